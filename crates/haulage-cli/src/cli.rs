@@ -1,0 +1,168 @@
+//! The command line as a whole.
+
+use std::ffi::OsStr;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    bench,
+    commands::{
+        cancel, completions, dead, demo, docs, doctor, list, purge, result, stats, status, submit, wait,
+        worker,
+    },
+    env,
+    exit::{Code, Exit, Result},
+    output::Output,
+    session::Session,
+};
+
+/// Durable job engine: submit a job, let a worker run it, get its result.
+#[derive(Debug, Parser)]
+#[command(
+    name = "haulage",
+    version,
+    after_help = Code::help(),
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[arg(
+        long, global = true, env = env::URL.name, default_value = env::URL.fallback(),
+        help = env::URL.help, help_heading = "Global options"
+    )]
+    pub(crate) url: String,
+
+    /// Write JSON: data to stdout, one document a line, and errors to stderr as one object
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Submit(submit::Args),
+    Worker(worker::Args),
+    Status(status::Args),
+    Result(result::Args),
+    Wait(wait::Args),
+    Cancel(cancel::Args),
+    List(list::Args),
+    #[command(subcommand)]
+    Dead(dead::Command),
+    Stats(stats::Args),
+    Purge(purge::Args),
+    Doctor(doctor::Args),
+    Bench(bench::Args),
+    Demo(demo::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    BenchActor(bench::ActorArgs),
+    #[command(hide = true)]
+    DemoWorker(demo::WorkerArgs),
+    #[command(hide = true)]
+    Docs(docs::Args),
+}
+
+impl Command {
+    pub(crate) async fn run(self, session: &Session) -> Result {
+        match self {
+            Self::Submit(args) => args.run(session).await,
+            Self::Worker(args) => args.run(session).await,
+            Self::Status(args) => args.run(session).await,
+            Self::Result(args) => args.run(session).await,
+            Self::Wait(args) => args.run(session).await,
+            Self::Cancel(args) => args.run(session).await,
+            Self::List(args) => args.run(session).await,
+            Self::Dead(command) => command.run(session).await,
+            Self::Stats(args) => args.run(session).await,
+            Self::Purge(args) => args.run(session).await,
+            Self::Doctor(args) => args.run(session).await,
+            Self::Bench(args) => args.run(session).await,
+            Self::Demo(args) => args.run(session).await,
+            Self::BenchActor(args) => args.run(session).await,
+            Self::DemoWorker(args) => args.run(session).await,
+            Self::Completions(args) => args.run(session.output),
+            Self::Docs(args) => args.run(session.output),
+        }
+    }
+}
+
+impl Cli {
+    /// Reads the arguments and the environment. Help, the version and
+    /// mistakes are written here; the code is what to end with.
+    pub(crate) fn read() -> std::result::Result<Self, Code> {
+        let matches = without_empty_variables(Self::command()).try_get_matches();
+        let error = match matches.and_then(|matches| Self::from_arg_matches(&matches)) {
+            Ok(cli) => return Ok(cli),
+            Err(error) => error,
+        };
+        let output = Output::new(std::env::args_os().any(|arg| arg == OsStr::new("--json")));
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                // A closed pipe is all that can go wrong.
+                let _ = error.print();
+                Err(Code::Ok)
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = error.print();
+                Err(Code::Usage)
+            }
+            _ => {
+                let text = error.render().to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+                let exit = Exit::usage(text);
+                output.report(exit.report(output.json).unwrap_or_default());
+                Err(exit.code)
+            }
+        }
+    }
+}
+
+/// A variable that is set to nothing, as container descriptions tend to do,
+/// counts as not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_env().map(std::env::var_os) {
+        Some(Some(value)) if value.is_empty() => arg.env(None),
+        _ => arg,
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every argument with an environment variable, in the whole tree.
+    fn variables(command: &clap::Command, into: &mut BTreeSet<(String, String)>) {
+        for arg in command.get_arguments() {
+            if let (Some(variable), Some(flag)) = (arg.get_env(), arg.get_long()) {
+                into.insert((variable.to_string_lossy().into_owned(), format!("--{flag}")));
+            }
+        }
+        command.get_subcommands().for_each(|c| variables(c, into));
+    }
+
+    #[test]
+    fn is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_variable_is_in_the_one_list_under_the_name_of_its_flag() {
+        let mut used = BTreeSet::new();
+        variables(&Cli::command(), &mut used);
+        // What a worker does is one choice of several flags, and read as one.
+        for choice in [&env::EXEC, &env::SHELL, &env::HTTP] {
+            used.insert((choice.name.to_owned(), choice.flag()));
+        }
+        let listed: BTreeSet<_> = env::SECTIONS
+            .iter()
+            .flat_map(|(_, settings)| settings.iter().map(|s| (s.name.to_owned(), s.flag())))
+            .collect();
+        assert_eq!(used, listed);
+    }
+}

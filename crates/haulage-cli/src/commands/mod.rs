@@ -1,0 +1,18 @@
+//! The commands, a file each.
+
+pub(crate) mod cancel;
+pub(crate) mod completions;
+pub(crate) mod dead;
+pub(crate) mod demo;
+pub(crate) mod docs;
+pub(crate) mod doctor;
+pub(crate) mod list;
+pub(crate) mod purge;
+pub(crate) mod result;
+pub(crate) mod stats;
+pub(crate) mod status;
+mod stop;
+pub(crate) mod submit;
+mod view;
+pub(crate) mod wait;
+pub(crate) mod worker;

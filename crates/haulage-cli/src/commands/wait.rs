@@ -1,0 +1,162 @@
+//! `haulage wait`
+
+use std::{collections::BTreeMap, time::Duration};
+
+use haulage::{Error, JobId, Producer, Record, Status};
+
+use super::result;
+use crate::{
+    env,
+    exit::{Code, Exit, Result},
+    input, options,
+    output::{Output, count},
+    progress,
+    session::Session,
+};
+
+/// Wait until jobs are over
+///
+/// Writes the id and the status of each job as it ends; with --json its record,
+/// result included. The exit code says whether all succeeded.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Job ids
+    #[arg(value_name = "ID", required_unless_present = "stdin", conflicts_with = "stdin")]
+    ids: Vec<String>,
+
+    /// Read the ids from stdin, one a line
+    #[arg(long)]
+    stdin: bool,
+
+    #[command(flatten)]
+    limit: Limit,
+}
+
+/// How long to wait.
+#[derive(Debug, clap::Args)]
+pub(super) struct Limit {
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::WAIT_TIMEOUT.name, help = env::WAIT_TIMEOUT.help
+    )]
+    wait_timeout: Option<Duration>,
+}
+
+impl Args {
+    pub(crate) async fn run(self, session: &Session) -> Result {
+        let ids: Vec<JobId> = if self.stdin {
+            let text = String::from_utf8(input::stdin()?)
+                .map_err(|_| Exit::usage("stdin is not text; write an id a line"))?;
+            text.split_whitespace().map(JobId::from).collect()
+        } else {
+            self.ids.into_iter().map(JobId::from).collect()
+        };
+        let producer = Producer::new(session.existing().await?);
+        let output = session.output;
+        let tell = |_, record: Record| {
+            if output.json {
+                output.json(&record)
+            } else {
+                output.line(format_args!("{} {}", record.id, record.status))
+            }
+        };
+        for_each(&producer, &ids, &self.limit, output, tell).await
+    }
+}
+
+/// Waits for one job and prints its result.
+pub(super) async fn one(producer: &Producer, id: &JobId, limit: &Limit, output: Output) -> Result {
+    let waited = producer.wait_all(std::slice::from_ref(id), limit.wait_timeout).await;
+    let record = waited.map_err(|error| late(error, &format!("`haulage wait {id}`")))?;
+    for record in &record {
+        result::print(output, record)?;
+        result::ending(record)?;
+    }
+    Ok(())
+}
+
+/// Waits for jobs and prints their records, in the order of `ids`.
+pub(super) async fn in_order(producer: &Producer, ids: &[JobId], limit: &Limit, output: Output) -> Result {
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    let tell = |index, record: Record| {
+        early.insert(index, record);
+        while let Some(record) = early.remove(&next) {
+            next += 1;
+            output.json(&record)?;
+        }
+        Ok(())
+    };
+    for_each(producer, ids, limit, output, tell).await
+}
+
+/// Calls `tell` as each job ends, with a progress bar where several are
+/// waited for. Jobs that did not succeed, and time that ran out, are an error.
+async fn for_each(
+    producer: &Producer,
+    ids: &[JobId],
+    limit: &Limit,
+    output: Output,
+    mut tell: impl FnMut(usize, Record) -> Result + Send,
+) -> Result {
+    let bar = (ids.len() > 1).then(|| progress::bar("waiting", ids.len() as u64));
+    let (mut failures, mut cancelled) = (Vec::new(), 0);
+    let mut told = Ok(());
+    let done = |index: usize, record: Record| {
+        match (record.status, result::ending(&record)) {
+            (Status::Cancelled, Err(_)) => cancelled += 1,
+            (_, Err(exit)) => failures.push(exit),
+            _ => {}
+        }
+        let write = || {
+            if told.is_ok() {
+                told = tell(index, record);
+            }
+        };
+        match &bar {
+            Some(bar) => {
+                // A line of data must not end up in the middle of the bar.
+                if output.is_terminal() {
+                    bar.suspend(write);
+                } else {
+                    write();
+                }
+                bar.inc(1);
+            }
+            None => write(),
+        }
+    };
+    let waited = producer.wait_each(ids, limit.wait_timeout, done).await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    told?;
+    waited.map_err(|error| late(error, "`haulage wait`"))?;
+    let total = ids.len() as u64;
+    match (failures.len() as u64, cancelled) {
+        (0, 0) => Ok(()),
+        (0, 1) if total == 1 => Err(Exit::new(Code::JobCancelled, format!("job {} was cancelled", ids[0]))),
+        (0, n) => {
+            Err(Exit::new(Code::JobCancelled, format!("{n} of {} were cancelled", count(total, "job"))))
+        }
+        (1, _) => Exit::all(failures),
+        (n, _) => {
+            let message = format!("{n} of {} failed; see `haulage status ID` for why", count(total, "job"));
+            Err(Exit::new(Code::JobFailed, message))
+        }
+    }
+}
+
+/// Says how to go on where time ran out.
+fn late(error: Error, how: &str) -> Exit {
+    match error {
+        Error::TimedOut(limit) => {
+            let limit = humantime::format_duration(limit);
+            Exit::new(
+                Code::TimedOut,
+                format!("not over after {limit}; the work goes on, and {how} waits again"),
+            )
+        }
+        other => other.into(),
+    }
+}

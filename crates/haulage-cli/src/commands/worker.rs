@@ -1,0 +1,254 @@
+//! `haulage worker`
+
+use std::{ffi::OsString, sync::Arc, time::Duration};
+
+use haulage::{
+    Consumer, Context, Job, Json, RetryPolicy,
+    backend::Backend,
+    consumer::{Event, Summary},
+};
+
+use super::stop::Stop;
+use crate::{
+    env,
+    exit::{Exit, Result},
+    handlers::{Exec, Handler, Http},
+    logging, options,
+    output::Output,
+    session::Session,
+};
+
+/// Run jobs: each with a program, or through an HTTP server
+///
+/// A program gets the body on stdin and writes the result, as JSON, to stdout. It ends with 0
+/// where it succeeded; with 65 where trying again would not help; with anything else where it
+/// may, and the end of what it wrote to stderr is the job's error.
+///
+/// A server gets the body by POST and answers with the result. 408, 429, 5xx and no answer at
+/// all are tried again, after the time in Retry-After if it is there; other answers than 2xx
+/// fail the job.
+///
+/// SIGTERM or Ctrl-C stops the worker when its jobs are done, or are given back after the
+/// grace period; a second one stops it at once.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage worker --exec 'python infer.py'\n  \
+                  haulage worker --concurrency 4 -- ./classify --model weights.bin\n  \
+                  haulage worker --http http://localhost:8080/invocations --http-ready /ping",
+    override_usage = "haulage worker [OPTIONS] --exec <COMMAND>\n       haulage worker [OPTIONS] -- <COMMAND>...\n       \
+                      haulage worker [OPTIONS] --shell <LINE>\n       haulage worker [OPTIONS] --http <URL>"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    work: WorkArgs,
+
+    #[arg(
+        long, value_name = "NUMBER",
+        env = env::CONCURRENCY.name, default_value = env::CONCURRENCY.fallback(), help = env::CONCURRENCY.help
+    )]
+    concurrency: usize,
+
+    #[arg(long, value_name = "NAME", env = env::WORKER_NAME.name, help = env::WORKER_NAME.help)]
+    worker_name: Option<String>,
+
+    #[command(flatten)]
+    timing: Timing,
+
+    #[arg(
+        long, value_name = "FILTER",
+        env = env::LOG.name, default_value = env::LOG.fallback(), help = env::LOG.help
+    )]
+    log: String,
+
+    #[arg(
+        long, value_name = "FORMAT", value_enum,
+        env = env::LOG_FORMAT.name, default_value = env::LOG_FORMAT.fallback(), help = env::LOG_FORMAT.help
+    )]
+    log_format: logging::Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct WorkArgs {
+    /// Program to run for each job, split into words as a shell does but never run by one
+    /// [env: HAULAGE_EXEC]
+    #[arg(long, value_name = "COMMAND", num_args = 0..=1, default_missing_value = "")]
+    exec: Option<String>,
+
+    /// Line for `sh -c` to run for each job [env: HAULAGE_SHELL]
+    #[arg(long, value_name = "LINE", conflicts_with_all = ["exec", "http", "command"])]
+    shell: Option<String>,
+
+    /// URL to POST each job's body to [env: HAULAGE_HTTP]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["exec", "command"])]
+    http: Option<String>,
+
+    #[arg(long, value_name = "PATH", env = env::HTTP_READY.name, help = env::HTTP_READY.help)]
+    http_ready: Option<String>,
+
+    /// The program and its arguments, or more arguments for the one of --exec
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Timing")]
+struct Timing {
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::LEASE.name, default_value = env::LEASE.fallback(), help = env::LEASE.help
+    )]
+    lease: Duration,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::HEARTBEAT_INTERVAL.name, help = env::HEARTBEAT_INTERVAL.help
+    )]
+    heartbeat_interval: Option<Duration>,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::CLAIM_WAIT.name, default_value = env::CLAIM_WAIT.fallback(), help = env::CLAIM_WAIT.help
+    )]
+    claim_wait: Duration,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::SHUTDOWN_GRACE_PERIOD.name, default_value = env::SHUTDOWN_GRACE_PERIOD.fallback(),
+        help = env::SHUTDOWN_GRACE_PERIOD.help
+    )]
+    shutdown_grace_period: Duration,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::CANCEL_GRACE_PERIOD.name, default_value = env::CANCEL_GRACE_PERIOD.fallback(),
+        help = env::CANCEL_GRACE_PERIOD.help
+    )]
+    cancel_grace_period: Duration,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::RETRY_BASE.name, default_value = env::RETRY_BASE.fallback(), help = env::RETRY_BASE.help
+    )]
+    retry_base: Duration,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::RETRY_CAP.name, default_value = env::RETRY_CAP.fallback(), help = env::RETRY_CAP.help
+    )]
+    retry_cap: Duration,
+}
+
+/// What to do with a job.
+enum Work {
+    Exec { line: String, more: Vec<OsString> },
+    Shell(String),
+    Http(String),
+}
+
+impl WorkArgs {
+    /// The choice; flags go before the environment as a whole.
+    fn choose(&mut self) -> Result<Work> {
+        let more = std::mem::take(&mut self.command);
+        match (self.exec.take(), self.shell.take(), self.http.take()) {
+            (Some(line), _, _) => return Ok(Work::Exec { line, more }),
+            (_, Some(line), _) => return Ok(Work::Shell(line)),
+            (_, _, Some(url)) => return Ok(Work::Http(url)),
+            _ if !more.is_empty() => return Ok(Work::Exec { line: String::new(), more }),
+            _ => {}
+        }
+        match (env::EXEC.read(), env::SHELL.read(), env::HTTP.read()) {
+            (Some(line), None, None) => Ok(Work::Exec { line, more }),
+            (None, Some(line), None) => Ok(Work::Shell(line)),
+            (None, None, Some(url)) => Ok(Work::Http(url)),
+            (None, None, None) => Err(Exit::usage(
+                "nothing says how to run a job; give one of --exec COMMAND, --shell LINE, --http URL or -- COMMAND",
+            )),
+            _ => Err(Exit::usage(
+                "more than one of HAULAGE_EXEC, HAULAGE_SHELL and HAULAGE_HTTP is set; set one",
+            )),
+        }
+    }
+
+    fn handler(&mut self) -> Result<Handler> {
+        let work = self.choose()?;
+        if self.http_ready.is_some() && !matches!(work, Work::Http(_)) {
+            return Err(Exit::usage("--http-ready goes with --http, and there is none"));
+        }
+        Ok(match work {
+            Work::Exec { line, more } => Handler::Exec(Exec::new(&line, more)?),
+            Work::Shell(line) => Handler::Exec(Exec::shell(&line)?),
+            Work::Http(url) => Handler::Http(Http::new(&url)?),
+        })
+    }
+}
+
+impl Args {
+    pub(crate) async fn run(mut self, session: &Session) -> Result {
+        logging::start(&self.log, self.log_format)?;
+        let handler = self.work.handler()?;
+        let stop = Stop::listen()?;
+        let backend = session.backend().await?;
+        let handler = handler.limit(backend.capabilities().max_payload);
+        tracing::info!(url = session.url, work = %handler, concurrency = self.concurrency, "worker starts");
+        let consumer = self.consumer(backend, handler.clone())?;
+        if let (Handler::Http(http), Some(path)) = (&handler, &self.work.http_ready) {
+            tokio::select! {
+                ready = http.ready(path) => ready?,
+                () = stop.stopping() => return Ok(()),
+            }
+        }
+        let summary = consumer.run(stop.shutdown()).await;
+        report(session.output, &summary)?;
+        stop.ending()
+    }
+
+    fn consumer(&self, backend: Arc<dyn Backend>, handler: Handler) -> Result<Consumer> {
+        let timing = &self.timing;
+        let mut builder = Consumer::builder(backend)
+            .concurrency(self.concurrency)
+            .lease(timing.lease)
+            .claim_wait(timing.claim_wait)
+            .shutdown_grace_period(timing.shutdown_grace_period)
+            .cancel_grace_period(timing.cancel_grace_period)
+            .retry_policy(RetryPolicy { base: timing.retry_base, cap: timing.retry_cap });
+        if let Some(interval) = timing.heartbeat_interval {
+            builder = builder.heartbeat_interval(interval);
+        }
+        if let Some(name) = &self.worker_name {
+            builder = builder.worker_name(name.clone());
+        }
+        // Everything else that is worth a line, the consumer logs itself.
+        builder = builder.on_event(|event| {
+            if let Event::Succeeded { id, attempt } = event {
+                tracing::info!(job_id = %id, attempt, "succeeded");
+            }
+        });
+        let handler = Arc::new(handler);
+        let run = move |job: Job<Json>, context: Context| {
+            let handler = Arc::clone(&handler);
+            async move { handler.run(job, context).await }
+        };
+        Ok(builder.handler(run).build()?)
+    }
+}
+
+/// What the worker did, in one line.
+fn report(output: Output, summary: &Summary) -> Result {
+    let parts = [
+        ("succeeded", summary.succeeded),
+        ("retried", summary.retried),
+        ("failed", summary.failed),
+        ("cancelled", summary.cancelled),
+        ("released", summary.released),
+        ("lost", summary.lost),
+    ];
+    if output.json {
+        let object: serde_json::Map<_, _> =
+            parts.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect();
+        return output.json(&object);
+    }
+    let parts: Vec<_> = parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+    let parts = if parts.is_empty() { "no jobs".to_owned() } else { parts.join(", ") };
+    output.talk(format_args!("haulage: worker stopped: {parts}"));
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Every environment variable that the program reads or sets, in one place.
+//!
+//! `docs/environment.md` is made from this file by `haulage docs environment`.
+
+use std::fmt::Write as _;
+
+/// A setting: the flag, its environment variable, its text and its default.
+///
+/// The name follows from the flag: `--max-attempts` is `HAULAGE_MAX_ATTEMPTS`.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The environment variable.
+    pub(crate) name: &'static str,
+    /// What it does; also the help text of the flag.
+    pub(crate) help: &'static str,
+    /// The value where nobody gives one.
+    pub(crate) default: Option<&'static str>,
+}
+
+const fn setting(name: &'static str, help: &'static str) -> Setting {
+    Setting { name, help, default: None }
+}
+
+impl Setting {
+    const fn or(self, default: &'static str) -> Self {
+        Self { name: self.name, help: self.help, default: Some(default) }
+    }
+
+    /// The flag that this variable stands for.
+    pub(crate) fn flag(&self) -> String {
+        format!("--{}", self.name.trim_start_matches("HAULAGE_").to_ascii_lowercase().replace('_', "-"))
+    }
+
+    /// The default, of a setting that has one.
+    pub(crate) const fn fallback(&self) -> &'static str {
+        match self.default {
+            Some(default) => default,
+            None => "",
+        }
+    }
+
+    /// The value in the environment. An empty variable counts as not set.
+    pub(crate) fn read(&self) -> Option<String> {
+        std::env::var(self.name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+pub(crate) const URL: Setting =
+    setting("HAULAGE_URL", "Where the jobs are kept: sqlite://PATH, or another backend's URL")
+        .or("sqlite://haulage.db");
+
+pub(crate) const EXEC: Setting = setting(
+    "HAULAGE_EXEC",
+    "Program to run for each job, split into words as a shell does but never run by one",
+);
+pub(crate) const SHELL: Setting = setting("HAULAGE_SHELL", "Line for `sh -c` to run for each job");
+pub(crate) const HTTP: Setting = setting("HAULAGE_HTTP", "URL to POST each job's body to");
+pub(crate) const HTTP_READY: Setting = setting(
+    "HAULAGE_HTTP_READY",
+    "Path on the --http server that must answer 2xx before the first job is claimed, such as /ping",
+);
+pub(crate) const CONCURRENCY: Setting =
+    setting("HAULAGE_CONCURRENCY", "How many jobs to run at once").or("1");
+pub(crate) const LEASE: Setting = setting(
+    "HAULAGE_LEASE",
+    "How long a job stays with this worker without a heartbeat, before another may have it",
+)
+.or("30s");
+pub(crate) const HEARTBEAT_INTERVAL: Setting =
+    setting("HAULAGE_HEARTBEAT_INTERVAL", "How often to extend the leases [default: a third of the lease]");
+pub(crate) const CLAIM_WAIT: Setting =
+    setting("HAULAGE_CLAIM_WAIT", "How long one request for jobs waits for the first").or("20s");
+pub(crate) const SHUTDOWN_GRACE_PERIOD: Setting =
+    setting("HAULAGE_SHUTDOWN_GRACE_PERIOD", "How long running jobs may finish after SIGTERM or Ctrl-C")
+        .or("30s");
+pub(crate) const CANCEL_GRACE_PERIOD: Setting = setting(
+    "HAULAGE_CANCEL_GRACE_PERIOD",
+    "How long a job may take to stop when it is cancelled, before it is ended by force",
+)
+.or("5s");
+pub(crate) const RETRY_BASE: Setting =
+    setting("HAULAGE_RETRY_BASE", "Longest wait before the first retry; it doubles with each failure")
+        .or("1s");
+pub(crate) const RETRY_CAP: Setting = setting("HAULAGE_RETRY_CAP", "Longest wait before any retry").or("5m");
+pub(crate) const WORKER_NAME: Setting =
+    setting("HAULAGE_WORKER_NAME", "Name of this worker in the records [default: host:pid]");
+pub(crate) const LOG: Setting = setting(
+    "HAULAGE_LOG",
+    "What the worker logs: a level, or a filter such as `info,haulage=debug,program=off` \
+     (`program` is what the jobs write to stderr)",
+)
+.or("info");
+pub(crate) const LOG_FORMAT: Setting = setting("HAULAGE_LOG_FORMAT", "How the worker logs").or("text");
+
+pub(crate) const MAX_ATTEMPTS: Setting =
+    setting("HAULAGE_MAX_ATTEMPTS", "How many attempts the job has, crashes included").or("3");
+pub(crate) const TIMEOUT: Setting =
+    setting("HAULAGE_TIMEOUT", "How long one attempt may run [default: no limit]");
+pub(crate) const RESULT_TTL: Setting =
+    setting("HAULAGE_RESULT_TTL", "How long the record is kept after the job ended").or("7d");
+pub(crate) const DELAY: Setting = setting("HAULAGE_DELAY", "How long to hold the job back").or("0s");
+pub(crate) const GROUP: Setting =
+    setting("HAULAGE_GROUP", "Jobs of one group run one at a time, in order [default: no group]");
+pub(crate) const REQUEST_ID: Setting =
+    setting("HAULAGE_REQUEST_ID", "Your correlation id, kept with the job [default: the job's id]");
+pub(crate) const WAIT_TIMEOUT: Setting =
+    setting("HAULAGE_WAIT_TIMEOUT", "How long to wait at most [default: no limit]");
+
+/// The settings, by the commands that read them.
+pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
+    ("Every command", &[&URL]),
+    (
+        "`haulage worker`",
+        &[
+            &EXEC,
+            &SHELL,
+            &HTTP,
+            &HTTP_READY,
+            &CONCURRENCY,
+            &LEASE,
+            &HEARTBEAT_INTERVAL,
+            &CLAIM_WAIT,
+            &SHUTDOWN_GRACE_PERIOD,
+            &CANCEL_GRACE_PERIOD,
+            &RETRY_BASE,
+            &RETRY_CAP,
+            &WORKER_NAME,
+            &LOG,
+            &LOG_FORMAT,
+        ],
+    ),
+    ("`haulage submit`", &[&MAX_ATTEMPTS, &TIMEOUT, &RESULT_TTL, &DELAY, &GROUP, &REQUEST_ID]),
+    ("`haulage wait` and `haulage submit --wait`", &[&WAIT_TIMEOUT]),
+];
+
+/// What is set for the program that `--exec` or `--shell` runs.
+pub(crate) mod job {
+    pub(crate) const JOB_ID: &str = "HAULAGE_JOB_ID";
+    pub(crate) const REQUEST_ID: &str = super::REQUEST_ID.name;
+    pub(crate) const ATTEMPT: &str = "HAULAGE_ATTEMPT";
+    pub(crate) const MAX_ATTEMPTS: &str = super::MAX_ATTEMPTS.name;
+    pub(crate) const DEADLINE: &str = "HAULAGE_DEADLINE";
+
+    /// Each with its meaning.
+    pub(crate) const ALL: [(&str, &str); 5] = [
+        (JOB_ID, "The job's id"),
+        (REQUEST_ID, "The correlation id given at submit; the job's id where none was given"),
+        (ATTEMPT, "The attempt, from 1; a higher one fences off a lower one"),
+        (MAX_ATTEMPTS, "How many attempts the job has"),
+        (DEADLINE, "When this attempt times out, in RFC 3339; not set where the job has no timeout"),
+    ];
+}
+
+/// Names that other programs have made common.
+const COMMON: [(&str, &str); 2] = [
+    ("NO_COLOR", "Set to anything but nothing: no colour"),
+    ("SSL_CERT_FILE", "Certificates to trust for `--http https://…`, in place of the system's"),
+];
+
+/// Whether colour is unwanted everywhere.
+pub(crate) fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// The page `environment.md`.
+pub(crate) fn markdown() -> String {
+    let mut page = String::from(
+        "# Environment variables\n\n\
+         <!-- Made by `haulage docs environment` from env.rs: edit there. -->\n\n\
+         Each setting has one name: the flag `--max-attempts` is the variable `HAULAGE_MAX_ATTEMPTS` and the\n\
+         builder method `max_attempts`. A flag goes before its variable, and the variable before the default.\n",
+    );
+    for (title, settings) in SECTIONS {
+        let _ = write!(
+            page,
+            "\n## {title}\n\n| variable | flag | default | meaning |\n| --- | --- | --- | --- |\n"
+        );
+        for setting in settings {
+            let (help, default) = match (setting.help.split_once(" [default: "), setting.default) {
+                (Some((help, default)), _) => (help, default.trim_end_matches(']').to_owned()),
+                (None, Some(default)) => (setting.help, format!("`{default}`")),
+                (None, None) => (setting.help, String::new()),
+            };
+            let _ = writeln!(page, "| `{}` | `{}` | {default} | {help} |", setting.name, setting.flag());
+        }
+    }
+    page.push_str(
+        "\n## Set for the program that runs a job\n\n\
+         `haulage worker --exec` and `--shell` set these for the program. A job that the program itself submits\n\
+         with `haulage submit` so keeps the request id, and has as many attempts, unless flags say otherwise.\n\n\
+         | variable | meaning |\n| --- | --- |\n",
+    );
+    for (name, meaning) in job::ALL {
+        let _ = writeln!(page, "| `{name}` | {meaning} |");
+    }
+    page.push_str("\n## Common to many programs\n\n| variable | meaning |\n| --- | --- |\n");
+    for (name, meaning) in COMMON {
+        let _ = writeln!(page, "| `{name}` | {meaning} |");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use haulage::{NewJob, RetryPolicy};
+
+    use super::*;
+    use crate::options::duration;
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let parsed = |setting: &Setting| duration(setting.fallback()).expect("a duration");
+        assert_eq!(parsed(&RESULT_TTL), NewJob::DEFAULT_RESULT_TTL);
+        assert_eq!(MAX_ATTEMPTS.fallback(), NewJob::DEFAULT_MAX_ATTEMPTS.to_string());
+        assert_eq!(parsed(&RETRY_BASE), RetryPolicy::default().base);
+        assert_eq!(parsed(&RETRY_CAP), RetryPolicy::default().cap);
+    }
+}

@@ -1,0 +1,48 @@
+//! What every command gets: where the jobs are, and where its words go.
+
+use std::{path::Path, sync::Arc};
+
+use haulage::{Backend, Producer};
+
+use crate::{
+    exit::{Exit, Result},
+    output::Output,
+};
+
+/// The options that all commands share.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) url: String,
+    pub(crate) output: Output,
+}
+
+impl Session {
+    /// Opens the backend.
+    pub(crate) async fn backend(&self) -> Result<Arc<dyn Backend>> {
+        if self.url.trim().starts_with("memory:") {
+            let why = "memory:// is gone when this command ends, and other commands cannot see it";
+            return Err(Exit::usage(format!("{why}; keep the jobs in a file, with sqlite://haulage.db")));
+        }
+        Ok(haulage::connect(&self.url).await?)
+    }
+
+    /// Opens a backend that there is already: looking at jobs in the wrong
+    /// folder must not leave an empty database there.
+    pub(crate) async fn existing(&self) -> Result<Arc<dyn Backend>> {
+        if let Some(path) = self.url.strip_prefix("sqlite://") {
+            let path = path.split('?').next().unwrap_or_default();
+            // An encoded path is left to be read by who knows how.
+            if !path.is_empty() && !path.contains('%') && !Path::new(path).exists() {
+                return Err(Exit::usage(format!(
+                    "there is no database {path} yet; the first submit or worker makes it, or name another with --url"
+                )));
+            }
+        }
+        self.backend().await
+    }
+
+    /// Opens the backend for a producer.
+    pub(crate) async fn producer(&self) -> Result<Producer> {
+        Ok(Producer::new(self.backend().await?))
+    }
+}

@@ -1,0 +1,169 @@
+//! The HTTP handler.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::{
+    place::{Place, Worker},
+    server::{Answer, Server, tls_file},
+};
+
+fn error(record: &Value) -> &str {
+    record["error"]["message"].as_str().unwrap_or_default()
+}
+
+/// What becomes of a job with two attempts, when the server answers so each time.
+fn answered(answer: Answer) -> (Value, Server) {
+    let server = Server::start(move |_| answer.clone());
+    let record =
+        Place::new().work(&["{\"x\": 1}", "--max-attempts", "2"], &["--http", &server.url("/invocations")]);
+    (record, server)
+}
+
+#[test]
+fn a_result() {
+    let (record, server) = answered(Answer::new("200 OK", "{\"label\": 7}"));
+    assert_eq!((&record["status"], &record["result"]), (&json!("SUCCESS"), &json!({ "label": 7 })));
+    let request = server.request();
+    assert_eq!(request.line, "POST /invocations HTTP/1.1");
+    assert_eq!(request.body, "{\"x\": 1}");
+    assert_eq!(request.header("content-type"), "application/json");
+    assert_eq!(request.header("x-haulage-job-id"), record["id"].as_str().expect("an id"));
+    assert_eq!(request.header("x-request-id"), record["request_id"].as_str().expect("an id"));
+    assert_eq!(request.header("x-haulage-attempt"), "1");
+    let (record, _) = answered(Answer::new("204 No Content", ""));
+    assert_eq!((&record["status"], &record["result"]), (&json!("SUCCESS"), &Value::Null));
+}
+
+#[test]
+fn final_answers() {
+    for (answer, words) in [
+        (Answer::new("400 Bad Request", "no field x"), "HTTP 400 Bad Request from SERVER: no field x"),
+        (Answer::new("404 Not Found", ""), "HTTP 404 Not Found from SERVER"),
+        (
+            Answer::new("200 OK", "<html>"),
+            "the server's answer is not JSON: expected value at line 1 column 1; it begins with \"<html>\"",
+        ),
+        (
+            Answer::Full("307 Temporary Redirect", "location: http://elsewhere/\r\n".into(), String::new()),
+            "HTTP 307 Temporary Redirect from SERVER: it redirects to http://elsewhere/; give that URL to --http",
+        ),
+    ] {
+        let (record, server) = answered(answer);
+        assert_eq!((&record["status"], &record["attempt"]), (&json!("ERROR"), &json!(1)), "{record}");
+        assert_eq!(error(&record), words.replace("SERVER", &server.url("/invocations")));
+    }
+}
+
+#[test]
+fn answers_to_try_again() {
+    for status in [
+        "408 Request Timeout",
+        "429 Too Many Requests",
+        "500 Internal Server Error",
+        "503 Service Unavailable",
+    ] {
+        let (record, server) = answered(Answer::new(status, "out of memory"));
+        assert_eq!((&record["status"], &record["attempt"]), (&json!("ERROR"), &json!(2)), "{record}");
+        let words = format!("HTTP {status} from {}: out of memory", server.url("/invocations"));
+        assert!(error(&record).contains(&words), "{record}");
+    }
+}
+
+#[test]
+fn retry_after_is_honoured() {
+    let place = Place::new();
+    let header = "retry-after: 3600\r\n".to_owned();
+    let server = Server::start(move |_| Answer::Full("429 Too Many Requests", header.clone(), String::new()));
+    let id = place.submit(&["1"]);
+    let worker = place.worker(&["--http", &server.url("/")]);
+    server.request();
+    // The worker's own order would be: at once.
+    worker.says("to be tried again");
+    let record = place.record(&id);
+    assert_eq!((&record["status"], &record["attempt"]), (&json!("SUBMITTED"), &json!(1)), "{record}");
+    assert!(place.ok(["status", &id]).contains("(in 59m)"));
+    worker.stop();
+}
+
+#[test]
+fn over_tls() {
+    let server = Server::start_secure(|_| Answer::new("200 OK", "{\"label\": 7}"));
+    let place = Place::new();
+    let worker = |trusted: &str| {
+        let mut command = place.command(["worker", "--http", &server.url("/")]);
+        command.env("SSL_CERT_FILE", trusted);
+        Worker::start(command)
+    };
+    let work = |trusted: &str| {
+        let id = place.submit(&["1", "--max-attempts", "1"]);
+        let worker = worker(trusted);
+        place.run(["wait", &id]);
+        worker.stop();
+        serde_json::from_str::<Value>(&place.run(["result", "--json", &id]).stdout).expect("a record")
+    };
+    assert_eq!(work(&tls_file("certificate.pem"))["result"], json!({ "label": 7 }));
+    let record = work(&tls_file("stranger.pem"));
+    assert!(error(&record).contains("invalid peer certificate"), "{record}");
+    let worker = worker("none.pem");
+    worker.says("haulage: cannot read the system's certificates: ");
+    assert_eq!(worker.wait().0, Some(1));
+}
+
+#[test]
+fn nobody_there() {
+    let address =
+        std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port");
+    let url = format!("http://{address}/");
+    let record = Place::new().work(&["1", "--max-attempts", "2"], &["--http", &url]);
+    assert_eq!((&record["status"], &record["attempt"]), (&json!("ERROR"), &json!(2)));
+    let message = error(&record);
+    assert!(
+        message.contains(&format!("no answer from {url}: ")) && message.contains("Connection refused"),
+        "{message}"
+    );
+}
+
+#[test]
+fn waits_until_the_server_is_ready() {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let place = Place::new();
+    let server = Server::start(|request| match request.line.as_str() {
+        "GET /ping HTTP/1.1" if ASKED.fetch_add(1, Ordering::Relaxed) < 2 => {
+            Answer::new("503 Service Unavailable", "")
+        }
+        "GET /ping HTTP/1.1" => Answer::new("200 OK", ""),
+        _ => Answer::new("200 OK", "1"),
+    });
+    place.work(&["1"], &["--http", &server.url("/invocations?x=1"), "--http-ready", "/ping"]);
+    let lines: Vec<_> = (0..4).map(|_| server.request().line).collect();
+    assert_eq!(lines[2..], ["GET /ping HTTP/1.1", "POST /invocations?x=1 HTTP/1.1"]);
+}
+
+#[test]
+fn stops_while_it_waits() {
+    let place = Place::new();
+    let server = Server::start(|_| Answer::new("503 Service Unavailable", ""));
+    let worker = place.worker(&["--http", &server.url("/"), "--http-ready", "/ping"]);
+    server.request();
+    worker.stop();
+}
+
+#[test]
+fn urls_are_checked() {
+    let place = Place::new();
+    for (url, why) in [
+        ("localhost:8080", "the scheme is not http or https"),
+        ("/invocations", "the URL names no server"),
+        ("ftp://localhost/", "the scheme is not http or https"),
+        ("http://a:b@localhost/", "a name and password in the URL are not supported"),
+        ("not a url", "this is not a URL"),
+    ] {
+        let done = place.run(["worker", "--http", url]);
+        assert_eq!(done.code, Some(2), "{done:?}");
+        let words =
+            format!("haulage: --http {url}: {why}; write it like http://localhost:8080/invocations\n");
+        assert_eq!(done.stderr, words);
+    }
+}

@@ -1,0 +1,87 @@
+//! Looking at jobs, and clearing them away.
+
+use serde_json::{Value, json};
+
+use crate::place::Place;
+
+#[test]
+fn list() {
+    let place = Place::new();
+    let ids: Vec<String> = (0..5).map(|n| place.submit(&[&n.to_string()])).collect();
+    place.ok(["cancel", &ids[0]]);
+    let table = place.ok(["list", "--limit", "3"]);
+    let shown: Vec<_> =
+        table.lines().skip(1).map(|line| line.split_whitespace().next().expect("an id")).collect();
+    assert_eq!(shown, [&ids[4], &ids[3], &ids[2]]);
+    assert!(table.starts_with("ID ") && table.contains("  SUBMITTED  0/3  "), "{table}");
+    let lines = place.ok(["list", "--json", "--before", &ids[2]]);
+    let older: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+    assert_eq!((&older[0]["id"], &older[1]["id"], older.len()), (&json!(ids[1]), &json!(ids[0]), 2));
+    let lines = place.ok(["list", "--json", "--status", "cancelled"]);
+    assert!(lines.lines().count() == 1 && lines.contains(&ids[0]), "{lines}");
+    let done = place.run(["list", "--status", "in-progress"]);
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "", "no jobs\n"));
+}
+
+#[test]
+fn result_of_a_job_that_waits() {
+    let place = Place::new();
+    let id = place.submit(&["1"]);
+    let done = place.run(["result", &id]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    let words = format!(
+        "haulage: job {id} has no result yet: it is SUBMITTED; wait for it with `haulage wait {id}`\n"
+    );
+    assert_eq!(done.stderr, words);
+}
+
+#[test]
+fn stats() {
+    let place = Place::new();
+    place.submit(&["1"]);
+    place.submit(&["1", "--delay", "1h"]);
+    let stats: Value = serde_json::from_str(&place.ok(["stats", "--json"])).expect("stats");
+    assert_eq!((&stats["visible"], &stats["delayed"], &stats["success"]), (&json!(1), &json!(1), &json!(0)));
+    assert!(stats["oldest_visible_seconds"].is_number() && stats["stored_bytes"].is_number(), "{stats}");
+    let text = place.ok(["stats"]);
+    assert!(text.starts_with("visible               1  may be claimed now\n"), "{text}");
+}
+
+#[test]
+fn stats_watch_goes_on() {
+    use std::io::{BufRead as _, BufReader};
+    let place = Place::new();
+    place.submit(&["1"]);
+    let mut child =
+        place.command(["stats", "--json", "--watch", "--interval", "0.01"]).spawn().expect("start");
+    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    assert!(first.contains("\"visible\":1"), "{first}");
+    place.submit(&["2"]);
+    assert!(lines.any(|line| line.expect("text").contains("\"visible\":2")));
+    drop(lines);
+    // Nobody reads on, and that ends it.
+    assert_eq!(child.wait().expect("wait").code(), Some(0));
+}
+
+#[test]
+fn purge() {
+    let place = Place::new();
+    let id = place.submit(&["1"]);
+    place.ok(["cancel", &id]);
+    let purge = |args: &[&str]| place.run([&["purge", "--status", "cancelled"], args].concat());
+    let done = purge(&["--older-than", "0s"]);
+    assert_eq!(done.code, Some(2));
+    assert_eq!(
+        done.stderr,
+        "haulage: nothing was deleted, since there is no terminal to ask on; add --yes\n"
+    );
+    assert_eq!(purge(&["--older-than", "1h", "--yes"]).stdout, "0 jobs deleted\n");
+    assert_eq!(purge(&["--older-than", "0s", "--yes", "--json"]).stdout, "{\"deleted\":1}\n");
+    assert_eq!(place.run(["status", &id]).code, Some(3));
+    let done = place.run(["purge", "--status", "in-progress", "--older-than", "0s", "--yes"]);
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(2), "haulage: jobs in progress cannot be purged; cancel them first\n")
+    );
+}

@@ -1,0 +1,14 @@
+//! The program as its users have it: real processes, real databases.
+
+mod cancel;
+mod dead;
+mod doctor;
+mod errors;
+mod exec;
+mod help;
+mod http;
+mod jobs;
+mod place;
+mod server;
+mod signals;
+mod submit;

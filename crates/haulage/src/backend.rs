@@ -1,0 +1,489 @@
+//! The contract between the job engine and what keeps the jobs.
+//!
+//! A backend is both queue and store, since only it knows in which order, or
+//! in which transaction, the two change. It speaks in whole jobs and in
+//! batches; everything convenient is built once, over it, by
+//! [`Producer`](crate::Producer) and [`Consumer`](crate::Consumer).
+//!
+//! What every implementation promises is written at each method, and tested
+//! by the conformance suite (feature `conformance`).
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Clock, Error, JobError, JobId, Json, Metadata, NewJob, Progress, Record, Result, Status, Timestamp,
+};
+
+/// A queue and store of jobs. Shared as `Arc<dyn Backend>`.
+///
+/// Dropping the future of a method may or may not leave its work done; the
+/// one future that must be driven to its end is that of [`Backend::claim`],
+/// which has a `stop` signal for the purpose.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// The kind of backend, for messages: `"embedded"`, `"memory"`, …
+    fn name(&self) -> &'static str;
+
+    /// What this backend can and cannot do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The clock by which leases, delays and expiry are judged.
+    fn clock(&self) -> &Clock;
+
+    /// How this backend tells that something changed.
+    fn signals(&self) -> Signals;
+
+    /// Accepts jobs durably. The answers are in the order of the jobs, and an
+    /// `Ok` is never taken back: such a job reaches a terminal status.
+    ///
+    /// Every job is checked before anything is stored. At most
+    /// [`Capabilities::max_submit`] jobs a call. Where the backend can, all or
+    /// none are accepted.
+    async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>>;
+
+    /// Takes hold of up to `max` jobs that are due, oldest first, waiting up
+    /// to `wait` for the first. Returns early and empty when `stop` fires.
+    ///
+    /// Each claim has an attempt number that no earlier claim of its job had.
+    /// No job is claimed while another claim on it is live, or while an
+    /// earlier job of its group is not over. A job whose lease ran out is
+    /// claimed again where it has attempts left, and recorded as `ERROR` where
+    /// it has none.
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>>;
+
+    /// Extends leases and stores progress; tells which claims are lost and
+    /// which jobs somebody wants cancelled. Answers in order.
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>>;
+
+    /// Ends claims; each answer, in order, is the status that the job has now.
+    ///
+    /// A claim that is not current changes nothing and is answered with
+    /// [`Error::LostClaim`]. A [`Outcome::Retry`] of a job whose attempts are
+    /// used up is recorded as `ERROR`, a dead letter; one of a job that
+    /// somebody wants cancelled as `CANCELLED`.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>>;
+
+    /// Looks records up; answers in order.
+    async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>>;
+
+    /// Cancels jobs: one that waits at once, one that runs by asking its
+    /// consumer. Answers in order.
+    async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>>;
+
+    /// Records, newest first.
+    async fn list(&self, query: ListQuery) -> Result<Vec<Record>>;
+
+    /// Puts ended jobs back to work with all their attempts, and tells which.
+    async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>>;
+
+    /// Deletes records, and tells how many.
+    async fn purge(&self, query: PurgeQuery) -> Result<u64>;
+
+    /// Counts by status, and the age of what waits.
+    async fn stats(&self) -> Result<Stats>;
+
+    /// Checks the backend's health and set-up, one finding a check.
+    async fn check(&self) -> Result<Vec<Finding>>;
+}
+
+/// What a backend can do. The conformance suite runs what is declared, and
+/// counts what is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Groups are kept in order.
+    pub groups: bool,
+    /// A submit of several jobs is all or nothing.
+    pub atomic_submit: bool,
+    /// [`Backend::list`] works for every status.
+    pub list: bool,
+    /// How many jobs one [`Backend::submit`] takes.
+    pub max_submit: usize,
+    /// The largest body or result, in bytes.
+    pub max_payload: usize,
+    /// The longest lease.
+    pub max_lease: Duration,
+}
+
+impl Capabilities {
+    /// Everything, without limits; take away from here.
+    pub const ALL: Self = Self {
+        groups: true,
+        atomic_submit: true,
+        list: true,
+        max_submit: usize::MAX,
+        max_payload: usize::MAX,
+        max_lease: NewJob::MAX_DURATION,
+    };
+
+    /// Checks what [`Backend::submit`] is given, before anything is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], [`Error::TooLarge`].
+    pub fn check_submit(&self, jobs: &[NewJob]) -> Result<()> {
+        let (count, limit) = (jobs.len(), self.max_submit);
+        if count > limit {
+            return Err(Error::Invalid(format!(
+                "one submit takes {limit} jobs at most, and was given {count}"
+            )));
+        }
+        jobs.iter().try_for_each(|job| {
+            job.validate()?;
+            self.check_payload("body", &job.body)
+        })
+    }
+
+    /// Checks the size of a `"body"` or `"result"`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`].
+    pub fn check_payload(&self, what: &'static str, payload: &Json) -> Result<()> {
+        let (size, limit) = (payload.size(), self.max_payload);
+        if size > limit {
+            let hint = "keep it elsewhere, and pass a reference to it".into();
+            return Err(Error::TooLarge { what, size, limit, hint });
+        }
+        Ok(())
+    }
+
+    /// Checks the lease that a claim or a heartbeat asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`].
+    pub fn check_lease(&self, lease: Duration) -> Result<()> {
+        if lease.is_zero() {
+            return Err(Error::Invalid("the lease is 0; a claim would be lost at once".into()));
+        }
+        if lease > self.max_lease {
+            let limit = humantime::format_duration(self.max_lease);
+            return Err(Error::Invalid(format!("the lease is longer than {limit}")));
+        }
+        Ok(())
+    }
+
+    /// Checks what [`Backend::claim`] is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`].
+    pub fn check_claim(&self, request: &ClaimRequest) -> Result<()> {
+        if request.max == 0 {
+            return Err(Error::Invalid("a claim of 0 jobs; ask for 1 at least".into()));
+        }
+        self.check_lease(request.lease)
+    }
+}
+
+/// How a backend tells of changes. `None` means that one has to ask.
+///
+/// A signal may come without cause; it comes for every change, also one made
+/// by another process.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// Changes when a record may have become terminal.
+    pub outcomes: Option<watch::Receiver<u64>>,
+    /// Changes when a running job may have been cancelled.
+    pub cancels: Option<watch::Receiver<u64>>,
+}
+
+/// A job that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Submitted {
+    /// Its id.
+    pub id: JobId,
+    /// Whether an earlier job with the same idempotency key was found instead.
+    pub duplicate: bool,
+}
+
+/// What a consumer asks for.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// How many jobs at most; at least 1.
+    pub max: usize,
+    /// How long a claim lives without a heartbeat.
+    pub lease: Duration,
+    /// How long to wait for the first job.
+    pub wait: Duration,
+    /// Who asks: shown in the record.
+    pub worker: String,
+    /// Ends the wait early.
+    pub stop: CancellationToken,
+}
+
+/// Names one claim: the job, and the attempt that fences it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimKey {
+    /// The job.
+    pub id: JobId,
+    /// The attempt of this claim.
+    pub attempt: u32,
+}
+
+/// A job in a consumer's hands.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Claimed {
+    /// The claim.
+    pub key: ClaimKey,
+    /// How many attempts, this one included, count towards `max_attempts`.
+    pub counted: u32,
+    /// How many attempts that count the job has.
+    pub max_attempts: u32,
+    /// The body.
+    pub body: Json,
+    /// The caller's correlation id.
+    pub request_id: String,
+    /// The job's group.
+    pub group: Option<String>,
+    /// The caller's labels.
+    pub metadata: Metadata,
+    /// How long this attempt may run.
+    pub timeout: Option<Duration>,
+    /// When the job was submitted.
+    pub submitted_at: Timestamp,
+    /// When the lease ends, unless a heartbeat extends it.
+    pub lease_until: Timestamp,
+}
+
+impl Claimed {
+    /// A claim of a job with these fields; a backend fills in the rest.
+    pub fn new(key: ClaimKey, body: Json, submitted_at: Timestamp, lease_until: Timestamp) -> Self {
+        Self {
+            request_id: key.id.to_string(),
+            counted: key.attempt,
+            key,
+            max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
+            body,
+            group: None,
+            metadata: Metadata::new(),
+            timeout: None,
+            submitted_at,
+            lease_until,
+        }
+    }
+}
+
+/// A sign of life for a claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heartbeat {
+    /// The claim.
+    pub key: ClaimKey,
+    /// How long it lives from now.
+    pub lease: Duration,
+    /// The handler's newest progress, where there is news.
+    pub progress: Option<Progress>,
+}
+
+/// What a heartbeat brings back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulse {
+    /// The claim is held, until then.
+    Held(Timestamp),
+    /// The claim is held, and somebody wants the job cancelled.
+    CancelRequested(Timestamp),
+    /// The claim is gone: stop working on the job.
+    Lost,
+}
+
+/// How a claim ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The job is done.
+    Success(Json),
+    /// This attempt failed; try again after `delay`, if attempts are left.
+    Retry {
+        /// Why it failed.
+        error: JobError,
+        /// How long to wait before the next attempt.
+        delay: Duration,
+    },
+    /// The job failed, and trying again would not help.
+    Fail(JobError),
+    /// The handler stopped because the job was cancelled.
+    Cancelled,
+    /// Give the job back untried; the attempt does not count.
+    Release,
+}
+
+/// The end of one claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// The claim.
+    pub key: ClaimKey,
+    /// How it ends.
+    pub outcome: Outcome,
+}
+
+/// How much of a record to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Neither body nor result.
+    Status,
+    /// With the result.
+    Result,
+    /// With result and body.
+    Full,
+}
+
+/// The answer to a look-up by id.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // `Found` is what it almost always is
+pub enum Lookup {
+    /// The record.
+    Found(Record),
+    /// There was a record, and its time is over.
+    Expired,
+    /// No such job, or its expired record is gone already.
+    Missing,
+}
+
+impl Lookup {
+    /// The record, or the error that names the id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Expired`], [`Error::NotFound`].
+    pub fn into_record(self, id: &JobId) -> Result<Record> {
+        match self {
+            Self::Found(record) => Ok(record),
+            Self::Expired => Err(Error::Expired(id.clone())),
+            Self::Missing => Err(Error::NotFound(id.clone())),
+        }
+    }
+}
+
+/// The answer to a cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cancellation {
+    /// The job was waiting and is cancelled now.
+    Done,
+    /// The job is running; its consumer has been asked.
+    Requested,
+    /// The job was over already, with this status.
+    TooLate(Status),
+    /// No such job.
+    Missing,
+}
+
+/// Which records to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Only this status.
+    pub status: Option<Status>,
+    /// Only dead letters.
+    pub dead: bool,
+    /// Only what was submitted before this job.
+    pub before: Option<JobId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Default for ListQuery {
+    fn default() -> Self {
+        Self { status: None, dead: false, before: None, limit: 20 }
+    }
+}
+
+/// Which jobs to put back to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redrive {
+    /// Up to so many dead letters, oldest first.
+    Dead(usize),
+    /// These jobs, where they are in `ERROR` or `CANCELLED`.
+    Jobs(Vec<JobId>),
+}
+
+/// Which records to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeQuery {
+    /// The status. Jobs that are `IN_PROGRESS` cannot be purged.
+    pub status: Status,
+    /// Only what got that status this long ago: for `SUBMITTED` since the
+    /// submit, for the others since the end.
+    pub older_than: Duration,
+}
+
+/// The state of the queue in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Jobs that a consumer may claim now.
+    pub visible: u64,
+    /// Jobs that wait for their delay or retry to pass.
+    pub delayed: u64,
+    /// Jobs that wait for an earlier job of their group.
+    pub blocked: u64,
+    /// Jobs that consumers hold.
+    pub in_progress: u64,
+    /// Jobs that succeeded, as far as their records are still kept.
+    pub success: u64,
+    /// Jobs that failed for good, dead letters included.
+    pub error: u64,
+    /// Jobs that were cancelled.
+    pub cancelled: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// How long the oldest visible job has been due, in seconds.
+    pub oldest_visible_seconds: Option<f64>,
+    /// What the backend takes on disk, in bytes, where it knows.
+    pub stored_bytes: Option<u64>,
+}
+
+impl Stats {
+    /// Jobs that are not over yet.
+    pub fn unfinished(&self) -> u64 {
+        self.visible + self.delayed + self.blocked + self.in_progress
+    }
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, but look at it.
+    Warning,
+    /// Does not work.
+    Problem,
+}
+
+/// One line of a health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was checked.
+    pub check: String,
+    /// What was found.
+    pub message: String,
+    /// How to mend it, where there is something to mend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// A check that passed.
+    pub fn ok(check: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Ok, check: check.into(), message: message.into(), remedy: None }
+    }
+
+    /// A check that found something, and what to do about it.
+    pub fn bad(
+        severity: Severity,
+        check: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { severity, check: check.into(), message: message.into(), remedy: Some(remedy.into()) }
+    }
+}

@@ -1,0 +1,199 @@
+//! Where time comes from.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::sync::watch;
+
+/// A moment in wall-clock time: microseconds since the Unix epoch.
+///
+/// Shown and serialised as RFC 3339 in UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From microseconds since the Unix epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// The moment `duration` later; at the end of time it stands still.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// The moment `duration` earlier.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How much later than `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    fn to_system(self) -> SystemTime {
+        // RFC 3339 has four digits for the year; the formatter refuses more.
+        const YEAR_9999: u64 = 253_402_300_799_999_999;
+        UNIX_EPOCH + Duration::from_micros(u64::try_from(self.0).unwrap_or(0).min(YEAR_9999))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(0).after(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_micros(self.to_system()).fmt(f)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = humantime::parse_rfc3339(&text).map_err(serde::de::Error::custom)?;
+        Ok(Self::from(time))
+    }
+}
+
+/// The one source of time, and of waiting for it.
+///
+/// Everything in this crate that depends on time asks a clock, so that a test
+/// can hand in a [`Clock::manual`] one and move it. A clone shares the clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug, Default)]
+enum Source {
+    #[default]
+    System,
+    Manual(Arc<watch::Sender<Timestamp>>),
+}
+
+impl Clock {
+    /// The machine's wall clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still until [`Clock::advance`] moves it.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(watch::Sender::new(start))))
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => SystemTime::now().into(),
+            Source::Manual(now) => *now.borrow(),
+        }
+    }
+
+    /// Moves a manual clock on, and wakes whoever waits for a moment that has
+    /// come.
+    ///
+    /// # Panics
+    ///
+    /// On the system clock, which nobody can move.
+    pub fn advance(&self, by: Duration) {
+        match &self.0 {
+            Source::System => panic!("the system clock cannot be advanced; make a Clock::manual"),
+            Source::Manual(now) => now.send_modify(|t| *t = t.after(by)),
+        }
+    }
+
+    /// Waits for `duration`.
+    pub async fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.now().after(duration)).await;
+    }
+
+    /// Waits until `moment`.
+    pub async fn sleep_until(&self, moment: Timestamp) {
+        match &self.0 {
+            Source::System => {
+                // Wall time may be set back while we sleep, and a monotonic
+                // timer does not see that: sleep in bounded steps.
+                loop {
+                    let left = moment.since(self.now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    tokio::time::sleep(left.min(Duration::from_secs(60))).await;
+                }
+            }
+            Source::Manual(now) => {
+                let mut now = now.subscribe();
+                // The sender lives in `self`, so this cannot fail.
+                let _ = now.wait_for(|t| *t >= moment).await;
+            }
+        }
+    }
+
+    /// Runs `future` until `moment` at the latest; `None` when time ran out.
+    pub async fn until<F: Future>(&self, moment: Timestamp, future: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = self.sleep_until(moment) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_rfc3339() {
+        let t = Timestamp::from_micros(1_700_000_000_123_456);
+        assert_eq!(t.to_string(), "2023-11-14T22:13:20.123456Z");
+        let json = serde_json::to_string(&t).expect("serialise");
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).expect("parse"), t);
+        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-31T23:59:59.999999Z");
+    }
+
+    #[tokio::test]
+    async fn manual_time_moves_only_when_told() {
+        let clock = Clock::manual(Timestamp::from_micros(0));
+        let moment = clock.now().after(Duration::from_secs(5));
+        assert!(clock.until(clock.now(), std::future::pending::<()>()).await.is_none());
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(moment).await;
+                clock.now()
+            }
+        });
+        clock.advance(Duration::from_secs(4));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(sleeper.await.expect("join").since(moment), Duration::from_secs(1));
+    }
+}

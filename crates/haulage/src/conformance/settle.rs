@@ -1,0 +1,236 @@
+//! `settle`: what each outcome leads to.
+
+use super::{
+    Case,
+    submit::{exceedable_limit, fillable_limit, filled},
+    trial::{Trial, error, fail, job, jobs, retry, success},
+};
+use crate::{
+    Backend, DEAD_LETTER_TTL, Error, FailureKind, JobError, NewJob, Status,
+    backend::{ClaimKey, Claimed, Outcome, Settlement},
+};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("settle: success", &[2, 4], |t| Box::pin(succeeds(t))),
+    Case::new("settle: failure for good", &[2, 4], |t| Box::pin(fails(t))),
+    Case::new("settle: cancelled", &[2, 4], |t| Box::pin(cancelled(t))),
+    Case::new("settle: a retry goes back, with its error", &[4, 6], |t| Box::pin(retries(t))),
+    Case::new("settle: a retry waits", &[7], |t| Box::pin(retry_waits(t))),
+    Case::new("settle: a retry without attempts is a dead letter", &[6], |t| Box::pin(exhausted(t))),
+    Case::new("settle: a release does not count", &[6], |t| Box::pin(releases(t))),
+    Case::new("settle: once a cancel was requested", &[2, 4], |t| Box::pin(cancel_requested(t))),
+    Case::new("settle: keeps the error of the attempt before", &[2], |t| Box::pin(keeps_error(t))),
+    Case::new("settle: keeps long and odd errors", &[2], |t| Box::pin(odd_errors(t))),
+    Case::new("settle: a result that is too large is an error", &[2, 10], |t| Box::pin(too_large(t)))
+        .needs(exceedable_limit),
+    Case::new("settle: takes the largest result that is allowed", &[10], |t| Box::pin(largest(t)))
+        .needs(fillable_limit),
+    Case::new("settle: answers in order, and of a claim settled twice once", &[3], |t| Box::pin(in_order(t))),
+    Case::new("settle: of nothing is nothing", &[3], |t| Box::pin(nothing(t))),
+    Case::new("settle: rings for every end", &[1], |t| Box::pin(rings(t))).needs(no_signal),
+];
+
+fn no_signal(backend: &dyn Backend) -> Option<&'static str> {
+    backend.signals().outcomes.is_none().then_some("no signal for outcomes")
+}
+
+async fn succeeds(t: &Trial<'_>) {
+    let claimed = t.start(job(1).result_ttl(t.ticks(50))).await;
+    let before = t.record(&claimed.key.id).await;
+    t.pass(1).await;
+    assert_eq!(t.finish(&claimed.key, success(42)).await, Status::Success);
+
+    let record = t.record(&claimed.key.id).await;
+    assert_eq!(record.status, Status::Success);
+    assert_eq!(record.result.as_ref().map(|r| r.as_str()), Some("42"));
+    t.assert_near(record.finished_at, t.now());
+    assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(t.ticks(50))));
+    assert_eq!((&record.error, record.dead, record.due_at), (&None, false, None));
+    let kept =
+        |r: &crate::Record| (r.attempt, r.submitted_at, r.started_at, r.worker.clone(), r.body.clone());
+    assert_eq!(kept(&record), kept(&before));
+    t.assert_idle().await;
+}
+
+async fn fails(t: &Trial<'_>) {
+    let claimed = t.start(job(1).result_ttl(t.ticks(50))).await;
+    assert_eq!(t.finish(&claimed.key, fail("bad input")).await, Status::Error);
+    let record = t.record(&claimed.key.id).await;
+    assert_eq!((record.status, record.dead), (Status::Error, false));
+    assert_eq!((record.error, record.result), (Some(error("bad input")), None));
+    assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(t.ticks(50))));
+    t.assert_idle().await;
+}
+
+async fn cancelled(t: &Trial<'_>) {
+    let claimed = t.start(job(1)).await;
+    assert_eq!(t.finish(&claimed.key, Outcome::Cancelled).await, Status::Cancelled);
+    let record = t.record(&claimed.key.id).await;
+    assert_eq!((record.status, record.dead, record.result), (Status::Cancelled, false, None));
+    assert_eq!(record.error, Some(JobError::cancelled()));
+    assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(NewJob::DEFAULT_RESULT_TTL)));
+    t.assert_idle().await;
+}
+
+async fn retries(t: &Trial<'_>) {
+    let claimed = t.start(job(1)).await;
+    assert_eq!(t.finish(&claimed.key, retry("try again")).await, Status::Submitted);
+    let record = t.record(&claimed.key.id).await;
+    assert_eq!((record.status, record.attempt, record.uncounted), (Status::Submitted, 1, 0));
+    assert_eq!(record.error, Some(error("try again")));
+    assert_eq!((record.finished_at, record.expires_at, record.result), (None, None, None));
+    t.assert_near(record.due_at, t.now());
+    assert_eq!(record.worker.as_deref(), Some("tester"), "who held it last");
+    let again = t.take().await;
+    assert_eq!((again.key.id, again.key.attempt, again.counted), (claimed.key.id, 2, 2));
+}
+
+async fn retry_waits(t: &Trial<'_>) {
+    let claimed = t.start(job(1)).await;
+    let outcome = Outcome::Retry { error: error("later"), delay: t.ticks(4) };
+    t.finish(&claimed.key, outcome).await;
+    t.assert_near(t.record(&claimed.key.id).await.due_at, t.now().after(t.ticks(4)));
+    t.assert_idle().await;
+    t.pass(2).await;
+    t.assert_idle().await;
+    t.pass(2).await;
+    assert_eq!(t.take().await.key.attempt, 2);
+}
+
+async fn exhausted(t: &Trial<'_>) {
+    let id = t.submit(job(1).max_attempts(2).result_ttl(t.ticks(1))).await;
+    let first = t.take().await;
+    assert_eq!(t.finish(&first.key, retry("first")).await, Status::Submitted);
+    let second = t.take().await;
+    assert_eq!(t.finish(&second.key, retry("second")).await, Status::Error);
+    let record = t.record(&id).await;
+    assert_eq!((record.status, record.attempt, record.dead), (Status::Error, 2, true));
+    assert_eq!((record.error, record.due_at), (Some(error("second")), None));
+    let kept = record.finished_at.map(|f| f.after(DEAD_LETTER_TTL));
+    assert_eq!(record.expires_at, kept, "longer than its result_ttl");
+    t.pass(2).await;
+    t.assert_idle().await;
+    assert_eq!(t.status(&id).await, Status::Error);
+}
+
+async fn releases(t: &Trial<'_>) {
+    let id = t.submit(job(1).max_attempts(1)).await;
+    for n in 1..=3 {
+        let claimed = t.take().await;
+        assert_eq!((claimed.key.attempt, claimed.counted), (n, 1));
+        assert_eq!(t.finish(&claimed.key, Outcome::Release).await, Status::Submitted);
+        let record = t.record(&id).await;
+        assert_eq!((record.attempt, record.uncounted, record.error), (n, n, None));
+        t.assert_near(record.due_at, t.now());
+    }
+    let last = t.take().await;
+    assert_eq!(t.finish(&last.key, retry("really tried")).await, Status::Error);
+    assert!(t.record(&id).await.dead);
+}
+
+async fn cancel_requested(t: &Trial<'_>) {
+    for (outcome, status) in [
+        (success(1), Status::Success),
+        (fail("no use"), Status::Error),
+        (Outcome::Cancelled, Status::Cancelled),
+        (retry("again"), Status::Cancelled),
+        (Outcome::Release, Status::Cancelled),
+    ] {
+        let claimed = t.start(job(1)).await;
+        t.backend.cancel(vec![claimed.key.id.clone()]).await.expect("cancel");
+        assert_eq!(t.finish(&claimed.key, outcome.clone()).await, status, "{outcome:?}");
+        let record = t.record(&claimed.key.id).await;
+        assert_eq!((record.status, record.dead), (status, false), "{outcome:?}");
+        if status == Status::Cancelled {
+            assert_eq!(record.error, Some(JobError::cancelled()), "{outcome:?}");
+        }
+        t.assert_idle().await;
+    }
+}
+
+async fn keeps_error(t: &Trial<'_>) {
+    let first = t.start(job(1)).await;
+    t.finish(&first.key, retry("the first time")).await;
+    let second = t.take().await;
+    assert_eq!(t.finish(&second.key, success(1)).await, Status::Success);
+    let record = t.record(&first.key.id).await;
+    assert_eq!(record.error, Some(error("the first time")));
+    assert!(record.result.is_some());
+}
+
+async fn odd_errors(t: &Trial<'_>) {
+    let long = "🚲".repeat(JobError::MAX_BYTES);
+    for (kind, message) in
+        FailureKind::ALL.into_iter().zip(["", "\"'\\\n\t", "ünï", "%s {}", "\u{7f}", &long, "x"])
+    {
+        let claimed = t.start(job(1)).await;
+        let error = JobError::new(kind, message);
+        t.finish(&claimed.key, Outcome::Fail(error.clone())).await;
+        assert_eq!(t.record(&claimed.key.id).await.error, Some(error));
+    }
+}
+
+async fn too_large(t: &Trial<'_>) {
+    let limit = t.backend.capabilities().max_payload;
+    let claimed = t.start(job(1)).await;
+    assert_eq!(t.finish(&claimed.key, Outcome::Success(filled(limit + 1))).await, Status::Error);
+    let record = t.record(&claimed.key.id).await;
+    assert_eq!((record.status, record.dead, record.result), (Status::Error, false, None));
+    let error = record.error.expect("why");
+    assert_eq!(error.kind, FailureKind::InvalidResult);
+    assert!(error.message.contains(&limit.to_string()), "names the limit: {error}");
+}
+
+async fn largest(t: &Trial<'_>) {
+    let result = filled(t.backend.capabilities().max_payload);
+    let claimed = t.start(job(1)).await;
+    assert_eq!(t.finish(&claimed.key, Outcome::Success(result.clone())).await, Status::Success);
+    let stored = t.record(&claimed.key.id).await.result;
+    assert!(stored.as_ref() == Some(&result), "came back with {:?} bytes", stored.map(|r| r.size()));
+}
+
+async fn in_order(t: &Trial<'_>) {
+    t.submit_all(jobs(3)).await;
+    let claimed = [t.take().await, t.take().await, t.take().await];
+    let settlement = |of: &Claimed, outcome| Settlement { key: of.key.clone(), outcome };
+    let unknown = ClaimKey { id: "no-such-job".into(), attempt: 1 };
+    let answers = t
+        .backend
+        .settle(vec![
+            settlement(&claimed[2], fail("no use")),
+            Settlement { key: unknown, outcome: success(1) },
+            settlement(&claimed[0], success(1)),
+            settlement(&claimed[2], success(2)),
+            settlement(&claimed[1], retry("again")),
+        ])
+        .await
+        .expect("settle");
+    let ok = matches!(
+        answers[..],
+        [
+            Ok(Status::Error),
+            Err(Error::LostClaim { .. }),
+            Ok(Status::Success),
+            Err(Error::LostClaim { .. }),
+            Ok(Status::Submitted)
+        ]
+    );
+    assert!(ok, "{answers:?}");
+    assert_eq!(t.status(&claimed[2].key.id).await, Status::Error);
+}
+
+async fn nothing(t: &Trial<'_>) {
+    assert!(t.backend.settle(Vec::new()).await.expect("settle").is_empty());
+}
+
+async fn rings(t: &Trial<'_>) {
+    let mut outcomes = t.backend.signals().outcomes.expect("the signal");
+    for outcome in [success(1), fail("no use"), Outcome::Cancelled, retry("the last")] {
+        let claimed = t.start(job(1).max_attempts(1)).await;
+        outcomes.borrow_and_update();
+        let shown = format!("{outcome:?}");
+        t.finish(&claimed.key, outcome).await;
+        let rung = tokio::time::timeout(std::time::Duration::from_secs(10), outcomes.changed()).await;
+        assert!(rung.is_ok(), "no ring for {shown}");
+    }
+}

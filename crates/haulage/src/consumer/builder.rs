@@ -1,0 +1,350 @@
+//! The settings of a consumer.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Consumer, Event, event::Hook, function::Function};
+use crate::{Backend, Context, Error, Failure, Job, NewJob, Result, RetryPolicy, handler::Predicate};
+
+/// Sets up a [`Consumer`]. Everything but the handler has a default.
+pub struct ConsumerBuilder {
+    backend: Arc<dyn Backend>,
+    function: Option<Function>,
+    concurrency: usize,
+    max_batch_size: usize,
+    batch_timeout: Duration,
+    lease: Duration,
+    heartbeat_interval: Option<Duration>,
+    claim_wait: Duration,
+    shutdown_grace_period: Duration,
+    cancel_grace_period: Duration,
+    retry_policy: RetryPolicy,
+    non_retryable: Vec<Predicate>,
+    worker_name: Option<String>,
+    hook: Option<Hook>,
+}
+
+/// What a consumer goes by: the builder's settings, checked and complete.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) function: Function,
+    pub(super) concurrency: usize,
+    pub(super) max_batch_size: usize,
+    pub(super) batch_timeout: Duration,
+    pub(super) lease: Duration,
+    pub(super) heartbeat_interval: Duration,
+    pub(super) claim_wait: Duration,
+    pub(super) shutdown_grace_period: Duration,
+    pub(super) cancel_grace_period: Duration,
+    pub(super) retry_policy: RetryPolicy,
+    pub(super) non_retryable: Arc<[Predicate]>,
+    pub(super) worker_name: String,
+    pub(super) hook: Option<Hook>,
+}
+
+impl ConsumerBuilder {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            backend,
+            function: None,
+            concurrency: 1,
+            max_batch_size: 1,
+            batch_timeout: Duration::ZERO,
+            lease: Duration::from_secs(30),
+            heartbeat_interval: None,
+            claim_wait: Duration::from_secs(20),
+            shutdown_grace_period: Duration::from_secs(30),
+            cancel_grace_period: Duration::from_secs(5),
+            retry_policy: RetryPolicy::default(),
+            non_retryable: Vec::new(),
+            worker_name: None,
+            hook: None,
+        }
+    }
+
+    /// How many calls of the handler may run at once. Default: 1.
+    ///
+    /// The consumer never holds more jobs than it can start. A blocking handler
+    /// takes one of the runtime's blocking threads for each call, of which
+    /// tokio has 512 unless it was told otherwise
+    /// (`tokio::runtime::Builder::max_blocking_threads`).
+    #[must_use]
+    pub fn concurrency(mut self, calls: usize) -> Self {
+        self.concurrency = calls;
+        self
+    }
+
+    /// How long a claim lives without a heartbeat: when this process dies, that
+    /// is how long its jobs wait for another. Default: 30 s. At most what the
+    /// backend allows, see
+    /// [`Capabilities::max_lease`](crate::backend::Capabilities::max_lease).
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How often to heartbeat; shorter than the lease. Default: a third of the
+    /// lease, so that two heartbeats may fail before a claim is lost.
+    #[must_use]
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.heartbeat_interval = Some(interval);
+        self
+    }
+
+    /// How long one request for jobs waits for the first. Default: 20 s, the
+    /// longest that Amazon SQS allows ("Amazon SQS short and long polling").
+    #[must_use]
+    pub fn claim_wait(mut self, wait: Duration) -> Self {
+        self.claim_wait = wait;
+        self
+    }
+
+    /// How long running jobs may go on after [`Shutdown::stop`]. Default: 30 s.
+    ///
+    /// [`Shutdown::stop`]: crate::shutdown::Shutdown::stop
+    #[must_use]
+    pub fn shutdown_grace_period(mut self, grace: Duration) -> Self {
+        self.shutdown_grace_period = grace;
+        self
+    }
+
+    /// How long a handler has between being told to stop, because its job was
+    /// cancelled or its claim lost, and being dropped. Default: 5 s.
+    #[must_use]
+    pub fn cancel_grace_period(mut self, grace: Duration) -> Self {
+        self.cancel_grace_period = grace;
+        self
+    }
+
+    /// How long failed jobs wait for their next attempt. Default: see
+    /// [`RetryPolicy`].
+    #[must_use]
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.retry_policy = policy;
+        self
+    }
+
+    /// An error of this type, or one caused by such an error, fails the job for
+    /// good. May be called more than once. Default: every error is tried again.
+    #[must_use]
+    pub fn non_retryable<E: StdError + 'static>(self) -> Self {
+        self.non_retryable_if(|error| error.is::<E>())
+    }
+
+    /// An error for which this holds fails the job for good. It is asked about
+    /// the handler's error and then about each of its
+    /// [sources](std::error::Error::source). May be called more than once.
+    #[must_use]
+    pub fn non_retryable_if(
+        mut self,
+        holds: impl Fn(&(dyn StdError + 'static)) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.non_retryable.push(Box::new(holds));
+        self
+    }
+
+    /// What to call this consumer in the records of its jobs. Default: the
+    /// host's name and the process id, as in `gpu-7:4711`.
+    #[must_use]
+    pub fn worker_name(mut self, name: impl Into<String>) -> Self {
+        self.worker_name = Some(name.into());
+        self
+    }
+
+    /// A function to tell of each step; see [`Event`]. It is called on the
+    /// thread that sends the heartbeats, and so must not block. A panic in it
+    /// is logged.
+    #[must_use]
+    pub fn on_event(mut self, hook: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Hook(Arc::new(hook)));
+        self
+    }
+
+    fn function(mut self, function: Function, max_batch_size: usize, batch_timeout: Duration) -> Self {
+        self.function = Some(function);
+        self.max_batch_size = max_batch_size;
+        self.batch_timeout = batch_timeout;
+        self
+    }
+
+    /// The function that does the work, async. It is run on the runtime of
+    /// [`Consumer::run`].
+    ///
+    /// Heartbeats go out whatever it does. Still, work that computes for long
+    /// without an await belongs into [`blocking_handler`](Self::blocking_handler):
+    /// it keeps other handlers from getting on, and can be stopped only at an
+    /// await.
+    #[must_use]
+    pub fn handler<T, R, E, F, Fut>(self, handler: F) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Job<T>, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.function(Function::single(handler), 1, Duration::ZERO)
+    }
+
+    /// The function that does the work, one that blocks or computes. It is run
+    /// on the blocking threads of the runtime of [`Consumer::run`].
+    ///
+    /// Nothing can end it from outside. Where its time is up, its job is
+    /// settled without it, but it goes on to take one of the `concurrency` until
+    /// it returns: let it look at [`Context::is_cancelled`] now and then.
+    #[must_use]
+    pub fn blocking_handler<T, R, E, F>(self, handler: F) -> Self
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Job<T>, Context) -> Result<R, E> + Send + Sync + 'static,
+    {
+        self.function(Function::blocking(handler), 1, Duration::ZERO)
+    }
+
+    /// An async function that works on several jobs at once. It gets 1 to
+    /// `max_batch_size` of them, and answers each, in the same order.
+    ///
+    /// It is called when the batch is full, or `batch_timeout` after the
+    /// batch's first job came in; with a timeout of zero, with the jobs that
+    /// came in together. `concurrency` counts calls, so a consumer holds up to
+    /// `concurrency × max_batch_size` jobs.
+    ///
+    /// Each job has its own outcome: one that fails does not touch the others.
+    /// A job whose body does not fit `T` is failed, and the handler does not
+    /// see it. If the number of answers is wrong, every job of the call has
+    /// failed and is tried again. When one of the jobs is cancelled or runs
+    /// into its timeout, only its own [`Context`] says so; the call goes on for
+    /// the others, and is dropped when there are none.
+    #[must_use]
+    pub fn batch_handler<T, R, E, F, Fut>(
+        self,
+        max_batch_size: usize,
+        batch_timeout: Duration,
+        handler: F,
+    ) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Vec<(Job<T>, Context)>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Vec<Result<R, E>>> + Send + 'static,
+    {
+        self.function(Function::batch(handler), max_batch_size, batch_timeout)
+    }
+
+    /// Like [`batch_handler`](Self::batch_handler), for a function that blocks
+    /// or computes; see [`blocking_handler`](Self::blocking_handler).
+    #[must_use]
+    pub fn blocking_batch_handler<T, R, E, F>(
+        self,
+        max_batch_size: usize,
+        batch_timeout: Duration,
+        handler: F,
+    ) -> Self
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Vec<(Job<T>, Context)>) -> Vec<Result<R, E>> + Send + Sync + 'static,
+    {
+        self.function(Function::blocking_batch(handler), max_batch_size, batch_timeout)
+    }
+
+    /// Checks the settings and makes the consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] where there is no handler, or a setting is out of its
+    /// range.
+    pub fn build(self) -> Result<Consumer> {
+        let invalid = |message: String| Err(Error::Invalid(message));
+        let Some(function) = self.function else {
+            return invalid("the consumer has no handler; give it one with .handler(…)".into());
+        };
+        for (name, count) in [("concurrency", self.concurrency), ("max_batch_size", self.max_batch_size)] {
+            if count == 0 {
+                return invalid(format!("{name} is 0; it is 1 at least"));
+            }
+        }
+        let heartbeat_interval = self.heartbeat_interval.unwrap_or(self.lease / 3);
+        for (name, duration) in [
+            ("lease", self.lease),
+            ("heartbeat_interval", heartbeat_interval),
+            ("claim_wait", self.claim_wait),
+        ] {
+            if duration < Duration::from_millis(1) {
+                return invalid(format!("{name} is {duration:?}; it is 1 ms at least"));
+            }
+        }
+        for (name, duration) in [
+            ("batch_timeout", self.batch_timeout),
+            ("claim_wait", self.claim_wait),
+            ("shutdown_grace_period", self.shutdown_grace_period),
+            ("cancel_grace_period", self.cancel_grace_period),
+            ("the cap of retry_policy", self.retry_policy.cap),
+        ] {
+            if duration > NewJob::MAX_DURATION {
+                return invalid(format!("{name} is longer than 366 days"));
+            }
+        }
+        let max_lease = self.backend.capabilities().max_lease.min(NewJob::MAX_DURATION);
+        if self.lease > max_lease {
+            let backend = self.backend.name();
+            return invalid(format!("lease is {:?}; the {backend} backend allows {max_lease:?}", self.lease));
+        }
+        if heartbeat_interval >= self.lease {
+            return invalid(format!(
+                "heartbeat_interval is {heartbeat_interval:?}; it must be shorter than the lease, {:?}",
+                self.lease
+            ));
+        }
+        let worker_name = self.worker_name.unwrap_or_else(default_worker_name);
+        if worker_name.is_empty() || worker_name.len() > NewJob::MAX_LABEL_BYTES {
+            return invalid(format!("worker_name must have 1 to {} bytes", NewJob::MAX_LABEL_BYTES));
+        }
+        let settings = Settings {
+            function,
+            concurrency: self.concurrency,
+            max_batch_size: self.max_batch_size,
+            batch_timeout: self.batch_timeout,
+            lease: self.lease,
+            heartbeat_interval,
+            claim_wait: self.claim_wait,
+            shutdown_grace_period: self.shutdown_grace_period,
+            cancel_grace_period: self.cancel_grace_period,
+            retry_policy: self.retry_policy,
+            non_retryable: self.non_retryable.into(),
+            worker_name,
+            hook: self.hook,
+        };
+        Ok(Consumer { backend: self.backend, settings })
+    }
+}
+
+/// `host:pid`. The standard library does not know the host's name; the kernel
+/// and the shell do.
+fn default_worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| ["HOSTNAME", "COMPUTERNAME"].iter().find_map(|name| std::env::var(name).ok()))
+        .map(|host| host.trim().to_owned())
+        .filter(|host| !host.is_empty() && host.len() <= 255)
+        .unwrap_or_else(|| "localhost".to_owned());
+    format!("{host}:{}", std::process::id())
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("backend", &self.backend)
+            .field("handler", &self.function)
+            .field("concurrency", &self.concurrency)
+            .field("max_batch_size", &self.max_batch_size)
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}

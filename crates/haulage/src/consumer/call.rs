@@ -1,0 +1,126 @@
+//! One call of the handler, on the caller's runtime.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use futures_util::FutureExt;
+use tokio::{runtime::Handle, sync::mpsc::UnboundedSender, task::AbortHandle};
+use tracing::{Instrument, Span, info_span};
+
+use super::function::{Delivery, Function, Surroundings, Verdicts};
+use crate::handler::Predicate;
+
+/// What a call tells the engine.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) call: u64,
+    pub(super) verdicts: Verdicts,
+    /// How the call ended; `None` while it goes on.
+    pub(super) end: Option<End>,
+}
+
+#[derive(Debug)]
+pub(super) enum End {
+    Returned,
+    Panicked(String),
+    /// It was dropped before it returned: aborted by the engine, or its
+    /// runtime is gone.
+    Dropped,
+}
+
+/// Starts calls.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) runtime: Handle,
+    pub(super) function: Function,
+    pub(super) non_retryable: Arc<[Predicate]>,
+    pub(super) reports: UnboundedSender<Report>,
+    /// The span in which the consumer runs.
+    pub(super) parent: Span,
+}
+
+impl Caller {
+    /// Starts a call. What ends an async one early is the answer; a blocking
+    /// one has nothing that does.
+    pub(super) fn start(&self, call: u64, deliveries: Vec<Delivery>) -> Option<AbortHandle> {
+        let span = self.span(&deliveries);
+        let (non_retryable, reports) = (self.non_retryable.clone(), self.reports.clone());
+        let ending = Ending { call, reports: Some(reports.clone()) };
+        let surroundings = Surroundings { call, non_retryable, reports };
+        match &self.function {
+            Function::Async(f) => {
+                let f = f.clone();
+                let task = async move {
+                    let future = AssertUnwindSafe(async move { f(deliveries, surroundings).await });
+                    ending.tell(future.catch_unwind().await);
+                };
+                Some(self.runtime.spawn(task.instrument(span)).abort_handle())
+            }
+            Function::Blocking(f) => {
+                let f = f.clone();
+                self.runtime.spawn_blocking(move || {
+                    let _entered = span.enter();
+                    ending.tell(catch_unwind(AssertUnwindSafe(|| f(deliveries, surroundings))));
+                });
+                None
+            }
+        }
+    }
+
+    fn span(&self, deliveries: &[Delivery]) -> Span {
+        match deliveries {
+            [one] => {
+                let context = &one.context;
+                info_span!(
+                    parent: &self.parent,
+                    "job",
+                    job_id = %context.job_id(),
+                    request_id = context.request_id(),
+                    attempt = context.attempt(),
+                )
+            }
+            many => info_span!(parent: &self.parent, "batch", jobs = many.len()),
+        }
+    }
+}
+
+/// Tells the engine of the end of a call, whatever the end is.
+struct Ending {
+    call: u64,
+    reports: Option<UnboundedSender<Report>>,
+}
+
+impl Ending {
+    fn tell(mut self, result: Result<Verdicts, Box<dyn Any + Send>>) {
+        match result {
+            Ok(verdicts) => self.send(verdicts, End::Returned),
+            Err(panic) => self.send(Vec::new(), End::Panicked(panic_message(&*panic))),
+        }
+    }
+
+    fn send(&mut self, verdicts: Verdicts, end: End) {
+        if let Some(reports) = self.reports.take() {
+            let _ = reports.send(Report { call: self.call, verdicts, end: Some(end) });
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.send(Vec::new(), End::Dropped);
+    }
+}
+
+/// The words that a panic was raised with.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}

@@ -1,0 +1,117 @@
+//! Asking for work.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{errand::Errand, moments::Moments};
+use crate::{
+    Backend, Result,
+    backend::{ClaimRequest, Claimed},
+    retry::Outage,
+};
+
+/// One claim at a time, never dropped before its answer is there: jobs may be
+/// in it.
+#[derive(Debug)]
+pub(super) struct Claims {
+    lease: Duration,
+    wait: Duration,
+    worker: String,
+    pending: Option<Pending>,
+    not_before: Instant,
+    outage: Outage,
+}
+
+#[derive(Debug)]
+struct Pending {
+    max: usize,
+    started: Instant,
+    stop: CancellationToken,
+    errand: Errand<Vec<Claimed>>,
+}
+
+impl Claims {
+    pub(super) fn new(lease: Duration, wait: Duration, worker: String) -> Self {
+        Self {
+            lease,
+            wait,
+            worker,
+            pending: None,
+            not_before: Instant::now(),
+            outage: Outage::new("claim jobs"),
+        }
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Asks for as many jobs as there is room for.
+    pub(super) fn start(&mut self, room: usize, backend: &Arc<dyn Backend>) {
+        if let Some(pending) = &self.pending {
+            // There was more room when it was asked: a batch has been called
+            // before it was full. What this claim still brings has to wait.
+            if pending.max > room {
+                pending.stop.cancel();
+            }
+            return;
+        }
+        if room == 0 || Instant::now() < self.not_before {
+            return;
+        }
+        let stop = CancellationToken::new();
+        let request = ClaimRequest {
+            max: room,
+            lease: self.lease,
+            wait: self.wait,
+            worker: self.worker.clone(),
+            stop: stop.clone(),
+        };
+        let backend = backend.clone();
+        let errand = Errand::send(async move { backend.claim(request).await });
+        self.pending = Some(Pending { max: room, started: Instant::now(), stop, errand });
+    }
+
+    /// Ends the wait of the claim that is under way; its answer still comes.
+    pub(super) fn stop(&self) {
+        if let Some(pending) = &self.pending {
+            pending.stop.cancel();
+        }
+    }
+
+    /// Waits for the claim that is under way.
+    pub(super) async fn answer(&mut self) -> Result<Vec<Claimed>> {
+        match &mut self.pending {
+            Some(pending) => pending.errand.answer().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the answer in.
+    pub(super) fn answered(&mut self, answer: Result<Vec<Claimed>>) -> Vec<Claimed> {
+        let Some(pending) = self.pending.take() else { return Vec::new() };
+        match answer {
+            Ok(jobs) => {
+                self.outage.over();
+                if jobs.is_empty() && !pending.stop.is_cancelled() {
+                    // A backend that does not wait is not asked in a tight loop.
+                    self.not_before = pending.started + self.wait.min(Duration::from_millis(20));
+                }
+                jobs
+            }
+            Err(error) => {
+                self.not_before = self.outage.failed(&error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// When there is something to do here.
+    pub(super) fn moments(&self, room: usize, moments: &mut Moments) {
+        if self.pending.is_none() && room > 0 {
+            moments.real(Some(self.not_before));
+        }
+    }
+}

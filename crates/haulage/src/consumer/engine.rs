@@ -1,0 +1,536 @@
+//! The loop behind a consumer.
+//!
+//! It runs on a thread of its own, and so do all calls to the backend: neither
+//! a handler that computes for minutes without an await, nor one that blocks
+//! every thread of the async runtime, can keep a heartbeat from going out. It
+//! owns all state; handlers, which run on the caller's runtime, and calls to
+//! the backend report to it, and nothing is locked.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{
+        mpsc::{UnboundedReceiver, unbounded_channel},
+        watch,
+    },
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Span, debug, error, info, warn};
+
+use super::{
+    batch::Collector,
+    builder::Settings,
+    call::{Caller, End, Report, panic_message},
+    claim::Claims,
+    event::{Event, Summary},
+    function::Verdict,
+    heartbeat::Heartbeats,
+    moments::Moments,
+    settle::{Settled, Settles},
+    table::{Alarm, Stage, Table},
+};
+use crate::{
+    Backend, Context, FailureKind, JobError, Json, Result, Status, Timestamp,
+    backend::{ClaimKey, Claimed, Outcome, Pulse},
+    handler::News,
+    shutdown::Shutdown,
+};
+
+/// How long giving back what is left may take, retries included.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+/// The same where somebody wants an end at once.
+const RELEASE_LIMIT_NOW: Duration = Duration::from_secs(1);
+/// How long handlers that were dropped may take to be gone before their jobs
+/// are given to others.
+const DROP_LIMIT: Duration = Duration::from_millis(250);
+
+pub(super) struct Engine {
+    settings: Settings,
+    backend: Arc<dyn Backend>,
+    shutdown: Shutdown,
+    /// Fires when nobody waits for the consumer's end any more.
+    abandoned: CancellationToken,
+    phase: Phase,
+    table: Table,
+    collector: Collector,
+    claims: Claims,
+    heartbeats: Heartbeats,
+    settles: Settles,
+    caller: Caller,
+    reports: UnboundedReceiver<Report>,
+    inbox: Vec<Report>,
+    news: Arc<News>,
+    cancels: Option<watch::Receiver<u64>>,
+    /// Some job was cancelled while a claim was under way, perhaps one of its.
+    cancels_during_claim: bool,
+    summary: Summary,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Running,
+    /// No more claims; what runs may finish.
+    Draining {
+        grace_ends: Timestamp,
+    },
+    /// Handlers are dropped, and what is left is given back.
+    Ending {
+        /// Until when to wait for dropped handlers; `None` when that is over.
+        handlers_until: Option<Instant>,
+        until: Instant,
+    },
+}
+
+/// What the engine wakes up for.
+enum Wake {
+    Heartbeat(Result<Vec<Pulse>>),
+    Settle(Result<Vec<Result<Status>>>),
+    Claim(Result<Vec<Claimed>>),
+    Reports,
+    Cancels(bool),
+    News,
+    /// Time has passed, or the consumer is to stop.
+    Look,
+}
+
+impl Engine {
+    pub(super) fn new(
+        settings: Settings,
+        backend: Arc<dyn Backend>,
+        shutdown: Shutdown,
+        abandoned: CancellationToken,
+        runtime: tokio::runtime::Handle,
+        parent: Span,
+    ) -> Self {
+        let (sender, reports) = unbounded_channel();
+        let caller = Caller {
+            runtime,
+            function: settings.function.clone(),
+            non_retryable: settings.non_retryable.clone(),
+            reports: sender,
+            parent,
+        };
+        Self {
+            phase: Phase::Running,
+            table: Table::default(),
+            collector: Collector::new(settings.max_batch_size, settings.batch_timeout),
+            claims: Claims::new(settings.lease, settings.claim_wait, settings.worker_name.clone()),
+            heartbeats: Heartbeats::new(settings.lease, settings.heartbeat_interval, backend.clock()),
+            settles: Settles::new(),
+            cancels: backend.signals().cancels,
+            cancels_during_claim: false,
+            inbox: Vec::new(),
+            news: Arc::default(),
+            summary: Summary::default(),
+            settings,
+            backend,
+            shutdown,
+            abandoned,
+            caller,
+            reports,
+        }
+    }
+
+    /// Runs until it was told to stop, and has.
+    pub(super) async fn run(mut self) -> Summary {
+        loop {
+            self.advance();
+            if self.is_over() {
+                break;
+            }
+            match self.wait().await {
+                Wake::Heartbeat(answer) => self.take_pulses(answer),
+                Wake::Settle(answer) => self.take_settled(answer),
+                Wake::Claim(answer) => self.take_claimed(answer),
+                Wake::Reports => self.take_reports(),
+                Wake::Cancels(true) => {
+                    self.heartbeats.want_cancels();
+                    self.cancels_during_claim |= self.claims.is_pending();
+                }
+                // The backend is being dropped, or it signals no more.
+                Wake::Cancels(false) => self.cancels = None,
+                Wake::News => self.heartbeats.want_news(),
+                Wake::Look => {}
+            }
+        }
+        for ticket in self.table.which(|_| true) {
+            warn!("the backend cannot be reached; the lease of a claim is left to run out");
+            self.lose(ticket);
+        }
+        self.summary
+    }
+
+    fn now(&self) -> Timestamp {
+        self.backend.clock().now()
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let mut moments = Moments::default();
+        self.moments(&mut moments);
+        let (running, ending) =
+            (matches!(self.phase, Phase::Running), matches!(self.phase, Phase::Ending { .. }));
+        // Answers before reports: what they bring sets off the next call.
+        tokio::select! {
+            biased;
+            answer = self.heartbeats.answer() => Wake::Heartbeat(answer),
+            answer = self.settles.answer() => Wake::Settle(answer),
+            answer = self.claims.answer() => Wake::Claim(answer),
+            _ = self.reports.recv_many(&mut self.inbox, 1024) => Wake::Reports,
+            changed = changed(&mut self.cancels) => Wake::Cancels(changed),
+            () = self.news.rung() => Wake::News,
+            () = self.shutdown.stopping(), if running => Wake::Look,
+            () = self.shutdown.stopping_now(), if !ending => Wake::Look,
+            () = self.abandoned.cancelled(), if !ending => Wake::Look,
+            () = moments.wait(self.backend.clock()) => Wake::Look,
+        }
+    }
+
+    /// The next moment for [`Engine::advance`]. Each moment here belongs to
+    /// something that it does once the moment has come.
+    fn moments(&self, moments: &mut Moments) {
+        moments.clock(self.table.next_alarm());
+        self.heartbeats.moments(&self.table, moments);
+        match self.phase {
+            Phase::Running => {
+                if self.has_free_call() {
+                    moments.clock(self.collector.due());
+                }
+                self.claims.moments(self.room(), moments);
+                self.settles.moments(moments);
+            }
+            Phase::Draining { grace_ends } => {
+                moments.clock(Some(grace_ends));
+                self.settles.moments(moments);
+            }
+            Phase::Ending { handlers_until, until } => {
+                moments.real(handlers_until);
+                moments.real(Some(until));
+                if handlers_until.is_none() {
+                    self.settles.moments(moments);
+                }
+            }
+        }
+    }
+
+    /// Does everything that can be done without waiting.
+    fn advance(&mut self) {
+        let now = self.now();
+        self.change_phase(now);
+        while let Some(alarm) = self.table.take_alarm(now) {
+            self.ring(alarm);
+        }
+        for ticket in self.heartbeats.lapsed(&self.table, now) {
+            // A settle that is under way decides for itself.
+            if !self.is_sent(ticket) {
+                self.lose(ticket);
+            }
+        }
+        match self.phase {
+            Phase::Running => {
+                while self.has_free_call()
+                    && let Some(batch) = self.collector.take(now)
+                {
+                    self.call(batch, now);
+                }
+                self.claims.start(self.room(), &self.backend);
+            }
+            Phase::Draining { .. } => {}
+            Phase::Ending { handlers_until, until } => {
+                let running = self.table.which(|held| matches!(held.stage, Stage::Running { .. }));
+                if running.is_empty() || handlers_until.is_none_or(|at| at <= Instant::now()) {
+                    for ticket in running {
+                        self.conclude(ticket, Outcome::Release);
+                    }
+                    self.phase = Phase::Ending { handlers_until: None, until };
+                }
+            }
+        }
+        self.heartbeats.start(&self.table, &self.backend, &self.news);
+        if !matches!(self.phase, Phase::Ending { handlers_until: Some(_), .. }) {
+            self.settles.start(&mut self.table, &self.backend);
+        }
+    }
+
+    fn change_phase(&mut self, now: Timestamp) {
+        let at_once = self.shutdown.is_stopping_now() || self.abandoned.is_cancelled();
+        if matches!(self.phase, Phase::Running) && (at_once || self.shutdown.is_stopping()) {
+            self.claims.stop();
+            for ticket in self.collector.drain() {
+                self.conclude(ticket, Outcome::Release);
+            }
+            let grace_ends = now.after(self.settings.shutdown_grace_period);
+            self.phase = Phase::Draining { grace_ends };
+        }
+        match self.phase {
+            Phase::Draining { grace_ends } if at_once || now >= grace_ends => {
+                for (_, held) in self.table.iter() {
+                    if let Stage::Running { context, .. } = &held.stage {
+                        context.cancel();
+                    }
+                }
+                self.table.abort_all();
+                self.settles.hurry(Duration::from_millis(250));
+                let start = Instant::now();
+                let limit = if at_once { RELEASE_LIMIT_NOW } else { RELEASE_LIMIT };
+                self.phase = Phase::Ending {
+                    handlers_until: Some(start + DROP_LIMIT),
+                    until: start + DROP_LIMIT + limit,
+                };
+            }
+            Phase::Ending { handlers_until, until } if at_once => {
+                let soon = Instant::now() + RELEASE_LIMIT_NOW;
+                self.phase = Phase::Ending { handlers_until, until: until.min(soon) };
+            }
+            _ => {}
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let idle = self.table.is_empty() && !self.claims.is_pending();
+        match self.phase {
+            Phase::Running => false,
+            Phase::Draining { .. } => idle,
+            Phase::Ending { until, .. } => idle || Instant::now() >= until,
+        }
+    }
+
+    fn has_free_call(&self) -> bool {
+        self.table.calls() < self.settings.concurrency
+    }
+
+    /// How many more jobs can be taken in. A slot is free again only when the
+    /// settle is through, so that claims do not run ahead of a backend that
+    /// takes no settles.
+    fn room(&self) -> usize {
+        let free_calls = self.settings.concurrency.saturating_sub(self.table.calls());
+        free_calls.saturating_mul(self.settings.max_batch_size).saturating_sub(self.collector.len())
+    }
+
+    fn take_claimed(&mut self, answer: Result<Vec<Claimed>>) {
+        let jobs = self.claims.answered(answer);
+        let now = self.now();
+        if std::mem::take(&mut self.cancels_during_claim) && !jobs.is_empty() {
+            self.heartbeats.want_cancels();
+        }
+        for claimed in jobs {
+            self.heartbeats.admitted(claimed.lease_until, now);
+            let ClaimKey { id, attempt } = claimed.key.clone();
+            self.tell(Event::Claimed { id, attempt });
+            let ticket = self.table.admit(claimed);
+            match self.phase {
+                Phase::Running => self.collector.push(ticket, now),
+                Phase::Draining { .. } | Phase::Ending { .. } => self.conclude(ticket, Outcome::Release),
+            }
+        }
+    }
+
+    fn call(&mut self, tickets: Vec<u64>, now: Timestamp) {
+        let (call, deliveries) = self.table.begin(tickets, now, &self.news);
+        for delivery in &deliveries {
+            let ClaimKey { id, attempt } = delivery.context.key().clone();
+            self.tell(Event::Started { id, attempt });
+        }
+        let abort = self.caller.start(call, deliveries);
+        self.table.set_abort(call, abort);
+    }
+
+    fn take_reports(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        for Report { call, verdicts, end } in inbox.drain(..) {
+            for (ticket, verdict) in verdicts {
+                self.judge(ticket, verdict);
+            }
+            let Some(end) = end else { continue };
+            // Those that are still running got no answer, and never will.
+            for ticket in self.table.end(call) {
+                match &end {
+                    End::Panicked(message) => {
+                        let message = format!("the handler panicked: {message}");
+                        let error = JobError::new(FailureKind::Panic, message);
+                        self.judge(ticket, Verdict::Retry(error, None));
+                    }
+                    End::Returned | End::Dropped => self.conclude(ticket, Outcome::Release),
+                }
+            }
+        }
+        self.inbox = inbox;
+    }
+
+    /// Makes an outcome of what the handler said. It is too late for that where
+    /// the job has been concluded without it, or is lost.
+    fn judge(&mut self, ticket: u64, verdict: Verdict) {
+        let Some(held) = self.table.get_mut(ticket) else { return };
+        let ending = matches!(self.phase, Phase::Ending { .. });
+        let outcome = match verdict {
+            Verdict::Success(result) => Outcome::Success(result),
+            // Whatever went wrong after it was told to stop.
+            _ if held.cancel_requested => Outcome::Cancelled,
+            _ if ending => Outcome::Release,
+            Verdict::Retry(error, delay) => {
+                let delay = delay.unwrap_or_else(|| self.settings.retry_policy.delay(held.counted));
+                Outcome::Retry { error, delay }
+            }
+            Verdict::Fail(error) => Outcome::Fail(error),
+            Verdict::Cancelled => Outcome::Cancelled,
+        };
+        self.conclude(ticket, outcome);
+    }
+
+    fn conclude(&mut self, ticket: u64, outcome: Outcome) {
+        if self.table.conclude(ticket) {
+            self.settles.push(ticket, outcome);
+        }
+    }
+
+    fn ring(&mut self, alarm: Alarm) {
+        match alarm {
+            Alarm::Timeout(ticket) => {
+                let Some(held) = self.table.get_mut(ticket) else { return };
+                let Stage::Running { context, .. } = &held.stage else { return };
+                context.cancel();
+                let error = JobError::new(FailureKind::Timeout, timeout_message(context));
+                self.judge(ticket, Verdict::Retry(error, None));
+            }
+            Alarm::CancelGrace(ticket) => self.conclude(ticket, Outcome::Cancelled),
+            Alarm::LostGrace(call) => self.table.unwant(call),
+        }
+    }
+
+    fn take_pulses(&mut self, answer: Result<Vec<Pulse>>) {
+        let clock = self.backend.clock().clone();
+        for (ticket, pulse) in self.heartbeats.answered(answer, &mut self.table, &clock) {
+            let Some(held) = self.table.get_mut(ticket) else { continue };
+            match pulse {
+                Pulse::Held(until) => held.lease_until = until,
+                Pulse::CancelRequested(until) => {
+                    held.lease_until = until;
+                    if !std::mem::replace(&mut held.cancel_requested, true) {
+                        self.cancel(ticket);
+                    }
+                }
+                // Perhaps because it is settled by now; the settle's own
+                // answer tells.
+                Pulse::Lost if self.is_sent(ticket) => {}
+                Pulse::Lost => self.lose(ticket),
+            }
+        }
+    }
+
+    /// Somebody wants the job cancelled.
+    fn cancel(&mut self, ticket: u64) {
+        let grace_ends = self.now().after(self.settings.cancel_grace_period);
+        let Some(held) = self.table.get_mut(ticket) else { return };
+        match &held.stage {
+            Stage::Waiting(_) => {
+                self.collector.remove(ticket);
+                self.conclude(ticket, Outcome::Cancelled);
+            }
+            Stage::Running { context, .. } => {
+                context.cancel();
+                self.table.set_cancel_grace(ticket, grace_ends);
+            }
+            // The outcome is on its way; a retry is turned down by the backend.
+            Stage::Settling { .. } => {}
+        }
+    }
+
+    /// The claim is gone. It is never settled, and its handler is to stop.
+    fn lose(&mut self, ticket: u64) {
+        let Some(held) = self.table.remove(ticket) else { return };
+        match held.stage {
+            Stage::Waiting(_) => self.collector.remove(ticket),
+            Stage::Running { call, context } => {
+                context.cancel();
+                let grace_ends = self.now().after(self.settings.cancel_grace_period);
+                self.table.set_lost_grace(call, grace_ends);
+            }
+            Stage::Settling { .. } => {}
+        }
+        let ClaimKey { id, attempt } = held.key;
+        self.tell(Event::Lost { id, attempt });
+    }
+
+    fn is_sent(&mut self, ticket: u64) -> bool {
+        self.table
+            .get_mut(ticket)
+            .is_some_and(|held| matches!(held.stage, Stage::Settling { sent: true, .. }))
+    }
+
+    fn take_settled(&mut self, answer: Result<Vec<Result<Status>>>) {
+        for (ticket, settled) in self.settles.answered(answer, &mut self.table) {
+            let (outcome, status) = match settled {
+                Settled::Done(outcome, status) => (outcome, status),
+                Settled::Lost => {
+                    self.lose(ticket);
+                    continue;
+                }
+            };
+            let Some(held) = self.table.remove(ticket) else { continue };
+            let ClaimKey { id, attempt } = held.key;
+            self.tell(match (outcome, status) {
+                (Outcome::Cancelled, _) | (_, Status::Cancelled) => Event::Cancelled { id, attempt },
+                // The backend takes no result like that.
+                (Outcome::Success(result), Status::Error) => {
+                    let error = self.why_not_stored(&result);
+                    Event::Failed { id, attempt, error }
+                }
+                (Outcome::Success(_), _) => Event::Succeeded { id, attempt },
+                // The attempts are used up.
+                (Outcome::Retry { error, .. }, Status::Error) => Event::Failed { id, attempt, error },
+                (Outcome::Retry { error, delay }, _) => Event::Retried { id, attempt, error, delay },
+                (Outcome::Fail(error), _) => Event::Failed { id, attempt, error },
+                (Outcome::Release, _) => Event::Released { id, attempt },
+            });
+        }
+    }
+
+    fn why_not_stored(&self, result: &Json) -> JobError {
+        let checked = self.backend.capabilities().check_payload("result", result);
+        let message = checked.err().map(|e| e.to_string());
+        let message = message.unwrap_or_else(|| "the result could not be stored; its record says why".into());
+        JobError::new(FailureKind::InvalidResult, message)
+    }
+
+    fn tell(&mut self, event: Event) {
+        log(&event);
+        self.summary.count(&event);
+        let Some(hook) = &self.settings.hook else { return };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hook.0)(&event))) {
+            error!(panic = panic_message(&*panic), "the event hook panicked");
+        }
+    }
+}
+
+async fn changed(signal: &mut Option<watch::Receiver<u64>>) -> bool {
+    match signal {
+        Some(signal) => signal.changed().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+fn timeout_message(context: &Context) -> String {
+    let timeout = context.timeout().unwrap_or_default();
+    let attempt = context.attempt();
+    format!("attempt {attempt} ran longer than its timeout of {}", humantime::format_duration(timeout))
+}
+
+fn log(event: &Event) {
+    let (job_id, attempt) = (event.id(), event.attempt());
+    match event {
+        Event::Claimed { .. } => debug!(%job_id, attempt, "claimed"),
+        Event::Started { .. } => debug!(%job_id, attempt, "started"),
+        Event::Succeeded { .. } => debug!(%job_id, attempt, "succeeded"),
+        Event::Retried { error, delay, .. } => {
+            warn!(%job_id, attempt, %error, ?delay, "failed, to be tried again")
+        }
+        Event::Failed { error, .. } => warn!(%job_id, attempt, %error, "failed"),
+        Event::Cancelled { .. } => info!(%job_id, attempt, "cancelled"),
+        Event::Released { .. } => info!(%job_id, attempt, "given back"),
+        Event::Lost { .. } => warn!(%job_id, attempt, "claim lost"),
+    }
+}

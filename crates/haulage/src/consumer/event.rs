@@ -1,0 +1,146 @@
+//! What a consumer tells about the jobs that pass through it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{JobError, JobId};
+
+/// A step in the life of a claim, told to the hook of
+/// [`ConsumerBuilder::on_event`](crate::consumer::ConsumerBuilder::on_event).
+///
+/// Every claim begins with `Claimed`; `Started` follows when its handler is
+/// called. It ends with one of the others, which is told once the backend has
+/// recorded it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The consumer has taken hold of the job.
+    Claimed {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The handler is called.
+    Started {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The job is done, its result recorded.
+    Succeeded {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The attempt failed; another will follow.
+    Retried {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+        /// Why it failed.
+        error: JobError,
+        /// How long the job waits now.
+        delay: Duration,
+    },
+    /// The job failed for good.
+    Failed {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+        /// Why it failed.
+        error: JobError,
+    },
+    /// The job ended because somebody cancelled it.
+    Cancelled {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The job was given back; the attempt does not count.
+    Released {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The claim ended without this consumer: its lease ran out before a
+    /// heartbeat got through, and the job is, or will be, another's.
+    Lost {
+        /// The job.
+        id: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+}
+
+impl Event {
+    /// The job.
+    pub fn id(&self) -> &JobId {
+        self.parts().0
+    }
+
+    /// The attempt.
+    pub fn attempt(&self) -> u32 {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&JobId, u32) {
+        match self {
+            Self::Claimed { id, attempt }
+            | Self::Started { id, attempt }
+            | Self::Succeeded { id, attempt }
+            | Self::Retried { id, attempt, .. }
+            | Self::Failed { id, attempt, .. }
+            | Self::Cancelled { id, attempt }
+            | Self::Released { id, attempt }
+            | Self::Lost { id, attempt } => (id, *attempt),
+        }
+    }
+}
+
+/// How the claims of a consumer ended, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Attempts that ended their job in `SUCCESS`.
+    pub succeeded: u64,
+    /// Attempts that failed and were followed, or will be, by another.
+    pub retried: u64,
+    /// Attempts that ended their job in `ERROR`.
+    pub failed: u64,
+    /// Attempts that ended their job in `CANCELLED`.
+    pub cancelled: u64,
+    /// Claims that were given back.
+    pub released: u64,
+    /// Claims that were lost.
+    pub lost: u64,
+}
+
+impl Summary {
+    pub(super) fn count(&mut self, event: &Event) {
+        let counter = match event {
+            Event::Claimed { .. } | Event::Started { .. } => return,
+            Event::Succeeded { .. } => &mut self.succeeded,
+            Event::Retried { .. } => &mut self.retried,
+            Event::Failed { .. } => &mut self.failed,
+            Event::Cancelled { .. } => &mut self.cancelled,
+            Event::Released { .. } => &mut self.released,
+            Event::Lost { .. } => &mut self.lost,
+        };
+        *counter += 1;
+    }
+}
+
+/// The user's hook.
+#[derive(Clone)]
+pub(super) struct Hook(pub(super) Arc<dyn Fn(&Event) + Send + Sync>);
+
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
+}

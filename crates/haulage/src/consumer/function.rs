@@ -1,0 +1,221 @@
+//! The user's function, with its types taken off.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::call::Report;
+use crate::{
+    Context, Failure, FailureKind, Job, JobError, Json,
+    handler::{Kind, Predicate},
+    retry::with_causes,
+};
+
+/// One job on its way into a call of the handler.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// The engine's number for the claim.
+    pub(super) ticket: u64,
+    pub(super) body: Json,
+    pub(super) context: Context,
+}
+
+/// What became of one job in the handler.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Success(Json),
+    /// With the delay that the handler asks for.
+    Retry(JobError, Option<Duration>),
+    Fail(JobError),
+    Cancelled,
+}
+
+pub(super) type Verdicts = Vec<(u64, Verdict)>;
+
+/// What a call needs besides its jobs.
+pub(super) struct Surroundings {
+    pub(super) call: u64,
+    /// Errors that trying again does not help.
+    pub(super) non_retryable: Arc<[Predicate]>,
+    pub(super) reports: UnboundedSender<Report>,
+}
+
+impl Surroundings {
+    /// Hands in verdicts before the call ends.
+    fn hand_in(&self, verdicts: Verdicts) {
+        // Nobody listens any more once the consumer has stopped.
+        let _ = self.reports.send(Report { call: self.call, verdicts, end: None });
+    }
+
+    fn judge<R: Serialize>(&self, answer: Result<R, impl Into<Failure>>) -> Verdict {
+        let failure = match answer.map_err(Into::into) {
+            Ok(result) => {
+                return match Json::encode(&result) {
+                    Ok(json) => Verdict::Success(json),
+                    Err(e) => {
+                        let message = format!("the handler's result has no JSON form: {e}");
+                        Verdict::Fail(JobError::new(FailureKind::InvalidResult, message))
+                    }
+                };
+            }
+            Err(failure) => failure,
+        };
+        let error = JobError::new(FailureKind::Handler, failure.message());
+        match failure.kind {
+            Kind::Cancelled => Verdict::Cancelled,
+            Kind::Fatal => Verdict::Fail(error),
+            Kind::Retry(_) if failure.is_any(&self.non_retryable) => Verdict::Fail(error),
+            Kind::Retry(delay) => Verdict::Retry(error, delay),
+        }
+    }
+}
+
+/// A call is one invocation of the function, with one job or a batch of them.
+#[derive(Clone)]
+pub(super) enum Function {
+    Async(Arc<dyn Fn(Vec<Delivery>, Surroundings) -> BoxFuture<'static, Verdicts> + Send + Sync>),
+    Blocking(Arc<dyn Fn(Vec<Delivery>, Surroundings) -> Verdicts + Send + Sync>),
+}
+
+impl Function {
+    pub(super) fn single<T, R, E, F, Fut>(f: F) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Job<T>, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        let f = Arc::new(f);
+        Self::Async(Arc::new(move |deliveries, surroundings| {
+            let f = f.clone();
+            Box::pin(async move {
+                let mut verdicts = Vec::with_capacity(deliveries.len());
+                for delivery in deliveries {
+                    let ticket = delivery.ticket;
+                    let verdict = match decode(delivery) {
+                        Ok((job, context)) => surroundings.judge(f(job, context).await),
+                        Err(verdict) => verdict,
+                    };
+                    verdicts.push((ticket, verdict));
+                }
+                verdicts
+            })
+        }))
+    }
+
+    pub(super) fn blocking<T, R, E, F>(f: F) -> Self
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Job<T>, Context) -> Result<R, E> + Send + Sync + 'static,
+    {
+        Self::Blocking(Arc::new(move |deliveries, surroundings| {
+            let run = |delivery| match decode(delivery) {
+                Ok((job, context)) => surroundings.judge(f(job, context)),
+                Err(verdict) => verdict,
+            };
+            deliveries.into_iter().map(|delivery| (delivery.ticket, run(delivery))).collect()
+        }))
+    }
+
+    pub(super) fn batch<T, R, E, F, Fut>(f: F) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Vec<(Job<T>, Context)>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Vec<Result<R, E>>> + Send + 'static,
+    {
+        let f = Arc::new(f);
+        Self::Async(Arc::new(move |deliveries, surroundings| {
+            let f = f.clone();
+            Box::pin(async move {
+                let (tickets, jobs) = decode_all(deliveries, &surroundings);
+                if jobs.is_empty() {
+                    return Vec::new();
+                }
+                // Bound before the match: an answer need not be `Send`, so none
+                // may live across an await.
+                let answers = f(jobs).await;
+                judge_all(tickets, answers, &surroundings)
+            })
+        }))
+    }
+
+    pub(super) fn blocking_batch<T, R, E, F>(f: F) -> Self
+    where
+        T: DeserializeOwned,
+        R: Serialize,
+        E: Into<Failure>,
+        F: Fn(Vec<(Job<T>, Context)>) -> Vec<Result<R, E>> + Send + Sync + 'static,
+    {
+        Self::Blocking(Arc::new(move |deliveries, surroundings| {
+            let (tickets, jobs) = decode_all(deliveries, &surroundings);
+            if jobs.is_empty() {
+                return Vec::new();
+            }
+            judge_all(tickets, f(jobs), &surroundings)
+        }))
+    }
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Async(_) => "async",
+            Self::Blocking(_) => "blocking",
+        })
+    }
+}
+
+fn decode<T: DeserializeOwned>(delivery: Delivery) -> Result<(Job<T>, Context), Verdict> {
+    let Delivery { body, context, .. } = delivery;
+    match body.decode() {
+        Ok(body) => Ok((Job { id: context.job_id().clone(), body }, context)),
+        Err(e) => {
+            let message = format!("the body does not fit the handler: {}", with_causes(&e));
+            Err(Verdict::Fail(JobError::new(FailureKind::InvalidBody, message)))
+        }
+    }
+}
+
+/// The jobs whose bodies fit; the others are answered here and now.
+fn decode_all<T: DeserializeOwned>(
+    deliveries: Vec<Delivery>,
+    surroundings: &Surroundings,
+) -> (Vec<u64>, Vec<(Job<T>, Context)>) {
+    let mut unfit = Vec::new();
+    let (mut tickets, mut jobs) = (Vec::new(), Vec::new());
+    for delivery in deliveries {
+        let ticket = delivery.ticket;
+        match decode(delivery) {
+            Ok(job) => {
+                tickets.push(ticket);
+                jobs.push(job);
+            }
+            Err(verdict) => unfit.push((ticket, verdict)),
+        }
+    }
+    if !unfit.is_empty() {
+        surroundings.hand_in(unfit);
+    }
+    (tickets, jobs)
+}
+
+fn judge_all<R: Serialize, E: Into<Failure>>(
+    tickets: Vec<u64>,
+    answers: Vec<Result<R, E>>,
+    surroundings: &Surroundings,
+) -> Verdicts {
+    if answers.len() != tickets.len() {
+        let message =
+            format!("the batch handler got {} jobs and gave {} answers", tickets.len(), answers.len());
+        let error = JobError::new(FailureKind::Handler, message);
+        return tickets.into_iter().map(|ticket| (ticket, Verdict::Retry(error.clone(), None))).collect();
+    }
+    tickets.into_iter().zip(answers).map(|(ticket, answer)| (ticket, surroundings.judge(answer))).collect()
+}

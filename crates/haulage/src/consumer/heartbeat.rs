@@ -1,0 +1,239 @@
+//! When to heartbeat, and for which claims.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    errand::Errand,
+    moments::Moments,
+    table::{Stage, Table},
+};
+use crate::{
+    Backend, Clock, Error, Progress, Result, Timestamp,
+    backend::{Heartbeat, Pulse},
+    handler::News,
+    retry::Outage,
+};
+
+/// The rounds of heartbeats: one every interval for the claims that need it,
+/// and early ones when there is something to tell or to ask.
+#[derive(Debug)]
+pub(super) struct Heartbeats {
+    lease: Duration,
+    interval: Duration,
+    /// The next regular round. The moment counts by either clock: the wall
+    /// clock can be set back, and the leases of a remote queue do not wait.
+    next: (Timestamp, Instant),
+    round: Option<Round>,
+    /// While a round is under way or failing: when the next lease runs out.
+    lapse: Option<Timestamp>,
+    outage: Outage,
+    news: Early,
+    cancels: Early,
+}
+
+#[derive(Debug)]
+struct Round {
+    started: Timestamp,
+    beats: Vec<(u64, Option<Progress>)>,
+    errand: Errand<Vec<Pulse>>,
+}
+
+/// A wish for an early round, granted not too often.
+#[derive(Debug)]
+struct Early {
+    wanted: bool,
+    not_before: Instant,
+    gap: Duration,
+}
+
+impl Early {
+    fn new(gap: Duration) -> Self {
+        Self { wanted: false, not_before: Instant::now(), gap }
+    }
+
+    fn due(&self) -> bool {
+        self.wanted && Instant::now() >= self.not_before
+    }
+
+    fn granted(&mut self) {
+        *self = Self { wanted: false, not_before: Instant::now() + self.gap, gap: self.gap };
+    }
+
+    fn moment(&self) -> Option<Instant> {
+        self.wanted.then_some(self.not_before)
+    }
+}
+
+impl Heartbeats {
+    pub(super) fn new(lease: Duration, interval: Duration, clock: &Clock) -> Self {
+        Self {
+            lease,
+            interval,
+            next: (clock.now(), Instant::now()),
+            round: None,
+            lapse: None,
+            outage: Outage::new("heartbeat"),
+            news: Early::new(Duration::from_secs(1)),
+            cancels: Early::new(Duration::from_millis(50)),
+        }
+    }
+
+    /// Some handler has new progress.
+    pub(super) fn want_news(&mut self) {
+        self.news.wanted = true;
+    }
+
+    /// Some running job may have been cancelled.
+    pub(super) fn want_cancels(&mut self) {
+        self.cancels.wanted = true;
+    }
+
+    /// A claim has come in. One that took long to arrive may not live until
+    /// the next regular round.
+    pub(super) fn admitted(&mut self, lease_until: Timestamp, now: Timestamp) {
+        if lease_until <= self.next.0 {
+            self.next.0 = now;
+        }
+    }
+
+    /// Starts a round if it is time for one.
+    pub(super) fn start(&mut self, table: &Table, backend: &Arc<dyn Backend>, news: &News) {
+        if self.round.is_some() {
+            return;
+        }
+        if table.is_empty() {
+            self.cancels.wanted = false;
+            self.news.wanted = false;
+            news.take();
+            return;
+        }
+        let now = backend.clock().now();
+        let regular = now >= self.next.0 || Instant::now() >= self.next.1;
+        let all = self.cancels.due();
+        if !(regular || all || self.news.due()) {
+            return;
+        }
+        news.take();
+        self.news.granted();
+        if all {
+            self.cancels.granted();
+        }
+        if regular || all {
+            self.next = (now.after(self.interval), Instant::now() + self.interval);
+        }
+        // What was claimed or extended just now is left to the next round.
+        let fresh = now.after(self.lease).before(self.interval / 2);
+        let mut beats = Vec::new();
+        let mut calls = Vec::new();
+        let mut lapse = None;
+        for (ticket, held) in table.iter() {
+            if held.lease_until > now {
+                lapse = earlier(lapse, held.lease_until);
+            }
+            let progress = match &held.stage {
+                Stage::Running { context, .. } => context.take_progress(),
+                Stage::Waiting(_) | Stage::Settling { .. } => None,
+            };
+            if progress.is_some() || all || (regular && held.lease_until < fresh) {
+                beats.push((ticket, progress.clone()));
+                calls.push(Heartbeat { key: held.key.clone(), lease: self.lease, progress });
+            }
+        }
+        if beats.is_empty() {
+            return;
+        }
+        self.lapse = lapse;
+        // A call that takes longer than a lease has nothing left to save.
+        let limit = self.lease.max(Duration::from_secs(1));
+        let backend = backend.clone();
+        let errand = Errand::send(async move {
+            tokio::time::timeout(limit, backend.heartbeat(calls)).await.unwrap_or_else(|_| {
+                let message = format!("no answer within {}", humantime::format_duration(limit));
+                Err(Error::Unavailable { message, source: None })
+            })
+        });
+        self.round = Some(Round { started: now, beats, errand });
+    }
+
+    /// Waits for the round that is under way.
+    pub(super) async fn answer(&mut self) -> Result<Vec<Pulse>> {
+        match &mut self.round {
+            Some(round) => round.errand.answer().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the answer in; tells each ticket's pulse.
+    pub(super) fn answered(
+        &mut self,
+        answer: Result<Vec<Pulse>>,
+        table: &mut Table,
+        clock: &Clock,
+    ) -> Vec<(u64, Pulse)> {
+        let Some(round) = self.round.take() else { return Vec::new() };
+        match answer {
+            Ok(pulses) => {
+                self.outage.over();
+                self.lapse = None;
+                round.beats.into_iter().map(|(ticket, _)| ticket).zip(pulses).collect()
+            }
+            Err(error) => {
+                self.outage.failed(&error);
+                // The leases are running out: sooner than the next regular round.
+                let wait = (self.interval / 4).min(Duration::from_secs(1));
+                self.next = (clock.now().after(wait), Instant::now() + wait);
+                for (ticket, progress) in round.beats {
+                    if let (Some(progress), Some(held)) = (progress, table.get_mut(ticket))
+                        && let Stage::Running { context, .. } = &held.stage
+                    {
+                        context.return_progress(progress);
+                    }
+                }
+                self.lapse = table.iter().map(|(_, held)| held.lease_until).min();
+                Vec::new()
+            }
+        }
+    }
+
+    /// The claims whose leases have run out with no heartbeat getting through.
+    ///
+    /// While a round is under way, those that ran out before it are left to
+    /// its answer: after the machine slept, the backend may well still grant
+    /// them.
+    pub(super) fn lapsed(&mut self, table: &Table, now: Timestamp) -> Vec<u64> {
+        if self.lapse.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let started = self.round.as_ref().map(|round| round.started);
+        self.lapse = None;
+        let mut lapsed = Vec::new();
+        for (ticket, held) in table.iter() {
+            if held.lease_until > now {
+                self.lapse = earlier(self.lapse, held.lease_until);
+            } else if started.is_none_or(|started| held.lease_until > started) {
+                lapsed.push(ticket);
+            }
+        }
+        lapsed
+    }
+
+    /// When there is something to do here.
+    pub(super) fn moments(&self, table: &Table, moments: &mut Moments) {
+        if table.is_empty() {
+            return;
+        }
+        moments.clock(self.lapse);
+        if self.round.is_none() {
+            moments.clock(Some(self.next.0));
+            moments.real(Some(self.next.1));
+            moments.real(self.news.moment());
+            moments.real(self.cancels.moment());
+        }
+    }
+}
+
+fn earlier(moment: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    Some(moment.map_or(other, |moment| moment.min(other)))
+}

@@ -1,0 +1,43 @@
+//! The next moment at which the engine has something to do.
+
+use tokio::time::Instant;
+
+use crate::{Clock, Timestamp};
+
+/// The earliest of many moments, of which some are read off the backend's
+/// clock and some off the monotonic one.
+#[derive(Debug, Default)]
+pub(super) struct Moments {
+    clock: Option<Timestamp>,
+    real: Option<Instant>,
+}
+
+impl Moments {
+    pub(super) fn clock(&mut self, moment: Option<Timestamp>) {
+        self.clock = [self.clock, moment].into_iter().flatten().min();
+    }
+
+    pub(super) fn real(&mut self, moment: Option<Instant>) {
+        self.real = [self.real, moment].into_iter().flatten().min();
+    }
+
+    /// Waits for the first of them.
+    pub(super) async fn wait(&self, clock: &Clock) {
+        let by_clock = async {
+            match self.clock {
+                Some(moment) => clock.sleep_until(moment).await,
+                None => std::future::pending().await,
+            }
+        };
+        let by_real = async {
+            match self.real {
+                Some(moment) => tokio::time::sleep_until(moment).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = by_clock => {}
+            () = by_real => {}
+        }
+    }
+}

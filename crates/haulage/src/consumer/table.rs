@@ -1,0 +1,262 @@
+//! What a consumer has in its hands: claims, and calls of the handler.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use tokio::task::AbortHandle;
+
+use super::function::Delivery;
+use crate::{
+    Context, Timestamp,
+    backend::{ClaimKey, Claimed},
+    handler::News,
+};
+
+/// A claim, until it is settled or lost.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) key: ClaimKey,
+    pub(super) counted: u32,
+    pub(super) lease_until: Timestamp,
+    /// Somebody wants the job cancelled.
+    pub(super) cancel_requested: bool,
+    pub(super) stage: Stage,
+    /// The alarms that are set for it.
+    timeout_at: Option<Timestamp>,
+    cancel_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// For its batch to fill.
+    Waiting(Box<Claimed>),
+    /// In the handler, and its answer is wanted.
+    Running { call: u64, context: Context },
+    /// Its outcome is known. `sent`: a settle is under way.
+    Settling { call: Option<u64>, sent: bool },
+}
+
+/// A call of the handler, which takes one of the consumer's `concurrency`
+/// until it has ended and each of its jobs is settled or lost.
+#[derive(Debug)]
+struct Call {
+    tickets: Vec<u64>,
+    abort: Option<AbortHandle>,
+    /// Jobs whose answer is still waited for.
+    wanted: usize,
+    /// Jobs that are still held.
+    held: usize,
+    ended: bool,
+}
+
+/// A moment at which something is to be done about a job or a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alarm {
+    /// The attempt of this job has run for long enough.
+    Timeout(u64),
+    /// This job was to be cancelled, and its handler had time enough.
+    CancelGrace(u64),
+    /// A claim of this call was lost, and its handler had time enough.
+    LostGrace(u64),
+}
+
+/// Claims by ticket, calls by number; both numbers are never used twice.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    jobs: HashMap<u64, Held>,
+    calls: HashMap<u64, Call>,
+    alarms: BTreeSet<(Timestamp, Alarm)>,
+    last: u64,
+}
+
+impl Table {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn get_mut(&mut self, ticket: u64) -> Option<&mut Held> {
+        self.jobs.get_mut(&ticket)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Held)> {
+        self.jobs.iter().map(|(ticket, held)| (*ticket, held))
+    }
+
+    /// The tickets of the jobs for which this holds.
+    pub(super) fn which(&self, holds: impl Fn(&Held) -> bool) -> Vec<u64> {
+        self.iter().filter(|(_, held)| holds(held)).map(|(ticket, _)| ticket).collect()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Takes in a claim.
+    pub(super) fn admit(&mut self, claimed: Claimed) -> u64 {
+        let ticket = self.number();
+        let held = Held {
+            key: claimed.key.clone(),
+            counted: claimed.counted,
+            lease_until: claimed.lease_until,
+            cancel_requested: false,
+            stage: Stage::Waiting(Box::new(claimed)),
+            timeout_at: None,
+            cancel_at: None,
+        };
+        self.jobs.insert(ticket, held);
+        ticket
+    }
+
+    /// Makes one call of these jobs, which wait.
+    pub(super) fn begin(
+        &mut self,
+        tickets: Vec<u64>,
+        now: Timestamp,
+        news: &Arc<News>,
+    ) -> (u64, Vec<Delivery>) {
+        let call = self.number();
+        let mut deliveries = Vec::with_capacity(tickets.len());
+        for &ticket in &tickets {
+            let Some(held) = self.jobs.get_mut(&ticket) else { continue };
+            let placeholder = Stage::Settling { call: None, sent: false };
+            let Stage::Waiting(claimed) = std::mem::replace(&mut held.stage, placeholder) else {
+                unreachable!("only jobs that wait are put into a call");
+            };
+            let (context, body) = Context::new(*claimed, now, news.clone());
+            held.timeout_at = context.deadline();
+            if let Some(at) = held.timeout_at {
+                self.alarms.insert((at, Alarm::Timeout(ticket)));
+            }
+            held.stage = Stage::Running { call, context: context.clone() };
+            deliveries.push(Delivery { ticket, body, context });
+        }
+        let jobs = deliveries.len();
+        self.calls.insert(call, Call { tickets, abort: None, wanted: jobs, held: jobs, ended: false });
+        (call, deliveries)
+    }
+
+    /// Notes what ends the call early.
+    pub(super) fn set_abort(&mut self, call: u64, abort: Option<AbortHandle>) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.abort = abort;
+        }
+    }
+
+    /// The outcome of a job is known: from now on it only waits to be settled,
+    /// and no answer for it is wanted any more. `false` where it was known
+    /// before, or the claim is gone.
+    pub(super) fn conclude(&mut self, ticket: u64) -> bool {
+        let Some(held) = self.jobs.get_mut(&ticket) else { return false };
+        let call = match held.stage {
+            Stage::Waiting(_) => None,
+            Stage::Running { call, .. } => Some(call),
+            Stage::Settling { .. } => return false,
+        };
+        held.stage = Stage::Settling { call, sent: false };
+        self.silence(ticket);
+        if let Some(call) = call {
+            self.unwant(call);
+        }
+        true
+    }
+
+    /// The claim is over. A job that is lost while it runs leaves its call
+    /// wanting an answer; see [`Table::unwant`].
+    pub(super) fn remove(&mut self, ticket: u64) -> Option<Held> {
+        self.silence(ticket);
+        let held = self.jobs.remove(&ticket)?;
+        if let Stage::Running { call, .. } | Stage::Settling { call: Some(call), .. } = held.stage {
+            self.update(call, |call| call.held -= 1);
+        }
+        Some(held)
+    }
+
+    /// One answer less is wanted of the call; with the last one the call is
+    /// dropped, where it can be.
+    pub(super) fn unwant(&mut self, call: u64) {
+        self.update(call, |call| {
+            call.wanted -= 1;
+            if call.wanted == 0
+                && let Some(abort) = &call.abort
+            {
+                abort.abort();
+            }
+        });
+    }
+
+    /// The call has ended. Tells the jobs that are still waiting for an answer.
+    pub(super) fn end(&mut self, number: u64) -> Vec<u64> {
+        let Some(call) = self.calls.get_mut(&number) else { return Vec::new() };
+        call.ended = true;
+        let mut unanswered = std::mem::take(&mut call.tickets);
+        if call.held == 0 {
+            self.calls.remove(&number);
+            return Vec::new();
+        }
+        unanswered.retain(|ticket| {
+            self.jobs.get(ticket).is_some_and(|held| matches!(held.stage, Stage::Running { .. }))
+        });
+        unanswered
+    }
+
+    /// Drops every call that can be dropped.
+    pub(super) fn abort_all(&self) {
+        for abort in self.calls.values().filter_map(|call| call.abort.as_ref()) {
+            abort.abort();
+        }
+    }
+
+    fn update(&mut self, number: u64, change: impl FnOnce(&mut Call)) {
+        if let Some(call) = self.calls.get_mut(&number) {
+            change(call);
+            if call.ended && call.held == 0 {
+                self.calls.remove(&number);
+            }
+        }
+    }
+
+    /// Sets the alarm for the end of a job's cancel grace period.
+    pub(super) fn set_cancel_grace(&mut self, ticket: u64, at: Timestamp) {
+        if let Some(held) = self.jobs.get_mut(&ticket) {
+            held.cancel_at = Some(at);
+            self.alarms.insert((at, Alarm::CancelGrace(ticket)));
+        }
+    }
+
+    /// Sets the alarm for the end of the grace period of a call whose claim is lost.
+    pub(super) fn set_lost_grace(&mut self, call: u64, at: Timestamp) {
+        self.alarms.insert((at, Alarm::LostGrace(call)));
+    }
+
+    /// When the next alarm is due.
+    pub(super) fn next_alarm(&self) -> Option<Timestamp> {
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    /// An alarm that is due.
+    pub(super) fn take_alarm(&mut self, now: Timestamp) -> Option<Alarm> {
+        let (at, alarm) = *self.alarms.first()?;
+        if at > now {
+            return None;
+        }
+        self.alarms.pop_first();
+        Some(alarm)
+    }
+
+    fn silence(&mut self, ticket: u64) {
+        let Some(held) = self.jobs.get_mut(&ticket) else { return };
+        if let Some(at) = held.timeout_at.take() {
+            self.alarms.remove(&(at, Alarm::Timeout(ticket)));
+        }
+        if let Some(at) = held.cancel_at.take() {
+            self.alarms.remove(&(at, Alarm::CancelGrace(ticket)));
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What a handler gets, and how it says that it failed.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    JobId, Json, Metadata, NewJob, Progress, Timestamp,
+    backend::{ClaimKey, Claimed},
+    retry::with_causes,
+};
+
+/// A job as a handler gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job<T> {
+    /// The job's id.
+    pub id: JobId,
+    /// The body, decoded. With `T =` [`Json`](crate::Json) it is the text as
+    /// it was submitted.
+    pub body: T,
+}
+
+/// What surrounds one attempt at a job: who and when it is, whether it has
+/// been told to stop, and where it tells how far it is.
+///
+/// A clone is the same context.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    key: ClaimKey,
+    counted: u32,
+    max_attempts: u32,
+    request_id: String,
+    group: Option<String>,
+    metadata: Metadata,
+    submitted_at: Timestamp,
+    timeout: Option<Duration>,
+    deadline: Option<Timestamp>,
+    cancel: CancellationToken,
+    /// The newest progress that no heartbeat has taken along yet.
+    progress: Mutex<Option<Progress>>,
+    news: Arc<News>,
+}
+
+/// Tells the engine that some job has new progress.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    any: AtomicBool,
+    wake: Notify,
+}
+
+impl News {
+    fn ring(&self) {
+        if !self.any.swap(true, SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits for the first news since [`News::take`].
+    pub(crate) async fn rung(&self) {
+        self.wake.notified().await;
+    }
+
+    /// From here on, news rings again. To be called before the cells are read.
+    pub(crate) fn take(&self) {
+        self.any.store(false, SeqCst);
+    }
+}
+
+impl Context {
+    /// For an attempt that starts now; and the body, which does not stay in
+    /// memory for as long as the attempt runs.
+    pub(crate) fn new(claimed: Claimed, now: Timestamp, news: Arc<News>) -> (Self, Json) {
+        let inner = Inner {
+            key: claimed.key,
+            counted: claimed.counted,
+            max_attempts: claimed.max_attempts,
+            request_id: claimed.request_id,
+            group: claimed.group,
+            metadata: claimed.metadata,
+            submitted_at: claimed.submitted_at,
+            timeout: claimed.timeout,
+            deadline: claimed.timeout.map(|timeout| now.after(timeout)),
+            cancel: CancellationToken::new(),
+            progress: Mutex::new(None),
+            news,
+        };
+        (Self(Arc::new(inner)), claimed.body)
+    }
+
+    /// The job's id.
+    pub fn job_id(&self) -> &JobId {
+        &self.0.key.id
+    }
+
+    /// The caller's correlation id; the job's id where the caller gave none.
+    pub fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    /// Which attempt this is: 1, 2, … It grows with each claim of the job, and
+    /// so can be larger than [`Context::max_attempts`]: attempts that a
+    /// consumer gave back, and those before a redrive, do not count.
+    pub fn attempt(&self) -> u32 {
+        self.0.key.attempt
+    }
+
+    /// How many attempts that count the job has.
+    pub fn max_attempts(&self) -> u32 {
+        self.0.max_attempts
+    }
+
+    /// Whether a failure of this attempt is the end of the job.
+    pub fn is_last_attempt(&self) -> bool {
+        self.0.counted >= self.0.max_attempts
+    }
+
+    /// The caller's labels.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// The group in which the job runs in order.
+    pub fn group(&self) -> Option<&str> {
+        self.0.group.as_deref()
+    }
+
+    /// When the job was submitted.
+    pub fn submitted_at(&self) -> Timestamp {
+        self.0.submitted_at
+    }
+
+    /// When this attempt will have run for as long as the job's `timeout`
+    /// allows; `None` where the job has no timeout.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.0.deadline
+    }
+
+    /// Whether the handler is to stop; see [`Context::cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancel.is_cancelled()
+    }
+
+    /// Waits until the handler is to stop: somebody cancelled the job, its
+    /// timeout passed, the consumer is shutting down and its grace period is
+    /// over, or the claim is lost and another consumer may be running the job.
+    ///
+    /// Where somebody cancelled the job, or the claim is lost, the handler has
+    /// the consumer's `cancel_grace_period` to tidy up. In the other cases an
+    /// async handler is dropped at once. A blocking handler cannot be dropped;
+    /// it is on its own to look at [`Context::is_cancelled`] now and then.
+    pub async fn cancelled(&self) {
+        self.0.cancel.cancelled().await;
+    }
+
+    /// The signal behind [`Context::cancelled`], to hand on to other code.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.0.cancel.clone()
+    }
+
+    /// Tells how far the job is: `fraction` from 0 to 1, and what is being
+    /// done, in words.
+    ///
+    /// It never waits: the newest progress goes with the consumer's next
+    /// heartbeat, and there is one within about a second. A fraction outside of
+    /// 0 to 1 is taken as the nearer end, NaN as 0.
+    pub fn set_progress(&self, fraction: f64, message: impl Into<Option<String>>) {
+        let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
+        *self.progress() = Some(Progress { fraction, message: message.into() });
+        self.0.news.ring();
+    }
+
+    pub(crate) fn key(&self) -> &ClaimKey {
+        &self.0.key
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.0.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.0.cancel.cancel();
+    }
+
+    /// The progress that no heartbeat has taken along yet.
+    pub(crate) fn take_progress(&self) -> Option<Progress> {
+        self.progress().take()
+    }
+
+    /// Puts progress back that did not get through, unless there is newer.
+    pub(crate) fn return_progress(&self, progress: Progress) {
+        self.progress().get_or_insert(progress);
+        self.0.news.ring();
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("job_id", self.job_id())
+            .field("request_id", &self.request_id())
+            .field("attempt", &self.attempt())
+            .field("is_cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a handler says that its attempt failed.
+///
+/// Any error turns into one with `?`, and is then tried again, unless the
+/// consumer was told that this kind of error is
+/// [not worth it](crate::consumer::ConsumerBuilder::non_retryable). Its message
+/// is kept with the job, with the causes that it came from.
+///
+/// ```
+/// use std::time::Duration;
+/// use haulage::{Context, Failure, Job};
+///
+/// async fn caption(job: Job<String>, _: Context) -> Result<usize, Failure> {
+///     let image = std::fs::read(&job.body)?; // tried again
+///     if image.is_empty() {
+///         return Err(Failure::fatal("the image is empty")); // not tried again
+///     }
+///     if image.len() > 1_000_000 {
+///         return Err(Failure::retry_after("no GPU is free", Duration::from_secs(60)));
+///     }
+///     Ok(image.len())
+/// }
+/// ```
+//
+// It is no `std::error::Error` itself: that is what lets every error turn into it.
+pub struct Failure {
+    pub(crate) kind: Kind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// With the delay that the handler asks for.
+    Retry(Option<Duration>),
+    Fatal,
+    Cancelled,
+}
+
+impl Failure {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The attempt failed; try again after the delay that the consumer's
+    /// [`RetryPolicy`](crate::RetryPolicy) gives, if attempts are left.
+    pub fn retry(message: impl Into<String>) -> Self {
+        Self::new(Kind::Retry(None), message)
+    }
+
+    /// The attempt failed; try again after `delay`, if attempts are left. At
+    /// most [`NewJob::MAX_DURATION`]; a longer delay is cut to that.
+    pub fn retry_after(message: impl Into<String>, delay: Duration) -> Self {
+        Self::new(Kind::Retry(Some(delay.min(NewJob::MAX_DURATION))), message)
+    }
+
+    /// The job failed, and trying again would not help.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self::new(Kind::Fatal, message)
+    }
+
+    /// The handler stopped because it was told to; the job ends as
+    /// `CANCELLED`.
+    pub fn cancelled() -> Self {
+        Self::new(Kind::Cancelled, "cancelled")
+    }
+
+    /// What happened, in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether one of these predicates holds for the error that this was made
+    /// of, or for one of its causes.
+    pub(crate) fn is_any(&self, predicates: &[Predicate]) -> bool {
+        let mut next = self.source.as_deref().map(|e| e as &(dyn StdError + 'static));
+        while let Some(error) = next {
+            if predicates.iter().any(|holds| holds(error)) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+/// Tells whether an error is one that trying again does not help.
+pub(crate) type Predicate = Box<dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync>;
+
+impl<E: StdError + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { kind: Kind::Retry(None), message: with_causes(&error), source: Some(Box::new(error)) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Failure({:?}: {})", self.kind, self.message)
+    }
+}

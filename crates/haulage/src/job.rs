@@ -1,0 +1,188 @@
+//! What a producer submits.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{Error, Json, Metadata};
+
+/// A job to submit: a body, and options that all have defaults.
+///
+/// ```
+/// # use std::time::Duration;
+/// let job = haulage::NewJob::new(&serde_json::json!({"prompt": "a red bicycle"}))?
+///     .idempotency_key("order-4711")
+///     .max_attempts(5)
+///     .timeout(Duration::from_secs(600));
+/// # Ok::<(), haulage::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct NewJob {
+    /// The body, which the handler gets.
+    pub body: Json,
+    /// See [`NewJob::request_id`].
+    pub request_id: Option<String>,
+    /// See [`NewJob::idempotency_key`].
+    pub idempotency_key: Option<String>,
+    /// See [`NewJob::group`].
+    pub group: Option<String>,
+    /// See [`NewJob::delay`].
+    pub delay: Duration,
+    /// See [`NewJob::max_attempts`].
+    pub max_attempts: u32,
+    /// See [`NewJob::timeout`].
+    pub timeout: Option<Duration>,
+    /// See [`NewJob::result_ttl`].
+    pub result_ttl: Duration,
+    /// See [`NewJob::metadata`].
+    pub metadata: Metadata,
+}
+
+impl NewJob {
+    /// How many attempts a job has unless it says otherwise.
+    pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+    /// How long a record is kept after the job ended, unless it says otherwise: 7 days.
+    pub const DEFAULT_RESULT_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+    /// For how long a second submit with the same idempotency key finds the
+    /// first job: 24 hours from the first submit.
+    pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
+    /// The longest key, group, request id, or metadata entry, in bytes.
+    pub const MAX_LABEL_BYTES: usize = 1024;
+    /// The longest delay, timeout and result TTL: 366 days.
+    pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
+
+    /// A job with this body.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidJson`] where the body has no JSON form.
+    pub fn new<T: Serialize + ?Sized>(body: &T) -> Result<Self, Error> {
+        Ok(Self::from_json(Json::encode(body)?))
+    }
+
+    /// A job whose body is a JSON document already.
+    pub fn from_json(body: Json) -> Self {
+        Self {
+            body,
+            request_id: None,
+            idempotency_key: None,
+            group: None,
+            delay: Duration::ZERO,
+            max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
+            timeout: None,
+            result_ttl: Self::DEFAULT_RESULT_TTL,
+            metadata: Metadata::new(),
+        }
+    }
+
+    /// Your correlation id, kept with the job and its record and put into
+    /// every log line about it. Default: the job's id.
+    #[must_use]
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// A second submit with the same key within [`NewJob::IDEMPOTENCY_WINDOW`]
+    /// returns the id of the first job and creates nothing. Default: no key.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Jobs of one group run one at a time, in the order of their submits.
+    /// Default: no group; such jobs run side by side.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// How long to hold the job back. Default: not at all.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// How many attempts the job has, crashes of the worker included; 1 means
+    /// no retry. Default: [`NewJob::DEFAULT_MAX_ATTEMPTS`].
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// How long one attempt may run before it is stopped and counts as failed.
+    /// Default: no limit.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How long the record, with its result, is kept after the job ended.
+    /// Default: [`NewJob::DEFAULT_RESULT_TTL`]. A dead letter is kept for
+    /// [`crate::DEAD_LETTER_TTL`] at least.
+    #[must_use]
+    pub fn result_ttl(mut self, ttl: Duration) -> Self {
+        self.result_ttl = ttl;
+        self
+    }
+
+    /// Adds a label, which is kept with the record and shown to the handler.
+    #[must_use]
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Checks every option against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] that names the option and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.max_attempts == 0 {
+            return Err(Error::Invalid("max_attempts is 0; a job needs 1 attempt at least".into()));
+        }
+        for (name, duration) in [
+            ("delay", self.delay),
+            ("timeout", self.timeout.unwrap_or_default()),
+            ("result_ttl", self.result_ttl),
+        ] {
+            if duration > Self::MAX_DURATION {
+                return Err(Error::Invalid(format!("{name} is longer than 366 days")));
+            }
+        }
+        if self.timeout.is_some_and(|t| t.is_zero()) {
+            return Err(Error::Invalid("timeout is 0; leave it out for no limit".into()));
+        }
+        let labels = [
+            ("request_id", &self.request_id),
+            ("idempotency_key", &self.idempotency_key),
+            ("group", &self.group),
+        ];
+        for (name, value) in labels.into_iter().filter_map(|(n, v)| Some((n, v.as_ref()?))) {
+            if value.is_empty() {
+                return Err(Error::Invalid(format!("{name} is empty; leave it out instead")));
+            }
+            check_label(name, value)?;
+        }
+        for (key, value) in &self.metadata {
+            check_label("a metadata key", key)?;
+            check_label(&format!("metadata {key:?}"), value)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_label(name: &str, value: &str) -> Result<(), Error> {
+    let (size, limit) = (value.len(), NewJob::MAX_LABEL_BYTES);
+    if size > limit {
+        return Err(Error::Invalid(format!("{name} has {size} bytes, and {limit} are allowed")));
+    }
+    Ok(())
+}

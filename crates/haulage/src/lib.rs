@@ -1,0 +1,48 @@
+//! Haulage runs long, asynchronous compute jobs behind a durable queue.
+//!
+//! A [`Producer`] submits a JSON job and gets an id; a [`Consumer`] runs your
+//! function on it and records the result; the producer polls or waits.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`job`], [`record`], [`json`] | what is submitted, and what is known of it |
+//! | [`backend`] | the contract with what keeps the jobs |
+//! | [`producer`], [`consumer`], [`handler`] | the two sides of the queue |
+//! | [`memory`], [`sqlite`] | the backends of this crate |
+
+pub mod backend;
+pub mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod connect;
+pub mod consumer;
+mod error;
+pub mod handler;
+mod id;
+pub mod job;
+pub mod json;
+pub mod memory;
+pub mod producer;
+pub mod record;
+pub mod retry;
+pub mod shutdown;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::time::Duration;
+
+pub use backend::Backend;
+pub use clock::{Clock, Timestamp};
+pub use connect::connect;
+pub use consumer::Consumer;
+pub use error::{Error, Result};
+pub use handler::{Context, Failure, Job};
+pub use id::JobId;
+pub use job::NewJob;
+pub use json::Json;
+pub use producer::{JobHandle, Producer};
+pub use record::{FailureKind, JobError, Metadata, Progress, Record, Status};
+pub use retry::RetryPolicy;
+
+/// How long a dead letter is kept at least, whatever its `result_ttl`: 14 days.
+pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(14 * 24 * 3600);

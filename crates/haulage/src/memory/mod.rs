@@ -1,0 +1,312 @@
+//! A backend that keeps everything in this process's memory.
+//!
+//! For tests, and for work that may be forgotten when the process ends.
+//! Everything else is as with a durable backend: it passes the same suite.
+
+mod entry;
+mod state;
+
+use std::{
+    fmt, mem,
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use self::state::State;
+use crate::{
+    Clock, Error, FailureKind, JobError, JobId, NewJob, Record, Result, Status, Timestamp,
+    backend::{
+        Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery,
+        Lookup, Outcome, Pulse, PurgeQuery, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+    },
+};
+
+/// Keeps jobs in memory: nothing outlives the process, and no other process
+/// sees them.
+///
+/// With a [`Clock::manual`], a test moves time and need not wait for leases,
+/// delays and expiry.
+pub struct MemoryBackend {
+    clock: Clock,
+    capabilities: Capabilities,
+    state: Mutex<State>,
+    /// Changes when there may be something to claim sooner than was to be
+    /// expected.
+    work: watch::Sender<u64>,
+    outcomes: watch::Sender<u64>,
+    cancels: watch::Sender<u64>,
+}
+
+impl MemoryBackend {
+    /// An empty backend on the machine's clock.
+    pub fn new() -> Self {
+        Self::with_clock(Clock::system())
+    }
+
+    /// An empty backend on this clock.
+    pub fn with_clock(clock: Clock) -> Self {
+        Self {
+            clock,
+            capabilities: Capabilities::ALL,
+            state: Mutex::default(),
+            work: watch::Sender::new(0),
+            outcomes: watch::Sender::new(0),
+            cancels: watch::Sender::new(0),
+        }
+    }
+
+    /// The largest body or result in bytes, to test against the limit of
+    /// another backend. Default: no limit.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.capabilities.max_payload = bytes;
+        self
+    }
+
+    /// Runs a verb on the state as it is now, and tells of what it changed.
+    fn with<T>(&self, verb: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        let expected = state.next_event();
+        state.reap(now);
+        let answer = verb(&mut state, now);
+        let sooner = state.next_event().is_some_and(|next| expected.is_none_or(|e| next < e));
+        let rings = mem::take(&mut state.rings);
+        drop(state);
+        for (bell, rung) in
+            [(&self.work, sooner), (&self.outcomes, rings.outcomes), (&self.cancels, rings.cancels)]
+        {
+            if rung {
+                bell.send_modify(|n| *n = n.wrapping_add(1));
+            }
+        }
+        answer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("an earlier verb of this memory backend panicked")
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn signals(&self) -> Signals {
+        Signals { outcomes: Some(self.outcomes.subscribe()), cancels: Some(self.cancels.subscribe()) }
+    }
+
+    async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
+        self.capabilities.check_submit(&jobs)?;
+        Ok(self.with(|state, now| jobs.into_iter().map(|job| Ok(state.submit(job, now))).collect()))
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+        self.capabilities.check_claim(&request)?;
+        let deadline = self.clock.now().after(request.wait);
+        let mut work = self.work.subscribe();
+        while !request.stop.is_cancelled() {
+            let (claimed, now, next) = self.with(|state, now| {
+                // Marked as seen under the lock, so that no change is missed.
+                work.borrow_and_update();
+                (claim_due(state, &request, now), now, state.next_event())
+            });
+            if !claimed.is_empty() || now >= deadline {
+                return Ok(claimed);
+            }
+            tokio::select! {
+                () = request.stop.cancelled() => {}
+                _ = work.changed() => {}
+                () = self.clock.sleep_until(next.map_or(deadline, |next| next.min(deadline))) => {}
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+        beats.iter().try_for_each(|beat| self.capabilities.check_lease(beat.lease))?;
+        Ok(self.with(|state, now| beats.into_iter().map(|beat| pulse(state, beat, now)).collect()))
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        let settle = |state: &mut State, Settlement { key, outcome }, now| {
+            let Some(seq) = state.held(&key) else {
+                return Err(Error::LostClaim { id: key.id, attempt: key.attempt });
+            };
+            let outcome = self.storable(outcome);
+            Ok(state.update(seq, now, |entry| entry.settle(outcome, now)))
+        };
+        Ok(self.with(|state, now| settlements.into_iter().map(|s| settle(state, s, now)).collect()))
+    }
+
+    async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        let look_up = |state: &State, id: JobId| match state.find(&id) {
+            Some(seq) => Lookup::Found(state.entry(seq).show(detail)),
+            None if state.is_expired(&id) => Lookup::Expired,
+            None => Lookup::Missing,
+        };
+        Ok(self.with(|state, _| ids.into_iter().map(|id| look_up(state, id)).collect()))
+    }
+
+    async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+        Ok(self.with(|state, now| ids.into_iter().map(|id| cancel(state, &id, now)).collect()))
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
+        let wanted = |record: &Record| {
+            query.status.is_none_or(|status| record.status == status) && (record.dead || !query.dead)
+        };
+        self.with(|state, _| {
+            let before = match &query.before {
+                Some(id) => state.order(id).ok_or_else(|| Error::NotFound(id.clone()))?,
+                None => u64::MAX,
+            };
+            let newest_first = state.entries().rev().skip_while(|(seq, _)| *seq >= before);
+            let wanted = newest_first.filter(|(_, entry)| wanted(&entry.record));
+            Ok(wanted.take(query.limit).map(|(_, entry)| entry.show(Detail::Status)).collect())
+        })
+    }
+
+    async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
+        Ok(self.with(|state, now| {
+            let candidates: Vec<_> = match what {
+                Redrive::Dead(limit) => {
+                    state.records().filter(|r| r.dead).take(limit).map(|r| r.id.clone()).collect()
+                }
+                Redrive::Jobs(ids) => ids,
+            };
+            candidates.into_iter().filter(|id| redrive(state, id, now)).collect()
+        }))
+    }
+
+    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
+        if query.status == Status::InProgress {
+            return Err(Error::Invalid(
+                "jobs that are IN_PROGRESS cannot be purged; cancel them first".into(),
+            ));
+        }
+        Ok(self.with(|state, now| {
+            let newest = now.before(query.older_than);
+            let old = |r: &Record| r.finished_at.unwrap_or(r.submitted_at) <= newest;
+            let gone: Vec<_> = state
+                .entries()
+                .filter(|(_, e)| e.record.status == query.status && old(&e.record))
+                .map(|(seq, _)| seq)
+                .collect();
+            gone.iter().for_each(|seq| state.remove(*seq, now));
+            gone.len() as u64
+        }))
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        Ok(self.with(|state, now| {
+            let mut stats = Stats::default();
+            for record in state.records() {
+                let count = match (record.status, record.due_at) {
+                    (Status::Submitted, None) => &mut stats.blocked,
+                    (Status::Submitted, Some(due)) if due > now => &mut stats.delayed,
+                    (Status::Submitted, Some(_)) => &mut stats.visible,
+                    (Status::InProgress, _) => &mut stats.in_progress,
+                    (Status::Success, _) => &mut stats.success,
+                    (Status::Error, _) => &mut stats.error,
+                    (Status::Cancelled, _) => &mut stats.cancelled,
+                };
+                *count += 1;
+                stats.dead += u64::from(record.dead);
+            }
+            let oldest = state.first_due(now).and_then(|seq| state.entry(seq).record.due_at);
+            stats.oldest_visible_seconds = oldest.map(|due| now.since(due).as_secs_f64());
+            stats
+        }))
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        Ok(vec![Finding::bad(
+            Severity::Warning,
+            "durability",
+            "jobs are kept in the memory of this process, and are gone when it ends",
+            "use a sqlite:// URL for jobs that must not be lost",
+        )])
+    }
+}
+
+impl MemoryBackend {
+    /// The outcome, or the failure to store it.
+    fn storable(&self, outcome: Outcome) -> Outcome {
+        if let Outcome::Success(result) = &outcome
+            && let Err(error) = self.capabilities.check_payload("result", result)
+        {
+            return Outcome::Fail(JobError::new(FailureKind::InvalidResult, error.to_string()));
+        }
+        outcome
+    }
+}
+
+fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<Claimed> {
+    let mut claimed = Vec::new();
+    while claimed.len() < request.max
+        && let Some(seq) = state.first_due(now)
+    {
+        claimed.push(state.update(seq, now, |entry| entry.claim(request, now)));
+    }
+    claimed
+}
+
+fn pulse(state: &mut State, beat: Heartbeat, now: Timestamp) -> Pulse {
+    let Some(seq) = state.held(&beat.key) else { return Pulse::Lost };
+    let until = now.after(beat.lease);
+    state.update(seq, now, |entry| {
+        entry.record.due_at = Some(until);
+        entry.record.progress = beat.progress.or(entry.record.progress.take());
+        if entry.record.cancel_requested { Pulse::CancelRequested(until) } else { Pulse::Held(until) }
+    })
+}
+
+fn cancel(state: &mut State, id: &JobId, now: Timestamp) -> Cancellation {
+    let Some(seq) = state.find(id) else { return Cancellation::Missing };
+    match state.entry(seq).record.status {
+        Status::Submitted => {
+            state.update(seq, now, |entry| entry.cancel(now));
+            Cancellation::Done
+        }
+        Status::InProgress => {
+            state.update(seq, now, |entry| entry.record.cancel_requested = true);
+            state.rings.cancels = true;
+            Cancellation::Requested
+        }
+        over => Cancellation::TooLate(over),
+    }
+}
+
+fn redrive(state: &mut State, id: &JobId, now: Timestamp) -> bool {
+    let Some(seq) = state.find(id) else { return false };
+    let redrivable = matches!(state.entry(seq).record.status, Status::Error | Status::Cancelled);
+    if redrivable {
+        state.update(seq, now, |entry| entry.redrive(now));
+    }
+    redrivable
+}

@@ -1,0 +1,274 @@
+//! All jobs, and the orders in which the verbs look for them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use super::entry::Entry;
+use crate::{
+    JobId, NewJob, Record, Timestamp,
+    backend::{ClaimKey, Submitted},
+};
+
+/// The place of a job in the order of submits.
+pub(super) type Seq = u64;
+
+/// For how long an expired record still reads as expired, and not as missing.
+const REMEMBER_EXPIRED: Duration = Duration::from_secs(24 * 3600);
+
+/// Everything that the backend keeps. Its methods leave it consistent; each
+/// verb calls [`State::reap`] first, and then sees neither a lease that has
+/// run out nor a record that has expired.
+#[derive(Default)]
+pub(super) struct State {
+    jobs: BTreeMap<Seq, Entry>,
+    next: Seq,
+    ids: HashMap<JobId, Seq>,
+    /// Waiting jobs that are not blocked, by the moment they are due.
+    ready: BTreeSet<(Timestamp, Seq)>,
+    /// Running jobs, by the end of their leases.
+    leases: BTreeSet<(Timestamp, Seq)>,
+    /// Jobs that are over, by the moment their records expire.
+    expiries: BTreeSet<(Timestamp, Seq)>,
+    groups: HashMap<String, Group>,
+    expired: Fading<JobId, Seq>,
+    keys: Fading<String, JobId>,
+    /// What is to be told once the state is unlocked.
+    pub(super) rings: Rings,
+}
+
+/// What has changed since it was last told.
+#[derive(Default)]
+pub(super) struct Rings {
+    pub(super) outcomes: bool,
+    pub(super) cancels: bool,
+}
+
+/// The jobs of one group that are not over.
+#[derive(Default)]
+struct Group {
+    members: BTreeSet<Seq>,
+    /// The one that runs or may be claimed.
+    head: Option<Seq>,
+}
+
+impl State {
+    pub(super) fn submit(&mut self, job: NewJob, now: Timestamp) -> Submitted {
+        if let Some(id) = job.idempotency_key.as_ref().and_then(|key| self.keys.get(key)) {
+            return Submitted { id: id.clone(), duplicate: true };
+        }
+        let seq = self.next;
+        self.next += 1;
+        let id = JobId::from(format!("m-{:06}", seq + 1));
+        if let Some(key) = job.idempotency_key.clone() {
+            self.keys.insert(key, id.clone(), now.after(NewJob::IDEMPOTENCY_WINDOW));
+        }
+        self.ids.insert(id.clone(), seq);
+        self.jobs.insert(seq, Entry::new(id.clone(), job, now));
+        self.shelve(seq);
+        self.regroup(seq, now);
+        Submitted { id, duplicate: false }
+    }
+
+    pub(super) fn find(&self, id: &JobId) -> Option<Seq> {
+        self.ids.get(id).copied()
+    }
+
+    pub(super) fn entry(&self, seq: Seq) -> &Entry {
+        &self.jobs[&seq]
+    }
+
+    /// All jobs, oldest first.
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = (Seq, &Entry)> {
+        self.jobs.iter().map(|(seq, entry)| (*seq, entry))
+    }
+
+    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.jobs.values().map(|entry| &entry.record)
+    }
+
+    /// The job that this claim holds.
+    pub(super) fn held(&self, key: &ClaimKey) -> Option<Seq> {
+        self.find(&key.id).filter(|seq| self.entry(*seq).is_held_by(key))
+    }
+
+    pub(super) fn is_expired(&self, id: &JobId) -> bool {
+        self.expired.get(id).is_some()
+    }
+
+    /// Where the job is, or was, in the order of submits.
+    pub(super) fn order(&self, id: &JobId) -> Option<Seq> {
+        self.find(id).or_else(|| self.expired.get(id).copied())
+    }
+
+    /// The job to be claimed next.
+    pub(super) fn first_due(&self, now: Timestamp) -> Option<Seq> {
+        self.ready.first().filter(|(due, _)| *due <= now).map(|(_, seq)| *seq)
+    }
+
+    /// When there may be something to claim next, as things are.
+    pub(super) fn next_event(&self) -> Option<Timestamp> {
+        [self.ready.first(), self.leases.first()].into_iter().flatten().map(|(moment, _)| *moment).min()
+    }
+
+    /// Changes a job, and whatever hangs on it. Afterwards it may be gone.
+    pub(super) fn update<T>(&mut self, seq: Seq, now: Timestamp, change: impl FnOnce(&mut Entry) -> T) -> T {
+        self.unshelve(seq);
+        let answer = change(self.jobs.get_mut(&seq).expect("the job was just looked up"));
+        self.shelve(seq);
+        self.regroup(seq, now);
+        self.rings.outcomes |= self.jobs[&seq].record.status.is_terminal();
+        // A record that is not kept at all is gone for the next of a batch.
+        self.expire(now);
+        answer
+    }
+
+    pub(super) fn remove(&mut self, seq: Seq, now: Timestamp) {
+        self.unshelve(seq);
+        if let Some(entry) = self.jobs.remove(&seq) {
+            self.ids.remove(&entry.record.id);
+            if let Some(group) = entry.record.group {
+                self.leave(&group, seq, now);
+            }
+        }
+        // Whoever waits for the job should learn that it is gone.
+        self.rings.outcomes = true;
+    }
+
+    /// Ends the leases and records whose time is over.
+    pub(super) fn reap(&mut self, now: Timestamp) {
+        while let Some(&(end, seq)) = self.leases.first()
+            && end <= now
+        {
+            self.update(seq, now, |entry| entry.lapse(now));
+        }
+        self.expire(now);
+        self.expired.fade(now);
+        self.keys.fade(now);
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        while let Some(&(end, seq)) = self.expiries.first()
+            && end <= now
+        {
+            let id = self.entry(seq).record.id.clone();
+            self.expired.insert(id, seq, now.after(REMEMBER_EXPIRED));
+            self.remove(seq, now);
+        }
+    }
+
+    /// Puts a job into the order that its status has, where it has one.
+    fn shelve(&mut self, seq: Seq) {
+        if let Some((shelf, moment)) = self.shelf(seq) {
+            shelf.insert((moment, seq));
+        }
+    }
+
+    fn unshelve(&mut self, seq: Seq) {
+        if let Some((shelf, moment)) = self.shelf(seq) {
+            shelf.remove(&(moment, seq));
+        }
+    }
+
+    fn shelf(&mut self, seq: Seq) -> Option<(&mut BTreeSet<(Timestamp, Seq)>, Timestamp)> {
+        let entry = self.jobs.get(&seq)?;
+        let record = &entry.record;
+        if entry.is_waiting() {
+            Some((&mut self.ready, record.due_at?))
+        } else if entry.is_running() {
+            Some((&mut self.leases, record.due_at?))
+        } else {
+            Some((&mut self.expiries, record.expires_at?))
+        }
+    }
+
+    /// Keeps the group of a changed job in order.
+    fn regroup(&mut self, seq: Seq, now: Timestamp) {
+        let record = &self.jobs[&seq].record;
+        let Some(name) = record.group.clone() else { return };
+        if record.status.is_terminal() {
+            self.leave(&name, seq, now);
+        } else {
+            self.groups.entry(name.clone()).or_default().members.insert(seq);
+            self.choose_head(&name, seq, now);
+        }
+    }
+
+    fn leave(&mut self, name: &str, seq: Seq, now: Timestamp) {
+        if let Some(group) = self.groups.get_mut(name) {
+            group.members.remove(&seq);
+            if group.members.is_empty() {
+                self.groups.remove(name);
+            } else {
+                self.choose_head(name, seq, now);
+            }
+        }
+    }
+
+    /// Lets the oldest job of a group go, once none of them runs, and no other.
+    fn choose_head(&mut self, name: &str, changed: Seq, now: Timestamp) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let before = group.head.filter(|seq| group.members.contains(seq));
+        let runs = before.filter(|seq| self.jobs[seq].is_running());
+        let head = runs.or(group.members.first().copied());
+        group.head = head;
+
+        for other in [before, Some(changed)].into_iter().flatten().filter(|seq| Some(*seq) != head) {
+            if self.jobs.get(&other).is_some_and(Entry::is_waiting) {
+                self.change_due(other, Entry::block);
+            }
+        }
+        let promoted =
+            head.filter(|seq| self.jobs[seq].is_waiting() && self.jobs[seq].record.due_at.is_none());
+        if let Some(seq) = promoted {
+            self.change_due(seq, |entry| entry.unblock(now));
+        }
+    }
+
+    fn change_due(&mut self, seq: Seq, change: impl FnOnce(&mut Entry)) {
+        self.unshelve(seq);
+        if let Some(entry) = self.jobs.get_mut(&seq) {
+            change(entry);
+        }
+        self.shelve(seq);
+    }
+}
+
+/// A map whose entries go away by themselves, each at its moment.
+struct Fading<K, V> {
+    entries: HashMap<K, (V, Timestamp)>,
+    /// In the order in which they were put in, which is that of their moments
+    /// unless the clock was set back.
+    order: VecDeque<(Timestamp, K)>,
+}
+
+impl<K, V> Default for Fading<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, V> Fading<K, V> {
+    fn get<Q: Eq + std::hash::Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.entries.get(key).map(|(value, _)| value)
+    }
+
+    fn insert(&mut self, key: K, value: V, until: Timestamp) {
+        self.order.push_back((until, key.clone()));
+        self.entries.insert(key, (value, until));
+    }
+
+    fn fade(&mut self, now: Timestamp) {
+        while self.order.front().is_some_and(|(until, _)| *until <= now)
+            && let Some((until, key)) = self.order.pop_front()
+        {
+            if self.entries.get(&key).is_some_and(|(_, t)| *t == until) {
+                self.entries.remove(&key);
+            }
+        }
+    }
+}

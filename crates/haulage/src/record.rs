@@ -1,0 +1,282 @@
+//! What the store holds for a job.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, JobId, Json, Timestamp};
+
+/// Where a job is in its life.
+///
+/// `SUBMITTED` → `IN_PROGRESS` → `SUCCESS` | `ERROR` | `CANCELLED`; a retry
+/// goes back to `SUBMITTED`. The last three are terminal: only an operator's
+/// redrive leads out of `ERROR` and `CANCELLED`, and nothing out of `SUCCESS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Status {
+    /// Accepted, and waiting for a consumer: for the first time, or again.
+    Submitted,
+    /// Held by a consumer.
+    InProgress,
+    /// Done; the result is there.
+    Success,
+    /// Failed for good; the error is there.
+    Error,
+    /// Cancelled before it was done.
+    Cancelled,
+}
+
+impl Status {
+    /// Every status, in the order of a job's life.
+    pub const ALL: [Self; 5] =
+        [Self::Submitted, Self::InProgress, Self::Success, Self::Error, Self::Cancelled];
+
+    /// Whether the job is over.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Success | Self::Error | Self::Cancelled)
+    }
+
+    /// The name, spelled as everywhere: `SUBMITTED` and so on.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "SUBMITTED",
+            Self::InProgress => "IN_PROGRESS",
+            Self::Success => "SUCCESS",
+            Self::Error => "ERROR",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = Error;
+
+    /// Takes any case, and `-` for `_`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let name = text.to_ascii_uppercase().replace('-', "_");
+        Self::ALL.into_iter().find(|s| s.as_str() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            Error::Invalid(format!("unknown status {text:?}; the statuses are {names}"))
+        })
+    }
+}
+
+/// The caller's own labels on a job, kept with it and shown with its record.
+pub type Metadata = BTreeMap<String, String>;
+
+/// How far a running job says it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The part that is done, from 0 to 1.
+    pub fraction: f64,
+    /// What is being done, in the handler's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// What kind of failure an attempt ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The handler returned an error.
+    Handler,
+    /// The handler panicked.
+    Panic,
+    /// The attempt ran longer than its `timeout`.
+    Timeout,
+    /// The worker that ran the job stopped heartbeating: it crashed, was
+    /// killed, or lost the database.
+    WorkerLost,
+    /// The body does not fit the type that the handler takes.
+    InvalidBody,
+    /// The result could not be stored: it has no JSON form, or is too large.
+    InvalidResult,
+    /// Somebody cancelled the job.
+    Cancelled,
+}
+
+impl FailureKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Handler,
+        Self::Panic,
+        Self::Timeout,
+        Self::WorkerLost,
+        Self::InvalidBody,
+        Self::InvalidResult,
+        Self::Cancelled,
+    ];
+
+    /// The name in records: `handler`, `worker_lost` and so on.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handler => "handler",
+            Self::Panic => "panic",
+            Self::Timeout => "timeout",
+            Self::WorkerLost => "worker_lost",
+            Self::InvalidBody => "invalid_body",
+            Self::InvalidResult => "invalid_result",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The kind with this name; an unknown name, from a later version, reads
+    /// as [`FailureKind::Handler`].
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|k| k.as_str() == name).unwrap_or(Self::Handler)
+    }
+}
+
+/// Why an attempt, or the whole job, failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobError {
+    /// The kind of failure.
+    pub kind: FailureKind,
+    /// What happened, in words. At most [`JobError::MAX_BYTES`] long.
+    pub message: String,
+}
+
+impl JobError {
+    /// The longest message that a record keeps, in bytes: 8 KiB. The end of a
+    /// longer one is kept, as that is where a traceback says what happened.
+    pub const MAX_BYTES: usize = 8 * 1024;
+
+    /// An error of this kind; a long message is cut to its end.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > Self::MAX_BYTES {
+            let mark = "[cut] … ";
+            let mut start = message.len() - (Self::MAX_BYTES - mark.len());
+            while !message.is_char_boundary(start) {
+                start += 1;
+            }
+            message = format!("{mark}{}", &message[start..]);
+        }
+        Self { kind, message }
+    }
+
+    /// The error of a job that was cancelled.
+    pub fn cancelled() -> Self {
+        Self::new(FailureKind::Cancelled, "cancelled")
+    }
+
+    /// The error of a job whose lease ran out in the hands of its worker.
+    pub fn worker_lost(record: &Record) -> Self {
+        let (counted, max) = (record.counted(), record.max_attempts);
+        let worker = record.worker.as_deref().unwrap_or("unknown");
+        let message = format!(
+            "attempt {counted} of {max} was lost: worker {worker} stopped heartbeating and its lease ran out; \
+             it crashed, was killed, or lost the database"
+        );
+        Self::new(FailureKind::WorkerLost, message)
+    }
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What is known about a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Record {
+    /// The job's id.
+    pub id: JobId,
+    /// Where the job is in its life.
+    pub status: Status,
+    /// How many times it has been claimed; also the fencing token of the
+    /// latest claim. 0 before the first.
+    pub attempt: u32,
+    /// How many of these attempts do not count towards `max_attempts`: those
+    /// that a consumer gave back at shutdown, and all before a redrive.
+    pub uncounted: u32,
+    /// How many attempts that count the job has.
+    pub max_attempts: u32,
+    /// The caller's correlation id; the job's id where the caller gave none.
+    pub request_id: String,
+    /// The group in which the job runs in order.
+    pub group: Option<String>,
+    /// The caller's labels.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+    /// When the submit was accepted.
+    pub submitted_at: Timestamp,
+    /// When the latest attempt was claimed.
+    pub started_at: Option<Timestamp>,
+    /// When the job became terminal.
+    pub finished_at: Option<Timestamp>,
+    /// While `SUBMITTED`, the moment from which a consumer may claim the job
+    /// (`None` while it waits behind its group); while `IN_PROGRESS`, the end
+    /// of the lease.
+    pub due_at: Option<Timestamp>,
+    /// From when on the record reads as expired. Set when the job ends.
+    pub expires_at: Option<Timestamp>,
+    /// The worker that holds the job, or held it last.
+    pub worker: Option<String>,
+    /// What the handler said of its progress.
+    pub progress: Option<Progress>,
+    /// Whether somebody asked for the running job to be cancelled.
+    pub cancel_requested: bool,
+    /// Whether the job is a dead letter: in `ERROR`, its attempts used up.
+    pub dead: bool,
+    /// The error of the latest attempt that failed.
+    pub error: Option<JobError>,
+    /// The result, where the job succeeded and the result was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Json>,
+    /// The body, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Json>,
+}
+
+impl Record {
+    /// The record of a job that was just accepted; a backend fills in the rest.
+    pub fn new(id: JobId, submitted_at: Timestamp, max_attempts: u32) -> Self {
+        Self {
+            request_id: id.to_string(),
+            id,
+            status: Status::Submitted,
+            attempt: 0,
+            uncounted: 0,
+            max_attempts,
+            group: None,
+            metadata: Metadata::new(),
+            submitted_at,
+            started_at: None,
+            finished_at: None,
+            due_at: Some(submitted_at),
+            expires_at: None,
+            worker: None,
+            progress: None,
+            cancel_requested: false,
+            dead: false,
+            error: None,
+            result: None,
+            body: None,
+        }
+    }
+
+    /// How many attempts so far count towards `max_attempts`.
+    pub fn counted(&self) -> u32 {
+        self.attempt.saturating_sub(self.uncounted)
+    }
+
+    /// Whether the attempts that count are used up.
+    pub fn is_exhausted(&self) -> bool {
+        self.counted() >= self.max_attempts
+    }
+
+    /// Whether the record has expired at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|t| t <= now)
+    }
+}

@@ -1,0 +1,129 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::Error;
+
+/// How long a failed job waits for its next attempt: exponential backoff with
+/// full jitter, capped.
+///
+/// The n-th failure waits a random time between nothing and
+/// `base × 2^(n-1)`, at most `cap`. Jitter over the full range is what keeps
+/// jobs that failed together from coming back together (AWS Architecture Blog,
+/// "Exponential Backoff And Jitter").
+///
+/// A handler that knows better names its own delay, with
+/// [`Failure::retry_after`](crate::Failure::retry_after).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The longest wait after the first failure. Default: 1 s.
+    pub base: Duration,
+    /// The longest wait after any. Default: 5 min.
+    pub cap: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { base: Duration::from_secs(1), cap: Duration::from_secs(300) }
+    }
+}
+
+impl RetryPolicy {
+    /// Try again at once, always.
+    pub const fn none() -> Self {
+        Self { base: Duration::ZERO, cap: Duration::ZERO }
+    }
+
+    /// A random delay before the attempt that follows this many failures (1, 2, …).
+    pub fn delay(&self, failures: u32) -> Duration {
+        let most = self.base.saturating_mul(2_u32.saturating_pow(failures.max(1) - 1)).min(self.cap);
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(fastrand::u64(0..=micros))
+    }
+}
+
+/// Keeps track of calls to the backend that fail in a row: how long to wait
+/// before the next, and a log line for the first and for the end.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    what: &'static str,
+    failures: u32,
+    since: Option<Instant>,
+}
+
+impl Outage {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(5);
+
+    pub(crate) const fn new(what: &'static str) -> Self {
+        Self { what, failures: 0, since: None }
+    }
+
+    /// Notes a failed call; the answer is the moment for the next.
+    pub(crate) fn failed(&mut self, error: &Error) -> Instant {
+        let now = Instant::now();
+        if self.since.is_none() {
+            self.since = Some(now);
+            warn!(error = %with_causes(error), "cannot {}; trying on", self.what);
+        }
+        let wait = Self::FIRST.saturating_mul(2_u32.saturating_pow(self.failures)).min(Self::LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        now + wait
+    }
+
+    /// Notes a call that worked.
+    pub(crate) fn over(&mut self) {
+        if let Some(since) = self.since.take() {
+            info!(after = ?since.elapsed(), attempts = self.failures, "can {} again", self.what);
+            self.failures = 0;
+        }
+    }
+}
+
+/// The error and what it came from, in one line: `cannot open: no such file`.
+///
+/// Many errors repeat their source in their own text; that is not said twice.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_up_to_the_cap() {
+        let policy = RetryPolicy { base: Duration::from_secs(1), cap: Duration::from_secs(10) };
+        for failures in 0..100 {
+            let most = Duration::from_secs(10.min(1 << failures.clamp(1, 20) >> 1));
+            let longest = (0..200).map(|_| policy.delay(failures)).max().expect("200 of them");
+            assert!(longest <= most, "{failures}: {longest:?}");
+            assert!(longest > most / 2, "full jitter reaches up: {failures}: {longest:?}");
+        }
+        assert_eq!(RetryPolicy::none().delay(7), Duration::ZERO);
+        let forever = RetryPolicy { base: Duration::MAX, cap: Duration::MAX };
+        let _ = forever.delay(u32::MAX);
+    }
+
+    #[test]
+    fn names_each_cause_once() {
+        let inner = std::io::Error::other("disk full");
+        let error = Error::unavailable("cannot write", inner);
+        assert_eq!(with_causes(&error), "cannot write: disk full");
+        let error = Error::unavailable("cannot write: disk full", std::io::Error::other("disk full"));
+        assert_eq!(with_causes(&error), "cannot write: disk full");
+    }
+}

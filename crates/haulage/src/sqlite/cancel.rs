@@ -1,0 +1,32 @@
+//! Cancelling jobs.
+
+use super::{
+    fault::Fault,
+    tx::{End, Tx},
+    wake::Bell,
+};
+use crate::{JobId, Status, backend::Cancellation};
+
+pub(super) fn cancel(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<Vec<Cancellation>, Fault> {
+    tx.reap()?;
+    let mut answers = Vec::with_capacity(ids.len());
+    for id in ids {
+        let Some(job) = tx.job(id)?.filter(|job| !job.is_expired(tx.now)) else {
+            answers.push(Cancellation::Missing);
+            continue;
+        };
+        answers.push(match job.status {
+            Status::Submitted => {
+                tx.finish(&job, End::Cancelled)?;
+                Cancellation::Done
+            }
+            Status::InProgress => {
+                tx.execute("UPDATE job SET cancel_requested = 1 WHERE seq = ?1", [job.seq])?;
+                tx.ring(Bell::Cancels);
+                Cancellation::Requested
+            }
+            status => Cancellation::TooLate(status),
+        });
+    }
+    Ok(answers)
+}

@@ -1,0 +1,82 @@
+//! Taking hold of jobs.
+
+use std::time::Duration;
+
+use rusqlite::params;
+use uuid::Uuid;
+
+use super::{fault::Fault, id, tx::Tx};
+use crate::{
+    Error, Json, Metadata, Status, Timestamp,
+    backend::{ClaimKey, Claimed},
+};
+
+/// What a try to claim brought.
+#[derive(Debug)]
+pub(super) enum Claim {
+    Jobs(Vec<Claimed>),
+    /// Nothing is due; something will be at this moment, as far as is known.
+    Nothing(Option<Timestamp>),
+}
+
+pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) -> Result<Claim, Fault> {
+    tx.reap()?;
+    let lease_until = tx.now.after(lease);
+    // `+` keeps SQLite to the one index whose order is that of the claims.
+    let due = tx.rows(
+        "SELECT job.seq, id, attempt, uncounted, max_attempts, submitted_at, timeout, group_id, request_id,
+         metadata, json FROM job INDEXED BY job_ready JOIN body ON body.seq = job.seq
+         WHERE status = 0 AND due IS NOT NULL AND due <= ?1 ORDER BY due, job.seq LIMIT ?2",
+        params![tx.now.as_micros(), i64::try_from(max).unwrap_or(i64::MAX)],
+        |r| {
+            let id = id::show(Uuid::from_bytes(r.get(1)?));
+            let attempt = r.get::<_, u32>(2)?.saturating_add(1);
+            let body = Json::from_stored(r.get_ref(10)?.as_str()?);
+            let submitted_at = Timestamp::from_micros(r.get(5)?);
+            let key = ClaimKey { id, attempt };
+            let mut claimed = Claimed::new(key, body, submitted_at, lease_until);
+            claimed.counted = attempt.saturating_sub(r.get(3)?);
+            claimed.max_attempts = r.get(4)?;
+            claimed.timeout = r.get::<_, Option<i64>>(6)?.map(duration);
+            claimed.group = r.get(7)?;
+            if let Some(request_id) = r.get(8)? {
+                claimed.request_id = request_id;
+            }
+            let metadata: Option<String> = r.get(9)?;
+            Ok((r.get::<_, i64>(0)?, claimed, metadata))
+        },
+    )?;
+    if due.is_empty() {
+        return Ok(Claim::Nothing(next_due(tx)?));
+    }
+    let mut claims = Vec::with_capacity(due.len());
+    let mut take = tx.prepare(
+        "UPDATE job SET status = 1, attempt = ?2, due = ?3, started_at = ?4, worker = ?5,
+         progress = NULL, progress_message = NULL WHERE seq = ?1",
+    )?;
+    for (seq, mut claimed, metadata) in due {
+        take.execute(params![seq, claimed.key.attempt, lease_until.as_micros(), tx.now.as_micros(), worker])?;
+        tx.count_move(Status::Submitted, Status::InProgress);
+        if let Some(metadata) = metadata {
+            claimed.metadata = serde_json::from_str::<Metadata>(&metadata).map_err(Error::from)?;
+        }
+        claims.push(claimed);
+    }
+    Ok(Claim::Jobs(claims))
+}
+
+fn next_due(tx: &Tx<'_>) -> rusqlite::Result<Option<Timestamp>> {
+    let next = tx.row(
+        "SELECT min(due) FROM (
+             SELECT min(due) AS due FROM job WHERE status = 0 AND due IS NOT NULL
+             UNION ALL SELECT min(due) FROM job WHERE status = 1)",
+        [],
+        |r| r.get::<_, Option<i64>>(0),
+    )?;
+    Ok(next.flatten().map(Timestamp::from_micros))
+}
+
+/// A span as stored, which is never negative.
+fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}

@@ -1,0 +1,72 @@
+//! What goes wrong inside the embedded backend, and how it reads outside.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::Error;
+
+/// An error on its way out: SQLite's, or one that is ready for the caller.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Sqlite(rusqlite::Error),
+    Ready(Error),
+}
+
+impl Fault {
+    pub(super) fn into_error(self, path: &Path) -> Error {
+        match self {
+            Self::Sqlite(error) => to_error(path, &error),
+            Self::Ready(error) => error,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Ready(error)
+    }
+}
+
+/// SQLite's own words, kept as the source of ours.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLite: {0}")]
+struct Cause(String);
+
+/// Says what happened to the database at `path`, and what to do.
+pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
+    let shown = path.display();
+    let cause = Cause(error.to_string());
+    let message = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => {
+            format!("the disk that holds {shown} is full: nothing was stored; free some space and try again")
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            format!("{shown} is locked by another program: nothing was stored; close it and try again")
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            return Error::Config(format!(
+                "cannot write to {shown}: the file or its folder is read-only for this user ({cause})"
+            ));
+        }
+        Some(ErrorCode::NotADatabase) => {
+            return Error::Config(format!("{shown} is not a Haulage database: it is not an SQLite file"));
+        }
+        Some(ErrorCode::DatabaseCorrupt) => {
+            format!(
+                "{shown} is damaged; stop all workers and recover it with `sqlite3 OLD .recover | sqlite3 NEW`"
+            )
+        }
+        Some(ErrorCode::SystemIoFailure) => {
+            format!("the disk that holds {shown} failed to read or write; see the system's log")
+        }
+        _ => format!("the database {shown} refused to work ({cause})"),
+    };
+    Error::unavailable(message, cause)
+}

@@ -1,0 +1,306 @@
+//! The embedded backend: jobs in one SQLite file, for one machine.
+//!
+//! Many processes may use the file at once. What is acknowledged is on the
+//! disk (write-ahead log, `synchronous=FULL`) and survives a loss of power.
+//! Speed comes from group commit: one thread of each process writes, and puts
+//! all that has been asked of it meanwhile into its next transaction.
+//!
+//! Beside `NAME` live `NAME-wal` and `NAME-shm`, SQLite's own, and
+//! `NAME-wake`, through which processes wake each other. They belong together:
+//! move or copy them only while nobody has the database open. The file must be
+//! on a local disk, and everybody who opens it on the same machine.
+
+mod cancel;
+mod check;
+mod claim;
+mod fault;
+mod get;
+mod heartbeat;
+mod id;
+mod purge;
+mod reader;
+mod redrive;
+mod schema;
+mod settle;
+mod stats;
+mod submit;
+mod sys;
+mod tx;
+mod wake;
+mod writer;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+pub use self::schema::CHECKPOINT_PAGES;
+use self::{
+    claim::Claim,
+    reader::Reader,
+    wake::{Bell, Wake},
+    writer::{Weight, Writer},
+};
+use crate::{
+    Backend, Clock, Error, JobId, NewJob, Record, Result, Status,
+    backend::{
+        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
+        Outcome, Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
+    },
+};
+
+/// The largest body or result: 256 MiB. SQLite could hold more, but a
+/// document passes through memory several times on its way.
+const MAX_PAYLOAD: usize = 256 << 20;
+
+/// How often a waiting claim looks by itself. Wake-ups do the work; this is a
+/// net under them, should the wake file be deleted under running processes.
+const NET: Duration = Duration::from_secs(2);
+
+/// Jobs in one SQLite file. Cloning is cheap and shares the connections.
+#[derive(Clone)]
+pub struct SqliteBackend {
+    path: Arc<Path>,
+    clock: Clock,
+    wake: Arc<Wake>,
+    writer: Writer,
+    reader: Reader,
+}
+
+/// How to open a [`SqliteBackend`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    path: PathBuf,
+    clock: Clock,
+    busy_timeout: Duration,
+}
+
+impl Options {
+    /// The clock to judge leases by. Default: the machine's. All processes on
+    /// one database must agree on the time.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// How long to wait for another process that holds the database. Default: 30 s.
+    #[must_use]
+    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Opens the database, creates it where there is none, and brings one of
+    /// an older version up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the path cannot hold a database of ours, or
+    /// holds something else; [`Error::Unavailable`] where it is locked, or the
+    /// disk is full or failing.
+    pub async fn open(self) -> Result<SqliteBackend> {
+        tokio::task::spawn_blocking(move || self.open_blocking())
+            .await
+            .map_err(|e| Error::unavailable("opening the database was interrupted", e))?
+    }
+
+    fn open_blocking(self) -> Result<SqliteBackend> {
+        let Self { path, clock, busy_timeout } = self;
+        schema::inspect(&path)?;
+        let wake = Wake::open(&path).map_err(|e| {
+            Error::Config(format!(
+                "cannot write {}: {e}; the folder must be writable",
+                Wake::path(&path).display()
+            ))
+        })?;
+        let wake = Arc::new(wake);
+        let writer = Writer::start(&path, Arc::clone(&wake), clock.clone(), busy_timeout)?;
+        let reader = Reader::start(&path, busy_timeout)?;
+        Ok(SqliteBackend { path: path.into(), clock, wake, writer, reader })
+    }
+}
+
+impl SqliteBackend {
+    /// Names the database file, to be opened with [`Options::open`].
+    pub fn options(path: impl Into<PathBuf>) -> Options {
+        Options { path: path.into(), clock: Clock::system(), busy_timeout: Duration::from_secs(30) }
+    }
+
+    /// Opens the database file at `path` with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::open`].
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::options(path).open().await
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes lapsed leases back, where there are any, so that what is read
+    /// next is true.
+    async fn reap(&self) -> Result<()> {
+        let now = self.clock.now();
+        if self.reader.run(move |c| Ok(get::any_lapsed(c, now)?)).await? {
+            self.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SqliteBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteBackend").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for SqliteBackend {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { max_submit: 10_000, max_payload: MAX_PAYLOAD, ..Capabilities::ALL }
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn signals(&self) -> Signals {
+        Signals {
+            outcomes: Some(self.wake.subscribe(Bell::Outcomes)),
+            cancels: Some(self.wake.subscribe(Bell::Cancels)),
+        }
+    }
+
+    async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
+        self.capabilities().check_submit(&jobs)?;
+        let weight = Weight { rows: jobs.len(), bytes: jobs.iter().map(|job| job.body.size()).sum() };
+        let submitted = self.writer.run(weight, move |tx| submit::submit(tx, &jobs)).await?;
+        Ok(submitted.into_iter().map(Ok).collect())
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+        self.capabilities().check_claim(&request)?;
+        let ClaimRequest { max, lease, wait, worker, stop } = request;
+        let worker: Arc<str> = worker.into();
+        let deadline = self.clock.now().after(wait);
+        let mut ready = self.wake.subscribe(Bell::Ready);
+        loop {
+            if stop.is_cancelled() {
+                return Ok(Vec::new());
+            }
+            ready.borrow_and_update();
+            let name = Arc::clone(&worker);
+            let weight = Weight { rows: max, bytes: 0 };
+            let claimed = self.writer.run(weight, move |tx| claim::claim(tx, max, lease, &name)).await?;
+            let next_due = match claimed {
+                Claim::Jobs(jobs) => return Ok(jobs),
+                Claim::Nothing(next_due) => next_due,
+            };
+            let now = self.clock.now();
+            if now >= deadline {
+                return Ok(Vec::new());
+            }
+            let wake_at = next_due.unwrap_or(deadline).min(deadline).min(now.after(NET));
+            tokio::select! {
+                // The sender lives in `self`, so this changes or waits.
+                _ = ready.changed() => {}
+                () = self.clock.sleep_until(wake_at) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+        beats.iter().try_for_each(|beat| self.capabilities().check_lease(beat.lease))?;
+        let weight = Weight { rows: beats.len(), bytes: 0 };
+        self.writer.run(weight, move |tx| heartbeat::heartbeat(tx, &beats)).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        let bytes = settlements.iter().map(|s| match &s.outcome {
+            Outcome::Success(result) => result.size(),
+            _ => 0,
+        });
+        let weight = Weight { rows: settlements.len(), bytes: bytes.sum() };
+        self.writer.run(weight, move |tx| settle::settle(tx, settlements, MAX_PAYLOAD)).await
+    }
+
+    async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        let ids: Arc<[JobId]> = ids.into();
+        loop {
+            let (wanted, now) = (Arc::clone(&ids), self.clock.now());
+            let found = self.reader.run(move |c| get::get(c, &wanted, detail, now)).await?;
+            if !found.iter().any(|lookup| get::is_lapsed(lookup, now)) {
+                return Ok(found);
+            }
+            self.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
+        }
+    }
+
+    async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+        let weight = Weight { rows: ids.len(), bytes: 0 };
+        self.writer.run(weight, move |tx| cancel::cancel(tx, &ids)).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
+        self.reap().await?;
+        let now = self.clock.now();
+        self.reader.run(move |c| get::list(c, &query, now)).await
+    }
+
+    async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
+        self.writer
+            .run(Weight::default(), move |tx| {
+                tx.reap()?;
+                let ids = match what {
+                    Redrive::Dead(limit) => redrive::dead(tx, limit)?,
+                    Redrive::Jobs(ids) => ids,
+                };
+                redrive::redrive(tx, ids)
+            })
+            .await
+    }
+
+    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
+        const AT_ONCE: i64 = 1_000;
+        if query.status == Status::InProgress {
+            return Err(Error::Invalid("jobs in progress cannot be purged; cancel them first".into()));
+        }
+        self.reap().await?;
+        let (now, status) = (self.clock.now(), query.status);
+        let (mut purged, mut from) = (0, i64::MIN);
+        // In parts, so that others get their turns in between.
+        loop {
+            let part = query.clone();
+            let seqs = self.reader.run(move |c| purge::find(c, &part, now, from, AT_ONCE)).await?;
+            let Some(last) = seqs.last().copied() else { return Ok(purged) };
+            from = last;
+            let weight = Weight { rows: seqs.len(), bytes: 0 };
+            purged += self.writer.run(weight, move |tx| purge::purge(tx, status, &seqs)).await?;
+        }
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.reap().await?;
+        let (now, path) = (self.clock.now(), Arc::clone(&self.path));
+        self.reader.run(move |c| stats::stats(c, now, &path)).await
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        self.reap().await?;
+        let (now, path) = (self.clock.now(), Arc::clone(&self.path));
+        self.reader.run(move |c| check::check(c, &path, now)).await
+    }
+}

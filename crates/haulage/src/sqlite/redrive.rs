@@ -1,0 +1,41 @@
+//! Putting ended jobs back to work.
+
+use rusqlite::params;
+use uuid::Uuid;
+
+use super::{fault::Fault, id, tx::Tx, wake::Bell};
+use crate::{JobId, Status};
+
+/// Up to `limit` dead letters, oldest first.
+pub(super) fn dead(tx: &Tx<'_>, limit: usize) -> Result<Vec<JobId>, Fault> {
+    Ok(tx.rows(
+        "SELECT id FROM job WHERE status = 3 AND dead AND expires_at > ?1 ORDER BY seq LIMIT ?2",
+        params![tx.now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX)],
+        |r| Ok(id::show(Uuid::from_bytes(r.get(0)?))),
+    )?)
+}
+
+pub(super) fn redrive(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Fault> {
+    let mut revived = Vec::new();
+    for id in ids {
+        let Some(job) = tx.job(&id)?.filter(|job| !job.is_expired(tx.now)) else { continue };
+        if !matches!(job.status, Status::Error | Status::Cancelled) {
+            continue;
+        }
+        let due = job.group.is_none().then(|| tx.now.as_micros());
+        // The attempts so far stop counting, but their numbers are not used
+        // again: a claim from before must stay stale.
+        tx.execute(
+            "UPDATE job SET status = 0, due = ?2, uncounted = attempt, finished_at = NULL, expires_at = NULL,
+             dead = 0, cancel_requested = 0, delay_until = NULL WHERE seq = ?1",
+            params![job.seq, due],
+        )?;
+        tx.count_revived(&job, due.is_none());
+        match &job.group {
+            Some(group) => tx.settle_group(group)?,
+            None => tx.ring(Bell::Ready),
+        }
+        revived.push(id);
+    }
+    Ok(revived)
+}

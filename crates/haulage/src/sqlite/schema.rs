@@ -1,0 +1,177 @@
+//! The database file: what is in it, how it is opened, how it is brought up
+//! to date.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read},
+    path::Path,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::fault::{self, Fault};
+use crate::{Error, Result};
+
+/// Marks a file as ours (`PRAGMA application_id`): "Haul".
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"Haul");
+
+/// The steps from an empty file to the present version, which is their
+/// number (`PRAGMA user_version`). A step that has been released is never
+/// changed; add another.
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+
+/// The version that this code writes.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// WAL pages after which a commit also moves them into the database file.
+/// Larger means less often, and each page once for more changes: measured
+/// best between 4,000 and 16,000 (16 to 64 MiB of log).
+pub const CHECKPOINT_PAGES: u32 = 8_000;
+
+/// Looks at the path without changing anything: is there, or can there be, a
+/// database of ours?
+pub(super) fn inspect(path: &Path) -> Result<()> {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return Err(Error::Config(format!(
+                "{shown} is a folder, not a database; name a file in it, such as {}",
+                path.join("haulage.db").display()
+            )));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if !parent.is_dir() {
+                return Err(Error::Config(format!(
+                    "cannot create {shown}: there is no folder {}; create it first",
+                    parent.display()
+                )));
+            }
+            return Ok(());
+        }
+        Err(error) => return Err(unreadable(path, &error)),
+    }
+    let mut head = [0; 16];
+    let mut file = File::open(path).map_err(|e| unreadable(path, &e))?;
+    let read = file.read(&mut head).map_err(|e| unreadable(path, &e))?;
+    if read > 0 && head[..read] != b"SQLite format 3\0"[..read] {
+        return Err(Error::Config(format!(
+            "{shown} is not a Haulage database: it is not an SQLite file; name another file, or move this one away"
+        )));
+    }
+    if read == 0 {
+        return Ok(());
+    }
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(|e| fault::to_error(path, &e))?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(|e| fault::to_error(path, &e))?;
+    let (id, version) = identity(&connection).map_err(|e| fault::to_error(path, &e))?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
+        .map_err(|e| fault::to_error(path, &e))?;
+    if id != APPLICATION_ID && (id != 0 || tables > 0) {
+        return Err(Error::Config(format!(
+            "{shown} is an SQLite database of another program; Haulage keeps its jobs in a file of its own"
+        )));
+    }
+    if version > VERSION {
+        return Err(Error::Config(format!(
+            "{shown} has schema version {version}, and this version of Haulage knows {VERSION}; use a newer Haulage"
+        )));
+    }
+    Ok(())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::Config(format!("cannot read {}: {error}", path.display()))
+}
+
+fn identity(connection: &Connection) -> rusqlite::Result<(i32, usize)> {
+    let id = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    Ok((id, usize::try_from(version).unwrap_or(0)))
+}
+
+/// Opens the connection that writes, and creates or migrates the database.
+pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connection, Fault> {
+    let mut connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32000;")?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0))?;
+    if mode != "wal" {
+        return Err(Error::Config(format!(
+            "{} is on a file system without shared memory, which SQLite's WAL mode needs; use a local disk",
+            path.display()
+        ))
+        .into());
+    }
+    // FULL: a commit is on the disk before it is acknowledged.
+    connection.execute_batch("PRAGMA synchronous = FULL;")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    migrate(&mut connection, MIGRATIONS)?;
+    Ok(connection)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn open_reader(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Connection> {
+    // Not READ_ONLY: the last connection to close cleans up the log.
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection
+        .execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8000; PRAGMA query_only = ON;")?;
+    Ok(connection)
+}
+
+/// Runs the steps that the file does not have yet, all in one transaction.
+fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    if identity(connection)? == (APPLICATION_ID, steps.len()) {
+        return Ok(());
+    }
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (_, version) = identity(&tx)?;
+    for step in &steps[version.min(steps.len())..] {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", i64::try_from(steps.len()).unwrap_or(i64::MAX))?;
+    tx.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrates_step_by_step_and_only_once() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut connection = Connection::open(dir.path().join("m.db")).expect("open");
+        let steps =
+            ["CREATE TABLE a (x); INSERT INTO a VALUES (1);", "ALTER TABLE a ADD COLUMN y DEFAULT 2;"];
+        migrate(&mut connection, &steps[..1]).expect("first");
+        migrate(&mut connection, &steps).expect("second");
+        migrate(&mut connection, &steps).expect("nothing to do");
+        let row: (i64, i64) =
+            connection.query_row("SELECT x, y FROM a", [], |r| Ok((r.get(0)?, r.get(1)?))).expect("one row");
+        assert_eq!(row, (1, 2));
+        assert_eq!(identity(&connection).expect("identity"), (APPLICATION_ID, 2));
+    }
+
+    #[test]
+    fn a_failed_step_leaves_the_file_as_it_was() {
+        let mut connection = Connection::open_in_memory().expect("open");
+        migrate(&mut connection, &["CREATE TABLE a (x);", "CREATE TABLE a (x);"]).expect_err("twice");
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).expect("count");
+        assert_eq!((tables, identity(&connection).expect("identity")), (0, (0, 0)));
+    }
+}

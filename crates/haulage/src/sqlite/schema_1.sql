@@ -1,0 +1,79 @@
+-- A job: what the queue scans, and its record. Bodies and results are apart,
+-- so that these rows stay small. Times are microseconds since the Unix epoch.
+CREATE TABLE job (
+    seq              INTEGER PRIMARY KEY,     -- the order of submits; also in the id
+    id               BLOB NOT NULL,           -- UUIDv7, 16 bytes
+    status           INTEGER NOT NULL,        -- 0 SUBMITTED, 1 IN_PROGRESS, 2 SUCCESS, 3 ERROR, 4 CANCELLED
+    attempt          INTEGER NOT NULL DEFAULT 0,
+    uncounted        INTEGER NOT NULL DEFAULT 0,
+    max_attempts     INTEGER NOT NULL,
+    due              INTEGER,                 -- SUBMITTED: claimable from; NULL behind its group. IN_PROGRESS: end of the lease
+    submitted_at     INTEGER NOT NULL,
+    started_at       INTEGER,
+    finished_at      INTEGER,
+    expires_at       INTEGER,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    dead             INTEGER NOT NULL DEFAULT 0,
+    result_ttl       INTEGER NOT NULL,        -- microseconds
+    timeout          INTEGER,                 -- microseconds
+    delay_until      INTEGER,                 -- where the job was submitted with a delay
+    group_id         TEXT,
+    request_id       TEXT,                    -- NULL: the job's id
+    worker           TEXT,
+    metadata         TEXT,                    -- JSON object
+    progress         REAL,
+    progress_message TEXT,
+    error_kind       TEXT,
+    error            TEXT
+) STRICT;
+
+-- The queue, in the order of claims.
+CREATE INDEX job_ready ON job (due) WHERE status = 0 AND due IS NOT NULL;
+-- What consumers hold, by the end of its lease.
+CREATE INDEX job_leased ON job (due) WHERE status = 1;
+-- The unfinished jobs of each group, in order.
+CREATE INDEX job_group ON job (group_id, seq) WHERE group_id IS NOT NULL AND status < 2;
+-- The one job of each group that is claimable or held.
+CREATE INDEX job_group_active ON job (group_id) WHERE group_id IS NOT NULL AND due IS NOT NULL;
+CREATE INDEX job_expiry ON job (expires_at) WHERE expires_at IS NOT NULL;
+-- What went wrong is rare, and looked for.
+CREATE INDEX job_failed ON job (status, seq) WHERE status > 2;
+
+CREATE TABLE body (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
+CREATE TABLE result (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
+
+CREATE TABLE idempotency (
+    key   TEXT PRIMARY KEY,
+    id    BLOB NOT NULL,
+    until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_until ON idempotency (until);
+
+-- How many jobs there are in each status, kept with each transaction, since
+-- counting a million rows takes too long to do every second.
+CREATE TABLE tally (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    submitted   INTEGER NOT NULL DEFAULT 0,
+    in_progress INTEGER NOT NULL DEFAULT 0,
+    success     INTEGER NOT NULL DEFAULT 0,
+    error       INTEGER NOT NULL DEFAULT 0,
+    cancelled   INTEGER NOT NULL DEFAULT 0,
+    dead        INTEGER NOT NULL DEFAULT 0,  -- of those in error
+    blocked     INTEGER NOT NULL DEFAULT 0   -- of those submitted
+) STRICT;
+INSERT INTO tally (one) VALUES (1);
+
+-- For people with a shell: sqlite3 haulage.db 'SELECT * FROM jobs LIMIT 10'
+CREATE VIEW jobs AS
+SELECT
+    substr(lower(hex(id)), 1, 8) || '-' || substr(lower(hex(id)), 9, 4) || '-' || substr(lower(hex(id)), 13, 4)
+        || '-' || substr(lower(hex(id)), 17, 4) || '-' || substr(lower(hex(id)), 21) AS id,
+    CASE status WHEN 0 THEN 'SUBMITTED' WHEN 1 THEN 'IN_PROGRESS' WHEN 2 THEN 'SUCCESS' WHEN 3 THEN 'ERROR'
+        ELSE 'CANCELLED' END AS status,
+    attempt, max_attempts, dead, group_id, worker,
+    strftime('%Y-%m-%dT%H:%M:%fZ', submitted_at / 1e6, 'unixepoch') AS submitted_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1e6, 'unixepoch') AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1e6, 'unixepoch') AS finished_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', due / 1e6, 'unixepoch') AS due_at,
+    error, body.json AS body, result.json AS result
+FROM job LEFT JOIN body USING (seq) LEFT JOIN result USING (seq);

@@ -1,0 +1,98 @@
+//! Ending claims.
+
+use rusqlite::{CachedStatement, params};
+
+use super::{
+    fault::Fault,
+    heartbeat::held,
+    id,
+    tx::{End, Tx},
+    wake::Bell,
+};
+use crate::{
+    Error, FailureKind, JobError, Json, Status,
+    backend::{ClaimKey, Outcome, Settlement},
+};
+
+/// Each settlement, and the status that the job has after it.
+pub(super) fn settle(
+    tx: &mut Tx<'_>,
+    settlements: Vec<Settlement>,
+    max_payload: usize,
+) -> Result<Vec<Result<Status, Error>>, Fault> {
+    let mut answers = Vec::with_capacity(settlements.len());
+    let mut fast = Fast::new(tx)?;
+    for Settlement { key, outcome } in settlements {
+        if let Outcome::Success(result) = &outcome
+            && result.size() <= max_payload
+            && fast.succeed(tx, &key, result)?
+        {
+            answers.push(Ok(Status::Success));
+            continue;
+        }
+        let Some(job) = held(tx, &key)? else {
+            answers.push(Err(Error::LostClaim { id: key.id, attempt: key.attempt }));
+            continue;
+        };
+        let status = match outcome {
+            Outcome::Success(result) => tx.finish(&job, success(result, max_payload))?,
+            Outcome::Fail(error) => tx.finish(&job, End::Error { error, dead: false })?,
+            Outcome::Cancelled => tx.finish(&job, End::Cancelled)?,
+            Outcome::Retry { .. } | Outcome::Release if job.cancel_requested => {
+                tx.finish(&job, End::Cancelled)?
+            }
+            Outcome::Retry { error, .. } if job.is_exhausted() => {
+                tx.finish(&job, End::Error { error, dead: true })?
+            }
+            Outcome::Retry { error, delay } => tx.requeue(&job, tx.now.after(delay), Some(&error), true)?,
+            Outcome::Release => tx.requeue(&job, tx.now, None, false)?,
+        };
+        answers.push(Ok(status));
+    }
+    Ok(answers)
+}
+
+/// The short way of most settlements: success, of a job without a group. It
+/// does in one search what the long way does in two, under the same conditions.
+struct Fast<'a> {
+    end: CachedStatement<'a>,
+    store: CachedStatement<'a>,
+}
+
+impl<'a> Fast<'a> {
+    fn new(tx: &Tx<'a>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            end: tx.prepare(
+                "UPDATE job SET status = 2, due = NULL, finished_at = ?4, expires_at = ?4 + result_ttl
+                 WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND due > ?4 AND group_id IS NULL",
+            )?,
+            store: tx.prepare("INSERT INTO result (seq, json) VALUES (?1, ?2)")?,
+        })
+    }
+
+    /// Whether that was all there was to do; if not, nothing was done.
+    fn succeed(&mut self, tx: &mut Tx<'_>, key: &ClaimKey, result: &Json) -> rusqlite::Result<bool> {
+        let Some(id) = id::parse(&key.id) else { return Ok(false) };
+        let seq = id::seq(id);
+        if self.end.execute(params![seq, id.as_bytes(), key.attempt, tx.now.as_micros()])? == 0 {
+            return Ok(false);
+        }
+        self.store.execute(params![seq, result.as_str()])?;
+        tx.count_move(Status::InProgress, Status::Success);
+        tx.ring(Bell::Outcomes);
+        Ok(true)
+    }
+}
+
+/// A result that cannot be stored fails the job, since the work was done and
+/// doing it again would bring the same.
+fn success(result: Json, max_payload: usize) -> End {
+    if result.size() <= max_payload {
+        return End::Success(result);
+    }
+    let message = format!(
+        "the result has {} bytes, and {max_payload} are allowed; store it elsewhere and return where it is",
+        result.size()
+    );
+    End::Error { error: JobError::new(FailureKind::InvalidResult, message), dead: false }
+}

@@ -1,0 +1,60 @@
+//! The queue in numbers.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+
+use super::{fault::Fault, tx::code};
+use crate::{Status, Timestamp, backend::Stats};
+
+pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Result<Stats, Fault> {
+    let now_micros = now.as_micros();
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    let mut stats = Stats::default();
+    let submitted: i64 = connection
+        .prepare_cached("SELECT submitted, in_progress, success, error, cancelled, dead, blocked FROM tally")?
+        .query_row([], |r| {
+            stats.in_progress = count(r.get(1)?);
+            stats.success = count(r.get(2)?);
+            stats.error = count(r.get(3)?);
+            stats.cancelled = count(r.get(4)?);
+            stats.dead = count(r.get(5)?);
+            stats.blocked = count(r.get(6)?);
+            r.get(0)
+        })?;
+    stats.delayed = count(
+        connection
+            .prepare_cached("SELECT count(*) FROM job WHERE status = 0 AND due IS NOT NULL AND due > ?1")?
+            .query_row([now_micros], |r| r.get(0))?,
+    );
+    stats.visible = count(submitted).saturating_sub(stats.delayed + stats.blocked);
+    // What has expired and is not swept yet is gone for everybody but the tally.
+    let mut expired = connection.prepare_cached(
+        "SELECT status, dead, count(*) FROM job WHERE expires_at <= ?1 GROUP BY status, dead",
+    )?;
+    let mut rows = expired.query(params![now_micros])?;
+    while let Some(row) = rows.next()? {
+        let (status, dead, n): (i64, bool, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let field = match status {
+            s if s == code(Status::Success) => &mut stats.success,
+            s if s == code(Status::Error) => &mut stats.error,
+            _ => &mut stats.cancelled,
+        };
+        *field = field.saturating_sub(count(n));
+        if dead {
+            stats.dead = stats.dead.saturating_sub(count(n));
+        }
+    }
+    let oldest: Option<i64> = connection
+        .prepare_cached("SELECT min(due) FROM job WHERE status = 0 AND due IS NOT NULL")?
+        .query_row([], |r| r.get(0))?;
+    stats.oldest_visible_seconds =
+        oldest.map(Timestamp::from_micros).filter(|due| *due <= now).map(|due| now.since(due).as_secs_f64());
+    let size = |suffix: &str| {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        std::fs::metadata(file).map_or(0, |m| m.len())
+    };
+    stats.stored_bytes = Some(size("") + size("-wal"));
+    Ok(stats)
+}

@@ -1,0 +1,84 @@
+//! Accepting jobs.
+
+use std::time::Duration;
+
+use rusqlite::params;
+use uuid::Uuid;
+
+use super::{fault::Fault, id, tx::Tx, wake::Bell};
+use crate::{Error, NewJob, backend::Submitted};
+
+pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>, Fault> {
+    let mut add_job = tx.prepare(
+        "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, timeout, delay_until,
+         group_id, request_id, metadata) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?;
+    let mut add_body = tx.prepare("INSERT INTO body (seq, json) VALUES (?1, ?2)")?;
+    let mut seq = tx.next_seq()?;
+    let mut submitted = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        if seq > id::MAX_SEQ {
+            return Err(Error::Unavailable {
+                message: "the database has no row numbers left".into(),
+                source: None,
+            }
+            .into());
+        }
+        let id = id::make(tx.now, seq);
+        if let Some(first) = first_with_key(tx, job, id)? {
+            submitted.push(Submitted { id: id::show(first), duplicate: true });
+            continue;
+        }
+        let delay_until = (!job.delay.is_zero()).then(|| tx.now.after(job.delay).as_micros());
+        // A job of a group starts behind it, and is let go where it is the first.
+        let due = job.group.is_none().then(|| delay_until.unwrap_or(tx.now.as_micros()));
+        let metadata = match &job.metadata {
+            none if none.is_empty() => None,
+            some => Some(serde_json::to_string(some).map_err(Error::from)?),
+        };
+        add_job.execute(params![
+            seq,
+            id.as_bytes(),
+            job.max_attempts,
+            due,
+            tx.now.as_micros(),
+            micros(job.result_ttl),
+            job.timeout.map(micros),
+            delay_until,
+            job.group,
+            job.request_id,
+            metadata,
+        ])?;
+        add_body.execute(params![seq, job.body.as_str()])?;
+        tx.count_new(due.is_none());
+        match &job.group {
+            Some(group) => tx.settle_group(group)?,
+            None => tx.ring(Bell::Ready),
+        }
+        submitted.push(Submitted { id: id::show(id), duplicate: false });
+        seq += 1;
+    }
+    Ok(submitted)
+}
+
+/// The job that has taken this job's idempotency key already; if none has,
+/// `id` takes it.
+fn first_with_key(tx: &Tx<'_>, job: &NewJob, id: Uuid) -> Result<Option<Uuid>, Fault> {
+    let Some(key) = &job.idempotency_key else { return Ok(None) };
+    let first = tx.row(
+        "SELECT id FROM idempotency WHERE key = ?1 AND until > ?2",
+        params![key, tx.now.as_micros()],
+        |r| r.get(0),
+    )?;
+    if first.is_none() {
+        tx.execute(
+            "INSERT OR REPLACE INTO idempotency (key, id, until) VALUES (?1, ?2, ?3)",
+            params![key, id.as_bytes(), tx.now.after(NewJob::IDEMPOTENCY_WINDOW).as_micros()],
+        )?;
+    }
+    Ok(first.map(Uuid::from_bytes))
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,163 @@
+//! The few things that need the operating system: a page of memory that
+//! processes share, waiting on a word in it, and a fair lock between them.
+//!
+//! This is the only unsafe code of the crate.
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+/// How many words a [`SharedPage`] has in use.
+const WORDS: usize = 8;
+/// How long the page is: that of the smallest memory page.
+const BYTES: usize = 4096;
+
+/// A few words of memory, shared by all processes that map the same file.
+#[derive(Debug)]
+pub(super) struct SharedPage(NonNull<AtomicU32>);
+
+// SAFETY: the page is only ever read and written through atomics, and it stays
+// mapped until the last owner drops it.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// Maps the beginning of `file`, and makes the file long enough for it.
+    pub(super) fn map(file: &File) -> io::Result<Self> {
+        if file.metadata()?.len() < BYTES as u64 {
+            file.set_len(BYTES as u64)?;
+        }
+        // SAFETY: a fresh shared mapping of an open file at an address that
+        // the kernel chooses; the file has at least this length.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(address.cast()).map(Self).ok_or_else(|| io::Error::other("mapped at address 0"))
+    }
+
+    /// The word number `index`.
+    pub(super) fn word(&self, index: usize) -> &AtomicU32 {
+        assert!(index < WORDS);
+        // SAFETY: within the page, aligned, and alive as long as `self`.
+        unsafe { self.0.add(index).as_ref() }
+    }
+
+    /// Waits until the word differs from `seen`, for `timeout` at most; may
+    /// return without cause.
+    pub(super) fn wait(&self, index: usize, seen: u32, timeout: Duration) {
+        let word = self.word(index);
+        if word.load(Ordering::Acquire) == seen {
+            wait_on(word, seen, timeout);
+        }
+    }
+
+    /// Wakes everybody who waits on the word, in all processes.
+    pub(super) fn wake(&self, index: usize) {
+        wake_all(self.word(index));
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `map` with this length, and nobody can hold a
+        // reference into it any more.
+        unsafe {
+            libc::munmap(self.0.as_ptr().cast(), BYTES);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn wait_on(word: &AtomicU32, seen: u32, timeout: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX) as libc::time_t,
+        tv_nsec: timeout.subsec_nanos() as libc::c_long,
+    };
+    // SAFETY: the word is valid for the time of the call. Not FUTEX_PRIVATE,
+    // since other processes wake us. Every error means "look again".
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, seen, &raw const timeout);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn wake_all(word: &AtomicU32) {
+    // SAFETY: the word is valid for the time of the call.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+    }
+}
+
+/// Where processes cannot wait on a shared word, look at it every 2 ms: a
+/// load from memory, which costs well under 1 % of a core.
+#[cfg(not(target_os = "linux"))]
+fn wait_on(word: &AtomicU32, seen: u32, timeout: Duration) {
+    let until = std::time::Instant::now() + timeout;
+    while word.load(Ordering::Acquire) == seen && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wake_all(_word: &AtomicU32) {}
+
+/// Locks or unlocks one byte of a file, and waits for it if need be.
+///
+/// The lock belongs to the open file, so that two backends in one process
+/// exclude each other too, and the kernel frees it when the process dies.
+#[cfg(target_os = "linux")]
+pub(super) fn lock_byte(file: &File, byte: i64, lock: bool) -> io::Result<()> {
+    loop {
+        // SAFETY: all-zero is a valid `flock`.
+        let mut region: libc::flock = unsafe { std::mem::zeroed() };
+        region.l_type = if lock { libc::F_WRLCK } else { libc::F_UNLCK } as libc::c_short;
+        region.l_whence = libc::SEEK_SET as libc::c_short;
+        region.l_start = byte;
+        region.l_len = 1;
+        // SAFETY: an open file and a `flock` that outlives the call.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLKW, &raw const region) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Without such locks, SQLite's own lock does the work: as safe, less fair.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn lock_byte(_file: &File, _byte: i64, _lock: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// Bytes that an unprivileged process can still write on the file's disk.
+pub(super) fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
+    let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
+    // SAFETY: all-zero is a valid `statvfs`, and the path ends in NUL.
+    unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        if libc::statvfs(path.as_ptr(), &raw mut stat) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        #[allow(clippy::unnecessary_cast, clippy::useless_conversion)] // widths differ by platform
+        Ok(u64::from(stat.f_bavail) * stat.f_frsize as u64)
+    }
+}

@@ -1,0 +1,399 @@
+//! A write transaction, and the moves that a job can make in one.
+
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+
+use super::{id, wake::Bell};
+use crate::{DEAD_LETTER_TTL, FailureKind, JobError, JobId, Json, Progress, Status, Timestamp};
+
+type Sql<T> = rusqlite::Result<T>;
+
+/// A write transaction at one moment in time.
+#[derive(Debug)]
+pub(super) struct Tx<'a> {
+    connection: &'a Connection,
+    pub(super) now: Timestamp,
+    open: bool,
+    rings: [Option<Bell>; 3],
+    tally: [i64; 7],
+}
+
+/// The columns of `tally`; the first five are the statuses.
+const DEAD: usize = 5;
+const BLOCKED: usize = 6;
+
+/// Status as stored.
+pub(super) const fn code(status: Status) -> i64 {
+    match status {
+        Status::Submitted => 0,
+        Status::InProgress => 1,
+        Status::Success => 2,
+        Status::Error => 3,
+        Status::Cancelled => 4,
+    }
+}
+
+/// The status stored as `code`.
+pub(super) fn status(code: i64) -> Sql<Status> {
+    Status::ALL
+        .get(usize::try_from(code).unwrap_or(usize::MAX))
+        .copied()
+        .ok_or(rusqlite::Error::IntegralValueOutOfRange(0, code))
+}
+
+/// What the moves need to know of a job.
+#[derive(Debug)]
+pub(super) struct Hot {
+    pub(super) seq: i64,
+    pub(super) status: Status,
+    pub(super) attempt: u32,
+    pub(super) uncounted: u32,
+    pub(super) max_attempts: u32,
+    pub(super) due: Option<Timestamp>,
+    pub(super) cancel_requested: bool,
+    pub(super) dead: bool,
+    pub(super) group: Option<String>,
+    pub(super) result_ttl: i64,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) worker: Option<String>,
+}
+
+macro_rules! hot {
+    ($rest:literal) => {
+        concat!(
+            "SELECT seq, status, attempt, uncounted, max_attempts, due, cancel_requested, dead, group_id, ",
+            "result_ttl, expires_at, worker FROM job ",
+            $rest
+        )
+    };
+}
+
+impl Hot {
+    pub(super) const BY_ID: &str = hot!("WHERE seq = ?1 AND id = ?2");
+    pub(super) const BY_SEQ: &str = hot!("WHERE seq = ?1");
+    pub(super) const EXPIRED: &str = hot!("WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2");
+    pub(super) const LAPSED: &str = hot!("WHERE status = 1 AND due <= ?1 ORDER BY due LIMIT ?2");
+
+    pub(super) fn read(row: &Row<'_>) -> Sql<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            status: status(row.get(1)?)?,
+            attempt: row.get(2)?,
+            uncounted: row.get(3)?,
+            max_attempts: row.get(4)?,
+            due: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
+            cancel_requested: row.get(6)?,
+            dead: row.get(7)?,
+            group: row.get(8)?,
+            result_ttl: row.get(9)?,
+            expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
+            worker: row.get(11)?,
+        })
+    }
+
+    /// How many attempts have counted.
+    pub(super) fn counted(&self) -> u32 {
+        self.attempt.saturating_sub(self.uncounted)
+    }
+
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.counted() >= self.max_attempts
+    }
+
+    /// Whether it is held by nobody, though it says so.
+    pub(super) fn is_lapsed(&self, now: Timestamp) -> bool {
+        self.status == Status::InProgress && self.due.is_none_or(|t| t <= now)
+    }
+
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|t| t <= now)
+    }
+}
+
+/// How a job ends.
+#[derive(Debug)]
+pub(super) enum End {
+    Success(Json),
+    Error { error: JobError, dead: bool },
+    Cancelled,
+}
+
+impl<'a> Tx<'a> {
+    pub(super) fn begin(connection: &'a Connection, now: Timestamp) -> Sql<Self> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self { connection, now, open: true, rings: [None; 3], tally: [0; 7] })
+    }
+
+    /// Commits, and says which bells to ring.
+    pub(super) fn commit(mut self) -> Sql<impl Iterator<Item = Bell> + use<>> {
+        if self.tally.iter().any(|n| *n != 0) {
+            let t = self.tally;
+            self.execute(
+                "UPDATE tally SET submitted = submitted + ?1, in_progress = in_progress + ?2,
+                 success = success + ?3, error = error + ?4, cancelled = cancelled + ?5,
+                 dead = dead + ?6, blocked = blocked + ?7",
+                params![t[0], t[1], t[2], t[3], t[4], t[5], t[6]],
+            )?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        self.open = false;
+        Ok(self.rings.into_iter().flatten())
+    }
+
+    pub(super) fn roll_back(self) {
+        drop(self);
+    }
+
+    /// Runs a statement, which is compiled once and kept.
+    pub(super) fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Sql<usize> {
+        self.connection.prepare_cached(sql)?.execute(params)
+    }
+
+    /// The first row of a query, if there is one.
+    pub(super) fn row<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> Sql<T>,
+    ) -> Sql<Option<T>> {
+        self.connection.prepare_cached(sql)?.query_row(params, read).optional()
+    }
+
+    /// All rows of a query.
+    pub(super) fn rows<T>(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> Sql<T>,
+    ) -> Sql<Vec<T>> {
+        self.connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+    }
+
+    /// The row number for the next job.
+    pub(super) fn next_seq(&self) -> Sql<i64> {
+        let last: Option<i64> = self.prepare("SELECT max(seq) FROM job")?.query_row([], |r| r.get(0))?;
+        Ok(last.unwrap_or(0) + 1)
+    }
+
+    pub(super) fn ring(&mut self, bell: Bell) {
+        self.rings[bell as usize] = Some(bell);
+    }
+
+    /// A statement, which is compiled once and kept.
+    pub(super) fn prepare(&self, sql: &str) -> Sql<CachedStatement<'a>> {
+        self.connection.prepare_cached(sql)
+    }
+
+    /// The job with this id.
+    pub(super) fn job(&self, id: &JobId) -> Sql<Option<Hot>> {
+        match id::parse(id) {
+            Some(id) => self.row(Hot::BY_ID, params![id::seq(id), id.as_bytes()], Hot::read),
+            None => Ok(None),
+        }
+    }
+
+    /// Counts a job that came into being.
+    pub(super) fn count_new(&mut self, blocked: bool) {
+        self.tally[0] += 1;
+        self.tally[BLOCKED] += i64::from(blocked);
+    }
+
+    /// Counts a change of status.
+    pub(super) fn count_move(&mut self, from: Status, to: Status) {
+        self.tally[from as usize] -= 1;
+        self.tally[to as usize] += 1;
+    }
+
+    /// Ends a job, and lets the next of its group go.
+    pub(super) fn finish(&mut self, job: &Hot, end: End) -> Sql<Status> {
+        let (status, error, dead) = match &end {
+            End::Success(_) => (Status::Success, None, false),
+            End::Error { error, dead } => (Status::Error, Some(error), *dead),
+            End::Cancelled => (Status::Cancelled, None, false),
+        };
+        let cancelled =
+            (status == Status::Cancelled).then(|| JobError::new(FailureKind::Cancelled, "cancelled"));
+        let error = error.or(cancelled.as_ref());
+        let mut kept = Duration::from_micros(u64::try_from(job.result_ttl).unwrap_or(0));
+        if dead {
+            kept = kept.max(DEAD_LETTER_TTL);
+        }
+        self.execute(
+            "UPDATE job SET status = ?2, due = NULL, finished_at = ?3, expires_at = ?4, dead = ?5,
+             error_kind = coalesce(?6, error_kind), error = coalesce(?7, error) WHERE seq = ?1",
+            params![
+                job.seq,
+                code(status),
+                self.now.as_micros(),
+                self.now.after(kept).as_micros(),
+                dead,
+                error.map(|e| e.kind.as_str()),
+                error.map(|e| e.message.as_str()),
+            ],
+        )?;
+        if let End::Success(result) = &end {
+            self.execute(
+                "INSERT INTO result (seq, json) VALUES (?1, ?2)",
+                params![job.seq, result.as_str()],
+            )?;
+        }
+        self.count_move(job.status, status);
+        self.tally[DEAD] += i64::from(dead);
+        if job.status == Status::Submitted && job.due.is_none() {
+            self.tally[BLOCKED] -= 1;
+        }
+        self.ring(Bell::Outcomes);
+        self.advance_group(job.group.as_deref())?;
+        Ok(status)
+    }
+
+    /// Puts a claimed job back into the queue, claimable from `due`.
+    pub(super) fn requeue(
+        &mut self,
+        job: &Hot,
+        due: Timestamp,
+        error: Option<&JobError>,
+        counted: bool,
+    ) -> Sql<Status> {
+        self.execute(
+            "UPDATE job SET status = 0, due = ?2, uncounted = uncounted + ?3,
+             error_kind = coalesce(?4, error_kind), error = coalesce(?5, error) WHERE seq = ?1",
+            params![
+                job.seq,
+                due.as_micros(),
+                i64::from(!counted),
+                error.map(|e| e.kind.as_str()),
+                error.map(|e| e.message.as_str()),
+            ],
+        )?;
+        self.count_move(job.status, Status::Submitted);
+        self.ring(Bell::Ready);
+        // An operator's redrive may have put an earlier job of the group back
+        // while this one ran: then that one is the head now.
+        if let Some(group) = job.group.as_deref() {
+            self.settle_group(group)?;
+        }
+        Ok(Status::Submitted)
+    }
+
+    /// Deletes a job and what hangs on it.
+    pub(super) fn delete(&mut self, job: &Hot) -> Sql<()> {
+        for sql in [
+            "DELETE FROM job WHERE seq = ?1",
+            "DELETE FROM body WHERE seq = ?1",
+            "DELETE FROM result WHERE seq = ?1",
+        ] {
+            self.execute(sql, [job.seq])?;
+        }
+        self.tally[job.status as usize] -= 1;
+        self.tally[DEAD] -= i64::from(job.dead);
+        if job.status == Status::Submitted && job.due.is_none() {
+            self.tally[BLOCKED] -= 1;
+        }
+        self.advance_group(job.group.as_deref())
+    }
+
+    /// Counts a dead letter that came back to life.
+    pub(super) fn count_revived(&mut self, job: &Hot, blocked: bool) {
+        self.count_move(job.status, Status::Submitted);
+        self.tally[DEAD] -= i64::from(job.dead);
+        self.tally[BLOCKED] += i64::from(blocked);
+    }
+
+    fn advance_group(&mut self, group: Option<&str>) -> Sql<()> {
+        match group {
+            Some(group) => self.settle_group(group),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the oldest unfinished job of a group, and only that one,
+    /// claimable; none while one of them is held.
+    pub(super) fn settle_group(&mut self, group: &str) -> Sql<()> {
+        // One at most, but for a moment after a redrive or a requeue.
+        let active =
+            self.rows("SELECT seq, status FROM job WHERE group_id = ?1 AND due IS NOT NULL", [group], |r| {
+                Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?))
+            })?;
+        let head = self.row(
+            "SELECT seq, delay_until FROM job WHERE group_id = ?1 AND status < 2 ORDER BY seq LIMIT 1",
+            [group],
+            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, Option<i64>>(1)?)),
+        )?;
+        let held = active.iter().any(|(_, status)| *status == code(Status::InProgress));
+        let open = head.filter(|_| !held);
+        for (seq, status) in &active {
+            if *status == code(Status::Submitted) && open.is_none_or(|(head, _)| head != *seq) {
+                self.execute("UPDATE job SET due = NULL WHERE seq = ?1", [seq])?;
+                self.tally[BLOCKED] += 1;
+            }
+        }
+        if let Some((head, delay_until)) = open
+            && active.iter().all(|(seq, _)| *seq != head)
+        {
+            let due = self.now.as_micros().max(delay_until.unwrap_or(0));
+            self.execute("UPDATE job SET due = ?2 WHERE seq = ?1", params![head, due])?;
+            self.tally[BLOCKED] -= 1;
+            self.ring(Bell::Ready);
+        }
+        Ok(())
+    }
+
+    /// Takes leases that ran out from those who held them: a crash, a kill, or
+    /// a lost disk. The attempt counts.
+    pub(super) fn reap(&mut self) -> Sql<()> {
+        loop {
+            const AT_ONCE: i64 = 200;
+            let lapsed = self.rows(Hot::LAPSED, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
+            for job in &lapsed {
+                self.reap_one(job)?;
+            }
+            if i64::try_from(lapsed.len()) != Ok(AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn reap_one(&mut self, job: &Hot) -> Sql<Status> {
+        if job.cancel_requested {
+            return self.finish(job, End::Cancelled);
+        }
+        let error = JobError::new(
+            FailureKind::WorkerLost,
+            format!(
+                "attempt {} of {} was lost: worker {} stopped heartbeating and its lease ran out; \
+                 it crashed, was killed, or lost the database",
+                job.counted(),
+                job.max_attempts,
+                job.worker.as_deref().unwrap_or("?"),
+            ),
+        );
+        if job.is_exhausted() {
+            self.finish(job, End::Error { error, dead: true })
+        } else {
+            self.requeue(job, job.due.unwrap_or(self.now), Some(&error), true)
+        }
+    }
+
+    /// Stores what a handler says of its progress.
+    pub(super) fn progress(&self, seq: i64, progress: &Progress) -> Sql<()> {
+        self.execute(
+            "UPDATE job SET progress = ?2, progress_message = ?3 WHERE seq = ?1",
+            params![seq, progress.fraction, progress.message],
+        )?;
+        Ok(())
+    }
+}
+
+impl Drop for Tx<'_> {
+    fn drop(&mut self) {
+        // After some errors SQLite has rolled back by itself already.
+        if self.open
+            && !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "cannot roll back");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The one thread of a process that writes.
+//!
+//! Group commit: whatever has been asked for while the last transaction was
+//! on its way to the disk goes into the next one together, so that one flush
+//! of the disk serves many callers, and nobody is kept waiting for company.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::{
+    fault::{self, Fault},
+    purge, schema,
+    tx::Tx,
+    wake::Wake,
+};
+use crate::{Clock, Error, Result, Timestamp};
+
+/// How much goes into one transaction, in rows. More would not be faster, and
+/// would keep other processes from the database for longer.
+const MAX_ROWS: usize = 4_000;
+/// The same, in bytes of bodies and results.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How much a call adds to a transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+/// Hands work to the writing thread. The thread ends when the last is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Work>>,
+    path: Arc<Path>,
+    wake: Arc<Wake>,
+    busy_timeout: Duration,
+}
+
+/// One call, waiting for its turn.
+trait Work: Send {
+    fn weight(&self) -> Weight;
+    /// Does it, within the transaction.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
+    /// Tells the caller, once the transaction has ended.
+    fn answer(self: Box<Self>, committed: Result<(), Error>);
+    /// Whether the caller has gone away.
+    fn is_abandoned(&self) -> bool;
+}
+
+struct Call<T, F> {
+    weight: Weight,
+    work: Option<F>,
+    done: Option<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Work for Call<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send,
+{
+    fn weight(&self) -> Weight {
+        self.weight
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault> {
+        if let Some(work) = self.work.take() {
+            self.done = Some(work(tx)?);
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Error>) {
+        let Self { done, reply, .. } = *self;
+        // A caller that has gone away does not want to know.
+        let _ = reply.send(committed.and_then(|()| done.ok_or_else(closed)));
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+fn closed() -> Error {
+    Error::Unavailable { message: "the database was closed before the answer came".into(), source: None }
+}
+
+impl Writer {
+    /// Opens the database and starts the thread.
+    pub(super) fn start(path: &Path, wake: Arc<Wake>, clock: Clock, busy_timeout: Duration) -> Result<Self> {
+        let pen = wake.take_pen().map_err(|e| Error::unavailable("cannot lock the wake file", e))?;
+        let connection = schema::open_writer(path, busy_timeout).map_err(|fault| fault.into_error(path))?;
+        drop(pen);
+        let (queue, calls) = mpsc::channel();
+        let this = Thread {
+            calls,
+            connection,
+            wake: Arc::clone(&wake),
+            next_sweep: clock.now(),
+            clock,
+            path: path.to_owned(),
+        };
+        thread::Builder::new()
+            .name("haulage-writer".into())
+            .spawn(move || this.run())
+            .map_err(|e| Error::unavailable("cannot start the writing thread", e))?;
+        Ok(Self { queue, path: path.into(), wake, busy_timeout })
+    }
+
+    /// Runs `work` in a transaction, together with other calls, and returns
+    /// when it is on the disk. If any of them fails, nothing of any is stored.
+    pub(super) async fn run<T, F>(&self, weight: Weight, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let call = Call { weight, work: Some(work), done: None, reply };
+        self.queue.send(Box::new(call)).map_err(|_| closed())?;
+        // The thread itself gives up after `busy_timeout` on a lock of SQLite's;
+        // on our own it waits, and the caller must not wait with it for ever.
+        match tokio::time::timeout(self.busy_timeout + Duration::from_secs(5), answer).await {
+            Ok(answer) => answer.map_err(|_| closed())?,
+            Err(_) => Err(Error::Unavailable {
+                message: format!(
+                    "{} has been locked for {}; process {} wrote last: nothing was stored; see whether it hangs",
+                    self.path.display(),
+                    humantime::format_duration(self.busy_timeout),
+                    self.wake.writer_pid(),
+                ),
+                source: None,
+            }),
+        }
+    }
+}
+
+/// How often a writing process looks for records whose time is over.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+struct Thread {
+    calls: mpsc::Receiver<Box<dyn Work>>,
+    connection: Connection,
+    wake: Arc<Wake>,
+    clock: Clock,
+    path: PathBuf,
+    next_sweep: Timestamp,
+}
+
+impl Thread {
+    fn run(mut self) {
+        let mut carried = None;
+        while let Some(first) = carried.take().or_else(|| self.calls.recv().ok()) {
+            carried = self.transact(first);
+        }
+    }
+
+    /// Runs one transaction; returns the call that did not fit into it.
+    fn transact(&mut self, first: Box<dyn Work>) -> Option<Box<dyn Work>> {
+        let mut calls = Vec::new();
+        let (result, carried) = self.collect(first, &mut calls);
+        for call in calls {
+            call.answer(result.clone());
+        }
+        carried
+    }
+
+    fn collect(
+        &mut self,
+        first: Box<dyn Work>,
+        calls: &mut Vec<Box<dyn Work>>,
+    ) -> (Result<()>, Option<Box<dyn Work>>) {
+        let pen = match self.wake.take_pen() {
+            Ok(pen) => pen,
+            Err(error) => {
+                calls.push(first);
+                return (Err(Error::unavailable("cannot lock the wake file", error)), None);
+            }
+        };
+        let mut tx = match Tx::begin(&self.connection, self.clock.now()) {
+            Ok(tx) => tx,
+            Err(error) => {
+                calls.push(first);
+                return (Err(fault::to_error(&self.path, &error)), None);
+            }
+        };
+        let (mut next, mut total) = (Some(first), Weight::default());
+        while let Some(mut call) = next.take().or_else(|| self.calls.try_recv().ok()) {
+            // Its caller gave up waiting, and has been told that nothing happened.
+            if call.is_abandoned() {
+                continue;
+            }
+            let weight = call.weight();
+            if total.rows > 0
+                && (total.rows + weight.rows > MAX_ROWS || total.bytes + weight.bytes > MAX_BYTES)
+            {
+                next = Some(call);
+                break;
+            }
+            total.rows += weight.rows;
+            total.bytes += weight.bytes;
+            let run = call.run(&mut tx);
+            calls.push(call);
+            if let Err(fault) = run {
+                tx.roll_back();
+                return (Err(fault.into_error(&self.path)), None);
+            }
+        }
+        if self.next_sweep <= tx.now {
+            match purge::sweep(&mut tx) {
+                // As long as there is more, some goes with each transaction.
+                Ok(more) => self.next_sweep = tx.now.after(if more { Duration::ZERO } else { SWEEP_EVERY }),
+                Err(error) => {
+                    tx.roll_back();
+                    return (Err(fault::to_error(&self.path, &error)), next);
+                }
+            }
+        }
+        match tx.commit() {
+            Ok(changes) => {
+                drop(pen);
+                for bell in changes {
+                    self.wake.ring(bell);
+                }
+                (Ok(()), next)
+            }
+            Err(error) => (Err(fault::to_error(&self.path, &error)), next),
+        }
+    }
+}

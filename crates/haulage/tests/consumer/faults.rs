@@ -1,0 +1,64 @@
+//! A backend that fails for a while.
+
+use haulage::{
+    Backend, Consumer, Failure, Job, NewJob, Producer, Status,
+    consumer::{Event, Summary},
+    memory::MemoryBackend,
+};
+
+use crate::support::{Faulty, Mode, Running, Verb, manual_clock, s};
+
+type Answer<T = ()> = Result<T, Failure>;
+
+#[tokio::test]
+async fn claims_that_fail_are_made_again() {
+    for mode in [Mode::Fails, Mode::Panics] {
+        let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+        backend.set(Verb::Claim, mode);
+        let builder = Consumer::builder(backend.clone());
+        let running = Running::start(builder.handler(async |job: Job<u8>, _| Answer::Ok(job.body)));
+        let job = Producer::new(backend.clone()).submit(&1).await.expect("submit");
+        backend.called(Verb::Claim, 3).await;
+        assert_eq!(job.status().await.expect("status"), Status::Submitted);
+        backend.set(Verb::Claim, Mode::Works);
+        assert_eq!(job.wait_result::<u8>(None).await.expect("result"), 1);
+        assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_cannot_claim_stops_at_once() {
+    let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+    backend.set(Verb::Claim, Mode::Fails);
+    let running =
+        Running::start(Consumer::builder(backend.clone()).handler(async |_: Job<()>, _| Answer::Ok(())));
+    backend.called(Verb::Claim, 2).await;
+    assert_eq!(running.stop().await, Summary::default());
+}
+
+#[tokio::test]
+async fn while_one_settle_is_under_way_the_next_batch_gathers() {
+    let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+    backend.set(Verb::Settle, Mode::Hangs);
+    let producer = Producer::new(backend.clone());
+    let builder = Consumer::builder(backend.clone()).concurrency(20);
+    let mut running = Running::start(builder.handler(async |_: Job<u8>, _| Answer::Ok(())));
+    producer.submit(&0).await.expect("submit");
+    backend.called(Verb::Settle, 1).await;
+    let jobs = (1..20).map(|n| NewJob::new(&n).expect("body")).collect();
+    producer.submit_many(jobs).await.expect("submit");
+    running.started(20).await;
+    // Rounds of heartbeats, so that the engine has had time to see the answers.
+    for round in 1..=3 {
+        backend.clock().advance(s(10));
+        backend.answered(Verb::Heartbeat, round).await;
+    }
+    backend.set(Verb::Settle, Mode::Works);
+    for _ in 0..20 {
+        assert!(matches!(running.ending().await, Event::Succeeded { attempt: 1, .. }));
+    }
+    let sizes: Vec<_> = backend.calls(Verb::Settle).iter().map(|call| call.items).collect();
+    assert_eq!(sizes[0], 1);
+    assert!(sizes.len() <= 5, "{sizes:?}");
+    running.stop().await;
+}

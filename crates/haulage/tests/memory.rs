@@ -1,0 +1,40 @@
+//! The memory backend passes the suite.
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{
+    Backend, Clock, Timestamp,
+    conformance::{self, Subject},
+    memory::MemoryBackend,
+};
+
+/// On a clock that only the suite moves.
+struct Memory {
+    max_payload: usize,
+}
+
+#[async_trait::async_trait]
+impl Subject for Memory {
+    async fn fresh(&self) -> Arc<dyn Backend> {
+        let clock = Clock::manual(Timestamp::from_micros(1_800_000_000_000_000));
+        Arc::new(MemoryBackend::with_clock(clock).max_payload(self.max_payload))
+    }
+
+    fn tick(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    async fn pass(&self, backend: &dyn Backend, by: Duration) {
+        backend.clock().advance(by);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn conforms() {
+    conformance::run(&Memory { max_payload: usize::MAX }).await.assert_ok();
+}
+
+#[tokio::test]
+async fn conforms_on_one_thread_and_with_a_payload_limit() {
+    conformance::run(&Memory { max_payload: 1 << 20 }).await.assert_ok();
+}

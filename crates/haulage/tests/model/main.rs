@@ -1,0 +1,257 @@
+//! Random sequences of verbs, on a backend and on a plain model of it: every
+//! answer and every record must be the same.
+//!
+//! `PROPTEST_CASES` sets how many sequences are tried; default: 256.
+
+mod reference;
+mod steps;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+#[cfg(feature = "sqlite")]
+use haulage::sqlite::SqliteBackend;
+use haulage::{
+    Backend, Clock, Error, JobId, Record, Timestamp,
+    backend::{
+        ClaimKey, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Outcome, PurgeQuery, Redrive,
+        Settlement, Stats,
+    },
+    memory::MemoryBackend,
+};
+use proptest::test_runner::{Config, TestError, TestRunner};
+
+use self::{
+    reference::Model,
+    steps::{Pick, Step},
+};
+
+type Opening = Pin<Box<dyn Future<Output = Arc<dyn Backend>>>>;
+
+#[test]
+fn memory() {
+    check(1, |clock| Box::pin(async { Arc::new(MemoryBackend::with_clock(clock)) as Arc<dyn Backend> }));
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn sqlite() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let number = std::sync::atomic::AtomicU64::new(0);
+    check(8, |clock| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let options = SqliteBackend::options(folder.path().join(format!("{number}.db"))).clock(clock);
+        Box::pin(async { Arc::new(options.open().await.expect("open")) as Arc<dyn Backend> })
+    });
+}
+
+/// Tries random sequences, `share` times fewer than usual.
+fn check(share: u32, open: impl Fn(Clock) -> Opening) {
+    let usual = Config::default();
+    let config = Config { cases: usual.cases.div_ceil(share), failure_persistence: None, ..usual };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let outcome = TestRunner::new(config).run(&steps::sequence(), |steps| {
+        let clock = Clock::manual(Timestamp::from_micros(1_800_000_000_000_000));
+        runtime.block_on(async { Pair::new(open(clock.clone()).await, clock).run(&steps).await });
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(why, steps)) => panic!("{why}\nafter {steps:#?}"),
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+}
+
+/// A backend and the model of it.
+struct Pair {
+    backend: Arc<dyn Backend>,
+    clock: Clock,
+    model: Model,
+    /// Every claim there ever was.
+    claims: Vec<ClaimKey>,
+}
+
+impl Pair {
+    fn new(backend: Arc<dyn Backend>, clock: Clock) -> Self {
+        let model = Model::new(clock.now());
+        Self { backend, clock, model, claims: Vec::new() }
+    }
+
+    async fn run(mut self, steps: &[Step]) {
+        for step in steps {
+            self.step(step).await;
+        }
+        self.compare_everything().await;
+        self.drain().await;
+        self.compare_everything().await;
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Submit(jobs) => {
+                let jobs: Vec<_> = jobs.iter().map(steps::Spec::job).collect();
+                let answers = self.backend.submit(jobs.clone()).await.expect("submit");
+                let answers: Vec<_> = answers.into_iter().map(|a| a.expect("accepted")).collect();
+                let ids = answers.iter().map(|a| a.id.clone()).collect();
+                assert_eq!(answers, self.model.submit(jobs, ids), "{step:?}");
+            }
+            Step::Claim { max, lease } => self.claim(*max, *lease).await,
+            Step::Beat(beats) => {
+                let beats: Vec<_> = beats
+                    .iter()
+                    .map(|(pick, lease, progress)| {
+                        let progress = progress.clone();
+                        Heartbeat { key: self.pick_claim(pick), lease: *lease, progress }
+                    })
+                    .collect();
+                let expected: Vec<_> = beats.iter().map(|beat| self.model.heartbeat(beat)).collect();
+                let pulses = self.backend.heartbeat(beats.clone()).await.expect("heartbeat");
+                assert_eq!(pulses, expected, "{beats:?}");
+            }
+            Step::Settle(settlements) => {
+                let settlements: Vec<_> = settlements
+                    .iter()
+                    .map(|(pick, outcome)| Settlement {
+                        key: self.pick_claim(pick),
+                        outcome: outcome.clone(),
+                    })
+                    .collect();
+                self.settle(settlements).await;
+            }
+            Step::Cancel(picks) => {
+                let ids = self.pick_jobs(picks);
+                let expected: Vec<_> = ids.iter().map(|id| self.model.cancel(id)).collect();
+                assert_eq!(self.backend.cancel(ids.clone()).await.expect("cancel"), expected, "{ids:?}");
+            }
+            Step::RedriveDead(limit) => {
+                let ids = self.model.dead(*limit);
+                let expected = self.model.redrive(&ids);
+                let redriven = self.backend.redrive(Redrive::Dead(*limit)).await.expect("redrive");
+                assert_eq!(redriven, expected, "{step:?}");
+            }
+            Step::Redrive(picks) => {
+                let ids = self.pick_jobs(picks);
+                let expected = self.model.redrive(&ids);
+                let redriven = self.backend.redrive(Redrive::Jobs(ids.clone())).await.expect("redrive");
+                assert_eq!(redriven, expected, "{ids:?}");
+            }
+            Step::Purge(status, older_than) => {
+                let query = PurgeQuery { status: *status, older_than: *older_than };
+                let purged = self.backend.purge(query).await.expect("purge");
+                assert_eq!(purged, self.model.purge(*status, *older_than), "{step:?}");
+            }
+            Step::Pass(time) => self.pass(*time).await,
+            Step::Get(picks) => {
+                let ids = self.pick_jobs(picks);
+                self.compare_records(&ids, Detail::Result).await;
+            }
+            Step::List { status, dead, before, limit } => {
+                let before = before.as_ref().map(|pick| self.pick_jobs(std::slice::from_ref(pick)).remove(0));
+                self.list(ListQuery { status: *status, dead: *dead, before, limit: *limit }).await;
+            }
+        }
+    }
+
+    async fn claim(&mut self, max: usize, lease: Duration) {
+        let worker = format!("worker-{}", self.claims.len());
+        let expected = self.model.claim(max, lease, &worker);
+        let request = ClaimRequest { max, lease, wait: Duration::ZERO, worker, stop: Default::default() };
+        let claimed = self.backend.claim(request).await.expect("claim");
+        assert_eq!(claimed, expected);
+        self.claims.extend(claimed.into_iter().map(|c| c.key));
+    }
+
+    async fn settle(&mut self, settlements: Vec<Settlement>) {
+        let expected: Vec<_> = settlements.iter().map(|s| self.model.settle(s)).collect();
+        let answers = self.backend.settle(settlements.clone()).await.expect("settle");
+        let answers: Vec<_> = answers
+            .into_iter()
+            .map(|answer| match answer {
+                Ok(status) => Some(status),
+                Err(Error::LostClaim { .. }) => None,
+                Err(error) => panic!("{error}"),
+            })
+            .collect();
+        assert_eq!(answers, expected, "{settlements:?}");
+    }
+
+    /// Lets time pass, and looks at once, so that both see a lapse at the same moment.
+    async fn pass(&mut self, time: Duration) {
+        self.clock.advance(time);
+        self.model.pass(time);
+        self.compare_stats().await;
+    }
+
+    /// Brings every job to its end.
+    async fn drain(&mut self) {
+        for _ in 0..1000 {
+            if self.model.stats().unfinished() == 0 {
+                return;
+            }
+            self.pass(Duration::from_secs(3600)).await;
+            self.claim(1000, Duration::from_secs(60)).await;
+            let held = self.model.held().into_iter();
+            let success = |key| Settlement { key, outcome: Outcome::Success(steps::json(0)) };
+            self.settle(held.map(success).collect()).await;
+        }
+        panic!("some jobs never end: {:?}", self.model.stats());
+    }
+
+    async fn compare_everything(&mut self) {
+        self.compare_records(&self.model.ids(), Detail::Full).await;
+        self.compare_stats().await;
+        self.list(ListQuery { limit: usize::MAX, ..ListQuery::default() }).await;
+    }
+
+    async fn compare_records(&self, ids: &[JobId], detail: Detail) {
+        let found = self.backend.get(ids.to_vec(), detail).await.expect("get");
+        assert_eq!(found.len(), ids.len());
+        for (found, id) in found.into_iter().zip(ids) {
+            match (found, self.model.get(id, detail)) {
+                // How long an expired record is remembered is the backend's choice.
+                (Lookup::Missing, Lookup::Expired) => {}
+                (found, expected) => assert_eq!(found, expected),
+            }
+        }
+    }
+
+    async fn compare_stats(&self) {
+        let whole_seconds = |mut stats: Stats| {
+            stats.stored_bytes = None;
+            stats.oldest_visible_seconds = stats.oldest_visible_seconds.map(f64::round);
+            stats
+        };
+        let stats = self.backend.stats().await.expect("stats");
+        assert_eq!(whole_seconds(stats), whole_seconds(self.model.stats()));
+    }
+
+    async fn list(&self, query: ListQuery) {
+        let forgotten = query.before.as_ref().is_some_and(|id| self.model.has_expired(id));
+        let expected: Option<Vec<Record>> = self.model.list(&query);
+        match self.backend.list(query.clone()).await {
+            Ok(records) => assert_eq!(Some(records), expected, "{query:?}"),
+            Err(Error::NotFound(id)) => {
+                assert_eq!(Some(id), query.before);
+                assert!(expected.is_none() || forgotten, "{query:?}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A claim, current or of any time.
+    fn pick_claim(&self, pick: &Pick) -> ClaimKey {
+        let held = self.model.held();
+        let claims = if pick.likely && !held.is_empty() { &held } else { &self.claims };
+        if claims.is_empty() {
+            return ClaimKey { id: "no-such-job".into(), attempt: 1 };
+        }
+        pick.index.get(claims).clone()
+    }
+
+    fn pick_jobs(&self, picks: &[Pick]) -> Vec<JobId> {
+        let ids = self.model.ids();
+        let pick = |pick: &Pick| {
+            if ids.is_empty() || !pick.likely { "no-such-job".into() } else { pick.index.get(&ids).clone() }
+        };
+        picks.iter().map(pick).collect()
+    }
+}

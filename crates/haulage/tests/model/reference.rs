@@ -1,0 +1,363 @@
+//! The plain model: a list of jobs, searched from end to end by every verb.
+
+use std::time::Duration;
+
+use haulage::{
+    DEAD_LETTER_TTL, FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp,
+    backend::{
+        Cancellation, ClaimKey, Claimed, Detail, Heartbeat, ListQuery, Lookup, Outcome, Pulse, Settlement,
+        Stats, Submitted,
+    },
+};
+
+pub(crate) struct Model {
+    now: Timestamp,
+    /// In the order of their submits; none ever leaves the list.
+    jobs: Vec<Job>,
+    /// Each key, the job that has it, and until when.
+    keys: Vec<(String, JobId, Timestamp)>,
+}
+
+struct Job {
+    /// With body and result.
+    record: Record,
+    options: NewJob,
+    purged: bool,
+}
+
+impl Job {
+    fn is_gone(&self, now: Timestamp) -> bool {
+        self.purged || self.has_expired(now)
+    }
+
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.record.expires_at.is_some_and(|t| t <= now)
+    }
+
+    fn end(&mut self, status: Status, now: Timestamp) {
+        let ttl = self.options.result_ttl;
+        let ttl = if self.record.dead && ttl < DEAD_LETTER_TTL { DEAD_LETTER_TTL } else { ttl };
+        self.record.status = status;
+        self.record.due_at = None;
+        self.record.finished_at = Some(now);
+        self.record.expires_at = Some(now.after(ttl));
+    }
+
+    fn cancel(&mut self, now: Timestamp) {
+        self.record.error = Some(JobError::new(FailureKind::Cancelled, "cancelled"));
+        self.end(Status::Cancelled, now);
+    }
+
+    /// An attempt failed, and another may follow.
+    fn fail_attempt(&mut self, error: JobError, due: Timestamp, now: Timestamp) {
+        let record = &mut self.record;
+        record.error = Some(error);
+        if record.attempt - record.uncounted >= record.max_attempts {
+            record.dead = true;
+            self.end(Status::Error, now);
+        } else {
+            record.status = Status::Submitted;
+            record.due_at = Some(due);
+        }
+    }
+}
+
+impl Model {
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { now, jobs: Vec::new(), keys: Vec::new() }
+    }
+
+    /// Time passes: leases run out.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let now = self.now.after(time);
+        self.now = now;
+        for job in &mut self.jobs {
+            let record = &job.record;
+            let Some(lease_end) = record.due_at.filter(|t| record.status == Status::InProgress && *t <= now)
+            else {
+                continue;
+            };
+            if record.cancel_requested {
+                job.cancel(now);
+                continue;
+            }
+            let message = format!(
+                "attempt {} of {} was lost: worker {} stopped heartbeating and its lease ran out; \
+                 it crashed, was killed, or lost the database",
+                record.attempt - record.uncounted,
+                record.max_attempts,
+                record.worker.as_ref().expect("the worker that had it"),
+            );
+            job.fail_attempt(JobError::new(FailureKind::WorkerLost, message), lease_end, now);
+        }
+        self.keep_groups();
+    }
+
+    /// Sees to it that of each group the oldest job is due, and no other, or
+    /// none while one runs.
+    fn keep_groups(&mut self) {
+        let unfinished = |job: &&mut Job| !job.purged && !job.record.status.is_terminal();
+        let mut names: Vec<_> = self.jobs.iter().filter_map(|job| job.record.group.clone()).collect();
+        names.sort();
+        names.dedup();
+        for name in names {
+            let of_group = self.jobs.iter_mut().filter(|job| job.record.group.as_ref() == Some(&name));
+            let mut members: Vec<_> = of_group.filter(unfinished).collect();
+            let running = members.iter().any(|job| job.record.status == Status::InProgress);
+            for (place, job) in members.iter_mut().enumerate() {
+                let record = &mut job.record;
+                if record.status == Status::InProgress {
+                    continue;
+                }
+                if place > 0 || running {
+                    record.due_at = None;
+                } else if record.due_at.is_none() {
+                    record.due_at = Some(self.now.max(record.submitted_at.after(job.options.delay)));
+                }
+            }
+        }
+    }
+
+    /// The ids are those that the backend gave.
+    pub(crate) fn submit(&mut self, jobs: Vec<NewJob>, ids: Vec<JobId>) -> Vec<Submitted> {
+        let now = self.now;
+        let mut answers = Vec::new();
+        for (job, id) in jobs.into_iter().zip(ids) {
+            let known = |(key, _, until): &&(String, JobId, Timestamp)| {
+                Some(key) == job.idempotency_key.as_ref() && *until > now
+            };
+            if let Some((_, first, _)) = self.keys.iter().find(known) {
+                answers.push(Submitted { id: first.clone(), duplicate: true });
+                continue;
+            }
+            assert!(self.find(&id).is_none(), "{id} was given before");
+            if let Some(key) = &job.idempotency_key {
+                let day = Duration::from_secs(24 * 3600);
+                self.keys.push((key.clone(), id.clone(), now.after(day)));
+            }
+            let mut record = Record::new(id.clone(), now, job.max_attempts);
+            record.due_at = job.group.is_none().then_some(now.after(job.delay));
+            record.group = job.group.clone();
+            record.metadata = job.metadata.clone();
+            record.body = Some(job.body.clone());
+            if let Some(request_id) = &job.request_id {
+                record.request_id = request_id.clone();
+            }
+            self.jobs.push(Job { record, options: job, purged: false });
+            answers.push(Submitted { id, duplicate: false });
+            self.keep_groups();
+        }
+        answers
+    }
+
+    pub(crate) fn claim(&mut self, max: usize, lease: Duration, worker: &str) -> Vec<Claimed> {
+        let now = self.now;
+        let is_due = |r: &Record| r.status == Status::Submitted && r.due_at.is_some_and(|t| t <= now);
+        let mut due: Vec<_> = self.jobs.iter_mut().filter(|job| !job.purged && is_due(&job.record)).collect();
+        due.sort_by_key(|job| job.record.due_at); // a stable sort: then by the order of submits
+        due.truncate(max);
+
+        let mut claims = Vec::new();
+        for job in due {
+            let (record, options) = (&mut job.record, &job.options);
+            let until = now.after(lease);
+            record.status = Status::InProgress;
+            record.attempt += 1;
+            record.started_at = Some(now);
+            record.due_at = Some(until);
+            record.worker = Some(worker.to_owned());
+            record.progress = None;
+            let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
+            let mut claimed = Claimed::new(key, options.body.clone(), record.submitted_at, until);
+            claimed.counted = record.attempt - record.uncounted;
+            claimed.max_attempts = options.max_attempts;
+            claimed.request_id = record.request_id.clone();
+            claimed.group = options.group.clone();
+            claimed.metadata = options.metadata.clone();
+            claimed.timeout = options.timeout;
+            claims.push(claimed);
+        }
+        claims
+    }
+
+    pub(crate) fn heartbeat(&mut self, beat: &Heartbeat) -> Pulse {
+        let until = self.now.after(beat.lease);
+        let Some(job) = self.find_held(&beat.key) else { return Pulse::Lost };
+        job.record.due_at = Some(until);
+        if let Some(progress) = &beat.progress {
+            job.record.progress = Some(progress.clone());
+        }
+        if job.record.cancel_requested { Pulse::CancelRequested(until) } else { Pulse::Held(until) }
+    }
+
+    /// The job's new status; `None` where the claim is lost.
+    pub(crate) fn settle(&mut self, settlement: &Settlement) -> Option<Status> {
+        let now = self.now;
+        let job = self.find_held(&settlement.key)?;
+        let cancel = job.record.cancel_requested;
+        match settlement.outcome.clone() {
+            Outcome::Success(result) => {
+                job.record.result = Some(result);
+                job.end(Status::Success, now);
+            }
+            Outcome::Fail(error) => {
+                job.record.error = Some(error);
+                job.end(Status::Error, now);
+            }
+            Outcome::Cancelled => job.cancel(now),
+            Outcome::Retry { .. } if cancel => job.cancel(now),
+            Outcome::Release if cancel => job.cancel(now),
+            Outcome::Retry { error, delay } => job.fail_attempt(error, now.after(delay), now),
+            Outcome::Release => {
+                job.record.uncounted += 1;
+                job.record.status = Status::Submitted;
+                job.record.due_at = Some(now);
+            }
+        }
+        let status = job.record.status;
+        self.keep_groups();
+        Some(status)
+    }
+
+    pub(crate) fn cancel(&mut self, id: &JobId) -> Cancellation {
+        let now = self.now;
+        let Some(job) = self.find(id).filter(|job| !job.is_gone(now)) else { return Cancellation::Missing };
+        let answer = match job.record.status {
+            Status::Submitted => {
+                job.cancel(now);
+                Cancellation::Done
+            }
+            Status::InProgress => {
+                job.record.cancel_requested = true;
+                Cancellation::Requested
+            }
+            status => Cancellation::TooLate(status),
+        };
+        self.keep_groups();
+        answer
+    }
+
+    /// The oldest dead letters.
+    pub(crate) fn dead(&self, limit: usize) -> Vec<JobId> {
+        let dead = self.jobs.iter().filter(|job| job.record.dead && !job.is_gone(self.now));
+        dead.take(limit).map(|job| job.record.id.clone()).collect()
+    }
+
+    pub(crate) fn redrive(&mut self, ids: &[JobId]) -> Vec<JobId> {
+        let now = self.now;
+        let mut redriven = Vec::new();
+        for id in ids {
+            let Some(job) = self.find(id).filter(|job| !job.is_gone(now)) else { continue };
+            if job.record.status != Status::Error && job.record.status != Status::Cancelled {
+                continue;
+            }
+            job.options.delay = Duration::ZERO;
+            let record = &mut job.record;
+            record.status = Status::Submitted;
+            record.uncounted = record.attempt;
+            record.due_at = Some(now);
+            record.finished_at = None;
+            record.expires_at = None;
+            record.cancel_requested = false;
+            record.dead = false;
+            redriven.push(id.clone());
+            self.keep_groups();
+        }
+        redriven
+    }
+
+    pub(crate) fn purge(&mut self, status: Status, older_than: Duration) -> u64 {
+        let now = self.now;
+        let mut purged = 0;
+        for job in &mut self.jobs {
+            let since = job.record.finished_at.unwrap_or(job.record.submitted_at);
+            if job.record.status == status && !job.is_gone(now) && since.after(older_than) <= now {
+                job.purged = true;
+                purged += 1;
+            }
+        }
+        self.keep_groups();
+        purged
+    }
+
+    pub(crate) fn get(&self, id: &JobId, detail: Detail) -> Lookup {
+        match self.jobs.iter().find(|job| job.record.id == *id) {
+            None => Lookup::Missing,
+            Some(job) if job.purged => Lookup::Missing,
+            Some(job) if job.has_expired(self.now) => Lookup::Expired,
+            Some(job) => Lookup::Found(show(&job.record, detail)),
+        }
+    }
+
+    /// `None` where the job to list before is not known.
+    pub(crate) fn list(&self, query: &ListQuery) -> Option<Vec<Record>> {
+        let end = match &query.before {
+            Some(id) => self.jobs.iter().position(|job| job.record.id == *id && !job.purged)?,
+            None => self.jobs.len(),
+        };
+        let wanted = |job: &&Job| {
+            !job.is_gone(self.now)
+                && query.status.is_none_or(|status| status == job.record.status)
+                && (!query.dead || job.record.dead)
+        };
+        let newest_first = self.jobs[..end].iter().rev().filter(wanted).take(query.limit);
+        Some(newest_first.map(|job| show(&job.record, Detail::Status)).collect())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let kept: Vec<_> =
+            self.jobs.iter().filter(|job| !job.is_gone(self.now)).map(|job| &job.record).collect();
+        let count = |wanted: &dyn Fn(&Record) -> bool| kept.iter().filter(|r| wanted(r)).count() as u64;
+        let waiting = |r: &Record| r.status == Status::Submitted;
+        let visible = |r: &Record| waiting(r) && r.due_at.is_some_and(|t| t <= self.now);
+
+        let mut stats = Stats::default();
+        stats.visible = count(&visible);
+        stats.delayed = count(&|r| waiting(r) && r.due_at.is_some_and(|t| t > self.now));
+        stats.blocked = count(&|r| waiting(r) && r.due_at.is_none());
+        stats.in_progress = count(&|r| r.status == Status::InProgress);
+        stats.success = count(&|r| r.status == Status::Success);
+        stats.error = count(&|r| r.status == Status::Error);
+        stats.cancelled = count(&|r| r.status == Status::Cancelled);
+        stats.dead = count(&|r| r.dead);
+        let oldest = kept.iter().filter(|r| visible(r)).filter_map(|r| r.due_at).min();
+        stats.oldest_visible_seconds = oldest.map(|due| self.now.since(due).as_secs_f64());
+        stats
+    }
+
+    /// The claims that are held.
+    pub(crate) fn held(&self) -> Vec<ClaimKey> {
+        let running = self.jobs.iter().map(|job| &job.record).filter(|r| r.status == Status::InProgress);
+        running.map(|r| ClaimKey { id: r.id.clone(), attempt: r.attempt }).collect()
+    }
+
+    /// The ids of all jobs there ever were.
+    pub(crate) fn ids(&self) -> Vec<JobId> {
+        self.jobs.iter().map(|job| job.record.id.clone()).collect()
+    }
+
+    pub(crate) fn has_expired(&self, id: &JobId) -> bool {
+        self.jobs.iter().any(|job| job.record.id == *id && job.has_expired(self.now))
+    }
+
+    fn find(&mut self, id: &JobId) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.record.id == *id)
+    }
+
+    fn find_held(&mut self, key: &ClaimKey) -> Option<&mut Job> {
+        let job = self.find(&key.id)?;
+        let held = job.record.status == Status::InProgress && job.record.attempt == key.attempt;
+        held.then_some(job)
+    }
+}
+
+fn show(record: &Record, detail: Detail) -> Record {
+    let mut record = record.clone();
+    if detail < Detail::Full {
+        record.body = None;
+    }
+    if detail < Detail::Result {
+        record.result = None;
+    }
+    record
+}

@@ -1,0 +1,153 @@
+//! What a random sequence is made of.
+
+use std::time::Duration;
+
+use haulage::{FailureKind, JobError, Json, NewJob, Progress, Status, backend::Outcome};
+use proptest::{collection::vec, option, prelude::*, sample::Index};
+
+/// One call, or time that passes.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Submit(Vec<Spec>),
+    Claim { max: usize, lease: Duration },
+    Beat(Vec<(Pick, Duration, Option<Progress>)>),
+    Settle(Vec<(Pick, Outcome)>),
+    Cancel(Vec<Pick>),
+    RedriveDead(usize),
+    Redrive(Vec<Pick>),
+    Purge(Status, Duration),
+    Pass(Duration),
+    Get(Vec<Pick>),
+    List { status: Option<Status>, dead: bool, before: Option<Pick>, limit: usize },
+}
+
+/// Chooses a job or a claim of those that there are when the step is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Pick {
+    /// Whether to choose one that exists, or is current.
+    pub(crate) likely: bool,
+    pub(crate) index: Index,
+}
+
+/// The options of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    body: u32,
+    group: Option<u8>,
+    key: Option<u8>,
+    delay: Duration,
+    max_attempts: u32,
+    result_ttl: Duration,
+}
+
+impl Spec {
+    pub(crate) fn job(&self) -> NewJob {
+        let mut job = NewJob::from_json(json(self.body))
+            .delay(self.delay)
+            .max_attempts(self.max_attempts)
+            .result_ttl(self.result_ttl)
+            .metadata("body", self.body.to_string());
+        job.group = self.group.map(|g| format!("group-{g}"));
+        job.idempotency_key = self.key.map(|k| format!("key-{k}"));
+        job.request_id = self.body.is_multiple_of(2).then(|| format!("request-{}", self.body));
+        job.timeout = self.body.is_multiple_of(3).then_some(Duration::from_millis(1500));
+        job
+    }
+}
+
+pub(crate) fn json(number: u32) -> Json {
+    Json::parse(&number.to_string()).expect("a number")
+}
+
+pub(crate) fn sequence() -> impl Strategy<Value = Vec<Step>> {
+    vec(step(), 1..80)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => vec(spec(), 1..4).prop_map(Step::Submit),
+        8 => (1usize..4, seconds(1..6)).prop_map(|(max, lease)| Step::Claim { max, lease }),
+        3 => vec((pick(), seconds(1..6), option::of(progress())), 1..4).prop_map(Step::Beat),
+        8 => vec((pick(), outcome()), 1..4).prop_map(Step::Settle),
+        2 => vec(pick(), 1..3).prop_map(Step::Cancel),
+        1 => (0usize..4).prop_map(Step::RedriveDead),
+        2 => vec(pick(), 1..4).prop_map(Step::Redrive),
+        1 => (ended(), span()).prop_map(|(status, older_than)| Step::Purge(status, older_than)),
+        6 => span().prop_map(Step::Pass),
+        2 => vec(pick(), 1..4).prop_map(Step::Get),
+        1 => (option::of(any_status()), any::<bool>(), option::of(pick()), 1usize..6)
+            .prop_map(|(status, dead, before, limit)| Step::List { status, dead, before, limit }),
+    ]
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let ttl = prop_oneof![
+        1 => Just(Duration::ZERO),
+        2 => seconds(1..8),
+        2 => Just(Duration::from_secs(3600)),
+        3 => Just(NewJob::DEFAULT_RESULT_TTL),
+        1 => Just(Duration::from_secs(20 * 24 * 3600)),
+    ];
+    let delay = prop_oneof![3 => Just(Duration::ZERO), 1 => seconds(1..6)];
+    (any::<u32>(), option::of(0u8..3), option::weighted(0.3, 0u8..4), delay, 1u32..4, ttl).prop_map(
+        |(body, group, key, delay, max_attempts, result_ttl)| Spec {
+            body,
+            group,
+            key,
+            delay,
+            max_attempts,
+            result_ttl,
+        },
+    )
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    (prop::bool::weighted(0.8), any::<Index>()).prop_map(|(likely, index)| Pick { likely, index })
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let delay = prop_oneof![Just(Duration::ZERO), seconds(1..6)];
+    prop_oneof![
+        3 => any::<u32>().prop_map(|n| Outcome::Success(json(n))),
+        4 => (error(), delay).prop_map(|(error, delay)| Outcome::Retry { error, delay }),
+        1 => error().prop_map(Outcome::Fail),
+        1 => Just(Outcome::Cancelled),
+        2 => Just(Outcome::Release),
+    ]
+}
+
+fn error() -> impl Strategy<Value = JobError> {
+    let kind = prop::sample::select(&FailureKind::ALL[..]);
+    (kind, 0u8..100).prop_map(|(kind, n)| JobError::new(kind, format!("error {n}")))
+}
+
+fn progress() -> impl Strategy<Value = Progress> {
+    (0u8..=4, option::of(0u8..9)).prop_map(|(quarters, message)| Progress {
+        fraction: f64::from(quarters) / 4.0,
+        message: message.map(|n| format!("step {n}")),
+    })
+}
+
+/// What can be purged.
+fn ended() -> impl Strategy<Value = Status> {
+    any_status().prop_filter("runs", |status| *status != Status::InProgress)
+}
+
+fn any_status() -> impl Strategy<Value = Status> {
+    prop::sample::select(&Status::ALL[..])
+}
+
+fn seconds(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_secs)
+}
+
+/// Mostly as long as leases are; now and then long enough for what is kept
+/// for hours or days.
+fn span() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        12 => seconds(0..4),
+        1 => seconds(3000..4000),
+        1 => (1u64..30).prop_map(|hours| Duration::from_secs(hours * 3600)),
+        1 => (5u64..16).prop_map(|days| Duration::from_secs(days * 24 * 3600)),
+    ]
+}

@@ -1,0 +1,31 @@
+//! Signals, in a process of their own: they are the process's.
+
+#![cfg(unix)]
+
+use std::{process::Command, time::Duration};
+
+use haulage::shutdown::Shutdown;
+
+fn signal(name: &str) {
+    let status = Command::new("kill").args([name, &std::process::id().to_string()]).status();
+    assert!(status.expect("kill runs").success());
+}
+
+#[tokio::test]
+async fn the_first_signal_is_polite_and_the_second_is_not() {
+    let limit = Duration::from_secs(20);
+    let shutdown = Shutdown::on_signals().expect("signals can be caught");
+    assert!(!shutdown.is_stopping());
+    signal("-TERM");
+    tokio::time::timeout(limit, shutdown.stopping()).await.expect("told to stop");
+    assert!(!shutdown.is_stopping_now());
+    signal("-INT");
+    tokio::time::timeout(limit, shutdown.stopping_now()).await.expect("told to stop at once");
+
+    // After the program's own stop, the first signal is the second word.
+    let shutdown = Shutdown::on_signals().expect("signals can be caught");
+    shutdown.stop();
+    assert!(!shutdown.is_stopping_now());
+    signal("-INT");
+    tokio::time::timeout(limit, shutdown.stopping_now()).await.expect("told to stop at once");
+}

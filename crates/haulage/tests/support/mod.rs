@@ -1,0 +1,318 @@
+//! What the tests of producer and consumer share.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use haulage::{
+    Backend, Clock, Consumer, Error, JobId, NewJob, Record, Result, Status, Timestamp,
+    backend::{
+        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
+        Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
+    },
+    consumer::{ConsumerBuilder, Event, Summary},
+    memory::MemoryBackend,
+    shutdown::Shutdown,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+/// Seconds.
+pub(crate) const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// What has to happen before long; the limit is there so that a test fails
+/// rather than hangs.
+#[track_caller]
+pub(crate) fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        let answer = tokio::time::timeout(s(20), future).await;
+        answer.unwrap_or_else(|_| panic!("at {place}: nothing happened for 20 s"))
+    }
+}
+
+/// A clock that only the test moves.
+pub(crate) fn manual_clock() -> Clock {
+    Clock::manual(Timestamp::from_micros(1_700_000_000_000_000))
+}
+
+/// The verbs that [`Faulty`] meddles with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Submit,
+    Claim,
+    Heartbeat,
+    Settle,
+    Get,
+}
+
+/// How a verb behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As it should.
+    Works,
+    /// Answers that the backend cannot be reached, and does nothing.
+    Fails,
+    /// Panics.
+    Panics,
+    /// Does its work, and holds the answer back.
+    Hangs,
+}
+
+/// A call that was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) at: Timestamp,
+    pub(crate) items: usize,
+}
+
+struct Control {
+    mode: watch::Sender<Mode>,
+    started: watch::Sender<Vec<Call>>,
+    finished: watch::Sender<usize>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            mode: watch::Sender::new(Mode::Works),
+            started: watch::Sender::new(Vec::new()),
+            finished: watch::Sender::new(0),
+        }
+    }
+}
+
+/// A memory backend that fails when it is told to, and counts its calls.
+#[derive(Default)]
+pub(crate) struct Faulty {
+    inner: MemoryBackend,
+    controls: [Control; 5],
+    no_signals: bool,
+    max_submit: Option<usize>,
+    refused: Mutex<Option<&'static str>>,
+}
+
+impl Faulty {
+    pub(crate) fn new(inner: MemoryBackend) -> Arc<Self> {
+        Arc::new(Self { inner, ..Self::default() })
+    }
+
+    pub(crate) fn without_signals(inner: MemoryBackend) -> Arc<Self> {
+        Arc::new(Self { inner, no_signals: true, ..Self::default() })
+    }
+
+    pub(crate) fn with_max_submit(inner: MemoryBackend, max: usize) -> Arc<Self> {
+        Arc::new(Self { inner, max_submit: Some(max), ..Self::default() })
+    }
+
+    pub(crate) fn set(&self, verb: Verb, mode: Mode) {
+        self.controls[verb as usize].mode.send_replace(mode);
+    }
+
+    /// Refuses to accept jobs with this body, one by one.
+    pub(crate) fn refuse(&self, body: &'static str) {
+        *self.refused.lock().expect("no test panics with it") = Some(body);
+    }
+
+    pub(crate) fn calls(&self, verb: Verb) -> Vec<Call> {
+        self.controls[verb as usize].started.borrow().clone()
+    }
+
+    pub(crate) fn count(&self, verb: Verb) -> usize {
+        self.controls[verb as usize].started.borrow().len()
+    }
+
+    /// Waits until the verb has been called at least so many times.
+    pub(crate) async fn called(&self, verb: Verb, count: usize) {
+        let mut calls = self.controls[verb as usize].started.subscribe();
+        let reached = soon(calls.wait_for(|calls| calls.len() >= count)).await;
+        assert!(reached.is_ok(), "the sender is here");
+    }
+
+    /// Waits until so many calls of the verb have given their answer.
+    pub(crate) async fn answered(&self, verb: Verb, count: usize) {
+        let mut finished = self.controls[verb as usize].finished.subscribe();
+        let reached = soon(finished.wait_for(|finished| *finished >= count)).await;
+        assert!(reached.is_ok(), "the sender is here");
+    }
+
+    async fn through<T>(&self, verb: Verb, items: usize, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let control = &self.controls[verb as usize];
+        let mode = *control.mode.borrow();
+        let at = self.inner.clock().now();
+        control.started.send_modify(|calls| calls.push(Call { at, items }));
+        let answer = match mode {
+            Mode::Works => call.await,
+            Mode::Fails => {
+                Err(Error::Unavailable { message: format!("{verb:?} is out of order"), source: None })
+            }
+            Mode::Panics => panic!("{verb:?} panics"),
+            Mode::Hangs => {
+                let answer = call.await;
+                let mut mode = control.mode.subscribe();
+                let changed = mode.wait_for(|mode| *mode != Mode::Hangs).await;
+                assert!(changed.is_ok(), "the sender is here");
+                answer
+            }
+        };
+        control.finished.send_modify(|n| *n += 1);
+        answer
+    }
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Backend for Faulty {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = self.inner.capabilities();
+        if let Some(max) = self.max_submit {
+            capabilities.max_submit = max;
+        }
+        capabilities
+    }
+
+    fn clock(&self) -> &Clock {
+        self.inner.clock()
+    }
+
+    fn signals(&self) -> Signals {
+        if self.no_signals { Signals::default() } else { self.inner.signals() }
+    }
+
+    async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
+        let refused = *self.refused.lock().expect("no test panics with it");
+        let (mut fates, mut kept) = (Vec::new(), Vec::new());
+        for job in jobs {
+            fates.push(Some(job.body.as_str()) == refused);
+            if fates.last() == Some(&false) {
+                kept.push(job);
+            }
+        }
+        let answers = self.through(Verb::Submit, fates.len(), self.inner.submit(kept)).await?;
+        let mut answers = answers.into_iter();
+        let answer = |refused| match refused {
+            true => Err(Error::Unavailable { message: "refused".into(), source: None }),
+            false => answers.next().expect("an answer for each"),
+        };
+        Ok(fates.into_iter().map(answer).collect())
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+        self.through(Verb::Claim, request.max, self.inner.claim(request)).await
+    }
+
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+        self.through(Verb::Heartbeat, beats.len(), self.inner.heartbeat(beats)).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        self.through(Verb::Settle, settlements.len(), self.inner.settle(settlements)).await
+    }
+
+    async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        self.through(Verb::Get, ids.len(), self.inner.get(ids, detail)).await
+    }
+
+    async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+        self.inner.cancel(ids).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
+        self.inner.list(query).await
+    }
+
+    async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
+        self.inner.redrive(what).await
+    }
+
+    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
+        self.inner.purge(query).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.inner.stats().await
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        self.inner.check().await
+    }
+}
+
+/// A consumer that runs, and what it tells.
+pub(crate) struct Running {
+    pub(crate) shutdown: Shutdown,
+    pub(crate) task: JoinHandle<Summary>,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+}
+
+impl Running {
+    /// Finishes the set-up, and starts.
+    pub(crate) fn start(builder: ConsumerBuilder) -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        let hook = move |event: &Event| drop(sender.send(event.clone()));
+        let consumer: Consumer = builder.on_event(hook).build().expect("the settings are in range");
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(consumer.run(shutdown.clone()));
+        Self { shutdown, task, events }
+    }
+
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> impl Future<Output = Event> {
+        let next = soon(self.events.recv());
+        async { next.await.expect("the consumer runs") }
+    }
+
+    /// The next event that says how a claim ended.
+    pub(crate) async fn ending(&mut self) -> Event {
+        loop {
+            let event = self.next().await;
+            if !matches!(event, Event::Claimed { .. } | Event::Started { .. }) {
+                return event;
+            }
+        }
+    }
+
+    /// Waits for the start of so many handlers.
+    pub(crate) async fn started(&mut self, count: usize) {
+        for _ in 0..count {
+            while !matches!(self.next().await, Event::Started { .. }) {}
+        }
+    }
+
+    pub(crate) async fn finish(self) -> Summary {
+        soon(self.task).await.expect("the consumer does not panic")
+    }
+
+    pub(crate) async fn stop(self) -> Summary {
+        self.shutdown.stop();
+        self.finish().await
+    }
+}
+
+/// Sends when it is dropped: that is how a test sees a handler's end.
+pub(crate) struct OnDrop(pub(crate) mpsc::UnboundedSender<&'static str>, pub(crate) &'static str);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(self.1);
+    }
+}
