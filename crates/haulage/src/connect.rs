@@ -139,6 +139,16 @@ mod tests {
 
     #[cfg(feature = "sqlite")]
     #[tokio::test]
+    async fn opens_sqlite() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("my jobs.db");
+        let url = format!("SQLite://{}/my%20jobs.db?busy_timeout=500ms", directory.path().display());
+        assert_eq!(connect(&url).await.expect("sqlite").name(), "embedded");
+        assert!(path.exists());
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
     async fn says_what_is_wrong_with_a_path() {
         assert!(refused("sqlite://").await.contains("sqlite:///srv/haulage.db"));
         assert!(refused("sqlite://?busy_timeout=1s").await.contains("path is missing"));
@@ -146,6 +156,7 @@ mod tests {
         assert!(refused("sqlite://x.db?busy_timeout=soon").await.contains("30s"));
         assert!(refused("sqlite://x%zz.db").await.contains("%25"));
         assert!(refused("sqlite://x%").await.contains("%25"));
+        assert!(refused("sqlite://x.db?busy_timeout").await.contains("30s"));
         assert_eq!(sqlite::decode("a%20b/%C3%A9%25.db").expect("decode"), "a b/é%.db");
     }
 }

@@ -24,8 +24,8 @@ use crate::{
 pub struct Job<T> {
     /// The job's id.
     pub id: JobId,
-    /// The body, decoded. With `T =` [`Json`](crate::Json) it is the text as
-    /// it was submitted.
+    /// The body, decoded. With `T =` [`Json`] it is the text as it was
+    /// submitted.
     pub body: T,
 }
 

@@ -46,3 +46,8 @@ pub use retry::RetryPolicy;
 
 /// How long a dead letter is kept at least, whatever its `result_ttl`: 14 days.
 pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The README's code compiles.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

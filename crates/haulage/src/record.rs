@@ -168,9 +168,8 @@ impl JobError {
     }
 
     /// The error of a job whose lease ran out in the hands of its worker.
-    pub fn worker_lost(record: &Record) -> Self {
-        let (counted, max) = (record.counted(), record.max_attempts);
-        let worker = record.worker.as_deref().unwrap_or("unknown");
+    pub fn worker_lost(counted: u32, max: u32, worker: Option<&str>) -> Self {
+        let worker = worker.unwrap_or("unknown");
         let message = format!(
             "attempt {counted} of {max} was lost: worker {worker} stopped heartbeating and its lease ran out; \
              it crashed, was killed, or lost the database"

@@ -26,9 +26,9 @@ use super::{failed, pipeline::BODY_BYTES};
 use crate::{exit::Result, session::Session};
 
 /// Jobs of one bulk submit.
-pub(super) const BATCH: u64 = 1_000;
+pub(super) const BATCH: u64 = 4_000;
 /// Jobs that the consumer of the throughput run works on at once.
-pub(super) const CONCURRENCY: usize = 1_024;
+pub(super) const CONCURRENCY: usize = 4_096;
 /// The lease of the job that burns a CPU.
 pub(super) const BURN_LEASE: Duration = Duration::from_secs(5);
 
@@ -110,16 +110,17 @@ pub(super) fn job() -> NewJob {
 
 /// Submits in bulk, the next part while the last is on its way.
 pub(super) async fn produce(producer: &Producer, jobs: u64) -> Result<u64> {
-    let mut parts = tokio::task::JoinSet::new();
+    let (job, mut parts) = (job(), tokio::task::JoinSet::new());
     let mut left = jobs;
     while left > 0 || !parts.is_empty() {
         while left > 0 && parts.len() < 2 {
             let part = left.min(BATCH);
             left -= part;
-            let producer = producer.clone();
-            parts.spawn(
-                async move { producer.submit_many((0..part).map(|_| job()).collect()).await.map(drop) },
-            );
+            let (producer, job) = (producer.clone(), job.clone());
+            parts.spawn(async move {
+                let jobs = (0..part).map(|_| job.clone()).collect();
+                producer.submit_many(jobs).await.map(drop)
+            });
         }
         if let Some(part) = parts.join_next().await {
             part.map_err(|e| failed("a submit", e))?.map_err(|e| failed("a submit", e.error))?;

@@ -9,7 +9,7 @@ use crate::place::Place;
 fn is_current(page: &str) {
     let made = Place::new().run(["docs", page]);
     assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(format!("{page}.md"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(format!("{page}.md"));
     if std::env::var_os("HAULAGE_UPDATE_DOCS").is_some() {
         fs::write(&file, &made.stdout).expect("write the page");
     }

@@ -25,6 +25,7 @@ pub(super) const CASES: &[Case] = &[
     grouped("groups: a redriven job waits while another runs", |t| Box::pin(redrive_behind(t))),
     grouped("groups: a redriven job comes before those that wait", |t| Box::pin(redrive_before(t))),
     grouped("groups: a redriven job comes before one that is given back", |t| Box::pin(redrive_overtakes(t))),
+    grouped("groups: a redriven job does not wait for its delay again", |t| Box::pin(redrive_delayed(t))),
     grouped("groups: redriven jobs are in order", |t| Box::pin(redrive_many(t))),
     grouped("groups: an empty group starts anew", |t| Box::pin(anew(t))),
 ];
@@ -243,6 +244,15 @@ async fn redrive_overtakes(t: &Trial<'_>) {
         assert_eq!((&again.key.id, again.key.attempt), (&second.key.id, 2));
         t.finish(&again.key, success(1)).await;
     }
+}
+
+async fn redrive_delayed(t: &Trial<'_>) {
+    let delayed = t.submit(of("g", 0).delay(t.ticks(50))).await;
+    t.backend.cancel(vec![delayed.clone()]).await.expect("cancel");
+    let other = t.start(of("g", 1)).await;
+    t.redrive(&[&delayed]).await;
+    t.finish(&other.key, success(1)).await;
+    assert_eq!(t.take().await.key.id, delayed);
 }
 
 async fn redrive_many(t: &Trial<'_>) {

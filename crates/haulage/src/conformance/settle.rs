@@ -91,9 +91,9 @@ async fn retry_waits(t: &Trial<'_>) {
     t.finish(&claimed.key, outcome).await;
     t.assert_near(t.record(&claimed.key.id).await.due_at, t.now().after(t.ticks(4)));
     t.assert_idle().await;
-    t.pass(2).await;
+    t.pass(3).await;
     t.assert_idle().await;
-    t.pass(2).await;
+    t.pass(1).await;
     assert_eq!(t.take().await.key.attempt, 2);
 }
 
@@ -121,7 +121,7 @@ async fn releases(t: &Trial<'_>) {
         assert_eq!(t.finish(&claimed.key, Outcome::Release).await, Status::Submitted);
         let record = t.record(&id).await;
         assert_eq!((record.attempt, record.uncounted, record.error), (n, n, None));
-        t.assert_near(record.due_at, t.now());
+        assert!(record.due_at.is_some_and(|due| due <= t.now()), "claimable at once: {:?}", record.due_at);
     }
     let last = t.take().await;
     assert_eq!(t.finish(&last.key, retry("really tried")).await, Status::Error);

@@ -112,9 +112,9 @@ async fn delay(t: &Trial<'_>) {
     let record = t.record(&id).await;
     assert_eq!(record.due_at, Some(record.submitted_at.after(t.ticks(4))));
     t.assert_idle().await;
-    t.pass(2).await;
+    t.pass(3).await;
     t.assert_idle().await;
-    t.pass(2).await;
+    t.pass(1).await;
     assert_eq!(t.take().await.key.id, id);
 }
 

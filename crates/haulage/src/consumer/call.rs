@@ -6,8 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::FutureExt;
-use tokio::{runtime::Handle, sync::mpsc::UnboundedSender, task::AbortHandle};
+use futures_util::{
+    FutureExt,
+    future::{AbortHandle, Abortable, BoxFuture},
+};
+use tokio::{runtime::Handle, sync::mpsc::UnboundedSender};
 use tracing::{Instrument, Span, info_span};
 
 use super::function::{Delivery, Function, Surroundings, Verdicts};
@@ -32,20 +35,32 @@ pub(super) enum End {
 }
 
 /// Starts calls.
-#[derive(Clone)]
 pub(super) struct Caller {
-    pub(super) runtime: Handle,
-    pub(super) function: Function,
-    pub(super) non_retryable: Arc<[Predicate]>,
-    pub(super) reports: UnboundedSender<Report>,
+    runtime: Handle,
+    function: Function,
+    non_retryable: Arc<[Predicate]>,
+    reports: UnboundedSender<Report>,
     /// The span in which the consumer runs.
-    pub(super) parent: Span,
+    parent: Span,
+    /// Async calls that are ready to start.
+    prepared: Vec<BoxFuture<'static, ()>>,
 }
 
 impl Caller {
-    /// Starts a call. What ends an async one early is the answer; a blocking
-    /// one has nothing that does.
-    pub(super) fn start(&self, call: u64, deliveries: Vec<Delivery>) -> Option<AbortHandle> {
+    pub(super) fn new(
+        runtime: Handle,
+        function: Function,
+        non_retryable: Arc<[Predicate]>,
+        reports: UnboundedSender<Report>,
+        parent: Span,
+    ) -> Self {
+        Self { runtime, function, non_retryable, reports, parent, prepared: Vec::new() }
+    }
+
+    /// Makes a call ready for [`Caller::launch`]; a blocking one starts at
+    /// once. What ends an async one early is the answer; a blocking one has
+    /// nothing that does.
+    pub(super) fn prepare(&mut self, call: u64, deliveries: Vec<Delivery>) -> Option<AbortHandle> {
         let span = self.span(&deliveries);
         let (non_retryable, reports) = (self.non_retryable.clone(), self.reports.clone());
         let ending = Ending { call, reports: Some(reports.clone()) };
@@ -53,11 +68,17 @@ impl Caller {
         match &self.function {
             Function::Async(f) => {
                 let f = f.clone();
+                let (abort, registration) = AbortHandle::new_pair();
                 let task = async move {
                     let future = AssertUnwindSafe(async move { f(deliveries, surroundings).await });
                     ending.tell(future.catch_unwind().await);
                 };
-                Some(self.runtime.spawn(task.instrument(span)).abort_handle())
+                let task = Abortable::new(task.instrument(span), registration);
+                self.prepared.push(Box::pin(async move {
+                    // Aborted or not: `ending` has told.
+                    let _ = task.await;
+                }));
+                Some(abort)
             }
             Function::Blocking(f) => {
                 let f = f.clone();
@@ -68,6 +89,21 @@ impl Caller {
                 None
             }
         }
+    }
+
+    /// Starts the calls that are prepared, each as a task of its own. Only the
+    /// first is sent across threads, and starts the others from within the
+    /// caller's runtime: to wake another thread for every job costs more than
+    /// a short job itself.
+    pub(super) fn launch(&mut self) {
+        let mut calls = std::mem::take(&mut self.prepared).into_iter();
+        let Some(first) = calls.next() else { return };
+        self.runtime.spawn(async move {
+            for call in calls {
+                tokio::spawn(call);
+            }
+            first.await;
+        });
     }
 
     fn span(&self, deliveries: &[Delivery]) -> Span {

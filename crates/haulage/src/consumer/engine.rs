@@ -20,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, debug, error, info, warn};
+use tracing::{Span, error, warn};
 
 use super::{
     batch::Collector,
@@ -108,13 +108,8 @@ impl Engine {
         parent: Span,
     ) -> Self {
         let (sender, reports) = unbounded_channel();
-        let caller = Caller {
-            runtime,
-            function: settings.function.clone(),
-            non_retryable: settings.non_retryable.clone(),
-            reports: sender,
-            parent,
-        };
+        let (function, non_retryable) = (settings.function.clone(), settings.non_retryable.clone());
+        let caller = Caller::new(runtime, function, non_retryable, sender, parent);
         Self {
             phase: Phase::Running,
             table: Table::default(),
@@ -237,6 +232,7 @@ impl Engine {
                 {
                     self.call(batch, now);
                 }
+                self.caller.launch();
                 self.claims.start(self.room(), &self.backend);
             }
             Phase::Draining { .. } => {}
@@ -244,7 +240,7 @@ impl Engine {
                 let running = self.table.which(|held| matches!(held.stage, Stage::Running { .. }));
                 if running.is_empty() || handlers_until.is_none_or(|at| at <= Instant::now()) {
                     for ticket in running {
-                        self.conclude(ticket, Outcome::Release);
+                        self.give_back(ticket);
                     }
                     self.phase = Phase::Ending { handlers_until: None, until };
                 }
@@ -335,7 +331,7 @@ impl Engine {
             let ClaimKey { id, attempt } = delivery.context.key().clone();
             self.tell(Event::Started { id, attempt });
         }
-        let abort = self.caller.start(call, deliveries);
+        let abort = self.caller.prepare(call, deliveries);
         self.table.set_abort(call, abort);
     }
 
@@ -354,7 +350,7 @@ impl Engine {
                         let error = JobError::new(FailureKind::Panic, message);
                         self.judge(ticket, Verdict::Retry(error, None));
                     }
-                    End::Returned | End::Dropped => self.conclude(ticket, Outcome::Release),
+                    End::Returned | End::Dropped => self.give_back(ticket),
                 }
             }
         }
@@ -385,6 +381,12 @@ impl Engine {
         if self.table.conclude(ticket) {
             self.settles.push(ticket, outcome);
         }
+    }
+
+    /// Ends the claim of a job that runs, or did, and has no answer.
+    fn give_back(&mut self, ticket: u64) {
+        let cancelled = self.table.get_mut(ticket).is_some_and(|held| held.cancel_requested);
+        self.conclude(ticket, if cancelled { Outcome::Cancelled } else { Outcome::Release });
     }
 
     fn ring(&mut self, alarm: Alarm) {
@@ -497,7 +499,7 @@ impl Engine {
     }
 
     fn tell(&mut self, event: Event) {
-        log(&event);
+        event.log();
         self.summary.count(&event);
         let Some(hook) = &self.settings.hook else { return };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hook.0)(&event))) {
@@ -517,20 +519,4 @@ fn timeout_message(context: &Context) -> String {
     let timeout = context.timeout().unwrap_or_default();
     let attempt = context.attempt();
     format!("attempt {attempt} ran longer than its timeout of {}", humantime::format_duration(timeout))
-}
-
-fn log(event: &Event) {
-    let (job_id, attempt) = (event.id(), event.attempt());
-    match event {
-        Event::Claimed { .. } => debug!(%job_id, attempt, "claimed"),
-        Event::Started { .. } => debug!(%job_id, attempt, "started"),
-        Event::Succeeded { .. } => debug!(%job_id, attempt, "succeeded"),
-        Event::Retried { error, delay, .. } => {
-            warn!(%job_id, attempt, %error, ?delay, "failed, to be tried again")
-        }
-        Event::Failed { error, .. } => warn!(%job_id, attempt, %error, "failed"),
-        Event::Cancelled { .. } => info!(%job_id, attempt, "cancelled"),
-        Event::Released { .. } => info!(%job_id, attempt, "given back"),
-        Event::Lost { .. } => warn!(%job_id, attempt, "claim lost"),
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tracing::{debug, info, warn};
+
 use crate::{JobError, JobId};
 
 /// A step in the life of a claim, told to the hook of
@@ -87,6 +89,23 @@ impl Event {
     /// The attempt.
     pub fn attempt(&self) -> u32 {
         self.parts().1
+    }
+
+    /// Failures and losses as warnings, the course of things for those who want it.
+    pub(super) fn log(&self) {
+        let (job_id, attempt) = (self.id(), self.attempt());
+        match self {
+            Self::Claimed { .. } => debug!(%job_id, attempt, "claimed"),
+            Self::Started { .. } => debug!(%job_id, attempt, "started"),
+            Self::Succeeded { .. } => debug!(%job_id, attempt, "succeeded"),
+            Self::Retried { error, delay, .. } => {
+                warn!(%job_id, attempt, %error, ?delay, "failed; to be tried again");
+            }
+            Self::Failed { error, .. } => warn!(%job_id, attempt, %error, "failed"),
+            Self::Cancelled { .. } => info!(%job_id, attempt, "cancelled"),
+            Self::Released { .. } => info!(%job_id, attempt, "given back"),
+            Self::Lost { .. } => warn!(%job_id, attempt, "claim lost"),
+        }
     }
 
     fn parts(&self) -> (&JobId, u32) {

@@ -123,8 +123,11 @@ impl Heartbeats {
         if regular || all {
             self.next = (now.after(self.interval), Instant::now() + self.interval);
         }
-        // What was claimed or extended just now is left to the next round.
-        let fresh = now.after(self.lease).before(self.interval / 2);
+        // What was claimed or extended just now is left to the next round, if it
+        // lives that long.
+        let extended_just_now = now.after(self.lease).before(self.interval / 2);
+        let after_next_round = now.after(self.interval + self.interval / 4);
+        let fresh = extended_just_now.max(after_next_round);
         let mut beats = Vec::new();
         let mut calls = Vec::new();
         let mut lapse = None;

@@ -66,7 +66,7 @@ use crate::{Backend, shutdown::Shutdown};
 /// this one keeps its lease. Heartbeats come from a thread of their own, so a
 /// handler may block or compute for hours and keep its claim. A consumer that
 /// loses a claim all the same, because it could not reach the backend for as
-/// long as the lease, tells the handler through its [`Context`] and never
+/// long as the lease, tells the handler through its [`Context`](crate::Context) and never
 /// records what it returns.
 ///
 /// | what happens | what becomes of the job |

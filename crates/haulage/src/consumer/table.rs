@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
 
-use tokio::task::AbortHandle;
+use futures_util::future::AbortHandle;
 
 use super::function::Delivery;
 use crate::{
@@ -62,11 +63,37 @@ pub(super) enum Alarm {
     LostGrace(u64),
 }
 
+/// A map by numbers that count up from 1, which need no protection from
+/// somebody who chooses them so that they collide.
+type Numbered<T> = HashMap<u64, T, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads a number over all bits by one multiplication (by 2^64 over the
+/// golden ratio), in place of the many steps of the standard hasher.
+#[derive(Debug, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+}
+
 /// Claims by ticket, calls by number; both numbers are never used twice.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    jobs: HashMap<u64, Held>,
-    calls: HashMap<u64, Call>,
+    jobs: Numbered<Held>,
+    calls: Numbered<Call>,
     alarms: BTreeSet<(Timestamp, Alarm)>,
     last: u64,
 }

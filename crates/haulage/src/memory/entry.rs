@@ -10,7 +10,9 @@ use crate::{
 /// A job: its record, body and result included, and what no record shows.
 pub(super) struct Entry {
     pub(super) record: Record,
-    delay: Duration,
+    /// The job's place in the queue: from when on it may be claimed. Set by its
+    /// submit, a retry, or a redrive; a release takes it back there.
+    place: Timestamp,
     timeout: Option<Duration>,
     result_ttl: Duration,
 }
@@ -18,12 +20,13 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(id: JobId, job: NewJob, now: Timestamp) -> Self {
         let mut record = Record::new(id, now, job.max_attempts);
-        record.due_at = Some(now.after(job.delay));
+        let place = now.after(job.delay);
+        record.due_at = Some(place);
         record.request_id = job.request_id.unwrap_or(record.request_id);
         record.group = job.group;
         record.metadata = job.metadata;
         record.body = Some(job.body);
-        Self { record, delay: job.delay, timeout: job.timeout, result_ttl: job.result_ttl }
+        Self { record, place, timeout: job.timeout, result_ttl: job.result_ttl }
     }
 
     /// The record, with as much of it as was asked for.
@@ -54,7 +57,7 @@ impl Entry {
 
     /// Ends that wait.
     pub(super) fn unblock(&mut self, now: Timestamp) {
-        self.record.due_at = Some(now.max(self.record.submitted_at.after(self.delay)));
+        self.record.due_at = Some(now.max(self.place));
     }
 
     pub(super) fn claim(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
@@ -93,7 +96,7 @@ impl Entry {
             Outcome::Retry { error, delay } => self.retry(error, now.after(delay), now),
             Outcome::Release => {
                 self.record.uncounted += 1;
-                self.wait(now);
+                self.wait(self.place);
             }
         }
         self.record.status
@@ -105,7 +108,10 @@ impl Entry {
             self.cancel(now);
         } else {
             let lease_end = self.record.due_at.unwrap_or(now);
-            self.retry(JobError::worker_lost(&self.record), lease_end, now);
+            let record = &self.record;
+            let error =
+                JobError::worker_lost(record.counted(), record.max_attempts, record.worker.as_deref());
+            self.retry(error, lease_end, now);
         }
     }
 
@@ -121,7 +127,6 @@ impl Entry {
         record.finished_at = None;
         record.expires_at = None;
         // Whoever redrives a job wants it done now.
-        self.delay = Duration::ZERO;
         self.wait(now);
     }
 
@@ -135,9 +140,10 @@ impl Entry {
         }
     }
 
-    fn wait(&mut self, due: Timestamp) {
+    fn wait(&mut self, place: Timestamp) {
+        self.place = place;
         self.record.status = Status::Submitted;
-        self.record.due_at = Some(due);
+        self.record.due_at = Some(place);
     }
 
     fn finish(&mut self, status: Status, error: Option<JobError>, now: Timestamp) {

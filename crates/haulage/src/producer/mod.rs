@@ -2,6 +2,7 @@
 
 mod handle;
 mod waiter;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,7 +49,7 @@ pub struct Producer {
 
 impl Producer {
     /// The most jobs that go to the backend in one call.
-    const CHUNK_JOBS: usize = 1000;
+    const CHUNK_JOBS: usize = 4000;
     /// The most bytes of bodies that do, unless one job alone has more: 16 MiB.
     const CHUNK_BYTES: usize = 16 * 1024 * 1024;
 

@@ -10,39 +10,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, mpsc};
 
+use super::watch::watch_over;
 use crate::{
     Backend, Error, JobId, Record, Result, Timestamp,
     backend::{Detail, Lookup},
-    consumer::errand::Errand,
-    retry::Outage,
 };
 
 /// How many ids go into one look-up.
-const CHUNK: usize = 1000;
-/// How long the thread stays when nobody waits.
-const LINGER: Duration = Duration::from_secs(5);
-/// With a signal: the least time between two looks at all ids, for each id, and
-/// as a multiple of the time that a look takes. They bound what a backend that
-/// signals all the time can cost.
-const PAUSE_PER_ID: Duration = Duration::from_micros(20);
-const PAUSE_FACTOR: u32 = 10;
-const LONGEST_PAUSE_BETWEEN_SWEEPS: Duration = Duration::from_secs(1);
-/// With a signal: look at all ids that often even without one. A lease that
-/// runs out signals nothing by itself.
-const UNASKED: Duration = Duration::from_secs(2);
-/// The same, for each id, where there are very many.
-const UNASKED_PER_ID: Duration = Duration::from_micros(100);
-/// New ids are looked at without delay, but not more often than that: a burst of
-/// new waits is a few looks.
-const FRESH_GAP: Duration = Duration::from_millis(1);
-/// The same without a signal, where a look is most likely a remote call.
-const FRESH_GAP_POLLING: Duration = Duration::from_millis(20);
-/// Without a signal: the first and the longest pause between two looks at an id.
+pub(super) const CHUNK: usize = 1000;
+/// Where the backend does not signal: the first and the longest pause between
+/// two looks at an id.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -52,29 +31,33 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// So a wait gets on whatever the runtimes are busy with on which others wait,
 /// and is not tied to the runtime of whoever came first.
 pub(super) struct Hub {
-    backend: Arc<dyn Backend>,
+    pub(super) backend: Arc<dyn Backend>,
     state: Mutex<State>,
     /// Wakes the thread. Not part of the hub for it, so that an idle thread
     /// keeps neither hub nor backend alive.
-    wake: Arc<Notify>,
+    pub(super) wake: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     jobs: HashMap<JobId, Watched>,
+    /// The ids of these jobs, in the order in which they came.
+    pub(super) order: BTreeMap<u64, JobId>,
     /// Ids that have to be looked at without delay.
-    fresh: VecDeque<JobId>,
+    pub(super) fresh: VecDeque<JobId>,
     /// Without a signal: which ids to look at when. An entry that does not
     /// agree with [`Watched::due`] is out of date.
-    due: BTreeMap<Timestamp, Vec<JobId>>,
-    last_wait: u64,
+    pub(super) due: BTreeMap<Timestamp, Vec<JobId>>,
+    /// The last number that was given to a job or a wait.
+    last: u64,
     /// Whether there is a thread.
-    running: bool,
+    pub(super) running: bool,
     /// Why the backend cannot be reached, while it cannot.
-    error: Option<Error>,
+    pub(super) error: Option<Error>,
 }
 
 struct Watched {
+    number: u64,
     waits: Vec<Waiting>,
     /// Without a signal: when to look next, and the pause after that.
     due: Option<Timestamp>,
@@ -99,7 +82,7 @@ impl Hub {
         Self { backend, state: Mutex::default(), wake: Arc::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,16 +157,19 @@ impl Hub {
             self.start()?;
             state.running = true;
         }
-        state.last_wait += 1;
-        let wait = state.last_wait;
+        let wait = state.number();
         let mut registered = HashSet::with_capacity(which.len());
-        for &index in which {
-            let id = &ids[index];
-            let new = || Watched { waits: Vec::new(), due: None, pause: FIRST_PAUSE };
+        for (index, id) in ids.iter().enumerate().filter(|(index, _)| which.contains(index)) {
+            let number = state.number();
+            let new = || Watched { number, waits: Vec::new(), due: None, pause: FIRST_PAUSE };
             let watched = state.jobs.entry(id.clone()).or_insert_with(new);
             watched.waits.push(Waiting { wait, index, shared: shared.clone() });
             // The pause follows the age of the youngest wait.
             watched.pause = FIRST_PAUSE;
+            let first = watched.number == number;
+            if first {
+                state.order.insert(number, id.clone());
+            }
             if registered.insert(id.clone()) {
                 state.fresh.push_back(id.clone());
             }
@@ -208,18 +194,21 @@ impl Hub {
         Ok(())
     }
 
-    /// Takes the answers to a look-up of these ids in.
-    fn tell(&self, ids: Vec<JobId>, lookups: Vec<Lookup>, polls: bool) {
+    /// Takes the answers to a look-up of these ids in; tells how many of them
+    /// are over.
+    pub(super) fn tell(&self, ids: Vec<JobId>, lookups: Vec<Lookup>, polls: bool) -> usize {
         let now = self.backend.clock().now();
         let mut state = self.state();
         let state = &mut *state;
         state.error = None;
+        let mut over = 0;
         for (id, lookup) in ids.into_iter().zip(lookups) {
             let Some(watched) = state.jobs.get_mut(&id) else { continue };
             for waiting in &watched.waits {
                 waiting.shared.heard.store(true, Relaxed);
             }
             if !matches!(&lookup, Lookup::Found(record) if !record.status.is_terminal()) {
+                over += 1;
                 let answer = lookup.into_record(&id);
                 state.answer(&id, &answer);
             } else if polls {
@@ -229,6 +218,7 @@ impl Hub {
                 state.due.entry(due).or_default().push(id);
             }
         }
+        over
     }
 }
 
@@ -243,9 +233,33 @@ fn in_step(moment: Timestamp, pause: Duration) -> Timestamp {
 }
 
 impl State {
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(super) fn is_watched(&self, id: &JobId) -> bool {
+        self.jobs.contains_key(id)
+    }
+
+    /// Whether this is when the job is to be looked at.
+    pub(super) fn is_due_at(&self, id: &JobId, moment: Timestamp) -> bool {
+        self.jobs.get(id).is_some_and(|watched| watched.due == Some(moment))
+    }
+
+    fn forget(&mut self, id: &JobId) -> Option<Watched> {
+        let watched = self.jobs.remove(id)?;
+        self.order.remove(&watched.number);
+        Some(watched)
+    }
+
     /// Tells everybody who waits for this job, who then waits no more.
-    fn answer(&mut self, id: &JobId, answer: &Result<Record>) {
-        for waiting in self.jobs.remove(id).into_iter().flat_map(|watched| watched.waits) {
+    pub(super) fn answer(&mut self, id: &JobId, answer: &Result<Record>) {
+        for waiting in self.forget(id).into_iter().flat_map(|watched| watched.waits) {
             // Whoever does not listen any more is about to leave.
             let _ = waiting.shared.answers.send((waiting.index, answer.clone()));
         }
@@ -280,7 +294,7 @@ impl Drop for Registration<'_> {
             if let Some(watched) = state.jobs.get_mut(id) {
                 watched.waits.retain(|waiting| waiting.wait != self.wait);
                 if watched.waits.is_empty() {
-                    state.jobs.remove(id);
+                    state.forget(id);
                 }
             }
         }
@@ -303,216 +317,7 @@ impl Drop for Ending {
             state.running = false;
             // Those who wait see their channel end, and start over.
             state.jobs.clear();
-        }
-    }
-}
-
-/// The thread's work.
-async fn watch_over(hub: Weak<Hub>, wake: Arc<Notify>) {
-    let mut watcher = match hub.upgrade() {
-        Some(hub) => Watcher::new(hub.backend.signals().outcomes),
-        None => return,
-    };
-    loop {
-        let Some(strong) = hub.upgrade() else { return };
-        if !strong.state().jobs.is_empty() {
-            watcher.step(&strong).await;
-            continue;
-        }
-        // With nobody left to tell, what was left to look at is, too.
-        watcher.sweep.clear();
-        {
-            let mut state = strong.state();
-            if state.jobs.is_empty() {
-                state.fresh.clear();
-                state.due.clear();
-            }
-        }
-        drop(strong);
-        if tokio::time::timeout(LINGER, wake.notified()).await.is_err() {
-            let Some(hub) = hub.upgrade() else { return };
-            let mut state = hub.state();
-            if state.jobs.is_empty() {
-                state.running = false;
-                return;
-            }
-        }
-    }
-}
-
-/// When to look at which job.
-struct Watcher {
-    outcomes: Option<watch::Receiver<u64>>,
-    /// With a signal: it came since the last look at all ids.
-    dirty: bool,
-    /// With a signal: when all ids may be, and when they must be, looked at.
-    not_before: Instant,
-    unasked: Option<Timestamp>,
-    /// What is left of a look at many ids, when that began, and their number.
-    sweep: VecDeque<JobId>,
-    sweep_began: Option<(Instant, u32)>,
-    /// When new ids may be looked at.
-    fresh_not_before: Instant,
-    outage: Outage,
-    /// After a failed look-up: when to try again.
-    retry: Option<Instant>,
-}
-
-impl Watcher {
-    fn new(outcomes: Option<watch::Receiver<u64>>) -> Self {
-        Self {
-            outcomes,
-            dirty: false,
-            not_before: Instant::now(),
-            unasked: None,
-            sweep: VecDeque::new(),
-            sweep_began: None,
-            fresh_not_before: Instant::now(),
-            outage: Outage::new("look for results"),
-            retry: None,
-        }
-    }
-
-    /// One look-up, or a wait for a reason to make one.
-    async fn step(&mut self, hub: &Hub) {
-        if let Some(outcomes) = &mut self.outcomes {
-            match outcomes.has_changed() {
-                // Taken note of before the look-up: what comes later shows again.
-                Ok(true) => {
-                    outcomes.mark_unchanged();
-                    self.dirty = true;
-                }
-                Ok(false) => {}
-                // No more signals: from here on, poll.
-                Err(_) => {
-                    self.outcomes = None;
-                    let mut state = hub.state();
-                    state.fresh = state.jobs.keys().cloned().collect();
-                }
-            }
-        }
-        let ids = if self.retry.is_some_and(|moment| moment > Instant::now()) {
-            Vec::new()
-        } else {
-            self.choose(hub)
-        };
-        if ids.is_empty() {
-            self.rest(hub).await;
-        } else {
-            self.look(hub, ids).await;
-        }
-    }
-
-    /// The ids to look at now: new ones first, then those of a sweep.
-    fn choose(&mut self, hub: &Hub) -> Vec<JobId> {
-        let now = hub.backend.clock().now();
-        let mut state = hub.state();
-        if self.sweep.is_empty() {
-            self.begin_sweep(&mut state, now);
-        }
-        let take_fresh = Instant::now() >= self.fresh_not_before && !state.fresh.is_empty();
-        let mut ids = Vec::new();
-        while ids.len() < CHUNK
-            && let Some(id) = match take_fresh {
-                true => state.fresh.pop_front().or_else(|| self.sweep.pop_front()),
-                false => self.sweep.pop_front(),
-            }
-        {
-            // What nobody waits for any more is not worth a look.
-            if state.jobs.contains_key(&id) {
-                ids.push(id);
-            }
-        }
-        if take_fresh {
-            let gap = if self.outcomes.is_some() { FRESH_GAP } else { FRESH_GAP_POLLING };
-            self.fresh_not_before = Instant::now() + gap;
-        }
-        ids
-    }
-
-    fn begin_sweep(&mut self, state: &mut State, now: Timestamp) {
-        if self.outcomes.is_some() {
-            let unasked = *self.unasked.get_or_insert(now.after(UNASKED));
-            let asked = self.dirty && Instant::now() >= self.not_before;
-            if asked || now >= unasked {
-                self.dirty = false;
-                state.fresh.clear(); // they are among the jobs
-                self.sweep = state.jobs.keys().cloned().collect();
-                let count = u32::try_from(self.sweep.len()).unwrap_or(u32::MAX);
-                self.sweep_began = Some((Instant::now(), count));
-                self.unasked = Some(now.after(UNASKED.max(UNASKED_PER_ID.saturating_mul(count))));
-            }
-        } else {
-            while let Some(bucket) = state.due.first_entry()
-                && *bucket.key() <= now
-            {
-                let (due, ids) = bucket.remove_entry();
-                let current = |id: &JobId| state.jobs.get(id).is_some_and(|job| job.due == Some(due));
-                self.sweep.extend(ids.into_iter().filter(current));
-            }
-        }
-    }
-
-    async fn look(&mut self, hub: &Hub, ids: Vec<JobId>) {
-        let (backend, asked) = (hub.backend.clone(), ids.clone());
-        let answer = Errand::send(async move { backend.get(asked, Detail::Result).await }).answer().await;
-        match answer {
-            Ok(lookups) => {
-                self.outage.over();
-                self.retry = None;
-                hub.tell(ids, lookups, self.outcomes.is_none());
-            }
-            Err(error @ Error::Unavailable { .. }) => {
-                self.retry = Some(self.outage.failed(&error));
-                let mut state = hub.state();
-                state.fresh.extend(ids);
-                state.error = Some(error);
-            }
-            // Asking again would not help.
-            Err(error) => {
-                let mut state = hub.state();
-                for id in ids {
-                    state.answer(&id, &Err(error.clone()));
-                }
-            }
-        }
-        if self.sweep.is_empty()
-            && let Some((began, count)) = self.sweep_began.take()
-        {
-            let pause = PAUSE_PER_ID.saturating_mul(count).max(began.elapsed() * PAUSE_FACTOR);
-            self.not_before = Instant::now() + pause.min(LONGEST_PAUSE_BETWEEN_SWEEPS);
-        }
-    }
-
-    /// Waits until there may be something to look at.
-    async fn rest(&mut self, hub: &Hub) {
-        let clock = hub.backend.clock();
-        let (fresh, due) = {
-            let state = hub.state();
-            (!state.fresh.is_empty(), state.due.keys().next().copied())
-        };
-        if let Some(moment) = self.retry.filter(|moment| *moment > Instant::now()) {
-            tokio::select! {
-                () = hub.wake.notified() => {}
-                () = tokio::time::sleep_until(moment) => {}
-            }
-        } else if let Some(outcomes) = &mut self.outcomes {
-            let unasked = self.unasked.unwrap_or_else(|| clock.now());
-            tokio::select! {
-                () = hub.wake.notified(), if !fresh => {}
-                () = tokio::time::sleep_until(self.fresh_not_before), if fresh => {}
-                // Also where the signal is gone for good; the next step sees that.
-                _ = outcomes.changed(), if !self.dirty => self.dirty = true,
-                () = tokio::time::sleep_until(self.not_before), if self.dirty => {}
-                () = clock.sleep_until(unasked) => {}
-            }
-        } else {
-            let due = due.unwrap_or(Timestamp::from_micros(i64::MAX));
-            tokio::select! {
-                () = hub.wake.notified(), if !fresh => {}
-                () = tokio::time::sleep_until(self.fresh_not_before), if fresh => {}
-                () = clock.sleep_until(due) => {}
-            }
+            state.order.clear();
         }
     }
 }

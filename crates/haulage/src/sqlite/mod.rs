@@ -234,7 +234,8 @@ impl Backend for SqliteBackend {
             _ => 0,
         });
         let weight = Weight { rows: settlements.len(), bytes: bytes.sum() };
-        self.writer.run(weight, move |tx| settle::settle(tx, settlements, MAX_PAYLOAD)).await
+        let limits = self.capabilities();
+        self.writer.run(weight, move |tx| settle::settle(tx, settlements, &limits)).await
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {

@@ -11,20 +11,20 @@ use super::{
 };
 use crate::{
     Error, FailureKind, JobError, Json, Status,
-    backend::{ClaimKey, Outcome, Settlement},
+    backend::{Capabilities, ClaimKey, Outcome, Settlement},
 };
 
 /// Each settlement, and the status that the job has after it.
 pub(super) fn settle(
     tx: &mut Tx<'_>,
     settlements: Vec<Settlement>,
-    max_payload: usize,
+    limits: &Capabilities,
 ) -> Result<Vec<Result<Status, Error>>, Fault> {
     let mut answers = Vec::with_capacity(settlements.len());
     let mut fast = Fast::new(tx)?;
     for Settlement { key, outcome } in settlements {
         if let Outcome::Success(result) = &outcome
-            && result.size() <= max_payload
+            && result.size() <= limits.max_payload
             && fast.succeed(tx, &key, result)?
         {
             answers.push(Ok(Status::Success));
@@ -35,7 +35,7 @@ pub(super) fn settle(
             continue;
         };
         let status = match outcome {
-            Outcome::Success(result) => tx.finish(&job, success(result, max_payload))?,
+            Outcome::Success(result) => tx.finish(&job, success(result, limits))?,
             Outcome::Fail(error) => tx.finish(&job, End::Error { error, dead: false })?,
             Outcome::Cancelled => tx.finish(&job, End::Cancelled)?,
             Outcome::Retry { .. } | Outcome::Release if job.cancel_requested => {
@@ -44,8 +44,8 @@ pub(super) fn settle(
             Outcome::Retry { error, .. } if job.is_exhausted() => {
                 tx.finish(&job, End::Error { error, dead: true })?
             }
-            Outcome::Retry { error, delay } => tx.requeue(&job, tx.now.after(delay), Some(&error), true)?,
-            Outcome::Release => tx.requeue(&job, tx.now, None, false)?,
+            Outcome::Retry { error, delay } => tx.retry(&job, tx.now.after(delay), &error)?,
+            Outcome::Release => tx.release(&job)?,
         };
         answers.push(Ok(status));
     }
@@ -86,13 +86,11 @@ impl<'a> Fast<'a> {
 
 /// A result that cannot be stored fails the job, since the work was done and
 /// doing it again would bring the same.
-fn success(result: Json, max_payload: usize) -> End {
-    if result.size() <= max_payload {
-        return End::Success(result);
+fn success(result: Json, limits: &Capabilities) -> End {
+    match limits.check_payload("result", &result) {
+        Ok(()) => End::Success(result),
+        Err(error) => {
+            End::Error { error: JobError::new(FailureKind::InvalidResult, error.to_string()), dead: false }
+        }
     }
-    let message = format!(
-        "the result has {} bytes, and {max_payload} are allowed; store it elsewhere and return where it is",
-        result.size()
-    );
-    End::Error { error: JobError::new(FailureKind::InvalidResult, message), dead: false }
 }

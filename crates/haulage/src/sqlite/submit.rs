@@ -10,7 +10,7 @@ use crate::{Error, NewJob, backend::Submitted};
 
 pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>, Fault> {
     let mut add_job = tx.prepare(
-        "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, timeout, delay_until,
+        "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, timeout, not_before,
          group_id, request_id, metadata) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     let mut add_body = tx.prepare("INSERT INTO body (seq, json) VALUES (?1, ?2)")?;
@@ -29,9 +29,9 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>,
             submitted.push(Submitted { id: id::show(first), duplicate: true });
             continue;
         }
-        let delay_until = (!job.delay.is_zero()).then(|| tx.now.after(job.delay).as_micros());
+        let not_before = (!job.delay.is_zero()).then(|| tx.now.after(job.delay).as_micros());
         // A job of a group starts behind it, and is let go where it is the first.
-        let due = job.group.is_none().then(|| delay_until.unwrap_or(tx.now.as_micros()));
+        let due = job.group.is_none().then(|| not_before.unwrap_or(tx.now.as_micros()));
         let metadata = match &job.metadata {
             none if none.is_empty() => None,
             some => Some(serde_json::to_string(some).map_err(Error::from)?),
@@ -44,7 +44,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>,
             tx.now.as_micros(),
             micros(job.result_ttl),
             job.timeout.map(micros),
-            delay_until,
+            not_before,
             job.group,
             job.request_id,
             metadata,

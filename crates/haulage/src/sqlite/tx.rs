@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::{id, wake::Bell};
-use crate::{DEAD_LETTER_TTL, FailureKind, JobError, JobId, Json, Progress, Status, Timestamp};
+use crate::{DEAD_LETTER_TTL, JobError, JobId, Json, Progress, Status, Timestamp};
 
 type Sql<T> = rusqlite::Result<T>;
 
@@ -212,8 +212,7 @@ impl<'a> Tx<'a> {
             End::Error { error, dead } => (Status::Error, Some(error), *dead),
             End::Cancelled => (Status::Cancelled, None, false),
         };
-        let cancelled =
-            (status == Status::Cancelled).then(|| JobError::new(FailureKind::Cancelled, "cancelled"));
+        let cancelled = (status == Status::Cancelled).then(JobError::cancelled);
         let error = error.or(cancelled.as_ref());
         let mut kept = Duration::from_micros(u64::try_from(job.result_ttl).unwrap_or(0));
         if dead {
@@ -248,32 +247,31 @@ impl<'a> Tx<'a> {
         Ok(status)
     }
 
-    /// Puts a claimed job back into the queue, claimable from `due`.
-    pub(super) fn requeue(
-        &mut self,
-        job: &Hot,
-        due: Timestamp,
-        error: Option<&JobError>,
-        counted: bool,
-    ) -> Sql<Status> {
+    /// Puts a claimed job back into the queue after a failure, claimable from `due`.
+    pub(super) fn retry(&mut self, job: &Hot, due: Timestamp, error: &JobError) -> Sql<Status> {
         self.execute(
-            "UPDATE job SET status = 0, due = ?2, uncounted = uncounted + ?3,
-             error_kind = coalesce(?4, error_kind), error = coalesce(?5, error) WHERE seq = ?1",
-            params![
-                job.seq,
-                due.as_micros(),
-                i64::from(!counted),
-                error.map(|e| e.kind.as_str()),
-                error.map(|e| e.message.as_str()),
-            ],
+            "UPDATE job SET status = 0, due = ?2, not_before = ?2, error_kind = ?3, error = ?4 WHERE seq = ?1",
+            params![job.seq, due.as_micros(), error.kind.as_str(), error.message],
         )?;
+        self.requeued(job)
+    }
+
+    /// Puts a claimed job back to its place in the queue, as if it had not been claimed.
+    pub(super) fn release(&mut self, job: &Hot) -> Sql<Status> {
+        self.execute(
+            "UPDATE job SET status = 0, due = coalesce(not_before, submitted_at), uncounted = uncounted + 1
+             WHERE seq = ?1",
+            [job.seq],
+        )?;
+        self.requeued(job)
+    }
+
+    fn requeued(&mut self, job: &Hot) -> Sql<Status> {
         self.count_move(job.status, Status::Submitted);
         self.ring(Bell::Ready);
         // An operator's redrive may have put an earlier job of the group back
         // while this one ran: then that one is the head now.
-        if let Some(group) = job.group.as_deref() {
-            self.settle_group(group)?;
-        }
+        self.advance_group(job.group.as_deref())?;
         Ok(Status::Submitted)
     }
 
@@ -317,9 +315,9 @@ impl<'a> Tx<'a> {
                 Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?))
             })?;
         let head = self.row(
-            "SELECT seq, delay_until FROM job WHERE group_id = ?1 AND status < 2 ORDER BY seq LIMIT 1",
+            "SELECT seq, coalesce(not_before, submitted_at) FROM job WHERE group_id = ?1 AND status < 2 ORDER BY seq LIMIT 1",
             [group],
-            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, Option<i64>>(1)?)),
+            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
         )?;
         let held = active.iter().any(|(_, status)| *status == code(Status::InProgress));
         let open = head.filter(|_| !held);
@@ -329,10 +327,10 @@ impl<'a> Tx<'a> {
                 self.tally[BLOCKED] += 1;
             }
         }
-        if let Some((head, delay_until)) = open
+        if let Some((head, place)) = open
             && active.iter().all(|(seq, _)| *seq != head)
         {
-            let due = self.now.as_micros().max(delay_until.unwrap_or(0));
+            let due = self.now.as_micros().max(place);
             self.execute("UPDATE job SET due = ?2 WHERE seq = ?1", params![head, due])?;
             self.tally[BLOCKED] -= 1;
             self.ring(Bell::Ready);
@@ -359,20 +357,11 @@ impl<'a> Tx<'a> {
         if job.cancel_requested {
             return self.finish(job, End::Cancelled);
         }
-        let error = JobError::new(
-            FailureKind::WorkerLost,
-            format!(
-                "attempt {} of {} was lost: worker {} stopped heartbeating and its lease ran out; \
-                 it crashed, was killed, or lost the database",
-                job.counted(),
-                job.max_attempts,
-                job.worker.as_deref().unwrap_or("?"),
-            ),
-        );
+        let error = JobError::worker_lost(job.counted(), job.max_attempts, job.worker.as_deref());
         if job.is_exhausted() {
             self.finish(job, End::Error { error, dead: true })
         } else {
-            self.requeue(job, job.due.unwrap_or(self.now), Some(&error), true)
+            self.retry(job, job.due.unwrap_or(self.now), &error)
         }
     }
 

@@ -13,7 +13,7 @@ use haulage::{
 };
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::support::{OnDrop, Running, manual_clock, s, soon};
+use crate::support::{Faulty, Mode, OnDrop, Running, Verb, manual_clock, s, soon};
 
 type Answer<T = ()> = Result<T, Failure>;
 
@@ -43,6 +43,46 @@ async fn a_running_handler_hears_of_it_and_stops() {
         assert!(matches!(error, Error::JobCancelled(_)), "{error}");
         assert_eq!(running.stop().await, Summary { cancelled: 1, ..Summary::default() });
     }
+}
+
+#[tokio::test]
+async fn a_cancel_between_the_claim_and_its_answer_is_heard() {
+    let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+    let job = Producer::new(backend.clone()).submit(&()).await.expect("submit");
+    backend.set(Verb::Claim, Mode::Hangs);
+    let builder = Consumer::builder(backend.clone());
+    let mut running = Running::start(builder.handler(async |_: Job<()>, context: Context| {
+        context.cancelled().await;
+        Answer::<()>::Err(Failure::cancelled())
+    }));
+    while job.status().await.expect("status") == Status::Submitted {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(job.cancel().await.expect("cancel"), Cancellation::Requested);
+    backend.set(Verb::Claim, Mode::Works);
+    assert!(matches!(running.ending().await, Event::Cancelled { .. }));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_its_batch_is_cancelled_unstarted() {
+    let backend = Arc::new(MemoryBackend::with_clock(manual_clock()));
+    let builder = Consumer::builder(backend.clone());
+    let mut running =
+        Running::start(builder.batch_handler(2, s(3600), async |batch: Vec<(Job<u8>, Context)>| {
+            batch.iter().map(|(job, _)| Answer::Ok(job.body)).collect()
+        }));
+    let producer = Producer::new(backend);
+    let job = producer.submit(&0).await.expect("submit");
+    assert!(matches!(running.next().await, Event::Claimed { .. }));
+    job.cancel().await.expect("cancel");
+    assert_eq!(running.next().await, Event::Cancelled { id: job.id().clone(), attempt: 1 });
+    // Its place in the batch is free again.
+    let new = [1, 2].map(|n| NewJob::new(&n).expect("body"));
+    for handle in producer.submit_many(new.into()).await.expect("submit") {
+        handle.wait_result::<u8>(None).await.expect("result");
+    }
+    assert_eq!(running.stop().await, Summary { succeeded: 2, cancelled: 1, ..Summary::default() });
 }
 
 #[tokio::test]

@@ -6,5 +6,6 @@ mod faults;
 mod leases;
 mod outcomes;
 mod stopping;
+mod stress;
 #[path = "../support/mod.rs"]
 mod support;

@@ -22,6 +22,8 @@ struct Job {
     /// With body and result.
     record: Record,
     options: NewJob,
+    /// From when on it may be claimed, as long as nothing moves it.
+    place: Timestamp,
     purged: bool,
 }
 
@@ -58,6 +60,7 @@ impl Job {
         } else {
             record.status = Status::Submitted;
             record.due_at = Some(due);
+            self.place = due;
         }
     }
 }
@@ -105,6 +108,7 @@ impl Model {
             let mut members: Vec<_> = of_group.filter(unfinished).collect();
             let running = members.iter().any(|job| job.record.status == Status::InProgress);
             for (place, job) in members.iter_mut().enumerate() {
+                let place_in_queue = job.place;
                 let record = &mut job.record;
                 if record.status == Status::InProgress {
                     continue;
@@ -112,7 +116,7 @@ impl Model {
                 if place > 0 || running {
                     record.due_at = None;
                 } else if record.due_at.is_none() {
-                    record.due_at = Some(self.now.max(record.submitted_at.after(job.options.delay)));
+                    record.due_at = Some(self.now.max(place_in_queue));
                 }
             }
         }
@@ -143,7 +147,8 @@ impl Model {
             if let Some(request_id) = &job.request_id {
                 record.request_id = request_id.clone();
             }
-            self.jobs.push(Job { record, options: job, purged: false });
+            let place = now.after(job.delay);
+            self.jobs.push(Job { record, options: job, place, purged: false });
             answers.push(Submitted { id, duplicate: false });
             self.keep_groups();
         }
@@ -211,7 +216,7 @@ impl Model {
             Outcome::Release => {
                 job.record.uncounted += 1;
                 job.record.status = Status::Submitted;
-                job.record.due_at = Some(now);
+                job.record.due_at = Some(job.place);
             }
         }
         let status = job.record.status;
@@ -251,7 +256,7 @@ impl Model {
             if job.record.status != Status::Error && job.record.status != Status::Cancelled {
                 continue;
             }
-            job.options.delay = Duration::ZERO;
+            job.place = now;
             let record = &mut job.record;
             record.status = Status::Submitted;
             record.uncounted = record.attempt;

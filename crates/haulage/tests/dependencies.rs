@@ -1,0 +1,46 @@
+//! A plain build stays light, and free of cloud SDKs.
+
+use std::{collections::BTreeSet, process::Command};
+
+/// The packages that a build of `package` with its default features pulls in.
+fn tree(package: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            package,
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+fn assert_light(package: &str, at_most: usize) {
+    let packages = tree(package);
+    let heavy = |name: &&String| name.starts_with("aws-") || name.as_str() == "openssl-sys";
+    assert_eq!(packages.iter().find(heavy), None, "in the plain build of {package}");
+    let count = packages.len();
+    assert!(
+        count <= at_most,
+        "{package} pulls in {count} packages, and {at_most} were agreed on: {packages:?}"
+    );
+}
+
+#[test]
+fn the_library() {
+    assert_light("haulage", 60);
+}
+
+#[test]
+fn the_command_line() {
+    assert_light("haulage-cli", 110);
+}
