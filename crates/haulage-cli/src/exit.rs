@@ -19,13 +19,14 @@ pub(crate) enum Code {
     JobCancelled,
     TimedOut,
     Unavailable,
+    NotFinished,
     /// Ended by a signal that the program caught.
     Signal(u8),
 }
 
 impl Code {
     /// The codes that have a fixed number, in its order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -34,6 +35,7 @@ impl Code {
         Self::JobCancelled,
         Self::TimedOut,
         Self::Unavailable,
+        Self::NotFinished,
     ];
 
     pub(crate) const fn number(self) -> u8 {
@@ -46,6 +48,7 @@ impl Code {
             Self::JobCancelled => 5,
             Self::TimedOut => 6,
             Self::Unavailable => 7,
+            Self::NotFinished => 8,
             Self::Signal(signal) => 128 + signal,
         }
     }
@@ -61,6 +64,7 @@ impl Code {
             Self::JobCancelled => "job_cancelled",
             Self::TimedOut => "timed_out",
             Self::Unavailable => "unavailable",
+            Self::NotFinished => "not_finished",
             Self::Signal(_) => "signal",
         }
     }
@@ -75,6 +79,7 @@ impl Code {
             Self::JobCancelled => "the job was cancelled",
             Self::TimedOut => "the wait timed out; the job goes on",
             Self::Unavailable => "the backend is out of reach, or refuses to work",
+            Self::NotFinished => "the job has not ended yet",
             Self::Signal(_) => "ended by a signal",
         }
     }
@@ -101,6 +106,7 @@ impl From<&Error> for Code {
             Error::JobCancelled(_) => Self::JobCancelled,
             Error::TimedOut(_) => Self::TimedOut,
             Error::Unavailable { .. } => Self::Unavailable,
+            Error::NotFinished { .. } => Self::NotFinished,
             _ => Self::Failure,
         }
     }

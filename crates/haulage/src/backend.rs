@@ -65,7 +65,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// A claim that is not current changes nothing and is answered with
     /// [`Error::LostClaim`]. A [`Outcome::Retry`] of a job whose attempts are
     /// used up is recorded as `ERROR`, a dead letter; one of a job that
-    /// somebody wants cancelled as `CANCELLED`.
+    /// somebody wants cancelled as `CANCELLED`, and so is a [`Outcome::Release`]
+    /// of it. A result over [`Capabilities::max_payload`] ends the job in
+    /// `ERROR`, as [`FailureKind::InvalidResult`](crate::FailureKind::InvalidResult).
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>>;
 
     /// Looks records up; answers in order.

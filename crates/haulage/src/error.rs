@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The text is not JSON, or not JSON of the wanted shape. Nothing was stored.
-    #[error("{message} at line {line} column {column}")]
+    #[error("{message}{}", Place(*line, *column))]
     InvalidJson {
         /// Line of the mistake, from 1; 0 where there is no text to point into.
         line: usize,
@@ -86,15 +86,6 @@ pub enum Error {
     #[error("no result after {}; the job goes on, and can be waited for again", humantime::format_duration(*.0))]
     TimedOut(Duration),
 
-    /// This backend cannot do that.
-    #[error("the {backend} backend does not support {what}")]
-    Unsupported {
-        /// The backend's name.
-        backend: &'static str,
-        /// What it was asked for.
-        what: &'static str,
-    },
-
     /// The backend's URL, or what is at that place, is not usable: a mistake
     /// to mend before trying again.
     #[error("{0}")]
@@ -111,6 +102,18 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+}
+
+/// Where a mistake in some text is, if there is a text.
+struct Place(usize, usize);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(0, _) => Ok(()),
+            Self(line, column) => write!(f, " at line {line} column {column}"),
+        }
+    }
 }
 
 /// The error under an [`Error`], shared so that errors can be cloned.

@@ -8,7 +8,9 @@
 //! | [`job`], [`record`], [`json`] | what is submitted, and what is known of it |
 //! | [`backend`] | the contract with what keeps the jobs |
 //! | [`producer`], [`consumer`], [`handler`] | the two sides of the queue |
+//! | [`retry`], [`shutdown`], [`clock`] | what they are set up with |
 //! | [`memory`], [`sqlite`] | the backends of this crate |
+//! | `conformance` | the suite for backends, with the feature of that name |
 
 pub mod backend;
 pub mod clock;

@@ -33,7 +33,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// Try again at once, always.
-    pub const fn none() -> Self {
+    pub const fn immediate() -> Self {
         Self { base: Duration::ZERO, cap: Duration::ZERO }
     }
 
@@ -113,7 +113,7 @@ mod tests {
             assert!(longest <= most, "{failures}: {longest:?}");
             assert!(longest > most / 2, "full jitter reaches up: {failures}: {longest:?}");
         }
-        assert_eq!(RetryPolicy::none().delay(7), Duration::ZERO);
+        assert_eq!(RetryPolicy::immediate().delay(7), Duration::ZERO);
         let forever = RetryPolicy { base: Duration::MAX, cap: Duration::MAX };
         let _ = forever.delay(u32::MAX);
     }

@@ -10,13 +10,15 @@ use std::{
 
 use rusqlite::{Connection, params};
 
-use super::{failed, pipeline::BODY_BYTES, report::median};
+use super::{
+    failed,
+    pipeline::{BODY_BYTES, TASKS},
+    report::median,
+};
 use crate::exit::Result;
 
 /// Sizes of transactions to try; the best counts.
 const TRANSACTIONS: [u64; 3] = [1_000, 4_000, 10_000];
-/// As many single submits as there are tasks can share one transaction.
-const TASKS: u64 = 64;
 
 const ADD_JOB: &str = "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl)
     VALUES (?1, ?2, 0, 3, ?3, ?3, 604800000000)";

@@ -25,7 +25,7 @@ use crate::{
 /// Measure throughput and latency of the embedded backend on this machine
 ///
 /// Works in a new folder, which is deleted afterwards, and starts processes
-/// of its own; nothing of yours is touched. Takes about four minutes; about
+/// of its own; nothing of yours is touched. Takes about three minutes; about
 /// half a minute with --quick.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -87,73 +87,80 @@ impl Args {
 }
 
 async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<Report> {
-    let say = |what: &str| {
-        if !session.output.json {
-            session.output.talk(format!("bench: {what} …"));
-        }
-    };
+    let say = |what: &str| session.output.talk(format!("bench: {what} …"));
     let place = |name: &str| folder.path().join(name);
+    let watch = effort.watch;
 
     say("the disk");
     let fdatasync_per_s = floor::fdatasync_per_s(&place("disk"))?;
-    let (mut floors, mut few) = (Vec::new(), Vec::new());
-    for run in 0..effort.runs {
-        // Floor and system in turn, so that a machine that slows down slows both.
-        say("the floor: the same rows, written by one thread in large transactions");
-        let path = place(&format!("floor-{run}.db"));
+    say("a database with 1,000,000 jobs waiting");
+    let full = place("many.db");
+    pipeline::fill(&full, MANY).await?;
+    // Whatever is compared is measured in turn, so that a machine that slows
+    // down slows all of it; ratios are taken round by round.
+    let mut rounds = Rounds::default();
+    for round in 0..effort.runs {
+        say(&format!("round {} of {}: throughput and its floor", round + 1, effort.runs));
+        let path = place(&format!("floor-{round}.db"));
         SqliteBackend::open(&path).await?;
-        floors.push(blocking(move || floor::jobs_per_s(&path, effort.jobs)).await?);
-        say("submit, run, store: producer and consumer in processes of their own");
-        few.push(pipeline::jobs_per_s(&place(&format!("few-{run}.db")), FEW, effort.jobs).await?);
+        rounds.floor_jobs.push(blocking(move || floor::jobs_per_s(&path, effort.jobs)).await?);
+        let few = place(&format!("few-{round}.db"));
+        rounds.jobs.push(pipeline::jobs_per_s(&few, FEW, effort.jobs).await?);
+        rounds.jobs_many.push(pipeline::jobs_per_s(&full, MANY, effort.jobs).await?);
+        say("single submits and their floor");
+        let path = place(&format!("submit-floor-{round}.db"));
+        SqliteBackend::open(&path).await?;
+        rounds.floor_submits.push(blocking(move || floor::submits_per_s(&path, watch)).await?);
+        let path = place(&format!("submit-{round}.db"));
+        rounds.submits.push(pipeline::single_submits_per_s(&path, watch).await?);
     }
-    say("single submits from 64 tasks");
-    let path = place("submit-floor.db");
-    SqliteBackend::open(&path).await?;
-    let watch = effort.watch;
-    let floor_submit_per_s = blocking(move || floor::submits_per_s(&path, watch)).await?;
-    let single_submit_per_s = pipeline::single_submits_per_s(&place("submit.db"), watch).await?;
     say("latency");
     let latency = latency::measure(&place("latency.db"), effort.samples).await?;
     say("a worker that starts, and one that idles");
     let cold_start_ms = worker::cold_start_ms(&place("start.db"), effort.starts).await?;
     let idle = worker::idle(&place("idle.db"), watch).await?;
-    say("the same with 1,000,000 jobs waiting");
-    let path = place("many.db");
-    pipeline::fill(&path, MANY).await?;
-    let mut many = Vec::new();
-    for _ in 0..effort.runs {
-        many.push(pipeline::jobs_per_s(&path, MANY, effort.jobs).await?);
-    }
-    let burn = match effort.burn {
+    let cpu_burn_lapses = match effort.burn {
         Some(burn) => {
             say("a handler that burns a CPU for a minute");
             Some(worker::burn(&place("burn.db"), burn).await?)
         }
         None => None,
     };
-    let jobs_per_s = median(&mut few);
-    let floor_jobs_per_s = median(&mut floors);
-    let jobs_per_s_backlog_1m = median(&mut many);
     Ok(Report {
-        jobs_per_s,
-        floor_jobs_per_s,
-        jobs_ratio: jobs_per_s / floor_jobs_per_s,
-        single_submit_per_s,
-        floor_submit_per_s,
-        submit_ratio: single_submit_per_s / floor_submit_per_s,
+        jobs_ratio: ratio(&rounds.jobs, &rounds.floor_jobs),
+        backlog_ratio: ratio(&rounds.jobs_many, &rounds.jobs),
+        submit_ratio: ratio(&rounds.submits, &rounds.floor_submits),
+        jobs_per_s: median(&mut rounds.jobs),
+        floor_jobs_per_s: median(&mut rounds.floor_jobs),
+        single_submit_per_s: median(&mut rounds.submits),
+        floor_submit_per_s: median(&mut rounds.floor_submits),
         pickup_p50_ms: latency.pickup_p50_ms,
         pickup_p99_ms: latency.pickup_p99_ms,
         roundtrip_p50_ms: latency.roundtrip_p50_ms,
-        jobs_per_s_backlog_1m,
-        backlog_ratio: jobs_per_s_backlog_1m / jobs_per_s,
+        jobs_per_s_backlog_1m: median(&mut rounds.jobs_many),
         idle_cpu_percent: idle.cpu_percent,
         idle_rss_mb: idle.rss_mb,
         cold_start_ms,
         cpu_burn_seconds: effort.burn.map(|b| b.as_secs()),
-        cpu_burn_lapses: burn,
+        cpu_burn_lapses,
         fdatasync_per_s,
         settings: Settings::of(effort),
     })
+}
+
+/// What each round measured.
+#[derive(Debug, Default)]
+struct Rounds {
+    jobs: Vec<f64>,
+    floor_jobs: Vec<f64>,
+    jobs_many: Vec<f64>,
+    submits: Vec<f64>,
+    floor_submits: Vec<f64>,
+}
+
+/// The median of what one measurement is of another, round by round.
+fn ratio(of: &[f64], to: &[f64]) -> f64 {
+    median(&mut of.iter().zip(to).map(|(a, b)| a / b).collect::<Vec<_>>())
 }
 
 /// Runs something that computes or waits for the disk.

@@ -13,7 +13,7 @@ pub(super) const BODY_BYTES: usize = 200;
 pub(super) const TASKS: u64 = 64;
 
 pub(super) fn url(path: &Path) -> String {
-    format!("sqlite://{}", path.display())
+    haulage::sqlite::url(path)
 }
 
 /// Brings a database to so many waiting jobs.

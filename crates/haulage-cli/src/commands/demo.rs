@@ -4,7 +4,10 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use haulage::{Clock, JobHandle, NewJob, Producer, Record, shutdown::Shutdown};
 use haulage_digits::{Image, Prediction, Score, image};
-use tokio::process::{Child, Command};
+use tokio::{
+    io::AsyncReadExt as _,
+    process::{Child, Command},
+};
 
 use crate::{
     exit::{Code, Exit, Result},
@@ -41,8 +44,15 @@ impl WorkerArgs {
         let failed =
             |error: &dyn std::fmt::Display| Exit::new(Code::Failure, format!("demo worker: {error}"));
         let consumer = haulage_digits::worker::consumer(session.backend().await?).map_err(|e| failed(&e))?;
-        consumer.run(Shutdown::on_signals().map_err(|e| failed(&e))?).await;
-        Ok(())
+        let shutdown = Shutdown::on_signals().map_err(|e| failed(&e))?;
+        let consumer = tokio::spawn(consumer.run(shutdown.clone()));
+        // Until whoever started us closes our stdin, or is gone.
+        let (mut stdin, mut byte) = (tokio::io::stdin(), [0]);
+        tokio::select! {
+            _ = stdin.read(&mut byte) => shutdown.stop(),
+            () = shutdown.stopping() => {}
+        }
+        consumer.await.map(drop).map_err(|e| failed(&e))
     }
 }
 
@@ -50,7 +60,7 @@ impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
         let output = session.output;
         let images = image::images().map_err(|error| Exit::new(Code::Failure, error.to_string()))?;
-        let url = format!("sqlite://{}", self.database.display());
+        let url = haulage::sqlite::url(&self.database);
         let producer = Producer::new(haulage::connect(&url).await?);
         let workers = (0..WORKERS).map(|_| start_worker(&url)).collect::<Result<Vec<_>>>()?;
         output.talk(format!("{WORKERS} workers run on {}", self.database.display()));
@@ -61,7 +71,7 @@ impl Args {
 
         let clock = Clock::system();
         let began = clock.now();
-        let jobs = images.iter().map(NewJobFor::new_job).collect::<Result<Vec<_>, _>>()?;
+        let jobs = images.iter().map(new_job).collect::<Result<Vec<_>, _>>()?;
         let handles = producer.submit_many(jobs).await.map_err(|error| Exit::from(error.error))?;
         let records = wait(&producer, &handles).await?;
         let took = clock.now().since(began);
@@ -88,8 +98,12 @@ impl Args {
             jobs_per_s: images.len() as f64 / took.as_secs_f64(),
             pickup_p50_ms: millis(50),
             pickup_p99_ms: millis(99),
+            example: format!(
+                "{} result {} --url {url}",
+                std::env::current_exe().map_or_else(|_| "haulage".into(), |path| path.display().to_string()),
+                handles.first().map(|job| job.id().to_string()).unwrap_or_default(),
+            ),
             url,
-            example: handles.first().map(|job| job.id().to_string()).unwrap_or_default(),
         };
         report.show(output)
     }
@@ -119,7 +133,7 @@ impl Report {
              accuracy    {:.2} % ({} of {} images that the network was not trained on)\n\
              throughput  {:.0} jobs/s ({:.2} s from the first submit to the last result)\n\
              pickup      p50 {:.2} ms, p99 {:.2} ms (accepted → claimed by an idle worker, {SINGLES} single jobs)\n\
-             results     in {}; look at one: haulage result {} --url {}\n",
+             results     in {}; look at one:\n            {}\n",
             self.images,
             self.accuracy * 100.0,
             self.correct,
@@ -130,19 +144,12 @@ impl Report {
             self.pickup_p99_ms,
             self.url.trim_start_matches("sqlite://"),
             self.example,
-            self.url,
         ))
     }
 }
 
-trait NewJobFor {
-    fn new_job(&self) -> Result<NewJob, haulage::Error>;
-}
-
-impl NewJobFor for Image {
-    fn new_job(&self) -> Result<NewJob, haulage::Error> {
-        Ok(NewJob::new(&self.input)?.metadata("image", self.index.to_string()))
-    }
+fn new_job(image: &Image) -> Result<NewJob, haulage::Error> {
+    Ok(NewJob::new(&image.input)?.metadata("image", image.index.to_string()))
 }
 
 fn start_worker(url: &str) -> Result<Child> {
@@ -150,16 +157,18 @@ fn start_worker(url: &str) -> Result<Child> {
     let program = std::env::current_exe().map_err(failed)?;
     Command::new(program)
         .args(["--url", url, "demo-worker"])
-        .stdin(Stdio::null())
+        // Ends with us, whatever ends us.
+        .stdin(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)
 }
 
-/// Stops a worker as an operator would: its jobs are done, so it ends at once.
+/// Stops a worker by closing its stdin, and waits for it.
 async fn stop(mut worker: Child) -> Result {
+    drop(worker.stdin.take());
     let failed = |error| Exit::new(Code::Failure, format!("cannot stop a worker: {error}"));
-    worker.kill().await.map_err(failed)
+    worker.wait().await.map(drop).map_err(failed)
 }
 
 /// Waits for all jobs, with a progress bar; then reads each result by its id.

@@ -8,7 +8,7 @@ use crate::{exit::Result, session::Session};
 /// List jobs, newest first
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only jobs with this status
+    /// Only jobs with this status: submitted, in-progress, success, error, or cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<Status>,
 

@@ -32,7 +32,8 @@ impl Args {
             return Ok(());
         }
         loop {
-            tokio::time::sleep(self.interval).await;
+            // Not in a tight loop, whatever was asked for.
+            tokio::time::sleep(self.interval.max(Duration::from_millis(100))).await;
             lines = show(output, &backend.stats().await?, lines)?;
         }
     }

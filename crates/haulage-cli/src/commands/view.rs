@@ -27,7 +27,7 @@ pub(super) fn table(output: Output, records: &[Record], now: Timestamp) -> Strin
 }
 
 fn attempts(record: &Record) -> String {
-    format!("{}/{}", record.attempt.saturating_sub(record.uncounted), record.max_attempts)
+    format!("{}/{}", record.counted(), record.max_attempts)
 }
 
 /// What is worth knowing, in a few words.
@@ -95,7 +95,10 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("worker", record.worker.clone());
     field("progress", progress(record));
     field("cancelling", record.cancel_requested.then(|| "its worker has been asked".into()));
-    field("error", record.error.as_ref().map(|error| error.message.clone()));
+    field(
+        if record.status == Status::Error { "error" } else { "last error" },
+        record.error.as_ref().map(|error| error.message.clone()),
+    );
     field("error kind", record.error.as_ref().map(|error| error.kind.as_str().to_owned()));
     field("body", record.body.as_ref().map(ToString::to_string));
     field("result", record.result.as_ref().map(ToString::to_string));

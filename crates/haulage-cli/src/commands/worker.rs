@@ -24,7 +24,8 @@ use crate::{
 /// where it succeeded; with 65 where trying again would not help; with anything else where it
 /// may, and the end of what it wrote to stderr is the job's error.
 ///
-/// A server gets the body by POST and answers with the result. 408, 429, 5xx and no answer at
+/// A server gets the body by POST, with the headers X-Haulage-Job-Id, X-Haulage-Attempt and
+/// X-Request-Id, and answers with the result as JSON; an empty 2xx answer is `null`. 408, 429, 5xx and no answer at
 /// all are tried again, after the time in Retry-After if it is there; other answers than 2xx
 /// fail the job.
 ///
@@ -188,7 +189,7 @@ impl Args {
         let handler = self.work.handler()?;
         let stop = Stop::listen()?;
         let backend = session.backend().await?;
-        let handler = handler.limit(backend.capabilities().max_payload);
+        let handler = handler.serving(&session.url, backend.capabilities().max_payload);
         tracing::info!(url = session.url, work = %handler, concurrency = self.concurrency, "worker starts");
         let consumer = self.consumer(backend, handler.clone())?;
         if let (Handler::Http(http), Some(path)) = (&handler, &self.work.http_ready) {

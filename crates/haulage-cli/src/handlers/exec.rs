@@ -34,6 +34,8 @@ pub(crate) struct Exec {
     program: OsString,
     args: Vec<OsString>,
     limit: usize,
+    /// Where the jobs are: programs that submit jobs mean the same place.
+    url: String,
 }
 
 impl Exec {
@@ -44,7 +46,7 @@ impl Exec {
         let mut words = words.into_iter().map(OsString::from).chain(more);
         let program = words.next().ok_or_else(|| Exit::usage("--exec needs a program to run"))?;
         program::find(&program, std::env::var_os("PATH").as_deref()).map_err(Exit::usage)?;
-        Ok(Self { program, args: words.collect(), limit: usize::MAX })
+        Ok(Self { program, args: words.collect(), limit: usize::MAX, url: String::new() })
     }
 
     /// A line for the shell.
@@ -57,8 +59,9 @@ impl Exec {
 
     /// The largest result that the backend takes.
     #[must_use]
-    pub(crate) fn limit(mut self, bytes: usize) -> Self {
-        self.limit = bytes;
+    pub(crate) fn serving(mut self, url: &str, limit: usize) -> Self {
+        self.url = url.to_owned();
+        self.limit = limit;
         self
     }
 
@@ -118,6 +121,7 @@ impl Exec {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
+            .env(env::job::URL, &self.url)
             .env(env::job::JOB_ID, job.id.as_str())
             .env(env::job::REQUEST_ID, context.request_id())
             .env(env::job::ATTEMPT, context.attempt().to_string())

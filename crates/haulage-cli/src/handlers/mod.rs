@@ -24,11 +24,12 @@ pub(crate) enum Handler {
 }
 
 impl Handler {
-    /// Sets the largest result, in bytes, that the backend takes.
-    pub(crate) fn limit(self, bytes: usize) -> Self {
+    /// Sets where the jobs come from, and the largest result, in bytes, that
+    /// is taken there.
+    pub(crate) fn serving(self, url: &str, limit: usize) -> Self {
         match self {
-            Self::Exec(exec) => Self::Exec(exec.limit(bytes)),
-            Self::Http(http) => Self::Http(http.limit(bytes)),
+            Self::Exec(exec) => Self::Exec(exec.serving(url, limit)),
+            Self::Http(http) => Self::Http(http.limit(limit)),
         }
     }
 

@@ -28,7 +28,7 @@ fn result_of_a_job_that_waits() {
     let place = Place::new();
     let id = place.submit(&["1"]);
     let done = place.run(["result", &id]);
-    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(8), ""));
     let words = format!(
         "haulage: job {id} has no result yet: it is SUBMITTED; wait for it with `haulage wait {id}`\n"
     );

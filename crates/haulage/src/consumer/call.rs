@@ -118,7 +118,13 @@ impl Caller {
                     attempt = context.attempt(),
                 )
             }
-            many => info_span!(parent: &self.parent, "batch", jobs = many.len()),
+            many => {
+                let jobs: Vec<_> = many
+                    .iter()
+                    .map(|one| (one.context.job_id(), one.context.request_id(), one.context.attempt()))
+                    .collect();
+                info_span!(parent: &self.parent, "batch", ?jobs)
+            }
         }
     }
 }

@@ -316,7 +316,7 @@ impl Engine {
         for claimed in jobs {
             self.heartbeats.admitted(claimed.lease_until, now);
             let ClaimKey { id, attempt } = claimed.key.clone();
-            self.tell(Event::Claimed { id, attempt });
+            self.tell(Event::Claimed { id, attempt }, &claimed.request_id);
             let ticket = self.table.admit(claimed);
             match self.phase {
                 Phase::Running => self.collector.push(ticket, now),
@@ -329,7 +329,7 @@ impl Engine {
         let (call, deliveries) = self.table.begin(tickets, now, &self.news);
         for delivery in &deliveries {
             let ClaimKey { id, attempt } = delivery.context.key().clone();
-            self.tell(Event::Started { id, attempt });
+            self.tell(Event::Started { id, attempt }, delivery.context.request_id());
         }
         let abort = self.caller.prepare(call, deliveries);
         self.table.set_abort(call, abort);
@@ -454,7 +454,7 @@ impl Engine {
             Stage::Settling { .. } => {}
         }
         let ClaimKey { id, attempt } = held.key;
-        self.tell(Event::Lost { id, attempt });
+        self.tell(Event::Lost { id, attempt }, &held.request_id);
     }
 
     fn is_sent(&mut self, ticket: u64) -> bool {
@@ -474,7 +474,7 @@ impl Engine {
             };
             let Some(held) = self.table.remove(ticket) else { continue };
             let ClaimKey { id, attempt } = held.key;
-            self.tell(match (outcome, status) {
+            let event = match (outcome, status) {
                 (Outcome::Cancelled, _) | (_, Status::Cancelled) => Event::Cancelled { id, attempt },
                 // The backend takes no result like that.
                 (Outcome::Success(result), Status::Error) => {
@@ -487,7 +487,8 @@ impl Engine {
                 (Outcome::Retry { error, delay }, _) => Event::Retried { id, attempt, error, delay },
                 (Outcome::Fail(error), _) => Event::Failed { id, attempt, error },
                 (Outcome::Release, _) => Event::Released { id, attempt },
-            });
+            };
+            self.tell(event, &held.request_id);
         }
     }
 
@@ -498,8 +499,8 @@ impl Engine {
         JobError::new(FailureKind::InvalidResult, message)
     }
 
-    fn tell(&mut self, event: Event) {
-        event.log();
+    fn tell(&mut self, event: Event, request_id: &str) {
+        event.log(request_id);
         self.summary.count(&event);
         let Some(hook) = &self.settings.hook else { return };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hook.0)(&event))) {

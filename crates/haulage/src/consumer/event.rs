@@ -92,19 +92,19 @@ impl Event {
     }
 
     /// Failures and losses as warnings, the course of things for those who want it.
-    pub(super) fn log(&self) {
+    pub(super) fn log(&self, request_id: &str) {
         let (job_id, attempt) = (self.id(), self.attempt());
         match self {
-            Self::Claimed { .. } => debug!(%job_id, attempt, "claimed"),
-            Self::Started { .. } => debug!(%job_id, attempt, "started"),
-            Self::Succeeded { .. } => debug!(%job_id, attempt, "succeeded"),
+            Self::Claimed { .. } => debug!(%job_id, request_id, attempt, "claimed"),
+            Self::Started { .. } => debug!(%job_id, request_id, attempt, "started"),
+            Self::Succeeded { .. } => debug!(%job_id, request_id, attempt, "succeeded"),
             Self::Retried { error, delay, .. } => {
-                warn!(%job_id, attempt, %error, ?delay, "failed; to be tried again");
+                warn!(%job_id, request_id, attempt, %error, ?delay, "failed; to be tried again");
             }
-            Self::Failed { error, .. } => warn!(%job_id, attempt, %error, "failed"),
-            Self::Cancelled { .. } => info!(%job_id, attempt, "cancelled"),
-            Self::Released { .. } => info!(%job_id, attempt, "given back"),
-            Self::Lost { .. } => warn!(%job_id, attempt, "claim lost"),
+            Self::Failed { error, .. } => warn!(%job_id, request_id, attempt, %error, "failed"),
+            Self::Cancelled { .. } => info!(%job_id, request_id, attempt, "cancelled"),
+            Self::Released { .. } => info!(%job_id, request_id, attempt, "given back"),
+            Self::Lost { .. } => warn!(%job_id, request_id, attempt, "claim lost"),
         }
     }
 

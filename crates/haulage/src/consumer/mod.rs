@@ -8,6 +8,8 @@
 //! | `claim`, `heartbeat`, `settle` | when to make which call to the backend |
 //! | `batch` | gathers jobs for a call of the handler |
 //! | `call`, `function` | a call of the handler, on the caller's runtime |
+//! | `event` | what is told of all that |
+//! | `errand`, `moments` | a call under way, and what to wake up for |
 
 mod batch;
 mod builder;

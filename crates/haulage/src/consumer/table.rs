@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) key: ClaimKey,
+    pub(super) request_id: String,
     pub(super) counted: u32,
     pub(super) lease_until: Timestamp,
     /// Somebody wants the job cancelled.
@@ -130,6 +131,7 @@ impl Table {
         let ticket = self.number();
         let held = Held {
             key: claimed.key.clone(),
+            request_id: claimed.request_id.clone(),
             counted: claimed.counted,
             lease_until: claimed.lease_until,
             cancel_requested: false,

@@ -94,7 +94,7 @@ fn tally(connection: &Connection) -> Result<Finding, Fault> {
             Severity::Problem,
             "counts",
             format!("the counts are off by {differences}"),
-            "somebody wrote to the database by hand; jobs are safe, but `stats` is wrong; please report it otherwise",
+            "if nobody wrote to the file by hand, please report this; jobs are safe, only `stats` is wrong",
         )
     })
 }

@@ -22,7 +22,7 @@ pub(super) enum Claim {
 pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) -> Result<Claim, Fault> {
     tx.reap()?;
     let lease_until = tx.now.after(lease);
-    // `+` keeps SQLite to the one index whose order is that of the claims.
+    // INDEXED BY keeps SQLite to the one index whose order is that of the claims.
     let due = tx.rows(
         "SELECT job.seq, id, attempt, uncounted, max_attempts, submitted_at, timeout, group_id, request_id,
          metadata, json FROM job INDEXED BY job_ready JOIN body ON body.seq = job.seq

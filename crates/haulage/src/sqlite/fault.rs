@@ -60,11 +60,13 @@ pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
         }
         Some(ErrorCode::DatabaseCorrupt) => {
             format!(
-                "{shown} is damaged; stop all workers and recover it with `sqlite3 OLD .recover | sqlite3 NEW`"
+                "{shown} is damaged ({cause}); stop all workers and recover it with `sqlite3 OLD .recover | sqlite3 NEW`"
             )
         }
         Some(ErrorCode::SystemIoFailure) => {
-            format!("the disk that holds {shown} failed to read or write; see the system's log")
+            format!(
+                "the disk that holds {shown} failed to read or write ({cause}): what was asked for may or may not have been stored; see the system's log"
+            )
         }
         _ => format!("the database {shown} refused to work ({cause})"),
     };

@@ -135,7 +135,9 @@ pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -
             )
         }
         (false, Some(Status::InProgress)) => {
-            select_record!("WHERE status = 1 AND seq < ?1 AND ?2 = 1 AND ?3 ORDER BY seq DESC LIMIT ?4")
+            select_record!(
+                "WHERE status = 1 AND seq < ?1 AND ?2 = 1 AND ?3 IS NOT NULL ORDER BY seq DESC LIMIT ?4"
+            )
         }
         (false, Some(Status::Error | Status::Cancelled)) => {
             select_record!(

@@ -111,7 +111,7 @@ impl Options {
 
     fn open_blocking(self) -> Result<SqliteBackend> {
         let Self { path, clock, busy_timeout } = self;
-        schema::inspect(&path)?;
+        let current = schema::inspect(&path)?;
         let wake = Wake::open(&path).map_err(|e| {
             Error::Config(format!(
                 "cannot write {}: {e}; the folder must be writable",
@@ -119,7 +119,7 @@ impl Options {
             ))
         })?;
         let wake = Arc::new(wake);
-        let writer = Writer::start(&path, Arc::clone(&wake), clock.clone(), busy_timeout)?;
+        let writer = Writer::start(&path, current, Arc::clone(&wake), clock.clone(), busy_timeout)?;
         let reader = Reader::start(&path, busy_timeout)?;
         Ok(SqliteBackend { path: path.into(), clock, wake, writer, reader })
     }
@@ -154,6 +154,13 @@ impl SqliteBackend {
         }
         Ok(())
     }
+}
+
+/// The URL under which [`connect`](crate::connect) opens the database at `path`.
+pub fn url(path: &Path) -> String {
+    // What means something in a URL is written as its code.
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    format!("sqlite://{path}")
 }
 
 impl fmt::Debug for SqliteBackend {
@@ -262,8 +269,12 @@ impl Backend for SqliteBackend {
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
+        let rows = match &what {
+            Redrive::Dead(limit) => *limit,
+            Redrive::Jobs(ids) => ids.len(),
+        };
         self.writer
-            .run(Weight::default(), move |tx| {
+            .run(Weight { rows, bytes: 0 }, move |tx| {
                 tx.reap()?;
                 let ids = match what {
                     Redrive::Dead(limit) => redrive::dead(tx, limit)?,

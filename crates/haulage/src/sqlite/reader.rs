@@ -1,6 +1,12 @@
 //! The one thread of a process that only reads, beside whoever writes.
 
-use std::{path::Path, sync::mpsc, thread, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -31,7 +37,7 @@ impl Reader {
                     query(&connection);
                 }
             })
-            .map_err(|e| Error::unavailable("cannot start the reading thread", e))?;
+            .map_err(|e| Error::unavailable(format!("cannot start the reading thread: {e}"), e))?;
         Ok(Self { queue, path: path.into() })
     }
 
@@ -44,11 +50,14 @@ impl Reader {
         let (reply, answer) = oneshot::channel();
         let path = std::sync::Arc::clone(&self.path);
         let query: Query = Box::new(move |connection| {
-            let result = (|| {
+            // A panic drops the reply, which the caller sees; the thread goes on.
+            let run = || {
                 let snapshot = connection.unchecked_transaction()?;
                 query(&snapshot)
-            })();
-            let _ = reply.send(result.map_err(|fault| fault.into_error(&path)));
+            };
+            if let Ok(result) = catch_unwind(AssertUnwindSafe(run)) {
+                let _ = reply.send(result.map_err(|fault: Fault| fault.into_error(&path)));
+            }
         });
         let closed = || Error::Unavailable { message: "the database was closed".into(), source: None };
         self.queue.send(query).map_err(|_| closed())?;

@@ -118,21 +118,33 @@ fn wait_on(word: &AtomicU32, seen: u32, timeout: Duration) {
 #[cfg(not(target_os = "linux"))]
 fn wake_all(_word: &AtomicU32) {}
 
-/// Locks or unlocks one byte of a file, and waits for it if need be.
+/// What to do with a byte of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// Lock it, and wait for it if need be.
+    Wait,
+    /// Lock it, or fail with `WouldBlock`.
+    Try,
+    /// Unlock it.
+    Free,
+}
+
+/// Locks or unlocks one byte of a file.
 ///
 /// The lock belongs to the open file, so that two backends in one process
 /// exclude each other too, and the kernel frees it when the process dies.
 #[cfg(target_os = "linux")]
-pub(super) fn lock_byte(file: &File, byte: i64, lock: bool) -> io::Result<()> {
+pub(super) fn lock_byte(file: &File, byte: i64, lock: Lock) -> io::Result<()> {
+    let command = if lock == Lock::Try { libc::F_OFD_SETLK } else { libc::F_OFD_SETLKW };
     loop {
         // SAFETY: all-zero is a valid `flock`.
         let mut region: libc::flock = unsafe { std::mem::zeroed() };
-        region.l_type = if lock { libc::F_WRLCK } else { libc::F_UNLCK } as libc::c_short;
+        region.l_type = if lock == Lock::Free { libc::F_UNLCK } else { libc::F_WRLCK } as libc::c_short;
         region.l_whence = libc::SEEK_SET as libc::c_short;
         region.l_start = byte;
         region.l_len = 1;
         // SAFETY: an open file and a `flock` that outlives the call.
-        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLKW, &raw const region) } == 0 {
+        if unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const region) } == 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
@@ -144,7 +156,7 @@ pub(super) fn lock_byte(file: &File, byte: i64, lock: bool) -> io::Result<()> {
 
 /// Without such locks, SQLite's own lock does the work: as safe, less fair.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn lock_byte(_file: &File, _byte: i64, _lock: bool) -> io::Result<()> {
+pub(super) fn lock_byte(_file: &File, _byte: i64, _lock: Lock) -> io::Result<()> {
     Ok(())
 }
 

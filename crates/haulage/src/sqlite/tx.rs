@@ -292,7 +292,7 @@ impl<'a> Tx<'a> {
         self.advance_group(job.group.as_deref())
     }
 
-    /// Counts a dead letter that came back to life.
+    /// Counts a job that came back to life.
     pub(super) fn count_revived(&mut self, job: &Hot, blocked: bool) {
         self.count_move(job.status, Status::Submitted);
         self.tally[DEAD] -= i64::from(job.dead);

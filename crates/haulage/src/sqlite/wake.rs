@@ -6,19 +6,19 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
-use super::sys::{self, SharedPage};
+use super::sys::{self, Lock, SharedPage};
 
 /// What can have changed. The discriminant is the word in the shared page.
 #[derive(Clone, Copy, Debug)]
@@ -101,9 +101,30 @@ impl Wake {
     /// Who waits holds the turnstile, so that a writer who comes straight back
     /// finds it closed and cannot overtake.
     pub(super) fn take_pen(&self) -> io::Result<Pen<'_>> {
-        sys::lock_byte(&self.file, TURNSTILE, true)?;
-        let taken = sys::lock_byte(&self.file, PEN, true);
-        sys::lock_byte(&self.file, TURNSTILE, false)?;
+        self.take(Lock::Wait)
+    }
+
+    /// The same, for as long as `patience` lasts.
+    pub(super) fn take_pen_within(&self, patience: Duration) -> io::Result<Pen<'_>> {
+        let end = Instant::now() + patience;
+        loop {
+            match self.take(Lock::Try) {
+                // EACCES and EAGAIN both mean that somebody has it.
+                Err(error)
+                    if Instant::now() < end
+                        && matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) =>
+                {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                taken => return taken,
+            }
+        }
+    }
+
+    fn take(&self, lock: Lock) -> io::Result<Pen<'_>> {
+        sys::lock_byte(&self.file, TURNSTILE, lock)?;
+        let taken = sys::lock_byte(&self.file, PEN, lock);
+        sys::lock_byte(&self.file, TURNSTILE, Lock::Free)?;
         taken?;
         self.page.word(WRITER).store(std::process::id(), Ordering::Relaxed);
         Ok(Pen(self))
@@ -123,7 +144,7 @@ impl Drop for Pen<'_> {
     fn drop(&mut self) {
         // Unlocking an open file cannot fail in a way that we could mend; the
         // kernel frees the lock at the latest when the file is closed.
-        let _ = sys::lock_byte(&self.0.file, PEN, false);
+        let _ = sys::lock_byte(&self.0.file, PEN, Lock::Free);
     }
 }
 

@@ -5,6 +5,7 @@
 //! of the disk serves many callers, and nobody is kept waiting for company.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
@@ -90,15 +91,29 @@ where
 }
 
 fn closed() -> Error {
-    Error::Unavailable { message: "the database was closed before the answer came".into(), source: None }
+    Error::Unavailable {
+        message: "the database was closed before the answer came: it may or may not have been stored".into(),
+        source: None,
+    }
 }
 
 impl Writer {
-    /// Opens the database and starts the thread.
-    pub(super) fn start(path: &Path, wake: Arc<Wake>, clock: Clock, busy_timeout: Duration) -> Result<Self> {
-        let pen = wake.take_pen().map_err(|e| Error::unavailable("cannot lock the wake file", e))?;
-        let connection = schema::open_writer(path, busy_timeout).map_err(|fault| fault.into_error(path))?;
-        drop(pen);
+    /// Opens the database and starts the thread. A database that is not
+    /// `current` is created or migrated first, in turn with other processes.
+    pub(super) fn start(
+        path: &Path,
+        current: bool,
+        wake: Arc<Wake>,
+        clock: Clock,
+        busy_timeout: Duration,
+    ) -> Result<Self> {
+        let open = || schema::open_writer(path, busy_timeout).map_err(|fault| fault.into_error(path));
+        let connection = if current {
+            open()?
+        } else {
+            let _pen = wake.take_pen_within(busy_timeout).map_err(|_| locked(path, busy_timeout, &wake))?;
+            open()?
+        };
         let (queue, calls) = mpsc::channel();
         let this = Thread {
             calls,
@@ -111,7 +126,7 @@ impl Writer {
         thread::Builder::new()
             .name("haulage-writer".into())
             .spawn(move || this.run())
-            .map_err(|e| Error::unavailable("cannot start the writing thread", e))?;
+            .map_err(|e| Error::unavailable(format!("cannot start the writing thread: {e}"), e))?;
         Ok(Self { queue, path: path.into(), wake, busy_timeout })
     }
 
@@ -127,19 +142,22 @@ impl Writer {
         self.queue.send(Box::new(call)).map_err(|_| closed())?;
         // The thread itself gives up after `busy_timeout` on a lock of SQLite's;
         // on our own it waits, and the caller must not wait with it for ever.
-        match tokio::time::timeout(self.busy_timeout + Duration::from_secs(5), answer).await {
+        match tokio::time::timeout(self.busy_timeout + Duration::from_secs(1), answer).await {
             Ok(answer) => answer.map_err(|_| closed())?,
-            Err(_) => Err(Error::Unavailable {
-                message: format!(
-                    "{} has been locked for {}; process {} wrote last: nothing was stored; see whether it hangs",
-                    self.path.display(),
-                    humantime::format_duration(self.busy_timeout),
-                    self.wake.writer_pid(),
-                ),
-                source: None,
-            }),
+            Err(_) => Err(locked(&self.path, self.busy_timeout, &self.wake)),
         }
     }
+}
+
+/// Some other process has the pen and does not give it back.
+fn locked(path: &Path, waited: Duration, wake: &Wake) -> Error {
+    let message = format!(
+        "{} has been locked for more than {}: nothing was stored; process {} wrote last: see whether it hangs",
+        path.display(),
+        humantime::format_duration(waited),
+        wake.writer_pid(),
+    );
+    Error::Unavailable { message, source: None }
 }
 
 /// How often a writing process looks for records whose time is over.
@@ -181,7 +199,7 @@ impl Thread {
             Ok(pen) => pen,
             Err(error) => {
                 calls.push(first);
-                return (Err(Error::unavailable("cannot lock the wake file", error)), None);
+                return (Err(Error::unavailable(format!("cannot lock the wake file: {error}"), error)), None);
             }
         };
         let mut tx = match Tx::begin(&self.connection, self.clock.now()) {
@@ -206,12 +224,23 @@ impl Thread {
             }
             total.rows += weight.rows;
             total.bytes += weight.bytes;
-            let run = call.run(&mut tx);
+            // A panic, which would be a mistake of ours, must not end the thread
+            // on which every later call depends.
+            let run = catch_unwind(AssertUnwindSafe(|| call.run(&mut tx)));
             calls.push(call);
-            if let Err(fault) = run {
-                tx.roll_back();
-                return (Err(fault.into_error(&self.path)), None);
-            }
+            let error = match run {
+                Ok(Ok(())) => continue,
+                Ok(Err(fault)) => fault.into_error(&self.path),
+                Err(_) => Error::Unavailable {
+                    message: format!(
+                        "a call on {} panicked: nothing was stored; please report this",
+                        self.path.display()
+                    ),
+                    source: None,
+                },
+            };
+            tx.roll_back();
+            return (Err(error), None);
         }
         if self.next_sweep <= tx.now {
             match purge::sweep(&mut tx) {
@@ -233,5 +262,54 @@ impl Thread {
             }
             Err(error) => (Err(fault::to_error(&self.path, &error)), next),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, NewJob, sqlite::SqliteBackend};
+
+    const SHORT: Duration = Duration::from_millis(100);
+
+    fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
+        match result {
+            Err(Error::Unavailable { message, .. }) => message,
+            other => panic!("not an outage: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hangs_while_it_writes_is_named_and_hangs_no_reader() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let hung = Wake::open(&path).expect("open");
+        let pen = hung.take_pen().expect("pen");
+        let creating = message(SqliteBackend::options(&path).busy_timeout(SHORT).open().await);
+        assert!(creating.contains(&format!("process {} wrote last", std::process::id())), "{creating}");
+
+        drop(pen);
+        SqliteBackend::open(&path).await.expect("create");
+        let pen = hung.take_pen().expect("pen");
+        let backend = SqliteBackend::options(&path).busy_timeout(SHORT).open().await.expect("open");
+        assert_eq!(backend.stats().await.expect("stats").unfinished(), 0);
+        let job = NewJob::new("late").expect("JSON");
+        let submitting = message(backend.submit(vec![job]).await);
+        assert!(submitting.contains("nothing was stored"), "{submitting}");
+        drop(pen);
+        // What was given up is not done later, either.
+        let job = NewJob::new("in time").expect("JSON");
+        backend.submit(vec![job]).await.expect("submit");
+        assert_eq!(backend.stats().await.expect("stats").unfinished(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_call_fails_that_transaction_and_no_other() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let backend = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+        let call = backend.writer.run(Weight::default(), |_| -> Result<(), Fault> { panic!("a mistake") });
+        assert!(message(call.await).contains("panicked"));
+        backend.submit(vec![NewJob::new("after").expect("JSON")]).await.expect("submit");
+        assert_eq!(backend.stats().await.expect("stats").unfinished(), 1);
     }
 }

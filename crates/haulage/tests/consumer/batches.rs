@@ -144,7 +144,7 @@ async fn a_wrong_number_of_answers_or_a_panic_fails_every_attempt() {
         let backend = Arc::new(MemoryBackend::new());
         let producer = Producer::new(backend.clone());
         producer.submit_many(jobs([body, body])).await.expect("submit");
-        let builder = Consumer::builder(backend).retry_policy(RetryPolicy::none());
+        let builder = Consumer::builder(backend).retry_policy(RetryPolicy::immediate());
         let mut running = Running::start(builder.batch_handler(2, s(0), async |mut batch: Batch<String>| {
             if batch[0].1.attempt() == 1 {
                 assert!(batch[0].0.body == "short", "not this batch");

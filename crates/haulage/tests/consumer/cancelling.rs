@@ -144,7 +144,7 @@ async fn a_handler_may_cancel_its_job_itself() {
 async fn an_attempt_that_runs_too_long_is_dropped_and_tried_again() {
     let clock = manual_clock();
     let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
-    let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::none());
+    let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::immediate());
     let (sender, mut seen) = mpsc::unbounded_channel();
     let mut running = Running::start(builder.handler(move |_: Job<()>, context: Context| {
         let dropped = OnDrop(sender.clone(), "dropped");

@@ -91,7 +91,7 @@ async fn a_handler_names_its_own_delay() {
 #[tokio::test]
 async fn the_last_attempt_makes_a_dead_letter() {
     let backend = memory();
-    let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::none());
+    let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::immediate());
     let mut running = Running::start(builder.handler(async |_: Job<Value>, context: Context| {
         let last = if context.is_last_attempt() { "last" } else { "more to come" };
         Answer::<()>::Err(Failure::retry(format!("attempt {}: {last}", context.attempt())))
@@ -144,7 +144,7 @@ impl std::error::Error for Wrapped {
 async fn some_errors_are_not_worth_a_retry() {
     let backend = memory();
     let builder = Consumer::builder(backend.clone())
-        .retry_policy(RetryPolicy::none())
+        .retry_policy(RetryPolicy::immediate())
         .non_retryable::<std::num::ParseIntError>()
         .non_retryable_if(|error| error.to_string().contains("never"));
     let mut running = Running::start(builder.handler(async |job: Job<String>, _| {
@@ -178,7 +178,7 @@ async fn some_errors_are_not_worth_a_retry() {
 async fn a_panic_is_a_failed_attempt() {
     for blocking in [false, true] {
         let backend = memory();
-        let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::none());
+        let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::immediate());
         let mut running = Running::start(if blocking {
             builder.blocking_handler(|job: Job<u32>, context: Context| {
                 assert!(context.attempt() > 1, "no {} today", job.body);
@@ -213,7 +213,7 @@ async fn a_body_that_does_not_fit_fails_for_good() {
 #[tokio::test]
 async fn a_result_that_cannot_be_stored_fails_for_good() {
     let backend = Arc::new(MemoryBackend::new().max_payload(100));
-    let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::none());
+    let builder = Consumer::builder(backend.clone()).retry_policy(RetryPolicy::immediate());
     let mut running = Running::start(
         builder.handler(async |_: Job<()>, _| Answer::Ok(HashMap::from([((1, 2), "keys are no strings")]))),
     );
