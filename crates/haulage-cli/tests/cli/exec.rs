@@ -87,8 +87,8 @@ fn much_stderr_blocks_nothing() {
 #[test]
 fn the_program_knows_its_job() {
     let place = Place::new();
-    let line = r#"printf '{"id":"%s","request":"%s","attempt":"%s","max":"%s","deadline":"%s"}' \
-        $HAULAGE_JOB_ID $HAULAGE_REQUEST_ID $HAULAGE_ATTEMPT $HAULAGE_MAX_ATTEMPTS $HAULAGE_DEADLINE"#;
+    let line = r#"printf '{"id":"%s","request":"%s","attempt":"%s","max":"%s","deadline":"%s","url":"%s"}' \
+        $HAULAGE_JOB_ID $HAULAGE_REQUEST_ID $HAULAGE_ATTEMPT $HAULAGE_MAX_ATTEMPTS $HAULAGE_DEADLINE $HAULAGE_URL"#;
     let record = place.work(&["1", "--request-id", "r-1", "--timeout", "1h"], &["--shell", line]);
     let result = &record["result"];
     assert_eq!(result["id"], record["id"]);
@@ -97,6 +97,7 @@ fn the_program_knows_its_job() {
         (&json!("r-1"), &json!("1"), &json!("3"))
     );
     assert!(result["deadline"].as_str().is_some_and(|d| d.ends_with('Z')), "{record}");
+    assert_eq!(result["url"], "sqlite://haulage.db");
 }
 
 #[test]
