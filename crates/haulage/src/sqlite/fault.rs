@@ -56,7 +56,9 @@ pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
             ));
         }
         Some(ErrorCode::NotADatabase) => {
-            return Error::Config(format!("{shown} is not a Haulage database: it is not an SQLite file"));
+            return Error::Config(format!(
+                "{shown} is not a Haulage database: it is not an SQLite file; name another file, or move this one away"
+            ));
         }
         Some(ErrorCode::DatabaseCorrupt) => {
             format!(

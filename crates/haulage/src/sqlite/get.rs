@@ -125,7 +125,7 @@ pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -
     let sql = match (query.dead, query.status) {
         (true, None | Some(Status::Error)) => {
             select_record!(
-                "WHERE status = 3 AND dead AND seq < ?1 AND (?2 = 3) AND (expires_at > ?3) ORDER BY seq DESC LIMIT ?4"
+                "WHERE status = 3 AND status > 2 AND dead AND seq < ?1 AND (?2 = 3) AND (expires_at > ?3) ORDER BY seq DESC LIMIT ?4"
             )
         }
         (true, Some(_)) => return Ok(Vec::new()),

@@ -292,6 +292,7 @@ impl Backend for SqliteBackend {
         }
         self.reap().await?;
         let (now, status) = (self.clock.now(), query.status);
+        let before = now.before(query.older_than);
         let (mut purged, mut from) = (0, i64::MIN);
         // In parts, so that others get their turns in between.
         loop {
@@ -300,7 +301,7 @@ impl Backend for SqliteBackend {
             let Some(last) = seqs.last().copied() else { return Ok(purged) };
             from = last;
             let weight = Weight { rows: seqs.len(), bytes: 0 };
-            purged += self.writer.run(weight, move |tx| purge::purge(tx, status, &seqs)).await?;
+            purged += self.writer.run(weight, move |tx| purge::purge(tx, status, before, &seqs)).await?;
         }
     }
 

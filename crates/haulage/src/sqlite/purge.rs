@@ -27,10 +27,10 @@ pub(super) fn find(
 
 /// Deletes those of the jobs that still have the status; records that had
 /// expired anyway are not counted.
-pub(super) fn purge(tx: &mut Tx<'_>, status: Status, seqs: &[i64]) -> Result<u64, Fault> {
+pub(super) fn purge(tx: &mut Tx<'_>, status: Status, before: Timestamp, seqs: &[i64]) -> Result<u64, Fault> {
     let mut purged = 0;
     for seq in seqs {
-        let job = tx.row(Hot::BY_SEQ, [seq], Hot::read)?;
+        let job = tx.row(Hot::OLD, params![seq, before.as_micros()], Hot::read)?;
         if let Some(job) = job.filter(|job| job.status == status) {
             purged += u64::from(!job.is_expired(tx.now));
             tx.delete(&job)?;

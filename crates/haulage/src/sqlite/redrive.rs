@@ -9,7 +9,7 @@ use crate::{JobId, Status};
 /// Up to `limit` dead letters, oldest first.
 pub(super) fn dead(tx: &Tx<'_>, limit: usize) -> Result<Vec<JobId>, Fault> {
     Ok(tx.rows(
-        "SELECT id FROM job WHERE status = 3 AND dead AND expires_at > ?1 ORDER BY seq LIMIT ?2",
+        "SELECT id FROM job WHERE status = 3 AND status > 2 AND dead AND expires_at > ?1 ORDER BY seq LIMIT ?2",
         params![tx.now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX)],
         |r| Ok(id::show(Uuid::from_bytes(r.get(0)?))),
     )?)

@@ -1,12 +1,7 @@
 //! The database file: what is in it, how it is opened, how it is brought up
 //! to date.
 
-use std::{
-    fs::{self, File},
-    io::{ErrorKind, Read},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, io::ErrorKind, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -40,6 +35,7 @@ pub(super) fn inspect(path: &Path) -> Result<bool> {
                 path.join("haulage.db").display()
             )));
         }
+        Ok(meta) if meta.len() == 0 => return Ok(false),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -53,22 +49,14 @@ pub(super) fn inspect(path: &Path) -> Result<bool> {
         }
         Err(error) => return Err(unreadable(path, &error)),
     }
-    let mut head = [0; 16];
-    let mut file = File::open(path).map_err(|e| unreadable(path, &e))?;
-    let read = file.read(&mut head).map_err(|e| unreadable(path, &e))?;
-    if read > 0 && head[..read] != b"SQLite format 3\0"[..read] {
-        return Err(Error::Config(format!(
-            "{shown} is not a Haulage database: it is not an SQLite file; name another file, or move this one away"
-        )));
-    }
-    if read == 0 {
-        return Ok(false);
-    }
+    // Only through SQLite: closing a file that was opened without it would take
+    // the locks of this process's other connections from them.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .map_err(|e| fault::to_error(path, &e))?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(|e| fault::to_error(path, &e))?;
-    let (id, version) = identity(&connection).map_err(|e| fault::to_error(path, &e))?;
-    let tables: i64 = connection
+    let snapshot = connection.unchecked_transaction().map_err(|e| fault::to_error(path, &e))?;
+    let (id, version) = identity(&snapshot).map_err(|e| fault::to_error(path, &e))?;
+    let tables: i64 = snapshot
         .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
         .map_err(|e| fault::to_error(path, &e))?;
     if id != APPLICATION_ID && (id != 0 || tables > 0) {
@@ -119,6 +107,8 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
     // FULL: a commit is on the disk before it is acknowledged.
     connection.execute_batch("PRAGMA synchronous = FULL;")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // After a time of overlapping readers the log shrinks to this again.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     let version = migrate(&mut connection, MIGRATIONS)?;
     if version > VERSION {
         return Err(newer(path, version).into());

@@ -34,6 +34,8 @@ impl SharedPage {
         if file.metadata()?.len() < BYTES as u64 {
             file.set_len(BYTES as u64)?;
         }
+        // Not a hole: a store to one would kill the process where the disk is full.
+        std::os::unix::fs::FileExt::write_all_at(file, &[0], 4 * WORDS as u64)?;
         // SAFETY: a fresh shared mapping of an open file at an address that
         // the kernel chooses; the file has at least this length.
         let address = unsafe {

@@ -71,7 +71,7 @@ macro_rules! hot {
 
 impl Hot {
     pub(super) const BY_ID: &str = hot!("WHERE seq = ?1 AND id = ?2");
-    pub(super) const BY_SEQ: &str = hot!("WHERE seq = ?1");
+    pub(super) const OLD: &str = hot!("WHERE seq = ?1 AND coalesce(finished_at, submitted_at) <= ?2");
     pub(super) const EXPIRED: &str = hot!("WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2");
     pub(super) const LAPSED: &str = hot!("WHERE status = 1 AND due <= ?1 ORDER BY due LIMIT ?2");
 
@@ -120,9 +120,10 @@ pub(super) enum End {
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn begin(connection: &'a Connection, now: Timestamp) -> Sql<Self> {
+    pub(super) fn begin(connection: &'a Connection, clock: &crate::Clock) -> Sql<Self> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(Self { connection, now, open: true, rings: [None; 3], tally: [0; 7] })
+        // Only now: the lock may have been waited for.
+        Ok(Self { connection, now: clock.now(), open: true, rings: [None; 3], tally: [0; 7] })
     }
 
     /// Commits, and says which bells to ring.

@@ -7,7 +7,11 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -52,8 +56,9 @@ trait Work: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), Fault>;
     /// Tells the caller, once the transaction has ended.
     fn answer(self: Box<Self>, committed: Result<(), Error>);
-    /// Whether the caller has gone away.
-    fn is_abandoned(&self) -> bool;
+    /// Whether it may be done: its caller is still there, and waits for the
+    /// answer from here on.
+    fn begin(&mut self) -> bool;
 }
 
 struct Call<T, F> {
@@ -61,6 +66,10 @@ struct Call<T, F> {
     work: Option<F>,
     done: Option<T>,
     reply: oneshot::Sender<Result<T>>,
+    /// Set by whoever comes first: the thread that begins, or the caller who gives up.
+    taken: Arc<AtomicBool>,
+    /// The thread has it (a call that is carried over is asked twice).
+    begun: bool,
 }
 
 impl<T, F> Work for Call<T, F>
@@ -85,8 +94,12 @@ where
         let _ = reply.send(committed.and_then(|()| done.ok_or_else(closed)));
     }
 
-    fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+    fn begin(&mut self) -> bool {
+        !self.reply.is_closed()
+            && (self.begun || {
+                self.begun = !self.taken.swap(true, Ordering::AcqRel);
+                self.begun
+            })
     }
 }
 
@@ -111,8 +124,19 @@ impl Writer {
         let connection = if current {
             open()?
         } else {
-            let _pen = wake.take_pen_within(busy_timeout).map_err(|_| locked(path, busy_timeout, &wake))?;
-            open()?
+            // Beside writers that come and go there is no moment to take it; but
+            // then the database is there already, and nothing is left to do.
+            let end = std::time::Instant::now() + busy_timeout;
+            loop {
+                match wake.take_pen_within(Duration::from_millis(50)) {
+                    Ok(_pen) => break open()?,
+                    Err(_) if schema::inspect(path)? => break open()?,
+                    Err(_) if std::time::Instant::now() >= end => {
+                        return Err(locked(path, busy_timeout, &wake));
+                    }
+                    Err(_) => {}
+                }
+            }
         };
         let (queue, calls) = mpsc::channel();
         let this = Thread {
@@ -122,6 +146,7 @@ impl Writer {
             next_sweep: clock.now(),
             clock,
             path: path.to_owned(),
+            busy_timeout,
         };
         thread::Builder::new()
             .name("haulage-writer".into())
@@ -137,13 +162,17 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let call = Call { weight, work: Some(work), done: None, reply };
+        let (reply, mut answer) = oneshot::channel();
+        let taken = Arc::new(AtomicBool::new(false));
+        let call =
+            Call { weight, work: Some(work), done: None, reply, taken: Arc::clone(&taken), begun: false };
         self.queue.send(Box::new(call)).map_err(|_| closed())?;
         // The thread itself gives up after `busy_timeout` on a lock of SQLite's;
         // on our own it waits, and the caller must not wait with it for ever.
-        match tokio::time::timeout(self.busy_timeout + Duration::from_secs(1), answer).await {
+        match tokio::time::timeout(self.busy_timeout + Duration::from_secs(1), &mut answer).await {
             Ok(answer) => answer.map_err(|_| closed())?,
+            // It is being done: only the answer tells what came of it.
+            Err(_) if taken.swap(true, Ordering::AcqRel) => answer.await.map_err(|_| closed())?,
             Err(_) => Err(locked(&self.path, self.busy_timeout, &self.wake)),
         }
     }
@@ -169,6 +198,7 @@ struct Thread {
     wake: Arc<Wake>,
     clock: Clock,
     path: PathBuf,
+    busy_timeout: Duration,
     next_sweep: Timestamp,
 }
 
@@ -190,6 +220,19 @@ impl Thread {
         carried
     }
 
+    /// Readers that overlap for ever keep SQLite from starting the log over,
+    /// and it grows. Once it is long, wait for them, briefly.
+    fn trim(&self) {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        if std::fs::metadata(log).map_or(0, |m| m.len()) < 4 * u64::from(schema::CHECKPOINT_PAGES) * 4096 {
+            return;
+        }
+        let _ = self.connection.busy_timeout(Duration::from_millis(500));
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        let _ = self.connection.busy_timeout(self.busy_timeout);
+    }
+
     fn collect(
         &mut self,
         first: Box<dyn Work>,
@@ -202,7 +245,7 @@ impl Thread {
                 return (Err(Error::unavailable(format!("cannot lock the wake file: {error}"), error)), None);
             }
         };
-        let mut tx = match Tx::begin(&self.connection, self.clock.now()) {
+        let mut tx = match Tx::begin(&self.connection, &self.clock) {
             Ok(tx) => tx,
             Err(error) => {
                 calls.push(first);
@@ -212,18 +255,19 @@ impl Thread {
         let (mut next, mut total) = (Some(first), Weight::default());
         while let Some(mut call) = next.take().or_else(|| self.calls.try_recv().ok()) {
             // Its caller gave up waiting, and has been told that nothing happened.
-            if call.is_abandoned() {
+            if !call.begin() {
                 continue;
             }
             let weight = call.weight();
             if total.rows > 0
-                && (total.rows + weight.rows > MAX_ROWS || total.bytes + weight.bytes > MAX_BYTES)
+                && (total.rows.saturating_add(weight.rows) > MAX_ROWS
+                    || total.bytes.saturating_add(weight.bytes) > MAX_BYTES)
             {
                 next = Some(call);
                 break;
             }
-            total.rows += weight.rows;
-            total.bytes += weight.bytes;
+            total.rows = total.rows.saturating_add(weight.rows);
+            total.bytes = total.bytes.saturating_add(weight.bytes);
             // A panic, which would be a mistake of ours, must not end the thread
             // on which every later call depends.
             let run = catch_unwind(AssertUnwindSafe(|| call.run(&mut tx)));
@@ -242,7 +286,8 @@ impl Thread {
             tx.roll_back();
             return (Err(error), None);
         }
-        if self.next_sweep <= tx.now {
+        let swept = self.next_sweep <= tx.now;
+        if swept {
             match purge::sweep(&mut tx) {
                 // As long as there is more, some goes with each transaction.
                 Ok(more) => self.next_sweep = tx.now.after(if more { Duration::ZERO } else { SWEEP_EVERY }),
@@ -254,6 +299,9 @@ impl Thread {
         }
         match tx.commit() {
             Ok(changes) => {
+                if swept {
+                    self.trim();
+                }
                 drop(pen);
                 for bell in changes {
                     self.wake.ring(bell);
