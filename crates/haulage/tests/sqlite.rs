@@ -67,3 +67,17 @@ async fn opening_a_database_twice_keeps_its_locks() {
     drop(second);
     assert!(locked());
 }
+
+#[tokio::test]
+async fn a_link_leads_to_the_same_queue() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let (real, link) = (folder.path().join("real.db"), folder.path().join("link.db"));
+    std::os::unix::fs::symlink("real.db", &link).expect("link");
+    let through_link = SqliteBackend::open(&link).await.expect("create through the link");
+    let direct = SqliteBackend::open(&real).await.expect("open");
+    assert_eq!(through_link.path(), direct.path());
+    let mut names: Vec<_> =
+        std::fs::read_dir(&folder).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["link.db", "real.db", "real.db-shm", "real.db-wake", "real.db-wal"]);
+}

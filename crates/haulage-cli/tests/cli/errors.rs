@@ -139,15 +139,19 @@ fn a_locked_database_is_unavailable() {
     let url = "sqlite://haulage.db?busy_timeout=50ms";
     let done = place.run(["submit", "2", "--url", url]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(7), ""), "{done:?}");
+    let path = place.path("haulage.db").canonicalize().expect("the database");
+    let path = path.display();
     let words =
-        "haulage: haulage.db is locked by another program: nothing was stored; close it and try again\n";
+        format!("haulage: {path} is locked by another program: nothing was stored; close it and try again\n");
     assert_eq!(done.stderr, words);
     // A file goes in all the same, up to where it does not.
     place.write("jobs.jsonl", "1\n2\n");
     let done = place.run(["submit", "--jsonl", "jobs.jsonl", "--url", url]);
     assert_eq!(done.code, Some(7));
-    let words = "haulage: 0 of 2 jobs were submitted; the first that was not is line 1 of jobs.jsonl: \
-                 haulage.db is locked by another program: nothing was stored; close it and try again\n";
+    let words = format!(
+        "haulage: 0 of 2 jobs were submitted; the first that was not is line 1 of jobs.jsonl: \
+                 {path} is locked by another program: nothing was stored; close it and try again\n"
+    );
     assert_eq!(done.stderr, words);
     other.execute_batch("ROLLBACK").expect("unlock");
     assert_eq!(place.record(&id)["status"], "SUBMITTED");

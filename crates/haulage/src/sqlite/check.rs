@@ -106,7 +106,7 @@ fn disk(path: &Path) -> Option<Finding> {
             Severity::Warning,
             "disk",
             format!("{} MiB are free", free >> 20),
-            "free some space, or delete old records with `haulage purge`",
+            "free some space; `haulage purge` gives the space of old records to new ones, not back to the disk",
         )
     } else {
         Finding::ok("disk", format!("{:.1} GiB are free", free as f64 / f64::from(1 << 30)))

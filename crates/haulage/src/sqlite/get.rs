@@ -136,7 +136,8 @@ pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -
         }
         (false, Some(Status::InProgress)) => {
             select_record!(
-                "WHERE status = 1 AND seq < ?1 AND ?2 = 1 AND ?3 IS NOT NULL ORDER BY seq DESC LIMIT ?4"
+                "INDEXED BY job_leased WHERE status = 1 AND +seq < ?1 AND ?2 = 1 AND ?3 IS NOT NULL
+                 ORDER BY +seq DESC LIMIT ?4"
             )
         }
         (false, Some(Status::Error | Status::Cancelled)) => {

@@ -30,7 +30,7 @@ mod wake;
 mod writer;
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -88,10 +88,11 @@ impl Options {
         self
     }
 
-    /// How long to wait for another process that holds the database. Default: 30 s.
+    /// How long to wait for another process that holds the database, a day at
+    /// most. Default: 30 s.
     #[must_use]
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
+        self.busy_timeout = timeout.min(Duration::from_secs(24 * 3600));
         self
     }
 
@@ -111,7 +112,9 @@ impl Options {
 
     fn open_blocking(self) -> Result<SqliteBackend> {
         let Self { path, clock, busy_timeout } = self;
-        let current = schema::inspect(&path)?;
+        let current = schema::inspect(&path, busy_timeout)?;
+        let path = resolve(&path)
+            .map_err(|e| Error::Config(format!("cannot find the folder of {}: {e}", path.display())))?;
         let wake = Wake::open(&path).map_err(|e| {
             Error::Config(format!(
                 "cannot write {}: {e}; the folder must be writable",
@@ -153,6 +156,20 @@ impl SqliteBackend {
             self.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
         }
         Ok(())
+    }
+}
+
+/// The file itself, whatever links lead to it. SQLite keeps its log beside
+/// that one, and the wake file must be the same for everybody, too.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match path.canonicalize() {
+        // New, or a link to a file that is.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.read_link() {
+            Ok(target) => resolve(&parent.join(target)),
+            Err(_) => Ok(parent.canonicalize()?.join(path.file_name().unwrap_or_default())),
+        },
+        found => found,
     }
 }
 

@@ -26,7 +26,7 @@ pub const CHECKPOINT_PAGES: u32 = 8_000;
 
 /// Looks at the path without changing anything: is there, or can there be, a
 /// database of ours? Tells whether it is there and up to date.
-pub(super) fn inspect(path: &Path) -> Result<bool> {
+pub(super) fn inspect(path: &Path, busy_timeout: Duration) -> Result<bool> {
     let shown = path.display();
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {
@@ -53,7 +53,7 @@ pub(super) fn inspect(path: &Path) -> Result<bool> {
     // the locks of this process's other connections from them.
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .map_err(|e| fault::to_error(path, &e))?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(|e| fault::to_error(path, &e))?;
+    connection.busy_timeout(busy_timeout).map_err(|e| fault::to_error(path, &e))?;
     let snapshot = connection.unchecked_transaction().map_err(|e| fault::to_error(path, &e))?;
     let (id, version) = identity(&snapshot).map_err(|e| fault::to_error(path, &e))?;
     let tables: i64 = snapshot
@@ -67,7 +67,9 @@ pub(super) fn inspect(path: &Path) -> Result<bool> {
     if version > VERSION {
         return Err(newer(path, version));
     }
-    Ok(version == VERSION)
+    let mode: String =
+        snapshot.query_row("PRAGMA journal_mode", [], |r| r.get(0)).map_err(|e| fault::to_error(path, &e))?;
+    Ok(version == VERSION && mode == "wal")
 }
 
 fn newer(path: &Path, version: usize) -> Error {
@@ -84,7 +86,9 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 fn identity(connection: &Connection) -> rusqlite::Result<(i32, usize)> {
     let id = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    Ok((id, usize::try_from(version).unwrap_or(0)))
+    // The version of anybody else says nothing to us.
+    let version = if id == APPLICATION_ID { usize::try_from(version).unwrap_or(0) } else { 0 };
+    Ok((id, version))
 }
 
 /// Opens the connection that writes, and creates or migrates the database.

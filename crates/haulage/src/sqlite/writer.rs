@@ -58,7 +58,7 @@ trait Work: Send {
     fn answer(self: Box<Self>, committed: Result<(), Error>);
     /// Whether it may be done: its caller is still there, and waits for the
     /// answer from here on.
-    fn begin(&mut self) -> bool;
+    fn begin(&self) -> bool;
 }
 
 struct Call<T, F> {
@@ -68,8 +68,6 @@ struct Call<T, F> {
     reply: oneshot::Sender<Result<T>>,
     /// Set by whoever comes first: the thread that begins, or the caller who gives up.
     taken: Arc<AtomicBool>,
-    /// The thread has it (a call that is carried over is asked twice).
-    begun: bool,
 }
 
 impl<T, F> Work for Call<T, F>
@@ -94,12 +92,8 @@ where
         let _ = reply.send(committed.and_then(|()| done.ok_or_else(closed)));
     }
 
-    fn begin(&mut self) -> bool {
-        !self.reply.is_closed()
-            && (self.begun || {
-                self.begun = !self.taken.swap(true, Ordering::AcqRel);
-                self.begun
-            })
+    fn begin(&self) -> bool {
+        !self.reply.is_closed() && !self.taken.swap(true, Ordering::AcqRel)
     }
 }
 
@@ -130,7 +124,7 @@ impl Writer {
             loop {
                 match wake.take_pen_within(Duration::from_millis(50)) {
                     Ok(_pen) => break open()?,
-                    Err(_) if schema::inspect(path)? => break open()?,
+                    Err(_) if schema::inspect(path, busy_timeout)? => break open()?,
                     Err(_) if std::time::Instant::now() >= end => {
                         return Err(locked(path, busy_timeout, &wake));
                     }
@@ -164,8 +158,7 @@ impl Writer {
     {
         let (reply, mut answer) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
-        let call =
-            Call { weight, work: Some(work), done: None, reply, taken: Arc::clone(&taken), begun: false };
+        let call = Call { weight, work: Some(work), done: None, reply, taken: Arc::clone(&taken) };
         self.queue.send(Box::new(call)).map_err(|_| closed())?;
         // The thread itself gives up after `busy_timeout` on a lock of SQLite's;
         // on our own it waits, and the caller must not wait with it for ever.
@@ -254,10 +247,6 @@ impl Thread {
         };
         let (mut next, mut total) = (Some(first), Weight::default());
         while let Some(mut call) = next.take().or_else(|| self.calls.try_recv().ok()) {
-            // Its caller gave up waiting, and has been told that nothing happened.
-            if !call.begin() {
-                continue;
-            }
             let weight = call.weight();
             if total.rows > 0
                 && (total.rows.saturating_add(weight.rows) > MAX_ROWS
@@ -265,6 +254,10 @@ impl Thread {
             {
                 next = Some(call);
                 break;
+            }
+            // Its caller gave up waiting, and has been told that nothing happened.
+            if !call.begin() {
+                continue;
             }
             total.rows = total.rows.saturating_add(weight.rows);
             total.bytes = total.bytes.saturating_add(weight.bytes);
