@@ -6,8 +6,11 @@ TOOLS := .tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
+# Where cargo builds, wherever that is set.
+TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full test-root lint deny audit doc bench bench-quick bench-verbs fmt clean
+.PHONY: help build demo test test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,15 +21,22 @@ build: ## Build everything, for debugging
 demo: ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
 	$(CARGO) run --release --package haulage-cli -- demo
 
-test: lint deny doc ## Check all that needs only Rust, a C compiler and Python 3
+test: lint deny doc tools ## Check all that needs only Rust, a C compiler and Python 3
 	$(CARGO) build --workspace --all-targets
 	$(CARGO) test --workspace
 
-test-full: test test-root ## The same, and what needs root
+test-full: test test-root test-servers ## The same, and what needs root, Java and Node.js
+
+test-servers: ## What needs Java: the AWS backend on Amazon's DynamoDB Local
+	tests/servers/install.sh ministack dynamodb-local
+	$(CARGO) test --package haulage-aws --features test-full --test local dynamodb_local
+
+tools: ## Install the local servers that stand in for AWS in tests
+	PYTHON=$(PYTHON) tests/servers/install.sh ministack
 
 test-root: ## What needs root: a disk that is full
 	$(CARGO) build --package haulage-cli
-	tests/root/disk-full.sh "$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/haulage"
+	tests/root/disk-full.sh "$(TARGET)/debug/haulage"
 
 lint: ## Formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check
@@ -54,6 +64,12 @@ bench-quick: ## A first impression of the same in under 40 seconds
 
 bench-verbs: ## What single verbs of the backends cost, with criterion
 	$(CARGO) bench --package haulage
+
+bench-aws: ## Count the requests and the cost of a job on AWS, and measure speed on local servers; needs Node.js
+	tests/servers/install.sh fauxqs dynoxide
+	$(CARGO) build --release --package haulage-servers --bin with-servers
+	$(CARGO) build --release --package haulage-cli --features aws
+	$(TARGET)/release/with-servers fauxqs dynoxide -- $(TARGET)/release/haulage --url sqs://bench.fifo bench --json
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

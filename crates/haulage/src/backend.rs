@@ -98,8 +98,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Groups are kept in order.
-    pub groups: bool,
+    /// What becomes of groups.
+    pub groups: Groups,
     /// A submit of several jobs is all or nothing.
     pub atomic_submit: bool,
     /// [`Backend::list`] works for every status.
@@ -115,7 +115,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// Everything, without limits; take away from here.
     pub const ALL: Self = Self {
-        groups: true,
+        groups: Groups::Tracked,
         atomic_submit: true,
         list: true,
         max_submit: usize::MAX,
@@ -182,6 +182,24 @@ impl Capabilities {
         }
         self.check_lease(request.lease)
     }
+}
+
+/// What a backend makes of [`NewJob::group`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Groups {
+    /// Nothing: jobs of one group run side by side.
+    Ignored,
+    /// Jobs of one group run one at a time, in the order of their submits. Which
+    /// jobs wait behind their group is not known: they show a due time and count
+    /// as visible. A redriven job goes to the end of its group, and one that is
+    /// cancelled while it heads its group and waits lets the next one go only
+    /// once its own wait is over.
+    Ordered,
+    /// The same, and the backend sees each group as a whole: blocked jobs have
+    /// no due time and are counted, a redriven job takes its old place, and a
+    /// cancelled head lets the next one go at once.
+    Tracked,
 }
 
 /// How a backend tells of changes. `None` means that one has to ask.

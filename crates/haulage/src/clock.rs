@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -93,6 +96,7 @@ pub struct Clock(Source);
 enum Source {
     #[default]
     System,
+    Corrected(Arc<AtomicI64>),
     Manual(Arc<watch::Sender<Timestamp>>),
 }
 
@@ -100,6 +104,12 @@ impl Clock {
     /// The machine's wall clock.
     pub fn system() -> Self {
         Self(Source::System)
+    }
+
+    /// The machine's wall clock with a correction, in microseconds, that its
+    /// owner keeps up to date: for a backend that goes by the time of a server.
+    pub fn corrected(by: Arc<AtomicI64>) -> Self {
+        Self(Source::Corrected(by))
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it.
@@ -111,6 +121,10 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => SystemTime::now().into(),
+            Source::Corrected(by) => {
+                let Timestamp(now) = SystemTime::now().into();
+                Timestamp(now.saturating_add(by.load(Ordering::Relaxed)))
+            }
             Source::Manual(now) => *now.borrow(),
         }
     }
@@ -123,7 +137,9 @@ impl Clock {
     /// On the system clock, which nobody can move.
     pub fn advance(&self, by: Duration) {
         match &self.0 {
-            Source::System => panic!("the system clock cannot be advanced; make a Clock::manual"),
+            Source::System | Source::Corrected(_) => {
+                panic!("the system clock cannot be advanced; make a Clock::manual")
+            }
             Source::Manual(now) => now.send_modify(|t| *t = t.after(by)),
         }
     }
@@ -136,7 +152,7 @@ impl Clock {
     /// Waits until `moment`.
     pub async fn sleep_until(&self, moment: Timestamp) {
         match &self.0 {
-            Source::System => {
+            Source::System | Source::Corrected(_) => {
                 // Wall time may be set back while we sleep, and a monotonic
                 // timer does not see that: sleep in bounded steps.
                 loop {

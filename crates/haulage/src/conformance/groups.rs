@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Backend, JobId, NewJob, Status,
-    backend::{Cancellation, Outcome},
+    backend::{Cancellation, Groups, Outcome},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -15,27 +15,39 @@ pub(super) const CASES: &[Case] = &[
     grouped("groups: one claim takes one job of each", |t| Box::pin(one_of_each(t))),
     grouped("groups: a retry that waits holds up its group", |t| Box::pin(retry_blocks(t))),
     grouped("groups: a delayed job holds up its group", |t| Box::pin(delay_blocks(t))),
-    grouped("groups: a delay counts from the submit, not from the turn", |t| Box::pin(delay_in_turn(t))),
+    seen_whole("groups: a delay counts from the submit, not from the turn", |t| Box::pin(delay_in_turn(t))),
     grouped("groups: a released or lost job comes before the next", |t| Box::pin(given_back(t))),
     grouped("groups: every end lets the next one go", |t| Box::pin(every_end(t))),
     grouped("groups: a job that died with its worker lets the next one go", |t| Box::pin(death(t))),
     grouped("groups: a job that is cancelled while it waits is passed over", |t| Box::pin(cancelled(t))),
     grouped("groups: a job that is purged while it waits is passed over", |t| Box::pin(purged(t))),
-    grouped("groups: what is blocked has no due time", |t| Box::pin(no_due_time(t))),
-    grouped("groups: a redriven job waits while another runs", |t| Box::pin(redrive_behind(t))),
-    grouped("groups: a redriven job comes before those that wait", |t| Box::pin(redrive_before(t))),
-    grouped("groups: a redriven job comes before one that is given back", |t| Box::pin(redrive_overtakes(t))),
+    seen_whole("groups: what is blocked has no due time", |t| Box::pin(no_due_time(t))),
+    seen_whole("groups: a redriven job waits while another runs", |t| Box::pin(redrive_behind(t))),
+    seen_whole("groups: a redriven job comes before those that wait", |t| Box::pin(redrive_before(t))),
+    seen_whole("groups: a redriven job comes before one that is given back", |t| {
+        Box::pin(redrive_overtakes(t))
+    }),
     grouped("groups: a redriven job does not wait for its delay again", |t| Box::pin(redrive_delayed(t))),
     grouped("groups: redriven jobs are in order", |t| Box::pin(redrive_many(t))),
     grouped("groups: an empty group starts anew", |t| Box::pin(anew(t))),
 ];
 
 const fn grouped(name: &'static str, run: super::Run) -> Case {
-    Case::new(name, &[8], run).needs(groups)
+    Case::new(name, &[8], run).needs(ordered)
 }
 
-fn groups(backend: &dyn Backend) -> Option<&'static str> {
-    (!backend.capabilities().groups).then_some("no groups")
+const fn seen_whole(name: &'static str, run: super::Run) -> Case {
+    Case::new(name, &[8], run).needs(tracked)
+}
+
+/// For cases about order, one at a time.
+pub(super) fn ordered(backend: &dyn Backend) -> Option<&'static str> {
+    (backend.capabilities().groups < Groups::Ordered).then_some("no groups")
+}
+
+/// For cases about what only a backend knows that sees a group as a whole.
+pub(super) fn tracked(backend: &dyn Backend) -> Option<&'static str> {
+    (backend.capabilities().groups < Groups::Tracked).then_some("groups are kept in order, not tracked")
 }
 
 fn of(group: &str, body: u64) -> NewJob {

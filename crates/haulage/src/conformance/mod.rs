@@ -54,7 +54,7 @@ mod waiting;
 use std::{any::Any, fmt, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 
 pub use self::report::Report;
 use self::trial::Trial;
@@ -78,6 +78,12 @@ pub trait Subject: Send + Sync {
     /// more are skipped. Default: any. A backend on a real clock says minutes.
     fn longest_pass(&self) -> Duration {
         Duration::MAX
+    }
+
+    /// How many cases run side by side, each on a backend of its own. Default:
+    /// 1. On a real clock most of their time is waiting.
+    fn at_once(&self) -> usize {
+        1
     }
 
     /// How long, in real time, an answer may take before the suite takes it
@@ -177,9 +183,13 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
 /// On a runtime with several threads, the cases about races race for real.
 pub async fn run(subject: &dyn Subject) -> Report {
     let mut report = Report::default();
-    for case in cases() {
-        // A panic ends the case, not the suite.
-        match AssertUnwindSafe(run_case(case, subject)).catch_unwind().await {
+    // A panic ends the case, not the suite.
+    let run = |case: &'static Case| async move {
+        (case, AssertUnwindSafe(run_case(case, subject)).catch_unwind().await)
+    };
+    let mut outcomes = stream::iter(cases()).map(run).buffer_unordered(subject.at_once().max(1));
+    while let Some((case, outcome)) = outcomes.next().await {
+        match outcome {
             Ok(None) => report.passed.push(case.name),
             Ok(Some(reason)) => report.skipped.push((case.name, reason)),
             Err(panic) => report.fail(case.name, message(&*panic)),

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Case,
+    groups::ordered,
     trial::{End, Trial, error, every_outcome, job, jobs, retry, success},
 };
 use crate::{
     Backend, Error, JobId, Record, Status,
-    backend::{Cancellation, ClaimKey, ClaimRequest, Claimed, Detail, Outcome, Redrive, Settlement},
+    backend::{Cancellation, ClaimKey, ClaimRequest, Claimed, Detail, Groups, Outcome, Redrive, Settlement},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -28,8 +29,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("races: many redrive one dead letter, and one does", &[2], |t| Box::pin(redrivers(t))),
     Case::new("races: a cancel and a claim", &[2, 4], |t| Box::pin(cancel_and_claim(t))),
     Case::new("races: a cancel and a settle", &[2, 4], |t| Box::pin(cancel_and_settle(t))),
-    Case::new("races: a group under many claimers", &[8], |t| Box::pin(group(t)))
-        .needs(|b| (!b.capabilities().groups).then_some("no groups")),
+    Case::new("races: a group under many claimers", &[8], |t| Box::pin(group(t))).needs(ordered),
     Case::new("races: status only moves along the arrows", &[2, 4], |t| Box::pin(arrows(t))),
     Case::new("races: everything at once, and every job ends once", &[1, 2, 3, 4, 5, 6], |t| {
         Box::pin(chaos(t))
@@ -330,7 +330,7 @@ struct Log {
 }
 
 async fn chaos(t: &Trial<'_>) {
-    let grouped = t.backend.capabilities().groups;
+    let grouped = t.backend.capabilities().groups >= Groups::Ordered;
     let mut ids = Vec::new();
     for n in 0..60 {
         let mut job = job(n).max_attempts(3);

@@ -2,6 +2,7 @@
 
 use super::{
     Case,
+    groups::tracked,
     trial::{End, Trial, error, job, jobs, retry},
 };
 use crate::backend::{Outcome, Stats};
@@ -10,8 +11,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("stats: of an empty queue are zero", &[1], |t| Box::pin(empty(t))),
     Case::new("stats: every job counts once, under its status", &[1, 4], |t| Box::pin(every_status(t))),
     Case::new("stats: delays and retries that wait, until they are due", &[7], |t| Box::pin(delayed(t))),
-    Case::new("stats: what waits behind its group", &[8], |t| Box::pin(blocked(t)))
-        .needs(|b| (!b.capabilities().groups).then_some("no groups")),
+    Case::new("stats: what waits behind its group", &[8], |t| Box::pin(blocked(t))).needs(tracked),
     Case::new("stats: for how long the oldest has been due", &[1], |t| Box::pin(oldest(t))),
 ];
 

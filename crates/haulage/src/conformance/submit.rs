@@ -6,7 +6,10 @@ use super::{
     Case,
     trial::{Trial, job, jobs, json},
 };
-use crate::{Backend, Error, NewJob, Status, backend::Stats};
+use crate::{
+    Backend, Error, NewJob, Status,
+    backend::{Groups, Stats},
+};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("submit: answers in order, with ids that are unique", &[1], |t| Box::pin(order(t))),
@@ -73,7 +76,7 @@ async fn options(t: &Trial<'_>) {
         .metadata("tenant", "acme")
         .metadata("ключ", "値\n🚲");
     job.timeout = timeout;
-    if t.backend.capabilities().groups {
+    if t.backend.capabilities().groups >= Groups::Ordered {
         job = job.group("g '1'");
     }
 

@@ -2,10 +2,11 @@
 
 use super::{
     Case,
+    groups::{ordered, tracked},
     trial::{End, Trial, error, job, retry, success},
 };
 use crate::{
-    Backend, Status,
+    Status,
     backend::{Cancellation, ClaimRequest, Heartbeat, Outcome},
 };
 
@@ -20,10 +21,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("waiting: a release wakes it", &[1], |t| Box::pin(release(t))),
     Case::new("waiting: a redrive wakes it", &[1], |t| Box::pin(redrive(t))),
     Case::new("waiting: the end of an earlier job of the group wakes it", &[8], |t| Box::pin(group_end(t)))
-        .needs(groups),
+        .needs(ordered),
     Case::new("waiting: the loss of the last attempt of one wakes it", &[8], |t| Box::pin(group_death(t)))
-        .needs(groups),
-    Case::new("waiting: a cancel of one wakes it", &[8], |t| Box::pin(group_cancel(t))).needs(groups),
+        .needs(ordered),
+    Case::new("waiting: a cancel of one wakes it", &[8], |t| Box::pin(group_cancel(t))).needs(tracked),
     Case::new("waiting: ends empty when its time is over", &[5], |t| Box::pin(time_out(t))),
     Case::new("waiting: does not outlast its time for a job that is due later", &[5], |t| {
         Box::pin(too_late(t))
@@ -33,10 +34,6 @@ pub(super) const CASES: &[Case] = &[
     Case::new("waiting: of two, one gets the job and one waits on", &[5], |t| Box::pin(two(t))),
 ];
 
-fn groups(backend: &dyn Backend) -> Option<&'static str> {
-    (!backend.capabilities().groups).then_some("no groups")
-}
-
 async fn submit(t: &Trial<'_>) {
     let mut waiter = t.wait_for_job(50).await;
     let id = t.submit(job(1)).await;
@@ -45,10 +42,10 @@ async fn submit(t: &Trial<'_>) {
 
 async fn delay(t: &Trial<'_>) {
     let id = t.submit(job(1).delay(t.ticks(3))).await;
-    let due = t.now().after(t.ticks(3));
     let mut waiter = t.wait_for_job(50).await;
     assert_eq!(t.answer_within(&mut waiter, 20).await[0].key.id, id);
-    assert!(t.record(&id).await.started_at >= Some(due), "too early");
+    let record = t.record(&id).await;
+    assert!(record.started_at >= Some(record.submitted_at.after(t.ticks(3))), "too early");
 }
 
 async fn shorter_delay(t: &Trial<'_>) {

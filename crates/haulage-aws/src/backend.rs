@@ -1,0 +1,167 @@
+//! The backend itself: every verb, run on a runtime of its own.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use haulage::{
+    Backend, Clock, JobId, NewJob, Record, Result, Status,
+    backend::{
+        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
+        Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
+    },
+};
+
+use crate::{
+    Builder, cancel, check, claim,
+    config::Config,
+    get, heartbeat,
+    inner::{Inner, Shared, Tuning},
+    meter::Usage,
+    redrive,
+    runtime::Runtime,
+    scan, settle, submit,
+};
+
+/// Jobs in SQS, records in DynamoDB, large bodies and results in S3.
+///
+/// See the [crate's documentation](crate) for what is kept where.
+pub struct AwsBackend {
+    inner: Shared,
+    runtime: Arc<Runtime>,
+}
+
+impl AwsBackend {
+    /// Sets up a backend for this queue: its name, or its URL.
+    pub fn builder(queue: impl Into<String>) -> Builder {
+        Builder::new(Config::new(queue))
+    }
+
+    /// Opens the backend that an `sqs://` URL names.
+    ///
+    /// # Errors
+    ///
+    /// [`haulage::Error::Config`] where the URL is wrong or the queue does not
+    /// exist; [`haulage::Error::Unavailable`] where AWS cannot be reached or
+    /// refuses.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::open(Config::from_url(url)?, None, Tuning::default()).await
+    }
+
+    pub(crate) async fn open(config: Config, sdk: Option<SdkConfig>, tuning: Tuning) -> Result<Self> {
+        let runtime = Runtime::new()?;
+        let inner = runtime.run(Inner::open(config, sdk, tuning)).await?;
+        Ok(Self { inner: Arc::new(inner), runtime })
+    }
+
+    /// How it is set up.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// What it has asked of AWS so far.
+    pub fn usage(&self) -> Usage {
+        self.inner.meter.usage()
+    }
+
+    /// The region that it works in.
+    pub fn region(&self) -> &str {
+        &self.inner.clients.region
+    }
+
+    async fn run<T, F>(&self, verb: impl FnOnce(Shared) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        self.runtime.run(verb(self.inner.clone())).await
+    }
+}
+
+impl fmt::Debug for AwsBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsBackend").field("config", self.config()).field("region", &self.region()).finish()
+    }
+}
+
+impl Drop for AwsBackend {
+    fn drop(&mut self) {
+        // What followed a job of its group, and nobody will claim here any more.
+        let ready = self.inner.held.drain_ready();
+        if !ready.is_empty() {
+            let inner = self.inner.clone();
+            let (done, wait) = std::sync::mpsc::channel();
+            self.runtime.spawn(async move {
+                for chain in ready {
+                    inner.show_again(chain).await;
+                }
+                let _ = done.send(());
+            });
+            let _ = wait.recv_timeout(std::time::Duration::from_secs(2));
+        }
+        self.inner.deleter.close();
+    }
+}
+
+#[async_trait]
+impl Backend for AwsBackend {
+    fn name(&self) -> &'static str {
+        "aws"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    fn signals(&self) -> Signals {
+        Signals::default()
+    }
+
+    async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
+        self.run(|inner| submit::submit(inner, jobs)).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+        self.run(|inner| claim::claim(inner, request)).await
+    }
+
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+        self.run(|inner| heartbeat::heartbeat(inner, beats)).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        self.run(|inner| settle::settle(inner, settlements)).await
+    }
+
+    async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        self.run(|inner| get::get(inner, ids, detail)).await
+    }
+
+    async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+        self.run(|inner| cancel::cancel(inner, ids)).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
+        self.run(|inner| scan::list(inner, query)).await
+    }
+
+    async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
+        self.run(|inner| redrive::redrive(inner, what)).await
+    }
+
+    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
+        self.run(|inner| scan::purge(inner, query)).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.run(scan::stats).await
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        self.run(check::check).await
+    }
+}

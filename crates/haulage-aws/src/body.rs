@@ -1,0 +1,191 @@
+//! Bodies and results, and where they are kept.
+
+use std::io;
+
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+use haulage::Json;
+
+use crate::{
+    config::{Compression, Config},
+    expr::text,
+    item::name,
+};
+
+/// A body up to this size, in bytes, is kept in the record: it then costs no
+/// write of its own, and a record stays under the 1 KB that one write unit pays
+/// for.
+const IN_RECORD: usize = 512;
+
+/// The least size, in bytes, that is worth compressing.
+const WORTH_COMPRESSING: usize = 1024;
+
+/// A document as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Packed {
+    Plain(Json),
+    Zstd(Vec<u8>),
+}
+
+impl Packed {
+    pub(crate) fn new(json: &Json, compression: Compression) -> Self {
+        if compression == Compression::Zstd && json.size() >= WORTH_COMPRESSING {
+            match zstd::bulk::compress(json.as_str().as_bytes(), zstd::DEFAULT_COMPRESSION_LEVEL) {
+                Ok(packed) if packed.len() < json.size() / 10 * 9 => return Self::Zstd(packed),
+                _ => {}
+            }
+        }
+        Self::Plain(json.clone())
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(json) => json.as_str().as_bytes(),
+            Self::Zstd(bytes) => bytes,
+        }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.bytes().len()
+    }
+
+    pub(crate) fn is_zstd(&self) -> bool {
+        matches!(self, Self::Zstd(_))
+    }
+
+    /// From what an object or a message holds.
+    pub(crate) fn from_bytes(bytes: Vec<u8>, zstd: bool) -> io::Result<Self> {
+        if zstd {
+            return Ok(Self::Zstd(bytes));
+        }
+        let text = String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        Ok(Self::Plain(Json::from_stored(text)))
+    }
+
+    pub(crate) fn unpack(self) -> io::Result<Json> {
+        match self {
+            Self::Plain(json) => Ok(json),
+            Self::Zstd(bytes) => {
+                let text = io::read_to_string(zstd::Decoder::new(&*bytes)?)?;
+                Ok(Json::from_stored(text))
+            }
+        }
+    }
+
+    pub(crate) fn to_attribute(&self) -> AttributeValue {
+        match self {
+            Self::Plain(json) => text(json.as_str()),
+            Self::Zstd(bytes) => AttributeValue::B(Blob::new(bytes.clone())),
+        }
+    }
+
+    pub(crate) fn from_attribute(value: &AttributeValue) -> Option<Self> {
+        match value {
+            AttributeValue::S(text) => Some(Self::Plain(Json::from_stored(text.as_str()))),
+            AttributeValue::B(bytes) => Some(Self::Zstd(bytes.as_ref().to_vec())),
+            _ => None,
+        }
+    }
+}
+
+/// Where a document is, other than in its message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the record.
+    Record,
+    /// In an item of its own, with this key.
+    Item(String),
+    /// In an object of the bucket, with this key.
+    Object(String),
+}
+
+impl Place {
+    /// How the record says where it is.
+    pub(crate) fn to_text(&self) -> Option<String> {
+        match self {
+            Self::Record => None,
+            Self::Item(key) => Some(format!("item:{key}")),
+            Self::Object(key) => Some(format!("s3:{key}")),
+        }
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            ("item", key) => Some(Self::Item(key.to_owned())),
+            ("s3", key) => Some(Self::Object(key.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// The body of a job, as a ticket carries it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Body {
+    /// The document, unless it is in the bucket and was not fetched.
+    pub(crate) packed: Option<Packed>,
+    pub(crate) place: Place,
+}
+
+impl Body {
+    /// Decides where a new body goes. `token` names the job before it has an id,
+    /// `keep_days` for how long the object is certainly kept.
+    pub(crate) fn place(
+        json: &Json,
+        config: &Config,
+        token: &str,
+        object: impl FnOnce(&str) -> String,
+    ) -> Self {
+        let packed = Packed::new(json, config.compression);
+        let place = if packed.size() <= IN_RECORD {
+            Place::Record
+        } else if config.bucket.is_some() && packed.size() > config.offload_above {
+            Place::Object(object(if packed.is_zstd() { "body.json.zst" } else { "body.json" }))
+        } else {
+            Place::Item(format!("body#{token}"))
+        };
+        Self { packed: Some(packed), place }
+    }
+
+    /// What the record says of it.
+    pub(crate) fn in_record(&self) -> Option<(&'static str, AttributeValue)> {
+        match (self.place.to_text(), &self.packed) {
+            (Some(at), _) => Some((name::BODY_AT, text(at))),
+            (None, Some(packed)) => Some((name::BODY, packed.to_attribute())),
+            (None, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compresses_where_it_helps() {
+        let text = format!("\"{}\"", "abc".repeat(1000));
+        let json = Json::parse(&text).expect("JSON");
+        assert!(!Packed::new(&json, Compression::None).is_zstd());
+        let packed = Packed::new(&json, Compression::Zstd);
+        assert!(packed.is_zstd() && packed.size() < 200);
+        let back = Packed::from_attribute(&packed.to_attribute()).expect("packed").unpack().expect("unpack");
+        assert_eq!(back, json);
+        assert!(!Packed::new(&Json::parse("1").expect("JSON"), Compression::Zstd).is_zstd());
+        assert!(Packed::Zstd(vec![1, 2, 3]).unpack().is_err());
+    }
+
+    #[test]
+    fn goes_where_it_fits() {
+        let mut config = Config::new("jobs.fifo");
+        let place = |config: &Config, size: usize| {
+            let json = Json::from_stored(format!("\"{}\"", "x".repeat(size - 2)));
+            Body::place(&json, config, "t", |name| format!("p/{name}")).place
+        };
+        assert_eq!(place(&config, 512), Place::Record);
+        assert_eq!(place(&config, 513), Place::Item("body#t".into()));
+        assert_eq!(place(&config, 100_000), Place::Item("body#t".into()));
+        config.bucket = Some("b".into());
+        assert_eq!(place(&config, 32 << 10), Place::Item("body#t".into()));
+        let object = place(&config, (32 << 10) + 1);
+        assert_eq!(object, Place::Object("p/body.json".into()));
+        assert_eq!(object.to_text().and_then(|t| Place::from_text(&t)), Some(object));
+    }
+}

@@ -1,0 +1,123 @@
+//! Setting up a backend in code.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use haulage::Result;
+
+use crate::{AwsBackend, Compression, Config, ScaleInProtection, inner::Tuning};
+
+/// Sets up an [`AwsBackend`]; each method is also a parameter of the URL, of the
+/// same name. The defaults are at [`Config`].
+#[derive(Clone, Debug)]
+#[must_use = "`open` makes the backend"]
+pub struct Builder {
+    config: Config,
+    sdk: Option<SdkConfig>,
+    tuning: Tuning,
+}
+
+impl Builder {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, sdk: None, tuning: Tuning::default() }
+    }
+
+    /// The DynamoDB table.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.config.table = name.into();
+        self
+    }
+
+    /// The S3 bucket for large bodies and results.
+    pub fn bucket(mut self, name: impl Into<String>) -> Self {
+        self.config.bucket = Some(name.into());
+        self
+    }
+
+    /// From which size on, in bytes, bodies and results go to the bucket.
+    pub fn offload_above(mut self, bytes: usize) -> Self {
+        self.config.offload_above = bytes;
+        self
+    }
+
+    /// How bodies and results are compressed.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.config.compression = compression;
+        self
+    }
+
+    /// The AWS region.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.config.region = Some(region.into());
+        self
+    }
+
+    /// The profile of the shared configuration files.
+    pub fn profile(mut self, profile: impl Into<String>) -> Self {
+        self.config.profile = Some(profile.into());
+        self
+    }
+
+    /// The endpoint of all services.
+    pub fn endpoint(mut self, url: impl Into<String>) -> Self {
+        self.config.endpoint = Some(url.into());
+        self
+    }
+
+    /// Another endpoint for DynamoDB alone.
+    #[doc(hidden)]
+    pub fn dynamodb_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.tuning.dynamodb_endpoint = Some(url.into());
+        self
+    }
+
+    /// Protection of the ECS task against scale-in while it works.
+    pub fn ecs_protection(mut self, protection: ScaleInProtection) -> Self {
+        self.config.ecs_protection = protection;
+        self
+    }
+
+    /// For how long one call protects the task.
+    pub fn ecs_protection_expires(mut self, after: Duration) -> Self {
+        self.config.ecs_protection_expires = after;
+        self
+    }
+
+    /// How long a message may be held before it is handed over.
+    pub fn visibility_limit(mut self, limit: Duration) -> Self {
+        self.config.visibility_limit = limit;
+        self
+    }
+
+    /// The configuration of the SDK, with region, credentials, endpoints, HTTP
+    /// client and retries. Default: as the environment and profiles say.
+    pub fn sdk_config(mut self, sdk: SdkConfig) -> Self {
+        self.sdk = Some(sdk);
+        self
+    }
+
+    /// Begins with a clock that is wrong by so many microseconds.
+    #[doc(hidden)]
+    pub fn clock_off_by(mut self, micros: i64) -> Self {
+        self.tuning.clock_off_by = micros;
+        self
+    }
+
+    /// Counts capacity units, too, in [`AwsBackend::usage`]: DynamoDB is asked
+    /// for them with every call.
+    pub fn metered(mut self) -> Self {
+        self.tuning.metered = true;
+        self
+    }
+
+    /// Opens the backend.
+    ///
+    /// # Errors
+    ///
+    /// [`haulage::Error::Config`] where a setting is wrong or the queue does
+    /// not exist; [`haulage::Error::Unavailable`] where AWS cannot be reached
+    /// or refuses.
+    pub async fn open(self) -> Result<AwsBackend> {
+        AwsBackend::open(self.config, self.sdk, self.tuning).await
+    }
+}

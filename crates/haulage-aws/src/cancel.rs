@@ -1,0 +1,58 @@
+//! `cancel`: at once where the job waits, by a note to its consumer where it runs.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use haulage::{JobId, Result, Status, backend::Cancellation};
+
+use crate::{
+    expr::Write,
+    inner::{Inner, Shared, unchanged},
+    item::{End, Lapse, Row, name},
+    table::Written,
+};
+
+/// One after the other, as a job may be named twice; an operator's verb.
+pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+    let found = inner.table.get_many(ids.iter().map(ToString::to_string), None).await?;
+    let mut rows: std::collections::HashMap<String, Row> =
+        found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?))).collect();
+    let mut answers = Vec::with_capacity(ids.len());
+    for id in ids {
+        let (answer, row) = one(&inner, rows.remove(id.as_str())).await?;
+        if let Some(row) = row {
+            rows.insert(id.to_string(), row);
+        }
+        answers.push(answer);
+    }
+    Ok(answers)
+}
+
+/// The answer, and the record as it is now.
+async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Option<Row>)> {
+    loop {
+        let now = inner.now();
+        let Some(row) = seen.take().filter(|row| !row.is_expired(now)) else {
+            return Ok((Cancellation::Missing, None));
+        };
+        let Some(status) = row.status() else { return Ok((Cancellation::Missing, Some(row))) };
+        if status.is_terminal() {
+            return Ok((Cancellation::TooLate(status), Some(row)));
+        }
+        let end = |row: &Row| End::cancelled().write(now, row.result_ttl(), inner.queue.retention);
+        let (write, answer) = match row.lapse(now) {
+            None if status == Status::InProgress => {
+                let write = Write::at(now).set(name::CANCEL, AttributeValue::Bool(true));
+                (write, Cancellation::Requested)
+            }
+            // Nobody runs it any more, so nobody needs to be asked.
+            None | Some(Lapse::Again) => (end(&row), Cancellation::Done),
+            Some(Lapse::Dead | Lapse::Cancelled) => {
+                seen = inner.reaped(row).await?;
+                continue;
+            }
+        };
+        match inner.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+            Written::Done(row) => return Ok((answer, Some(row))),
+            Written::Refused(other) => seen = other,
+        }
+    }
+}

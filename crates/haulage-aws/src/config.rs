@@ -1,0 +1,256 @@
+//! Where the queue, the table and the bucket are, and how to use them.
+
+use std::time::Duration;
+
+use haulage::{Error, Result};
+
+use crate::ScaleInProtection;
+
+/// Everything that can be set about the backend; each field is also a method
+/// of [`Builder`](crate::Builder) and a parameter of the URL, of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The name of the queue, or its URL. A name that ends in `.fifo` means a
+    /// FIFO queue.
+    pub queue: String,
+    /// The name of the DynamoDB table for the records. Default: the name of
+    /// the queue, without `.fifo`.
+    pub table: String,
+    /// The S3 bucket for large bodies and results. Default: none.
+    pub bucket: Option<String>,
+    /// Bodies and results over this size, in bytes, go to the bucket, if there
+    /// is one. Default: 32 KiB, at most 256 KiB.
+    pub offload_above: usize,
+    /// How bodies and results of 1 KiB and more are compressed. Default: not.
+    pub compression: Compression,
+    /// The AWS region. Default: as the environment and profile say.
+    pub region: Option<String>,
+    /// The profile of the shared configuration files. Default: as the
+    /// environment says.
+    pub profile: Option<String>,
+    /// The endpoint of all services, for local servers. Default: as the
+    /// environment says (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_SQS`, …).
+    pub endpoint: Option<String>,
+    /// Protection of ECS tasks against scale-in while they work.
+    pub ecs_protection: ScaleInProtection,
+    /// For how long one call protects the task; it is renewed at half of this.
+    /// Default: 60 minutes; 1 minute to 48 hours.
+    pub ecs_protection_expires: Duration,
+    /// How long a message may be held from its receive on, before it is handed
+    /// over. Default: 11 h 45 min, just under the 12 hours of SQS (Amazon SQS
+    /// Developer Guide, "Amazon SQS visibility timeout"). Less is for tests.
+    pub visibility_limit: Duration,
+}
+
+/// How bodies and results are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all: everything can be read in the console.
+    #[default]
+    None,
+    /// With Zstandard, where that makes it smaller.
+    Zstd,
+}
+
+impl std::str::FromStr for Compression {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "none" => Ok(Self::None),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(Error::Config(format!("compression is `{text}`, and can be none or zstd"))),
+        }
+    }
+}
+
+/// The names of the parameters of an `sqs://` URL.
+const PARAMETERS: &str = "table, bucket, offload_above, compression, region, profile, endpoint, \
+                          ecs_protection, ecs_protection_expires, visibility_limit";
+
+impl Config {
+    /// The defaults for this queue.
+    pub fn new(queue: impl Into<String>) -> Self {
+        let queue = queue.into();
+        let name = queue_name(&queue);
+        Self {
+            table: name.strip_suffix(".fifo").unwrap_or(name).to_owned(),
+            queue,
+            bucket: None,
+            offload_above: 32 << 10,
+            compression: Compression::None,
+            region: None,
+            profile: None,
+            endpoint: None,
+            ecs_protection: ScaleInProtection::default(),
+            ecs_protection_expires: Duration::from_secs(3600),
+            visibility_limit: Duration::from_secs(12 * 3600 - 15 * 60),
+        }
+    }
+
+    /// The name of the queue, also where [`Config::queue`] is a URL.
+    pub fn queue_name(&self) -> &str {
+        queue_name(&self.queue)
+    }
+
+    /// Whether the queue is a FIFO queue, by its name.
+    pub fn is_fifo(&self) -> bool {
+        self.queue_name().ends_with(".fifo")
+    }
+
+    /// From a URL: `sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] that names the mistake and what would be right.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let (scheme, rest) = url.trim().split_once("://").unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case("sqs") {
+            return Err(Error::Config(format!(
+                "`{url}` is no sqs:// URL; write sqs://jobs.fifo?table=results"
+            )));
+        }
+        let (queue, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut config = Self::new(decode(queue.trim_end_matches('/'))?);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            config.set(name, &decode(value)?)?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        if value.is_empty() {
+            return Err(Error::Config(format!("the parameter `{name}` has no value; leave it out instead")));
+        }
+        match name {
+            "table" => self.table = value.into(),
+            "bucket" => self.bucket = Some(value.into()),
+            "offload_above" => {
+                self.offload_above = value.parse().map_err(|_| {
+                    Error::Config(format!("offload_above is `{value}`, and should be a number of bytes"))
+                })?;
+            }
+            "compression" => self.compression = value.parse()?,
+            "region" => self.region = Some(value.into()),
+            "profile" => self.profile = Some(value.into()),
+            "endpoint" => self.endpoint = Some(value.into()),
+            "ecs_protection" => self.ecs_protection = value.parse()?,
+            "ecs_protection_expires" => self.ecs_protection_expires = duration(name, value)?,
+            "visibility_limit" => self.visibility_limit = duration(name, value)?,
+            _ => return Err(Error::Config(format!("unknown parameter `{name}`; sqs:// knows {PARAMETERS}"))),
+        }
+        Ok(())
+    }
+
+    /// Checks every setting against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] that names the setting and its range.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |text: String| Err(Error::Config(text));
+        let name = self.queue_name();
+        let base = name.strip_suffix(".fifo").unwrap_or(name);
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if base.is_empty() || name.len() > 80 || !base.chars().all(plain) {
+            return bad(format!(
+                "`{name}` is no name of a queue: 1 to 80 letters, digits, hyphens and underscores, \
+                 and .fifo at the end for a FIFO queue; write sqs://jobs.fifo?table=results"
+            ));
+        }
+        let table = &self.table;
+        if !(3..=255).contains(&table.len()) || !table.chars().all(|c| plain(c) || c == '.') {
+            return bad(format!(
+                "`{table}` is no name of a table: 3 to 255 letters, digits, hyphens, underscores and dots"
+            ));
+        }
+        if self.offload_above > 256 << 10 {
+            return bad(format!("offload_above is {}, and may be 262144 at most", self.offload_above));
+        }
+        let expires = self.ecs_protection_expires;
+        if !(Duration::from_secs(60)..=Duration::from_secs(48 * 3600)).contains(&expires) {
+            return bad("ecs_protection_expires is not between 1 minute and 48 hours".into());
+        }
+        if self.visibility_limit > Duration::from_secs(12 * 3600) {
+            return bad("visibility_limit is over the 12 hours that SQS has".into());
+        }
+        Ok(())
+    }
+}
+
+fn queue_name(queue: &str) -> &str {
+    if queue.contains("://") { queue.rsplit('/').next().unwrap_or(queue) } else { queue }
+}
+
+fn duration(name: &str, value: &str) -> Result<Duration> {
+    humantime::parse_duration(value)
+        .map_err(|e| Error::Config(format!("{name}={value}: {e}; write it like 30s or 2h")))
+}
+
+/// Takes the percent-encoding off.
+fn decode(text: &str) -> Result<String> {
+    let bad =
+        || Error::Config(format!("`{text}` is not percent-encoded UTF-8; write %25 for a percent sign"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || rest.next().and_then(|b| (b as char).to_digit(16)).ok_or_else(bad);
+            bytes.push(u8::try_from(digit()? * 16 + digit()?).map_err(|_| bad())?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_url() {
+        let config = Config::from_url(
+            "sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1&compression=zstd\
+             &endpoint=http%3A%2F%2F127.0.0.1:4566&ecs_protection=require&visibility_limit=1h",
+        )
+        .expect("a URL");
+        assert_eq!(
+            (config.queue_name(), config.table.as_str(), config.is_fifo()),
+            ("jobs.fifo", "results", true)
+        );
+        assert_eq!(config.bucket.as_deref(), Some("payloads"));
+        assert_eq!(config.endpoint.as_deref(), Some("http://127.0.0.1:4566"));
+        assert_eq!(config.compression, Compression::Zstd);
+        assert_eq!(config.ecs_protection, ScaleInProtection::Require);
+        assert_eq!(config.visibility_limit, Duration::from_secs(3600));
+        assert_eq!(Config::from_url("sqs://jobs").expect("a URL").table, "jobs");
+        assert_eq!(Config::from_url("SQS://jobs.fifo/").expect("a URL").table, "jobs");
+    }
+
+    #[test]
+    fn says_what_would_be_right() {
+        for (url, part) in [
+            ("sqlite://x.db", "no sqs:// URL"),
+            ("sqs://", "no name of a queue"),
+            ("sqs://a/b", "no name of a queue"),
+            ("sqs://jobs.fifo?tabel=x", "unknown parameter `tabel`; sqs:// knows table, bucket"),
+            ("sqs://jobs?table=", "has no value"),
+            ("sqs://jobs?table=a", "no name of a table"),
+            ("sqs://jobs?compression=gzip", "none or zstd"),
+            ("sqs://jobs?offload_above=1MiB", "number of bytes"),
+            ("sqs://jobs?offload_above=1048576", "262144 at most"),
+            ("sqs://jobs?visibility_limit=soon", "30s"),
+            ("sqs://jobs?visibility_limit=13h", "12 hours"),
+            ("sqs://jobs?ecs_protection_expires=3d", "48 hours"),
+            ("sqs://jobs?table=%zz", "%25"),
+        ] {
+            let message = Config::from_url(url).expect_err(url).to_string();
+            assert!(message.contains(part), "{url}: {message}");
+        }
+    }
+}

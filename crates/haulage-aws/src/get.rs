@@ -1,0 +1,44 @@
+//! `get`: records by id, 100 a call.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use haulage::{
+    JobId, Result,
+    backend::{Detail, Lookup},
+};
+
+use crate::{
+    inner::{Inner, Shared},
+    item::Row,
+    table::PARALLEL,
+};
+
+pub(crate) async fn get(inner: Shared, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+    let found = inner.table.get_many(ids.iter().map(ToString::to_string), None).await?;
+    let rows = found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?)));
+    let lookups: HashMap<String, Lookup> = stream::iter(rows.collect::<Vec<_>>())
+        .map(|(key, row)| {
+            let inner = &inner;
+            async move { lookup(inner, row, detail).await.map(|lookup| (key, lookup)) }
+        })
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await?;
+    Ok(ids.iter().map(|id| lookups.get(id.as_str()).cloned().unwrap_or(Lookup::Missing)).collect())
+}
+
+async fn lookup(inner: &Inner, row: Row, detail: Detail) -> Result<Lookup> {
+    if row.status().is_none() {
+        return Ok(Lookup::Missing);
+    }
+    if row.is_expired(inner.now()) {
+        return Ok(Lookup::Expired);
+    }
+    let shown = inner.show(row, detail).await?;
+    Ok(match shown {
+        Some(record) if record.is_expired(inner.now()) => Lookup::Expired,
+        Some(record) => Lookup::Found(record),
+        None => Lookup::Missing,
+    })
+}

@@ -1,0 +1,332 @@
+//! What all verbs share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::types::AttributeValue;
+use haulage::{
+    Clock, Error, JobError, Json, Record, Result, Status, Timestamp,
+    backend::{Capabilities, Detail, Groups},
+};
+use tracing::warn;
+
+use crate::{
+    body::{Body, Packed, Place},
+    bucket::Bucket,
+    clients::{Clients, load},
+    clock::ServerClock,
+    config::Config,
+    deleter::Deleter,
+    expr::{Item, Write, text},
+    held::{Chain, Held},
+    item::{End, Lapse, Row, name, seconds},
+    meter::Meter,
+    poll::Polls,
+    protection::Protection,
+    queue::Queue,
+    table::{Table, Written},
+    ticket::Ticket,
+};
+
+/// The largest body or result without a bucket, in bytes: an item of DynamoDB
+/// takes 400 KB (Developer Guide, "Service, account, and table quotas"), and
+/// the rest of the record needs its part.
+const MAX_IN_TABLE: usize = 350_000;
+/// The same with a bucket: like the embedded backend.
+const MAX_IN_BUCKET: usize = 256 << 20;
+
+/// What is set for tests and measurements.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tuning {
+    /// The endpoint of DynamoDB, where it is not that of the others.
+    pub(crate) dynamodb_endpoint: Option<String>,
+    /// How wrong this machine's clock is taken to be, in microseconds.
+    pub(crate) clock_off_by: i64,
+    /// Whether capacity units are asked for.
+    pub(crate) metered: bool,
+}
+
+/// The backend, without its runtime.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) clients: Clients,
+    pub(crate) clock: Clock,
+    pub(crate) queue: Queue,
+    pub(crate) table: Table,
+    pub(crate) bucket: Option<Bucket>,
+    pub(crate) held: Held,
+    pub(crate) polls: Polls,
+    pub(crate) deleter: Deleter,
+    pub(crate) protection: Protection,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) meter: Meter,
+    /// How many receives at once brought full batches lately.
+    pub(crate) fan_out: AtomicUsize,
+    /// The latest `submitted_at` that was given.
+    latest: AtomicI64,
+}
+
+impl Inner {
+    pub(crate) async fn open(config: Config, sdk: Option<SdkConfig>, tuning: Tuning) -> Result<Self> {
+        config.validate()?;
+        let sdk = match sdk {
+            Some(sdk) => sdk,
+            None => load(&config).await,
+        };
+        let server_clock = ServerClock::new(tuning.clock_off_by);
+        let meter = Meter::new(tuning.metered);
+        let clients = Clients::new(&sdk, &config, &tuning, &server_clock, &meter)?;
+        let queue = Queue::open(clients.sqs.clone(), &config).await?;
+        let agent = std::env::var("ECS_AGENT_URI").ok();
+        let protection = Protection::new(config.ecs_protection, agent, config.ecs_protection_expires)?;
+        let mut capabilities = Capabilities::ALL;
+        capabilities.groups = if config.is_fifo() { Groups::Ordered } else { Groups::Ignored };
+        capabilities.atomic_submit = false;
+        capabilities.max_submit = 1000;
+        capabilities.max_payload = if config.bucket.is_some() { MAX_IN_BUCKET } else { MAX_IN_TABLE };
+        capabilities.max_lease = config.visibility_limit / 2;
+        Ok(Self {
+            clock: server_clock.clock(),
+            table: Table::new(clients.dynamodb.clone(), config.table.clone(), meter.clone()),
+            bucket: config.bucket.clone().map(|name| Bucket::new(clients.s3.clone(), name)),
+            held: Held::default(),
+            polls: Polls::default(),
+            deleter: Deleter::start(queue.clone()),
+            queue,
+            protection,
+            capabilities,
+            meter,
+            fan_out: AtomicUsize::new(1),
+            latest: AtomicI64::new(0),
+            clients,
+            config,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The first of `count` moments that no other job of this process has: they
+    /// keep submits in order.
+    pub(crate) fn moments(&self, count: usize) -> Timestamp {
+        let (now, count) = (self.now().as_micros(), i64::try_from(count).unwrap_or(i64::MAX));
+        let after = |latest: i64| Some(now.max(latest + 1) + count);
+        let before = self.latest.fetch_update(Ordering::SeqCst, Ordering::SeqCst, after).unwrap_or(now);
+        Timestamp::from_micros(now.max(before + 1))
+    }
+
+    /// The filter of a scan for the records of this queue.
+    pub(crate) fn of_queue(&self) -> (&'static str, (String, AttributeValue)) {
+        ("#queue = :queue AND attribute_exists(#status)", (":queue".into(), text(&self.queue.name)))
+    }
+
+    // --- payloads ---
+
+    /// Stores a body that does not go into the record, before anything names it.
+    pub(crate) async fn store_bodies(&self, tickets: &[&Ticket]) -> Result<()> {
+        let mut items = Vec::new();
+        for ticket in tickets {
+            match (&ticket.body.place, &ticket.body.packed) {
+                (Place::Item(key), Some(packed)) => items.push(body_item(key, packed, ticket)),
+                (Place::Object(key), Some(packed)) => self.bucket()?.put(key, packed).await?,
+                _ => {}
+            }
+        }
+        for answer in self.table.insert(items).await {
+            answer?;
+        }
+        Ok(())
+    }
+
+    /// Says what to do about a document that is too large for the table.
+    pub(crate) fn hint_at_bucket(&self, error: Error) -> Error {
+        match error {
+            Error::TooLarge { what, size, limit, .. } if self.bucket.is_none() => Error::TooLarge {
+                what,
+                size,
+                limit,
+                hint: "with an S3 bucket (bucket=… in the URL), large ones go there".into(),
+            },
+            other => other,
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> Result<&Bucket> {
+        self.bucket.as_ref().ok_or_else(|| {
+            Error::Config(
+                "the document is in an S3 bucket, and none is configured here; add bucket=… to the URL"
+                    .into(),
+            )
+        })
+    }
+
+    /// Fetches a document from wherever it is.
+    pub(crate) async fn fetch(&self, place: &Place) -> Result<Option<Json>> {
+        let packed = match place {
+            Place::Record => None,
+            Place::Item(key) => {
+                let item = self.table.get(key).await?;
+                item.and_then(|item| item.get(name::BODY).and_then(Packed::from_attribute))
+            }
+            Place::Object(key) => self.bucket()?.get(key).await?,
+        };
+        packed.map(unpack).transpose()
+    }
+
+    /// The body of a job, for its handler.
+    pub(crate) async fn body(&self, body: &Body) -> Result<Option<Json>> {
+        match &body.packed {
+            Some(packed) => unpack(packed.clone()).map(Some),
+            None => self.fetch(&body.place).await,
+        }
+    }
+
+    /// The body that a record names.
+    pub(crate) async fn body_of(&self, row: &Row) -> Result<Option<Json>> {
+        self.document(row, name::BODY, name::BODY_AT).await
+    }
+
+    pub(crate) async fn result_of(&self, row: &Row) -> Result<Option<Json>> {
+        self.document(row, name::RESULT, name::RESULT_AT).await
+    }
+
+    async fn document(&self, row: &Row, here: &str, at: &str) -> Result<Option<Json>> {
+        if let Some(packed) = row.0.get(here).and_then(Packed::from_attribute) {
+            return unpack(packed).map(Some);
+        }
+        let Some(place) = row.text(at) else { return Ok(None) };
+        let document = match Place::from_text(place) {
+            Some(place) => self.fetch(&place).await?,
+            None => None,
+        };
+        document.map(Some).ok_or_else(|| Error::Unavailable {
+            message: format!("job {}: the {here} was at {place} and is gone", row.id()),
+            source: None,
+        })
+    }
+
+    /// Deletes what is kept besides the record; what stays expires.
+    pub(crate) async fn delete_documents(&self, places: impl IntoIterator<Item = Place>) {
+        for place in places {
+            let deleted = match &place {
+                Place::Record => Ok(()),
+                Place::Item(key) => self.table.delete(key).await,
+                Place::Object(key) => match &self.bucket {
+                    Some(bucket) => bucket.delete(key).await,
+                    None => Ok(()),
+                },
+            };
+            if let Err(error) = deleted {
+                warn!(%error, "it is deleted when it expires");
+            }
+        }
+    }
+
+    // --- records ---
+
+    /// The record as it is now, with what was asked for. A claim whose lease
+    /// ran out and that ends its job is written as that first, so that nobody
+    /// sees another outcome later.
+    pub(crate) async fn show(&self, row: Row, detail: Detail) -> Result<Option<Record>> {
+        let Some(row) = self.reaped(row).await? else { return Ok(None) };
+        let Some(mut record) = row.record(self.now()) else { return Ok(None) };
+        if detail >= Detail::Result && record.status == Status::Success {
+            record.result = self.result_of(&row).await?;
+        }
+        if detail >= Detail::Full {
+            record.body = self.body_of(&row).await?;
+        }
+        Ok(Some(record))
+    }
+
+    /// Ends a job whose last claim lapsed. `None` if the record is gone since.
+    pub(crate) async fn reaped(&self, mut row: Row) -> Result<Option<Row>> {
+        loop {
+            let now = self.now();
+            let Some(end) = row.lapse(now).and_then(|lapse| End::lapsed(&row, lapse)) else {
+                return Ok(Some(row));
+            };
+            let write = unchanged(end.write(now, row.result_ttl(), self.queue.retention), &row);
+            match self.table.write(row.id().as_str(), write).await? {
+                Written::Done(row) => return Ok(Some(row)),
+                Written::Refused(Some(other)) => row = other,
+                Written::Refused(None) => return Ok(None),
+            }
+        }
+    }
+
+    // --- messages ---
+
+    /// Shows messages again, at once and in order.
+    pub(crate) async fn show_again(&self, chain: Chain) {
+        let messages = chain.into_iter().map(|message| (message.receipt, Duration::ZERO)).collect();
+        self.queue.hide(messages).await;
+    }
+
+    /// Puts a copy of a dead letter into the dead-letter queue, so that alarms
+    /// and other tools see it. Moved back from there, it is a redrive.
+    pub(crate) async fn copy_dead(&self, row: &Row, ticket: &Ticket) {
+        let Some(dead) = self.queue.dead.as_deref().filter(|_| !row.flag(name::COPIED)) else { return };
+        let copy =
+            Ticket { id: Some(row.id()), redrive: Some(row.attempt()), not_before: None, ..ticket.clone() };
+        let now = self.now();
+        match self.queue.send_to(dead, &[copy], now).await.pop() {
+            Some(Ok(_)) => {
+                let write = Write::at(now).set(name::COPIED, AttributeValue::Bool(true));
+                if let Err(error) = self.table.write(row.id().as_str(), unchanged(write, row)).await {
+                    warn!(%error, job = %row.id(), "the dead letter may be copied twice");
+                }
+            }
+            Some(Err(error)) => warn!(%error, job = %row.id(), "the dead letter is in the table only"),
+            None => {}
+        }
+    }
+}
+
+/// On the condition that the record is as it was read.
+pub(crate) fn unchanged(write: Write, row: &Row) -> Write {
+    write.when("#op = :seen_op").bind("seen_op", text(row.op()))
+}
+
+/// A write that notes that a claim lapsed.
+pub(crate) fn noting_lapse(write: Write, row: &Row, lapse: Option<Lapse>) -> Write {
+    let error: Option<JobError> = lapse.map(|_| row.lapse_error());
+    match error {
+        Some(error) => crate::item::with_error(write, &error),
+        None => write,
+    }
+}
+
+pub(crate) fn unpack(packed: Packed) -> Result<Json> {
+    packed.unpack().map_err(|e| Error::unavailable(format!("a stored document cannot be unpacked: {e}"), e))
+}
+
+/// The item of a body that is too large for its record.
+fn body_item(key: &str, packed: &Packed, ticket: &Ticket) -> Item {
+    // When its job ends is not known yet.
+    let days = crate::ticket::keep_days(ticket.due_at().since(ticket.submitted_at), ticket.result_ttl);
+    let kept = Duration::from_secs(u64::from(days) * 24 * 3600);
+    [
+        (name::ID, text(key)),
+        (name::BODY, packed.to_attribute()),
+        (name::EXPIRATION, seconds(ticket.submitted_at.after(kept))),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// Where a job's documents are, other than in its record.
+pub(crate) fn places(row: &Row) -> impl Iterator<Item = Place> {
+    [name::BODY_AT, name::RESULT_AT].into_iter().filter_map(|at| Place::from_text(row.text(at)?))
+}
+
+/// Shares the inner part with tasks.
+pub(crate) type Shared = Arc<Inner>;

@@ -1,0 +1,298 @@
+//! Records as items of the table.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use haulage::{DEAD_LETTER_TTL, FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp};
+
+use crate::{
+    expr::{Item, Write, moment, number, text},
+    ticket::Ticket,
+};
+
+/// The attributes of an item.
+pub(crate) mod name {
+    /// The partition key: the id of a job, or of something that belongs to one.
+    pub(crate) const ID: &str = "message_id";
+    pub(crate) const STATUS: &str = "status";
+    pub(crate) const QUEUE: &str = "queue";
+    pub(crate) const ATTEMPT: &str = "attempt";
+    pub(crate) const UNCOUNTED: &str = "uncounted";
+    pub(crate) const MAX_ATTEMPTS: &str = "max_attempts";
+    /// How many attempts are left: conditions cannot compute it.
+    pub(crate) const LEFT: &str = "attempts_left";
+    pub(crate) const REQUEST_ID: &str = "request_id";
+    pub(crate) const GROUP: &str = "job_group";
+    pub(crate) const METADATA: &str = "metadata";
+    pub(crate) const TIMEOUT: &str = "timeout_us";
+    pub(crate) const RESULT_TTL: &str = "result_ttl_us";
+    pub(crate) const SUBMITTED_AT: &str = "submitted_at";
+    pub(crate) const STARTED_AT: &str = "started_at";
+    pub(crate) const FINISHED_AT: &str = "finished_at";
+    pub(crate) const UPDATED_AT: &str = "updated_at";
+    /// While `SUBMITTED`, from when on it may be claimed; while `IN_PROGRESS`, the end of the lease.
+    pub(crate) const DUE_AT: &str = "due_at";
+    /// From when on the record reads as expired, in microseconds.
+    pub(crate) const EXPIRES_AT: &str = "expires_at";
+    /// From when on DynamoDB may delete the item, in seconds: its TTL attribute.
+    pub(crate) const EXPIRATION: &str = "expiration";
+    pub(crate) const WORKER: &str = "worker";
+    pub(crate) const PROGRESS: &str = "progress";
+    pub(crate) const CANCEL: &str = "cancel_requested";
+    pub(crate) const DEAD: &str = "dead";
+    /// The copy of a dead letter is in the dead-letter queue.
+    pub(crate) const COPIED: &str = "dead_copied";
+    pub(crate) const ERROR: &str = "error";
+    pub(crate) const ERROR_KIND: &str = "error_kind";
+    pub(crate) const RESULT: &str = "result";
+    pub(crate) const RESULT_AT: &str = "result_at";
+    pub(crate) const BODY: &str = "body";
+    pub(crate) const BODY_AT: &str = "body_at";
+    /// The mark of the latest write.
+    pub(crate) const OP: &str = "op";
+    /// For the holder of the claim: the newest receipt of its message.
+    pub(crate) const RECEIPT: &str = "receipt";
+    pub(crate) const RECEIVED_AT: &str = "received_at";
+}
+
+/// The status of a job that an operator has purged. The item stays for as long
+/// as the queue may still hold a message of it.
+pub(crate) const PURGED: &str = "PURGED";
+
+/// One item that is the record of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Row(pub(crate) Item);
+
+/// What has become of a claim whose lease ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lapse {
+    /// It waits for its next attempt.
+    Again,
+    /// That was its last.
+    Dead,
+    /// Somebody wanted it cancelled.
+    Cancelled,
+}
+
+impl Row {
+    /// The record, if the item is one.
+    pub(crate) fn of(item: Item) -> Option<Self> {
+        matches!(item.get(name::STATUS), Some(AttributeValue::S(_))).then_some(Self(item))
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_s().ok().map(String::as_str)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
+        self.0.get(name)?.as_n().ok()?.parse().ok()
+    }
+
+    pub(crate) fn count(&self, name: &str) -> u32 {
+        self.number(name).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn moment(&self, name: &str) -> Option<Timestamp> {
+        self.number(name).map(Timestamp::from_micros)
+    }
+
+    pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
+        self.number(name).and_then(|n| u64::try_from(n).ok()).map(Duration::from_micros)
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.0.get(name).and_then(|value| value.as_bool().ok()).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn id(&self) -> JobId {
+        JobId::from(self.text(name::ID).unwrap_or_default())
+    }
+
+    /// The status as it is written; `None` for a purged job.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.text(name::STATUS)?.parse().ok()
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.count(name::ATTEMPT)
+    }
+
+    pub(crate) fn op(&self) -> &str {
+        self.text(name::OP).unwrap_or_default()
+    }
+
+    pub(crate) fn due_at(&self) -> Option<Timestamp> {
+        self.moment(name::DUE_AT)
+    }
+
+    pub(crate) fn result_ttl(&self) -> Duration {
+        self.duration(name::RESULT_TTL).unwrap_or(NewJob::DEFAULT_RESULT_TTL)
+    }
+
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        self.moment(name::EXPIRES_AT).is_some_and(|t| t <= now)
+    }
+
+    /// Whether this claim holds the job at `now`.
+    pub(crate) fn is_held(&self, attempt: u32, now: Timestamp) -> bool {
+        self.status() == Some(Status::InProgress)
+            && self.attempt() == attempt
+            && self.due_at().is_some_and(|end| end > now)
+    }
+
+    /// What has become of the job, if its lease ran out.
+    pub(crate) fn lapse(&self, now: Timestamp) -> Option<Lapse> {
+        let over = self.status() == Some(Status::InProgress) && self.due_at().is_none_or(|end| end <= now);
+        over.then(|| {
+            if self.flag(name::CANCEL) {
+                Lapse::Cancelled
+            } else if self.count(name::LEFT) == 0 {
+                Lapse::Dead
+            } else {
+                Lapse::Again
+            }
+        })
+    }
+
+    /// The error of a claim whose lease ran out.
+    pub(crate) fn lapse_error(&self) -> JobError {
+        let counted = self.attempt().saturating_sub(self.count(name::UNCOUNTED));
+        JobError::worker_lost(counted, self.count(name::MAX_ATTEMPTS), self.text(name::WORKER))
+    }
+
+    pub(crate) fn error(&self) -> Option<JobError> {
+        let message = self.text(name::ERROR)?;
+        let kind = FailureKind::from_name(self.text(name::ERROR_KIND).unwrap_or_default());
+        Some(JobError::new(kind, message))
+    }
+
+    /// The record as it is at `now`, without body and result. A lease that ran
+    /// out shows as that, written or not.
+    pub(crate) fn record(&self, now: Timestamp) -> Option<Record> {
+        let submitted_at = self.moment(name::SUBMITTED_AT).unwrap_or(Timestamp::from_micros(0));
+        let mut record = Record::new(self.id(), submitted_at, self.count(name::MAX_ATTEMPTS));
+        record.status = self.status()?;
+        record.attempt = self.attempt();
+        record.uncounted = self.count(name::UNCOUNTED);
+        if let Some(request_id) = self.text(name::REQUEST_ID) {
+            request_id.clone_into(&mut record.request_id);
+        }
+        record.group = self.text(name::GROUP).map(str::to_owned);
+        record.metadata = self.json(name::METADATA).unwrap_or_default();
+        record.started_at = self.moment(name::STARTED_AT);
+        record.finished_at = self.moment(name::FINISHED_AT);
+        record.due_at = self.due_at();
+        record.expires_at = self.moment(name::EXPIRES_AT);
+        record.worker = self.text(name::WORKER).map(str::to_owned);
+        record.progress = self.json(name::PROGRESS);
+        record.cancel_requested = self.flag(name::CANCEL);
+        record.dead = self.flag(name::DEAD);
+        record.error = self.error();
+        if self.lapse(now) == Some(Lapse::Again) {
+            record.status = Status::Submitted;
+            record.error = Some(self.lapse_error());
+        }
+        Some(record)
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_str(self.text(name)?).ok()
+    }
+}
+
+/// The item of a job that was just submitted.
+pub(crate) fn submitted(id: &JobId, ticket: &Ticket, queue: &str) -> Item {
+    let max = ticket.max_attempts;
+    let mut item: Item = [
+        (name::ID, text(id.as_str())),
+        (name::STATUS, text(Status::Submitted.as_str())),
+        (name::QUEUE, text(queue)),
+        (name::ATTEMPT, number(0)),
+        (name::UNCOUNTED, number(0)),
+        (name::MAX_ATTEMPTS, number(max)),
+        (name::LEFT, number(max)),
+        (name::DUE_AT, moment(ticket.due_at())),
+        (name::UPDATED_AT, moment(ticket.submitted_at)),
+        (name::OP, text(&ticket.token)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    item.extend(described(ticket).map(|(name, value)| (name.to_owned(), value)));
+    item
+}
+
+/// What the record keeps of the job's options and body, whatever its status.
+pub(crate) fn described(ticket: &Ticket) -> impl Iterator<Item = (&'static str, AttributeValue)> {
+    let metadata =
+        (!ticket.metadata.is_empty()).then(|| serde_json::to_string(&ticket.metadata).ok()).flatten();
+    [
+        Some((name::SUBMITTED_AT, moment(ticket.submitted_at))),
+        Some((name::RESULT_TTL, number(ticket.result_ttl.as_micros()))),
+        ticket.request_id.clone().map(|v| (name::REQUEST_ID, text(v))),
+        ticket.group.clone().map(|v| (name::GROUP, text(v))),
+        metadata.map(|v| (name::METADATA, text(v))),
+        ticket.timeout.map(|v| (name::TIMEOUT, number(v.as_micros()))),
+        ticket.body.in_record(),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// How a job ends.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) status: Status,
+    pub(crate) error: Option<JobError>,
+    pub(crate) dead: bool,
+}
+
+impl End {
+    pub(crate) fn failed(error: JobError) -> Self {
+        Self { status: Status::Error, error: Some(error), dead: false }
+    }
+
+    pub(crate) fn dead(error: JobError) -> Self {
+        Self { dead: true, ..Self::failed(error) }
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self { status: Status::Cancelled, error: Some(JobError::cancelled()), dead: false }
+    }
+
+    /// How a claim that lapsed ends its job.
+    pub(crate) fn lapsed(row: &Row, lapse: Lapse) -> Option<Self> {
+        match lapse {
+            Lapse::Again => None,
+            Lapse::Dead => Some(Self::dead(row.lapse_error())),
+            Lapse::Cancelled => Some(Self::cancelled()),
+        }
+    }
+
+    /// The write that ends the job. `retention` is that of the queue: as long,
+    /// a message of this job may still turn up, and must find that it is over.
+    pub(crate) fn write(&self, now: Timestamp, result_ttl: Duration, retention: Duration) -> Write {
+        let kept = if self.dead { result_ttl.max(DEAD_LETTER_TTL) } else { result_ttl };
+        let mut write = Write::at(now)
+            .set(name::STATUS, text(self.status.as_str()))
+            .set(name::FINISHED_AT, moment(now))
+            .set(name::EXPIRES_AT, moment(now.after(kept)))
+            .set(name::EXPIRATION, seconds(now.after(kept.max(retention))))
+            .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT]);
+        if let Some(error) = &self.error {
+            write = with_error(write, error);
+        }
+        if self.dead {
+            write = write.set(name::DEAD, AttributeValue::Bool(true));
+        }
+        write
+    }
+}
+
+pub(crate) fn with_error(write: Write, error: &JobError) -> Write {
+    write.set(name::ERROR, text(&error.message)).set(name::ERROR_KIND, text(error.kind.as_str()))
+}
+
+/// A moment in the whole seconds of DynamoDB's TTL, not too early.
+pub(crate) fn seconds(moment: Timestamp) -> AttributeValue {
+    number(moment.as_micros().div_euclid(1_000_000) + 1)
+}

@@ -1,0 +1,136 @@
+//! Receives that outlive those who wait for them.
+//!
+//! Once sent, a long poll may bring messages until it ends, and nothing can
+//! call it back. A claim that ends early leaves its poll to the next one; what
+//! a poll brings that nobody waits for is shown to others again at once.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use haulage::{Error, Result};
+use tokio::sync::oneshot;
+
+use crate::{
+    held::Received,
+    inner::{Inner, Shared},
+    queue::MAX_BATCH,
+};
+
+type Answer = Result<Vec<Received>>;
+
+/// One receive that is under way.
+#[derive(Debug)]
+struct Poll {
+    max: usize,
+    lease: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Watched(oneshot::Sender<Answer>),
+    Unwatched,
+    Over,
+}
+
+/// The receives that nobody waits for at present.
+#[derive(Debug, Default)]
+pub(crate) struct Polls(Mutex<Vec<Arc<Poll>>>);
+
+/// A claim's wait for a receive. Dropped, it leaves the receive to others.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    inner: Shared,
+    poll: Arc<Poll>,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Poll {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for this one, unless it is over or somebody else does.
+    fn watch(&self) -> Option<oneshot::Receiver<Answer>> {
+        let mut state = self.state();
+        matches!(*state, State::Unwatched).then(|| {
+            let (tell, answer) = oneshot::channel();
+            *state = State::Watched(tell);
+            answer
+        })
+    }
+}
+
+impl Polls {
+    fn unwatched(&self) -> MutexGuard<'_, Vec<Arc<Poll>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for a receive that is under way and fits, or begins one.
+pub(crate) fn watch(inner: &Shared, max: usize, lease: Duration, wait: Duration) -> Watch {
+    let max = max.min(MAX_BATCH);
+    // A claim that does not wait asks for itself.
+    if !wait.is_zero() {
+        let mut unwatched = inner.polls.unwatched();
+        while let Some(at) = unwatched.iter().position(|poll| poll.max <= max && poll.lease == lease) {
+            let poll = unwatched.swap_remove(at);
+            if let Some(answer) = poll.watch() {
+                return Watch { inner: inner.clone(), poll, answer };
+            }
+        }
+    }
+    let (tell, answer) = oneshot::channel();
+    let poll = Arc::new(Poll { max, lease, state: Mutex::new(State::Watched(tell)) });
+    tokio::spawn(run(inner.clone(), poll.clone(), wait));
+    Watch { inner: inner.clone(), poll, answer }
+}
+
+async fn run(inner: Shared, poll: Arc<Poll>, wait: Duration) {
+    let answer = inner.receive(poll.max, poll.lease, wait).await;
+    let before = std::mem::replace(&mut *poll.state(), State::Over);
+    let left = match before {
+        State::Watched(tell) => tell.send(answer).err(),
+        State::Unwatched | State::Over => Some(answer),
+    };
+    inner.polls.unwatched().retain(|other| !Arc::ptr_eq(other, &poll));
+    if let Some(Ok(messages)) = left
+        && !messages.is_empty()
+    {
+        inner.show_again(messages.into()).await;
+    }
+}
+
+impl Watch {
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let lost = |_| Err(Error::Unavailable { message: "a receive broke off".into(), source: None });
+        (&mut self.answer).await.unwrap_or_else(lost)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut state = self.poll.state();
+        if matches!(*state, State::Watched(_)) {
+            *state = State::Unwatched;
+            drop(state);
+            self.inner.polls.unwatched().push(self.poll.clone());
+        } else if let Ok(Ok(messages)) = self.answer.try_recv() {
+            // It came in the moment in which nobody wanted it any more.
+            drop(state);
+            let inner = self.inner.clone();
+            tokio::spawn(async move { inner.show_again(messages.into()).await });
+        }
+    }
+}
+
+impl Inner {
+    /// One receive.
+    pub(crate) async fn receive(&self, max: usize, lease: Duration, wait: Duration) -> Answer {
+        let messages = self.queue.receive(&self.queue.url, max, lease, wait).await?;
+        let now = self.now();
+        Ok(messages.iter().map(|message| Received::new(message, now, lease)).collect())
+    }
+}

@@ -1,0 +1,469 @@
+//! The SQS queue: sends, receives, visibility, deletes, all in batches.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_sqs::{
+    Client,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    error::SdkError,
+    types::{
+        BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
+        Message, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
+    },
+};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use futures_util::{StreamExt, future::join_all, stream};
+use haulage::{Error, JobId, Result, Timestamp};
+use tracing::{debug, warn};
+
+use crate::{
+    config::Config,
+    fault::{fault, is_missing, may_pass},
+    table::{PARALLEL, chunks_of, pause},
+    ticket::{ATTRIBUTE, Ticket, attributes},
+};
+
+/// Amazon SQS API Reference: entries of one batch, messages of one receive.
+pub(crate) const MAX_BATCH: usize = 10;
+/// Amazon SQS Developer Guide, "Amazon SQS message quotas": 1 MiB, also for a whole batch.
+const MAX_BYTES: usize = 1 << 20;
+/// The same: the longest visibility timeout and the longest delay.
+const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+const MAX_DELAY: Duration = Duration::from_secs(900);
+/// The longest long poll.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(20);
+/// How often a call, or what a batch left undone, is tried again.
+const MAX_ROUNDS: u32 = 6;
+
+/// Where a receipt is good, and for what.
+pub(crate) type Receipt = String;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    client: Client,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) fifo: bool,
+    /// How long SQS keeps a message.
+    pub(crate) retention: Duration,
+    /// After how many receives SQS moves a message to the dead-letter queue.
+    pub(crate) max_receives: Option<i64>,
+    /// The dead-letter queue.
+    pub(crate) dead: Option<String>,
+}
+
+/// A message that was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) id: JobId,
+    /// An earlier try may have been taken in, too, with another id.
+    pub(crate) maybe_twice: bool,
+}
+
+/// Seconds as SQS counts them, never too few.
+pub(crate) fn whole_seconds(duration: Duration) -> i32 {
+    let whole = duration.min(MAX_VISIBILITY);
+    let seconds = whole.as_secs() + u64::from(whole.subsec_nanos() > 0);
+    i32::try_from(seconds).unwrap_or(i32::MAX)
+}
+
+impl Queue {
+    /// Looks the queue up.
+    pub(crate) async fn open(client: Client, config: &Config) -> Result<Self> {
+        let name = config.queue_name().to_owned();
+        let url = if config.queue.contains("://") {
+            config.queue.clone()
+        } else {
+            let found = client.get_queue_url().queue_name(&name).send().await;
+            let found = found.map_err(|e| fault(format_args!("find queue {name}"), e))?;
+            found.queue_url.unwrap_or_default()
+        };
+        let mut queue = Self {
+            client,
+            fifo: config.is_fifo(),
+            name,
+            url,
+            // The default of SQS.
+            retention: Duration::from_secs(4 * 24 * 3600),
+            max_receives: None,
+            dead: None,
+        };
+        match queue.attributes(&queue.url).await {
+            Ok(attributes) => queue.take_in(&attributes).await,
+            Err(error @ Error::Config(_)) => return Err(error),
+            Err(error) => {
+                warn!(%error, queue = queue.name, "cannot read the queue's attributes; its dead-letter queue is not used");
+            }
+        }
+        Ok(queue)
+    }
+
+    async fn take_in(&mut self, attributes: &HashMap<QueueAttributeName, String>) {
+        let number = |name| attributes.get(&name).and_then(|text| text.parse::<u64>().ok());
+        if let Some(seconds) = number(QueueAttributeName::MessageRetentionPeriod) {
+            self.retention = Duration::from_secs(seconds);
+        }
+        let Some(redrive) =
+            attributes.get(&QueueAttributeName::RedrivePolicy).and_then(|t| Redrive::parse(t))
+        else {
+            return;
+        };
+        self.max_receives = Some(redrive.max_receives);
+        let found = self.client.get_queue_url().queue_name(redrive.queue_name()).send().await;
+        match found {
+            Ok(found) => self.dead = found.queue_url,
+            Err(error) => {
+                let error = fault(format_args!("find dead-letter queue {}", redrive.arn), error);
+                warn!(%error, "dead letters are recorded in the table only");
+            }
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// All attributes of this queue, or of its dead-letter queue.
+    pub(crate) async fn attributes(&self, url: &str) -> Result<HashMap<QueueAttributeName, String>> {
+        let call = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
+        let output =
+            call.send().await.map_err(|e| fault(format_args!("read the attributes of queue {url}"), e))?;
+        Ok(output.attributes.unwrap_or_default())
+    }
+
+    /// Sends tickets; the answers are in their order. Messages of one group are
+    /// sent in order.
+    pub(crate) async fn send(&self, tickets: &[Ticket], now: Timestamp) -> Vec<Result<Sent>> {
+        self.send_to(&self.url, tickets, now).await
+    }
+
+    /// Sends tickets to this queue, or to its dead-letter queue.
+    pub(crate) async fn send_to(&self, url: &str, tickets: &[Ticket], now: Timestamp) -> Vec<Result<Sent>> {
+        let mut answers: Vec<Option<Result<Sent>>> = vec![None; tickets.len()];
+        let mut ambiguous = vec![false; tickets.len()];
+        let ordered = self.fifo && tickets.iter().any(|ticket| ticket.group.is_some());
+        let width = if ordered { 1 } else { PARALLEL };
+        for round in 0..=MAX_ROUNDS {
+            let open: Vec<usize> = (0..tickets.len()).filter(|n| answers[*n].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            if round > 0 {
+                pause(round).await;
+            }
+            let last = round == MAX_ROUNDS;
+            let batches = self.batches(tickets, &open, now);
+            let outcomes: Vec<_> = stream::iter(batches)
+                .map(|batch| async move {
+                    let (places, entries): (Vec<usize>, Vec<_>) = batch.into_iter().unzip();
+                    (places, self.send_batch(url, entries).await)
+                })
+                .buffered(width)
+                .collect()
+                .await;
+            for (places, outcome) in outcomes {
+                match outcome {
+                    Ok((sent, failed)) => {
+                        for (at, id) in sent {
+                            let Some(n) = places.get(at).copied() else { continue };
+                            answers[n] = Some(Ok(Sent { id: JobId::from(id), maybe_twice: ambiguous[n] }));
+                        }
+                        for (at, code, error) in failed {
+                            let Some(n) = places.get(at).copied() else { continue };
+                            ambiguous[n] |= may_pass(&code);
+                            if last || !may_pass(&code) {
+                                answers[n] = Some(Err(error));
+                            }
+                        }
+                    }
+                    Err((error, again)) => {
+                        for n in places {
+                            ambiguous[n] |= again;
+                            if last || !again {
+                                answers[n] = Some(Err(error.clone()));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let missing = || Error::Unavailable {
+            message: format!("queue {} did not say what became of a message", self.name),
+            source: None,
+        };
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(missing()))).collect()
+    }
+
+    /// Batches within the limits of SQS, with the place of each ticket.
+    fn batches(
+        &self,
+        tickets: &[Ticket],
+        open: &[usize],
+        now: Timestamp,
+    ) -> Vec<Vec<(usize, SendMessageBatchRequestEntry)>> {
+        let mut batches = vec![Vec::new()];
+        let mut bytes = 0;
+        for n in open {
+            let ticket = &tickets[*n];
+            let body = ticket.message_body();
+            // The attribute's name and type count as well.
+            let size = body.len() + ticket.options().len() + ATTRIBUTE.len() + "String".len();
+            if batches.last().is_some_and(|batch| {
+                batch.len() == MAX_BATCH || bytes + size > MAX_BYTES && !batch.is_empty()
+            }) {
+                batches.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += size;
+            let at = batches.last().map_or(0, Vec::len);
+            let entry = self.entry(at, ticket, body, now);
+            batches.last_mut().expect("never empty").push((*n, entry));
+        }
+        batches.retain(|batch| !batch.is_empty());
+        batches
+    }
+
+    fn entry(
+        &self,
+        at: usize,
+        ticket: &Ticket,
+        body: String,
+        now: Timestamp,
+    ) -> SendMessageBatchRequestEntry {
+        let mut entry = SendMessageBatchRequestEntry::builder()
+            .id(at.to_string())
+            .message_body(body)
+            .set_message_attributes(Some(attributes(ticket)));
+        if self.fifo {
+            // A retry of this send within five minutes is the same message.
+            let attempt = ticket.redrive.map(|n| format!("-{n}")).unwrap_or_default();
+            let copy = ticket.id.as_ref().map(|_| format!("-{}", now.as_micros())).unwrap_or_default();
+            entry = entry
+                .message_group_id(ticket.sqs_group())
+                .message_deduplication_id(format!("{}{attempt}{copy}", ticket.token));
+        } else {
+            // FIFO queues take no delay for single messages.
+            let delay = ticket.due_at().since(now).min(MAX_DELAY);
+            entry = entry.delay_seconds(whole_seconds(delay));
+            if ticket.group.is_some() {
+                entry = entry.message_group_id(ticket.sqs_group());
+            }
+        }
+        entry.build().expect("id and body are set")
+    }
+
+    /// One call. What failed comes back with its place, code and error; a call
+    /// that failed as a whole with whether it may pass.
+    #[allow(clippy::type_complexity)]
+    async fn send_batch(
+        &self,
+        url: &str,
+        entries: Vec<SendMessageBatchRequestEntry>,
+    ) -> Result<(Vec<(usize, String)>, Vec<(usize, String, Error)>), (Error, bool)> {
+        // Retries are made by `send_to`, which notes what may have been sent twice.
+        let once = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled());
+        let call = self.client.send_message_batch().queue_url(url).set_entries(Some(entries));
+        let output = match call.customize().config_override(once).send().await {
+            Ok(output) => output,
+            Err(error) => {
+                let refused =
+                    matches!(&error, SdkError::ServiceError(e) if e.raw().status().is_client_error());
+                let again = !matches!(error, SdkError::ConstructionFailure(_))
+                    && (!refused || error.code().is_some_and(may_pass));
+                return Err((fault(format_args!("send to queue {}", self.name), error), again));
+            }
+        };
+        let place = |id: &str| id.parse::<usize>().unwrap_or(usize::MAX);
+        let sent = output.successful.into_iter().map(|sent| (place(&sent.id), sent.message_id)).collect();
+        let failed = output.failed.into_iter().map(|failed| {
+            let said = failed.message.unwrap_or_default();
+            let error = Error::Unavailable {
+                message: format!("cannot send to queue {}: {}: {said}", self.name, failed.code),
+                source: None,
+            };
+            // Their fault, not ours: it may pass.
+            let code =
+                if failed.sender_fault { failed.code } else { format!("InternalError {}", failed.code) };
+            (place(&failed.id), code, error)
+        });
+        Ok((sent, failed.collect()))
+    }
+
+    /// Receives up to `max` messages, 10 at most, and hides them for
+    /// `visibility`. Waits up to `wait` for the first.
+    pub(crate) async fn receive(
+        &self,
+        url: &str,
+        max: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Message>> {
+        let wait = wait.min(MAX_WAIT);
+        let patient = aws_sdk_sqs::config::Builder::new().timeout_config(
+            TimeoutConfig::builder().operation_attempt_timeout(wait + Duration::from_secs(10)).build(),
+        );
+        let max = i32::try_from(max.min(MAX_BATCH)).unwrap_or(1);
+        let call = self
+            .client
+            .receive_message()
+            .queue_url(url)
+            .max_number_of_messages(max)
+            .visibility_timeout(whole_seconds(visibility))
+            .wait_time_seconds(whole_seconds(wait))
+            .message_attribute_names(ATTRIBUTE)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            // If the answer is lost, a second try brings the same messages.
+            .set_receive_request_attempt_id(self.fifo.then(crate::expr::nonce))
+            .customize()
+            .config_override(patient)
+            .send();
+        let output = call.await.map_err(|e| fault(format_args!("receive from queue {}", self.name), e))?;
+        Ok(output.messages.unwrap_or_default())
+    }
+
+    /// Hides messages for so long from now on, or shows them at once. Where
+    /// that fails, a message shows when its present time is over; what is then
+    /// made of it is the record's to say.
+    pub(crate) async fn hide(&self, messages: Vec<(Receipt, Duration)>) {
+        let chunks = chunks_of(messages, MAX_BATCH);
+        join_all(chunks.into_iter().map(|chunk| self.hide_chunk(chunk))).await;
+    }
+
+    /// Shows messages of another queue again, such as the dead-letter queue.
+    pub(crate) async fn show_in(&self, url: &str, receipts: Vec<Receipt>) {
+        let other = Self { url: url.to_owned(), ..self.clone() };
+        other.hide(receipts.into_iter().map(|receipt| (receipt, Duration::ZERO)).collect()).await;
+    }
+
+    async fn hide_chunk(&self, mut left: Vec<(Receipt, Duration)>) {
+        for round in 0..=MAX_ROUNDS {
+            if round > 0 {
+                pause(round).await;
+            }
+            let entries = left.iter().enumerate().map(|(at, (receipt, time))| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(at.to_string())
+                    .receipt_handle(receipt)
+                    .visibility_timeout(whole_seconds(*time))
+                    .build()
+                    .expect("id and receipt are set")
+            });
+            let call = self.client.change_message_visibility_batch().queue_url(&self.url);
+            match call.set_entries(Some(entries.collect())).send().await {
+                Ok(output) => left = again(output.failed, left, "change the visibility of a message"),
+                Err(error) => {
+                    let error = fault(format_args!("change visibility in queue {}", self.name), error);
+                    warn!(%error, "messages show again when their present time is over");
+                    return;
+                }
+            }
+            if left.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Deletes messages. One that stays is deleted when it shows again, as its
+    /// record says that its job is over.
+    pub(crate) async fn delete(&self, url: &str, receipts: Vec<Receipt>) {
+        let chunks = chunks_of(receipts, MAX_BATCH);
+        join_all(chunks.into_iter().map(|chunk| self.delete_chunk(url, chunk))).await;
+    }
+
+    async fn delete_chunk(&self, url: &str, mut left: Vec<Receipt>) {
+        for round in 0..=MAX_ROUNDS {
+            if round > 0 {
+                pause(round).await;
+            }
+            let entries = left.iter().enumerate().map(|(at, receipt)| {
+                DeleteMessageBatchRequestEntry::builder()
+                    .id(at.to_string())
+                    .receipt_handle(receipt)
+                    .build()
+                    .expect("id and receipt are set")
+            });
+            let call = self.client.delete_message_batch().queue_url(url);
+            match call.set_entries(Some(entries.collect())).send().await {
+                Ok(output) => left = again(output.failed, left, "delete a message"),
+                Err(error) => {
+                    let error = fault(format_args!("delete from queue {}", self.name), error);
+                    warn!(%error, "the messages are deleted when they show again");
+                    return;
+                }
+            }
+            if left.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// What a batch left undone and is worth another try.
+fn again<T>(failed: Vec<BatchResultErrorEntry>, all: Vec<T>, what: &str) -> Vec<T> {
+    let mut keep = vec![false; all.len()];
+    for entry in failed {
+        let said = entry.message.unwrap_or_default();
+        // A receipt that is no longer good is nothing to try again with.
+        if !entry.sender_fault || may_pass(&entry.code) {
+            if let Some(place) = entry.id.parse::<usize>().ok().filter(|at| *at < keep.len()) {
+                keep[place] = true;
+            }
+        } else {
+            debug!(code = entry.code, said, "cannot {what}");
+        }
+    }
+    all.into_iter().zip(keep).filter_map(|(item, keep)| keep.then_some(item)).collect()
+}
+
+/// A queue's redrive policy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Redrive {
+    pub(crate) arn: String,
+    pub(crate) max_receives: i64,
+}
+
+impl Redrive {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let policy: serde_json::Value = serde_json::from_str(text).ok()?;
+        let count = policy.get("maxReceiveCount")?;
+        // AWS writes a number, and takes and shows a string as well.
+        let max_receives = count.as_i64().or_else(|| count.as_str()?.parse().ok())?;
+        Some(Self { arn: policy.get("deadLetterTargetArn")?.as_str()?.to_owned(), max_receives })
+    }
+
+    pub(crate) fn queue_name(&self) -> &str {
+        self.arn.rsplit(':').next().unwrap_or(&self.arn)
+    }
+}
+
+/// Whether an error says that the queue is not there.
+pub(crate) fn is_gone<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.code().is_some_and(is_missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_redrive_policy() {
+        let policy = |count: &str| {
+            format!(
+                r#"{{"deadLetterTargetArn":"arn:aws:sqs:eu-central-1:1:d.fifo","maxReceiveCount":{count}}}"#
+            )
+        };
+        for count in ["4", "\"4\""] {
+            let redrive = Redrive::parse(&policy(count)).expect("a policy");
+            assert_eq!((redrive.queue_name(), redrive.max_receives), ("d.fifo", 4));
+        }
+        assert_eq!(Redrive::parse("{}"), None);
+    }
+
+    #[test]
+    fn counts_seconds_up() {
+        for (millis, seconds) in [(0, 0), (1, 1), (1000, 1), (1001, 2), (100_000_000, 43_200)] {
+            assert_eq!(whole_seconds(Duration::from_millis(millis)), seconds);
+        }
+    }
+}

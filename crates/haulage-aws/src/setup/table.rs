@@ -1,0 +1,136 @@
+//! The table.
+
+use aws_sdk_dynamodb::{
+    Client,
+    client::Waiters,
+    types::{
+        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
+        TimeToLiveSpecification, TimeToLiveStatus,
+    },
+};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use haulage::{Error, Result};
+
+use super::{Outcome, Step};
+use crate::{
+    clients::Clients,
+    config::Config,
+    fault::{fault, is_missing},
+    item::name,
+};
+
+/// The attribute by which DynamoDB deletes items.
+pub(crate) const TTL: &str = name::EXPIRATION;
+
+pub(super) async fn create(clients: &Clients, config: &Config) -> Result<Step> {
+    let (dynamodb, table) = (&clients.dynamodb, &config.table);
+    let what = format!("table {table}");
+    if let Some(found) = find(dynamodb, table).await? {
+        let mut step = Step::new(what, Outcome::Exists);
+        for note in differences(&found, ttl(dynamodb, table).await?.as_deref()) {
+            step = step.note(note);
+        }
+        return Ok(step);
+    }
+    let failed = |e: &dyn std::fmt::Display| Error::Unavailable {
+        message: format!("cannot create {what}: {e}"),
+        source: None,
+    };
+    let attribute =
+        AttributeDefinition::builder().attribute_name(name::ID).attribute_type(ScalarAttributeType::S);
+    let key = KeySchemaElement::builder().attribute_name(name::ID).key_type(KeyType::Hash);
+    dynamodb
+        .create_table()
+        .table_name(table)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(attribute.build().map_err(|e| failed(&e))?)
+        .key_schema(key.build().map_err(|e| failed(&e))?)
+        .send()
+        .await
+        .map_err(|e| fault(format_args!("create {what}"), e))?;
+    let ready =
+        dynamodb.wait_until_table_exists().table_name(table).wait(std::time::Duration::from_secs(120)).await;
+    ready.map_err(|e| failed(&e))?;
+    let ttl = TimeToLiveSpecification::builder().attribute_name(TTL).enabled(true).build();
+    let call = dynamodb.update_time_to_live().table_name(table);
+    call.time_to_live_specification(ttl.map_err(|e| failed(&e))?)
+        .send()
+        .await
+        .map_err(|e| fault(format_args!("turn on the TTL of {what}"), e))?;
+    Ok(Step::new(what, Outcome::Created))
+}
+
+pub(crate) async fn find(dynamodb: &Client, table: &str) -> Result<Option<TableDescription>> {
+    match dynamodb.describe_table().table_name(table).send().await {
+        Ok(found) => Ok(found.table),
+        Err(error) if error.code().is_some_and(is_missing) => Ok(None),
+        Err(error) => Err(fault(format_args!("describe table {table}"), error)),
+    }
+}
+
+/// The attribute whose TTL is on.
+pub(crate) async fn ttl(dynamodb: &Client, table: &str) -> Result<Option<String>> {
+    let call = dynamodb.describe_time_to_live().table_name(table).send();
+    let output = call.await.map_err(|e| fault(format_args!("read the TTL of table {table}"), e))?;
+    let on = output.time_to_live_description.filter(|ttl| {
+        matches!(ttl.time_to_live_status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling))
+    });
+    Ok(on.and_then(|ttl| ttl.attribute_name))
+}
+
+/// The key, in words, if it is not the one that is needed.
+pub(crate) fn wrong_key(table: &TableDescription) -> Option<String> {
+    let keys: Vec<String> = table
+        .key_schema()
+        .iter()
+        .map(|key| format!("{} ({})", key.attribute_name(), key.key_type().as_str()))
+        .collect();
+    let is_text = table
+        .attribute_definitions()
+        .iter()
+        .any(|a| a.attribute_name() == name::ID && *a.attribute_type() == ScalarAttributeType::S);
+    let right = format!("{} (HASH)", name::ID);
+    (keys != [right] || !is_text).then(|| keys.join(", "))
+}
+
+fn differences(table: &TableDescription, ttl: Option<&str>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(keys) = wrong_key(table) {
+        notes.push(format!("its key is {keys}, and has to be the string {} alone", name::ID));
+    }
+    if ttl != Some(TTL) {
+        notes.push(format!("its TTL is not on for the attribute {TTL}; expired records stay in it"));
+    }
+    notes
+}
+
+pub(super) async fn describe(clients: &Clients, config: &Config) -> Result<Step> {
+    let (dynamodb, table) = (&clients.dynamodb, &config.table);
+    let what = format!("table {table}");
+    let Some(found) = find(dynamodb, table).await? else { return Ok(Step::new(what, Outcome::Missing)) };
+    let ttl = ttl(dynamodb, table).await?;
+    let billing = found.billing_mode_summary().and_then(|b| b.billing_mode());
+    let mut step = Step::new(what, Outcome::Exists)
+        .note(format!("status {}", found.table_status().map_or("unknown", |status| status.as_str())))
+        .note(format!(
+            "about {} items, {} bytes",
+            found.item_count().unwrap_or(0),
+            found.table_size_bytes().unwrap_or(0)
+        ))
+        .note(format!("billing {}", billing.map_or("PROVISIONED", |billing| billing.as_str())))
+        .note(format!("TTL attribute {}", ttl.as_deref().unwrap_or("none")));
+    for note in differences(&found, ttl.as_deref()) {
+        step = step.note(note);
+    }
+    Ok(step)
+}
+
+pub(super) async fn delete(clients: &Clients, config: &Config) -> Result<Step> {
+    let (dynamodb, table) = (&clients.dynamodb, &config.table);
+    let what = format!("table {table}");
+    match dynamodb.delete_table().table_name(table).send().await {
+        Ok(_) => Ok(Step::new(what, Outcome::Deleted)),
+        Err(error) if error.code().is_some_and(is_missing) => Ok(Step::new(what, Outcome::Missing)),
+        Err(error) => Err(fault(format_args!("delete {what}"), error)),
+    }
+}

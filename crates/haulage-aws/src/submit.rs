@@ -1,0 +1,144 @@
+//! `submit`: the message first, since it gives the job its id; then the record.
+//!
+//! If we die between the two, nothing is lost: the consumer that receives the
+//! message makes the record.
+
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
+use haulage::{Error, JobId, NewJob, Result, Timestamp, backend::Submitted};
+
+use crate::{
+    arbiter::{self, Owner},
+    inner::{Inner, Shared},
+    item,
+    queue::Sent,
+    ticket::Ticket,
+};
+
+/// What is known of a job's submit so far.
+enum Fate {
+    /// Its message is to be sent, or has been.
+    Mine,
+    /// An earlier job has its key.
+    Other(JobId),
+    /// The same as that of an earlier job of this call.
+    SameAs(usize),
+}
+
+pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
+    inner.capabilities.check_submit(&jobs).map_err(|error| inner.hint_at_bucket(error))?;
+    let first = inner.moments(jobs.len());
+    let at = |n: usize| Timestamp::from_micros(first.as_micros() + i64::try_from(n).unwrap_or(0));
+    let tickets: Vec<Ticket> = jobs
+        .iter()
+        .enumerate()
+        .map(|(n, job)| Ticket::new(job, &inner.config, at(n)))
+        .collect::<Result<_>>()?;
+    drop(jobs);
+
+    let fates = reserve(&inner, &tickets).await?;
+    let mine: Vec<usize> = (0..tickets.len()).filter(|n| matches!(fates[*n], Fate::Mine)).collect();
+    let of_mine: Vec<&Ticket> = mine.iter().map(|n| &tickets[*n]).collect();
+    if let Err(error) = inner.store_bodies(&of_mine).await {
+        free(&inner, &of_mine).await;
+        return Err(error);
+    }
+    let to_send: Vec<Ticket> = of_mine.into_iter().cloned().collect();
+    let sent = inner.queue.send(&to_send, inner.now()).await;
+    let named = join_all(to_send.iter().zip(sent).map(|(ticket, sent)| name_job(&inner, ticket, sent))).await;
+
+    let new: Vec<_> = named
+        .iter()
+        .zip(&to_send)
+        .filter_map(|(named, ticket)| Some((named.as_ref().ok().filter(|job| !job.duplicate)?, ticket)))
+        .collect();
+    let items = new.iter().map(|(job, ticket)| item::submitted(&job.id, ticket, &inner.queue.name)).collect();
+    let mut recorded = inner.table.insert(items).await.into_iter();
+
+    let mut answers: Vec<Option<Result<Submitted>>> = vec![None; tickets.len()];
+    for (n, named) in mine.into_iter().zip(named) {
+        let answer = match named {
+            Ok(job) if job.duplicate => Ok(job),
+            Ok(job) => match recorded.next() {
+                Some(Err(error)) => Err(unrecorded(&job.id, &error)),
+                // It is new, or a consumer was faster: then it is there as well.
+                Some(Ok(_)) | None => Ok(job),
+            },
+            Err(error) => Err(error),
+        };
+        answers[n] = Some(answer);
+    }
+    for (n, fate) in fates.iter().enumerate() {
+        match fate {
+            Fate::Mine => {}
+            Fate::Other(id) => answers[n] = Some(Ok(Submitted { id: id.clone(), duplicate: true })),
+            Fate::SameAs(first) => {
+                let duplicate = |job: Submitted| Submitted { duplicate: true, ..job };
+                answers[n] = answers[*first].clone().map(|answer| answer.map(duplicate));
+            }
+        }
+    }
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// Reserves the idempotency keys.
+async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Fate>> {
+    let mut first_with: HashMap<&str, usize> = HashMap::new();
+    let fates = tickets.iter().enumerate().map(|(n, ticket)| {
+        let first = ticket.key.as_deref().map(|key| *first_with.entry(key).or_insert(n));
+        async move {
+            match (&ticket.key, first) {
+                (Some(_), Some(first)) if first != n => Ok(Fate::SameAs(first)),
+                (Some(key), _) => Ok(match arbiter::reserve(inner, key, &ticket.token).await? {
+                    Owner::Me => Fate::Mine,
+                    Owner::Job(id) => Fate::Other(id),
+                }),
+                (None, _) => Ok(Fate::Mine),
+            }
+        }
+    });
+    let fates: Vec<_> = fates.collect();
+    let fates: Vec<Result<Fate>> = join_all(fates).await;
+    if let Some(error) = fates.iter().find_map(|fate| fate.as_ref().err().cloned()) {
+        let reserved = tickets.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Fate::Mine)));
+        free(inner, &reserved.map(|(ticket, _)| ticket).collect::<Vec<_>>()).await;
+        return Err(error);
+    }
+    fates.into_iter().collect()
+}
+
+/// Gives back the keys of jobs that were not sent.
+async fn free(inner: &Inner, tickets: &[&Ticket]) {
+    let keyed = tickets.iter().filter_map(|ticket| Some((ticket.key.as_deref()?, &ticket.token)));
+    join_all(keyed.map(|(key, token)| arbiter::free(inner, key, token))).await;
+}
+
+/// The id of a job whose message was sent.
+async fn name_job(inner: &Inner, ticket: &Ticket, sent: Result<Sent>) -> Result<Submitted> {
+    // If it was not taken in, its key is free once its reservation is over;
+    // freed at once, a message that was taken in after all would be a second job.
+    let Sent { id, maybe_twice } = sent?;
+    if let Some(key) = &ticket.key {
+        return Ok(match arbiter::confirm(inner, key, &ticket.token, &id).await? {
+            Owner::Me => Submitted { id, duplicate: false },
+            Owner::Job(id) => Submitted { id, duplicate: true },
+        });
+    }
+    // A FIFO queue takes the second try for the first.
+    if maybe_twice && !inner.queue.fifo {
+        let id = arbiter::note(inner, &ticket.token, &id).await?;
+        return Ok(Submitted { id, duplicate: false });
+    }
+    Ok(Submitted { id, duplicate: false })
+}
+
+fn unrecorded(id: &JobId, error: &Error) -> Error {
+    Error::unavailable(
+        format!(
+            "job {id} is in the queue and will run, but its record could not be written, \
+             so that it cannot be looked up before a consumer has it: {error}"
+        ),
+        error.clone(),
+    )
+}

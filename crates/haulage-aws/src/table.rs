@@ -1,0 +1,306 @@
+//! The DynamoDB table: reads and conditional writes of items.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::update_item::UpdateItemError,
+    types::{
+        AttributeValue, BatchStatementRequest, KeysAndAttributes, ReturnValue,
+        ReturnValuesOnConditionCheckFailure,
+    },
+};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use haulage::{Error, Result};
+
+use crate::{
+    expr::{Expressions, Item, Write, aliases, text},
+    fault::{fault, may_pass},
+    item::{Row, name},
+    meter::Meter,
+};
+
+/// How many calls of one verb are under way at once.
+pub(crate) const PARALLEL: usize = 16;
+/// Amazon DynamoDB API Reference, BatchGetItem.
+const MAX_GET: usize = 100;
+/// Amazon DynamoDB API Reference, BatchExecuteStatement.
+const MAX_STATEMENTS: usize = 25;
+/// How often what a batch left undone is tried again.
+const MAX_ROUNDS: u32 = 8;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    client: Client,
+    name: String,
+    meter: Meter,
+}
+
+/// What became of a conditional write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It is done; the item as it is now.
+    Done(Row),
+    /// Its condition did not hold; the item as it is, if there is one.
+    Refused(Option<Row>),
+}
+
+/// Waits before another round of what a batch left undone.
+pub(crate) async fn pause(round: u32) {
+    let most = 50_u64 << round.min(6);
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
+}
+
+impl Table {
+    pub(crate) fn new(client: Client, name: String, meter: Meter) -> Self {
+        Self { client, name, meter }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Makes a conditional write. One whose first answer was lost, so that a
+    /// second try was refused, is known by its mark.
+    pub(crate) async fn write(&self, key: &str, write: Write) -> Result<Written> {
+        let op = write.op.clone();
+        let Expressions { update, condition, names, values } = write.expressions();
+        let call = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .key(name::ID, text(key))
+            .update_expression(update)
+            .set_condition_expression((!condition.is_empty()).then_some(condition))
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .set_return_consumed_capacity(self.meter.ask())
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send();
+        match call.await {
+            Ok(output) => {
+                self.meter.wrote(&output.consumed_capacity);
+                let item = output.attributes.ok_or_else(|| self.odd("the item of an update"))?;
+                Ok(Written::Done(Row(item)))
+            }
+            Err(SdkError::ServiceError(error)) if is_refused(error.err()) => {
+                self.meter.refused();
+                let UpdateItemError::ConditionalCheckFailedException(refused) = error.into_err() else {
+                    return Ok(Written::Refused(None));
+                };
+                match refused.item.map(Row) {
+                    Some(row) if row.op() == op => Ok(Written::Done(row)),
+                    row => Ok(Written::Refused(row)),
+                }
+            }
+            Err(error) => Err(fault(format_args!("write to table {}", self.name), error)),
+        }
+    }
+
+    fn odd(&self, what: &str) -> Error {
+        Error::Unavailable {
+            message: format!("table {}: {what} is missing in the answer", self.name),
+            source: None,
+        }
+    }
+
+    /// One item, as it is now.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Item>> {
+        let call =
+            self.client.get_item().table_name(&self.name).key(name::ID, text(key)).consistent_read(true);
+        let call = call.set_return_consumed_capacity(self.meter.ask());
+        let output =
+            call.send().await.map_err(|e| fault(format_args!("read from table {}", self.name), e))?;
+        self.meter.read(&output.consumed_capacity);
+        Ok(output.item)
+    }
+
+    /// Items by their keys, as they are now. `names` limits what is fetched.
+    pub(crate) async fn get_many(
+        &self,
+        keys: impl IntoIterator<Item = String>,
+        names: Option<&str>,
+    ) -> Result<HashMap<String, Item>> {
+        // DynamoDB refuses empty and overlong keys, and the same key twice.
+        let keys: HashSet<String> = keys.into_iter().filter(|key| (1..=2048).contains(&key.len())).collect();
+        let keys: Vec<String> = keys.into_iter().collect();
+        let chunks: Vec<Vec<String>> = keys.chunks(MAX_GET).map(<[String]>::to_vec).collect();
+        let parts: Vec<HashMap<String, Item>> = stream::iter(chunks)
+            .map(|chunk| self.get_chunk(chunk, names))
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    async fn get_chunk(&self, keys: Vec<String>, names: Option<&str>) -> Result<HashMap<String, Item>> {
+        let mut found = HashMap::new();
+        let keys = keys.into_iter().map(|key| HashMap::from([(name::ID.to_owned(), text(key))])).collect();
+        let request = KeysAndAttributes::builder()
+            .set_keys(Some(keys))
+            .consistent_read(true)
+            .set_projection_expression(names.map(str::to_owned))
+            .set_expression_attribute_names(names.map(aliases))
+            .build();
+        let request = request.map_err(|e| Error::unavailable(format!("cannot ask for records: {e}"), e))?;
+        let mut left = HashMap::from([(self.name.clone(), request)]);
+        for round in 0.. {
+            let call = self.client.batch_get_item().set_request_items(Some(std::mem::take(&mut left)));
+            let call = call.set_return_consumed_capacity(self.meter.ask());
+            let output =
+                call.send().await.map_err(|e| fault(format_args!("read from table {}", self.name), e))?;
+            self.meter.read(output.consumed_capacity.iter().flatten());
+            for item in output.responses.into_iter().flatten().flat_map(|(_, items)| items) {
+                if let Some(Ok(key)) = item.get(name::ID).map(|key| key.as_s().cloned()) {
+                    found.insert(key, item);
+                }
+            }
+            left = output.unprocessed_keys.unwrap_or_default();
+            if left.is_empty() {
+                break;
+            }
+            if round >= MAX_ROUNDS {
+                return Err(self.overloaded("read"));
+            }
+            pause(round).await;
+        }
+        Ok(found)
+    }
+
+    fn overloaded(&self, verb: &str) -> Error {
+        let message = format!(
+            "cannot {verb} all items of table {}: DynamoDB refuses some, again and again; \
+             its throughput is used up, try again later",
+            self.name
+        );
+        Error::Unavailable { message, source: None }
+    }
+
+    /// Puts items that are not there yet. An item that is there stays as it is,
+    /// and is no error: the answers tell, in order, which are new.
+    pub(crate) async fn insert(&self, items: Vec<Item>) -> Vec<Result<bool>> {
+        let chunks: Vec<Vec<Item>> = chunks_of(items, MAX_STATEMENTS);
+        let parts: Vec<Vec<Result<bool>>> =
+            stream::iter(chunks).map(|chunk| self.insert_chunk(chunk)).buffered(PARALLEL).collect().await;
+        parts.into_iter().flatten().collect()
+    }
+
+    async fn insert_chunk(&self, items: Vec<Item>) -> Vec<Result<bool>> {
+        let mut answers: Vec<Option<Result<bool>>> = vec![None; items.len()];
+        for round in 0.. {
+            let open: Vec<usize> = (0..items.len()).filter(|n| answers[*n].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            if round > MAX_ROUNDS {
+                open.iter().for_each(|n| answers[*n] = Some(Err(self.overloaded("write"))));
+                break;
+            }
+            if round > 0 {
+                pause(round - 1).await;
+            }
+            let statements = open.iter().map(|n| self.insert_statement(&items[*n])).collect();
+            let call = self.client.batch_execute_statement().set_statements(Some(statements));
+            match call.set_return_consumed_capacity(self.meter.ask()).send().await {
+                Ok(output) => {
+                    self.meter.wrote(output.consumed_capacity.iter().flatten());
+                    let responses = output.responses.unwrap_or_default();
+                    for (n, response) in open.iter().zip(responses) {
+                        answers[*n] = match response.error {
+                            None => Some(Ok(true)),
+                            Some(error) => {
+                                self.insert_error(error.code.map(|c| c.as_str().to_owned()), error.message)
+                            }
+                        };
+                    }
+                }
+                Err(error) => {
+                    let error = fault(format_args!("write to table {}", self.name), error);
+                    open.iter().for_each(|n| answers[*n] = Some(Err(error.clone())));
+                }
+            }
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(self.overloaded("write")))).collect()
+    }
+
+    /// The answer to one statement that failed; `None` to try again.
+    fn insert_error(&self, code: Option<String>, message: Option<String>) -> Option<Result<bool>> {
+        let (code, message) = (code.unwrap_or_default(), message.unwrap_or_default());
+        match code.as_str() {
+            "DuplicateItem" | "ConditionalCheckFailed" => Some(Ok(false)),
+            _ if may_pass(&code) => None,
+            _ => {
+                let message = format!("cannot write to table {}: {code}: {message}", self.name);
+                Some(Err(Error::Unavailable { message, source: None }))
+            }
+        }
+    }
+
+    fn insert_statement(&self, item: &Item) -> BatchStatementRequest {
+        let fields: Vec<String> = item.keys().map(|name| format!("'{name}': ?")).collect();
+        let statement = format!("INSERT INTO \"{}\" VALUE {{{}}}", self.name, fields.join(", "));
+        BatchStatementRequest::builder()
+            .statement(statement)
+            .set_parameters(Some(item.values().cloned().collect()))
+            .build()
+            .expect("the statement is set")
+    }
+
+    /// Deletes an item, whatever it is.
+    pub(crate) async fn delete(&self, key: &str) -> Result<()> {
+        let call = self.client.delete_item().table_name(&self.name).key(name::ID, text(key)).send();
+        call.await.map(drop).map_err(|e| fault(format_args!("delete from table {}", self.name), e))
+    }
+
+    /// Every record for which `filter` holds, page by page.
+    pub(crate) async fn scan(
+        &self,
+        filter: &str,
+        values: HashMap<String, AttributeValue>,
+        names: Option<&str>,
+    ) -> Result<Vec<Row>> {
+        let mut all = aliases(filter);
+        all.extend(names.map(aliases).unwrap_or_default());
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .filter_expression(filter)
+            .set_projection_expression(names.map(str::to_owned))
+            .set_expression_attribute_names(Some(all))
+            .set_expression_attribute_values(Some(values))
+            .into_paginator()
+            .items()
+            .send();
+        let mut rows = Vec::new();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|e| fault(format_args!("scan table {}", self.name), e))?;
+            rows.extend(Row::of(item));
+        }
+        Ok(rows)
+    }
+}
+
+fn is_refused(error: &UpdateItemError) -> bool {
+    error.code() == Some("ConditionalCheckFailedException")
+}
+
+pub(crate) fn chunks_of<T>(items: Vec<T>, size: usize) -> Vec<Vec<T>> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(|| {
+        let chunk: Vec<T> = items.by_ref().take(size).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
+    .collect()
+}

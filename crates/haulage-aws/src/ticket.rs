@@ -1,0 +1,409 @@
+//! What a message of the queue says: which job it is for.
+//!
+//! The record decides what becomes of a job; a message is a ticket that lets a
+//! consumer look. Its body is the job's body, so that people can read it and
+//! other programs can write it; the options are in one message attribute.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use haulage::{Error, JobId, Json, Metadata, NewJob, Result, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    body::{Body, Packed, Place},
+    config::Config,
+    expr::nonce,
+};
+
+/// The message attribute that holds everything but the body.
+pub(crate) const ATTRIBUTE: &str = "haulage";
+
+/// How large the options of a job, labels included, may be, in bytes: they are
+/// part of the message and of the record.
+pub(crate) const MAX_OPTIONS: usize = 32 << 10;
+
+/// Everything that a message says of its job.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticket {
+    /// Names the job before it has an id: SQS gives that with the send.
+    pub(crate) token: String,
+    /// The job, where it is not the one with the message's own id.
+    pub(crate) id: Option<JobId>,
+    pub(crate) submitted_at: Timestamp,
+    /// Not to be claimed before.
+    pub(crate) not_before: Option<Timestamp>,
+    pub(crate) request_id: Option<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) max_attempts: u32,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) result_ttl: Duration,
+    pub(crate) metadata: Metadata,
+    /// The item that says which job has the idempotency key.
+    pub(crate) key: Option<String>,
+    /// Puts the job back to work if it ended with this attempt.
+    pub(crate) redrive: Option<u32>,
+    pub(crate) body: Body,
+}
+
+/// A message that is no job.
+#[derive(Debug)]
+pub(crate) struct Poison {
+    /// Why not.
+    pub(crate) reason: String,
+    /// What can be said about it all the same.
+    pub(crate) ticket: Ticket,
+}
+
+/// The attribute's JSON; what is a default is left out.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Wire {
+    v: u8,
+    token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<JobId>,
+    submitted_at: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_ttl_us: Option<u64>,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redrive: Option<u32>,
+    /// How the message's body is encoded; nothing is plain JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<Encoding>,
+    /// Where the body is besides; nothing is "in the record".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_at: Option<String>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Encoding {
+    /// JSON with characters that SQS refuses, in Base64.
+    Base64,
+    /// Compressed, in Base64.
+    Zstd,
+    /// The body is an object of the bucket; the message holds its address.
+    Object,
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Ticket {
+    /// For a job that is being submitted.
+    pub(crate) fn new(job: &NewJob, config: &Config, now: Timestamp) -> Result<Self> {
+        let token = nonce() + &nonce();
+        let object = |name: &str| object_key(config, job, &token, name);
+        let ticket = Self {
+            id: None,
+            submitted_at: now,
+            not_before: (!job.delay.is_zero()).then(|| now.after(job.delay)),
+            request_id: job.request_id.clone(),
+            group: job.group.clone(),
+            max_attempts: job.max_attempts,
+            timeout: job.timeout,
+            result_ttl: job.result_ttl,
+            metadata: job.metadata.clone(),
+            key: job.idempotency_key.as_deref().map(|key| key_item(config, key)),
+            redrive: None,
+            body: Body::place(&job.body, config, &token, object),
+            token,
+        };
+        let size = ticket.options().len();
+        if size > MAX_OPTIONS {
+            return Err(Error::Invalid(format!(
+                "request id, group and metadata take {size} bytes together, and {MAX_OPTIONS} are allowed on AWS"
+            )));
+        }
+        Ok(ticket)
+    }
+
+    pub(crate) fn due_at(&self) -> Timestamp {
+        self.not_before.unwrap_or(self.submitted_at)
+    }
+
+    fn encoding(&self) -> Option<Encoding> {
+        match (&self.body.place, &self.body.packed) {
+            (Place::Object(_), _) => Some(Encoding::Object),
+            (_, Some(Packed::Zstd(_))) => Some(Encoding::Zstd),
+            (_, Some(Packed::Plain(json))) if !json.as_str().chars().all(is_allowed) => {
+                Some(Encoding::Base64)
+            }
+            _ => None,
+        }
+    }
+
+    /// The text of the message attribute.
+    pub(crate) fn options(&self) -> String {
+        let default = |is: bool| !is;
+        let wire = Wire {
+            v: 1,
+            token: self.token.clone(),
+            id: self.id.clone(),
+            submitted_at: self.submitted_at.as_micros(),
+            not_before: self.not_before.map(Timestamp::as_micros),
+            request_id: self.request_id.clone(),
+            group: self.group.clone(),
+            max_attempts: default(self.max_attempts == NewJob::DEFAULT_MAX_ATTEMPTS)
+                .then_some(self.max_attempts),
+            timeout_us: self.timeout.map(micros),
+            result_ttl_us: default(self.result_ttl == NewJob::DEFAULT_RESULT_TTL)
+                .then(|| micros(self.result_ttl)),
+            metadata: self.metadata.clone(),
+            key: self.key.clone(),
+            redrive: self.redrive,
+            encoding: self.encoding(),
+            body_at: self.body.place.to_text(),
+        };
+        // Control characters are escaped already; these two SQS refuses as well.
+        let json = serde_json::to_string(&wire).expect("strings and numbers");
+        json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+    }
+
+    /// The text of the message body.
+    pub(crate) fn message_body(&self) -> String {
+        match (self.encoding(), &self.body.packed, &self.body.place) {
+            (Some(Encoding::Object), _, Place::Object(key)) => format!("\"s3:{key}\""),
+            (None, Some(Packed::Plain(json)), _) => json.as_str().to_owned(),
+            (_, Some(packed), _) => STANDARD.encode(packed.bytes()),
+            (_, None, _) => "null".to_owned(),
+        }
+    }
+
+    /// What a received message says.
+    pub(crate) fn read(message: &Message) -> std::result::Result<Self, Box<Poison>> {
+        let body = message.body().unwrap_or_default();
+        let attribute = message.message_attributes().and_then(|all| all.get(ATTRIBUTE));
+        let options = attribute.and_then(MessageAttributeValue::string_value);
+        let sent = system(message, &MessageSystemAttributeName::SentTimestamp).unwrap_or(0);
+        let id = message.message_id().unwrap_or_default();
+
+        let (wire, mistake) = match options.map(serde_json::from_str::<Wire>) {
+            Some(Ok(wire)) if wire.v > 1 => {
+                let of = wire.v;
+                (wire, Some(format!("the message has format {of}, from a later version of Haulage")))
+            }
+            Some(Ok(wire)) => (wire, None),
+            Some(Err(e)) => {
+                (Wire::default(), Some(format!("the message attribute `{ATTRIBUTE}` is broken: {e}")))
+            }
+            // Somebody else's message: its body is a job with all defaults.
+            None => (Wire::default(), None),
+        };
+        let foreign = wire.token.is_empty();
+        let place = wire.body_at.as_deref().map_or(Some(Place::Record), Place::from_text);
+        let mut ticket = Self {
+            token: if foreign { id.to_owned() } else { wire.token },
+            id: wire.id,
+            submitted_at: Timestamp::from_micros(if foreign { sent * 1000 } else { wire.submitted_at }),
+            not_before: wire.not_before.map(Timestamp::from_micros),
+            request_id: wire.request_id,
+            group: wire.group,
+            max_attempts: wire.max_attempts.unwrap_or(NewJob::DEFAULT_MAX_ATTEMPTS),
+            timeout: wire.timeout_us.map(Duration::from_micros),
+            result_ttl: wire.result_ttl_us.map_or(NewJob::DEFAULT_RESULT_TTL, Duration::from_micros),
+            metadata: wire.metadata,
+            key: wire.key,
+            redrive: wire.redrive,
+            body: Body { packed: None, place: place.clone().unwrap_or(Place::Record) },
+        };
+        let packed = match (mistake, wire.encoding) {
+            (Some(mistake), _) => Err(mistake),
+            (None, Some(Encoding::Object)) => Ok(None),
+            (None, Some(encoding)) => STANDARD
+                .decode(body)
+                .map_err(|e| e.to_string())
+                .and_then(|bytes| {
+                    Packed::from_bytes(bytes, matches!(encoding, Encoding::Zstd)).map_err(|e| e.to_string())
+                })
+                .map(Some)
+                .map_err(|e| format!("the message's body is broken: {e}")),
+            (None, None) if foreign => Json::parse(body)
+                .map(|json| Some(Packed::Plain(json)))
+                .map_err(|e| format!("the message's body is not JSON: {e}")),
+            (None, None) => Ok(Some(Packed::Plain(Json::from_stored(body)))),
+        };
+        match (packed, place) {
+            (Ok(packed), Some(_)) => {
+                if foreign && packed.as_ref().is_some_and(|p| p.size() > 512) {
+                    ticket.body.place = Place::Item(format!("body#{}", ticket.token));
+                }
+                ticket.body.packed = packed;
+                Ok(ticket)
+            }
+            (Err(reason), _) => Err(Box::new(Poison { reason, ticket })),
+            (_, None) => Err(Box::new(Poison {
+                reason: "the message names an unknown place for its body".into(),
+                ticket,
+            })),
+        }
+    }
+
+    /// The SQS group, in which messages are kept in order: that of the job, or
+    /// one that it has for itself.
+    pub(crate) fn sqs_group(&self) -> String {
+        let Some(group) = &self.group else { return self.token.clone() };
+        // Amazon SQS API Reference, SendMessage: 128 alphanumeric characters and punctuation.
+        if group.len() <= 128 && group.chars().all(|c| c.is_ascii_graphic()) {
+            return group.clone();
+        }
+        hash(group)
+    }
+}
+
+/// A number among the attributes that SQS adds to a message.
+pub(crate) fn system(message: &Message, name: &MessageSystemAttributeName) -> Option<i64> {
+    message.attributes()?.get(name)?.parse().ok()
+}
+
+/// The key of the item that says which job has an idempotency key.
+fn key_item(config: &Config, key: &str) -> String {
+    format!("key#{}#{}", config.queue_name(), hash(key))
+}
+
+/// The key of the item that says which of several messages with one token is the job.
+pub(crate) fn token_item(token: &str) -> String {
+    format!("token#{token}")
+}
+
+pub(crate) fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether SQS takes this character (API Reference, SendMessage, MessageBody).
+fn is_allowed(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// The key of an object that belongs to a job. It begins with the number of
+/// days after which the bucket's lifecycle may delete it, as an object cannot
+/// expire together with a record that DynamoDB deletes.
+pub(crate) fn object_key(config: &Config, job: &NewJob, token: &str, name: &str) -> String {
+    let days = keep_days(job.delay, job.result_ttl);
+    format!("haulage/{days}d/{}/{token}/{name}", config.queue_name())
+}
+
+/// For how many days, at least, objects are kept; each has its lifecycle rule.
+pub(crate) const KEEP_DAYS: [u32; 6] = [45, 60, 90, 180, 400, 800];
+
+/// The least of [`KEEP_DAYS`] that certainly covers a job: its delay, the
+/// longest time in the queue, a dead letter's time, and its record's.
+pub(crate) fn keep_days(delay: Duration, result_ttl: Duration) -> u32 {
+    let in_queue = Duration::from_secs(14 * 24 * 3600);
+    let longest =
+        delay + in_queue + result_ttl.max(haulage::DEAD_LETTER_TTL) + Duration::from_secs(7 * 24 * 3600);
+    let days = u32::try_from(longest.as_secs().div_ceil(24 * 3600)).unwrap_or(u32::MAX);
+    KEEP_DAYS.into_iter().find(|keep| *keep >= days).unwrap_or(KEEP_DAYS[5])
+}
+
+/// The attributes of a message, as a send takes them.
+pub(crate) fn attributes(ticket: &Ticket) -> HashMap<String, MessageAttributeValue> {
+    let value = MessageAttributeValue::builder().data_type("String").string_value(ticket.options()).build();
+    value.map(|value| HashMap::from([(ATTRIBUTE.to_owned(), value)])).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(ticket: &Ticket) -> Message {
+        Message::builder()
+            .message_id("m-1")
+            .body(ticket.message_body())
+            .set_message_attributes(Some(attributes(ticket)))
+            .build()
+    }
+
+    fn round_trip(job: &NewJob, config: &Config) -> (Ticket, Ticket) {
+        let ticket = Ticket::new(job, config, Timestamp::from_micros(1_000_000)).expect("a ticket");
+        assert!(ticket.options().chars().all(is_allowed) && ticket.message_body().chars().all(is_allowed));
+        let read = Ticket::read(&message(&ticket)).expect("no poison");
+        (ticket, read)
+    }
+
+    #[test]
+    fn everything_comes_back() {
+        let job = NewJob::from_json(Json::parse("[\"\u{ffff}\"]").expect("JSON"))
+            .request_id("r \u{ffff}\u{1}")
+            .group("g '1'")
+            .delay(Duration::from_secs(3))
+            .max_attempts(9)
+            .timeout(Duration::from_millis(1500))
+            .result_ttl(Duration::ZERO)
+            .metadata("ключ", "値\n🚲\u{fffe}")
+            .idempotency_key("k");
+        let (sent, read) = round_trip(&job, &Config::new("jobs.fifo"));
+        assert_eq!(format!("{sent:?}"), format!("{read:?}"));
+        assert_eq!(read.body.packed.expect("a body").unpack().expect("JSON"), job.body);
+        assert_eq!(sent.sqs_group().len(), 64);
+    }
+
+    #[test]
+    fn the_default_is_small_and_readable() {
+        let job = NewJob::from_json(Json::parse("{\"number\": 4}").expect("JSON"));
+        let (sent, read) = round_trip(&job, &Config::new("jobs"));
+        assert_eq!(sent.message_body(), "{\"number\": 4}");
+        assert!(sent.options().len() < 100, "{}", sent.options());
+        assert_eq!(format!("{sent:?}"), format!("{read:?}"));
+    }
+
+    #[test]
+    fn objects_are_named_by_address() {
+        let mut config = Config::new("jobs.fifo");
+        config.bucket = Some("payloads".into());
+        let job = NewJob::from_json(Json::from_stored(format!("\"{}\"", "x".repeat(40_000))));
+        let ticket = Ticket::new(&job, &config, Timestamp::from_micros(0)).expect("a ticket");
+        assert!(
+            ticket.message_body().starts_with("\"s3:haulage/45d/jobs.fifo/"),
+            "{}",
+            ticket.message_body()
+        );
+        let read = Ticket::read(&message(&ticket)).expect("no poison");
+        assert_eq!((read.body.packed, read.body.place), (None, ticket.body.place));
+    }
+
+    #[test]
+    fn other_messages_are_jobs_if_they_are_json() {
+        let plain = |body: &str| Message::builder().message_id("m-2").body(body).build();
+        let ticket = Ticket::read(&plain("{\"a\":1}")).expect("a job");
+        assert_eq!((ticket.token.as_str(), ticket.max_attempts), ("m-2", 3));
+        let poison = Ticket::read(&plain("hello")).expect_err("no job");
+        assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
+    }
+
+    #[test]
+    fn keeps_objects_long_enough() {
+        let days = |n: u64| Duration::from_secs(n * 24 * 3600);
+        assert_eq!(keep_days(Duration::ZERO, days(7)), 45);
+        assert_eq!(keep_days(Duration::ZERO, days(30)), 60);
+        assert_eq!(keep_days(days(366), days(366)), 800);
+    }
+
+    #[test]
+    fn too_many_labels_are_refused() {
+        let mut job = NewJob::from_json(Json::from_stored("1"));
+        for n in 0..40 {
+            job = job.metadata(format!("k{n}"), "x".repeat(1000));
+        }
+        let error = Ticket::new(&job, &Config::new("jobs"), Timestamp::from_micros(0)).expect_err("too much");
+        assert!(error.to_string().contains("32768"), "{error}");
+    }
+}

@@ -1,0 +1,264 @@
+//! Answers that are lost, batches that fail in part, calls that are refused:
+//! each at the moment at which it hurts.
+
+use std::time::Duration;
+
+use haulage::{
+    Backend, Error, Status,
+    backend::{Detail, Lookup, Pulse},
+};
+use haulage_aws::AwsBackend;
+use haulage_servers::{Microburst, Stub, microburst::Rule, stub::Fault};
+
+use crate::{
+    hands::{LONG, beat, claim, job, record, retry, settle, submit, success, take, work_off},
+    place::{Place, ministack},
+    raw,
+};
+
+/// A place, a proxy in front of it, and a backend that goes through the proxy.
+struct Setting {
+    place: Place,
+    stub: Stub,
+    backend: AwsBackend,
+}
+
+async fn setting(place: Place) -> Setting {
+    let stub = Stub::start(ministack(), 7);
+    let backend = place.through(stub.url()).open().await;
+    Setting { place, stub, backend }
+}
+
+/// Both kinds of queue.
+async fn settings() -> [Setting; 2] {
+    [setting(Place::fifo().await).await, setting(Place::standard().await).await]
+}
+
+/// Everything that was submitted runs once, and nothing else does.
+async fn assert_all_run_once(setting: &Setting, ids: &[haulage::JobId]) {
+    let mut done = work_off(&setting.backend).await;
+    let mut ids = ids.to_vec();
+    done.sort();
+    ids.sort();
+    assert_eq!(done, ids, "on {}", setting.place.queue);
+    let stats = setting.backend.stats().await.expect("stats");
+    assert_eq!((stats.success, stats.unfinished()), (ids.len() as u64, 0), "on {}", setting.place.queue);
+    raw::assert_drained(&setting.place, &setting.place.queue).await;
+    assert!(setting.stub.is_through(), "what was planned has happened");
+}
+
+async fn submit_many(backend: &AwsBackend, count: u64) -> Vec<haulage::JobId> {
+    let answers = backend.submit((0..count).map(job).collect()).await.expect("submit");
+    answers.into_iter().map(|answer| answer.expect("accepted").id).collect()
+}
+
+#[tokio::test]
+async fn a_send_whose_answer_is_lost_is_one_job() {
+    for setting in settings().await {
+        for fault in [Fault::LostAnswer, Fault::ErrorAfter, Fault::Reset, Fault::Throttle, Fault::LostPart] {
+            setting.stub.fail_next("SendMessageBatch", fault);
+        }
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            ids.extend(submit_many(&setting.backend, 12).await);
+        }
+        assert_all_run_once(&setting, &ids).await;
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_faster_than_the_second_try_decides() {
+    // A standard queue gives the second try another id. The first message is
+    // worked on before the submit knows of it.
+    let setting = setting(Place::standard().await).await;
+    setting.stub.fail_next("SendMessageBatch", Fault::LostAnswer);
+    let other = setting.place.open().await;
+    let (id, done) = tokio::join!(submit(&setting.backend, job(1)), async {
+        let claimed = take(&other, LONG).await;
+        settle(&other, &claimed.key, success()).await.expect("the holder");
+        claimed.key.id
+    });
+    assert_eq!(work_off(&setting.backend).await, []);
+    assert_eq!(id, done, "the submit answers with the job that runs");
+    assert_eq!(record(&other, &id).await.status, Status::Success);
+    raw::assert_drained(&setting.place, &setting.place.queue).await;
+}
+
+#[tokio::test]
+async fn batches_that_fail_in_part_are_completed() {
+    for setting in settings().await {
+        setting.stub.fail_next("SendMessageBatch", Fault::Part);
+        for fault in [Fault::Part, Fault::LostPart, Fault::Part] {
+            setting.stub.fail_next("BatchExecuteStatement", fault);
+        }
+        let ids = submit_many(&setting.backend, 30).await;
+        for _ in 0..2 {
+            setting.stub.fail_next("BatchGetItem", Fault::Part);
+        }
+        let found = setting.backend.get(ids.clone(), Detail::Full).await.expect("get");
+        assert!(found.iter().all(|lookup| matches!(lookup, Lookup::Found(_))), "{found:?}");
+        for fault in [Fault::Part, Fault::LostPart] {
+            setting.stub.fail_next("DeleteMessageBatch", fault);
+        }
+        assert_all_run_once(&setting, &ids).await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_is_lost_is_one_claim() {
+    for fault in [Fault::LostAnswer, Fault::ErrorAfter, Fault::Error, Fault::Throttle] {
+        let setting = setting(Place::fifo().await).await;
+        let id = submit(&setting.backend, job(1)).await;
+        setting.stub.fail_next("UpdateItem", fault);
+        let claimed = take(&setting.backend, LONG).await;
+        assert_eq!((&claimed.key.id, claimed.key.attempt), (&id, 1), "{fault:?}");
+        assert_eq!(record(&setting.backend, &id).await.attempt, 1, "{fault:?}");
+        assert!(setting.stub.is_through());
+    }
+}
+
+#[tokio::test]
+async fn a_receive_whose_answer_is_lost_costs_no_attempt() {
+    let setting = setting(Place::fifo().await).await;
+    let id = submit(&setting.backend, job(1).max_attempts(1)).await;
+    setting.stub.fail_next("ReceiveMessage", Fault::LostAnswer);
+    let claimed = take(&setting.backend, Duration::from_secs(3)).await;
+    assert_eq!((claimed.key.id, claimed.key.attempt), (id, 1));
+}
+
+#[tokio::test]
+async fn a_settle_whose_answer_is_lost_is_one_outcome() {
+    for fault in [Fault::LostAnswer, Fault::ErrorAfter] {
+        let setting = setting(Place::fifo().await).await;
+        let id = submit(&setting.backend, job(1)).await;
+        for (outcome, status) in [(retry(), Status::Submitted), (success(), Status::Success)] {
+            let claimed = take(&setting.backend, LONG).await;
+            setting.stub.fail_next("UpdateItem", fault);
+            let settled = settle(&setting.backend, &claimed.key, outcome).await;
+            assert_eq!(settled.expect("the holder"), status, "{fault:?}");
+            assert_eq!(record(&setting.backend, &id).await.status, status);
+            assert!(matches!(
+                settle(&setting.backend, &claimed.key, success()).await,
+                Err(Error::LostClaim { .. })
+            ));
+        }
+        raw::assert_drained(&setting.place, &setting.place.queue).await;
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_fails_is_made_up_for() {
+    let setting = setting(Place::fifo().await).await;
+    let id = submit(&setting.backend, job(1)).await;
+    let claimed = take(&setting.backend, Duration::from_secs(2)).await;
+    // As often as the SDK tries.
+    for _ in 0..5 {
+        setting.stub.fail_next("DeleteMessageBatch", Fault::Error);
+    }
+    settle(&setting.backend, &claimed.key, success()).await.expect("the holder");
+    let before = record(&setting.backend, &id).await;
+    // It shows again, and is seen to be over.
+    assert_eq!(claim(&setting.backend, LONG).await, []);
+    raw::assert_drained(&setting.place, &setting.place.queue).await;
+    assert_eq!(record(&setting.backend, &id).await, before);
+    assert!(setting.stub.is_through());
+}
+
+#[tokio::test]
+async fn a_message_that_shows_too_early_is_left_to_the_holder() {
+    for setting in settings().await {
+        let id = submit(&setting.backend, job(1)).await;
+        let claimed = take(&setting.backend, Duration::from_secs(2)).await;
+        // The lease is extended, the message's time is not.
+        for _ in 0..5 {
+            setting.stub.fail_next("ChangeMessageVisibilityBatch", Fault::Error);
+        }
+        assert!(matches!(beat(&setting.backend, &claimed.key, LONG).await, Pulse::Held(_)));
+        let other = setting.place.open().await;
+        assert_eq!(claim(&other, LONG).await, [], "the lease is live");
+        // The other consumer has handed over its receipt, with which this one goes on.
+        assert!(matches!(beat(&setting.backend, &claimed.key, LONG).await, Pulse::Held(_)));
+        settle(&setting.backend, &claimed.key, success()).await.expect("the holder");
+        raw::assert_drained(&setting.place, &setting.place.queue).await;
+        let record = record(&setting.backend, &id).await;
+        assert_eq!((record.status, record.attempt), (Status::Success, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_written_is_made_by_the_consumer() {
+    let setting = setting(Place::fifo().await).await;
+    // As often as the SDK tries.
+    for _ in 0..5 {
+        setting.stub.fail_next("BatchExecuteStatement", Fault::Error);
+    }
+    let job = job(41).request_id("r-1").max_attempts(7).metadata("tenant", "acme");
+    let answer = setting.backend.submit(vec![job]).await.expect("submit").remove(0);
+    let message = answer.expect_err("no record").to_string();
+    assert!(message.contains("is in the queue and will run"), "{message}");
+
+    let claimed = take(&setting.backend, LONG).await;
+    assert!(message.contains(claimed.key.id.as_str()), "{message}");
+    let record = record(&setting.backend, &claimed.key.id).await;
+    assert_eq!((record.status, record.attempt, record.max_attempts), (Status::InProgress, 1, 7));
+    assert_eq!((record.request_id.as_str(), record.metadata.len()), ("r-1", 1));
+    assert_eq!(record.body.expect("the body").as_str(), "41");
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let proxy = Microburst::start(ministack());
+        let backend = place.through(proxy.url()).open().await;
+        let rules: Vec<Rule> = ["sqs", "dynamodb"]
+            .into_iter()
+            .flat_map(|service| {
+                let throttle = if service == "sqs" { "RequestThrottled" } else { "ThrottlingException" };
+                [
+                    Rule::error(service, throttle, 400, 0.08),
+                    Rule::error(service, "InternalServerError", 500, 0.08),
+                    Rule::slow(service, 50, 200, 0.08),
+                    Rule::reset(service, 0.05),
+                    Rule::lost_answer(service, 0.05),
+                ]
+            })
+            .collect();
+        proxy.set(&rules);
+        let mut ids = Vec::new();
+        while ids.len() < 60 {
+            let answers = backend.submit((0..10).map(job).collect()).await.expect("submit");
+            ids.extend(answers.into_iter().flatten().map(|job| job.id));
+        }
+        let mut done = Vec::new();
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while done.len() < ids.len() {
+            assert!(std::time::Instant::now() < until, "{} of {} jobs are done", done.len(), ids.len());
+            let request = crate::hands::request(Duration::from_secs(5), Duration::from_secs(2));
+            for claimed in backend.claim(request).await.unwrap_or_default() {
+                let settlement =
+                    haulage::backend::Settlement { key: claimed.key.clone(), outcome: success() };
+                // A whole call that fails is made again, as a consumer does.
+                let answer = loop {
+                    match backend.settle(vec![settlement.clone()]).await {
+                        Ok(mut answers) => break answers.remove(0),
+                        Err(_) => continue,
+                    }
+                };
+                match answer {
+                    Ok(status) => {
+                        assert_eq!(status, Status::Success);
+                        assert!(!done.contains(&claimed.key.id), "{} ended twice", claimed.key.id);
+                        done.push(claimed.key.id);
+                    }
+                    // It was settled by a call whose answer never came.
+                    Err(Error::LostClaim { id, .. }) => done.push(id),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        assert!(proxy.fired() > 20, "{} faults", proxy.fired());
+        proxy.set(&[]);
+        let stats = backend.stats().await.expect("stats");
+        assert_eq!((stats.success, stats.unfinished()), (ids.len() as u64, 0), "{stats:?}");
+    }
+}

