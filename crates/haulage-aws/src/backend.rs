@@ -37,6 +37,11 @@ impl AwsBackend {
         Builder::new(Config::new(queue))
     }
 
+    /// Sets up a backend from a configuration.
+    pub fn with_config(config: Config) -> Builder {
+        Builder::new(config)
+    }
+
     /// Opens the backend that an `sqs://` URL names.
     ///
     /// # Errors
@@ -57,6 +62,21 @@ impl AwsBackend {
     /// How it is set up.
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// The URL of the queue.
+    pub fn queue_url(&self) -> &str {
+        &self.inner.queue.url
+    }
+
+    /// The client that it uses for SQS.
+    pub fn sqs(&self) -> &aws_sdk_sqs::Client {
+        &self.inner.clients.sqs
+    }
+
+    /// The client that it uses for DynamoDB.
+    pub fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
+        &self.inner.clients.dynamodb
     }
 
     /// What it has asked of AWS so far.

@@ -28,8 +28,10 @@ use crate::{
     ticket::{Poison, Ticket},
 };
 
-/// How long a message is left alone whose job could not be looked at.
-const AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// How long a message is left alone whose job could not be looked at: twice as
+/// long with each receive, as SQS moves it away after so many.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+const AFTER_FAILURES: Duration = Duration::from_secs(3600);
 /// A lease that ends so soon is waited for, as SQS counts in whole seconds.
 const SOON: Duration = Duration::from_secs(1);
 /// How long before the end of its retention a message is replaced.
@@ -52,6 +54,11 @@ pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Cl
         if request.stop.is_cancelled() {
             return Ok(Vec::new());
         }
+        // Where the task could not be protected, nothing is received in vain:
+        // SQS counts receives.
+        if inner.unprotected.load(Ordering::Relaxed) {
+            protect(&inner).await?;
+        }
         let mut found = inner.held.take_ready(request.max, inner.now());
         if found.is_empty() {
             let Some(received) = receive(&inner, &request, deadline).await? else { continue };
@@ -67,9 +74,8 @@ pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Cl
             continue;
         }
         // Before anything is started: a task that is stopped then has worked for nothing.
-        if let Err(error) = inner.protection.hold().await {
-            let messages = found.into_iter().flatten().map(|m| (m.receipt, AFTER_FAILURE)).collect();
-            inner.queue.hide(messages).await;
+        if let Err(error) = protect(&inner).await {
+            inner.show_again(found.into_iter().flatten().collect()).await;
             return Err(error);
         }
         let claimed = work_through(&inner, &request, found).await?;
@@ -77,6 +83,12 @@ pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Cl
             return Ok(claimed);
         }
     }
+}
+
+async fn protect(inner: &Inner) -> Result<()> {
+    let protected = inner.protection.hold().await;
+    inner.unprotected.store(protected.is_err(), Ordering::Relaxed);
+    protected
 }
 
 /// Receives up to as many messages as are asked for. `None` where something
@@ -168,13 +180,27 @@ async fn work_chain(
                 return Ok(None);
             }
             Err(error) => {
-                inner.queue.hide(vec![(message.receipt, AFTER_FAILURE)]).await;
+                put_off(inner, message).await;
                 inner.show_again(chain).await;
                 return Err(error);
             }
         }
     }
     Ok(None)
+}
+
+/// Leaves a message alone for a while, and sees to it that it is not lost.
+async fn put_off(inner: &Inner, message: Received) {
+    let doublings = u32::try_from(message.receives).unwrap_or(0).min(16);
+    let time = AFTER_FAILURE.saturating_mul(1 << doublings).min(AFTER_FAILURES);
+    let fate = match &message.ticket {
+        Ok(ticket) => hidden(inner, &message, ticket, time).await,
+        Err(_) => Ok(Fate::Hidden(time)),
+    };
+    match fate {
+        Ok(Fate::Dropped) => inner.deleter.delete(message.receipt, true),
+        _ => inner.queue.hide(vec![(message.receipt, time)]).await,
+    }
 }
 
 /// Finds out what a message's job needs, and claims it if it can be.
@@ -200,7 +226,8 @@ async fn look(inner: &Shared, request: &ClaimRequest, message: &Received) -> Res
         Ok(None) => return no_body(inner, message, ticket).await,
         Err(error) => return Err(error),
     };
-    let mut may_create = inner.queue.fifo && ticket.key.is_none() && !is_foreign(message, ticket);
+    let plain = ticket.id.is_none() && ticket.key.is_none() && !is_foreign(message, ticket);
+    let mut may_create = inner.queue.fifo && plain;
     loop {
         let now = inner.now();
         let answer =
@@ -441,8 +468,10 @@ async fn bury_poison(inner: &Shared, message: &Received, poison: &Poison) -> Res
         .set(name::SUBMITTED_AT, moment(ticket.submitted_at))
         .set(name::MAX_ATTEMPTS, number(ticket.max_attempts))
         .when("attribute_not_exists(#message_id)");
-    if let Written::Done(row) = inner.table.write(message.id.as_str(), write).await? {
-        inner.copy_dead(&row, ticket).await;
+    if let Written::Done(_) = inner.table.write(message.id.as_str(), write).await?
+        && let Err(error) = inner.queue.bury(poison).await
+    {
+        warn!(%error, message = %message.id, "it is gone; only its record is left");
     }
     Ok(Fate::Dropped)
 }

@@ -3,13 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
     Clock, Error, JobError, Json, Record, Result, Status, Timestamp,
     backend::{Capabilities, Detail, Groups},
@@ -30,7 +31,7 @@ use crate::{
     poll::Polls,
     protection::Protection,
     queue::Queue,
-    table::{Table, Written},
+    table::{PARALLEL, Table, Written},
     ticket::Ticket,
 };
 
@@ -69,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) meter: Meter,
     /// How many receives at once brought full batches lately.
     pub(crate) fan_out: AtomicUsize,
+    /// Whether the task could not be protected when it last had to be.
+    pub(crate) unprotected: AtomicBool,
     /// The latest `submitted_at` that was given.
     latest: AtomicI64,
 }
@@ -104,6 +107,7 @@ impl Inner {
             capabilities,
             meter,
             fan_out: AtomicUsize::new(1),
+            unprotected: AtomicBool::new(false),
             latest: AtomicI64::new(0),
             clients,
             config,
@@ -132,14 +136,19 @@ impl Inner {
 
     /// Stores a body that does not go into the record, before anything names it.
     pub(crate) async fn store_bodies(&self, tickets: &[&Ticket]) -> Result<()> {
-        let mut items = Vec::new();
+        let (mut items, mut objects) = (Vec::new(), Vec::new());
         for ticket in tickets {
             match (&ticket.body.place, &ticket.body.packed) {
                 (Place::Item(key), Some(packed)) => items.push(body_item(key, packed, ticket)),
-                (Place::Object(key), Some(packed)) => self.bucket()?.put(key, packed).await?,
+                (Place::Object(key), Some(packed)) => objects.push((key.clone(), packed.clone())),
                 _ => {}
             }
         }
+        stream::iter(objects)
+            .map(|(key, packed)| async move { self.bucket()?.put(&key, &packed).await })
+            .buffer_unordered(PARALLEL / 2)
+            .try_collect::<()>()
+            .await?;
         for answer in self.table.insert(items).await {
             answer?;
         }

@@ -8,7 +8,8 @@ use aws_sdk_sqs::{
     error::SdkError,
     types::{
         BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
-        Message, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
+        Message, MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName,
+        SendMessageBatchRequestEntry,
     },
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -20,7 +21,7 @@ use crate::{
     config::Config,
     fault::{fault, is_missing, may_pass},
     table::{PARALLEL, chunks_of, pause},
-    ticket::{ATTRIBUTE, Ticket, attributes},
+    ticket::{ATTRIBUTE, Poison, Ticket, attributes},
 };
 
 /// Amazon SQS API Reference: entries of one batch, messages of one receive.
@@ -287,6 +288,25 @@ impl Queue {
             (place(&failed.id), code, error)
         });
         Ok((sent, failed.collect()))
+    }
+
+    /// Puts a message that is no job into the dead-letter queue, as it is.
+    pub(crate) async fn bury(&self, poison: &Poison) -> Result<()> {
+        let Some(dead) = &self.dead else { return Ok(()) };
+        let mut send = self.client.send_message().queue_url(dead).message_body(&poison.body);
+        if let Some(options) = &poison.options {
+            let value = MessageAttributeValue::builder().data_type("String").string_value(options).build();
+            send =
+                send.set_message_attributes(value.ok().map(|value| [(ATTRIBUTE.to_owned(), value)].into()));
+        }
+        if self.fifo {
+            let token = &poison.ticket.token;
+            send = send.message_group_id(token).message_deduplication_id(token);
+        }
+        send.send()
+            .await
+            .map(drop)
+            .map_err(|e| fault(format_args!("send to the dead-letter queue of {}", self.name), e))
     }
 
     /// Receives up to `max` messages, 10 at most, and hides them for

@@ -109,6 +109,10 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
         return Ok(None);
     }
     let ticket = ticket_of(inner, &row).await?;
+    if ticket.body.packed.is_none() && ticket.body.place == Place::Record {
+        warn!(job = %row.id(), "not redriven: its message was no job, or its body is not kept");
+        return Ok(None);
+    }
     match inner.queue.send(&[ticket], inner.now()).await.pop() {
         Some(Ok(_)) | None => {}
         Some(Err(error)) => return Err(error),

@@ -23,11 +23,14 @@ const OUTLINE: &str = "#message_id, #status, #due_at, #dead, #attempt, #attempts
                        #cancel_requested, #worker, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
                        #body_at, #result_at";
 
+/// What `list` shows besides: all but body and result.
+const LISTED: &str = "#request_id, #job_group, #metadata, #started_at, #progress, #error, #error_kind";
+
 /// All records of this queue that have not expired, with every claim that
 /// lapsed and ended its job noted.
-async fn rows(inner: &Inner, names: Option<&str>) -> Result<Vec<Row>> {
+async fn rows(inner: &Inner, names: &str) -> Result<Vec<Row>> {
     let (filter, value) = inner.of_queue();
-    let rows = inner.table.scan(filter, HashMap::from([value]), names).await?;
+    let rows = inner.table.scan(filter, HashMap::from([value]), Some(names)).await?;
     let now = inner.now();
     let rows: Vec<Option<Row>> =
         stream::iter(rows).map(|row| inner.reaped(row)).buffer_unordered(PARALLEL).try_collect().await?;
@@ -47,7 +50,8 @@ pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>>
         }
         None => None,
     };
-    let mut rows = rows(&inner, None).await?;
+    let names = format!("{OUTLINE}, {LISTED}");
+    let mut rows = rows(&inner, &names).await?;
     rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
     let now = inner.now();
     let records = rows
@@ -60,7 +64,7 @@ pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>>
 }
 
 pub(crate) async fn stats(inner: Shared) -> Result<Stats> {
-    let rows = rows(&inner, Some(OUTLINE)).await?;
+    let rows = rows(&inner, OUTLINE).await?;
     let now = inner.now();
     let mut stats = Stats::default();
     let mut oldest: Option<Timestamp> = None;
@@ -87,7 +91,7 @@ pub(crate) async fn purge(inner: Shared, query: PurgeQuery) -> Result<u64> {
     if query.status == Status::InProgress {
         return Err(Error::Invalid("jobs that are IN_PROGRESS cannot be purged; cancel them first".into()));
     }
-    let rows = rows(&inner, Some(OUTLINE)).await?;
+    let rows = rows(&inner, OUTLINE).await?;
     let now = inner.now();
     let newest = now.before(query.older_than);
     let old = |record: &Record| record.finished_at.unwrap_or(record.submitted_at) <= newest;

@@ -154,7 +154,10 @@ impl Table {
             .build();
         let request = request.map_err(|e| Error::unavailable(format!("cannot ask for records: {e}"), e))?;
         let mut left = HashMap::from([(self.name.clone(), request)]);
-        for round in 0.. {
+        // Rounds that brought nothing; a large answer is cut, and takes several.
+        let mut vain = 0;
+        loop {
+            let before = found.len();
             let call = self.client.batch_get_item().set_request_items(Some(std::mem::take(&mut left)));
             let call = call.set_return_consumed_capacity(self.meter.ask());
             let output =
@@ -169,10 +172,13 @@ impl Table {
             if left.is_empty() {
                 break;
             }
-            if round >= MAX_ROUNDS {
-                return Err(self.overloaded("read"));
+            if found.len() == before {
+                vain += 1;
+                if vain > MAX_ROUNDS {
+                    return Err(self.overloaded("read"));
+                }
+                pause(vain).await;
             }
-            pause(round).await;
         }
         Ok(found)
     }

@@ -55,6 +55,9 @@ pub(crate) struct Poison {
     pub(crate) reason: String,
     /// What can be said about it all the same.
     pub(crate) ticket: Ticket,
+    /// The message as it is, for somebody to look at.
+    pub(crate) body: String,
+    pub(crate) options: Option<String>,
 }
 
 /// The attribute's JSON; what is a default is left out.
@@ -241,6 +244,10 @@ impl Ticket {
                 .map_err(|e| format!("the message's body is not JSON: {e}")),
             (None, None) => Ok(Some(Packed::Plain(Json::from_stored(body)))),
         };
+        let poison = |reason, ticket| {
+            let (body, options) = (body.to_owned(), options.map(str::to_owned));
+            Err(Box::new(Poison { reason, ticket, body, options }))
+        };
         match (packed, place) {
             (Ok(packed), Some(_)) => {
                 if foreign && packed.as_ref().is_some_and(|p| p.size() > 512) {
@@ -249,11 +256,8 @@ impl Ticket {
                 ticket.body.packed = packed;
                 Ok(ticket)
             }
-            (Err(reason), _) => Err(Box::new(Poison { reason, ticket })),
-            (_, None) => Err(Box::new(Poison {
-                reason: "the message names an unknown place for its body".into(),
-                ticket,
-            })),
+            (Err(reason), _) => poison(reason, ticket),
+            (_, None) => poison("the message names an unknown place for its body".into(), ticket),
         }
     }
 

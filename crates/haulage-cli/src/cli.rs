@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use crate::{
     bench,
     commands::{
-        cancel, completions, dead, demo, docs, doctor, list, purge, result, stats, status, submit, wait,
-        worker,
+        cancel, completions, dead, demo, docs, doctor, list, purge, queue, result, stats, status, submit,
+        wait, worker,
     },
     env,
     exit::{Code, Exit, Result},
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Purge(purge::Args),
     Doctor(doctor::Args),
+    #[command(subcommand)]
+    Queue(queue::Command),
     Bench(bench::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -79,6 +81,7 @@ impl Command {
             Self::Stats(args) => args.run(session).await,
             Self::Purge(args) => args.run(session).await,
             Self::Doctor(args) => args.run(session).await,
+            Self::Queue(command) => command.run(session).await,
             Self::Bench(args) => args.run(session).await,
             Self::Demo(args) => args.run(session).await,
             Self::BenchActor(args) => args.run(session).await,

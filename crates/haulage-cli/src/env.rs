@@ -46,7 +46,7 @@ impl Setting {
 }
 
 pub(crate) const URL: Setting =
-    setting("HAULAGE_URL", "Where the jobs are kept: sqlite://PATH, or another backend's URL")
+    setting("HAULAGE_URL", "Where the jobs are kept: sqlite://PATH, or sqs://QUEUE?table=TABLE on AWS")
         .or("sqlite://haulage.db");
 
 pub(crate) const EXEC: Setting = setting(
@@ -159,6 +159,26 @@ const COMMON: [(&str, &str); 2] = [
     ("SSL_CERT_FILE", "Certificates to trust for `--http https://…`, in place of the system's"),
 ];
 
+/// What the AWS SDK reads, of use with `sqs://` URLs.
+const AWS: [(&str, &str); 10] = [
+    ("AWS_REGION", "The region; `region=` in the URL goes before it"),
+    (
+        "AWS_PROFILE",
+        "The profile of `~/.aws/config` and `~/.aws/credentials`; `profile=` in the URL goes before it",
+    ),
+    (
+        "AWS_ACCESS_KEY_ID",
+        "Credentials, with the next two; without them: profile, container role, instance role",
+    ),
+    ("AWS_SECRET_ACCESS_KEY", "The secret of the access key"),
+    ("AWS_SESSION_TOKEN", "The token of temporary credentials"),
+    ("AWS_ENDPOINT_URL", "Another endpoint for all services, such as a local server's"),
+    ("AWS_ENDPOINT_URL_SQS", "The same for SQS alone"),
+    ("AWS_ENDPOINT_URL_DYNAMODB", "The same for DynamoDB alone"),
+    ("AWS_ENDPOINT_URL_S3", "The same for S3 alone"),
+    ("ECS_AGENT_URI", "Set by ECS: where the worker asks for protection of its task against scale-in"),
+];
+
 /// Whether colour is unwanted everywhere.
 pub(crate) fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -198,6 +218,15 @@ pub(crate) fn markdown() -> String {
     }
     page.push_str("\n## Common to many programs\n\n| variable | meaning |\n| --- | --- |\n");
     for (name, meaning) in COMMON {
+        let _ = writeln!(page, "| `{name}` | {meaning} |");
+    }
+    page.push_str(
+        "\n## Read by the AWS SDK\n\n\
+         For `sqs://` URLs, these among others; see \"Environment variables support\" in the AWS SDKs and Tools\n\
+         Reference Guide.\n\n\
+         | variable | meaning |\n| --- | --- |\n",
+    );
+    for (name, meaning) in AWS {
         let _ = writeln!(page, "| `{name}` | {meaning} |");
     }
     page

@@ -23,7 +23,16 @@ impl Session {
             let why = "memory:// is gone when this command ends, and other commands cannot see it";
             return Err(Exit::usage(format!("{why}; keep the jobs in a file, with sqlite://haulage.db")));
         }
+        if self.is_aws() {
+            return aws(&self.url).await;
+        }
         Ok(haulage::connect(&self.url).await?)
+    }
+
+    /// Whether the jobs are in SQS and DynamoDB.
+    pub(crate) fn is_aws(&self) -> bool {
+        let scheme = self.url.trim().split("://").next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case("sqs")
     }
 
     /// Opens a backend that there is already: looking at jobs in the wrong
@@ -45,4 +54,22 @@ impl Session {
     pub(crate) async fn producer(&self) -> Result<Producer> {
         Ok(Producer::new(self.backend().await?))
     }
+}
+
+#[cfg(feature = "aws")]
+async fn aws(url: &str) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(haulage_aws::AwsBackend::connect(url).await?))
+}
+
+#[cfg(not(feature = "aws"))]
+async fn aws(_url: &str) -> Result<Arc<dyn Backend>> {
+    Err(without_aws())
+}
+
+/// What is said where AWS would be needed and is not built in.
+#[cfg(not(feature = "aws"))]
+pub(crate) fn without_aws() -> Exit {
+    Exit::usage(
+        "this program is built without AWS; `cargo install haulage-cli --features aws` builds one that has it",
+    )
 }

@@ -81,6 +81,7 @@ struct State {
     next: Vec<(String, Fault)>,
     calls: BTreeMap<String, u64>,
     faults: u64,
+    ends: BTreeMap<String, u32>,
 }
 
 impl Shared {
@@ -122,6 +123,7 @@ impl Stub {
             next: Vec::new(),
             calls: BTreeMap::new(),
             faults: 0,
+            ends: BTreeMap::new(),
         };
         let shared = Arc::new(Shared { upstream: upstream.to_owned(), state: Mutex::new(state) });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -154,6 +156,12 @@ impl Stub {
     /// Calls so far, by operation, those included that went wrong.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.shared.state().calls.clone()
+    }
+
+    /// How often each job's record was brought to an end, by the writes that
+    /// the server has taken.
+    pub fn ends(&self) -> BTreeMap<String, u32> {
+        self.shared.state().ends.clone()
     }
 
     /// How many of them went wrong.
@@ -199,7 +207,12 @@ async fn handle(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let fault = shared.called(&operation);
-    let forward = |body: Bytes| forward(&shared, &upstream, &head, body);
+    // In a task of its own, which goes on where the client has gone away: what
+    // the server has done is to be counted.
+    let forward = |body: Bytes| {
+        let call = forward(shared.clone(), upstream.clone(), head.clone(), body);
+        async { tokio::spawn(call).await.map_err(io::Error::other)? }
+    };
     match fault {
         None => forward(body).await,
         Some(Fault::Slow(millis)) => {
@@ -243,9 +256,9 @@ async fn handle(
 }
 
 async fn forward(
-    shared: &Shared,
-    upstream: &Upstream,
-    head: &hyper::http::request::Parts,
+    shared: Arc<Shared>,
+    upstream: Upstream,
+    head: hyper::http::request::Parts,
     body: Bytes,
 ) -> io::Result<Response<Full<Bytes>>> {
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -255,8 +268,13 @@ async fn forward(
             request = request.header(name, value);
         }
     }
+    let sent = body.clone();
     let request = request.body(Full::new(body)).map_err(io::Error::other)?;
+    let end = ended(&sent);
     let (head, body) = upstream.request(request).await.map_err(io::Error::other)?.into_parts();
+    if let Some(job) = end.filter(|_| head.status.is_success()) {
+        *shared.state().ends.entry(job).or_default() += 1;
+    }
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let mut response = Response::builder().status(head.status);
     for (name, value) in &head.headers {
@@ -266,6 +284,16 @@ async fn forward(
         }
     }
     response.body(Full::new(body)).map_err(io::Error::other)
+}
+
+/// The job whose record this call brings to an end.
+fn ended(body: &[u8]) -> Option<String> {
+    let end = b"#finished_at = :finished_at";
+    if !body.windows(end.len()).any(|part| part == end) {
+        return None;
+    }
+    let call: Value = serde_json::from_slice(body).ok()?;
+    call["Key"]["message_id"]["S"].as_str().map(str::to_owned)
 }
 
 fn error(operation: &str, status: StatusCode, code: &str) -> Response<Full<Bytes>> {

@@ -1,5 +1,8 @@
-//! The endpoint of the ECS agent (Amazon ECS Developer Guide, "Task scale-in
-//! protection endpoint").
+//! The endpoint of the ECS agent (Amazon ECS Developer Guide, "Amazon ECS task
+//! scale-in protection endpoint").
+//!
+//! A `protection` and a `failure` both come with HTTP status 200, an `error`
+//! with 4xx or 5xx; so the answer's text decides, and not its status.
 
 use std::{fmt, time::Duration};
 
@@ -106,8 +109,12 @@ impl Agent {
         let unreachable =
             |e: &dyn fmt::Display| format!("the ECS agent at {} cannot be reached: {e}", self.endpoint);
         let response = self.client.request(request).await.map_err(|e| {
-            let cause = std::error::Error::source(&e).map(ToString::to_string);
-            unreachable(&cause.unwrap_or_else(|| e.to_string()))
+            // The innermost says why: "connection refused" rather than "client error".
+            let mut cause: &dyn std::error::Error = &e;
+            while let Some(inner) = cause.source() {
+                cause = inner;
+            }
+            unreachable(&cause)
         })?;
         let status = response.status();
         let bytes =
@@ -132,16 +139,25 @@ impl Failure {
     fn explain(&self) -> String {
         let detail = self.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
         let why = match self.reason.as_str() {
+            // "Protect your Amazon ECS tasks from being terminated by scale-in events".
             "DEPLOYMENT_BLOCKED" => {
-                "a deployment is replacing this task, and waits for it; the tasks of the new deployment take over"
+                "a deployment is replacing this task, and the next task takes over; ECS protects no more tasks \
+                 than the service's desired count: let jobs end, or raise the count"
             }
             "TASK_NOT_VALID" => "only running tasks of a service can be protected",
-            _ => "see \"Task scale-in protection endpoint\" in the Amazon ECS Developer Guide",
+            _ => "see \"Amazon ECS API failure reasons\" in the Amazon ECS Developer Guide",
         };
         format!("{}{detail}: {why}", self.reason)
     }
 }
 
+/// What to do about an error, as the page on the endpoint has it.
 fn hint(code: &str) -> &'static str {
-    if code.contains("AccessDenied") { "; the task role needs ecs:UpdateTaskProtection" } else { "" }
+    match code {
+        "AccessDeniedException" => "; the task role needs ecs:UpdateTaskProtection",
+        "RequestCanceled" | "RequestError" | "RequestTimeout" => {
+            "; the agent cannot reach ECS: see to a way out of the subnet, or to a VPC endpoint for ECS"
+        }
+        _ => "",
+    }
 }

@@ -4,6 +4,8 @@
 //! (what the disk and the database do by themselves) measured in the same run.
 
 mod actor;
+#[cfg(feature = "aws")]
+mod aws;
 mod floor;
 mod latency;
 mod pipeline;
@@ -27,6 +29,10 @@ use crate::{
 /// Works in a new folder, which is deleted afterwards, and starts processes
 /// of its own; nothing of yours is touched. Takes about three minutes; about
 /// half a minute with --quick.
+///
+/// With an sqs:// URL: measure throughput on AWS, and count requests and cost.
+/// Works on queues and tables of its own, which it deletes afterwards. On AWS
+/// itself that costs some cents.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -73,6 +79,12 @@ const MANY: u64 = 1_000_000;
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
+        if session.is_aws() {
+            #[cfg(feature = "aws")]
+            return aws::run(session, self.quick).await;
+            #[cfg(not(feature = "aws"))]
+            return Err(crate::session::without_aws());
+        }
         let effort = if self.quick { QUICK } else { FULL };
         let folder =
             tempfile::Builder::new().prefix("haulage-bench-").tempdir_in(&self.dir).map_err(|error| {

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     exit::{Code, Exit, Result},
     options,
-    output::count,
+    output::{Output, count},
     session::Session,
 };
 
@@ -42,21 +42,9 @@ impl Args {
         }
         let backend = session.existing().await?;
         if !self.yes {
-            if !io::stdin().is_terminal() {
-                return Err(Exit::usage(
-                    "nothing was deleted, since there is no terminal to ask on; add --yes",
-                ));
-            }
             let age = humantime::format_duration(self.older_than);
-            output.prompt(format_args!(
-                "Delete all {status} jobs older than {age} from {}? [y/N] ",
-                session.url
-            ));
-            let mut answer = String::new();
-            let read = io::stdin().lock().read_line(&mut answer);
-            if read.is_err() || !matches!(answer.trim(), "y" | "Y" | "yes") {
-                return Err(Exit::new(Code::Failure, "nothing was deleted"));
-            }
+            let question = format!("Delete all {status} jobs older than {age} from {}?", session.url);
+            confirm(output, &question)?;
         }
         let deleted = backend.purge(PurgeQuery { status, older_than: self.older_than }).await?;
         if output.json {
@@ -65,4 +53,18 @@ impl Args {
             output.line(format_args!("{} deleted", count(deleted, "job")))
         }
     }
+}
+
+/// Asks a person before something is deleted.
+pub(crate) fn confirm(output: Output, question: &str) -> Result {
+    if !io::stdin().is_terminal() {
+        return Err(Exit::usage("nothing was deleted, since there is no terminal to ask on; add --yes"));
+    }
+    output.prompt(format_args!("{question} [y/N] "));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.is_err() || !matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Err(Exit::new(Code::Failure, "nothing was deleted"));
+    }
+    Ok(())
 }

@@ -178,7 +178,7 @@ impl WorkArgs {
         Ok(match work {
             Work::Exec { line, more } => Handler::Exec(Exec::new(&line, more)?),
             Work::Shell(line) => Handler::Exec(Exec::shell(&line)?),
-            Work::Http(url) => Handler::Http(Http::new(&url)?),
+            Work::Http(url) => Handler::Http(Box::new(Http::new(&url)?)),
         })
     }
 }

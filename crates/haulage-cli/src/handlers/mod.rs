@@ -20,7 +20,7 @@ use crate::output::harmless;
 #[derive(Clone, Debug)]
 pub(crate) enum Handler {
     Exec(Exec),
-    Http(Http),
+    Http(Box<Http>),
 }
 
 impl Handler {
@@ -29,7 +29,7 @@ impl Handler {
     pub(crate) fn serving(self, url: &str, limit: usize) -> Self {
         match self {
             Self::Exec(exec) => Self::Exec(exec.serving(url, limit)),
-            Self::Http(http) => Self::Http(http.limit(limit)),
+            Self::Http(http) => Self::Http(Box::new(http.limit(limit))),
         }
     }
 

@@ -1,0 +1,164 @@
+//! Jobs through the backend: as many as it takes, and as few as there are.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use haulage::{
+    Backend, Consumer, Context, Failure, Job, Json, Producer, consumer::Event, shutdown::Shutdown,
+};
+use haulage_aws::{AwsBackend, Usage};
+use tokio::sync::Notify;
+
+use super::super::failed;
+use crate::{bench::actor, exit::Result};
+
+/// Jobs that are worked on at once.
+pub(super) const CONCURRENCY: usize = 200;
+
+/// One run under load.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) jobs_per_s: f64,
+    pub(super) usage: Usage,
+}
+
+/// Submits jobs in bulk, and then works them off.
+pub(super) async fn run(backend: AwsBackend, jobs: u64) -> Result<Load> {
+    let backend = Arc::new(backend);
+    let before = backend.usage();
+    let producer = Producer::new(backend.clone() as Arc<dyn Backend>);
+    let began = Instant::now();
+    actor::produce(&producer, jobs).await?;
+    let (done, shutdown) = (Arc::new(AtomicU64::new(0)), Shutdown::new());
+    let on_event = {
+        let (done, shutdown) = (done.clone(), shutdown.clone());
+        move |event: &Event| {
+            if matches!(event, Event::Succeeded { .. }) && done.fetch_add(1, Ordering::Relaxed) + 1 == jobs {
+                shutdown.stop();
+            }
+        }
+    };
+    let consumer = Consumer::builder(backend.clone() as Arc<dyn Backend>)
+        .concurrency(CONCURRENCY)
+        .on_event(on_event)
+        .handler(|job: Job<Json>, _: Context| async move { Ok::<_, Failure>(job.body) })
+        .build()?;
+    consumer.run(shutdown).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let counted = done.load(Ordering::Relaxed);
+    if counted != jobs {
+        return Err(failed("the run under load", format!("{counted} of {jobs} jobs were done")));
+    }
+    // The last deletes wait for company, and belong to it.
+    let usage = settled(&backend).await;
+    Ok(Load { jobs_per_s: jobs as f64 / seconds, usage: usage.since(&before) })
+}
+
+/// The usage, once it does not grow any more.
+async fn settled(backend: &AwsBackend) -> Usage {
+    let mut usage = backend.usage();
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = backend.usage();
+        if now == usage {
+            return now;
+        }
+        usage = now;
+    }
+}
+
+/// What a consumer with nothing to do asks for, for each 20 s.
+pub(super) async fn idle(backend: AwsBackend, watch: Duration) -> Result<f64> {
+    let backend = Arc::new(backend);
+    let shutdown = Shutdown::new();
+    let consumer = Consumer::builder(backend.clone() as Arc<dyn Backend>)
+        .concurrency(10)
+        .handler(|job: Job<Json>, _: Context| async move { Ok::<_, Failure>(job.body) })
+        .build()?;
+    let before = backend.usage();
+    let running = tokio::spawn(consumer.run(shutdown.clone()));
+    // Just before the poll that would begin the next period.
+    tokio::time::sleep(watch - Duration::from_secs(1)).await;
+    let usage = backend.usage().since(&before);
+    shutdown.stop();
+    running.await.map_err(|e| failed("a consumer", e))?;
+    let requests: u64 =
+        [&usage.sqs, &usage.dynamodb, &usage.s3].iter().flat_map(|calls| calls.values()).sum();
+    Ok(requests as f64 / (watch.as_secs_f64() / 20.0))
+}
+
+/// What `jobs` long jobs in one process ask for, for each job and heartbeat
+/// interval, after their start and before their end.
+pub(super) async fn heartbeats(backend: AwsBackend, jobs: usize) -> Result<f64> {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    const INTERVALS: u32 = 10;
+    let backend = Arc::new(backend);
+    let producer = Producer::new(backend.clone() as Arc<dyn Backend>);
+    actor::produce(&producer, jobs as u64).await?;
+    let (started, all, over) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()), Shutdown::new());
+    let handler = {
+        let (started, all, over) = (started.clone(), all.clone(), over.clone());
+        move |_: Job<Json>, _: Context| {
+            let (started, all, over) = (started.clone(), all.clone(), over.clone());
+            async move {
+                if started.fetch_add(1, Ordering::SeqCst) + 1 == jobs as u64 {
+                    all.notify_one();
+                }
+                over.stopping().await;
+                Ok::<_, Failure>(())
+            }
+        }
+    };
+    let consumer = Consumer::builder(backend.clone() as Arc<dyn Backend>)
+        .concurrency(jobs)
+        .lease(INTERVAL * 10)
+        .heartbeat_interval(INTERVAL)
+        .handler(handler)
+        .build()?;
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(consumer.run(shutdown.clone()));
+    all.notified().await;
+    let before = backend.usage();
+    tokio::time::sleep(INTERVAL * INTERVALS).await;
+    let usage = backend.usage().since(&before);
+    over.stop();
+    shutdown.stop();
+    running.await.map_err(|e| failed("a consumer", e))?;
+    let requests: u64 = [&usage.sqs, &usage.dynamodb].iter().flat_map(|calls| calls.values()).sum();
+    Ok(requests as f64 / f64::from(INTERVALS) / jobs as f64)
+}
+
+/// The most `BatchGetItem` calls that so many waits make in one poll.
+pub(super) async fn waits(backend: AwsBackend, waits: usize) -> Result<u64> {
+    let backend = Arc::new(backend);
+    let producer = Producer::new(backend.clone() as Arc<dyn Backend>);
+    let jobs = (0..waits).map(|_| actor::job().delay(Duration::from_secs(3600))).collect();
+    let handles = producer.submit_many(jobs).await.map_err(|e| failed("a submit", e.error))?;
+    let before = backend.usage();
+    let mut waiting = tokio::task::JoinSet::new();
+    for handle in handles {
+        waiting.spawn(async move { handle.wait(Some(Duration::from_secs(15))).await.map(drop) });
+    }
+    // Polls are apart by more than this; the calls of one come together.
+    let quiet = Duration::from_millis(100);
+    let (mut most, mut burst, mut last_change) = (0, 0, Instant::now());
+    let mut seen = 0;
+    while !waiting.is_empty() {
+        tokio::select! {
+            _ = waiting.join_next() => {}
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+        let now = backend.usage().since(&before).dynamodb.get("BatchGetItem").copied().unwrap_or(0);
+        if now > seen {
+            burst = if last_change.elapsed() > quiet { 0 } else { burst } + now - seen;
+            (seen, last_change) = (now, Instant::now());
+            most = most.max(burst);
+        }
+    }
+    Ok(most)
+}

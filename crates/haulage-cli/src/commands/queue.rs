@@ -1,0 +1,134 @@
+//! `haulage queue`: what the AWS backend needs, for development.
+
+use std::time::Duration;
+
+use crate::{exit::Result, options, session::Session};
+
+/// Make, show or delete the queue and the table of an sqs:// URL, for development
+///
+/// For production, describe them in Terraform or the like. The URL names all of them:
+/// sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make the queue, its dead-letter queue and the table
+    ///
+    /// What is there already is left as it is; where it differs, that is said. A
+    /// bucket in the URL is made as well, or gets the lifecycle rules that it lacks.
+    Create(Create),
+    /// Show what is there
+    Describe,
+    /// Delete the queue, its dead-letter queue and the table, with all jobs and records
+    ///
+    /// A bucket is left as it is.
+    Delete(Delete),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// How long a received message is hidden where a receive does not say
+    #[arg(long, value_name = "DURATION", value_parser = options::duration, default_value = "30s")]
+    visibility_timeout: Duration,
+
+    /// How long messages are kept: 1 minute to 14 days
+    #[arg(long, value_name = "DURATION", value_parser = options::duration, default_value = "14d")]
+    retention: Duration,
+
+    /// After how many receives SQS itself moves a message to the dead-letter queue: more than
+    /// the --max-attempts of any job
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), default_value = "10")]
+    max_receives: u32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Command {
+    #[cfg(not(feature = "aws"))]
+    #[allow(clippy::unused_async)] // as with the feature
+    pub(crate) async fn run(self, _session: &Session) -> Result {
+        Err(crate::session::without_aws())
+    }
+
+    #[cfg(feature = "aws")]
+    pub(crate) async fn run(self, session: &Session) -> Result {
+        use haulage_aws::setup;
+
+        let output = session.output;
+        let config = aws::config(session)?;
+        let steps = match self {
+            Self::Create(args) => setup::create(&config, &args.settings(), None).await?,
+            Self::Describe => setup::describe(&config, None).await?,
+            Self::Delete(args) => {
+                if !args.yes {
+                    let (queue, table) = (config.queue_name(), &config.table);
+                    let question = format!(
+                        "Delete queue {queue}, its dead-letter queue and table {table}, with all jobs?"
+                    );
+                    super::purge::confirm(output, &question)?;
+                }
+                setup::delete(&config, None).await?
+            }
+        };
+        aws::show(output, &steps)
+    }
+}
+
+#[cfg(feature = "aws")]
+mod aws {
+    use haulage_aws::{
+        Config,
+        setup::{Outcome, QueueSettings, Step},
+    };
+
+    use super::Create;
+    use crate::{
+        exit::{Exit, Result},
+        output::{Output, harmless},
+        session::Session,
+    };
+
+    pub(super) fn config(session: &Session) -> Result<Config> {
+        if !session.is_aws() {
+            return Err(Exit::usage(format!(
+                "queues are for AWS, and the URL is {}; name one with --url sqs://jobs.fifo?table=results",
+                session.url
+            )));
+        }
+        Ok(Config::from_url(&session.url)?)
+    }
+
+    impl Create {
+        pub(super) fn settings(&self) -> QueueSettings {
+            let mut settings = QueueSettings::default();
+            settings.visibility_timeout = self.visibility_timeout;
+            settings.retention = self.retention;
+            settings.max_receives = self.max_receives;
+            settings
+        }
+    }
+
+    pub(super) fn show(output: Output, steps: &[Step]) -> Result {
+        for step in steps {
+            if output.json {
+                output.json(step)?;
+                continue;
+            }
+            let outcome = match step.outcome {
+                Outcome::Created => "created",
+                Outcome::Exists => "exists",
+                Outcome::Deleted => "deleted",
+                Outcome::Missing => "missing",
+                _ => "kept",
+            };
+            output.line(format_args!("{outcome:<8} {}", step.what))?;
+            for note in &step.notes {
+                output.line(format_args!("         {}", harmless(note)))?;
+            }
+        }
+        Ok(())
+    }
+}

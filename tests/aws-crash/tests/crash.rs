@@ -1,0 +1,233 @@
+//! What must hold through kill -9 of consumers at any moment while one call in
+//! twenty fails: nothing lost, nothing recorded twice, nothing stuck.
+//!
+//! `HAULAGE_CRASH_SEED` chooses the moments of the kills and the failures.
+#![allow(clippy::print_stderr, missing_docs)]
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs::{self, File},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::Credentials;
+use haulage::{
+    Backend, JobId, Json, NewJob, Status,
+    backend::{Detail, Lookup},
+};
+use haulage_aws::{
+    AwsBackend, Config,
+    setup::{self, QueueSettings},
+};
+use haulage_servers::{Server, Stub, ministack};
+
+const WORKERS: usize = 2;
+/// The part of all calls that fails.
+const FAILURES: f64 = 0.05;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+async fn sdk() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "test"))
+        .load()
+        .await
+}
+
+/// One run: a server, a proxy that fails, a queue.
+struct Run {
+    server: Server,
+    stub: Stub,
+    queue: String,
+    folder: tempfile::TempDir,
+    random: fastrand::Rng,
+}
+
+impl Run {
+    async fn start(queue: &str) -> Self {
+        let seed = number("HAULAGE_CRASH_SEED", fastrand::u64(..100_000));
+        eprintln!("HAULAGE_CRASH_SEED={seed}");
+        let server = ministack();
+        let stub = Stub::start(server.url(), seed);
+        let run = Self {
+            stub,
+            queue: queue.to_owned(),
+            folder: tempfile::tempdir().expect("a folder"),
+            random: fastrand::Rng::with_seed(seed),
+            server,
+        };
+        let config = Config::from_url(&run.url(run.server.url())).expect("a URL");
+        setup::create(&config, &QueueSettings::default(), Some(sdk().await)).await.expect("a queue");
+        run
+    }
+
+    fn url(&self, endpoint: &str) -> String {
+        format!("sqs://{}?region=us-east-1&endpoint={endpoint}", self.queue)
+    }
+
+    /// A backend that nothing happens to.
+    async fn calm(&self) -> AwsBackend {
+        self.open(self.server.url()).await.expect("a backend")
+    }
+
+    async fn open(&self, endpoint: &str) -> haulage::Result<AwsBackend> {
+        AwsBackend::with_config(Config::from_url(&self.url(endpoint))?).sdk_config(sdk().await).open().await
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn worker(&self) -> Child {
+        let log = File::options().create(true).append(true).open(self.file("log")).expect("log");
+        Command::new(env!("CARGO_BIN_EXE_aws-actor"))
+            .arg(self.url(self.stub.url()))
+            .arg(self.file("starts"))
+            .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local")])
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("start a worker")
+    }
+
+    /// Submits through the proxy; the ids of those that were acknowledged.
+    async fn submit(&self, jobs: u64) -> Vec<JobId> {
+        let backend = loop {
+            // The proxy fails calls of ours as well.
+            if let Ok(backend) = self.open(self.stub.url()).await {
+                break Arc::new(backend);
+            }
+        };
+        let mut acknowledged: BTreeMap<u64, JobId> = BTreeMap::new();
+        while (acknowledged.len() as u64) < jobs {
+            let missing: Vec<u64> = (0..jobs).filter(|n| !acknowledged.contains_key(n)).take(100).collect();
+            // Each has a key, so that it can be submitted again where no answer came.
+            let batch = missing.iter().map(|n| {
+                NewJob::from_json(Json::from_stored(n.to_string()))
+                    .idempotency_key(n.to_string())
+                    .max_attempts(1_000)
+            });
+            if let Ok(answers) = backend.submit(batch.collect()).await {
+                for (n, answer) in missing.into_iter().zip(answers) {
+                    if let Ok(job) = answer {
+                        acknowledged.insert(n, job.id);
+                    }
+                }
+            }
+        }
+        acknowledged.into_values().collect()
+    }
+
+    fn said(&self) -> String {
+        let log = fs::read_to_string(self.file("log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+/// Kills workers until all jobs are over; then lets them clear the queue.
+async fn crash(queue: &str, jobs: u64) {
+    let run = Run::start(queue).await;
+    run.stub.fail_at_random(FAILURES);
+    let mut workers: Vec<(Child, Instant)> = Vec::new();
+    let began = Instant::now();
+    let (mut kills, mut acknowledged) = (0, None);
+    let submits = run.submit(jobs);
+    tokio::pin!(submits);
+    let calm = run.calm().await;
+    let mut random = run.random.clone();
+    loop {
+        while workers.len() < WORKERS {
+            let life = Duration::from_millis(random.u64(500..4_000));
+            workers.push((run.worker(), Instant::now() + life));
+        }
+        tokio::select! {
+            ids = &mut submits, if acknowledged.is_none() => acknowledged = Some(ids),
+            // A kill has no signal but the clock.
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        let (dead, alive): (Vec<_>, Vec<_>) = workers.into_iter().partition(|(_, end)| *end < Instant::now());
+        workers = alive;
+        for (mut worker, _) in dead {
+            worker.kill().expect("kill");
+            worker.wait().expect("wait");
+            kills += 1;
+        }
+        assert!(
+            began.elapsed() < Duration::from_secs(400),
+            "stuck: {:?}\n{}",
+            calm.stats().await,
+            run.said()
+        );
+        if acknowledged.is_some() && kills >= 10 && calm.stats().await.expect("stats").unfinished() == 0 {
+            break;
+        }
+    }
+    let acknowledged = acknowledged.expect("submitted");
+    // Copies that are still hidden show again within a lease.
+    run.stub.fail_at_random(0.0);
+    let config = Config::from_url(&run.url(run.server.url())).expect("a URL");
+    let sdk = sdk().await;
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let shown = setup::describe(&config, Some(sdk.clone())).await.expect("describe");
+        let empty = "about 0 messages visible, 0 in flight, 0 delayed";
+        if shown.iter().filter(|step| step.notes.iter().any(|note| note == empty)).count() == 2 {
+            break;
+        }
+        assert!(Instant::now() < until, "messages are left: {shown:#?}\n{}", run.said());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for (mut worker, _) in workers {
+        worker.kill().expect("kill");
+        worker.wait().expect("wait");
+    }
+    verify(&run, &calm, &acknowledged, jobs).await;
+    let faults = run.stub.faults();
+    assert!(faults > jobs / 20, "{faults} calls failed");
+    eprintln!("{jobs} jobs, {kills} kills, {faults} failed calls, {:.0} s", began.elapsed().as_secs_f64());
+}
+
+async fn verify(run: &Run, backend: &AwsBackend, acknowledged: &[JobId], jobs: u64) {
+    let distinct: HashSet<_> = acknowledged.iter().collect();
+    assert_eq!(distinct.len() as u64, jobs, "each has an id of its own");
+    let lookups = backend.get(acknowledged.to_vec(), Detail::Full).await.expect("get");
+    for lookup in lookups {
+        let Lookup::Found(record) = lookup else { panic!("an acknowledged job is lost: {lookup:?}") };
+        assert_eq!(record.status, Status::Success, "{record:?}");
+        assert_eq!(record.body, record.result, "{record:?}");
+    }
+    let ends = run.stub.ends();
+    assert_eq!(ends.len() as u64, jobs, "no job but those");
+    let twice: Vec<_> = ends.iter().filter(|(_, ends)| **ends != 1).collect();
+    assert!(twice.is_empty(), "ended more than once: {twice:?}");
+    let stats = backend.stats().await.expect("stats");
+    assert_eq!((stats.success, stats.unfinished(), stats.dead), (jobs, 0, 0), "{stats:?}");
+    no_attempt_twice(&run.file("starts"));
+}
+
+/// No attempt of a job was started by two consumers, or twice by one.
+fn no_attempt_twice(starts: &Path) {
+    let mut count: HashMap<String, u32> = HashMap::new();
+    for line in fs::read_to_string(starts).expect("starts").lines() {
+        *count.entry(line.to_owned()).or_default() += 1;
+    }
+    let twice: Vec<_> = count.iter().filter(|(_, starts)| **starts > 1).collect();
+    assert!(twice.is_empty(), "started twice: {twice:?}");
+}
+
+#[test]
+fn nothing_is_lost_or_recorded_twice() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(crash("crash.fifo", number("HAULAGE_CRASH_JOBS", 2_000)));
+    runtime.block_on(crash("crash", number("HAULAGE_CRASH_JOBS", 2_000) / 4));
+}
