@@ -133,27 +133,31 @@ pub(super) async fn heartbeats(backend: AwsBackend, jobs: usize) -> Result<f64> 
     Ok(requests as f64 / f64::from(INTERVALS) / jobs as f64)
 }
 
-/// The most `BatchGetItem` calls that so many waits make in one poll.
+/// The most `BatchGetItem` calls that so many waits make in one poll. Counted
+/// once the waits have been under way for a while: at their beginning, polls
+/// follow one another too closely to be told apart.
 pub(super) async fn waits(backend: AwsBackend, waits: usize) -> Result<u64> {
+    const TOLD_APART: Duration = Duration::from_secs(5);
+    const WATCHED: Duration = Duration::from_secs(30);
     let backend = Arc::new(backend);
     let producer = Producer::new(backend.clone() as Arc<dyn Backend>);
     let jobs = (0..waits).map(|_| actor::job().delay(Duration::from_secs(3600))).collect();
     let handles = producer.submit_many(jobs).await.map_err(|e| failed("a submit", e.error))?;
-    let before = backend.usage();
     let mut waiting = tokio::task::JoinSet::new();
     for handle in handles {
-        waiting.spawn(async move { handle.wait(Some(Duration::from_secs(15))).await.map(drop) });
+        waiting.spawn(async move { handle.wait(Some(WATCHED)).await.map(drop) });
     }
+    tokio::time::sleep(TOLD_APART).await;
+    let calls = || backend.usage().dynamodb.get("BatchGetItem").copied().unwrap_or(0);
     // Polls are apart by more than this; the calls of one come together.
-    let quiet = Duration::from_millis(100);
-    let (mut most, mut burst, mut last_change) = (0, 0, Instant::now());
-    let mut seen = 0;
+    let quiet = Duration::from_millis(200);
+    let (mut most, mut burst, mut seen, mut last_change) = (0, 0, calls(), Instant::now());
     while !waiting.is_empty() {
         tokio::select! {
             _ = waiting.join_next() => {}
-            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
         }
-        let now = backend.usage().since(&before).dynamodb.get("BatchGetItem").copied().unwrap_or(0);
+        let now = calls();
         if now > seen {
             burst = if last_change.elapsed() > quiet { 0 } else { burst } + now - seen;
             (seen, last_change) = (now, Instant::now());
