@@ -186,6 +186,20 @@ async fn a_message_that_shows_too_early_is_left_to_the_holder() {
 }
 
 #[tokio::test]
+async fn a_table_that_fails_leaves_the_message_for_later() {
+    let setting = setting(Place::fifo().await).await;
+    let id = submit(&setting.backend, job(1).max_attempts(1)).await;
+    // As often as the SDK tries.
+    for _ in 0..5 {
+        setting.stub.fail_next("UpdateItem", Fault::Error);
+    }
+    let error = setting.backend.claim(crate::hands::request(LONG, Duration::from_secs(1))).await;
+    assert!(matches!(error, Err(Error::Unavailable { .. })), "{error:?}");
+    let claimed = take(&setting.backend, LONG).await;
+    assert_eq!((claimed.key.id, claimed.key.attempt), (id, 1), "no attempt was used up");
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_written_is_made_by_the_consumer() {
     let setting = setting(Place::fifo().await).await;
     // As often as the SDK tries.
