@@ -21,9 +21,10 @@ build: ## Build everything, for debugging
 demo: ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
 	$(CARGO) run --release --package haulage-cli -- demo
 
+# The plain program has no AWS; all the rest is tested with it.
 test: lint deny doc tools ## Check all that needs only Rust, a C compiler and Python 3
-	$(CARGO) build --workspace --all-targets
-	$(CARGO) test --workspace
+	$(CARGO) test --package haulage-cli --test cli without_aws
+	$(CARGO) test --workspace --features haulage-cli/aws
 
 test-full: test test-root test-servers ## The same, and what needs root, Java and Node.js
 

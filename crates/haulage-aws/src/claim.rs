@@ -65,7 +65,9 @@ pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Cl
             found = chains(received, inner.queue.fifo);
         }
         if found.is_empty() {
-            if inner.held.is_idle() {
+            if let Ok(_starting) = inner.starting.try_write()
+                && inner.held.is_idle()
+            {
                 inner.protection.release().await;
             }
             if Instant::now() >= deadline {
@@ -73,6 +75,7 @@ pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Cl
             }
             continue;
         }
+        let _starting = inner.starting.read().await;
         // Before anything is started: a task that is stopped then has worked for nothing.
         if let Err(error) = protect(&inner).await {
             inner.show_again(found.into_iter().flatten().collect()).await;

@@ -15,6 +15,7 @@ use haulage::{
     Clock, Error, JobError, Json, Record, Result, Status, Timestamp,
     backend::{Capabilities, Detail, Groups},
 };
+use tokio::sync::RwLock;
 use tracing::warn;
 
 use crate::{
@@ -70,6 +71,9 @@ pub(crate) struct Inner {
     pub(crate) meter: Meter,
     /// How many receives at once brought full batches lately.
     pub(crate) fan_out: AtomicUsize,
+    /// Held, shared, from the protection of the task until its jobs are held,
+    /// so that it is not released in between.
+    pub(crate) starting: RwLock<()>,
     /// Whether the task could not be protected when it last had to be.
     pub(crate) unprotected: AtomicBool,
     /// The latest `submitted_at` that was given.
@@ -107,6 +111,7 @@ impl Inner {
             capabilities,
             meter,
             fan_out: AtomicUsize::new(1),
+            starting: RwLock::default(),
             unprotected: AtomicBool::new(false),
             latest: AtomicI64::new(0),
             clients,

@@ -208,3 +208,16 @@ fn a_closed_pipe_is_quiet() {
     let stats: Value = serde_json::from_str(&place.ok(["stats", "--json"])).expect("stats");
     assert_eq!(stats["visible"], 5000);
 }
+
+#[cfg(not(feature = "aws"))]
+#[test]
+fn without_aws() {
+    let place = Place::new();
+    let words = "haulage: this program is built without AWS; `cargo install haulage-cli --features aws` builds one \
+                 that has it";
+    for args in [&["stats"][..], &["submit", "1"], &["queue", "describe"], &["bench"]] {
+        let url = ["--url", "sqs://jobs.fifo"];
+        fails(&place, &[&url[..], args].concat(), 2, words);
+    }
+    assert!(!place.path("haulage.db").exists(), "nothing is made");
+}
