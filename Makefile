@@ -6,6 +6,10 @@ TOOLS := .tools
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
+# The features with which everything is tested; the same everywhere, so that
+# the SDK is built once.
+AWS := haulage-cli/aws
+
 # Where cargo builds, wherever that is set.
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
@@ -24,13 +28,13 @@ demo: ## Classify 1,797 handwritten digits through a real queue, and show accura
 # The plain program has no AWS; all the rest is tested with it.
 test: lint deny doc tools ## Check all that needs only Rust, a C compiler and Python 3
 	$(CARGO) test --package haulage-cli --test cli without_aws
-	$(CARGO) test --workspace --features haulage-cli/aws
+	$(CARGO) test --workspace --features $(AWS)
 
 test-full: test test-root test-servers ## The same, and what needs root, Java and Node.js
 
 test-servers: ## What needs Java: the AWS backend on Amazon's DynamoDB Local
 	tests/servers/install.sh ministack dynamodb-local
-	$(CARGO) test --package haulage-aws --features test-full --test local dynamodb_local
+	$(CARGO) test --workspace --features $(AWS),haulage-aws/test-full --test local dynamodb_local
 
 tools: ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack

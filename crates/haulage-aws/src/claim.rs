@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, future::join_all, stream};
 use haulage::{
-    FailureKind, JobError, Json, Result, Status, Timestamp,
+    Error, FailureKind, JobError, Json, Result, Status, Timestamp,
     backend::{ClaimKey, ClaimRequest, Claimed},
 };
 use tokio::time::Instant;
@@ -210,6 +210,10 @@ async fn put_off(inner: &Inner, message: Received) {
 async fn look(inner: &Shared, request: &ClaimRequest, message: &Received) -> Result<Fate> {
     let ticket = match &message.ticket {
         Ok(ticket) => ticket,
+        Err(poison) if poison.is_newer => {
+            let message = format!("message {} is left to others: {}", message.id, poison.reason);
+            return Err(Error::Unavailable { message, source: None });
+        }
         Err(poison) => return bury_poison(inner, message, poison).await,
     };
     let now = inner.now();

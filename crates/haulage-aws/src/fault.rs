@@ -33,7 +33,15 @@ where
         }
         SdkError::ServiceError(_) => format!("cannot {what}: {code}: {said}"),
         SdkError::TimeoutError(_) => format!("cannot {what}: no answer in time"),
-        SdkError::ConstructionFailure(_) => format!("cannot {what}: {}", root(&error)),
+        _ if lacks_credentials(&error) => format!(
+            "cannot {what}: no AWS credentials ({}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or \
+             AWS_PROFILE, or run with a role",
+            root(&error)
+        ),
+        SdkError::DispatchFailure(_) => format!(
+            "cannot {what}: AWS cannot be reached ({}); check the network, the region and AWS_ENDPOINT_URL",
+            root(&error)
+        ),
         _ => format!("cannot {what}: {}", root(&error)),
     };
     Error::unavailable(message, error)
@@ -81,15 +89,27 @@ pub(crate) fn may_pass(code: &str) -> bool {
     .any(|known| code.contains(known))
 }
 
-/// The innermost cause, which says most.
-fn root(error: &(dyn StdError + 'static)) -> String {
-    let mut last = error;
+/// Whether the call was not even made, as nobody is there to sign it. The SDK
+/// has no type for that which could be asked.
+fn lacks_credentials(error: &(dyn StdError + 'static)) -> bool {
+    causes(error).iter().any(|text| text.contains("credential") || text.contains("IMDS"))
+}
+
+/// What an error came from, outermost first.
+fn causes(error: &(dyn StdError + 'static)) -> Vec<String> {
     let mut texts = Vec::new();
-    while let Some(next) = last.source() {
-        last = next;
-        texts.push(last.to_string());
+    let mut next = error.source();
+    while let Some(cause) = next {
+        texts.push(cause.to_string());
+        next = cause.source();
     }
     texts.dedup();
+    texts
+}
+
+/// The innermost cause, which says most.
+fn root(error: &(dyn StdError + 'static)) -> String {
+    let mut texts = causes(error);
     // The outer ones of the SDK say "dispatch failure", "io error".
     let most = texts.len().saturating_sub(2);
     match texts.split_off(most).join(": ") {

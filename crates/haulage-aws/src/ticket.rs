@@ -53,6 +53,8 @@ pub(crate) struct Ticket {
 pub(crate) struct Poison {
     /// Why not.
     pub(crate) reason: String,
+    /// It is of a later version of Haulage, whose consumers know what it is.
+    pub(crate) is_newer: bool,
     /// What can be said about it all the same.
     pub(crate) ticket: Ticket,
     /// The message as it is, for somebody to look at.
@@ -202,7 +204,10 @@ impl Ticket {
         let (wire, mistake) = match options.map(serde_json::from_str::<Wire>) {
             Some(Ok(wire)) if wire.v > 1 => {
                 let of = wire.v;
-                (wire, Some(format!("the message has format {of}, from a later version of Haulage")))
+                (
+                    wire,
+                    Some(format!("it has format {of}, of a later version of Haulage; update this consumer")),
+                )
             }
             Some(Ok(wire)) => (wire, None),
             Some(Err(e)) => {
@@ -211,6 +216,7 @@ impl Ticket {
             // Somebody else's message: its body is a job with all defaults.
             None => (Wire::default(), None),
         };
+        let is_newer = wire.v > 1;
         let foreign = wire.token.is_empty();
         let place = wire.body_at.as_deref().map_or(Some(Place::Record), Place::from_text);
         let mut ticket = Self {
@@ -246,7 +252,7 @@ impl Ticket {
         };
         let poison = |reason, ticket| {
             let (body, options) = (body.to_owned(), options.map(str::to_owned));
-            Err(Box::new(Poison { reason, ticket, body, options }))
+            Err(Box::new(Poison { reason, is_newer, ticket, body, options }))
         };
         match (packed, place) {
             (Ok(packed), Some(_)) => {

@@ -7,21 +7,25 @@ use haulage::{
     conformance::{self, Subject},
 };
 use haulage_aws::Compression;
+use haulage_servers::{Server, ministack};
 
-use crate::place::{Place, bucket, ministack};
+use crate::place::{Place, bucket_on};
 
-/// One way to set the backend up.
+/// One way to set the backend up, on a server of its own: what other tests do
+/// to theirs must not take this one's time.
 struct Aws {
+    server: Server,
     fifo: bool,
     bucket: Option<&'static str>,
     compression: Compression,
-    dynamodb: String,
+    dynamodb: Option<Server>,
 }
 
 #[async_trait::async_trait]
 impl Subject for Aws {
     async fn fresh(&self) -> Arc<dyn Backend> {
-        let place = Place::on(self.fifo, ministack(), &self.dynamodb).await;
+        let dynamodb = self.dynamodb.as_ref().unwrap_or(&self.server);
+        let place = Place::on(self.fifo, self.server.url(), dynamodb.url()).await;
         let mut builder = place.builder().await.compression(self.compression);
         if let Some(bucket) = self.bucket {
             builder = builder.bucket(bucket);
@@ -43,7 +47,7 @@ impl Subject for Aws {
     }
 
     fn at_once(&self) -> usize {
-        20
+        8
     }
 
     fn patience(&self) -> Duration {
@@ -53,15 +57,16 @@ impl Subject for Aws {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifo_queue_without_bucket() {
-    let dynamodb = ministack().to_owned();
-    let subject = Aws { fifo: true, bucket: None, compression: Compression::None, dynamodb };
+    let subject =
+        Aws { server: ministack(), fifo: true, bucket: None, compression: Compression::None, dynamodb: None };
     conformance::run(&subject).await.assert_ok();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standard_queue_with_bucket_and_compression() {
-    let dynamodb = ministack().to_owned();
-    let subject = Aws { fifo: false, bucket: Some(bucket().await), compression: Compression::Zstd, dynamodb };
+    let server = ministack();
+    let bucket = Some(bucket_on(server.url()).await);
+    let subject = Aws { server, fifo: false, bucket, compression: Compression::Zstd, dynamodb: None };
     conformance::run(&subject).await.assert_ok();
 }
 
@@ -69,8 +74,9 @@ async fn standard_queue_with_bucket_and_compression() {
 #[cfg(feature = "test-full")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_dynamodb_local() {
-    let server = haulage_servers::dynamodb_local();
-    let dynamodb = server.url().to_owned();
-    let subject = Aws { fifo: true, bucket: Some(bucket().await), compression: Compression::None, dynamodb };
+    let server = ministack();
+    let bucket = Some(bucket_on(server.url()).await);
+    let dynamodb = Some(haulage_servers::dynamodb_local());
+    let subject = Aws { server, fifo: true, bucket, compression: Compression::None, dynamodb };
     conformance::run(&subject).await.assert_ok();
 }

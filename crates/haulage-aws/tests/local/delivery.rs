@@ -127,6 +127,21 @@ async fn what_others_send_is_a_job_if_it_is_json() {
 }
 
 #[tokio::test]
+async fn what_a_later_version_sends_is_left_to_it() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let id = submit(&backend, job(1)).await;
+    let mut message = raw::receive(&place, &place.queue, 300).await.remove(0);
+    let options = message.message_attributes.as_mut().expect("attributes").get_mut("haulage").expect("ours");
+    options.string_value = options.string_value.take().map(|text| text.replacen("\"v\":1", "\"v\":2", 1));
+    raw::resend(&place, &place.queue, &message).await;
+    let error = backend.claim(request(LONG, Duration::from_secs(1))).await.expect_err("not this version");
+    assert!(error.to_string().contains("update this consumer"), "{error}");
+    assert_eq!(record(&backend, &id).await.status, Status::Submitted);
+    assert_eq!(raw::count(&place, &place.queue).await, 2, "both are still there");
+}
+
+#[tokio::test]
 async fn dead_letters_are_copied_and_come_back() {
     for place in [Place::fifo().await, Place::standard().await] {
         let backend = place.open().await;

@@ -121,8 +121,12 @@ impl Place {
 
 /// A bucket on ministack.
 pub(crate) async fn bucket() -> &'static str {
+    bucket_on(ministack()).await
+}
+
+pub(crate) async fn bucket_on(url: &str) -> &'static str {
     let name = "haulage-test-payloads";
-    let config = aws_sdk_s3::config::Builder::from(&sdk(ministack()).await).force_path_style(true).build();
+    let config = aws_sdk_s3::config::Builder::from(&sdk(url).await).force_path_style(true).build();
     // Another test may have made it.
     let _ = aws_sdk_s3::Client::from_conf(config).create_bucket().bucket(name).send().await;
     name

@@ -92,7 +92,7 @@ fn mistakes_are_named() {
         ("sqs://jobs?tabel=x", &["stats"], 2, "unknown parameter `tabel`"),
         ("sqs://a/b", &["stats"], 2, "no name of a queue"),
         ("sqlite://x.db", &["queue", "create"], 2, "queues are for AWS"),
-        ("sqs://jobs?endpoint=http://127.0.0.1:1", &["stats"], 7, "cannot find queue jobs"),
+        ("sqs://jobs?endpoint=http://127.0.0.1:1", &["stats"], 7, "AWS cannot be reached"),
     ] {
         let done = aws.run(url, args);
         assert_eq!(done.code, Some(code), "{url}: {done:?}");
@@ -102,4 +102,9 @@ fn mistakes_are_named() {
     let done = Done::from(command.env_remove("AWS_REGION").output().expect("run haulage"));
     assert_eq!(done.code, Some(2), "{done:?}");
     assert!(done.stderr.contains("no AWS region is set"), "{done:?}");
+    let mut command = aws.command("sqs://jobs", &["stats"]);
+    let command = command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    let done = Done::from(command.env("HOME", aws.place.path("")).output().expect("run haulage"));
+    assert_eq!(done.code, Some(7), "{done:?}");
+    assert!(done.stderr.contains("no AWS credentials"), "{done:?}");
 }
