@@ -238,14 +238,19 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
             })
             .collect();
         proxy.set(&rules);
-        let mut ids = Vec::new();
+        let (mut ids, mut refused) = (Vec::new(), 0);
         while ids.len() < 60 {
-            let answers = backend.submit((0..10).map(job).collect()).await.expect("submit");
-            ids.extend(answers.into_iter().flatten().map(|job| job.id));
+            for answer in backend.submit((0..10).map(job).collect()).await.expect("submit") {
+                match answer {
+                    Ok(job) => ids.push(job.id),
+                    // It may run all the same, as the error says.
+                    Err(_) => refused += 1,
+                }
+            }
         }
         let mut done = Vec::new();
         let until = std::time::Instant::now() + Duration::from_secs(60);
-        while done.len() < ids.len() {
+        while ids.iter().any(|id| !done.contains(id)) {
             assert!(std::time::Instant::now() < until, "{} of {} jobs are done", done.len(), ids.len());
             let request = crate::hands::request(Duration::from_secs(5), Duration::from_secs(2));
             for claimed in backend.claim(request).await.unwrap_or_default() {
@@ -273,6 +278,13 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
         assert!(proxy.fired() > 20, "{} faults", proxy.fired());
         proxy.set(&[]);
         let stats = backend.stats().await.expect("stats");
-        assert_eq!((stats.success, stats.unfinished()), (ids.len() as u64, 0), "{stats:?}");
+        let (least, most) = (ids.len() as u64, ids.len() as u64 + refused);
+        assert!((least..=most).contains(&stats.success), "{least} to {most} of {stats:?}");
+        for lookup in backend.get(ids, Detail::Status).await.expect("get") {
+            assert!(
+                matches!(&lookup, Lookup::Found(record) if record.status == Status::Success),
+                "{lookup:?}"
+            );
+        }
     }
 }
