@@ -25,7 +25,7 @@ need() {
 once() {
     local name=$1 version=$2 stamp=$tools/.$1-installed
     shift 2
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
+    if [ -d "$tools/$name" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
         return
     fi
     echo "installing $name into .tools"

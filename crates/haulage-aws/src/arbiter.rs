@@ -26,15 +26,19 @@ const RESERVED_UNTIL: &str = "reserved_until";
 /// From when on the key is free again.
 const UNTIL: &str = "until_at";
 
-/// How long a submit may take from its reservation to its message; one that
-/// takes longer has died.
+/// How long a submit may take from its reservation to its message, and more by
+/// the MiB of its bodies, which are stored in between; one that takes longer
+/// has died.
 const RESERVATION: Duration = Duration::from_secs(30);
+const RESERVATION_PER_MIB: Duration = Duration::from_secs(1);
 
 /// Who a key belongs to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// This submit.
     Me,
+    /// This submit, by another of its messages, which is this job.
+    Named(JobId),
     /// An earlier one, with this job.
     Job(JobId),
 }
@@ -44,34 +48,27 @@ fn job(row: &Row) -> Option<JobId> {
 }
 
 /// Reserves an idempotency key for the submit with this token, or finds the job
-/// that has it. Waits for another submit that is in the middle of this.
-pub(crate) async fn reserve(inner: &Inner, key: &str, token: &str) -> Result<Owner> {
-    for round in 0.. {
-        let now = inner.now();
-        let until = now.after(NewJob::IDEMPOTENCY_WINDOW);
-        let write = Write::at(now)
-            .set(TOKEN, text(token))
-            .set(RESERVED_UNTIL, moment(now.after(RESERVATION)))
-            .set(UNTIL, moment(until))
-            .set(name::EXPIRATION, seconds(until.after(inner.queue.retention)))
-            .remove(&[JOB])
-            .when(
-                "(attribute_not_exists(#message_id) OR #until_at <= :now \
-                 OR (attribute_not_exists(#job_id) AND #reserved_until <= :now))",
-            )
-            .bind("now", moment(now));
-        match inner.table.write(key, write).await? {
-            Written::Done(_) => return Ok(Owner::Me),
-            Written::Refused(Some(row)) => {
-                if let Some(job) = job(&row) {
-                    return Ok(Owner::Job(job));
-                }
-            }
-            Written::Refused(None) => {}
-        }
-        pause(round).await;
-    }
-    unreachable!("the loop ends by returning")
+/// that has it. `None` while another submit is in the middle of this.
+pub(crate) async fn reserve(inner: &Inner, key: &str, token: &str, bytes: usize) -> Result<Option<Owner>> {
+    let now = inner.now();
+    let mibs = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
+    let reserved = RESERVATION + RESERVATION_PER_MIB.saturating_mul(mibs);
+    let until = now.after(NewJob::IDEMPOTENCY_WINDOW);
+    let write = Write::at(now)
+        .set(TOKEN, text(token))
+        .set(RESERVED_UNTIL, moment(now.after(reserved)))
+        .set(UNTIL, moment(until))
+        .set(name::EXPIRATION, seconds(until.after(inner.queue.retention)))
+        .remove(&[JOB])
+        .when(
+            "(attribute_not_exists(#message_id) OR #until_at <= :now \
+             OR (attribute_not_exists(#job_id) AND (#reserved_until <= :now OR #token = :token)))",
+        )
+        .bind("now", moment(now));
+    Ok(match inner.table.write(key, write).await? {
+        Written::Done(_) => Some(Owner::Me),
+        Written::Refused(row) => row.and_then(|row| job(&row)).map(Owner::Job),
+    })
 }
 
 /// Gives a key back whose submit has come to nothing.
@@ -111,6 +108,7 @@ async fn try_confirm(inner: &Inner, key: &str, token: &str, id: &JobId) -> Resul
         Written::Done(_) | Written::Refused(None) => Some(Owner::Me),
         Written::Refused(Some(row)) => match job(&row) {
             Some(job) if job == *id => Some(Owner::Me),
+            Some(job) if row.text(TOKEN) == Some(token) => Some(Owner::Named(job)),
             Some(job) => Some(Owner::Job(job)),
             None => None,
         },
@@ -130,14 +128,18 @@ pub(crate) async fn note(inner: &Inner, token: &str, id: &JobId) -> Result<JobId
     }
 }
 
-/// Whether a message that has no record is the job of its submit.
-pub(crate) async fn is_the_job(inner: &Inner, ticket: &Ticket, id: &JobId) -> Result<bool> {
+/// Which job a message is for that has no record; `None` where it is to be none.
+pub(crate) async fn job_of(inner: &Inner, ticket: &Ticket, id: &JobId) -> Result<Option<JobId>> {
     if let Some(key) = &ticket.key {
-        // While another submit has the key, that one's job will be the one.
-        return Ok(try_confirm(inner, key, &ticket.token, id).await? == Some(Owner::Me));
+        return Ok(match try_confirm(inner, key, &ticket.token, id).await? {
+            Some(Owner::Me) => Some(id.clone()),
+            Some(Owner::Named(job)) => Some(job),
+            // While another submit has the key, that one's job will be the one.
+            Some(Owner::Job(_)) | None => None,
+        });
     }
     if inner.queue.fifo || ticket.token == id.as_str() {
-        return Ok(true);
+        return Ok(Some(id.clone()));
     }
-    Ok(note(inner, &ticket.token, id).await? == *id)
+    note(inner, &ticket.token, id).await.map(Some)
 }

@@ -98,6 +98,9 @@ impl AwsBackend {
     }
 }
 
+/// How long the end of the backend waits for calls that are under way.
+const END: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl fmt::Debug for AwsBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AwsBackend").field("config", self.config()).field("region", &self.region()).finish()
@@ -106,19 +109,19 @@ impl fmt::Debug for AwsBackend {
 
 impl Drop for AwsBackend {
     fn drop(&mut self) {
-        // What followed a job of its group, and nobody will claim here any more.
-        let ready = self.inner.held.drain_ready();
-        if !ready.is_empty() {
-            let inner = self.inner.clone();
-            let (done, wait) = std::sync::mpsc::channel();
-            self.runtime.spawn(async move {
-                for chain in ready {
-                    inner.show_again(chain).await;
-                }
-                let _ = done.send(());
-            });
-            let _ = wait.recv_timeout(std::time::Duration::from_secs(2));
-        }
+        // What followed a job of its group, and nobody will claim here any more;
+        // and what is still under way.
+        let inner = self.inner.clone();
+        let (done, wait) = std::sync::mpsc::channel();
+        self.runtime.spawn(async move {
+            for chain in inner.held.drain_ready() {
+                inner.show_again(chain).await;
+            }
+            inner.tasks.close();
+            inner.tasks.wait().await;
+            let _ = done.send(());
+        });
+        let _ = wait.recv_timeout(END);
         self.inner.deleter.close();
     }
 }

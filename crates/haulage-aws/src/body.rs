@@ -19,6 +19,15 @@ const IN_RECORD: usize = 512;
 /// The least size, in bytes, that is worth compressing.
 const WORTH_COMPRESSING: usize = 1024;
 
+/// What takes so long, by the bytes it works on, that heartbeats must not wait
+/// for its thread.
+const LARGE: usize = 1 << 20;
+
+/// Runs what may take a while, so that the runtime's other tasks go on.
+fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes < LARGE { work() } else { tokio::task::block_in_place(work) }
+}
+
 /// A document as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Packed {
@@ -29,7 +38,8 @@ pub(crate) enum Packed {
 impl Packed {
     pub(crate) fn new(json: &Json, compression: Compression) -> Self {
         if compression == Compression::Zstd && json.size() >= WORTH_COMPRESSING {
-            match zstd::bulk::compress(json.as_str().as_bytes(), zstd::DEFAULT_COMPRESSION_LEVEL) {
+            let compress = || zstd::bulk::compress(json.as_str().as_bytes(), zstd::DEFAULT_COMPRESSION_LEVEL);
+            match aside(json.size(), compress) {
                 Ok(packed) if packed.len() < json.size() / 10 * 9 => return Self::Zstd(packed),
                 _ => {}
             }
@@ -65,8 +75,8 @@ impl Packed {
         match self {
             Self::Plain(json) => Ok(json),
             Self::Zstd(bytes) => {
-                let text = io::read_to_string(zstd::Decoder::new(&*bytes)?)?;
-                Ok(Json::from_stored(text))
+                let unpack = || io::read_to_string(zstd::Decoder::new(&*bytes)?);
+                Ok(Json::from_stored(aside(bytes.len(), unpack)?))
             }
         }
     }

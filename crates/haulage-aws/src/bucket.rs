@@ -1,14 +1,30 @@
 //! The S3 bucket for large bodies and results.
 
-use aws_sdk_s3::{Client, error::SdkError, operation::get_object::GetObjectError, primitives::ByteStream};
-use haulage::{Error, Result};
+use std::{sync::Arc, time::Duration};
 
-use crate::{body::Packed, fault::fault};
+use aws_sdk_s3::{
+    Client, config::timeout::TimeoutConfig, error::SdkError, operation::get_object::GetObjectError,
+    primitives::ByteStream,
+};
+use haulage::{Error, Result};
+use tokio::sync::Semaphore;
+
+use crate::{body::Packed, fault::fault, inner::broken};
+
+/// How many objects are written at once, and how many are read for claims: the
+/// network is shared, and each has its time.
+const AT_ONCE: usize = 4;
+/// The time for an object to be written: this, and more by its size.
+const WRITE: Duration = Duration::from_secs(30);
+const SLOWEST_BYTES_PER_SECOND: u64 = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     client: Client,
     name: String,
+    writes: Arc<Semaphore>,
+    /// For who reads a body with a claim.
+    pub(crate) claims: Arc<Semaphore>,
 }
 
 /// Whether the name of an object says that it is compressed.
@@ -18,7 +34,8 @@ fn is_zstd(key: &str) -> bool {
 
 impl Bucket {
     pub(crate) fn new(client: Client, name: String) -> Self {
-        Self { client, name }
+        let at_once = || Arc::new(Semaphore::new(AT_ONCE));
+        Self { client, name, writes: at_once(), claims: at_once() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -30,6 +47,11 @@ impl Bucket {
     }
 
     pub(crate) async fn put(&self, key: &str, packed: &Packed) -> Result<()> {
+        let _turn = self.writes.acquire().await;
+        let time = WRITE + Duration::from_secs(packed.size() as u64 / SLOWEST_BYTES_PER_SECOND);
+        // It covers the time that the body takes.
+        let patient = aws_sdk_s3::config::Builder::new()
+            .timeout_config(TimeoutConfig::builder().read_timeout(time).build());
         let content_type = if packed.is_zstd() { "application/zstd" } else { "application/json" };
         let call = self
             .client
@@ -38,6 +60,8 @@ impl Bucket {
             .key(key)
             .content_type(content_type)
             .body(ByteStream::from(packed.bytes().to_vec()))
+            .customize()
+            .config_override(patient)
             .send();
         call.await.map(drop).map_err(|e| fault(format_args!("write to bucket {}", self.name), e))
     }
@@ -52,11 +76,8 @@ impl Bucket {
             }
             Err(error) => return Err(fault(what, error)),
         };
-        let broken = |e: &dyn std::fmt::Display| Error::Unavailable {
-            message: format!("cannot {what}: {e}"),
-            source: None,
-        };
-        let bytes = output.body.collect().await.map_err(|e| broken(&e))?.to_vec();
+        let cut_off = |e| Error::unavailable(format!("cannot {what}: {e}"), e);
+        let bytes = output.body.collect().await.map_err(cut_off)?.to_vec();
         Packed::from_bytes(bytes, is_zstd(key)).map(Some).map_err(|e| broken(&e))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
@@ -48,9 +48,6 @@ impl Clients {
         clock: &ServerClock,
         meter: &Meter,
     ) -> Result<Self> {
-        let retry = sdk.retry_config().cloned().unwrap_or_else(|| {
-            RetryConfig::standard().with_max_attempts(5).with_initial_backoff(Duration::from_millis(100))
-        });
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(ATTEMPT)
@@ -60,19 +57,14 @@ impl Clients {
             .read_timeout(Duration::from_secs(30))
             .build();
         let mut sqs = aws_sdk_sqs::config::Builder::from(sdk)
-            .retry_config(retry.clone())
             .timeout_config(timeouts.clone())
             .interceptor(clock.clone())
             .interceptor(meter.clone());
         let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(sdk)
-            .retry_config(retry.clone())
             .timeout_config(timeouts)
             .interceptor(clock.clone())
             .interceptor(meter.clone());
-        let mut s3 = aws_sdk_s3::config::Builder::from(sdk)
-            .retry_config(retry)
-            .timeout_config(slow)
-            .interceptor(meter.clone());
+        let mut s3 = aws_sdk_s3::config::Builder::from(sdk).timeout_config(slow).interceptor(meter.clone());
         if let Some(endpoint) = &config.endpoint {
             sqs = sqs.endpoint_url(endpoint);
             dynamodb = dynamodb.endpoint_url(endpoint);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
-    JobId, Result,
+    Error, JobId, Result,
     backend::{Detail, Lookup},
 };
 
@@ -35,10 +35,17 @@ async fn lookup(inner: &Inner, row: Row, detail: Detail) -> Result<Lookup> {
     if row.is_expired(inner.now()) {
         return Ok(Lookup::Expired);
     }
-    let shown = inner.show(row, detail).await?;
-    Ok(match shown {
-        Some(record) if record.is_expired(inner.now()) => Lookup::Expired,
-        Some(record) => Lookup::Found(record),
-        None => Lookup::Missing,
+    let Some(row) = inner.reaped(row).await? else { return Ok(Lookup::Missing) };
+    let Some(record) = row.record(inner.now()) else { return Ok(Lookup::Missing) };
+    if record.is_expired(inner.now()) {
+        return Ok(Lookup::Expired);
+    }
+    // A document that cannot be had concerns those who ask for this job only.
+    Ok(match inner.show(&row, record, detail).await {
+        Ok(record) => Lookup::Found(record),
+        Err(error) => Lookup::Incomplete {
+            for_good: !matches!(error, Error::Unavailable { .. }),
+            message: error.to_string(),
+        },
     })
 }

@@ -4,77 +4,155 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use haulage::{
-    Result, Status,
+    Progress, Result, Status,
     backend::{ClaimKey, Heartbeat, Pulse},
 };
+use tracing::warn;
 
 use crate::{
     expr::{Write, moment, number, text},
-    inner::{Inner, Shared},
+    held::Hold,
+    inner::{Inner, Shared, within},
     item::{Row, name},
-    queue::Receipt,
+    look::LEAST,
+    settle::drop_hold,
     table::{PARALLEL, Written},
 };
 
+/// The message of a progress is cut to so many bytes.
+const MAX_MESSAGE: usize = 4096;
+
 pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
     beats.iter().try_for_each(|beat| inner.capabilities.check_lease(beat.lease))?;
+    let lease = beats.iter().map(|beat| beat.lease).min().unwrap_or_default();
     // The record first: it alone says whether the claim is still held.
-    let answers: Vec<Result<Beaten>> =
-        stream::iter(beats).map(|beat| one(&inner, beat)).buffered(2 * PARALLEL).collect().await;
+    let answers: Vec<(ClaimKey, Result<Pulse>)> = stream::iter(beats)
+        .map(|beat| async { (beat.key.clone(), in_time(&inner, beat).await) })
+        .buffered(2 * PARALLEL)
+        .collect()
+        .await;
+    let all_failed = answers.iter().all(|(_, answer)| answer.is_err());
     let mut pulses = Vec::with_capacity(answers.len());
-    let mut hide = Vec::new();
+    let mut held = Vec::new();
     let mut failure = None;
-    for answer in answers {
-        match answer {
-            Ok((pulse, messages)) => {
+    for (key, answer) in answers {
+        let until = inner.held.with(&key, |hold| hold.lease_until);
+        match (answer, until) {
+            (Ok(pulse), _) => {
+                if pulse != Pulse::Lost {
+                    held.push(key);
+                }
                 pulses.push(pulse);
-                hide.extend(messages);
             }
-            Err(error) => failure = Some(error),
+            // One that fails leaves the others their leases, and keeps the rest of its own.
+            (Err(error), until) if !all_failed => {
+                warn!(%error, job = %key.id, "its lease was not extended; the next heartbeat tries again");
+                pulses.push(match until.filter(|until| *until > inner.now()) {
+                    Some(until) => Pulse::Held(until),
+                    None => Pulse::Lost,
+                });
+            }
+            (Err(error), _) => failure = Some(error),
         }
     }
-    inner.queue.hide(hide).await;
+    // The queue decides nothing; where it is slow, the leases are good all the same.
+    let hidden = inner.tasks.clone().spawn(stay_hidden(inner, held, lease));
+    let _ = tokio::time::timeout((lease / 6).max(LEAST), hidden).await;
     match failure {
         Some(error) => Err(error),
         None => Ok(pulses),
     }
 }
 
-/// The answer to one heartbeat, and the messages that are to stay hidden.
-type Beaten = (Pulse, Vec<(Receipt, Duration)>);
+/// Keeps the messages of these claims hidden, and those that follow them; and
+/// sees to it that SQS does not take them away.
+async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
+    let (limits, now) = (inner.limits(), inner.now());
+    let mut hide = Vec::new();
+    let mut leaving = Vec::new();
+    for key in &keys {
+        // A claim that was settled meanwhile has let go of its message.
+        inner.held.with(key, |hold| {
+            if hold.settling {
+                return;
+            }
+            for message in hold.message.iter_mut().chain(&mut hold.followers) {
+                if !message.insured && limits.is_last_chance_while_held(message, lease * 2, now) {
+                    leaving.push((key.clone(), message.clone()));
+                }
+                let time = lease.min(limits.latest_hide(message.received_at).since(now));
+                // What has been held for as long as can be shows by itself, to be handed over.
+                if !time.is_zero() {
+                    message.hidden_until = now.after(time);
+                    hide.push((message.receipt.clone(), time));
+                }
+            }
+        });
+    }
+    inner.queue.hide(hide).await;
+    for (key, mut message) in leaving {
+        if let Err(error) = inner.insure(&mut message).await {
+            warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
+            continue;
+        }
+        // Noted only now: whoever lets go of the message meanwhile sends another one.
+        inner.held.with(&key, |hold| {
+            let mut messages = hold.message.iter_mut().chain(&mut hold.followers);
+            if let Some(same) = messages.find(|other| other.receipt == message.receipt) {
+                same.insured = message.insured;
+            }
+        });
+    }
+}
 
-async fn one(inner: &Inner, beat: Heartbeat) -> Result<Beaten> {
+/// One heartbeat; one that takes long must not hold up the others.
+async fn in_time(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
+    let limit = (beat.lease / 4).max(LEAST);
+    within(limit, || format!("table {} has not answered", inner.table.name()), one(inner, beat)).await
+}
+
+async fn one(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
+    let key = &beat.key;
+    // What an earlier heartbeat did not get through is still news.
+    let progress = match beat.progress {
+        Some(progress) => {
+            inner.held.with(key, |hold| hold.progress = Some(progress.clone()));
+            Some(progress)
+        }
+        None => inner.held.with(key, |hold| hold.progress.clone()).flatten(),
+    };
     let now = inner.now();
     let until = now.after(beat.lease);
-    let mut write = while_held(Write::at(now), &beat.key, now).set(name::DUE_AT, moment(until));
-    if let Some(progress) = &beat.progress {
-        let json = serde_json::to_string(progress).unwrap_or_default();
-        write = write.set(name::PROGRESS, text(json));
+    let mut write = while_held(Write::at(now), key, now).set(name::DUE_AT, moment(until));
+    if let Some(progress) = &progress {
+        write = write.set(name::PROGRESS, text(short(progress)));
     }
-    let Written::Done(row) = inner.table.write(beat.key.id.as_str(), write).await? else {
-        return Ok((Pulse::Lost, Vec::new()));
+    let Written::Done(row) = inner.table.write(key.id.as_str(), write).await? else {
+        // A settle that is under way, or whose answer was lost, may be why; it will tell.
+        let settling =
+            |hold: &mut Hold| (hold.settling || !hold.in_doubt.is_empty()).then_some(hold.lease_until);
+        if let Some(until) = inner.held.with(key, settling).flatten().filter(|until| *until > now) {
+            return Ok(Pulse::Held(until));
+        }
+        drop_hold(inner, key);
+        return Ok(Pulse::Lost);
     };
-    adopt(inner, &beat.key, &row);
-    let messages = inner.held.with(&beat.key, |hold| {
-        let mut messages = Vec::new();
-        // SQS hides a message for 12 hours from its receive, and no longer.
-        let last = hold.received_at.after(inner.config.visibility_limit);
-        let time = beat.lease.min(last.since(now));
-        if !time.is_zero()
-            && let Some(receipt) = hold.receipt.clone()
-        {
-            messages.push((receipt, time));
-        }
-        for follower in &mut hold.followers {
-            let last = follower.received_at.after(inner.config.visibility_limit);
-            let time = beat.lease.min(last.since(now));
-            follower.hidden_until = now.after(time);
-            messages.push((follower.receipt.clone(), time));
-        }
-        messages
+    adopt(inner, key, &row);
+    inner.held.with(key, |hold| {
+        hold.lease_until = until;
+        hold.progress.take_if(|told| Some(&*told) == progress.as_ref());
     });
-    let pulse = if row.flag(name::CANCEL) { Pulse::CancelRequested(until) } else { Pulse::Held(until) };
-    Ok((pulse, messages.unwrap_or_default()))
+    Ok(if row.flag(name::CANCEL) { Pulse::CancelRequested(until) } else { Pulse::Held(until) })
+}
+
+/// Progress as JSON, with what fits into a record of its message.
+fn short(progress: &Progress) -> String {
+    let mut progress = progress.clone();
+    if let Some(message) = &mut progress.message {
+        let end = (0..=MAX_MESSAGE.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+        message.truncate(end.unwrap_or(0));
+    }
+    serde_json::to_string(&progress).unwrap_or_default()
 }
 
 /// On the condition that this claim holds the job.
@@ -88,9 +166,7 @@ pub(crate) fn while_held(write: Write, key: &ClaimKey, now: haulage::Timestamp) 
 
 /// Takes the newer receipt that another consumer has left in the record.
 fn adopt(inner: &Inner, key: &ClaimKey, row: &Row) {
-    let (Some(receipt), Some(at)) = (row.text(name::RECEIPT), row.moment(name::RECEIVED_AT)) else { return };
-    let known = inner.held.with(key, |hold| hold.received_at >= at && hold.receipt.is_some());
-    if known == Some(false) {
+    if let (Some(receipt), Some(at)) = (row.text(name::RECEIPT), row.moment(name::RECEIVED_AT)) {
         inner.held.adopt(key, receipt, at);
     }
 }

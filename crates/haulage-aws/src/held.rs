@@ -2,21 +2,30 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
-use haulage::{JobId, Timestamp, backend::ClaimKey};
+use aws_sdk_sqs::types::{Message, MessageSystemAttributeName as System};
+use haulage::{JobId, Progress, Timestamp, backend::ClaimKey};
 use tokio::sync::Notify;
 
 use crate::{
     queue::Receipt,
-    ticket::{Poison, Ticket, system},
+    ticket::{Poison, Ticket, system, system_text},
 };
 
+/// How long after the end of its lease a claim is forgotten that nobody has
+/// settled or extended.
+const FORGET: Duration = Duration::from_secs(60);
+/// After how many claims those are looked for.
+const SWEEP: usize = 256;
+
 /// A message in our hands, hidden from others for a while.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Received {
     /// The job that it is for.
     pub(crate) id: JobId,
@@ -29,31 +38,45 @@ pub(crate) struct Received {
     pub(crate) receives: i64,
     /// When it was sent: its retention counts from here.
     pub(crate) sent_at: Timestamp,
-    pub(crate) ticket: Result<Arc<Ticket>, Box<Poison>>,
+    /// The group in which SQS keeps it in order.
+    pub(crate) group: Option<String>,
+    /// In a dead-letter queue: the queue that SQS itself has moved it from.
+    pub(crate) moved_from: Option<String>,
+    /// There is another message for its job, sent by us.
+    pub(crate) insured: bool,
+    /// It is the second message of one submit, for the job that the first is.
+    pub(crate) second: bool,
+    pub(crate) ticket: Result<Arc<Ticket>, Arc<Poison>>,
 }
 
 impl Received {
     pub(crate) fn new(message: &Message, now: Timestamp, hidden: Duration) -> Self {
-        let ticket = Ticket::read(message).map(Arc::new);
+        let ticket = Ticket::read(message).map(Arc::new).map_err(|poison| Arc::new(*poison));
         let id = match &ticket {
             Ok(ticket) => ticket.id.clone(),
             Err(poison) => poison.ticket.id.clone(),
         };
-        let sent = system(message, &MessageSystemAttributeName::SentTimestamp);
+        let group = ticket.as_ref().ok().map(|ticket| ticket.sqs_group());
+        let sent = system(message, &System::SentTimestamp);
+        let arn = system_text(message, &System::DeadLetterQueueSourceArn);
         Self {
             id: id.unwrap_or_else(|| JobId::from(message.message_id().unwrap_or_default())),
             receipt: message.receipt_handle().unwrap_or_default().to_owned(),
             received_at: now,
             hidden_until: now.after(hidden),
-            receives: system(message, &MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1),
+            receives: system(message, &System::ApproximateReceiveCount).unwrap_or(1),
             sent_at: sent.map_or(now, |millis| Timestamp::from_micros(millis * 1000)),
+            group: system_text(message, &System::MessageGroupId).map(str::to_owned).or(group),
+            moved_from: arn.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned),
+            insured: false,
+            second: false,
             ticket,
         }
     }
 
-    /// The group in whose order the message is.
-    fn group(&self) -> Option<&str> {
-        self.ticket.as_ref().ok()?.group.as_deref()
+    /// Whether others may come after it in its group.
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.ticket.as_ref().map_or(true, |ticket| ticket.group.is_some())
     }
 }
 
@@ -67,7 +90,7 @@ pub(crate) fn chains(received: Vec<Received>, ordered: bool) -> Vec<Chain> {
     let mut chains: Vec<Chain> = Vec::new();
     let mut of_group: HashMap<String, usize> = HashMap::new();
     for message in received {
-        match message.group().filter(|_| ordered).map(str::to_owned) {
+        match message.group.clone().filter(|_| ordered) {
             Some(group) => match of_group.get(&group) {
                 Some(at) => chains[*at].push_back(message),
                 None => {
@@ -84,14 +107,21 @@ pub(crate) fn chains(received: Vec<Received>, ordered: bool) -> Vec<Chain> {
 /// One claim that this process holds.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    /// The message's receipt; `None` from the moment the message was let go or
-    /// replaced until somebody hands us the new one.
-    pub(crate) receipt: Option<Receipt>,
-    /// From when on the receipt's 12 hours count.
-    pub(crate) received_at: Timestamp,
+    /// Its message; `None` from the moment it was replaced until somebody hands
+    /// us the receipt of the new one.
+    pub(crate) message: Option<Received>,
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) result_ttl: Duration,
     pub(crate) attempts_left: u32,
+    /// As far as we know, the claim is held until then.
+    pub(crate) lease_until: Timestamp,
+    /// The marks of the writes that were to settle it and had no answer: they may
+    /// have been made.
+    pub(crate) in_doubt: Vec<String>,
+    /// It is being settled at this moment.
+    pub(crate) settling: bool,
+    /// Progress that no heartbeat has got through yet.
+    pub(crate) progress: Option<Progress>,
     /// What follows in its group, hidden as long as we hold this one.
     pub(crate) followers: Chain,
 }
@@ -102,6 +132,7 @@ pub(crate) struct Held {
     holds: Mutex<HashMap<ClaimKey, Hold>>,
     /// Chains whose first message may be claimed now.
     ready: Mutex<VecDeque<Chain>>,
+    inserts: AtomicUsize,
     /// Rings when `ready` is no longer empty.
     pub(crate) news: Notify,
 }
@@ -115,12 +146,22 @@ impl Held {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing is in our hands.
-    pub(crate) fn is_idle(&self) -> bool {
+    /// Nothing is in our hands. A claim whose lease is long over is not: whoever
+    /// was to settle it could not, or did not.
+    pub(crate) fn is_idle(&self, now: Timestamp) -> bool {
+        self.sweep(now);
         self.holds().is_empty() && self.ready().is_empty()
     }
 
-    pub(crate) fn insert(&self, key: ClaimKey, hold: Hold) {
+    fn sweep(&self, now: Timestamp) {
+        self.holds().retain(|_, hold| hold.lease_until.after(FORGET) > now);
+    }
+
+    pub(crate) fn insert(&self, key: ClaimKey, hold: Hold, now: Timestamp) {
+        // A queue that is never empty never lets us be idle.
+        if self.inserts.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
+            self.sweep(now);
+        }
         self.holds().insert(key, hold);
     }
 
@@ -134,9 +175,37 @@ impl Held {
 
     /// Takes a newer receipt for a job that we hold, and says whether we do.
     pub(crate) fn adopt(&self, key: &ClaimKey, receipt: &str, received_at: Timestamp) -> bool {
-        let adopt = |hold: &mut Hold| {
-            hold.receipt = Some(receipt.to_owned());
-            hold.received_at = received_at;
+        let adopt = |hold: &mut Hold| match &mut hold.message {
+            // Messages that came together may be looked at in any order, and one
+            // is left in the record until the next claim.
+            Some(message) if message.received_at >= received_at => {}
+            Some(message) => {
+                message.receipt = receipt.to_owned();
+                message.received_at = received_at;
+                if std::mem::take(&mut message.insured) {
+                    // Most likely it is the one that we have sent.
+                    message.receives = 1;
+                    message.sent_at = received_at;
+                } else {
+                    message.receives += 1;
+                }
+            }
+            // It has taken our message's place a moment ago.
+            None => {
+                hold.message = Some(Received {
+                    id: key.id.clone(),
+                    receipt: receipt.to_owned(),
+                    received_at,
+                    hidden_until: received_at,
+                    receives: 1,
+                    sent_at: received_at,
+                    group: Some(hold.ticket.sqs_group()),
+                    moved_from: None,
+                    insured: false,
+                    second: false,
+                    ticket: Ok(hold.ticket.clone()),
+                });
+            }
         };
         self.with(key, adopt).is_some()
     }
@@ -149,8 +218,7 @@ impl Held {
         }
     }
 
-    /// Chains that can be claimed from, and receipts of others that waited here
-    /// for too long.
+    /// Chains that can be claimed from.
     pub(crate) fn take_ready(&self, max: usize, now: Timestamp) -> Vec<Chain> {
         let mut ready = self.ready();
         // A message that shows again belongs to whoever receives it.
@@ -162,5 +230,63 @@ impl Held {
     /// What waits here, when the backend ends.
     pub(crate) fn drain_ready(&self) -> Vec<Chain> {
         self.ready().drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use haulage::NewJob;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A message of a group, sent and received at these moments.
+    pub(crate) fn received(group: &str, sent_at: Timestamp, received_at: Timestamp) -> Received {
+        let job = NewJob::from_json(haulage::Json::from_stored("1"));
+        let ticket = Ticket::new(&job, &Config::new("jobs.fifo"), sent_at).expect("a ticket");
+        Received {
+            id: JobId::from("id"),
+            receipt: "receipt".into(),
+            received_at,
+            hidden_until: received_at,
+            receives: 1,
+            sent_at,
+            group: Some(group.to_owned()),
+            moved_from: None,
+            insured: false,
+            second: false,
+            ticket: Ok(Arc::new(ticket)),
+        }
+    }
+
+    #[test]
+    fn a_chain_is_what_sqs_keeps_in_order() {
+        let now = Timestamp::from_micros(0);
+        let all = || ["a", "b", "a", "c", "a"].map(|group| received(group, now, now)).into();
+        let lengths = |chains: Vec<Chain>| chains.iter().map(VecDeque::len).collect::<Vec<_>>();
+        assert_eq!(lengths(chains(all(), true)), [3, 1, 1]);
+        assert_eq!(lengths(chains(all(), false)), [1; 5]);
+    }
+
+    #[test]
+    fn a_claim_that_nobody_settles_is_forgotten() {
+        let held = Held::default();
+        let now = Timestamp::from_micros(0).after(FORGET * 10);
+        let message = received("a", now, now);
+        let Ok(ticket) = message.ticket.clone() else { panic!("a job") };
+        let hold = Hold {
+            message: Some(message),
+            ticket,
+            result_ttl: FORGET,
+            attempts_left: 1,
+            lease_until: now,
+            in_doubt: Vec::new(),
+            settling: false,
+            progress: None,
+            followers: Chain::new(),
+        };
+        held.insert(ClaimKey { id: JobId::from("id"), attempt: 1 }, hold, now);
+        assert!(!held.is_idle(now.after(FORGET / 2)));
+        assert!(held.is_idle(now.after(FORGET * 2)));
     }
 }

@@ -12,10 +12,11 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
-    Clock, Error, JobError, Json, Record, Result, Status, Timestamp,
+    Clock, Error, JobId, Json, Record, Result, Status, Timestamp,
     backend::{Capabilities, Detail, Groups},
 };
 use tokio::sync::RwLock;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::{
@@ -26,14 +27,14 @@ use crate::{
     config::Config,
     deleter::Deleter,
     expr::{Item, Write, text},
-    held::{Chain, Held},
-    item::{End, Lapse, Row, name, seconds},
+    held::Held,
+    item::{End, Row, name, seconds},
     meter::Meter,
     poll::Polls,
     protection::Protection,
     queue::Queue,
     table::{PARALLEL, Table, Written},
-    ticket::Ticket,
+    ticket::{MAX_OPTIONS, Ticket},
 };
 
 /// The largest body or result without a bucket, in bytes: an item of DynamoDB
@@ -42,6 +43,8 @@ use crate::{
 const MAX_IN_TABLE: usize = 350_000;
 /// The same with a bucket: like the embedded backend.
 const MAX_IN_BUCKET: usize = 256 << 20;
+/// How often a record that others keep changing is looked at again.
+const MAX_LOOKS: u32 = 50;
 
 /// What is set for tests and measurements.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +79,10 @@ pub(crate) struct Inner {
     pub(crate) starting: RwLock<()>,
     /// Whether the task could not be protected when it last had to be.
     pub(crate) unprotected: AtomicBool,
+    /// Whether the last claim was told to stop.
+    pub(crate) stopped: AtomicBool,
+    /// What goes on behind the callers' backs.
+    pub(crate) tasks: TaskTracker,
     /// The latest `submitted_at` that was given.
     latest: AtomicI64,
 }
@@ -113,6 +120,8 @@ impl Inner {
             fan_out: AtomicUsize::new(1),
             starting: RwLock::default(),
             unprotected: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
             latest: AtomicI64::new(0),
             clients,
             config,
@@ -123,6 +132,13 @@ impl Inner {
         self.clock.now()
     }
 
+    /// The largest message that is ever sent: a body that does not go to the
+    /// bucket, in Base64, and its options.
+    pub(crate) fn largest_message(&self) -> usize {
+        let body = if self.bucket.is_some() { self.config.offload_above } else { MAX_IN_TABLE };
+        body.div_ceil(3) * 4 + MAX_OPTIONS
+    }
+
     /// The first of `count` moments that no other job of this process has: they
     /// keep submits in order.
     pub(crate) fn moments(&self, count: usize) -> Timestamp {
@@ -130,6 +146,15 @@ impl Inner {
         let after = |latest: i64| Some(now.max(latest + 1) + count);
         let before = self.latest.fetch_update(Ordering::SeqCst, Ordering::SeqCst, after).unwrap_or(now);
         Timestamp::from_micros(now.max(before + 1))
+    }
+
+    /// Ends the protection of the task, if nothing is left to do.
+    pub(crate) async fn release_if_idle(&self) {
+        if let Ok(_starting) = self.starting.try_write()
+            && self.held.is_idle(self.now())
+        {
+            self.protection.release().await;
+        }
     }
 
     /// The filter of a scan for the records of this queue.
@@ -203,15 +228,7 @@ impl Inner {
         }
     }
 
-    /// The body that a record names.
-    pub(crate) async fn body_of(&self, row: &Row) -> Result<Option<Json>> {
-        self.document(row, name::BODY, name::BODY_AT).await
-    }
-
-    pub(crate) async fn result_of(&self, row: &Row) -> Result<Option<Json>> {
-        self.document(row, name::RESULT, name::RESULT_AT).await
-    }
-
+    /// A document of a job, in its record or where the record says.
     async fn document(&self, row: &Row, here: &str, at: &str) -> Result<Option<Json>> {
         if let Some(packed) = row.0.get(here).and_then(Packed::from_attribute) {
             return unpack(packed).map(Some);
@@ -221,10 +238,9 @@ impl Inner {
             Some(place) => self.fetch(&place).await?,
             None => None,
         };
-        document.map(Some).ok_or_else(|| Error::Unavailable {
-            message: format!("job {}: the {here} was at {place} and is gone", row.id()),
-            source: None,
-        })
+        document
+            .map(Some)
+            .ok_or_else(|| Error::Config(format!("job {}: the {here} was at {place} and is gone", row.id())))
     }
 
     /// Deletes what is kept besides the record; what stays expires.
@@ -246,27 +262,26 @@ impl Inner {
 
     // --- records ---
 
-    /// The record as it is now, with what was asked for. A claim whose lease
-    /// ran out and that ends its job is written as that first, so that nobody
-    /// sees another outcome later.
-    pub(crate) async fn show(&self, row: Row, detail: Detail) -> Result<Option<Record>> {
-        let Some(row) = self.reaped(row).await? else { return Ok(None) };
-        let Some(mut record) = row.record(self.now()) else { return Ok(None) };
+    /// The record with what was asked for.
+    pub(crate) async fn show(&self, row: &Row, mut record: Record, detail: Detail) -> Result<Record> {
         if detail >= Detail::Result && record.status == Status::Success {
-            record.result = self.result_of(&row).await?;
+            record.result = self.document(row, name::RESULT, name::RESULT_AT).await?;
         }
         if detail >= Detail::Full {
-            record.body = self.body_of(&row).await?;
+            record.body = self.document(row, name::BODY, name::BODY_AT).await?;
         }
-        Ok(Some(record))
+        Ok(record)
     }
 
-    /// Ends a job whose last claim lapsed. `None` if the record is gone since.
+    /// The record as it is now. A claim whose lease ran out and that ends its
+    /// job is written as that first, so that nobody sees another outcome later.
+    /// `None` if the record is gone since.
     pub(crate) async fn reaped(&self, mut row: Row) -> Result<Option<Row>> {
-        loop {
+        for round in 0.. {
+            self.give_up_after(round, &row.id())?;
             let now = self.now();
             let Some(end) = row.lapse(now).and_then(|lapse| End::lapsed(&row, lapse)) else {
-                return Ok(Some(row));
+                break;
             };
             let write = unchanged(end.write(now, row.result_ttl(), self.queue.retention), &row);
             match self.table.write(row.id().as_str(), write).await? {
@@ -275,22 +290,42 @@ impl Inner {
                 Written::Refused(None) => return Ok(None),
             }
         }
+        Ok(Some(row))
+    }
+
+    /// A record that changes with each look is somebody else's to mend, not a
+    /// reason to go round for ever.
+    pub(crate) fn give_up_after(&self, round: u32, id: &JobId) -> Result<()> {
+        if round < MAX_LOOKS {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            message: format!(
+                "the record of job {id} in table {} changes with every look; is there more than one writer?",
+                self.table.name()
+            ),
+            source: None,
+        })
     }
 
     // --- messages ---
 
-    /// Shows messages again, at once and in order.
-    pub(crate) async fn show_again(&self, chain: Chain) {
-        let messages = chain.into_iter().map(|message| (message.receipt, Duration::ZERO)).collect();
-        self.queue.hide(messages).await;
+    /// The same behind the caller's back, where others wait for an answer.
+    pub(crate) fn copy_dead_soon(self: Arc<Self>, row: Row, ticket: Arc<Ticket>) {
+        self.tasks.clone().spawn(async move { self.copy_dead(&row, &ticket).await });
     }
 
     /// Puts a copy of a dead letter into the dead-letter queue, so that alarms
     /// and other tools see it. Moved back from there, it is a redrive.
     pub(crate) async fn copy_dead(&self, row: &Row, ticket: &Ticket) {
         let Some(dead) = self.queue.dead.as_deref().filter(|_| !row.flag(name::COPIED)) else { return };
-        let copy =
-            Ticket { id: Some(row.id()), redrive: Some(row.attempt()), not_before: None, ..ticket.clone() };
+        let copy = Ticket {
+            id: Some(row.id()),
+            redrive: row.ending(),
+            queue: Some(self.queue.name.clone()),
+            not_before: None,
+            ..ticket.clone()
+        };
         let now = self.now();
         match self.queue.send_to(dead, &[copy], now).await.pop() {
             Some(Ok(_)) => {
@@ -305,22 +340,34 @@ impl Inner {
     }
 }
 
-/// On the condition that the record is as it was read.
-pub(crate) fn unchanged(write: Write, row: &Row) -> Write {
-    write.when("#op = :seen_op").bind("seen_op", text(row.op()))
+/// Waits for a call for so long. `what` completes "… within 10s".
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: impl FnOnce() -> String,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        let message = format!("{} within {}", what(), humantime::format_duration(limit));
+        Err(Error::Unavailable { message, source: None })
+    })
 }
 
-/// A write that notes that a claim lapsed.
-pub(crate) fn noting_lapse(write: Write, row: &Row, lapse: Option<Lapse>) -> Write {
-    let error: Option<JobError> = lapse.map(|_| row.lapse_error());
-    match error {
-        Some(error) => crate::item::with_error(write, &error),
-        None => write,
+/// On the condition that the record is as it was read.
+pub(crate) fn unchanged(write: Write, row: &Row) -> Write {
+    match row.text(name::OP) {
+        Some(op) => write.when("#op = :seen_op").bind("seen_op", text(op)),
+        // No write of ours leaves a record like this.
+        None => write.when("attribute_not_exists(#op)"),
     }
 }
 
+/// The error for a document that is there and is not what was stored.
+pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
+    Error::InvalidJson { line: 0, column: 0, message: format!("the stored document is broken: {error}") }
+}
+
 pub(crate) fn unpack(packed: Packed) -> Result<Json> {
-    packed.unpack().map_err(|e| Error::unavailable(format!("a stored document cannot be unpacked: {e}"), e))
+    packed.unpack().map_err(|e| broken(&e))
 }
 
 /// The item of a body that is too large for its record.

@@ -7,7 +7,7 @@ use haulage::{DEAD_LETTER_TTL, FailureKind, JobError, JobId, NewJob, Record, Sta
 
 use crate::{
     expr::{Item, Write, moment, number, text},
-    ticket::Ticket,
+    ticket::{Ending, Ticket},
 };
 
 /// The attributes of an item.
@@ -50,6 +50,10 @@ pub(crate) mod name {
     pub(crate) const BODY_AT: &str = "body_at";
     /// The mark of the latest write.
     pub(crate) const OP: &str = "op";
+    /// The mark of the write that claimed the job.
+    pub(crate) const CLAIM: &str = "claim";
+    /// The message that has put the job back to work.
+    pub(crate) const REDRIVEN_BY: &str = "redriven_by";
     /// For the holder of the claim: the newest receipt of its message.
     pub(crate) const RECEIPT: &str = "receipt";
     pub(crate) const RECEIVED_AT: &str = "received_at";
@@ -113,8 +117,18 @@ impl Row {
         self.text(name::STATUS)?.parse().ok()
     }
 
+    /// Whether nothing is left to do for the job.
+    pub(crate) fn is_over(&self) -> bool {
+        self.status().is_none_or(Status::is_terminal)
+    }
+
     pub(crate) fn attempt(&self) -> u32 {
         self.count(name::ATTEMPT)
+    }
+
+    /// How the job ended, if it did.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        Some(Ending { attempt: self.attempt(), at: self.moment(name::FINISHED_AT)? })
     }
 
     pub(crate) fn op(&self) -> &str {

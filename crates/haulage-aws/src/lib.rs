@@ -14,37 +14,49 @@
 //! Region and credentials come the ways of the AWS SDK: environment, profiles,
 //! container and instance roles; endpoints from `AWS_ENDPOINT_URL` and the like.
 
-mod arbiter;
+// The verbs, one file each.
 mod backend;
-mod body;
-mod bucket;
-mod builder;
 mod cancel;
 mod check;
 mod claim;
-mod clients;
-mod clock;
-mod config;
-mod deleter;
-mod expr;
-mod fault;
 mod get;
 mod heartbeat;
-mod held;
-mod inner;
-mod item;
-mod meter;
-mod poll;
-mod protection;
-mod queue;
 mod redrive;
-mod runtime;
 mod scan;
 mod settle;
 pub mod setup;
 mod submit;
-mod table;
+
+// From a message to a claim, and back to the queue.
+mod arbiter;
+mod deleter;
+mod held;
+mod look;
+mod poll;
+mod protection;
+mod unusable;
+mod visibility;
+
+// What is stored, and how it is written.
+mod body;
+mod expr;
+mod item;
 mod ticket;
+
+// The services.
+mod bucket;
+mod clients;
+mod clock;
+mod fault;
+mod meter;
+mod queue;
+mod table;
+
+// What all of it stands on.
+mod builder;
+mod config;
+mod inner;
+mod runtime;
 
 pub use aws_config::SdkConfig;
 

@@ -99,7 +99,7 @@ async fn run(inner: Shared, poll: Arc<Poll>, wait: Duration) {
     if let Some(Ok(messages)) = left
         && !messages.is_empty()
     {
-        inner.show_again(messages.into()).await;
+        inner.show_again(messages).await;
     }
 }
 
@@ -117,11 +117,15 @@ impl Drop for Watch {
             *state = State::Unwatched;
             drop(state);
             self.inner.polls.unwatched().push(self.poll.clone());
-        } else if let Ok(Ok(messages)) = self.answer.try_recv() {
+            return;
+        }
+        drop(state);
+        // What comes from here on is refused, and goes back by whoever sends it.
+        self.answer.close();
+        if let Ok(Ok(messages)) = self.answer.try_recv() {
             // It came in the moment in which nobody wanted it any more.
-            drop(state);
             let inner = self.inner.clone();
-            tokio::spawn(async move { inner.show_again(messages.into()).await });
+            self.inner.tasks.spawn(async move { inner.show_again(messages).await });
         }
     }
 }

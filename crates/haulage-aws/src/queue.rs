@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use crate::{
     config::Config,
-    fault::{fault, is_missing, may_pass},
+    fault::{fault, is_denied, is_missing, may_pass},
     table::{PARALLEL, chunks_of, pause},
     ticket::{ATTRIBUTE, Poison, Ticket, attributes},
 };
@@ -29,7 +29,7 @@ pub(crate) const MAX_BATCH: usize = 10;
 /// Amazon SQS Developer Guide, "Amazon SQS message quotas": 1 MiB, also for a whole batch.
 const MAX_BYTES: usize = 1 << 20;
 /// The same: the longest visibility timeout and the longest delay.
-const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
+pub(crate) const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 const MAX_DELAY: Duration = Duration::from_secs(900);
 /// The longest long poll.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -84,16 +84,28 @@ impl Queue {
             fifo: config.is_fifo(),
             name,
             url,
-            // The default of SQS.
-            retention: Duration::from_secs(4 * 24 * 3600),
+            // The longest that SQS has, for as long as we do not know: records
+            // are to outlive their messages.
+            retention: Duration::from_secs(14 * 24 * 3600),
             max_receives: None,
             dead: None,
         };
-        match queue.attributes(&queue.url).await {
-            Ok(attributes) => queue.take_in(&attributes).await,
-            Err(error @ Error::Config(_)) => return Err(error),
+        let call = queue
+            .client
+            .get_queue_attributes()
+            .queue_url(&queue.url)
+            .attribute_names(QueueAttributeName::All);
+        match call.send().await {
+            Ok(output) => queue.take_in(&output.attributes.unwrap_or_default()).await,
+            Err(error) if error.code().is_some_and(is_denied) => {
+                warn!(
+                    queue = queue.name,
+                    "sqs:GetQueueAttributes is denied: messages that SQS is about to move or delete are not \
+                     replaced, and dead letters are in the table only"
+                );
+            }
             Err(error) => {
-                warn!(%error, queue = queue.name, "cannot read the queue's attributes; its dead-letter queue is not used");
+                return Err(fault(format_args!("read the attributes of queue {}", queue.name), error));
             }
         }
         Ok(queue)
@@ -110,8 +122,9 @@ impl Queue {
             return;
         };
         self.max_receives = Some(redrive.max_receives);
-        let found = self.client.get_queue_url().queue_name(redrive.queue_name()).send().await;
-        match found {
+        // The queue may be another account's, and so its dead-letter queue is.
+        let call = self.client.get_queue_url().queue_name(redrive.queue_name());
+        match call.set_queue_owner_aws_account_id(redrive.account()).send().await {
             Ok(found) => self.dead = found.queue_url,
             Err(error) => {
                 let error = fault(format_args!("find dead-letter queue {}", redrive.arn), error);
@@ -122,14 +135,6 @@ impl Queue {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
-    }
-
-    /// All attributes of this queue, or of its dead-letter queue.
-    pub(crate) async fn attributes(&self, url: &str) -> Result<HashMap<QueueAttributeName, String>> {
-        let call = self.client.get_queue_attributes().queue_url(url).attribute_names(QueueAttributeName::All);
-        let output =
-            call.send().await.map_err(|e| fault(format_args!("read the attributes of queue {url}"), e))?;
-        Ok(output.attributes.unwrap_or_default())
     }
 
     /// Sends tickets; the answers are in their order. Messages of one group are
@@ -237,11 +242,10 @@ impl Queue {
             .set_message_attributes(Some(attributes(ticket)));
         if self.fifo {
             // A retry of this send within five minutes is the same message.
-            let attempt = ticket.redrive.map(|n| format!("-{n}")).unwrap_or_default();
             let copy = ticket.id.as_ref().map(|_| format!("-{}", now.as_micros())).unwrap_or_default();
             entry = entry
                 .message_group_id(ticket.sqs_group())
-                .message_deduplication_id(format!("{}{attempt}{copy}", ticket.token));
+                .message_deduplication_id(format!("{}{copy}", ticket.token));
         } else {
             // FIFO queues take no delay for single messages.
             let delay = ticket.due_at().since(now).min(MAX_DELAY);
@@ -333,6 +337,8 @@ impl Queue {
             .message_attribute_names(ATTRIBUTE)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
+            .message_system_attribute_names(MessageSystemAttributeName::DeadLetterQueueSourceArn)
             // If the answer is lost, a second try brings the same messages.
             .set_receive_request_attempt_id(self.fifo.then(crate::expr::nonce))
             .customize()
@@ -455,6 +461,11 @@ impl Redrive {
     pub(crate) fn queue_name(&self) -> &str {
         self.arn.rsplit(':').next().unwrap_or(&self.arn)
     }
+
+    /// The account that the dead-letter queue belongs to.
+    fn account(&self) -> Option<String> {
+        self.arn.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
+    }
 }
 
 /// Whether an error says that the queue is not there.
@@ -476,6 +487,7 @@ mod tests {
         for count in ["4", "\"4\""] {
             let redrive = Redrive::parse(&policy(count)).expect("a policy");
             assert_eq!((redrive.queue_name(), redrive.max_receives), ("d.fifo", 4));
+            assert_eq!(redrive.account().as_deref(), Some("1"));
         }
         assert_eq!(Redrive::parse("{}"), None);
     }

@@ -4,12 +4,15 @@
 //! the two, the consumer that receives the message does the rest; so does it
 //! for a dead letter that other tools move from the dead-letter queue back.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use aws_sdk_sqs::types::Message;
 use futures_util::{StreamExt, stream};
 use haulage::{JobId, Result, Status, Timestamp, backend::Redrive};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
     body::{Body, Packed, Place},
@@ -17,7 +20,7 @@ use crate::{
     held::Received,
     inner::{Inner, Shared, unchanged},
     item::{Row, name},
-    queue::{MAX_BATCH, MAX_WAIT},
+    queue::MAX_BATCH,
     table::{PARALLEL, Written},
     ticket::Ticket,
 };
@@ -35,13 +38,22 @@ pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> 
     } else {
         stream::iter(rows).map(|row| one(&inner, row)).buffered(PARALLEL).collect().await
     };
-    let mut ids = Vec::new();
+    let (mut ids, mut failure) = (Vec::new(), None);
     for redriven in redriven {
-        ids.extend(redriven?);
+        match redriven {
+            Ok(id) => ids.extend(id),
+            Err(error) => {
+                warn!(%error, "a job that cannot be redriven is left as it is");
+                failure = Some(error);
+            }
+        }
+    }
+    if let Some(error) = failure.filter(|_| ids.is_empty()) {
+        return Err(error);
     }
     if had_dead || all_dead.is_some() {
         let limit = all_dead.map_or(0, |limit| limit.saturating_sub(ids.len()));
-        ids.extend(clear_copies(&inner, limit).await?);
+        ids.extend(clear_copies(&inner, limit).await);
     }
     Ok(ids)
 }
@@ -101,7 +113,7 @@ fn can_go_back(row: &Row, now: Timestamp) -> bool {
 
 /// Whether a message asks for this job to go back to work.
 pub(crate) fn is_wanted(row: &Row, ticket: &Ticket, now: Timestamp) -> bool {
-    ticket.redrive == Some(row.attempt()) && can_go_back(row, now)
+    ticket.redrive.is_some() && ticket.redrive == row.ending() && can_go_back(row, now)
 }
 
 async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
@@ -113,33 +125,50 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
         warn!(job = %row.id(), "not redriven: its message was no job, or its body is not kept");
         return Ok(None);
     }
+    let token = ticket.token.clone();
     match inner.queue.send(&[ticket], inner.now()).await.pop() {
         Some(Ok(_)) | None => {}
         Some(Err(error)) => return Err(error),
     }
-    revive(inner, &row).await
+    let revived = revive(inner, &row, &token).await?;
+    Ok(revived.then(|| row.id()))
 }
 
-/// Makes the record of an ended job that of one which waits; tells whether this
-/// call did it.
-pub(crate) async fn revive(inner: &Inner, row: &Row) -> Result<Option<JobId>> {
-    let now = inner.now();
-    let write = Write::at(now)
-        .set(name::STATUS, text(Status::Submitted.as_str()))
-        .set(name::DUE_AT, moment(now))
-        .set(name::UNCOUNTED, number(row.attempt()))
-        .set(name::LEFT, number(row.count(name::MAX_ATTEMPTS).max(1)))
-        .remove(&[
-            name::FINISHED_AT,
-            name::EXPIRES_AT,
-            name::EXPIRATION,
-            name::DEAD,
-            name::COPIED,
-            name::CANCEL,
-        ])
-        .remove(&[name::RESULT, name::RESULT_AT]);
-    let written = inner.table.write(row.id().as_str(), unchanged(write, row)).await?;
-    Ok(matches!(written, Written::Done(_)).then(|| row.id()))
+/// Makes the record of an ended job that of one which waits. Tells whether the
+/// message with this token is why it waits, or did: a consumer that was faster
+/// has done this for the same message.
+pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool> {
+    let mut row = row.clone();
+    for round in 0.. {
+        inner.give_up_after(round, &row.id())?;
+        let now = inner.now();
+        let write = Write::at(now)
+            .set(name::STATUS, text(Status::Submitted.as_str()))
+            .set(name::DUE_AT, moment(now))
+            .set(name::UNCOUNTED, number(row.attempt()))
+            .set(name::LEFT, number(row.count(name::MAX_ATTEMPTS).max(1)))
+            .set(name::REDRIVEN_BY, text(token))
+            .remove(&[
+                name::FINISHED_AT,
+                name::EXPIRES_AT,
+                name::EXPIRATION,
+                name::DEAD,
+                name::COPIED,
+                name::CANCEL,
+            ])
+            .remove(&[name::RESULT, name::RESULT_AT]);
+        match inner.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+            Written::Done(_) => return Ok(true),
+            // Somebody has noted something else about the same end.
+            Written::Refused(Some(other)) if other.ending() == row.ending() && can_go_back(&other, now) => {
+                row = other;
+            }
+            Written::Refused(other) => {
+                return Ok(other.is_some_and(|other| other.text(name::REDRIVEN_BY) == Some(token)));
+            }
+        }
+    }
+    unreachable!("the loop ends by returning")
 }
 
 /// A new message for a job, from its record.
@@ -170,38 +199,82 @@ async fn ticket_of(inner: &Inner, row: &Row) -> Result<Ticket> {
         result_ttl: row.result_ttl(),
         metadata: record.map(|r| r.metadata.clone()).unwrap_or_default(),
         key: None,
-        redrive: Some(row.attempt()),
+        redrive: row.ending(),
+        queue: None,
         body: Body { packed, place },
     })
 }
 
+/// How long one look into the dead-letter queue hides what it finds; and how
+/// long it waits, so that SQS asks all of its servers.
+const COPIES_HIDDEN: Duration = Duration::from_secs(60);
+const COPIES_WAIT: Duration = Duration::from_secs(1);
+
 /// Goes through the dead-letter queue: copies of jobs that are no longer dead
 /// are deleted. A message that SQS itself has moved there, of a job that is not
-/// over, goes back to the queue, `limit` at most.
-async fn clear_copies(inner: &Inner, limit: usize) -> Result<Vec<JobId>> {
-    let Some(dead) = inner.queue.dead.as_deref() else { return Ok(Vec::new()) };
+/// over, goes back to the queue, `limit` at most. What is of other queues, and
+/// what is no job, stays.
+async fn clear_copies(inner: &Inner, limit: usize) -> Vec<JobId> {
+    let Some(dead) = inner.queue.dead.as_deref() else { return Vec::new() };
     let mut back = Vec::new();
     let mut keep = Vec::new();
     let mut seen = HashSet::new();
     loop {
-        let hidden = MAX_WAIT * 3;
-        let messages = match inner.queue.receive(dead, MAX_BATCH, hidden, std::time::Duration::ZERO).await {
+        let messages = match inner.queue.receive(dead, MAX_BATCH, COPIES_HIDDEN, COPIES_WAIT).await {
             Ok(messages) => messages,
             Err(error) => {
                 warn!(%error, "old copies stay in the dead-letter queue");
-                return Ok(back);
+                break;
             }
         };
         let fresh =
             messages.iter().filter(|m| seen.insert(m.message_id().unwrap_or_default().to_owned())).count();
         if fresh == 0 {
+            keep.extend(messages.into_iter().filter_map(|message| message.receipt_handle));
             break;
         }
-        let stale = sort_out(inner, messages, limit, &mut back, &mut keep).await?;
+        let stale = sort_out(inner, messages, limit, &mut back, &mut keep).await;
         inner.queue.delete(dead, stale).await;
     }
     inner.queue.show_in(dead, keep).await;
-    Ok(back)
+    back
+}
+
+/// What is to become of a message of the dead-letter queue.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    Delete,
+    /// Its job goes on.
+    Back,
+}
+
+/// `retention` is that of the queue; a record is kept for at least as long after
+/// its job's end.
+fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>, now: Timestamp) -> Verdict {
+    let Ok(ticket) = &message.ticket else { return Verdict::Keep };
+    let from = message.moved_from.as_deref().or(ticket.queue.as_deref());
+    if from.or(row.and_then(|row| row.text(name::QUEUE))) != Some(queue) {
+        return Verdict::Keep;
+    }
+    // Where there is no record, the job has had none yet, or has ended long ago.
+    let never_recorded = || now < ticket.due_at().after(ticket.result_ttl.max(retention));
+    let unfinished = match row {
+        Some(row) => row.status().is_some_and(|status| !status.is_terminal()),
+        None => never_recorded(),
+    };
+    // What we have put there names its queue.
+    let is_copy = ticket.queue.is_some() && message.moved_from.is_none();
+    let dead = row.filter(|row| row.flag(name::DEAD) && !row.is_expired(now));
+    match (&ticket.redrive, dead) {
+        // Moved by SQS itself, and then the job died another way: that has its copy.
+        (None, Some(_)) => Verdict::Keep,
+        (ending, Some(row)) if *ending == row.ending() => Verdict::Keep,
+        (None, None) if unfinished => Verdict::Back,
+        // SQS has moved the message of a redrive, and its job waits for it.
+        (Some(_), None) if unfinished && row.is_some() && !is_copy => Verdict::Back,
+        _ => Verdict::Delete,
+    }
 }
 
 async fn sort_out(
@@ -210,43 +283,45 @@ async fn sort_out(
     limit: usize,
     back: &mut Vec<JobId>,
     keep: &mut Vec<String>,
-) -> Result<Vec<String>> {
+) -> Vec<String> {
     let now = inner.now();
     let received: Vec<Received> =
-        messages.iter().map(|m| Received::new(m, now, std::time::Duration::ZERO)).collect();
-    let rows = inner.table.get_many(received.iter().map(|r| r.id.to_string()), None).await?;
+        messages.iter().map(|message| Received::new(message, now, COPIES_HIDDEN)).collect();
+    let rows = match inner.table.get_many(received.iter().map(|r| r.id.to_string()), None).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            warn!(%error, "some messages stay in the dead-letter queue");
+            keep.extend(received.into_iter().map(|message| message.receipt));
+            return Vec::new();
+        }
+    };
     let mut stale = Vec::new();
     for message in received {
-        let row = rows.get(message.id.as_str()).cloned().and_then(Row::of);
-        let row = match row {
-            Some(row) => inner.reaped(row).await?,
-            None => None,
-        };
-        let unfinished = row.as_ref().is_none_or(|row| row.status().is_some_and(|s| !s.is_terminal()));
-        let dead = row.as_ref().is_some_and(|row| row.flag(name::DEAD) && !row.is_expired(now));
-        match &message.ticket {
-            _ if dead => keep.push(message.receipt),
-            Ok(ticket) if unfinished && ticket.redrive.is_none() => {
-                if back.len() >= limit {
+        let row = match rows.get(message.id.as_str()).cloned().and_then(Row::of) {
+            Some(row) => match inner.reaped(row).await {
+                Ok(row) => row,
+                Err(error) => {
+                    warn!(%error, job = %message.id, "stays in the dead-letter queue");
                     keep.push(message.receipt);
                     continue;
                 }
-                let copy = Ticket { id: Some(message.id.clone()), ..(**ticket).clone() };
-                let copy = if row.is_none() { Ticket { id: None, ..(**ticket).clone() } } else { copy };
-                match inner.queue.send(&[copy], now).await.pop() {
-                    Some(Ok(sent)) => {
-                        back.push(if row.is_none() { sent.id } else { message.id });
-                        stale.push(message.receipt);
-                    }
-                    Some(Err(error)) => {
-                        debug!(%error, "stays in the dead-letter queue");
-                        keep.push(message.receipt);
-                    }
-                    None => {}
+            },
+            None => None,
+        };
+        match judge(&inner.queue.name, inner.queue.retention, &message, row.as_ref(), now) {
+            Verdict::Delete => stale.push(message.receipt),
+            Verdict::Back if back.len() < limit => match inner.replace(&message).await {
+                Ok(_) => {
+                    stale.push(message.receipt);
+                    back.push(message.id);
                 }
-            }
-            _ => stale.push(message.receipt),
+                Err(error) => {
+                    warn!(%error, job = %message.id, "stays in the dead-letter queue");
+                    keep.push(message.receipt);
+                }
+            },
+            Verdict::Keep | Verdict::Back => keep.push(message.receipt),
         }
     }
-    Ok(stale)
+    stale
 }

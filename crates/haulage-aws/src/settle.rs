@@ -1,8 +1,16 @@
 //! `settle`: the record first, then the message.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream,
+};
 use haulage::{
     DEAD_LETTER_TTL, Error, FailureKind, JobError, Json, Result, Status,
     backend::{ClaimKey, Outcome, Settlement},
@@ -13,13 +21,15 @@ use crate::{
     body::{Packed, Place},
     expr::{Write, moment, nonce, text},
     heartbeat::while_held,
-    held::Hold,
+    held::{Chain, Hold, Received},
     inner::{Inner, Shared},
     item::{End, Row, name, with_error},
-    queue::Receipt,
     table::{PARALLEL, Written},
-    ticket::keep_days,
+    ticket::{Ticket, keep_days},
 };
+
+/// How long the answer waits for the queue.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn settle(inner: Shared, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
     // Two of one claim are settled in their order; all others side by side.
@@ -35,6 +45,7 @@ pub(crate) async fn settle(inner: Shared, settlements: Vec<Settlement>) -> Resul
                 let mut answers = Vec::with_capacity(outcomes.len());
                 for (place, outcome) in outcomes {
                     answers.push((place, one(inner, &key, outcome).await));
+                    inner.held.with(&key, |hold| hold.settling = false);
                 }
                 answers
             }
@@ -43,63 +54,90 @@ pub(crate) async fn settle(inner: Shared, settlements: Vec<Settlement>) -> Resul
         .collect()
         .await;
     let mut answers: Vec<Option<Result<Status>>> = vec![None; count];
-    let mut hide = Vec::new();
-    let mut failure = None;
+    let mut afterwards = Afterwards::default();
     for (place, answer) in parts.into_iter().flatten() {
-        match answer {
+        // One that fails for now leaves the others their answers.
+        answers[place] = Some(match answer {
             Ok(done) => {
-                hide.extend(done.hide);
-                answers[place] = Some(done.answer);
+                afterwards.extend(done.afterwards);
+                done.answer
             }
-            Err(error) => failure = Some(error),
-        }
+            Err(error) => Err(error),
+        });
     }
-    inner.queue.hide(hide).await;
-    match failure {
-        // The whole call is repeated then; those that were settled are known by their records.
-        Some(error) => Err(error),
-        None => Ok(answers.into_iter().flatten().collect()),
+    // The records decide; where the queue is slow, they are good all the same.
+    let rest = inner.tasks.spawn(afterwards.work_off(inner.clone()));
+    let _ = tokio::time::timeout(PATIENCE, rest).await;
+    if inner.stopped.load(Ordering::Relaxed) {
+        inner.release_if_idle().await;
     }
+    Ok(answers.into_iter().flatten().collect())
 }
 
 /// The end of one claim.
 struct Done {
     answer: Result<Status>,
-    /// Messages to show again, and after what time.
-    hide: Vec<(Receipt, Duration)>,
+    afterwards: Afterwards,
 }
 
 async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
     let lost = || Error::LostClaim { id: key.id.clone(), attempt: key.attempt };
     let Some(terms) = terms(inner, key).await? else {
-        drop_hold(inner, key).await;
-        return Ok(Done { answer: Err(lost()), hide: Vec::new() });
+        return Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() });
     };
     let stored = store(inner, key, outcome, &terms).await?;
+    inner.held.with(key, |hold| hold.settling = true);
     let now = inner.now();
-    let write = while_held(stored.write(inner, &terms, now), key, now);
-    let written = inner.table.write(key.id.as_str(), write).await?;
-    let written = match written {
-        Written::Refused(Some(row))
-            if stored.goes_back() && row.flag(name::CANCEL) && row.is_held(key.attempt, now) =>
-        {
-            // Somebody wants it cancelled, and it is not running any more.
-            let write = End::cancelled().write(now, terms.result_ttl, inner.queue.retention);
-            inner.table.write(key.id.as_str(), while_held(write, key, now)).await?
-        }
-        other => other,
-    };
+    let mut written = write(inner, key, stored.write(inner, &terms, now), now).await?;
+    if let Written::Refused(Some(row)) = &written
+        && stored.goes_back()
+        && row.flag(name::CANCEL)
+        && row.is_held(key.attempt, now)
+    {
+        // Somebody wants it cancelled, and it is not running any more.
+        let cancelled = End::cancelled().write(now, terms.result_ttl, inner.queue.retention);
+        written = write(inner, key, cancelled, now).await?;
+    }
     match written {
         Written::Done(row) => {
+            // An earlier try, whose answer was lost, may have stored the result elsewhere.
+            if let Some(place) = stored.object()
+                && place.to_text().as_deref() != row.text(name::RESULT_AT)
+            {
+                inner.delete_documents([place]).await;
+            }
             let status = row.status().unwrap_or(Status::Error);
-            let hide = let_go(inner, key, &row, stored.delay()).await;
-            Ok(Done { answer: Ok(status), hide })
+            let afterwards = let_go(inner, key, row, stored.delay());
+            Ok(Done { answer: Ok(status), afterwards })
         }
         Written::Refused(_) => {
             inner.delete_documents(stored.object()).await;
-            drop_hold(inner, key).await;
-            Ok(Done { answer: Err(lost()), hide: Vec::new() })
+            drop_hold(inner, key);
+            Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() })
         }
+    }
+}
+
+/// Writes the end of a claim. A try whose answer was lost for good is known by
+/// the mark that it has left in the record.
+async fn write(inner: &Inner, key: &ClaimKey, write: Write, now: haulage::Timestamp) -> Result<Written> {
+    let op = write.op.clone();
+    let written = inner.table.write(key.id.as_str(), while_held(write, key, now)).await;
+    // Known once, so that of several calls one has settled it.
+    let is_ours = |hold: &mut Hold, row: &Row| {
+        let known = hold.in_doubt.iter().any(|op| op == row.op());
+        hold.in_doubt.retain(|op| op != row.op());
+        known
+    };
+    match written {
+        Ok(Written::Refused(Some(row))) if inner.held.with(key, |hold| is_ours(hold, &row)) == Some(true) => {
+            Ok(Written::Done(row))
+        }
+        Err(error) => {
+            inner.held.with(key, |hold| hold.in_doubt.push(op));
+            Err(error)
+        }
+        other => other,
     }
 }
 
@@ -213,9 +251,9 @@ impl Stored {
     }
 
     /// The result's own object, which nobody needs if the claim was lost.
-    fn object(self) -> Option<Place> {
+    fn object(&self) -> Option<Place> {
         match self {
-            Self::Success { place: place @ Place::Object(_), .. } => Some(place),
+            Self::Success { place: place @ Place::Object(_), .. } => Some(place.clone()),
             _ => None,
         }
     }
@@ -229,34 +267,71 @@ fn back(now: haulage::Timestamp, delay: Duration) -> Write {
         .remove(&[name::RECEIPT, name::RECEIVED_AT])
 }
 
-/// Lets go of a job that is settled: its message is deleted if the job is over,
-/// and shows again if it waits.
-async fn let_go(inner: &Shared, key: &ClaimKey, row: &Row, delay: Duration) -> Vec<(Receipt, Duration)> {
-    let Some(hold) = inner.held.remove(key) else { return Vec::new() };
-    let Hold { receipt, ticket, followers, .. } = hold;
-    // Another consumer may have left a newer receipt, of which we were not told.
-    let receipt = receipt.into_iter();
-    if row.status().is_none_or(Status::is_terminal) {
-        if row.flag(name::DEAD) {
-            inner.copy_dead(row, &ticket).await;
-        }
-        let at_once = inner.queue.fifo && ticket.group.is_some();
-        receipt.for_each(|receipt| inner.deleter.delete(receipt, at_once));
-        inner.held.go_on(followers);
-        return Vec::new();
+/// Lets go of a job that is settled. What is left to do in the queue comes back.
+fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwards {
+    let Some(Hold { message, ticket, followers, .. }) = inner.held.remove(key) else {
+        return Afterwards::default();
+    };
+    if !row.is_over() {
+        let followers = followers.into_iter().map(|message| (message, Duration::ZERO));
+        let give_back = message.into_iter().map(|message| (message, delay)).chain(followers).collect();
+        return Afterwards { give_back, bury: Vec::new() };
     }
-    let mut hide: Vec<_> = receipt.map(|receipt| (receipt, delay)).collect();
-    hide.extend(followers.into_iter().map(|message| (message.receipt, Duration::ZERO)));
-    hide
+    if row.flag(name::DEAD) {
+        return Afterwards { give_back: Vec::new(), bury: vec![Dead { row, ticket, message, followers }] };
+    }
+    over(inner, &ticket, message, followers);
+    Afterwards::default()
+}
+
+/// The message of a job that is over is deleted, and the rest of its group goes on.
+fn over(inner: &Inner, ticket: &Ticket, message: Option<Received>, followers: Chain) {
+    if let Some(message) = message {
+        inner.deleter.delete(message.receipt, inner.queue.fifo && ticket.group.is_some());
+    }
+    inner.held.go_on(followers);
+}
+
+/// What is left to do when records say how claims ended.
+#[derive(Default)]
+struct Afterwards {
+    /// Messages to show again, and after what time.
+    give_back: Vec<(Received, Duration)>,
+    bury: Vec<Dead>,
+}
+
+/// A dead letter and its message.
+struct Dead {
+    row: Row,
+    ticket: Arc<Ticket>,
+    message: Option<Received>,
+    followers: Chain,
+}
+
+impl Afterwards {
+    fn extend(&mut self, other: Self) {
+        self.give_back.extend(other.give_back);
+        self.bury.extend(other.bury);
+    }
+
+    async fn work_off(self, inner: Shared) {
+        let bury = self.bury.into_iter().map(async |Dead { row, ticket, message, followers }| {
+            // The copy first: if we die in between, whoever receives the message makes it.
+            inner.copy_dead(&row, &ticket).await;
+            over(&inner, &ticket, message, followers);
+        });
+        join(inner.give_back(self.give_back), join_all(bury)).await;
+    }
 }
 
 /// Forgets a claim that is lost. Its message belongs to whoever receives it;
 /// what followed it in its group shows again.
-async fn drop_hold(inner: &Shared, key: &ClaimKey) {
+pub(crate) fn drop_hold(inner: &Shared, key: &ClaimKey) {
     if let Some(hold) = inner.held.remove(key)
         && !hold.followers.is_empty()
     {
         warn!(job = %key.id, "its claim was lost; what follows in its group shows again");
-        inner.show_again(hold.followers).await;
+        let inner = inner.clone();
+        inner.tasks.clone().spawn(async move { inner.show_again(hold.followers).await });
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     inner::{Inner, Shared},
     item,
     queue::Sent,
+    table::pause,
     ticket::Ticket,
 };
 
@@ -28,6 +29,7 @@ enum Fate {
 
 pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
     inner.capabilities.check_submit(&jobs).map_err(|error| inner.hint_at_bucket(error))?;
+    jobs.iter().try_for_each(|job| check_group(&inner, job))?;
     let first = inner.moments(jobs.len());
     let at = |n: usize| Timestamp::from_micros(first.as_micros() + i64::try_from(n).unwrap_or(0));
     let tickets: Vec<Ticket> = jobs
@@ -82,30 +84,66 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// Reserves the idempotency keys.
+/// A message that waits for longer than SQS keeps it is replaced, and would then
+/// be the last of its group.
+fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
+    let limits = inner.limits();
+    let longest = limits.retention.saturating_sub(limits.reserve());
+    if inner.queue.fifo && job.group.is_some() && job.delay > longest {
+        return Err(Error::Invalid(format!(
+            "a job of a group can be delayed by {} at most on queue {}, by its retention",
+            humantime::format_duration(longest),
+            inner.queue.name
+        )));
+    }
+    Ok(())
+}
+
+/// Reserves the idempotency keys, all or none: two submits that wait for each
+/// other's would wait for ever.
 async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Fate>> {
+    for round in 0.. {
+        let fates = join_all(try_reserve(inner, tickets)).await;
+        let failed = fates.iter().find_map(|fate| fate.as_ref().err().cloned());
+        let busy = fates.iter().any(|fate| matches!(fate, Ok(None)));
+        if failed.is_none() && !busy {
+            return fates.into_iter().filter_map(Result::transpose).collect();
+        }
+        let reserved = tickets.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Some(Fate::Mine))));
+        free(inner, &reserved.map(|(ticket, _)| ticket).collect::<Vec<_>>()).await;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        pause(round).await;
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// One try for each; `None` where another submit has the key, and no job yet.
+fn try_reserve<'a>(
+    inner: &'a Inner,
+    tickets: &'a [Ticket],
+) -> Vec<impl Future<Output = Result<Option<Fate>>> + 'a> {
     let mut first_with: HashMap<&str, usize> = HashMap::new();
+    // All are stored before any is sent.
+    let bytes = tickets.iter().filter_map(|ticket| Some(ticket.body.packed.as_ref()?.size())).sum();
     let fates = tickets.iter().enumerate().map(|(n, ticket)| {
         let first = ticket.key.as_deref().map(|key| *first_with.entry(key).or_insert(n));
         async move {
             match (&ticket.key, first) {
-                (Some(_), Some(first)) if first != n => Ok(Fate::SameAs(first)),
-                (Some(key), _) => Ok(match arbiter::reserve(inner, key, &ticket.token).await? {
-                    Owner::Me => Fate::Mine,
-                    Owner::Job(id) => Fate::Other(id),
-                }),
-                (None, _) => Ok(Fate::Mine),
+                (Some(_), Some(first)) if first != n => Ok(Some(Fate::SameAs(first))),
+                (Some(key), _) => {
+                    let owner = arbiter::reserve(inner, key, &ticket.token, bytes).await?;
+                    Ok(owner.map(|owner| match owner {
+                        Owner::Me => Fate::Mine,
+                        Owner::Named(id) | Owner::Job(id) => Fate::Other(id),
+                    }))
+                }
+                (None, _) => Ok(Some(Fate::Mine)),
             }
         }
     });
-    let fates: Vec<_> = fates.collect();
-    let fates: Vec<Result<Fate>> = join_all(fates).await;
-    if let Some(error) = fates.iter().find_map(|fate| fate.as_ref().err().cloned()) {
-        let reserved = tickets.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Fate::Mine)));
-        free(inner, &reserved.map(|(ticket, _)| ticket).collect::<Vec<_>>()).await;
-        return Err(error);
-    }
-    fates.into_iter().collect()
+    fates.collect()
 }
 
 /// Gives back the keys of jobs that were not sent.
@@ -122,6 +160,7 @@ async fn name_job(inner: &Inner, ticket: &Ticket, sent: Result<Sent>) -> Result<
     if let Some(key) = &ticket.key {
         return Ok(match arbiter::confirm(inner, key, &ticket.token, &id).await? {
             Owner::Me => Submitted { id, duplicate: false },
+            Owner::Named(id) => Submitted { id, duplicate: false },
             Owner::Job(id) => Submitted { id, duplicate: true },
         });
     }

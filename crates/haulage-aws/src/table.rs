@@ -103,11 +103,22 @@ impl Table {
                     row => Ok(Written::Refused(row)),
                 }
             }
+            // Trying on would not help.
+            Err(error)
+                if error.code() == Some("ValidationException")
+                    && error.message().is_some_and(|said| said.contains("Item size")) =>
+            {
+                let table = &self.name;
+                Err(Error::Invalid(format!(
+                    "the record would be larger than the 400 KB that an item of table {table} takes; \
+                     with an S3 bucket (bucket=… in the URL), large bodies and results go there"
+                )))
+            }
             Err(error) => Err(fault(format_args!("write to table {}", self.name), error)),
         }
     }
 
-    fn odd(&self, what: &str) -> Error {
+    pub(crate) fn odd(&self, what: &str) -> Error {
         Error::Unavailable {
             message: format!("table {}: {what} is missing in the answer", self.name),
             source: None,

@@ -43,9 +43,19 @@ pub(crate) struct Ticket {
     pub(crate) metadata: Metadata,
     /// The item that says which job has the idempotency key.
     pub(crate) key: Option<String>,
-    /// Puts the job back to work if it ended with this attempt.
-    pub(crate) redrive: Option<u32>,
+    /// Puts the job back to work if it ended so.
+    pub(crate) redrive: Option<Ending>,
+    /// In a dead-letter queue, which several queues may share: where it is from.
+    pub(crate) queue: Option<String>,
     pub(crate) body: Body,
+}
+
+/// One of the ends that a job has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) attempt: u32,
+    /// A job that was redriven may end with the same attempt once more.
+    pub(crate) at: Timestamp,
 }
 
 /// A message that is no job.
@@ -89,6 +99,10 @@ struct Wire {
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redrive: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
     /// How the message's body is encoded; nothing is plain JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<Encoding>,
@@ -129,6 +143,7 @@ impl Ticket {
             metadata: job.metadata.clone(),
             key: job.idempotency_key.as_deref().map(|key| key_item(config, key)),
             redrive: None,
+            queue: None,
             body: Body::place(&job.body, config, &token, object),
             token,
         };
@@ -174,7 +189,9 @@ impl Ticket {
                 .then(|| micros(self.result_ttl)),
             metadata: self.metadata.clone(),
             key: self.key.clone(),
-            redrive: self.redrive,
+            redrive: self.redrive.map(|ending| ending.attempt),
+            ended_at: self.redrive.map(|ending| ending.at.as_micros()),
+            queue: self.queue.clone(),
             encoding: self.encoding(),
             body_at: self.body.place.to_text(),
         };
@@ -225,13 +242,20 @@ impl Ticket {
             submitted_at: Timestamp::from_micros(if foreign { sent * 1000 } else { wire.submitted_at }),
             not_before: wire.not_before.map(Timestamp::from_micros),
             request_id: wire.request_id,
-            group: wire.group,
+            // What others send is in a group of SQS, which is kept in order.
+            group: wire.group.or_else(|| {
+                let group = system_text(message, &MessageSystemAttributeName::MessageGroupId);
+                group.filter(|_| foreign).map(str::to_owned)
+            }),
             max_attempts: wire.max_attempts.unwrap_or(NewJob::DEFAULT_MAX_ATTEMPTS),
             timeout: wire.timeout_us.map(Duration::from_micros),
             result_ttl: wire.result_ttl_us.map_or(NewJob::DEFAULT_RESULT_TTL, Duration::from_micros),
             metadata: wire.metadata,
             key: wire.key,
-            redrive: wire.redrive,
+            redrive: wire
+                .redrive
+                .map(|attempt| Ending { attempt, at: Timestamp::from_micros(wire.ended_at.unwrap_or(0)) }),
+            queue: wire.queue,
             body: Body { packed: None, place: place.clone().unwrap_or(Place::Record) },
         };
         let packed = match (mistake, wire.encoding) {
@@ -281,7 +305,12 @@ impl Ticket {
 
 /// A number among the attributes that SQS adds to a message.
 pub(crate) fn system(message: &Message, name: &MessageSystemAttributeName) -> Option<i64> {
-    message.attributes()?.get(name)?.parse().ok()
+    system_text(message, name)?.parse().ok()
+}
+
+/// The same for any of them.
+pub(crate) fn system_text<'a>(message: &'a Message, name: &MessageSystemAttributeName) -> Option<&'a str> {
+    message.attributes()?.get(name).map(String::as_str)
 }
 
 /// The key of the item that says which job has an idempotency key.

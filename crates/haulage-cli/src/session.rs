@@ -23,16 +23,23 @@ impl Session {
             let why = "memory:// is gone when this command ends, and other commands cannot see it";
             return Err(Exit::usage(format!("{why}; keep the jobs in a file, with sqlite://haulage.db")));
         }
-        if self.is_aws() {
-            return aws(&self.url).await;
+        match self.scheme() {
+            Some(scheme) if scheme.eq_ignore_ascii_case("sqs") => aws(&self.url).await,
+            Some(scheme) if !scheme.eq_ignore_ascii_case("sqlite") => Err(Exit::usage(format!(
+                "unknown URL scheme `{scheme}`; write sqlite://haulage.db for a file of this machine, or \
+                 sqs://jobs.fifo?table=results for AWS"
+            ))),
+            _ => Ok(haulage::connect(&self.url).await?),
         }
-        Ok(haulage::connect(&self.url).await?)
+    }
+
+    fn scheme(&self) -> Option<&str> {
+        self.url.trim().split_once("://").map(|(scheme, _)| scheme)
     }
 
     /// Whether the jobs are in SQS and DynamoDB.
     pub(crate) fn is_aws(&self) -> bool {
-        let scheme = self.url.trim().split("://").next().unwrap_or_default();
-        scheme.eq_ignore_ascii_case("sqs")
+        self.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("sqs"))
     }
 
     /// Opens a backend that there is already: looking at jobs in the wrong

@@ -363,6 +363,14 @@ pub enum Lookup {
     Expired,
     /// No such job, or its expired record is gone already.
     Missing,
+    /// There is a record, and not all that was asked for can be had: a body or
+    /// result is kept elsewhere.
+    Incomplete {
+        /// What is missing, why, and what to do.
+        message: String,
+        /// Asking again would not help.
+        for_good: bool,
+    },
 }
 
 impl Lookup {
@@ -370,12 +378,17 @@ impl Lookup {
     ///
     /// # Errors
     ///
-    /// [`Error::Expired`], [`Error::NotFound`].
+    /// [`Error::Expired`], [`Error::NotFound`]; [`Error::Unavailable`] or
+    /// [`Error::Config`] where the record is not complete.
     pub fn into_record(self, id: &JobId) -> Result<Record> {
         match self {
             Self::Found(record) => Ok(record),
             Self::Expired => Err(Error::Expired(id.clone())),
             Self::Missing => Err(Error::NotFound(id.clone())),
+            Self::Incomplete { message, for_good: true } => Err(Error::Config(message)),
+            Self::Incomplete { message, for_good: false } => {
+                Err(Error::Unavailable { message, source: None })
+            }
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::{Backend, Error, Result, memory::MemoryBackend};
 /// | `sqlite:///srv/haulage/jobs.db` | the same, by an absolute path |
 /// | `sqlite://jobs.db?busy_timeout=30s` | with a limit to the wait for another process's transaction |
 ///
-/// In the path, `%20` and the like stand for the bytes that they encode.
+/// In the path, `%20` and the like stand for the bytes that they encode. URLs
+/// of AWS, `sqs://…`, are for `AwsBackend::connect` of the crate `haulage-aws`.
 ///
 /// # Errors
 ///
@@ -31,6 +32,10 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Backend>> {
         ))),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(sqlite::options(rest)?.open().await?)),
+        "sqs" => Err(Error::Config(
+            "sqs:// URLs are for the crate haulage-aws; open them with haulage_aws::AwsBackend::connect"
+                .into(),
+        )),
         _ => Err(Error::Config(format!("unknown URL scheme `{scheme}`; this build knows {KNOWN}"))),
     }
 }
@@ -133,6 +138,7 @@ mod tests {
     #[tokio::test]
     async fn says_what_would_be_right() {
         assert!(refused("amqp://host").await.contains("unknown URL scheme `amqp`; this build knows"));
+        assert!(refused("SQS://jobs.fifo").await.contains("haulage_aws::AwsBackend::connect"));
         assert!(refused("jobs.db").await.ends_with("write sqlite://jobs.db"));
         assert!(refused("").await.contains("empty"));
     }

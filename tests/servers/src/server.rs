@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ pub struct Server {
     url: String,
     keeper: Child,
     log: tempfile::NamedTempFile,
+    _port: UdpSocket,
 }
 
 /// The folder into which `install.sh` installs.
@@ -71,10 +72,7 @@ impl Server {
         health: &str,
         set_up: &impl Fn(&mut Command, &str),
     ) -> Result<Self, String> {
-        let port = TcpListener::bind(("127.0.0.1", 0))
-            .and_then(|l| l.local_addr())
-            .map_err(|e| e.to_string())?
-            .port();
+        let (port, reserved) = free_port().map_err(|e| e.to_string())?;
         let log = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         let output = || File::options().append(true).open(log.path()).map_err(|e| e.to_string());
         let mut server = Command::new(program);
@@ -88,7 +86,8 @@ impl Server {
         }
         keeper.stdin(Stdio::piped()).stdout(output()?).stderr(output()?);
         let keeper = keeper.spawn().map_err(|e| e.to_string())?;
-        let mut this = Self { name, url: format!("http://127.0.0.1:{port}"), keeper, log };
+        let url = format!("http://127.0.0.1:{port}");
+        let mut this = Self { name, url, keeper, log, _port: reserved };
         let until = Instant::now() + START;
         loop {
             if get(port, health).is_ok() {
@@ -122,6 +121,20 @@ impl Drop for Server {
         if std::thread::panicking() && std::env::var_os("HAULAGE_SERVER_LOGS").is_some() {
             let mut stderr = std::io::stderr();
             let _ = writeln!(stderr, "{} said:\n{}", self.name, self.said());
+        }
+    }
+}
+
+/// A port that is free. Of starts at the same moment, in any process, each gets
+/// another one: the UDP port of that number is held for as long as the server
+/// runs. Otherwise the answer of one's server would be taken for the other's.
+fn free_port() -> std::io::Result<(u16, UdpSocket)> {
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        match UdpSocket::bind(("127.0.0.1", port)) {
+            Ok(reserved) => return Ok((port, reserved)),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
         }
     }
 }

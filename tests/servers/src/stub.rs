@@ -21,9 +21,10 @@ use hyper_util::{
 };
 use serde_json::Value;
 
-use self::parts::Part;
+use self::{parts::Part, visibility::Receipts};
 
 mod parts;
+mod visibility;
 
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,7 @@ struct State {
     calls: BTreeMap<String, u64>,
     faults: u64,
     ends: BTreeMap<String, u32>,
+    receipts: Receipts,
 }
 
 impl Shared {
@@ -124,6 +126,7 @@ impl Stub {
             calls: BTreeMap::new(),
             faults: 0,
             ends: BTreeMap::new(),
+            receipts: Receipts::default(),
         };
         let shared = Arc::new(Shared { upstream: upstream.to_owned(), state: Mutex::new(state) });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -162,6 +165,11 @@ impl Stub {
     /// the server has taken.
     pub fn ends(&self) -> BTreeMap<String, u32> {
         self.shared.state().ends.clone()
+    }
+
+    /// How many messages were to be hidden for longer than SQS allows.
+    pub fn hidden_too_long(&self) -> u64 {
+        self.shared.state().receipts.refused
     }
 
     /// How many of them went wrong.
@@ -214,6 +222,22 @@ async fn handle(
         async { tokio::spawn(call).await.map_err(io::Error::other)? }
     };
     match fault {
+        None if operation == "ChangeMessageVisibilityBatch" => {
+            let mut json: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let refused = shared.state().receipts.refuse(&mut json);
+            if refused.is_empty() {
+                return forward(body).await;
+            }
+            let nothing_left = json["Entries"].as_array().is_none_or(Vec::is_empty);
+            let answer = if nothing_left {
+                Value::Null
+            } else {
+                let answer = forward(Bytes::from(json.to_string())).await?;
+                let bytes = answer.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+                serde_json::from_slice(&bytes).unwrap_or_default()
+            };
+            Ok(json_response(StatusCode::OK, &visibility::with_failed(answer, refused)))
+        }
         None => forward(body).await,
         Some(Fault::Slow(millis)) => {
             tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -269,6 +293,8 @@ async fn forward(
         }
     }
     let sent = body.clone();
+    let is_receive =
+        head.headers.get("x-amz-target").is_some_and(|target| target == "AmazonSQS.ReceiveMessage");
     let request = request.body(Full::new(body)).map_err(io::Error::other)?;
     let end = ended(&sent);
     let (head, body) = upstream.request(request).await.map_err(io::Error::other)?.into_parts();
@@ -276,6 +302,9 @@ async fn forward(
         *shared.state().ends.entry(job).or_default() += 1;
     }
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    if is_receive {
+        shared.state().receipts.note(&serde_json::from_slice(&body).unwrap_or_default());
+    }
     let mut response = Response::builder().status(head.status);
     for (name, value) in &head.headers {
         // The checksum of a body that may be another by now.

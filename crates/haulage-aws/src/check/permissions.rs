@@ -1,200 +1,171 @@
-//! Permissions, probed one by one, by calls that change nothing.
+//! Permissions, probed one by one, by calls that change nothing. The one
+//! exception is the bucket, to which a small object is written that is deleted
+//! again.
 //!
-//! A call that AWS refuses for another reason than the caller's permissions has
-//! passed them. Policies may distinguish more finely than a probe can: by item,
-//! by object or by condition.
+//! Policies may distinguish more finely than a probe can: by item, by object or
+//! by condition.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{
-    AttributeValue, BatchStatementErrorCodeEnum, BatchStatementRequest, KeysAndAttributes,
+    AttributeValue, BatchStatementErrorCodeEnum as Code, BatchStatementRequest, KeysAndAttributes,
 };
-use aws_sdk_sqs::error::SdkError;
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use haulage::backend::{Finding, Severity};
+use aws_sdk_sqs::Client as Sqs;
+use haulage::backend::Finding;
 
-use crate::{fault::is_denied, inner::Inner, item::name};
+use super::verdict::{Passed, Probes, Refusal, Who, judge};
+use crate::{config::Config, inner::Inner, item::name, setup, ticket::KEEP_DAYS};
 
 /// A key that no record has.
 const NOBODY: &str = "doctor#probe";
-/// The key of the object that the probe of the bucket writes and deletes.
-const OBJECT: &str = "haulage/doctor/probe";
+/// A receipt that no message has.
+const RECEIPT: &str = "haulage-doctor";
 
-/// Who needs a permission.
-const PRODUCER: &str = "producers";
-const CONSUMER: &str = "consumers";
-const BOTH: &str = "producers and consumers";
-const OPERATOR: &str = "operators (list, stats, purge, redrive)";
+/// What SQS says of an empty batch, of a receive of no messages, and of a
+/// receipt that it has not given.
+const EMPTY: Passed = Passed::ByContent(&["EmptyBatchRequest", "InvalidParameterValue", "MissingParameter"]);
+const NONE: Passed = Passed::ByContent(&["ReadCountOutOfRange", "InvalidParameterValue"]);
+const BOGUS: Passed =
+    Passed::ByContent(&["ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"]);
+/// What DynamoDB says where a condition does not hold.
+const CONDITION: Passed = Passed::ByCondition(&["ConditionalCheckFailedException"]);
 
 pub(super) async fn probe(inner: &Inner) -> Vec<Finding> {
-    let mut findings = sqs(inner).await;
-    findings.extend(dynamodb(inner).await);
-    findings.extend(s3(inner).await);
+    let mut findings = queue(inner).await;
+    findings.extend(dead_letters(inner).await);
+    findings.extend(table(inner).await);
     findings
 }
 
-/// What an answer says about a permission.
-fn verdict<T, E>(
-    action: &str,
-    on: &str,
-    who: &str,
-    answer: std::result::Result<T, SdkError<E, HttpResponse>>,
-) -> Finding
-where
-    E: ProvideErrorMetadata,
-{
-    let check = format!("may {action}");
-    match answer {
-        Ok(_) => Finding::ok(check, format!("on {on}")),
-        Err(SdkError::ServiceError(error)) => match error.err().code().unwrap_or_default() {
-            code if is_denied(code) => denied(check, action, on, who),
-            code if [
-                "InvalidClientTokenId",
-                "UnrecognizedClientException",
-                "ExpiredToken",
-                "ExpiredTokenException",
-            ]
-            .contains(&code) =>
-            {
-                Finding::bad(
-                    Severity::Problem,
-                    check,
-                    format!("the credentials are not valid ({code})"),
-                    "renew them: AWS_ACCESS_KEY_ID and the like, the profile, or the role",
-                )
-            }
-            _ => Finding::ok(check, format!("on {on}")),
-        },
-        Err(error) => Finding::bad(
-            Severity::Problem,
-            check,
-            format!("the service cannot be reached: {error}"),
-            "check the network, the region and AWS_ENDPOINT_URL",
-        ),
-    }
+/// An empty batch sends nothing.
+async fn may_send(probes: &mut Probes, sqs: &Sqs, url: &str, who: Who) {
+    let call = sqs.send_message_batch().queue_url(url).set_entries(Some(Vec::new())).send();
+    probes.add("sqs:SendMessage", who, EMPTY, call).await;
 }
 
-fn denied(check: String, action: &str, on: &str, who: &str) -> Finding {
-    Finding::bad(
-        Severity::Problem,
-        check,
-        format!("denied on {on}; {who} need it"),
-        format!("allow {action} on {on}"),
-    )
+/// None of these receives, deletes or shows a message.
+async fn may_receive(probes: &mut Probes, sqs: &Sqs, url: &str, who: Who) {
+    // Should a server take none for one, it shows again at once.
+    let call = sqs.receive_message().queue_url(url).max_number_of_messages(0).visibility_timeout(0).send();
+    probes.add("sqs:ReceiveMessage", who, NONE, call).await;
+    let call = sqs.delete_message().queue_url(url).receipt_handle(RECEIPT).send();
+    probes.add("sqs:DeleteMessage", who, BOGUS, call).await;
+    let call = sqs.change_message_visibility().queue_url(url).receipt_handle(RECEIPT);
+    probes.add("sqs:ChangeMessageVisibility", who, BOGUS, call.visibility_timeout(0).send()).await;
 }
 
-async fn sqs(inner: &Inner) -> Vec<Finding> {
+async fn queue(inner: &Inner) -> Vec<Finding> {
     let (sqs, queue) = (inner.queue.client(), &inner.queue);
-    let (on, url) = (format!("queue {}", queue.name), &queue.url);
-    let bogus = "haulage-doctor";
-    let mut findings = vec![
-        verdict("sqs:GetQueueAttributes", &on, BOTH, sqs.get_queue_attributes().queue_url(url).send().await),
-        // An empty batch sends nothing.
-        verdict(
-            "sqs:SendMessage",
-            &on,
-            BOTH,
-            sqs.send_message_batch().queue_url(url).set_entries(Some(Vec::new())).send().await,
-        ),
-        // No message is received; should the server take 0 for 1, it shows again at once.
-        verdict(
-            "sqs:ReceiveMessage",
-            &on,
-            CONSUMER,
-            sqs.receive_message().queue_url(url).max_number_of_messages(0).visibility_timeout(0).send().await,
-        ),
-        verdict(
-            "sqs:DeleteMessage",
-            &on,
-            CONSUMER,
-            sqs.delete_message().queue_url(url).receipt_handle(bogus).send().await,
-        ),
-        verdict(
-            "sqs:ChangeMessageVisibility",
-            &on,
-            CONSUMER,
-            sqs.change_message_visibility()
-                .queue_url(url)
-                .receipt_handle(bogus)
-                .visibility_timeout(0)
-                .send()
-                .await,
-        ),
-    ];
-    if let Some(dead) = &queue.dead {
-        let on = "the dead-letter queue";
-        let send = sqs.send_message_batch().queue_url(dead).set_entries(Some(Vec::new())).send().await;
-        findings.push(verdict("sqs:SendMessage", on, CONSUMER, send));
-        let bogus = sqs.delete_message().queue_url(dead).receipt_handle(bogus).send().await;
-        findings.push(verdict("sqs:DeleteMessage", on, "operators (redrive)", bogus));
+    let mut probes = Probes::of(format!("queue {}", queue.name));
+    // A queue that is named by its URL is not looked up.
+    if !is_url(&inner.config) {
+        let call = sqs.get_queue_url().queue_name(&queue.name).send();
+        probes.add("sqs:GetQueueUrl", Who::Both, Passed::Never, call).await;
     }
-    findings
+    let call = sqs.get_queue_attributes().queue_url(&queue.url).send();
+    probes.add("sqs:GetQueueAttributes", Who::Both, Passed::Never, call).await;
+    may_send(&mut probes, sqs, &queue.url, Who::Both).await;
+    may_receive(&mut probes, sqs, &queue.url, Who::Consumers).await;
+    probes.findings()
 }
 
-async fn dynamodb(inner: &Inner) -> Vec<Finding> {
+fn is_url(config: &Config) -> bool {
+    config.queue.contains("://")
+}
+
+async fn dead_letters(inner: &Inner) -> Vec<Finding> {
+    let Some(url) = &inner.queue.dead else { return Vec::new() };
+    let sqs = inner.queue.client();
+    let mut probes = Probes::of(format!("queue {}", url.rsplit('/').next().unwrap_or(url)));
+    may_send(&mut probes, sqs, url, Who::Consumers).await;
+    may_receive(&mut probes, sqs, url, Who::Operators).await;
+    probes.findings()
+}
+
+async fn table(inner: &Inner) -> Vec<Finding> {
     let (dynamodb, table) = (inner.table.client(), inner.table.name());
-    let on = format!("table {table}");
+    let mut probes = Probes::of(format!("table {table}"));
     let key = || AttributeValue::S(NOBODY.to_owned());
     let exists = "attribute_exists(message_id)";
-    let get = dynamodb.get_item().table_name(table).key(name::ID, key()).send().await;
-    let mut findings = vec![verdict("dynamodb:GetItem", &on, BOTH, get)];
-    let keys = KeysAndAttributes::builder().keys(HashMap::from([(name::ID.to_owned(), key())])).build();
-    if let Ok(keys) = keys {
-        let call = dynamodb.batch_get_item().request_items(table, keys).send().await;
-        findings.push(verdict("dynamodb:BatchGetItem", &on, PRODUCER, call));
+
+    let call = dynamodb.get_item().table_name(table).key(name::ID, key()).send();
+    probes.add("dynamodb:GetItem", Who::Both, Passed::Never, call).await;
+    if let Ok(keys) = KeysAndAttributes::builder().keys(HashMap::from([(name::ID.to_owned(), key())])).build()
+    {
+        let call = dynamodb.batch_get_item().request_items(table, keys).send();
+        probes.add("dynamodb:BatchGetItem", Who::Both, Passed::Never, call).await;
     }
-    let update = dynamodb
+    let call = dynamodb
         .update_item()
         .table_name(table)
         .key(name::ID, key())
         .update_expression("SET op = :op")
         .expression_attribute_values(":op", key())
         .condition_expression(exists)
-        .send()
-        .await;
-    findings.push(verdict("dynamodb:UpdateItem", &on, BOTH, update));
-    findings.push(insert(inner, &on).await);
-    let delete = dynamodb.delete_item().table_name(table).key(name::ID, key()).condition_expression(exists);
-    findings.push(verdict("dynamodb:DeleteItem", &on, OPERATOR, delete.send().await));
-    let scan = dynamodb.scan().table_name(table).limit(1).send().await;
-    findings.push(verdict("dynamodb:Scan", &on, OPERATOR, scan));
-    findings
+        .send();
+    probes.add("dynamodb:UpdateItem", Who::Both, CONDITION, call).await;
+    probes.judged("dynamodb:PartiQLInsert", Who::Both, insert(inner)).await;
+    let call = dynamodb.delete_item().table_name(table).key(name::ID, key()).condition_expression(exists);
+    probes.add("dynamodb:DeleteItem", Who::Operators, CONDITION, call.send()).await;
+    let call = dynamodb.scan().table_name(table).limit(1).send();
+    probes.add("dynamodb:Scan", Who::Operators, Passed::Never, call).await;
+    probes.findings()
 }
 
-/// An insert whose key has the wrong type, which no table takes.
-async fn insert(inner: &Inner, on: &str) -> Finding {
-    let (action, table) = ("dynamodb:PartiQLInsert", inner.table.name());
-    let check = format!("may {action}");
+/// An insert with an empty key, which no table takes. (A key of the wrong type
+/// is one that some local servers write.)
+async fn insert(inner: &Inner) -> Result<Option<()>, Refusal> {
+    let unclear = |text: &str| Err(Refusal::Unclear(text.to_owned()));
     let statement = BatchStatementRequest::builder()
-        .statement(format!("INSERT INTO \"{table}\" VALUE {{'{}': ?}}", name::ID))
-        .parameters(AttributeValue::N("0".into()))
+        .statement(format!("INSERT INTO \"{}\" VALUE {{'{}': ?}}", inner.table.name(), name::ID))
+        .parameters(AttributeValue::S(String::new()))
         .build();
-    let Ok(statement) = statement else { return Finding::ok(check, "not probed") };
+    let Ok(statement) = statement else { return unclear("the statement cannot be made") };
     let answer = inner.table.client().batch_execute_statement().statements(statement).send().await;
-    if let Ok(output) = &answer {
-        let code = output.responses().first().and_then(|r| r.error()).and_then(|error| error.code());
-        if code == Some(&BatchStatementErrorCodeEnum::AccessDenied) {
-            return denied(check, action, on, PRODUCER);
-        }
+    let Some(output) = judge(answer, &["ValidationException"])? else { return Ok(None) };
+    // The statements of a batch are refused one by one.
+    let Some(error) = output.responses().first().and_then(|response| response.error()) else {
+        return Ok(Some(()));
+    };
+    match error.code() {
+        Some(Code::AccessDenied) => Err(Refusal::Denied),
+        Some(Code::ResourceNotFound) => Err(Refusal::Missing),
+        Some(Code::DuplicateItem | Code::ConditionalCheckFailed) => Ok(Some(())),
+        Some(Code::ValidationError) => Ok(None),
+        code => unclear(code.map_or("the answer has no code", Code::as_str)),
     }
-    verdict(action, on, PRODUCER, answer)
 }
 
-async fn s3(inner: &Inner) -> Vec<Finding> {
+/// What reads, writes and deletes of objects show.
+pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
     let Some(bucket) = &inner.bucket else { return Vec::new() };
     let (s3, name) = (bucket.client(), bucket.name());
-    let on = format!("objects of bucket {name}");
-    let put = s3.put_object().bucket(name).key(OBJECT).body(Vec::from(*b"{}").into()).send().await;
-    let wrote = put.is_ok();
-    let mut findings = vec![verdict("s3:PutObject", &on, BOTH, put)];
-    let get = s3.get_object().bucket(name).key(OBJECT).send().await;
-    let mut read = verdict("s3:GetObject", &on, BOTH, get);
-    if !wrote && read.severity == Severity::Problem {
-        read.message += "; or the probe's object is missing, which is not told apart without s3:ListBucket";
-    }
-    findings.push(read);
-    let delete = s3.delete_object().bucket(name).key(OBJECT).send().await;
-    findings.push(verdict("s3:DeleteObject", &on, OPERATOR, delete));
-    findings
+    // Under a prefix of ours: it expires, should it stay.
+    let object = format!("{}doctor/probe", setup::prefix(KEEP_DAYS[0]));
+    let on = format!("objects under haulage/ in bucket {name}");
+    let mut probes = Probes::of(on);
+    let mut wrote = false;
+    probes
+        .judged("s3:PutObject", Who::Both, async {
+            let put = s3.put_object().bucket(name).key(&object).body(Vec::from(*b"{}").into()).send().await;
+            wrote = put.is_ok();
+            judge(put, &[]).map(|made| made.map(drop))
+        })
+        .await;
+    probes
+        .judged("s3:GetObject", Who::Both, async {
+            let get = s3.get_object().bucket(name).key(&object).send().await;
+            match judge(get, &["NoSuchKey"]) {
+                // Without s3:ListBucket, S3 says of a missing object that it is denied.
+                Err(Refusal::Denied) if !wrote => Err(Refusal::Unclear(
+                    "there is no object to read, and S3 may say \"denied\" of one that is missing".into(),
+                )),
+                // Where it says that there is none, we may know.
+                other => other.map(|_| Some(())),
+            }
+        })
+        .await;
+    let call = s3.delete_object().bucket(name).key(&object).send();
+    probes.add("s3:DeleteObject", Who::Operators, Passed::Never, call).await;
+    probes.findings()
 }

@@ -2,18 +2,20 @@
 //! tests. For production, describe it in Terraform or the like.
 
 mod bucket;
+mod lifecycle;
 mod queue;
 mod table;
 
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use haulage::Result;
+use haulage::{Error, Result};
 use serde::Serialize;
 
 pub(crate) use self::{
-    bucket::{missing_rules, rules},
-    table::{TTL, find as find_table, ttl as ttl_of, wrong_key},
+    bucket::{Found, place as bucket_place},
+    lifecycle::{NONE as NO_LIFECYCLE, early, missing as missing_rules, prefix},
+    table::{TTL, is_usable, ttl_attribute, wrong_key},
 };
 use crate::{
     clients::{Clients, load},
@@ -22,6 +24,9 @@ use crate::{
     inner::Tuning,
     meter::Meter,
 };
+
+/// The most that SQS has.
+const LONGEST_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// How a queue is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +39,36 @@ pub struct QueueSettings {
     pub retention: Duration,
     /// After how many receives SQS itself moves a message to the dead-letter
     /// queue: a net under the attempts that consumers count. More than the
-    /// `max_attempts` of any job, as a release and a second delivery are
-    /// receives as well. Default: 10.
+    /// `max_attempts` of any job, as a release, a second delivery, and each
+    /// receive of what follows in a group are receives as well. Default: 100.
     pub max_receives: u32,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self {
-            visibility_timeout: Duration::from_secs(30),
-            retention: Duration::from_secs(14 * 24 * 3600),
-            max_receives: 10,
+        Self { visibility_timeout: Duration::from_secs(30), retention: LONGEST_RETENTION, max_receives: 100 }
+    }
+}
+
+impl QueueSettings {
+    /// Checks every setting against the range that SQS has for it (Amazon SQS
+    /// API Reference, "CreateQueue").
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] that names the setting and its range.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |text: &str| Err(Error::Config(text.into()));
+        if self.visibility_timeout > Duration::from_secs(12 * 3600) {
+            return bad("visibility_timeout is over the 12 hours that SQS has");
         }
+        if !(Duration::from_secs(60)..=LONGEST_RETENTION).contains(&self.retention) {
+            return bad("retention is not between 1 minute and 14 days");
+        }
+        if !(1..=1000).contains(&self.max_receives) {
+            return bad("max_receives is not between 1 and 1,000");
+        }
+        Ok(())
     }
 }
 
@@ -114,9 +137,10 @@ async fn clients(config: &Config, sdk: Option<SdkConfig>) -> Result<Clients> {
 ///
 /// # Errors
 ///
-/// [`haulage::Error::Config`] where a name is wrong;
+/// [`haulage::Error::Config`] where a name or a setting is wrong;
 /// [`haulage::Error::Unavailable`] where AWS cannot be reached or refuses.
 pub async fn create(config: &Config, settings: &QueueSettings, sdk: Option<SdkConfig>) -> Result<Vec<Step>> {
+    settings.validate()?;
     let clients = clients(config, sdk).await?;
     let mut steps = queue::create(&clients, config, settings).await?;
     steps.push(table::create(&clients, config).await?);
@@ -149,11 +173,30 @@ pub async fn describe(config: &Config, sdk: Option<SdkConfig>) -> Result<Vec<Ste
 /// As [`create`].
 pub async fn delete(config: &Config, sdk: Option<SdkConfig>) -> Result<Vec<Step>> {
     let clients = clients(config, sdk).await?;
-    let mut steps = queue::delete(&clients, config).await?;
-    steps.push(table::delete(&clients, config).await?);
+    let mut steps = queue_and_table(&clients, config).await?;
     if let Some(name) = &config.bucket {
         let step = Step::new(format!("bucket {name}"), Outcome::Kept);
-        steps.push(step.note("its objects expire by its lifecycle rules; delete it yourself if you want to"));
+        steps.push(step.note("objects of Haulage expire by its lifecycle rules"));
     }
+    Ok(steps)
+}
+
+/// The same, and the bucket, where one is configured and nothing is in it.
+///
+/// # Errors
+///
+/// As [`create`].
+pub async fn delete_with_bucket(config: &Config, sdk: Option<SdkConfig>) -> Result<Vec<Step>> {
+    let clients = clients(config, sdk).await?;
+    let mut steps = queue_and_table(&clients, config).await?;
+    if let Some(name) = &config.bucket {
+        steps.push(bucket::delete(&clients, name).await?);
+    }
+    Ok(steps)
+}
+
+async fn queue_and_table(clients: &Clients, config: &Config) -> Result<Vec<Step>> {
+    let mut steps = queue::delete(clients, config).await?;
+    steps.push(table::delete(clients, config).await?);
     Ok(steps)
 }

@@ -6,13 +6,14 @@ use aws_sdk_sqs::{
     Client,
     types::QueueAttributeName::{self as Name, *},
 };
-use haulage::Result;
+use haulage::{Error, Result};
 
-use super::{Outcome, QueueSettings, Step, dead_letter_queue};
-use crate::{clients::Clients, config::Config, fault::fault, queue::is_gone};
+use super::{LONGEST_RETENTION, Outcome, QueueSettings, Step, dead_letter_queue};
+use crate::{clients::Clients, config::Config, fault::fault, queue::is_gone, table::pause};
 
-/// Dead letters are kept for the most that SQS has, in seconds.
-const LONGEST_RETENTION: u64 = 14 * 24 * 3600;
+/// How often a new queue is looked up until it is there. Amazon SQS API
+/// Reference, "CreateQueue": that may take a second.
+const LOOKS: u32 = 6;
 
 type Attributes = HashMap<Name, String>;
 
@@ -23,14 +24,21 @@ pub(super) async fn create(
 ) -> Result<Vec<Step>> {
     let sqs = &clients.sqs;
     let (name, dead) = (config.queue_name(), dead_letter_queue(config));
+    if dead.len() > 80 {
+        return Err(Error::Config(format!(
+            "`{dead}` would be the name of the dead-letter queue, and is longer than 80 characters; \
+             take a queue with a shorter name"
+        )));
+    }
+    // Dead letters are kept for as long as can be.
     let mut of_dead: Attributes = HashMap::from([
-        (MessageRetentionPeriod, LONGEST_RETENTION.to_string()),
+        (MessageRetentionPeriod, LONGEST_RETENTION.as_secs().to_string()),
         (SqsManagedSseEnabled, "true".into()),
     ]);
     if config.is_fifo() {
         of_dead.insert(FifoQueue, "true".into());
     }
-    let (dead_step, _, dead_arn) = ensure(sqs, &dead, of_dead).await?;
+    let (dead_step, dead_url, dead_arn) = ensure(sqs, &dead, of_dead).await?;
     let policy =
         serde_json::json!({ "deadLetterTargetArn": dead_arn, "maxReceiveCount": settings.max_receives });
     let mut attributes: Attributes = HashMap::from([
@@ -48,8 +56,8 @@ pub(super) async fn create(
     let (queue_step, _, arn) = ensure(sqs, name, attributes).await?;
     if dead_step.outcome == Outcome::Created {
         let allow = serde_json::json!({ "redrivePermission": "byQueue", "sourceQueueArns": [arn] });
-        let url = url(sqs, &dead).await?.unwrap_or_default();
-        let set = sqs.set_queue_attributes().queue_url(url).attributes(RedriveAllowPolicy, allow.to_string());
+        let set =
+            sqs.set_queue_attributes().queue_url(dead_url).attributes(RedriveAllowPolicy, allow.to_string());
         set.send().await.map_err(|e| fault(format_args!("set up queue {dead}"), e))?;
     }
     Ok(vec![dead_step, queue_step])
@@ -68,7 +76,7 @@ async fn ensure(sqs: &Client, name: &str, wanted: Attributes) -> Result<(Step, S
             made.queue_url.unwrap_or_default()
         }
     };
-    let is = attributes(sqs, &url).await?;
+    let is = attributes_of_new(sqs, &url).await?;
     let arn = is.get(&QueueArn).cloned().unwrap_or_default();
     let mut step = Step::new(what, outcome);
     let mut names: Vec<_> = wanted.keys().collect();
@@ -95,6 +103,19 @@ pub(super) async fn url(sqs: &Client, name: &str) -> Result<Option<String>> {
         Ok(found) => Ok(found.queue_url),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(fault(format_args!("find queue {name}"), error)),
+    }
+}
+
+/// The attributes of a queue that may have been made a moment ago, and of which
+/// not all of SQS knows.
+async fn attributes_of_new(sqs: &Client, url: &str) -> Result<Attributes> {
+    let mut round = 0;
+    loop {
+        match attributes(sqs, url).await {
+            Err(Error::Config(_)) if round < LOOKS => pause(round).await,
+            answer => return answer,
+        }
+        round += 1;
     }
 }
 

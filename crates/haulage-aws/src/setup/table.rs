@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::{
     client::Waiters,
     types::{
         AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
-        TimeToLiveSpecification, TimeToLiveStatus,
+        TableStatus, TimeToLiveDescription, TimeToLiveSpecification, TimeToLiveStatus,
     },
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -60,7 +60,7 @@ pub(super) async fn create(clients: &Clients, config: &Config) -> Result<Step> {
     Ok(Step::new(what, Outcome::Created))
 }
 
-pub(crate) async fn find(dynamodb: &Client, table: &str) -> Result<Option<TableDescription>> {
+async fn find(dynamodb: &Client, table: &str) -> Result<Option<TableDescription>> {
     match dynamodb.describe_table().table_name(table).send().await {
         Ok(found) => Ok(found.table),
         Err(error) if error.code().is_some_and(is_missing) => Ok(None),
@@ -68,29 +68,41 @@ pub(crate) async fn find(dynamodb: &Client, table: &str) -> Result<Option<TableD
     }
 }
 
-/// The attribute whose TTL is on.
-pub(crate) async fn ttl(dynamodb: &Client, table: &str) -> Result<Option<String>> {
+async fn ttl(dynamodb: &Client, table: &str) -> Result<Option<String>> {
     let call = dynamodb.describe_time_to_live().table_name(table).send();
     let output = call.await.map_err(|e| fault(format_args!("read the TTL of table {table}"), e))?;
-    let on = output.time_to_live_description.filter(|ttl| {
+    Ok(ttl_attribute(output.time_to_live_description))
+}
+
+/// The attribute whose TTL is on.
+pub(crate) fn ttl_attribute(description: Option<TimeToLiveDescription>) -> Option<String> {
+    let on = description.filter(|ttl| {
         matches!(ttl.time_to_live_status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling))
     });
-    Ok(on.and_then(|ttl| ttl.attribute_name))
+    on.and_then(|ttl| ttl.attribute_name)
+}
+
+/// Whether items can be read and written.
+pub(crate) fn is_usable(table: &TableDescription) -> bool {
+    matches!(table.table_status(), Some(TableStatus::Active | TableStatus::Updating))
 }
 
 /// The key, in words, if it is not the one that is needed.
 pub(crate) fn wrong_key(table: &TableDescription) -> Option<String> {
-    let keys: Vec<String> = table
-        .key_schema()
-        .iter()
-        .map(|key| format!("{} ({})", key.attribute_name(), key.key_type().as_str()))
-        .collect();
-    let is_text = table
-        .attribute_definitions()
-        .iter()
-        .any(|a| a.attribute_name() == name::ID && *a.attribute_type() == ScalarAttributeType::S);
-    let right = format!("{} (HASH)", name::ID);
-    (keys != [right] || !is_text).then(|| keys.join(", "))
+    let key = key(table);
+    (key != format!("{} (S, HASH)", name::ID)).then_some(key)
+}
+
+/// The key: names, types, and which is the partition key (HASH).
+fn key(table: &TableDescription) -> String {
+    let kind = |name: &str| {
+        let of = table.attribute_definitions().iter().find(|a| a.attribute_name() == name);
+        of.map_or("?", |a| a.attribute_type().as_str())
+    };
+    let part = |key: &KeySchemaElement| {
+        format!("{} ({}, {})", key.attribute_name(), kind(key.attribute_name()), key.key_type().as_str())
+    };
+    table.key_schema().iter().map(part).collect::<Vec<_>>().join(", ")
 }
 
 fn differences(table: &TableDescription, ttl: Option<&str>) -> Vec<String> {
@@ -111,6 +123,7 @@ pub(super) async fn describe(clients: &Clients, config: &Config) -> Result<Step>
     let ttl = ttl(dynamodb, table).await?;
     let billing = found.billing_mode_summary().and_then(|b| b.billing_mode());
     let mut step = Step::new(what, Outcome::Exists)
+        .note(format!("key {}", key(&found)))
         .note(format!("status {}", found.table_status().map_or("unknown", |status| status.as_str())))
         .note(format!(
             "about {} items, {} bytes",

@@ -35,7 +35,7 @@ impl Subject for Aws {
 
     /// SQS counts in whole seconds, and the servers share their machine with much else.
     fn tick(&self) -> Duration {
-        Duration::from_secs(2)
+        Duration::from_secs(3)
     }
 
     async fn pass(&self, _backend: &dyn Backend, by: Duration) {
@@ -47,7 +47,7 @@ impl Subject for Aws {
     }
 
     fn at_once(&self) -> usize {
-        8
+        12
     }
 
     fn patience(&self) -> Duration {

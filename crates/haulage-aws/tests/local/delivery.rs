@@ -37,7 +37,7 @@ async fn a_second_delivery_runs_nothing() {
 }
 
 /// The message as a copy for the job that it made.
-fn with_id(message: &aws_sdk_sqs::types::Message, id: &JobId) -> aws_sdk_sqs::types::Message {
+pub(crate) fn with_id(message: &aws_sdk_sqs::types::Message, id: &JobId) -> aws_sdk_sqs::types::Message {
     let mut message = message.clone();
     let attributes = message.message_attributes.as_mut().expect("attributes");
     let options = attributes.get_mut("haulage").expect("ours");
@@ -267,6 +267,17 @@ async fn a_key_whose_submit_lost_it_makes_no_job() {
     assert_eq!(work_off(&backend).await, [id]);
     raw::assert_drained(&place, &place.queue).await;
     assert_eq!(backend.stats().await.expect("stats").success, 1);
+}
+
+#[tokio::test]
+async fn a_message_that_other_tools_have_moved_is_of_the_job_with_its_key() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let id = submit(&backend, job(1).idempotency_key("k")).await;
+    let message = raw::receive(&place, &place.queue, 300).await.remove(0);
+    // A move from queue to queue gives it another id.
+    raw::resend(&place, &place.queue, &message).await;
+    assert_eq!(work_off(&backend).await, [id]);
 }
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use haulage_aws::AwsBackend;
 use haulage_servers::{Microburst, Stub, microburst::Rule, stub::Fault};
 
 use crate::{
-    hands::{LONG, beat, claim, job, record, retry, settle, submit, success, take, work_off},
+    hands::{
+        LONG, TRIES, beat, claim, job, record, retry, settle, submit, success, take, work_off, work_off_with,
+    },
     place::{Place, ministack},
     raw,
 };
@@ -36,7 +38,8 @@ async fn settings() -> [Setting; 2] {
 
 /// Everything that was submitted runs once, and nothing else does.
 async fn assert_all_run_once(setting: &Setting, ids: &[haulage::JobId]) {
-    let mut done = work_off(&setting.backend).await;
+    // A second message of a job that is running shows again after its lease.
+    let mut done = work_off_with(&setting.backend, Duration::from_secs(3)).await;
     let mut ids = ids.to_vec();
     done.sort();
     ids.sort();
@@ -118,6 +121,40 @@ async fn a_claim_whose_answer_is_lost_is_one_claim() {
 }
 
 #[tokio::test]
+async fn a_claim_that_has_no_answer_at_all_is_found_in_the_record() {
+    let setting = setting(Place::fifo().await).await;
+    let id = submit(&setting.backend, job(1).max_attempts(1)).await;
+    setting.stub.fail_next("UpdateItem", Fault::LostAnswer);
+    for _ in 1..TRIES {
+        setting.stub.fail_next("UpdateItem", Fault::Error);
+    }
+    let claimed = take(&setting.backend, LONG).await;
+    assert_eq!((&claimed.key.id, claimed.key.attempt), (&id, 1));
+    assert!(setting.stub.is_through());
+    settle(&setting.backend, &claimed.key, success()).await.expect("the holder");
+}
+
+#[tokio::test]
+async fn a_slow_queue_does_not_hold_up_heartbeats() {
+    let setting = setting(Place::fifo().await).await;
+    submit(&setting.backend, job(1)).await;
+    let lease = Duration::from_secs(12);
+    let claimed = take(&setting.backend, lease).await;
+    setting.stub.fail_next("ChangeMessageVisibilityBatch", Fault::Slow(9_000));
+    let began = std::time::Instant::now();
+    assert!(matches!(beat(&setting.backend, &claimed.key, lease).await, Pulse::Held(_)));
+    assert!(began.elapsed() < Duration::from_secs(7), "after {:?}", began.elapsed());
+    assert!(setting.stub.is_through());
+    // The same for the table, where the answer counts: the lease has what it had.
+    setting.stub.fail_next("UpdateItem", Fault::Slow(9_000));
+    let beat = haulage::backend::Heartbeat { key: claimed.key, lease, progress: None };
+    let began = std::time::Instant::now();
+    let error = setting.backend.heartbeat(vec![beat]).await.expect_err("no answer");
+    assert!(error.to_string().contains("has not answered within 3s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(7), "after {:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_receive_whose_answer_is_lost_costs_no_attempt() {
     let setting = setting(Place::fifo().await).await;
     let id = submit(&setting.backend, job(1).max_attempts(1)).await;
@@ -147,12 +184,70 @@ async fn a_settle_whose_answer_is_lost_is_one_outcome() {
 }
 
 #[tokio::test]
+async fn a_settle_that_is_repeated_knows_its_own_work() {
+    let setting = setting(Place::fifo().await).await;
+    let id = submit(&setting.backend, job(1)).await;
+    let claimed = take(&setting.backend, LONG).await;
+    // It is written, and no answer comes, as often as the SDK tries.
+    setting.stub.fail_next("UpdateItem", Fault::LostAnswer);
+    for _ in 1..TRIES {
+        setting.stub.fail_next("UpdateItem", Fault::Error);
+    }
+    let answer = settle(&setting.backend, &claimed.key, success()).await;
+    assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
+    assert_eq!(record(&setting.backend, &id).await.status, Status::Success);
+    assert_eq!(settle(&setting.backend, &claimed.key, success()).await.expect("its own"), Status::Success);
+    raw::assert_drained(&setting.place, &setting.place.queue).await;
+}
+
+#[tokio::test]
+async fn one_failure_leaves_the_others_their_leases() {
+    let setting = setting(Place::standard().await).await;
+    submit_many(&setting.backend, 2).await;
+    let lease = Duration::from_secs(60);
+    let mut claimed = Vec::new();
+    while claimed.len() < 2 {
+        claimed.extend(claim(&setting.backend, lease).await);
+    }
+    // One call fails as often as the SDK tries, the other one time less.
+    for _ in 1..2 * TRIES {
+        setting.stub.fail_next("UpdateItem", Fault::Error);
+    }
+    let beats = claimed.iter().map(|claimed| {
+        let key = claimed.key.clone();
+        haulage::backend::Heartbeat { key, lease: LONG, progress: None }
+    });
+    let pulses = setting.backend.heartbeat(beats.collect()).await.expect("heartbeat");
+    let kept: Vec<bool> = claimed
+        .iter()
+        .zip(&pulses)
+        .map(|(claimed, pulse)| match pulse {
+            Pulse::Held(until) => *until == claimed.lease_until,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(kept.contains(&true) && kept.contains(&false), "{pulses:?}");
+    assert!(setting.stub.is_through());
+
+    for _ in 1..2 * TRIES {
+        setting.stub.fail_next("UpdateItem", Fault::Error);
+    }
+    let settlements = claimed.iter().map(|claimed| {
+        let key = claimed.key.clone();
+        haulage::backend::Settlement { key, outcome: success() }
+    });
+    let answers = setting.backend.settle(settlements.collect()).await.expect("settle");
+    let done = answers.iter().filter(|answer| matches!(answer, Ok(Status::Success))).count();
+    let failed = answers.iter().filter(|answer| matches!(answer, Err(Error::Unavailable { .. }))).count();
+    assert_eq!((done, failed), (1, 1), "{answers:?}");
+}
+
+#[tokio::test]
 async fn a_delete_that_fails_is_made_up_for() {
     let setting = setting(Place::fifo().await).await;
     let id = submit(&setting.backend, job(1)).await;
     let claimed = take(&setting.backend, Duration::from_secs(2)).await;
-    // As often as the SDK tries.
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         setting.stub.fail_next("DeleteMessageBatch", Fault::Error);
     }
     settle(&setting.backend, &claimed.key, success()).await.expect("the holder");
@@ -189,8 +284,7 @@ async fn a_message_that_shows_too_early_is_left_to_the_holder() {
 async fn a_table_that_fails_leaves_the_message_for_later() {
     let setting = setting(Place::fifo().await).await;
     let id = submit(&setting.backend, job(1).max_attempts(1)).await;
-    // As often as the SDK tries.
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         setting.stub.fail_next("UpdateItem", Fault::Error);
     }
     let error = setting.backend.claim(crate::hands::request(LONG, Duration::from_secs(1))).await;
@@ -202,8 +296,7 @@ async fn a_table_that_fails_leaves_the_message_for_later() {
 #[tokio::test]
 async fn a_record_that_cannot_be_written_is_made_by_the_consumer() {
     let setting = setting(Place::fifo().await).await;
-    // As often as the SDK tries.
-    for _ in 0..5 {
+    for _ in 0..TRIES {
         setting.stub.fail_next("BatchExecuteStatement", Fault::Error);
     }
     let job = job(41).request_id("r-1").max_attempts(7).metadata("tenant", "acme");
@@ -248,29 +341,28 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
                 }
             }
         }
-        let mut done = Vec::new();
-        let until = std::time::Instant::now() + Duration::from_secs(60);
-        while ids.iter().any(|id| !done.contains(id)) {
+        // What happened is looked up past the proxy.
+        let sure = place.open().await;
+        let mut done = std::collections::HashSet::new();
+        let until = std::time::Instant::now() + Duration::from_secs(120);
+        while !all_succeeded(&sure, &ids).await {
             assert!(std::time::Instant::now() < until, "{} of {} jobs are done", done.len(), ids.len());
             let request = crate::hands::request(Duration::from_secs(5), Duration::from_secs(2));
             for claimed in backend.claim(request).await.unwrap_or_default() {
-                let settlement =
-                    haulage::backend::Settlement { key: claimed.key.clone(), outcome: success() };
-                // A whole call that fails is made again, as a consumer does.
+                // A settle that fails is made again, as a consumer does.
                 let answer = loop {
-                    match backend.settle(vec![settlement.clone()]).await {
-                        Ok(mut answers) => break answers.remove(0),
-                        Err(_) => continue,
+                    match settle(&backend, &claimed.key, success()).await {
+                        Err(Error::Unavailable { .. }) => continue,
+                        answer => break answer,
                     }
                 };
                 match answer {
                     Ok(status) => {
                         assert_eq!(status, Status::Success);
-                        assert!(!done.contains(&claimed.key.id), "{} ended twice", claimed.key.id);
-                        done.push(claimed.key.id);
+                        assert!(done.insert(claimed.key.id.clone()), "{} ended twice", claimed.key.id);
                     }
-                    // It was settled by a call whose answer never came.
-                    Err(Error::LostClaim { id, .. }) => done.push(id),
+                    // The calls took longer than the lease; it is claimed again.
+                    Err(Error::LostClaim { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -280,11 +372,10 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
         let stats = backend.stats().await.expect("stats");
         let (least, most) = (ids.len() as u64, ids.len() as u64 + refused);
         assert!((least..=most).contains(&stats.success), "{least} to {most} of {stats:?}");
-        for lookup in backend.get(ids, Detail::Status).await.expect("get") {
-            assert!(
-                matches!(&lookup, Lookup::Found(record) if record.status == Status::Success),
-                "{lookup:?}"
-            );
-        }
     }
+}
+
+async fn all_succeeded(backend: &AwsBackend, ids: &[haulage::JobId]) -> bool {
+    let lookups = backend.get(ids.to_vec(), Detail::Status).await.expect("get");
+    lookups.iter().all(|lookup| matches!(lookup, Lookup::Found(record) if record.status == Status::Success))
 }

@@ -11,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 /// A lease that no test outlives.
 pub(crate) const LONG: Duration = Duration::from_secs(300);
 
+/// How often the SDK makes a call that fails, unless told otherwise.
+pub(crate) const TRIES: usize = 3;
+
 pub(crate) fn job(body: u64) -> NewJob {
     NewJob::from_json(Json::from_stored(body.to_string()))
 }
@@ -61,9 +64,13 @@ pub(crate) async fn record(backend: &dyn Backend, id: &JobId) -> Record {
 
 /// Works off whatever can be claimed until nothing is left for some seconds.
 pub(crate) async fn work_off(backend: &dyn Backend) -> Vec<JobId> {
+    work_off_with(backend, LONG).await
+}
+
+pub(crate) async fn work_off_with(backend: &dyn Backend, lease: Duration) -> Vec<JobId> {
     let mut done = Vec::new();
     loop {
-        let claimed = claim(backend, LONG).await;
+        let claimed = claim(backend, lease).await;
         if claimed.is_empty() {
             return done;
         }

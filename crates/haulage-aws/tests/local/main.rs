@@ -2,8 +2,10 @@
 
 mod conformance;
 mod delivery;
+mod doctor;
 mod faults;
 mod hands;
+mod keeping;
 mod payloads;
 mod place;
 mod raw;

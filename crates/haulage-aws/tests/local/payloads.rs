@@ -2,7 +2,7 @@
 
 use haulage::{
     Backend, Error, FailureKind, Json, NewJob, Status,
-    backend::{Outcome, PurgeQuery},
+    backend::{Lookup, Outcome, PurgeQuery},
 };
 
 use crate::{
@@ -63,6 +63,75 @@ async fn a_result_of_a_lost_claim_leaves_nothing() {
     let late = settle(&backend, &claimed.key, Outcome::Success(document(100_000))).await;
     assert!(matches!(late, Err(Error::LostClaim { .. })), "{late:?}");
     assert!(!objects().await.iter().any(|key| key.contains(&place.queue)));
+}
+
+#[tokio::test]
+async fn a_result_that_is_gone_concerns_its_job_alone() {
+    let place = Place::fifo().await;
+    let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(submit(&backend, job(1)).await);
+        let claimed = take(&backend, LONG).await;
+        settle(&backend, &claimed.key, Outcome::Success(document(100_000))).await.expect("the holder");
+    }
+    let of_first = |key: &String| key.contains(&place.queue) && key.contains(ids[0].as_str());
+    let key = objects().await.into_iter().find(of_first).expect("its result");
+    let config = aws_sdk_s3::config::Builder::from(&sdk(ministack()).await).force_path_style(true).build();
+    let s3 = aws_sdk_s3::Client::from_conf(config);
+    s3.delete_object().bucket(bucket().await).key(&key).send().await.expect("a delete");
+
+    let backend = std::sync::Arc::new(backend);
+    let producer = haulage::Producer::new(backend.clone());
+    let lookups = backend.get(ids.clone(), haulage::backend::Detail::Result).await.expect("get");
+    let [Lookup::Incomplete { message, for_good: true }, Lookup::Found(_)] = &lookups[..] else {
+        panic!("{lookups:?}")
+    };
+    assert!(message.contains("is gone") && message.contains(ids[0].as_str()), "{message}");
+    // A wait for it ends, and one for the other has its result.
+    let error = producer.wait_all(&ids[..1], None).await.expect_err("no result");
+    assert!(matches!(error, Error::Config(_)), "{error}");
+    producer.wait_all(&ids[1..], None).await.expect("the other");
+}
+
+#[tokio::test]
+async fn a_body_that_another_consumer_cannot_see_leaves_the_job_alone() {
+    let place = Place::fifo().await;
+    let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
+    let id = submit(&backend, NewJob::from_json(document(300_000))).await;
+    let message = crate::raw::receive(&place, &place.queue, 0).await.remove(0);
+    let claimed = take(&backend, LONG).await;
+    // Its message comes a second time, to a consumer that looks into another bucket.
+    crate::raw::resend(&place, &place.queue, &crate::delivery::with_id(&message, &id)).await;
+    let other = place.builder().await.bucket(other_bucket().await).open().await.expect("a backend");
+    assert_eq!(crate::hands::claim(&other, LONG).await, []);
+    assert_eq!(crate::raw::count(&place, &place.queue).await, 2, "both messages are still there");
+    settle(&backend, &claimed.key, crate::hands::success()).await.expect("the holder");
+    assert_eq!(record(&backend, &id).await.status, Status::Success);
+}
+
+async fn other_bucket() -> &'static str {
+    let name = "haulage-test-other";
+    let config = aws_sdk_s3::config::Builder::from(&sdk(ministack()).await).force_path_style(true).build();
+    let _ = aws_sdk_s3::Client::from_conf(config).create_bucket().bucket(name).send().await;
+    name
+}
+
+#[tokio::test]
+async fn a_long_progress_is_cut() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let id = submit(&backend, job(1)).await;
+    let claimed = take(&backend, LONG).await;
+    let progress = Some(haulage::Progress { fraction: 0.5, message: Some("ä".repeat(300_000)) });
+    let beat = haulage::backend::Heartbeat { key: claimed.key.clone(), lease: LONG, progress };
+    let pulse = backend.heartbeat(vec![beat]).await.expect("heartbeat")[0];
+    assert!(matches!(pulse, haulage::backend::Pulse::Held(_)), "{pulse:?}");
+    let progress = record(&backend, &id).await.progress.expect("progress");
+    assert_eq!((progress.fraction, progress.message.map(|text| text.len())), (0.5, Some(4096)));
+    let limit = backend.capabilities().max_payload;
+    settle(&backend, &claimed.key, Outcome::Success(document(limit))).await.expect("the holder");
+    assert_eq!(record(&backend, &id).await.status, Status::Success);
 }
 
 #[tokio::test]

@@ -110,6 +110,14 @@ impl Place {
     }
 
     pub(crate) async fn open(&self) -> AwsBackend {
+        // A server that has just started on a busy machine may be slow at first.
+        for _ in 0..3 {
+            match self.builder().await.open().await {
+                Ok(backend) => return backend,
+                Err(haulage::Error::Unavailable { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
         self.builder().await.open().await.expect("a backend")
     }
 

@@ -72,3 +72,10 @@ pub(crate) async fn assert_drained(place: &Place, name: &str) {
     }
     panic!("{} messages are left in {name}", count(place, name).await);
 }
+
+/// How long the queue keeps messages.
+pub(crate) async fn set_retention(place: &Place, time: std::time::Duration) {
+    let call = place.sqs().await.set_queue_attributes().queue_url(url(place, &place.queue).await);
+    let call = call.attributes(QueueAttributeName::MessageRetentionPeriod, time.as_secs().to_string());
+    call.send().await.expect("an attribute");
+}

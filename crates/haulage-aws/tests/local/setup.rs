@@ -1,14 +1,18 @@
-//! `haulage queue …` and `haulage doctor`, as far as they are the library's.
+//! `haulage queue …`, as far as it is the library's.
 
+use std::time::Duration;
+
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+};
 use haulage::{
-    Backend,
+    Backend, Error,
     backend::{Finding, Severity},
 };
 use haulage_aws::{
     AwsBackend, Config,
-    setup::{self, Outcome, QueueSettings},
+    setup::{self, Outcome, QueueSettings, Step},
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     hands::{LONG, job, settle, submit, success, take},
@@ -16,7 +20,7 @@ use crate::{
     raw,
 };
 
-fn outcomes(steps: &[setup::Step]) -> Vec<Outcome> {
+fn outcomes(steps: &[Step]) -> Vec<Outcome> {
     steps.iter().map(|step| step.outcome).collect()
 }
 
@@ -88,83 +92,120 @@ async fn what_is_not_there_is_named() {
     assert_eq!(raw::count(&place, &place.queue).await, 1);
 }
 
+/// The bucket of a configuration, and a client for it.
+async fn s3(config: &Config) -> (aws_sdk_s3::Client, String) {
+    let s3 = aws_sdk_s3::config::Builder::from(&sdk(ministack()).await).force_path_style(true).build();
+    (aws_sdk_s3::Client::from_conf(s3), config.bucket.clone().expect("a bucket"))
+}
+
+fn rule(id: &str, prefix: &str, days: i32, status: ExpirationStatus) -> LifecycleRule {
+    LifecycleRule::builder()
+        .id(id)
+        .status(status)
+        .filter(LifecycleRuleFilter::builder().prefix(prefix).build())
+        .expiration(LifecycleExpiration::builder().days(days).build())
+        .build()
+        .expect("a rule")
+}
+
 #[tokio::test]
-async fn a_bad_set_up_is_found() {
-    let place = Place::fifo().await;
-    let backend = place.open().await;
+async fn rules_of_others_stay_and_are_judged() {
+    let config = config("setup-rules.fifo");
+    let (s3, bucket) = s3(&config).await;
+    s3.create_bucket().bucket(&bucket).send().await.expect("a bucket");
+    let others = BucketLifecycleConfiguration::builder()
+        .rules(rule("logs", "logs/", 7, ExpirationStatus::Enabled))
+        .rules(rule("haulage-60-days", "haulage/60d/", 60, ExpirationStatus::Disabled))
+        .rules(rule("tidy", "", 365, ExpirationStatus::Enabled))
+        .build()
+        .expect("rules");
+    s3.put_bucket_lifecycle_configuration()
+        .bucket(&bucket)
+        .lifecycle_configuration(others)
+        .send()
+        .await
+        .expect("set");
+
+    let sdk = Some(sdk(ministack()).await);
+    let made = setup::create(&config, &QueueSettings::default(), sdk.clone()).await.expect("create");
+    let of_bucket = made.last().expect("a step");
+    assert_eq!(of_bucket.outcome, Outcome::Exists);
+    let [early] = &of_bucket.notes[..] else { panic!("{of_bucket:?}") };
+    assert!(early.contains("objects under `` expire after 365 days") && early.contains("400d"), "{early}");
+
+    let rules = s3.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.expect("rules");
+    let ids: Vec<_> = rules.rules().iter().filter_map(LifecycleRule::id).collect();
+    assert_eq!(ids, ["logs", "haulage-60-days", "tidy"], "what expires anyway needs no rule of ours");
+
+    let backend = AwsBackend::builder("setup-rules.fifo").bucket(&bucket).endpoint(ministack());
+    let backend = backend.sdk_config(sdk.clone().expect("set")).open().await.expect("a backend");
     let findings = backend.check().await.expect("check");
-    let of = |check: &str| findings.iter().find(|f| f.check == check).unwrap_or_else(|| panic!("{check}"));
-    assert_eq!(of("table TTL").severity, Severity::Warning);
-    assert!(of("table TTL").remedy.as_deref().is_some_and(|remedy| remedy.contains("expiration")));
-    assert_eq!(of("redrive policy").severity, Severity::Ok);
-    assert_eq!(of("FIFO throughput").severity, Severity::Warning);
-}
+    let found = findings.iter().find(|f| f.check == "bucket lifecycle").expect("a finding");
+    assert_eq!(found.severity, Severity::Problem, "{found:?}");
+    assert!(found.message.contains("365 days"), "{found:?}");
 
-/// A server that denies what a name says, and answers everything else with
-/// nothing.
-async fn denying(operation: &'static str) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut request = Vec::new();
-                let mut buffer = [0; 4096];
-                loop {
-                    let n = stream.read(&mut buffer).await.unwrap_or(0);
-                    if n == 0 {
-                        return;
-                    }
-                    request.extend_from_slice(&buffer[..n]);
-                    let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-                    if body.len() < length.and_then(|n| n.trim().parse().ok()).unwrap_or(0) {
-                        continue;
-                    }
-                    let denied = head.contains(&format!(".{}\r\n", operation.to_ascii_lowercase()));
-                    let (status, answer) = match denied {
-                        true => {
-                            ("400 Bad Request", "{\"__type\":\"AccessDeniedException\",\"message\":\"no\"}")
-                        }
-                        false => ("200 OK", "{\"QueueUrl\":\"http://127.0.0.1/q\"}"),
-                    };
-                    let length = answer.len();
-                    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
-                    if stream.write_all((head + answer).as_bytes()).await.is_err() {
-                        return;
-                    }
-                    request.clear();
-                }
-            });
-        }
-    });
-    url
+    // Without the rule for all, the missing ones are added beside the others.
+    let others = BucketLifecycleConfiguration::builder()
+        .rules(rule("logs", "logs/", 7, ExpirationStatus::Enabled))
+        .rules(rule("haulage-60-days", "haulage/60d/", 60, ExpirationStatus::Disabled));
+    s3.put_bucket_lifecycle_configuration()
+        .bucket(&bucket)
+        .lifecycle_configuration(others.build().expect("rules"))
+        .send()
+        .await
+        .expect("set");
+    let made = setup::create(&config, &QueueSettings::default(), sdk.clone()).await.expect("create");
+    let added = &made.last().expect("a step").notes;
+    assert!(added[0].contains("haulage/45d/, haulage/60d/"), "{added:?}");
+    let rules = s3.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.expect("rules");
+    let logs = rules.rules().iter().filter(|rule| rule.id() == Some("logs")).count();
+    assert_eq!((rules.rules().len(), logs), (8, 1), "two of others, six of ours: {rules:?}");
+    let shown = setup::describe(&config, sdk).await.expect("describe");
+    let notes = &shown.last().expect("a step").notes;
+    assert!(notes.iter().any(|note| note.contains("`haulage/60d/` expires after 60 days")), "{notes:?}");
 }
 
 #[tokio::test]
-async fn each_permission_that_is_missing_is_named() {
-    for (operation, check, who) in [
-        ("SendMessageBatch", "may sqs:SendMessage", "producers"),
-        ("ReceiveMessage", "may sqs:ReceiveMessage", "consumers"),
-        ("DeleteMessage", "may sqs:DeleteMessage", "consumers"),
-        ("ChangeMessageVisibility", "may sqs:ChangeMessageVisibility", "consumers"),
-        ("GetItem", "may dynamodb:GetItem", "producers and consumers"),
-        ("BatchGetItem", "may dynamodb:BatchGetItem", "producers"),
-        ("UpdateItem", "may dynamodb:UpdateItem", "producers and consumers"),
-        ("BatchExecuteStatement", "may dynamodb:PartiQLInsert", "producers"),
-        ("DeleteItem", "may dynamodb:DeleteItem", "operators"),
-        ("Scan", "may dynamodb:Scan", "operators"),
+async fn only_an_empty_bucket_is_deleted_and_only_when_asked() {
+    let config = config("setup-bucket");
+    let sdk = Some(sdk(ministack()).await);
+    setup::create(&config, &QueueSettings::default(), sdk.clone()).await.expect("create");
+    let (s3, bucket) = s3(&config).await;
+    s3.put_object().bucket(&bucket).key("mine").body(vec![1].into()).send().await.expect("put");
+
+    let last = |steps: Vec<Step>| steps.last().map(|step| step.outcome).expect("a step");
+    let delete = || setup::delete_with_bucket(&config, sdk.clone());
+    let kept = delete().await.expect("delete");
+    assert_eq!(outcomes(&kept), [Outcome::Deleted, Outcome::Deleted, Outcome::Deleted, Outcome::Kept]);
+    assert!(kept[3].notes[0].contains("not empty"), "{kept:?}");
+    s3.delete_object().bucket(&bucket).key("mine").send().await.expect("delete");
+    assert_eq!(last(setup::delete(&config, sdk.clone()).await.expect("delete")), Outcome::Kept);
+    assert_eq!(last(delete().await.expect("delete")), Outcome::Deleted);
+    assert_eq!(last(delete().await.expect("delete")), Outcome::Missing);
+}
+
+#[tokio::test]
+async fn settings_out_of_range_make_nothing() {
+    let config = config("setup-never");
+    let sdk = Some(sdk(ministack()).await);
+    let long = Config::new("x".repeat(76));
+    let set = |change: fn(&mut QueueSettings)| {
+        let mut settings = QueueSettings::default();
+        change(&mut settings);
+        settings
+    };
+    let day = Duration::from_secs(24 * 3600);
+    assert_eq!(QueueSettings::default().retention, day * 14);
+    for (config, settings, part) in [
+        (&config, set(|s| s.visibility_timeout = Duration::from_secs(12 * 3600 + 1)), "12 hours"),
+        (&config, set(|s| s.retention = Duration::from_secs(59)), "1 minute"),
+        (&config, set(|s| s.retention = Duration::from_secs(15 * 24 * 3600)), "14 days"),
+        (&config, set(|s| s.max_receives = 0), "1,000"),
+        (&long, QueueSettings::default(), "longer than 80 characters"),
     ] {
-        let sdk = sdk(&denying(operation).await).await;
-        let backend = AwsBackend::builder("jobs.fifo").sdk_config(sdk).open().await.expect("a backend");
-        let findings = backend.check().await.expect("check");
-        let denied: Vec<&Finding> = findings
-            .iter()
-            .filter(|f| f.severity == Severity::Problem && f.check.starts_with("may "))
-            .collect();
-        let [denied] = denied[..] else { panic!("{operation}: {denied:#?}") };
-        assert_eq!(denied.check, check);
-        assert!(denied.message.contains("denied on") && denied.message.contains(who), "{denied:?}");
+        let refused = setup::create(config, &settings, sdk.clone()).await.expect_err(part);
+        assert!(matches!(&refused, Error::Config(text) if text.contains(part)), "{refused}");
     }
+    let shown = setup::describe(&config, sdk).await.expect("describe");
+    assert_eq!(outcomes(&shown), [Outcome::Missing; 4]);
 }

@@ -19,7 +19,7 @@ pub(crate) enum Command {
     Describe,
     /// Delete the queue, its dead-letter queue and the table, with all jobs and records
     ///
-    /// A bucket is left as it is.
+    /// A bucket is left as it is, unless --bucket is given.
     Delete(Delete),
 }
 
@@ -35,12 +35,16 @@ pub(crate) struct Create {
 
     /// After how many receives SQS itself moves a message to the dead-letter queue: more than
     /// the --max-attempts of any job
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), default_value = "10")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), default_value = "100")]
     max_receives: u32,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Delete {
+    /// Delete the bucket of the URL as well, if nothing is in it
+    #[arg(long)]
+    bucket: bool,
+
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -63,14 +67,14 @@ impl Command {
             Self::Create(args) => setup::create(&config, &args.settings(), None).await?,
             Self::Describe => setup::describe(&config, None).await?,
             Self::Delete(args) => {
+                let bucket = args.bucket(&config)?;
                 if !args.yes {
-                    let (queue, table) = (config.queue_name(), &config.table);
-                    let question = format!(
-                        "Delete queue {queue}, its dead-letter queue and table {table}, with all jobs?"
-                    );
-                    super::purge::confirm(output, &question)?;
+                    super::purge::confirm(output, &aws::question(&config, bucket))?;
                 }
-                setup::delete(&config, None).await?
+                match bucket {
+                    Some(_) => setup::delete_with_bucket(&config, None).await?,
+                    None => setup::delete(&config, None).await?,
+                }
             }
         };
         aws::show(output, &steps)
@@ -84,7 +88,7 @@ mod aws {
         setup::{Outcome, QueueSettings, Step},
     };
 
-    use super::Create;
+    use super::{Create, Delete};
     use crate::{
         exit::{Exit, Result},
         output::{Output, harmless},
@@ -109,6 +113,25 @@ mod aws {
             settings.max_receives = self.max_receives;
             settings
         }
+    }
+
+    impl Delete {
+        /// The bucket that is to be deleted.
+        pub(super) fn bucket<'a>(&self, config: &'a Config) -> Result<Option<&'a str>> {
+            match (self.bucket, config.bucket.as_deref()) {
+                (true, None) => {
+                    Err(Exit::usage("--bucket goes with bucket=… in the URL, and the URL has none"))
+                }
+                (asked, bucket) => Ok(bucket.filter(|_| asked)),
+            }
+        }
+    }
+
+    /// What a person is asked before all is deleted.
+    pub(super) fn question(config: &Config, bucket: Option<&str>) -> String {
+        let (queue, table) = (config.queue_name(), &config.table);
+        let bucket = bucket.map(|name| format!(", and bucket {name} if it is empty")).unwrap_or_default();
+        format!("Delete queue {queue}, its dead-letter queue and table {table}, with all jobs{bucket}?")
     }
 
     pub(super) fn show(output: Output, steps: &[Step]) -> Result {

@@ -85,6 +85,68 @@ fn terminate(child: &std::process::Child) {
 }
 
 #[test]
+fn a_bucket_is_made_and_deleted_with_the_rest() {
+    let aws = Aws::start();
+    // Local servers have no host names for buckets; with an endpoint in the URL, none are used.
+    let url = format!("sqs://jobs.fifo?table=results&bucket=payloads&endpoint={}", aws.server.url());
+    let lines = |text: String| -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let outcomes = |steps: &[serde_json::Value]| -> Vec<String> {
+        steps.iter().map(|step| step["outcome"].as_str().expect("an outcome").to_owned()).collect()
+    };
+    let create = ["queue", "create", "--retention", "4d", "--max-receives", "5", "--json"];
+    let made = lines(aws.ok(&url, &create));
+    assert_eq!(outcomes(&made), ["created"; 4], "{made:?}");
+    assert_eq!(made[3]["what"], "bucket payloads");
+    let again = aws.ok(&url, &["queue", "create"]);
+    for part in ["MessageRetentionPeriod is 345600", "would be made as 1209600", "maxReceiveCount"] {
+        assert!(again.contains(part), "{part}: {again}");
+    }
+    let shown = aws.ok(&url, &["queue", "describe"]);
+    for part in
+        ["keeps messages for 4 days", "key message_id (S, HASH)", "`haulage/45d/` expires after 45 days"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let large = format!("\"{}\"", "x".repeat(500_000));
+    aws.place.write("large.json", &large);
+    let id = aws.ok(&url, &["submit", "--file", "large.json"]);
+    assert!(aws.ok(&url, &["doctor"]).contains("may s3:PutObject: on objects under haulage/"), "{id}");
+
+    let delete = |more: &[&str]| aws.ok(&url, &[&["queue", "delete", "--yes", "--json"], more].concat());
+    assert_eq!(outcomes(&lines(delete(&[]))), ["deleted", "deleted", "deleted", "kept"]);
+    let kept = lines(delete(&["--bucket"]));
+    assert_eq!(outcomes(&kept), ["missing", "missing", "missing", "kept"], "it holds a body");
+    assert!(kept[3]["notes"][0].as_str().is_some_and(|note| note.contains("not empty")), "{kept:?}");
+}
+
+#[test]
+fn looking_makes_nothing() {
+    let aws = Aws::start();
+    let url = "sqs://jobs.fifo?table=results";
+    for args in [
+        &["status", "x"][..],
+        &["result", "x"],
+        &["wait", "x"],
+        &["cancel", "x"],
+        &["list"],
+        &["dead", "list"],
+        &["stats"],
+        &["purge", "--status", "success", "--older-than", "1d", "--yes"],
+    ] {
+        let done = aws.run(url, args);
+        assert_eq!(done.code, Some(2), "{args:?}: {done:?}");
+        assert!(done.stderr.contains("make it with `haulage queue create`"), "{args:?}: {done:?}");
+    }
+    let doctor = aws.run(url, &["doctor"]);
+    assert_eq!((doctor.code, doctor.stderr.as_str()), (Some(1), ""), "{doctor:?}");
+    assert!(doctor.stdout.starts_with("problem  open: cannot find queue jobs.fifo"), "{doctor:?}");
+    let shown = aws.ok(url, &["queue", "describe"]);
+    assert_eq!(shown, "missing  queue jobs.fifo\nmissing  queue jobs-dead.fifo\nmissing  table results\n");
+}
+
+#[test]
 fn mistakes_are_named() {
     let aws = Aws::start();
     for (url, args, code, part) in [
@@ -92,6 +154,8 @@ fn mistakes_are_named() {
         ("sqs://jobs?tabel=x", &["stats"], 2, "unknown parameter `tabel`"),
         ("sqs://a/b", &["stats"], 2, "no name of a queue"),
         ("sqlite://x.db", &["queue", "create"], 2, "queues are for AWS"),
+        ("sqs://jobs", &["queue", "create", "--retention", "15d"], 2, "between 1 minute and 14 days"),
+        ("sqs://jobs", &["queue", "delete", "--bucket"], 2, "--bucket goes with bucket=… in the URL"),
         ("sqs://jobs?endpoint=http://127.0.0.1:1", &["stats"], 7, "AWS cannot be reached"),
     ] {
         let done = aws.run(url, args);

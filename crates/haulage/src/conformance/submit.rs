@@ -113,12 +113,9 @@ async fn defaults(t: &Trial<'_>) {
 async fn delay(t: &Trial<'_>) {
     let id = t.submit(job(1).delay(t.ticks(4))).await;
     let record = t.record(&id).await;
-    assert_eq!(record.due_at, Some(record.submitted_at.after(t.ticks(4))));
-    t.assert_idle().await;
-    t.pass(3).await;
-    t.assert_idle().await;
-    t.pass(1).await;
-    assert_eq!(t.take().await.key.id, id);
+    let due = record.submitted_at.after(t.ticks(4));
+    assert_eq!(record.due_at, Some(due));
+    assert_eq!(t.take_after(4, due).await.key.id, id);
 }
 
 async fn invalid(t: &Trial<'_>) {

@@ -190,6 +190,25 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Claims one job, which is there in `ticks`, and not before.
+    #[track_caller]
+    pub(super) fn take_after(&self, ticks: u32, due: Timestamp) -> impl Future<Output = Claimed> + Send {
+        let place = std::panic::Location::caller();
+        async move {
+            for pass in [0, ticks - 1] {
+                self.pass(pass).await;
+                if let Some(claimed) = self.claim(1).await.pop() {
+                    // On a real clock, the calls themselves may have taken that long.
+                    let moment = claimed.lease_until.before(self.ticks(LONG));
+                    assert!(moment >= due, "{place}: claimed at {moment}, and due at {due}");
+                    return claimed;
+                }
+            }
+            self.pass(1).await;
+            self.take().await
+        }
+    }
+
     /// Submits a job and claims it.
     pub(super) async fn start(&self, job: NewJob) -> Claimed {
         let id = self.submit(job).await;

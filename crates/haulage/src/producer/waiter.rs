@@ -204,10 +204,19 @@ impl Hub {
         let mut over = 0;
         for (id, lookup) in ids.into_iter().zip(lookups) {
             let Some(watched) = state.jobs.get_mut(&id) else { continue };
-            for waiting in &watched.waits {
-                waiting.shared.heard.store(true, Relaxed);
+            let look_again = match &lookup {
+                Lookup::Found(record) => !record.status.is_terminal(),
+                Lookup::Incomplete { for_good, .. } => !for_good,
+                Lookup::Expired | Lookup::Missing => false,
+            };
+            if let Lookup::Incomplete { message, .. } = &lookup {
+                state.error = Some(Error::Unavailable { message: message.clone(), source: None });
+            } else {
+                for waiting in &watched.waits {
+                    waiting.shared.heard.store(true, Relaxed);
+                }
             }
-            if !matches!(&lookup, Lookup::Found(record) if !record.status.is_terminal()) {
+            if !look_again {
                 over += 1;
                 let answer = lookup.into_record(&id);
                 state.answer(&id, &answer);

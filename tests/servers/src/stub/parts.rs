@@ -91,9 +91,10 @@ impl Part {
                 if let Some((name, request)) =
                     self.request["RequestItems"].as_object().and_then(|all| all.iter().next())
                 {
-                    if let Some(items) = answer["Responses"][name].as_array_mut() {
-                        items.retain(|item| !failing.iter().any(|key| has_key(item, key)));
-                    }
+                    // A list also where nothing is left to ask the server for.
+                    let mut items = answer["Responses"][name].as_array().cloned().unwrap_or_default();
+                    items.retain(|item| !failing.iter().any(|key| has_key(item, key)));
+                    answer["Responses"][name] = Value::from(items);
                     let mut request = request.clone();
                     request["Keys"] = Value::from(failing);
                     table.insert(name.clone(), request);

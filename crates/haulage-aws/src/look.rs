@@ -1,0 +1,347 @@
+//! From a message to a hold on its job, or to what else becomes of it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use haulage::{
+    Error, FailureKind, JobError, JobId, Json, Result, Status, Timestamp,
+    backend::{ClaimKey, ClaimRequest, Claimed},
+};
+use tracing::{info, warn};
+
+use crate::{
+    arbiter,
+    expr::{Write, moment, number, text},
+    held::{Hold, Received},
+    inner::{Inner, Shared, unchanged, within},
+    item::{End, Lapse, Row, described, name, with_error},
+    redrive,
+    table::Written,
+    ticket::Ticket,
+    unusable,
+};
+
+/// A call for one job may take a part of its lease, but at least so long.
+pub(crate) const LEAST: Duration = Duration::from_secs(1);
+/// A lease that ends so soon is waited for, as SQS counts in whole seconds.
+pub(crate) const SOON: Duration = Duration::from_secs(1);
+
+/// What became of a message.
+pub(crate) enum Fate {
+    /// Its job is ours.
+    Claimed(Box<(Claimed, Hold)>),
+    /// Its job is over, or not this message's: it is deleted.
+    Dropped,
+    /// It shows again after so long.
+    Hidden(Duration),
+    /// Its job is in somebody's hands, for so long.
+    Held(Duration),
+}
+
+/// Finds out what a message's job needs, and claims it if it can be.
+pub(crate) async fn look(inner: &Shared, request: &ClaimRequest, message: &Received) -> Result<Fate> {
+    let ticket = match &message.ticket {
+        Ok(ticket) => ticket,
+        Err(poison) if poison.is_newer => {
+            let message = format!("message {} is left to others: {}", message.id, poison.reason);
+            return Err(Error::Unavailable { message, source: None });
+        }
+        Err(poison) => return unusable::bury(inner, message, poison).await,
+    };
+    let now = inner.now();
+    if let Some(moment) = ticket.not_before.filter(|moment| *moment > now) {
+        // A job that is over must not hold up its group meanwhile.
+        let row = inner.table.get(message.id.as_str()).await?.and_then(Row::of);
+        let over = row.is_some_and(|row| row.is_over());
+        return Ok(if over { Fate::Dropped } else { Fate::Hidden(moment.since(now)) });
+    }
+    let limit = (request.lease / 3).max(LEAST);
+    // Fetched first: a bucket out of reach must not use up attempts.
+    let slow = || format!("the body of job {} has not come", message.id);
+    let body = within(limit, slow, inner.body(&ticket.body)).await;
+    let body = match body {
+        Ok(Some(body)) => body,
+        Ok(None) => return unusable::no_body(inner, message, ticket, "is gone").await,
+        Err(Error::InvalidJson { message: why, .. }) => {
+            return unusable::no_body(inner, message, ticket, &why).await;
+        }
+        Err(error) => return Err(error),
+    };
+    let plain = ticket.id.is_none() && ticket.key.is_none() && !is_foreign(message, ticket);
+    let mut may_create = inner.queue.fifo && plain;
+    let mut tries = Tries { limit, marks: Vec::new() };
+    for round in 0.. {
+        inner.give_up_after(round, &message.id)?;
+        let now = inner.now();
+        let write = first_claim(inner, request, ticket, may_create, now);
+        let row = match tries.write(inner, &message.id, write).await? {
+            Written::Done(row) => return Ok(ours(inner, request, message, ticket, body, &row).await),
+            Written::Refused(row) => row,
+        };
+        let Some(row) = row else {
+            // The record of an ended job, which this was to put back to work, has expired.
+            if ticket.redrive.is_some() {
+                return Ok(Fate::Dropped);
+            }
+            if may_create {
+                return Err(inner.table.odd("the item of a refused update"));
+            }
+            match arbiter::job_of(inner, ticket, &message.id).await? {
+                None => {
+                    info!(message = %message.id, "a second message of one submit; dropped");
+                    return Ok(Fate::Dropped);
+                }
+                Some(job) if job != message.id => {
+                    let message = Received { id: job, second: true, ..message.clone() };
+                    return Box::pin(look(inner, request, &message)).await;
+                }
+                Some(_) => {}
+            }
+            if is_foreign(message, ticket) {
+                inner.store_bodies(&[ticket]).await?;
+            }
+            may_create = true;
+            continue;
+        };
+        match consider(inner, request, message, ticket, row, &mut tries).await? {
+            Next::Fate(fate) => return Ok(fate),
+            Next::Claimed(row) => return Ok(ours(inner, request, message, ticket, body, &row).await),
+            Next::LookAgain => {}
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// The writes by which one message was to claim its job.
+struct Tries {
+    /// The time for each.
+    limit: Duration,
+    /// Their marks.
+    marks: Vec<String>,
+}
+
+impl Tries {
+    /// Makes one. Where no answer comes, the record may say that it was made: a
+    /// claim that nobody knows of would cost an attempt and a lease.
+    async fn write(&mut self, inner: &Inner, id: &JobId, write: Write) -> Result<Written> {
+        self.marks.push(write.op.clone());
+        let slow = || format!("table {} has not answered", inner.table.name());
+        let error = match within(self.limit, slow, inner.table.write(id.as_str(), write)).await {
+            Ok(written) => return Ok(written),
+            Err(error) => error,
+        };
+        let row = within(self.limit, slow, inner.table.get(id.as_str())).await;
+        match row.ok().flatten().and_then(Row::of) {
+            Some(row) if self.is_ours(&row, inner.now()) => Ok(Written::Done(row)),
+            _ => Err(error),
+        }
+    }
+
+    fn is_ours(&self, row: &Row, now: Timestamp) -> bool {
+        row.is_held(row.attempt(), now)
+            && row.text(name::CLAIM).is_some_and(|mark| self.marks.iter().any(|ours| ours == mark))
+    }
+}
+
+/// A message that some other program has sent.
+fn is_foreign(message: &Received, ticket: &Ticket) -> bool {
+    ticket.token == message.id.as_str()
+}
+
+/// The write that claims a job which waits for that, or which has no record yet.
+fn first_claim(
+    inner: &Inner,
+    request: &ClaimRequest,
+    ticket: &Ticket,
+    may_create: bool,
+    now: Timestamp,
+) -> Write {
+    // Other programs may have written a record without the moment.
+    let waits = "(#status = :waits AND (attribute_not_exists(#due_at) OR #due_at <= :now) AND #attempts_left > :none)";
+    let max = i64::from(ticket.max_attempts);
+    let mut write = held(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
+    if may_create {
+        write = write
+            .keep(name::QUEUE, text(&inner.queue.name))
+            .keep(name::UNCOUNTED, number(0))
+            .keep(name::MAX_ATTEMPTS, number(max))
+            .when(&format!("(attribute_not_exists(#message_id) OR {waits})"));
+        for (name, value) in described(ticket) {
+            write = write.keep(name, value);
+        }
+    } else {
+        write = write.when(waits);
+    }
+    write.bind("waits", text(Status::Submitted.as_str())).bind("now", moment(now)).bind("none", number(0))
+}
+
+/// What every claim writes.
+fn held(request: &ClaimRequest, now: Timestamp) -> Write {
+    let write = Write::at(now);
+    let mark = text(&write.op);
+    write
+        .set(name::CLAIM, mark)
+        .set(name::STATUS, text(Status::InProgress.as_str()))
+        .set(name::DUE_AT, moment(now.after(request.lease)))
+        .set(name::STARTED_AT, moment(now))
+        .set(name::WORKER, text(&request.worker))
+        .remove(&[name::PROGRESS, name::RECEIPT, name::RECEIVED_AT])
+        // Other programs may have given the record an end of its own.
+        .remove(&[name::EXPIRES_AT, name::EXPIRATION])
+}
+
+enum Next {
+    Fate(Fate),
+    Claimed(Box<Row>),
+    LookAgain,
+}
+
+/// What to do about a message whose job could not simply be claimed.
+async fn consider(
+    inner: &Shared,
+    request: &ClaimRequest,
+    message: &Received,
+    ticket: &Arc<Ticket>,
+    row: Row,
+    tries: &mut Tries,
+) -> Result<Next> {
+    let now = inner.now();
+    // A try whose answer was lost, and of which others have taken note already.
+    if tries.is_ours(&row, now) {
+        return Ok(Next::Claimed(Box::new(row)));
+    }
+    if row.is_over() {
+        if redrive::is_wanted(&row, ticket, now) {
+            redrive::revive(inner, &row, &ticket.token).await?;
+            return Ok(Next::LookAgain);
+        }
+        if row.flag(name::DEAD) && ticket.redrive.is_none() {
+            // Whoever recorded it may not have come to this, or may not have been allowed to.
+            inner.clone().copy_dead_soon(row, ticket.clone());
+        }
+        return Ok(Next::Fate(Fate::Dropped));
+    }
+    if row.status() == Some(Status::Submitted) {
+        let wait = row.due_at().map(|due| due.since(now)).unwrap_or_default();
+        if wait.is_zero() && row.count(name::LEFT) == 0 {
+            // No write of ours leaves a record like this; it must not keep a message alive for ever.
+            let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
+            let write = End::dead(error).write(now, row.result_ttl(), inner.queue.retention);
+            inner.table.write(message.id.as_str(), unchanged(write, &row)).await?;
+        }
+        if wait.is_zero() {
+            return Ok(Next::LookAgain);
+        }
+        return Ok(Next::Fate(Fate::Hidden(wait)));
+    }
+    match row.lapse(now) {
+        None => elsewhere(inner, message, &row, now).await,
+        Some(Lapse::Again) => {
+            let left = row.count(name::LEFT);
+            let write = with_error(held(request, now), &row.lapse_error())
+                .set(name::ATTEMPT, number(row.attempt() + 1))
+                .set(name::LEFT, number(left - 1));
+            Ok(match tries.write(inner, &message.id, unchanged(write, &row)).await? {
+                Written::Done(row) => Next::Claimed(Box::new(row)),
+                Written::Refused(_) => Next::LookAgain,
+            })
+        }
+        Some(_) => {
+            if let Some(row) = inner.reaped(row).await?
+                && row.flag(name::DEAD)
+            {
+                inner.clone().copy_dead_soon(row, ticket.clone());
+            }
+            Ok(Next::LookAgain)
+        }
+    }
+}
+
+/// The job is in somebody's hands, and its message has shown again: it was
+/// delivered twice, or has been held for as long as SQS lets one hold it. Its
+/// holder gets the new receipt, and goes on.
+async fn elsewhere(inner: &Shared, message: &Received, row: &Row, now: Timestamp) -> Result<Next> {
+    let left = row.due_at().map(|end| end.since(now)).unwrap_or_default();
+    if left <= SOON {
+        tokio::time::sleep(left).await;
+        return Ok(Next::LookAgain);
+    }
+    hand_over(inner, message, row, left).await.map(|fate| fate.map_or(Next::LookAgain, Next::Fate))
+}
+
+/// Leaves the receipt of a message to the holder of its job. `None` where the
+/// record is another one by now.
+pub(crate) async fn hand_over(
+    inner: &Shared,
+    message: &Received,
+    row: &Row,
+    left: Duration,
+) -> Result<Option<Fate>> {
+    // The holder may have come by another one, and needs the receipt of that.
+    if message.second {
+        return Ok(Some(Fate::Hidden(left)));
+    }
+    let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
+    if !inner.held.adopt(&key, &message.receipt, message.received_at) {
+        let write = Write::at(inner.now())
+            .set(name::RECEIPT, text(&message.receipt))
+            .set(name::RECEIVED_AT, moment(message.received_at));
+        if let Written::Refused(_) = inner.table.write(message.id.as_str(), unchanged(write, row)).await? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Fate::Held(left)))
+}
+
+/// The job is ours.
+async fn ours(
+    inner: &Shared,
+    request: &ClaimRequest,
+    message: &Received,
+    ticket: &Arc<Ticket>,
+    body: Json,
+    row: &Row,
+) -> Fate {
+    let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
+    let record = row.record(inner.now());
+    let submitted_at = row.moment(name::SUBMITTED_AT).unwrap_or(ticket.submitted_at);
+    let lease_until = row.due_at().unwrap_or(message.hidden_until);
+    let mut claimed = Claimed::new(key, body, submitted_at, lease_until);
+    if let Some(record) = record {
+        claimed.counted = record.counted();
+        claimed.max_attempts = record.max_attempts;
+        claimed.request_id = record.request_id;
+        claimed.group = record.group;
+        claimed.metadata = record.metadata;
+    }
+    claimed.timeout = row.duration(name::TIMEOUT);
+    let mut hold = Hold {
+        message: Some(message.clone()),
+        ticket: ticket.clone(),
+        result_ttl: row.result_ttl(),
+        attempts_left: row.count(name::LEFT),
+        lease_until,
+        in_doubt: Vec::new(),
+        settling: false,
+        progress: None,
+        followers: VecDeque::new(),
+    };
+    // SQS is about to move or delete it; so a new message takes over now, in
+    // case that we do not live to see the end. A message of a group stays beside
+    // it, since nothing that follows is handed out as long as it is there.
+    let mut insured = message.clone();
+    if inner.limits().is_last_chance(message, inner.now()) {
+        let limit = (request.lease / 6).max(LEAST);
+        match within(limit, || "SQS has not answered".into(), inner.insure(&mut insured)).await {
+            Ok(_) if inner.queue.fifo && message.is_grouped() => hold.message = Some(insured),
+            Ok(_) => {
+                inner.deleter.delete(message.receipt.clone(), false);
+                hold.message = None;
+            }
+            // The next heartbeat tries again.
+            Err(error) => {
+                warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
+            }
+        }
+    }
+    Fate::Claimed(Box::new((claimed, hold)))
+}

@@ -1,0 +1,80 @@
+//! Messages whose job cannot run, now or ever: those that are no job, and those
+//! whose body cannot be had.
+
+use std::time::Duration;
+
+use haulage::{Error, FailureKind, JobError, Result, Status};
+use tracing::warn;
+
+use crate::{
+    body::Place,
+    expr::{moment, number, text},
+    held::Received,
+    inner::{Inner, Shared, unchanged},
+    item::{End, Row, name},
+    look::{Fate, hand_over},
+    table::Written,
+    ticket::{Poison, Ticket},
+};
+
+/// A message that is no job goes to the dead-letter queue, and is recorded as an
+/// error, under its own id.
+pub(crate) async fn bury(inner: &Inner, message: &Received, poison: &Poison) -> Result<Fate> {
+    let now = inner.now();
+    let error = JobError::new(FailureKind::InvalidBody, poison.reason.clone());
+    warn!(message = %message.id, error = error.message, "a message that is no job");
+    // First, as the record does not have what the message says.
+    inner.queue.bury(poison).await?;
+    let ticket = &poison.ticket;
+    let write = End::dead(error)
+        .write(now, ticket.result_ttl, inner.queue.retention)
+        .set(name::QUEUE, text(&inner.queue.name))
+        .set(name::SUBMITTED_AT, moment(ticket.submitted_at))
+        .set(name::MAX_ATTEMPTS, number(ticket.max_attempts))
+        // A submit whose message was broken later has its record.
+        .when("(attribute_not_exists(#message_id) OR #status = :waits)")
+        .bind("waits", text(Status::Submitted.as_str()));
+    inner.table.write(message.id.as_str(), write).await?;
+    Ok(Fate::Dropped)
+}
+
+/// A submit has written its record after so long, or never will.
+const RECORDED: Duration = Duration::from_secs(3600);
+
+/// The body of a job is gone, or is not what was stored.
+pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket, why: &str) -> Result<Fate> {
+    let at = match &ticket.body.place {
+        Place::Object(key) => format!("object {key}"),
+        place => place.to_text().unwrap_or_default(),
+    };
+    let error = JobError::new(FailureKind::InvalidBody, format!("the body in {at}: {why}"));
+    for round in 0.. {
+        inner.give_up_after(round, &message.id)?;
+        let now = inner.now();
+        let Some(row) = inner.table.get(message.id.as_str()).await?.and_then(Row::of) else {
+            // Its submit may be about to write it; or it has ended, and expired.
+            if ticket.redrive.is_some() || now > ticket.submitted_at.after(RECORDED) {
+                warn!(job = %message.id, error = error.message, "a message of a job that has no record; dropped");
+                return Ok(Fate::Dropped);
+            }
+            let message = format!("job {} has no record yet, and no body: {}", message.id, error.message);
+            return Err(Error::Unavailable { message, source: None });
+        };
+        if row.is_over() {
+            return Ok(Fate::Dropped);
+        }
+        // Whoever runs it has had the body.
+        if row.is_held(row.attempt(), now) {
+            let left = row.due_at().map(|end| end.since(now)).unwrap_or_default();
+            match hand_over(inner, message, &row, left).await? {
+                Some(fate) => return Ok(fate),
+                None => continue,
+            }
+        }
+        let end = End::failed(error.clone()).write(now, row.result_ttl(), inner.queue.retention);
+        if let Written::Done(_) = inner.table.write(message.id.as_str(), unchanged(end, &row)).await? {
+            return Ok(Fate::Dropped);
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
