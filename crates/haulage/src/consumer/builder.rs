@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Consumer, Event, event::Hook, function::Function};
+use super::{Call, Consumer, Event, event::Hook, function::Function};
 use crate::{Backend, Context, Error, Failure, Job, NewJob, Result, RetryPolicy, handler::Predicate};
 
 /// Sets up a [`Consumer`]. Everything but the handler has a default.
@@ -252,6 +252,26 @@ impl ConsumerBuilder {
         F: Fn(Vec<(Job<T>, Context)>) -> Vec<Result<R, E>> + Send + Sync + 'static,
     {
         self.function(Function::blocking_batch(handler), max_batch_size, batch_timeout)
+    }
+
+    /// A function that starts each call of up to `max_batch_size` jobs on
+    /// threads of its own, and returns at once: for programs whose threads are
+    /// not tokio's, such as those of an embedded interpreter.
+    ///
+    /// It is called on the thread that sends the heartbeats, and so must not
+    /// block. Whoever has carried the call out ends it with
+    /// [`Call::finish`](super::Call::finish). As with a
+    /// [`blocking_handler`](Self::blocking_handler), nothing ends it from
+    /// outside; batches are gathered as for a
+    /// [`batch_handler`](Self::batch_handler).
+    #[must_use]
+    pub fn dispatcher(
+        self,
+        max_batch_size: usize,
+        batch_timeout: Duration,
+        dispatch: impl Fn(Call) + Send + Sync + 'static,
+    ) -> Self {
+        self.function(Function::Dispatched(Arc::new(dispatch)), max_batch_size, batch_timeout)
     }
 
     /// Checks the settings and makes the consumer.

@@ -11,9 +11,12 @@ use futures_util::{
     future::{AbortHandle, Abortable, BoxFuture},
 };
 use tokio::{runtime::Handle, sync::mpsc::UnboundedSender};
-use tracing::{Instrument, Span, info_span};
+use tracing::{Instrument, Span, error, info_span};
 
-use super::function::{Delivery, Function, Surroundings, Verdicts};
+use super::{
+    dispatch::Call,
+    function::{Delivery, Function, Surroundings, Verdicts},
+};
 use crate::handler::Predicate;
 
 /// What a call tells the engine.
@@ -57,17 +60,16 @@ impl Caller {
         Self { runtime, function, non_retryable, reports, parent, prepared: Vec::new() }
     }
 
-    /// Makes a call ready for [`Caller::launch`]; a blocking one starts at
-    /// once. What ends an async one early is the answer; a blocking one has
-    /// nothing that does.
+    /// Makes a call ready for [`Caller::launch`]; a blocking or dispatched one
+    /// starts at once. What ends an async one early is the answer; the others
+    /// have nothing that does.
     pub(super) fn prepare(&mut self, call: u64, deliveries: Vec<Delivery>) -> Option<AbortHandle> {
-        let span = self.span(&deliveries);
         let (non_retryable, reports) = (self.non_retryable.clone(), self.reports.clone());
         let ending = Ending { call, reports: Some(reports.clone()) };
         let surroundings = Surroundings { call, non_retryable, reports };
         match &self.function {
             Function::Async(f) => {
-                let f = f.clone();
+                let (f, span) = (f.clone(), self.span(&deliveries));
                 let (abort, registration) = AbortHandle::new_pair();
                 let task = async move {
                     let future = AssertUnwindSafe(async move { f(deliveries, surroundings).await });
@@ -81,11 +83,19 @@ impl Caller {
                 Some(abort)
             }
             Function::Blocking(f) => {
-                let f = f.clone();
+                let (f, span) = (f.clone(), self.span(&deliveries));
                 self.runtime.spawn_blocking(move || {
                     let _entered = span.enter();
                     ending.tell(catch_unwind(AssertUnwindSafe(|| f(deliveries, surroundings))));
                 });
+                None
+            }
+            Function::Dispatched(f) => {
+                let call = Call::new(deliveries, surroundings, ending);
+                // A panic has dropped the call, and so given its jobs back.
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(call))) {
+                    error!(panic = panic_message(&*panic), "the dispatcher panicked");
+                }
                 None
             }
         }
@@ -130,12 +140,16 @@ impl Caller {
 }
 
 /// Tells the engine of the end of a call, whatever the end is.
-struct Ending {
+pub(super) struct Ending {
     call: u64,
     reports: Option<UnboundedSender<Report>>,
 }
 
 impl Ending {
+    pub(super) fn end(mut self, verdicts: Verdicts, end: End) {
+        self.send(verdicts, end);
+    }
+
     fn tell(mut self, result: Result<Verdicts, Box<dyn Any + Send>>) {
         match result {
             Ok(verdicts) => self.send(verdicts, End::Returned),

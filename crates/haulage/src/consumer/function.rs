@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::call::Report;
+use super::{call::Report, dispatch::Call};
 use crate::{
     Context, Failure, FailureKind, Job, JobError, Json,
     handler::{Kind, Predicate},
@@ -77,6 +77,7 @@ impl Surroundings {
 pub(super) enum Function {
     Async(Arc<dyn Fn(Vec<Delivery>, Surroundings) -> BoxFuture<'static, Verdicts> + Send + Sync>),
     Blocking(Arc<dyn Fn(Vec<Delivery>, Surroundings) -> Verdicts + Send + Sync>),
+    Dispatched(Arc<dyn Fn(Call) + Send + Sync>),
 }
 
 impl Function {
@@ -168,6 +169,7 @@ impl fmt::Debug for Function {
         f.write_str(match self {
             Self::Async(_) => "async",
             Self::Blocking(_) => "blocking",
+            Self::Dispatched(_) => "dispatched",
         })
     }
 }
@@ -206,7 +208,7 @@ fn decode_all<T: DeserializeOwned>(
     (tickets, jobs)
 }
 
-fn judge_all<R: Serialize, E: Into<Failure>>(
+pub(super) fn judge_all<R: Serialize, E: Into<Failure>>(
     tickets: Vec<u64>,
     answers: Vec<Result<R, E>>,
     surroundings: &Surroundings,

@@ -8,6 +8,7 @@
 //! | `claim`, `heartbeat`, `settle` | when to make which call to the backend |
 //! | `batch` | gathers jobs for a call of the handler |
 //! | `call`, `function` | a call of the handler, on the caller's runtime |
+//! | `dispatch` | the same, on threads that the caller brings |
 //! | `event` | what is told of all that |
 //! | `errand`, `moments` | a call under way, and what to wake up for |
 
@@ -15,6 +16,7 @@ mod batch;
 mod builder;
 mod call;
 mod claim;
+mod dispatch;
 mod engine;
 pub(crate) mod errand;
 mod event;
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     builder::ConsumerBuilder,
+    dispatch::Call,
     event::{Event, Summary},
 };
 use self::{builder::Settings, engine::Engine};

@@ -2,6 +2,7 @@
 
 mod batches;
 mod cancelling;
+mod dispatching;
 mod faults;
 mod leases;
 mod outcomes;

@@ -1,0 +1,58 @@
+//! Calls that run on threads which are not this crate's.
+
+use std::{fmt, mem};
+
+use serde::Serialize;
+
+use super::{
+    call::{End, Ending},
+    function::{Delivery, Surroundings, judge_all},
+};
+use crate::{Context, Failure, Job, Json};
+
+/// A call of the handler for a dispatcher to carry out: one job, or a batch.
+/// See [`ConsumerBuilder::dispatcher`](super::ConsumerBuilder::dispatcher).
+///
+/// It may go to any thread. Dropped unfinished, it gives its jobs back, and
+/// the attempts do not count.
+pub struct Call {
+    tickets: Vec<u64>,
+    jobs: Vec<(Job<Json>, Context)>,
+    surroundings: Surroundings,
+    ending: Ending,
+}
+
+impl Call {
+    pub(super) fn new(deliveries: Vec<Delivery>, surroundings: Surroundings, ending: Ending) -> Self {
+        let (tickets, jobs) = deliveries
+            .into_iter()
+            .map(|Delivery { ticket, body, context }| {
+                let id = context.job_id().clone();
+                (ticket, (Job { id, body }, context))
+            })
+            .unzip();
+        Self { tickets, jobs, surroundings, ending }
+    }
+
+    /// Takes the jobs out, so that their bodies need not stay in memory for as
+    /// long as they run. Empty when called again.
+    pub fn take_jobs(&mut self) -> Vec<(Job<Json>, Context)> {
+        mem::take(&mut self.jobs)
+    }
+
+    /// Ends the call with an answer for each job, in the order of the jobs.
+    ///
+    /// An answer whose serialisation fails ends its job in `ERROR`, as
+    /// [`FailureKind::InvalidResult`](crate::FailureKind::InvalidResult). If the
+    /// number of answers is wrong, every job has failed and is tried again.
+    pub fn finish<R: Serialize>(self, answers: Vec<Result<R, Failure>>) {
+        let verdicts = judge_all(self.tickets, answers, &self.surroundings);
+        self.ending.end(verdicts, End::Returned);
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("jobs", &self.tickets.len()).finish_non_exhaustive()
+    }
+}
