@@ -1,0 +1,400 @@
+"""The producer's side: submit jobs, and look after them."""
+
+from __future__ import annotations
+
+import os
+
+from . import _haulage, _log, _wait
+from ._haulage import NewJob, Record
+from ._status import Cancellation, Status
+from .errors import NotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterable, Iterator
+    from typing import Any
+
+    from typing_extensions import Unpack
+
+    from ._options import JobOptions, Seconds
+
+DEFAULT_URL = "sqlite://haulage.db"
+
+
+def default_url() -> str:
+    """``HAULAGE_URL``, or the database ``haulage.db`` of the working directory."""
+    return os.environ.get("HAULAGE_URL") or DEFAULT_URL
+
+
+def connect(url: str | None = None) -> Client:
+    """Opens the queue that a URL names.
+
+    ``sqlite://haulage.db`` and ``sqlite:///srv/haulage.db`` are files, made where there is
+    none; ``sqs://queue?table=results`` is on AWS; ``memory://`` is a new, empty queue of this
+    process. Default: the environment variable ``HAULAGE_URL``, else ``sqlite://haulage.db``.
+
+    Raises ``ConfigError`` where the URL is wrong, ``UnavailableError`` where the place cannot
+    be reached. A client may be used by many threads and event loops, but not across a fork.
+    """
+    url = url if url is not None else default_url()
+    _log.refresh()
+    return Client(_haulage.connect(url).wait(), url)
+
+
+async def connect_async(url: str | None = None) -> Client:
+    """Like ``connect``, in an event loop."""
+    url = url if url is not None else default_url()
+    _log.refresh()
+    return Client(await _wait.ended(_haulage.connect(url)), url)
+
+
+class Progress:
+    """How far a running job says it is."""
+
+    __slots__ = ("fraction", "message")
+
+    def __init__(self, fraction: float, message: str | None = None) -> None:
+        self.fraction = fraction
+        """The part that is done, from 0 to 1."""
+        self.message = message
+        """What is being done, in the handler's words."""
+
+    def __repr__(self) -> str:
+        return f"Progress({self.fraction!r}, {self.message!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Progress):
+            return NotImplemented
+        return (self.fraction, self.message) == (other.fraction, other.message)
+
+    def __hash__(self) -> int:
+        return hash((self.fraction, self.message))
+
+
+class JobHandle:
+    """One job, as its producer sees it: no more than its id and a client.
+
+    ``await handle`` is its result, like ``await handle.result_async()``.
+    """
+
+    __slots__ = ("_client", "id", "is_duplicate")
+
+    def __init__(self, client: Client, job_id: str, is_duplicate: bool = False) -> None:
+        self._client = client
+        self.id = job_id
+        """The job's id, which is all it takes to find it again."""
+        self.is_duplicate = is_duplicate
+        """Whether the submit found an earlier job with the same idempotency key: this one."""
+
+    @classmethod
+    def from_id(cls, job_id: str, client: Client) -> JobHandle:
+        """The handle of a job that was submitted before, here or elsewhere. Asks nobody."""
+        return cls(client, job_id)
+
+    def record(self) -> Record:
+        """What is known of the job, its result included, its body not."""
+        return self._client.record(self.id)
+
+    async def record_async(self) -> Record:
+        """Like ``record``, in an event loop."""
+        return await self._client.record_async(self.id)
+
+    def status(self) -> Status:
+        """Where the job is in its life."""
+        return self.record().status
+
+    async def status_async(self) -> Status:
+        """Like ``status``, in an event loop."""
+        return (await self.record_async()).status
+
+    def progress(self) -> Progress | None:
+        """What the handler last said of its progress; ``None`` where it said nothing."""
+        progress = self.record().progress
+        return None if progress is None else Progress(*progress)
+
+    async def progress_async(self) -> Progress | None:
+        """Like ``progress``, in an event loop."""
+        progress = (await self.record_async()).progress
+        return None if progress is None else Progress(*progress)
+
+    def wait(self, timeout: Seconds | None = None) -> Record:
+        """Waits until the job is over, in whichever way.
+
+        Raises ``WaitTimeoutError`` when ``timeout`` seconds have passed; default: no limit.
+        """
+        return self._client.wait([self], timeout)[0]
+
+    async def wait_async(self, timeout: Seconds | None = None) -> Record:
+        """Like ``wait``, in an event loop."""
+        return (await self._client.wait_async([self], timeout))[0]
+
+    def result(self, timeout: Seconds | None = None) -> Any:
+        """Waits for the result.
+
+        Raises ``JobFailedError`` or ``JobCancelledError`` where there will be none, and
+        ``WaitTimeoutError`` when ``timeout`` seconds have passed (default: no limit).
+        """
+        return self.wait(timeout).result
+
+    async def result_async(self, timeout: Seconds | None = None) -> Any:
+        """Like ``result``, in an event loop."""
+        return (await self.wait_async(timeout)).result
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.result_async().__await__()
+
+    def cancel(self) -> Cancellation:
+        """Cancels the job: at once where it waits; where it runs, its worker is asked to stop it."""
+        return self._client.cancel(self.id)
+
+    async def cancel_async(self) -> Cancellation:
+        """Like ``cancel``, in an event loop."""
+        return await self._client.cancel_async(self.id)
+
+    def redrive(self) -> None:
+        """Puts the job back to work, with all its attempts, after it failed or was cancelled."""
+        self._client.redrive(self.id)
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobHandle) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+class Client:
+    """A queue: submits jobs, waits for them, looks after them. Made by ``connect``."""
+
+    __slots__ = ("_core", "url")
+
+    def __init__(self, core: _haulage.Client, url: str) -> None:
+        self._core = core
+        self.url = url
+        """Where the jobs are."""
+
+    @property
+    def backend(self) -> str:
+        """The kind of backend: ``embedded``, ``memory``, ``aws``."""
+        return self._core.backend
+
+    def job(self, job_id: str) -> JobHandle:
+        """The handle of a job that was submitted before. Asks nobody."""
+        return JobHandle(self, job_id)
+
+    def _new_jobs(self, bodies: Iterable[Any], options: JobOptions) -> list[NewJob]:
+        return [body if isinstance(body, NewJob) else NewJob(body, **options) for body in bodies]
+
+    def _handles(self, answers: list[tuple[str, bool]]) -> list[JobHandle]:
+        return [JobHandle(self, job_id, duplicate) for job_id, duplicate in answers]
+
+    def submit(self, body: Any, **options: Unpack[JobOptions]) -> JobHandle:
+        """Submits a job; once this has returned, it is kept durably and will come to an end.
+
+        The body is any value with a JSON form, or a ``NewJob``. The options are those of
+        ``NewJob``. Raises ``InvalidJSONError``, ``InvalidArgumentError``, ``TooLargeError``
+        before anything is stored, or ``UnavailableError``.
+        """
+        return self._handles(self._core.submit(self._new_jobs([body], options)).wait())[0]
+
+    async def submit_async(self, body: Any, **options: Unpack[JobOptions]) -> JobHandle:
+        """Like ``submit``, in an event loop."""
+        operation = self._core.submit(self._new_jobs([body], options))
+        return self._handles(await _wait.ended(operation))[0]
+
+    def submit_many(self, bodies: Iterable[Any], **options: Unpack[JobOptions]) -> list[JobHandle]:
+        """Submits many jobs in as few calls as the backend allows; the handles are in their order.
+
+        The options hold for each body that is no ``NewJob``. All jobs are checked before the
+        first is submitted. Raises ``SubmitManyError``, which tells which were accepted.
+        """
+        return self._handles(self._core.submit(self._new_jobs(bodies, options)).wait())
+
+    async def submit_many_async(
+        self, bodies: Iterable[Any], **options: Unpack[JobOptions]
+    ) -> list[JobHandle]:
+        """Like ``submit_many``, in an event loop."""
+        return self._handles(await _wait.ended(self._core.submit(self._new_jobs(bodies, options))))
+
+    def wait(self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None) -> list[Record]:
+        """Waits until all these jobs are over; their records are in the order of the jobs.
+
+        Raises ``WaitTimeoutError`` when ``timeout`` seconds have passed; default: no limit.
+        """
+        ids = _ids(jobs)
+        records: list[Record | None] = [None] * len(ids)
+        for index, record in self._ended(ids, timeout):
+            records[index] = record
+        return [record for record in records if record is not None]
+
+    async def wait_async(
+        self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
+    ) -> list[Record]:
+        """Like ``wait``, in an event loop."""
+        ids = _ids(jobs)
+        records: list[Record | None] = [None] * len(ids)
+        async for index, record in _wait.items(self._core.wait(ids, timeout)):
+            records[index] = record
+        return [record for record in records if record is not None]
+
+    def as_completed(
+        self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
+    ) -> Iterator[Record]:
+        """The records of these jobs, each as soon as its job is over."""
+        for _, record in self._ended(_ids(jobs), timeout):
+            yield record
+
+    async def as_completed_async(
+        self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
+    ) -> AsyncIterator[Record]:
+        """Like ``as_completed``, in an event loop."""
+        async for _, record in _wait.items(self._core.wait(_ids(jobs), timeout)):
+            yield record
+
+    def _ended(self, ids: list[str], timeout: Seconds | None) -> Iterator[tuple[int, Record]]:
+        operation = self._core.wait(ids, timeout)
+        try:
+            while (batch := operation.wait_items()) is not None:
+                yield from batch
+        finally:
+            operation.abort()
+
+    def map(
+        self,
+        bodies: Iterable[Any],
+        *,
+        wait_timeout: Seconds | None = None,
+        return_exceptions: bool = False,
+        progress: bool = False,
+        **options: Unpack[JobOptions],
+    ) -> Iterator[Any]:
+        """Submits a job for each body, at once, and yields their results in the order of the bodies.
+
+        A job that failed raises its exception when its turn comes, unless
+        ``return_exceptions`` is set: then it is yielded. ``wait_timeout`` is for all together, in
+        seconds. ``progress`` shows a bar, where tqdm is installed. The options are those of
+        ``submit``.
+        """
+        handles = self.submit_many(bodies, **options)
+        return self._results(handles, wait_timeout, return_exceptions, progress)
+
+    def _results(
+        self,
+        handles: list[JobHandle],
+        timeout: Seconds | None,
+        return_exceptions: bool,
+        progress: bool,
+    ) -> Iterator[Any]:
+        done: dict[int, Record] = {}
+        turn = 0
+        for index, record in _shown(
+            self._ended(_ids(handles), timeout), total=len(handles), progress=progress
+        ):
+            done[index] = record
+            while turn in done:
+                yield _result(done.pop(turn), return_exceptions)
+                turn += 1
+
+    async def map_async(
+        self,
+        bodies: Iterable[Any],
+        *,
+        wait_timeout: Seconds | None = None,
+        return_exceptions: bool = False,
+        **options: Unpack[JobOptions],
+    ) -> AsyncIterator[Any]:
+        """Like ``map``, in an event loop: ``async for result in client.map_async(bodies)``."""
+        handles = await self.submit_many_async(bodies, **options)
+        done: dict[int, Record] = {}
+        turn = 0
+        async for index, record in _wait.items(self._core.wait(_ids(handles), wait_timeout)):
+            done[index] = record
+            while turn in done:
+                yield _result(done.pop(turn), return_exceptions)
+                turn += 1
+
+    def record(self, job_id: str, *, body: bool = False) -> Record:
+        """What is known of a job; with its body where that is asked for.
+
+        Raises ``NotFoundError``, ``ExpiredError``, ``UnavailableError``.
+        """
+        return _first(job_id, self._core.get([job_id], body).wait())
+
+    async def record_async(self, job_id: str, *, body: bool = False) -> Record:
+        """Like ``record``, in an event loop."""
+        return _first(job_id, await _wait.ended(self._core.get([job_id], body)))
+
+    def cancel(self, job_id: str) -> Cancellation:
+        """Cancels a job; see ``JobHandle.cancel``."""
+        return Cancellation(self._core.cancel(job_id).wait())
+
+    async def cancel_async(self, job_id: str) -> Cancellation:
+        """Like ``cancel``, in an event loop."""
+        return Cancellation(await _wait.ended(self._core.cancel(job_id)))
+
+    def redrive(self, job_id: str) -> None:
+        """Puts a job that failed or was cancelled back to work, with all its attempts."""
+        self._core.redrive(job_id).wait()
+
+    def redrive_dead(self, limit: int = 1000) -> list[str]:
+        """Puts up to ``limit`` dead letters back to work, oldest first; their ids."""
+        return list(self._core.redrive_dead(limit).wait())
+
+    def records(
+        self, status: Status | str | None = None, *, dead: bool = False, limit: int = 20
+    ) -> list[Record]:
+        """Records, newest first: of one status, or dead letters only."""
+        name = None if status is None else Status(status).value
+        return list(self._core.list(name, dead=dead, limit=limit).wait())
+
+    def purge(self, status: Status | str, older_than: Seconds = 0) -> int:
+        """Deletes the records that have had a status for so long, in seconds; how many."""
+        return int(self._core.purge(Status(status).value, older_than).wait())
+
+    def stats(self) -> dict[str, Any]:
+        """The queue in numbers: ``visible``, ``delayed``, ``in_progress``, ``success`` and so on."""
+        return dict(self._core.stats().wait())
+
+    async def stats_async(self) -> dict[str, Any]:
+        """Like ``stats``, in an event loop."""
+        return dict(await _wait.ended(self._core.stats()))
+
+    def check(self) -> list[dict[str, Any]]:
+        """Checks the backend's health: one finding a check, with ``severity`` and ``message``."""
+        return [dict(finding) for finding in self._core.check().wait()]
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url}>"
+
+
+def _ids(jobs: Iterable[JobHandle | str]) -> list[str]:
+    return [job if isinstance(job, str) else job.id for job in jobs]
+
+
+def _first(job_id: str, records: list[Record]) -> Record:
+    if not records:
+        raise NotFoundError(f"there is no job {job_id}")
+    return records[0]
+
+
+def _result(record: Record, return_exceptions: bool) -> Any:
+    if not return_exceptions:
+        return record.result
+    try:
+        return record.result
+    except Exception as error:
+        return error
+
+
+def _shown(
+    items: Iterator[tuple[int, Record]], *, total: int, progress: bool
+) -> Iterator[tuple[int, Record]]:
+    if not progress:
+        return items
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return items
+    return iter(tqdm(items, total=total, unit="job"))

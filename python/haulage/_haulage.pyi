@@ -1,0 +1,221 @@
+"""The core, in Rust. The package's modules are its interface."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, final
+
+from ._handler import Answer
+from ._options import Seconds
+from ._status import Status
+
+VERSION: Final[str]
+AWS: Final[bool]
+
+def connect(url: str) -> Operation: ...
+def connect_manual() -> Operation: ...
+def dumps(what: str, value: Any) -> str: ...
+def log_level(level: int) -> None: ...
+def next_logs() -> list[tuple[int, str, str]] | None: ...
+def close() -> None: ...
+
+@final
+class Operation:
+    """A call of the core under way."""
+
+    def wait(self) -> Any: ...
+    def wait_for(self, seconds: float) -> bool: ...
+    def wait_items(self) -> list[tuple[int, Record]] | None: ...
+    def notify(self, callback: Callable[[], object]) -> bool: ...
+    def abort(self) -> None: ...
+
+@final
+class Client:
+    """A connection to where the jobs are."""
+
+    @property
+    def backend(self) -> str: ...
+    def submit(self, jobs: list[NewJob]) -> Operation: ...
+    def get(self, ids: list[str], body: bool) -> Operation: ...
+    def wait(self, ids: list[str], timeout: Seconds | None = None) -> Operation: ...
+    def cancel(self, id: str) -> Operation: ...
+    def redrive(self, id: str) -> Operation: ...
+    def redrive_dead(self, limit: int) -> Operation: ...
+    def list(
+        self, status_name: str | None = None, *, dead: bool = False, limit: int = 20
+    ) -> Operation: ...
+    def purge(self, status_name: str, older_than: Seconds) -> Operation: ...
+    def stats(self) -> Operation: ...
+    def check(self) -> Operation: ...
+    def advance(self, seconds: float) -> None: ...
+    def now(self) -> int: ...
+
+@final
+class NewJob:
+    """A job to submit: a body, and its options, which are checked at once.
+
+    ``request_id``: your correlation id (default: the job's id). ``idempotency_key``: a second
+    submit with this key within 24 hours finds the first job. ``group``: jobs of one group run
+    one at a time, in order. ``delay``: how long to hold the job back (default: 0).
+    ``max_attempts``: default 3. ``timeout``: how long one attempt may run (default: no limit).
+    ``result_ttl``: how long the record is kept after the end (default: 7 days). ``metadata``:
+    your labels. Lengths of time are seconds or ``timedelta``, at most 366 days; texts have at most 1 KiB.
+
+    Raises ``InvalidJSONError`` and ``InvalidArgumentError``.
+    """
+
+    def __new__(
+        cls,
+        body: Any,
+        *,
+        request_id: str | None = None,
+        idempotency_key: str | None = None,
+        group: str | None = None,
+        delay: Seconds | None = None,
+        max_attempts: int | None = None,
+        timeout: Seconds | None = None,
+        result_ttl: Seconds | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> NewJob: ...
+
+@final
+class Record:
+    """What is known of a job, as it was when somebody looked."""
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+    @property
+    def status(self) -> Status:
+        """Where the job is in its life."""
+    @property
+    def attempt(self) -> int:
+        """How many times it has been claimed; 0 before the first."""
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts that count it has."""
+    @property
+    def request_id(self) -> str:
+        """The caller's correlation id; the job's id where none was given."""
+    @property
+    def group(self) -> str | None:
+        """The group in which it runs in order."""
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The caller's labels."""
+    @property
+    def worker(self) -> str | None:
+        """The worker that holds it, or held it last."""
+    @property
+    def dead(self) -> bool:
+        """Whether it is a dead letter: in ``ERROR``, its attempts used up."""
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody wants it cancelled while it runs."""
+    @property
+    def error(self) -> str | None:
+        """The error of the latest attempt that failed."""
+    @property
+    def error_kind(self) -> str | None:
+        """The kind of that error; see ``JobFailedError.kind``."""
+    @property
+    def progress(self) -> tuple[float, str | None] | None:
+        """What the handler said of its progress: the part that is done, and words."""
+    @property
+    def submitted_at(self) -> datetime:
+        """When the submit was accepted, in UTC like the other moments."""
+    @property
+    def started_at(self) -> datetime | None:
+        """When the latest attempt was claimed."""
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the job ended."""
+    @property
+    def due_at(self) -> datetime | None:
+        """While it waits: from when on it may be claimed; while it runs: the end of the lease."""
+    @property
+    def expires_at(self) -> datetime | None:
+        """From when on the record reads as expired."""
+    @property
+    def body(self) -> Any:
+        """The body, where it was asked for; else ``None``."""
+    @property
+    def result(self) -> Any:
+        """The result.
+
+        Raises ``JobFailedError``, ``JobCancelledError`` or ``NotFinishedError`` where there is none.
+        """
+
+@final
+class Context:
+    """What surrounds one attempt at a job."""
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+    @property
+    def request_id(self) -> str:
+        """The caller's correlation id; the job's id where none was given."""
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is: 1, 2, …; it never repeats."""
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts that count the job has."""
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether a failure of this attempt is the end of the job."""
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The caller's labels."""
+    @property
+    def group(self) -> str | None:
+        """The group in which the job runs in order."""
+    @property
+    def submitted_at(self) -> datetime:
+        """When the job was submitted."""
+    @property
+    def deadline(self) -> datetime | None:
+        """When the job's ``timeout`` ends this attempt; ``None`` where it has none."""
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler is to stop: the job was cancelled, its time is up, its claim is
+        lost, or the worker is stopping. Look at it now and then."""
+    def set_progress(self, fraction: float, message: str | None = None) -> None:
+        """Tells how far the job is, from 0 to 1. Never waits; recorded within about a second."""
+    def cancellation(self, timeout: Seconds | None = None) -> Operation: ...
+    def wait_cancelled(self, timeout: Seconds | None = None) -> bool:
+        """Sleeps until the handler is to stop, or ``timeout`` seconds have passed; which of the two."""
+
+@final
+class Queue:
+    """Where threads take their calls."""
+
+    def __new__(cls, max_threads: int, start_thread: Callable[[], object]) -> Queue: ...
+    def take(self, fresh: bool) -> Call | None: ...
+    def enter(self) -> None: ...
+    def take_for(self, seconds: float) -> Call | None: ...
+    def close(self) -> None: ...
+
+@final
+class Call:
+    """One call of the handler."""
+
+    def jobs(self) -> list[tuple[Any, Context]]: ...
+    def texts(self) -> list[tuple[str, Context]]: ...
+    def succeed(self, value: Any) -> None: ...
+    def finish(self, answers: list[Answer]) -> None: ...
+
+@final
+class Consumer:
+    """A consumer, to be run once."""
+
+    def __new__(cls, client: Client, queue: Queue, **options: Any) -> Consumer: ...
+    def run(self) -> Operation: ...
+    def stop(self) -> None: ...
+    def stop_now(self) -> None: ...
+    @property
+    def stopping(self) -> bool: ...
+    @property
+    def busy(self) -> int: ...
+    def signal_fd(self) -> int: ...
+    def close_signal_fd(self) -> None: ...

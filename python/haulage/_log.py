@@ -1,0 +1,30 @@
+"""The core's log lines, handed to ``logging``."""
+
+from __future__ import annotations
+
+import threading
+
+from . import _haulage
+
+_started = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def refresh() -> None:
+    """Takes in the level of the logger ``haulage``, and starts to hand lines on."""
+    import logging
+
+    global _thread
+    _haulage.log_level(logging.getLogger("haulage").getEffectiveLevel())
+    with _started:
+        if _thread is None or not _thread.is_alive():
+            _thread = threading.Thread(target=_hand_on, name="haulage-log", daemon=True)
+            _thread.start()
+
+
+def _hand_on() -> None:
+    import logging
+
+    while (lines := _haulage.next_logs()) is not None:
+        for level, name, text in lines:
+            logging.getLogger(name).log(level, "%s", text)

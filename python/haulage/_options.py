@@ -1,0 +1,74 @@
+"""The options of jobs and workers, for type checkers; never imported at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Callable, TypedDict, Union
+
+Seconds = Union[float, timedelta]
+
+
+class JobOptions(TypedDict, total=False):
+    """How a job is kept and run."""
+
+    request_id: str | None
+    """Your correlation id. Default: the job's id."""
+    idempotency_key: str | None
+    """A second submit with this key within 24 hours finds the first job. Default: none."""
+    group: str | None
+    """Jobs of one group run one at a time, in order. Default: no group."""
+    delay: Seconds | None
+    """How long to hold the job back. Default: not at all."""
+    max_attempts: int | None
+    """How many attempts the job has, crashes of the worker included. Default: 3."""
+    timeout: Seconds | None
+    """How long one attempt may run. Default: no limit."""
+    result_ttl: Seconds | None
+    """How long the record is kept after the end. Default: 7 days."""
+    metadata: Mapping[str, str] | None
+    """Your labels, kept with the record and shown to the handler."""
+
+
+class WorkerOptions(TypedDict, total=False):
+    """How a worker works."""
+
+    concurrency: int
+    """How many calls of the handler run at once, in threads (or tasks, if it is async). Default: 1."""
+    processes: int
+    """How many child processes run the handler, one call each. Default: 0, threads of this process."""
+    max_batch_size: int | None
+    """Up to how many jobs a call takes; with it, the handler takes and returns lists. Default: no batches."""
+    batch_timeout: Seconds
+    """How long a batch's first job waits for the batch to fill. Default: 0, what came in together."""
+    lease: Seconds
+    """How long a claim lives without a heartbeat. Default: 30 s."""
+    heartbeat_interval: Seconds | None
+    """How often to heartbeat. Default: a third of the lease."""
+    claim_wait: Seconds
+    """How long one request for jobs waits for the first. Default: 20 s."""
+    shutdown_grace_period: Seconds
+    """How long running jobs may go on when the worker stops. Default: 30 s."""
+    cancel_grace_period: Seconds
+    """How long a handler may take to stop when its job is cancelled. Default: 5 s."""
+    retry_base: Seconds
+    """The longest wait after the first failure; it doubles with each. Default: 1 s."""
+    retry_cap: Seconds
+    """The longest wait after any failure. Default: 5 min."""
+    worker_name: str | None
+    """The worker's name in the records. Default: host and process id."""
+    non_retryable: tuple[type[BaseException], ...]
+    """Exceptions that fail the job for good. Default: none but ``Fail``."""
+    on_start: Callable[[], Any] | None
+    """Called once before the first job, in each process that runs jobs. Default: nothing."""
+
+
+class Summary(TypedDict):
+    """How the claims of a worker ended, in numbers."""
+
+    succeeded: int
+    retried: int
+    failed: int
+    cancelled: int
+    released: int
+    lost: int

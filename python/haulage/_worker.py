@@ -1,0 +1,283 @@
+"""The consumer's side: workers that run a function on jobs."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+from . import _haulage, _log, _wait
+from ._client import Client, connect
+from ._handler import Signature
+from ._threads import Tasks, Threads, batch, single
+from .errors import InvalidArgumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Generic, TypeVar, overload
+
+    from typing_extensions import ParamSpec, Self, Unpack
+
+    from ._options import Summary, WorkerOptions
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+
+import contextlib
+
+# What the core knows; the rest is this module's.
+_CORE = frozenset(
+    {
+        "max_batch_size",
+        "batch_timeout",
+        "lease",
+        "heartbeat_interval",
+        "claim_wait",
+        "shutdown_grace_period",
+        "cancel_grace_period",
+        "retry_base",
+        "retry_cap",
+        "worker_name",
+    }
+)
+_OWN = frozenset({"concurrency", "processes", "non_retryable", "on_start"})
+
+
+def check_options(options: WorkerOptions) -> None:
+    """Refuses what no worker knows."""
+    for name in options:
+        if name not in _CORE and name not in _OWN:
+            known = ", ".join(sorted(_CORE | _OWN))
+            raise InvalidArgumentError(f"a worker has no option {name}; it knows {known}")
+
+
+class Worker:
+    """Runs a function on the jobs of a queue.
+
+    ``handler`` takes the body, and returns the result; by parameters called ``job_id`` and
+    ``ctx`` it also gets the job's id and its ``Context``. It may be ``async``. With
+    ``max_batch_size`` it takes a list of bodies, and returns as many results.
+
+    An exception means that the attempt failed: it is tried again with backoff, until the
+    job's attempts are used up. ``Fail`` ends the job, ``Retry`` names the wait. The
+    options are those of ``WorkerOptions``; those of ``@worker`` hold where none is given.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        client: Client | str | None = None,
+        **options: Unpack[WorkerOptions],
+    ) -> None:
+        if isinstance(handler, WorkerFunction):
+            options = {**handler.options, **options}
+            handler = handler.function  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        check_options(options)
+        self._client = client
+        self._options = options
+        self._signature = Signature(handler)
+        self._lock = threading.Lock()
+        self._consumer: _haulage.Consumer | None = None
+        self._operation: _haulage.Operation | None = None
+
+    def _connect(self) -> Client:
+        if not isinstance(self._client, Client):
+            self._client = connect(self._client)
+        return self._client
+
+    def _runner(self, concurrency: int) -> Threads | Tasks:
+        options, signature = self._options, self._signature
+        non_retryable = tuple(options.get("non_retryable", ()))
+        batched = options.get("max_batch_size") is not None
+        if signature.is_async:
+            return Tasks(signature, lambda: non_retryable, batched)
+        run = batch if batched else single
+        return Threads(concurrency, run(signature, lambda: non_retryable))
+
+    def start(self) -> None:
+        """Works in the background, until ``stop``, or the end of the program."""
+        client = self._connect()
+        _log.refresh()
+        options = self._options
+        concurrency = options.get("concurrency", 1)
+        if concurrency < 1:
+            raise InvalidArgumentError(f"concurrency is {concurrency}; it is 1 at least")
+        with self._lock:
+            if self._operation is not None:
+                raise InvalidArgumentError("the worker runs already")
+            runner = self._runner(concurrency)
+            core: dict[str, Any] = {name: value for name, value in options.items() if name in _CORE}
+            consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)  # pyright: ignore[reportPrivateUsage]
+            on_start = options.get("on_start")
+            if on_start is not None:
+                on_start()
+            runner.start()
+            self._runner_now = runner
+            self._operation = consumer.run()
+            self._consumer = consumer
+
+    def _ended(self, operation: _haulage.Operation) -> Summary:
+        with self._lock:
+            self._runner_now.close()
+            self._consumer = self._operation = None
+        return operation.wait()
+
+    def stop(self, timeout: float | None = None) -> Summary | None:
+        """Stops claiming, waits until what runs is done, and tells how the claims ended.
+
+        Jobs that take longer than ``shutdown_grace_period`` are given back. ``None`` where the
+        worker does not run, or still stops after ``timeout`` seconds (default: no limit).
+        """
+        consumer, operation = self._consumer, self._operation
+        if consumer is None or operation is None:
+            return None
+        consumer.stop()
+        while not operation.wait_for(3600 if timeout is None else timeout):
+            if timeout is not None:
+                return None
+        return self._ended(operation)
+
+    def stop_now(self) -> None:
+        """Gives everything back at once; to be followed by ``stop``."""
+        if self._consumer is not None:
+            self._consumer.stop_now()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it works."""
+        return self._operation is not None
+
+    @property
+    def busy(self) -> int:
+        """How many jobs it holds."""
+        return 0 if self._consumer is None else self._consumer.busy
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self, *, handle_signals: bool = True) -> Summary:
+        """Works until it is told to stop, and tells how the claims ended.
+
+        In the main thread, SIGTERM and Ctrl-C stop it: the first finishes what runs within
+        ``shutdown_grace_period``, the second gives everything back at once.
+        """
+        self.start()
+        consumer, operation = self._consumer, self._operation
+        assert consumer is not None and operation is not None
+        if handle_signals and threading.current_thread() is threading.main_thread():
+            with _signals(consumer):
+                return self._finish(operation)
+        return self._finish(operation)
+
+    def _finish(self, operation: _haulage.Operation) -> Summary:
+        try:
+            while not operation.wait_for(3600):
+                pass
+        except BaseException:
+            operation.abort()
+            self._runner_now.close()
+            self._consumer = self._operation = None
+            raise
+        return self._ended(operation)
+
+    async def run_async(self) -> Summary:
+        """Like ``run``, in an event loop; cancel the task to stop it."""
+        import asyncio
+
+        self.start()
+        consumer, operation = self._consumer, self._operation
+        assert consumer is not None and operation is not None
+        waiting = asyncio.ensure_future(_wait.ended(operation))
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            consumer.stop()
+            await asyncio.shield(waiting)
+            raise
+        finally:
+            self._runner_now.close()
+            self._consumer = self._operation = None
+
+
+@contextlib.contextmanager
+def _signals(consumer: _haulage.Consumer) -> Iterator[None]:
+    """SIGTERM and SIGINT stop the consumer, even while something else holds the interpreter."""
+    import signal
+
+    def heard(_number: int, _frame: object) -> None:
+        # The core has read the number from the descriptor already.
+        pass
+
+    names = (signal.SIGTERM, signal.SIGINT)
+    old = [signal.signal(name, heard) for name in names]
+    old_fd = signal.set_wakeup_fd(consumer.signal_fd(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(old_fd)
+        consumer.close_signal_fd()
+        for name, handler in zip(names, old):
+            signal.signal(name, handler)
+
+
+if TYPE_CHECKING:
+    _Base = Generic[P, R]
+else:
+
+    class _Base:
+        def __class_getitem__(cls, _item):
+            return cls
+
+
+class WorkerFunction(_Base["P", "R"]):
+    """A function with the options of a worker; still callable as the function that it is."""
+
+    def __init__(self, function: Callable[P, R], options: WorkerOptions) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        """The function."""
+        self.options = options
+        """The options given to ``@worker``."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def worker(self, client: Client | str | None = None, **options: Unpack[WorkerOptions]) -> Worker:
+        """A worker for it."""
+        return Worker(self, client, **options)
+
+    def run(self, client: Client | str | None = None, **options: Unpack[WorkerOptions]) -> Summary:
+        """Works until it is told to stop; see ``Worker.run``."""
+        return self.worker(client, **options).run()
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def worker(function: Callable[P, R], /) -> WorkerFunction[P, R]: ...
+    @overload
+    def worker(
+        **options: Unpack[WorkerOptions],
+    ) -> Callable[[Callable[P, R]], WorkerFunction[P, R]]: ...
+
+
+def worker(function: Callable[..., Any] | None = None, /, **options: Unpack[WorkerOptions]) -> Any:
+    """Makes a function a worker's handler, with these options; see ``Worker``.
+
+    ``@worker`` and ``@worker(concurrency=4)`` both work; ``python -m haulage worker --python
+    module:function`` runs it.
+    """
+    check_options(options)
+    if function is not None:
+        Signature(function)
+        return WorkerFunction(function, options)
+    return functools.partial(_decorate, options)
+
+
+def _decorate(options: WorkerOptions, function: Callable[..., Any]) -> WorkerFunction[..., Any]:
+    Signature(function)
+    return WorkerFunction(function, options)

@@ -1,0 +1,133 @@
+"""What can go wrong, by what a caller can do about it.
+
+==========================  ====================  =================================================
+exception                   is also a             when
+==========================  ====================  =================================================
+``InvalidJSONError``        ``ValueError``        a value has no JSON form; nothing was stored
+``InvalidArgumentError``    ``ValueError``        an option is out of its range; nothing was done
+``TooLargeError``           ``ValueError``        a body is larger than the backend takes
+``SubmitManyError``                               only a part of the jobs was accepted
+``NotFoundError``           ``LookupError``       no job has this id
+``ExpiredError``            ``LookupError``       the time for which the record is kept is over
+``JobFailedError``                                the job ended in ``ERROR``
+``JobCancelledError``                             the job ended in ``CANCELLED``
+``NotFinishedError``                              the job has no result yet
+``WaitTimeoutError``        ``TimeoutError``      a wait reached its ``timeout``; the job goes on
+``ConfigError``             ``ValueError``        the URL is wrong, or what is at that place
+``UnavailableError``        ``ConnectionError``   the backend is out of reach; try again later
+``ForkError``               ``RuntimeError``      used in a forked child of the process
+==========================  ====================  =================================================
+
+All are under ``HaulageError``. A handler raises ``Retry`` or ``Fail``.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+
+class BaseError(Exception):
+    """The root of everything that this package raises."""
+
+
+class HaulageError(BaseError):
+    """The root of the errors of the queue."""
+
+
+class InvalidJSONError(HaulageError, ValueError):
+    """A value has no JSON form, or text is not JSON; the message names the place."""
+
+
+class InvalidArgumentError(HaulageError, ValueError):
+    """An option is out of its range; the message names both. Nothing was done."""
+
+
+class TooLargeError(HaulageError, ValueError):
+    """A body is larger than the backend takes. Nothing was stored."""
+
+
+class SubmitManyError(HaulageError):
+    """A submit of several jobs that were not all accepted."""
+
+    def __init__(
+        self, message: str, *, index: int, accepted: list[tuple[int, str]], error: Exception
+    ) -> None:
+        super().__init__(message)
+        self.index = index
+        """The first job that was not accepted, counted from 0."""
+        self.accepted = accepted
+        """The jobs that were: each with its place and its id."""
+        self.error = error
+        """Why it was not."""
+
+
+class _OfJob(HaulageError):
+    job_id: str
+    """The job."""
+
+
+class NotFoundError(_OfJob, LookupError):
+    """No job has this id, or its record expired long enough ago to be gone."""
+
+
+class ExpiredError(_OfJob, LookupError):
+    """The job is done, and the time for which its record is kept is over."""
+
+
+class JobFailedError(_OfJob):
+    """The job ended in ``ERROR``. The text is the job's error, with its traceback."""
+
+    kind: str = "handler"
+    """``handler``, ``timeout``, ``worker_lost``, ``invalid_body``, ``invalid_result`` or ``panic``."""
+
+
+class JobCancelledError(_OfJob):
+    """The job ended in ``CANCELLED``."""
+
+
+class NotFinishedError(_OfJob):
+    """The job has not ended yet, and its result was asked for."""
+
+
+class WaitTimeoutError(HaulageError, TimeoutError):
+    """A wait reached its ``timeout``. The job goes on, and can be waited for again."""
+
+
+class ConfigError(HaulageError, ValueError):
+    """The URL is not usable, or what is at that place; a mistake to mend."""
+
+
+class UnavailableError(HaulageError, ConnectionError):
+    """The backend could not be reached, or refused to work. Trying again may help."""
+
+
+class ForkError(HaulageError, RuntimeError):
+    """Something made before a fork was used after it, in the child."""
+
+
+class HandlerLoadError(HaulageError):
+    """The handler that was named cannot be loaded; the message says why."""
+
+
+class Retry(Exception):
+    """Raised by a handler: this attempt failed; try again, if attempts are left.
+
+    ``after`` is the wait, in seconds or as a ``timedelta``; default: the worker's backoff.
+    """
+
+    def __init__(self, message: str = "", *, after: float | timedelta | None = None) -> None:
+        super().__init__(message or "the handler asked for a retry")
+        self.after = after
+
+
+class Fail(Exception):
+    """Raised by a handler: the job failed, and trying again would not help."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "the handler failed the job")
+
+
+class Cancelled(Exception):
+    """Raised by a handler: it stopped because it was told to; the job ends as ``CANCELLED``."""

@@ -1,0 +1,198 @@
+//! The producer's side.
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{
+    Backend, Clock, JobId, Producer, Timestamp,
+    backend::{Detail, ListQuery, PurgeQuery, Redrive},
+    memory::MemoryBackend,
+};
+use pyo3::prelude::*;
+
+use crate::{
+    convert, errors,
+    job::NewJob,
+    operation::{Failed, Operation, Output},
+    process::Here,
+};
+
+/// A connection to where the jobs are.
+#[pyclass(frozen, module = "haulage._haulage")]
+#[derive(Debug)]
+pub(crate) struct Client {
+    producer: Here<Producer>,
+    /// The clock, where it stands still until it is moved.
+    clock: Option<Clock>,
+}
+
+/// Opens the backend that a URL names.
+#[pyfunction]
+pub(crate) fn connect(url: String) -> PyResult<Operation> {
+    Operation::start(async move {
+        let backend = open(&url).await?;
+        Ok(Output::Client(Producer::new(backend), None))
+    })
+}
+
+/// A memory backend whose clock stands still until [`Client::advance`].
+#[pyfunction]
+pub(crate) fn connect_manual() -> PyResult<Operation> {
+    let clock = Clock::manual(Timestamp::from(std::time::SystemTime::now()));
+    let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
+    Operation::start(async move { Ok(Output::Client(Producer::new(backend), Some(clock))) })
+}
+
+async fn open(url: &str) -> haulage::Result<Arc<dyn Backend>> {
+    let scheme = url.trim().split("://").next().unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("sqs") {
+        return aws(url).await;
+    }
+    haulage::connect(url).await
+}
+
+#[cfg(feature = "aws")]
+async fn aws(url: &str) -> haulage::Result<Arc<dyn Backend>> {
+    Ok(Arc::new(haulage_aws::AwsBackend::connect(url).await?))
+}
+
+#[cfg(not(feature = "aws"))]
+async fn aws(_url: &str) -> haulage::Result<Arc<dyn Backend>> {
+    let message = "this build of haulage has no AWS; build the package with the feature `aws`";
+    Err(haulage::Error::Config(message.into()))
+}
+
+impl Client {
+    pub(crate) fn new(producer: Producer, clock: Option<Clock>) -> Self {
+        Self { producer: Here::new(producer), clock }
+    }
+
+    pub(crate) fn producer(&self) -> PyResult<&Producer> {
+        self.producer.get()
+    }
+}
+
+fn status(name: &str) -> PyResult<haulage::Status> {
+    name.parse().map_err(|e: haulage::Error| errors::invalid(e.to_string()))
+}
+
+#[pymethods]
+impl Client {
+    /// The kind of backend.
+    #[getter]
+    fn backend(&self) -> PyResult<&'static str> {
+        Ok(self.producer()?.backend().name())
+    }
+
+    /// Submits jobs; brings a list of ids, each with whether an earlier job
+    /// with the same idempotency key was found instead.
+    fn submit(&self, jobs: Vec<Bound<'_, NewJob>>) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        let jobs: Vec<_> = jobs.iter().map(|job| job.get().0.clone()).collect();
+        let count = jobs.len();
+        Operation::start(async move {
+            let handles = match producer.submit_many(jobs).await {
+                Ok(handles) => handles,
+                Err(error) => return Err(Failed::SubmitMany(Box::new(error), count)),
+            };
+            let answers = handles.iter().map(|job| haulage::backend::Submitted {
+                id: job.id().clone(),
+                duplicate: job.is_duplicate(),
+            });
+            Ok(Output::Submitted(answers.collect()))
+        })
+    }
+
+    /// Looks jobs up; brings their records.
+    fn get(&self, ids: Vec<String>, body: bool) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        let ids: Vec<JobId> = ids.into_iter().map(JobId::from).collect();
+        let detail = if body { Detail::Full } else { Detail::Result };
+        Operation::start(async move {
+            let found = producer.backend().get(ids.clone(), detail).await?;
+            let records: haulage::Result<_> =
+                found.into_iter().zip(&ids).map(|(lookup, id)| lookup.into_record(id)).collect();
+            Ok(Output::Records(records?))
+        })
+    }
+
+    /// Waits for jobs to end; their records come as they do.
+    #[pyo3(signature = (ids, timeout=None))]
+    fn wait(&self, ids: Vec<String>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        let ids: Vec<JobId> = ids.into_iter().map(JobId::from).collect();
+        let timeout = convert::optional_duration("timeout", timeout)?;
+        Operation::start_with(|shared| async move {
+            producer.wait_each(&ids, timeout, |index, record| shared.item(index, record)).await?;
+            Ok(Output::Nothing)
+        })
+    }
+
+    /// Cancels a job.
+    fn cancel(&self, id: String) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        Operation::start(async move { Ok(Output::Cancellation(producer.cancel(&JobId::from(id)).await?)) })
+    }
+
+    /// Puts a job that failed or was cancelled back to work.
+    fn redrive(&self, id: String) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        Operation::start(async move {
+            producer.redrive(&JobId::from(id)).await?;
+            Ok(Output::Nothing)
+        })
+    }
+
+    /// Puts up to so many dead letters back to work, oldest first.
+    fn redrive_dead(&self, limit: usize) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        Operation::start(
+            async move { Ok(Output::Ids(producer.backend().redrive(Redrive::Dead(limit)).await?)) },
+        )
+    }
+
+    /// Records, newest first.
+    #[pyo3(signature = (status_name=None, *, dead=false, limit=20))]
+    fn list(&self, status_name: Option<&str>, dead: bool, limit: usize) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        let status = status_name.map(status).transpose()?;
+        let query = ListQuery { status, dead, limit, ..ListQuery::default() };
+        Operation::start(async move { Ok(Output::Records(producer.backend().list(query).await?)) })
+    }
+
+    /// Deletes records that have had a status for so long.
+    fn purge(&self, status_name: &str, older_than: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        let older_than = convert::duration("older_than", older_than)?;
+        let query = PurgeQuery { status: status(status_name)?, older_than };
+        Operation::start(async move { Ok(Output::Count(producer.backend().purge(query).await?)) })
+    }
+
+    /// The queue in numbers.
+    fn stats(&self) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        Operation::start(async move { Ok(Output::Stats(producer.backend().stats().await?)) })
+    }
+
+    /// Checks the backend's health.
+    fn check(&self) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        Operation::start(async move { Ok(Output::Findings(producer.backend().check().await?)) })
+    }
+
+    /// Moves the clock of a client of [`connect_manual`].
+    fn advance(&self, seconds: f64) -> PyResult<()> {
+        match &self.clock {
+            Some(clock) if seconds >= 0.0 && seconds.is_finite() => {
+                clock.advance(Duration::from_secs_f64(seconds));
+                Ok(())
+            }
+            Some(_) => Err(errors::invalid("time moves forwards only")),
+            None => Err(errors::invalid("this client's clock is the machine's; nobody moves it")),
+        }
+    }
+
+    /// The time by the client's clock, in microseconds since the epoch.
+    fn now(&self) -> PyResult<i64> {
+        Ok(self.producer()?.backend().clock().now().as_micros())
+    }
+}

@@ -1,0 +1,214 @@
+//! The consumer's side.
+
+use std::{
+    io::Read as _,
+    os::{fd::AsRawFd as _, unix::net::UnixStream},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use haulage::{Consumer as CoreConsumer, RetryPolicy, consumer::Event, shutdown::Shutdown};
+use pyo3::{prelude::*, types::PyDict};
+
+use crate::{
+    client::Client,
+    convert, errors,
+    operation::{Operation, Output},
+    queue::{Inner, Queue},
+};
+
+const SIGINT: u8 = 2;
+const SIGTERM: u8 = 15;
+
+/// The consumers that run, to be stopped when the interpreter ends.
+static RUNNING: Mutex<Vec<(usize, Shutdown)>> = Mutex::new(Vec::new());
+static ENDED: Condvar = Condvar::new();
+
+fn running() -> MutexGuard<'static, Vec<(usize, Shutdown)>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stops every consumer at once, and waits for them for so long at most.
+pub(crate) fn stop_all(limit: Duration) {
+    let until = Instant::now() + limit;
+    let mut all = running();
+    for (_, shutdown) in all.iter() {
+        shutdown.stop_now();
+    }
+    while !all.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        all = ENDED.wait_timeout(all, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+/// What is left to do when a consumer has ended, or was given up.
+struct Ending {
+    number: usize,
+    calls: Arc<Inner>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.calls.close();
+        running().retain(|(other, _)| *other != self.number);
+        ENDED.notify_all();
+    }
+}
+
+/// A consumer, to be run once.
+#[pyclass(frozen, module = "haulage._haulage")]
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    consumer: Mutex<Option<CoreConsumer>>,
+    queue: Py<Queue>,
+    shutdown: Shutdown,
+    /// How many jobs are in the handler.
+    busy: Arc<AtomicUsize>,
+    /// Python writes the numbers of signals here, the moment they come in.
+    signals: Mutex<Option<UnixStream>>,
+}
+
+#[pymethods]
+impl Consumer {
+    /// The options are those of the Rust builder, lengths of time in seconds.
+    #[new]
+    #[pyo3(signature = (client, queue, **options))]
+    fn new(client: &Client, queue: Bound<'_, Queue>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let py = queue.py();
+        let producer = client.producer()?;
+        let mut builder = CoreConsumer::builder(producer.backend().clone());
+        let (mut max_batch_size, mut batch_timeout) = (1, Duration::ZERO);
+        let mut retry = RetryPolicy::default();
+        for (name, value) in options.into_iter().flat_map(|options| options.iter()) {
+            let name: String = name.extract()?;
+            if value.is_none() {
+                continue;
+            }
+            let time = || convert::duration(&name, &value);
+            let count = || {
+                value.extract::<usize>().map_err(|_| {
+                    errors::invalid(format!("{name} is {value}; it is a whole number, 1 at least"))
+                })
+            };
+            builder = match name.as_str() {
+                "concurrency" => builder.concurrency(count()?),
+                "lease" => builder.lease(time()?),
+                "heartbeat_interval" => builder.heartbeat_interval(time()?),
+                "claim_wait" => builder.claim_wait(time()?),
+                "shutdown_grace_period" => builder.shutdown_grace_period(time()?),
+                "cancel_grace_period" => builder.cancel_grace_period(time()?),
+                "worker_name" => builder.worker_name(value.extract::<String>()?),
+                "max_batch_size" => {
+                    max_batch_size = count()?;
+                    builder
+                }
+                "batch_timeout" => {
+                    batch_timeout = time()?;
+                    builder
+                }
+                "retry_base" => {
+                    retry.base = time()?;
+                    builder
+                }
+                "retry_cap" => {
+                    retry.cap = time()?;
+                    builder
+                }
+                _ => return Err(errors::invalid(format!("a worker has no option {name}"))),
+            };
+        }
+        let calls = queue.get().inner.clone();
+        let busy = Arc::new(AtomicUsize::new(0));
+        let count = busy.clone();
+        let consumer = builder
+            .retry_policy(retry)
+            .on_event(move |event| {
+                match event {
+                    Event::Claimed { .. } => count.fetch_add(1, Ordering::Relaxed),
+                    Event::Started { .. } => 0,
+                    _ => count.fetch_sub(1, Ordering::Relaxed),
+                };
+            })
+            .dispatcher(max_batch_size, batch_timeout, move |call| calls.push(call))
+            .build()
+            .map_err(|error| errors::raise(py, &error))?;
+        Ok(Self {
+            consumer: Mutex::new(Some(consumer)),
+            queue: queue.unbind(),
+            shutdown: Shutdown::new(),
+            busy,
+            signals: Mutex::new(None),
+        })
+    }
+
+    /// Works until it is told to stop; brings what became of the claims.
+    fn run(&self) -> PyResult<Operation> {
+        let consumer = self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let consumer = consumer.ok_or_else(|| errors::invalid("the worker has been run already"))?;
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (shutdown, calls) = (self.shutdown.clone(), self.queue.get().inner.clone());
+        Operation::start(async move {
+            running().push((number, shutdown.clone()));
+            let _ending = Ending { number, calls };
+            Ok(Output::Summary(consumer.run(shutdown).await))
+        })
+    }
+
+    /// Claim no more, finish what runs, give back the rest.
+    fn stop(&self) {
+        self.shutdown.stop();
+    }
+
+    /// Give back everything at once.
+    fn stop_now(&self) {
+        self.shutdown.stop_now();
+    }
+
+    #[getter]
+    fn stopping(&self) -> bool {
+        self.shutdown.is_stopping()
+    }
+
+    /// How many jobs it holds.
+    #[getter]
+    fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// A file descriptor for `signal.set_wakeup_fd`: SIGTERM and SIGINT stop
+    /// the worker, the second of them at once, whatever holds the interpreter.
+    fn signal_fd(&self) -> PyResult<i32> {
+        let failed = |e: std::io::Error| errors::unavailable(format!("cannot listen to signals: {e}"));
+        let (writer, mut reader) = UnixStream::pair().map_err(failed)?;
+        writer.set_nonblocking(true).map_err(failed)?;
+        let shutdown = self.shutdown.clone();
+        thread::Builder::new()
+            .name("haulage-signals".into())
+            .spawn(move || {
+                let mut byte = [0];
+                while reader.read(&mut byte).is_ok_and(|n| n > 0) {
+                    if !matches!(byte, [SIGINT | SIGTERM]) {
+                        continue;
+                    }
+                    if shutdown.is_stopping() { shutdown.stop_now() } else { shutdown.stop() }
+                }
+            })
+            .map_err(failed)?;
+        let fd = writer.as_raw_fd();
+        *self.signals.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        Ok(fd)
+    }
+
+    /// Closes that descriptor, which Python must not use any more.
+    fn close_signal_fd(&self) {
+        *self.signals.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

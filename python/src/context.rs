@@ -1,0 +1,103 @@
+//! What a handler can know and say of its job.
+
+use pyo3::{prelude::*, types::PyDict};
+
+use crate::{
+    convert,
+    operation::{Operation, Output},
+};
+
+/// What surrounds one attempt at a job.
+#[pyclass(frozen, module = "haulage")]
+#[derive(Debug)]
+pub(crate) struct Context(haulage::Context);
+
+impl Context {
+    pub(crate) fn new(context: haulage::Context) -> Self {
+        Self(context)
+    }
+}
+
+#[pymethods]
+impl Context {
+    #[getter]
+    fn job_id(&self) -> &str {
+        self.0.job_id().as_str()
+    }
+
+    #[getter]
+    fn request_id(&self) -> &str {
+        self.0.request_id()
+    }
+
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.0.attempt()
+    }
+
+    #[getter]
+    fn max_attempts(&self) -> u32 {
+        self.0.max_attempts()
+    }
+
+    #[getter]
+    fn is_last_attempt(&self) -> bool {
+        self.0.is_last_attempt()
+    }
+
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        convert::metadata(py, self.0.metadata())
+    }
+
+    #[getter]
+    fn group(&self) -> Option<&str> {
+        self.0.group()
+    }
+
+    #[getter]
+    fn submitted_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, Some(self.0.submitted_at()))
+    }
+
+    #[getter]
+    fn deadline<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, self.0.deadline())
+    }
+
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    #[pyo3(signature = (fraction, message=None))]
+    fn set_progress(&self, fraction: f64, message: Option<String>) {
+        self.0.set_progress(fraction, message);
+    }
+
+    /// An operation that ends when the handler is to stop, or the time is up.
+    #[pyo3(signature = (timeout=None))]
+    fn cancellation(&self, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let context = self.0.clone();
+        let timeout = convert::optional_duration("timeout", timeout)?;
+        Operation::start(async move {
+            match timeout {
+                Some(timeout) => {
+                    let _ = tokio::time::timeout(timeout, context.cancelled()).await;
+                }
+                None => context.cancelled().await,
+            }
+            Ok(Output::Nothing)
+        })
+    }
+
+    #[pyo3(signature = (timeout=None))]
+    fn wait_cancelled(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        self.cancellation(timeout)?.wait(py)?;
+        Ok(self.0.is_cancelled())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Context of job {}, attempt {}>", self.0.job_id(), self.0.attempt())
+    }
+}

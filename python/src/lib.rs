@@ -1,0 +1,51 @@
+//! The core of the Python package `haulage`: what needs threads that never
+//! wait for the interpreter, or has to be fast. The package's own modules,
+//! in Python, make an interface of it.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `process` | what there is once a process: runtime, fork, the end |
+//! | `operation` | a call of the core, to be waited for in either way |
+//! | `client`, `job`, `record` | the producer's side |
+//! | `consumer`, `queue`, `call`, `context` | the consumer's side |
+//! | `encode`, `errors`, `convert` | values on their way between the languages |
+//! | `log` | from `tracing` to `logging` |
+
+mod call;
+mod client;
+mod consumer;
+mod context;
+mod convert;
+mod encode;
+mod errors;
+mod job;
+mod log;
+mod operation;
+mod process;
+mod queue;
+mod record;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _haulage {
+    #[pymodule_export]
+    use super::{
+        call::Call,
+        client::{Client, connect, connect_manual},
+        consumer::Consumer,
+        context::Context,
+        encode::dumps,
+        job::NewJob,
+        log::{log_level, next_logs},
+        operation::Operation,
+        process::close,
+        queue::Queue,
+        record::Record,
+    };
+
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    const AWS: bool = cfg!(feature = "aws");
+}

@@ -1,0 +1,139 @@
+//! What the core logs, on its way to Python's `logging`.
+//!
+//! Nothing here waits for the interpreter: lines go into a queue, and a
+//! thread of Python's takes them out.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Condvar, Mutex, MutexGuard, Once, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use pyo3::prelude::*;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::process;
+
+/// Lines that nobody takes are dropped beyond this many, rather than kept.
+const MOST: usize = 10_000;
+
+/// A line: Python's level, the logger, and the text.
+type Line = (u8, String, String);
+
+static LINES: Mutex<VecDeque<Line>> = Mutex::new(VecDeque::new());
+static NEWS: Condvar = Condvar::new();
+static CLOSED: AtomicBool = AtomicBool::new(false);
+/// The lowest of Python's levels that anybody wants.
+static LEVEL: AtomicUsize = AtomicUsize::new(30);
+
+fn lines() -> MutexGuard<'static, VecDeque<Line>> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets the lowest of Python's levels that anybody wants.
+#[pyfunction]
+pub(crate) fn log_level(level: usize) {
+    static START: Once = Once::new();
+    START.call_once(|| {
+        let _ = tracing::subscriber::set_global_default(ToPython);
+    });
+    LEVEL.store(level, Ordering::Relaxed);
+    tracing::callsite::rebuild_interest_cache();
+}
+
+/// Waits for lines, and takes them; `None` when there will be no more.
+#[pyfunction]
+pub(crate) fn next_logs(py: Python<'_>) -> Option<Vec<Line>> {
+    py.detach(|| {
+        let mut waiting = lines();
+        while waiting.is_empty() && !CLOSED.load(Ordering::SeqCst) {
+            waiting = NEWS.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let taken: Vec<_> = waiting.drain(..).collect();
+        drop(waiting);
+        process::before_attaching();
+        (!taken.is_empty()).then_some(taken)
+    })
+}
+
+/// Lets the thread that takes the lines end.
+pub(crate) fn close() {
+    let _lines = lines();
+    CLOSED.store(true, Ordering::SeqCst);
+    NEWS.notify_all();
+}
+
+struct ToPython;
+
+fn python_level(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 40,
+        Level::WARN => 30,
+        Level::INFO => 20,
+        Level::DEBUG => 10,
+        Level::TRACE => 5,
+    }
+}
+
+impl Subscriber for ToPython {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Spans are not: each line names its job by itself.
+        metadata.is_event()
+            && usize::from(python_level(*metadata.level())) >= LEVEL.load(Ordering::Relaxed)
+            && metadata.target().starts_with("haulage")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let metadata = event.metadata();
+        let logger = metadata.target().replace("::", ".");
+        let line = (python_level(*metadata.level()), logger, text.message + &text.fields);
+        let mut waiting = lines();
+        if waiting.len() < MOST {
+            waiting.push_back(line);
+            drop(waiting);
+            NEWS.notify_all();
+        }
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        use fmt::Write as _;
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+}

@@ -1,0 +1,271 @@
+//! A call of the core that runs on the runtime, for Python to wait for: in a
+//! thread, or in an event loop.
+
+use std::{
+    fmt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use haulage::{
+    Error, Record as CoreRecord,
+    backend::{Cancellation, Stats, Submitted},
+    consumer::Summary,
+    producer::SubmitManyError,
+};
+use pyo3::{prelude::*, types::PyDict};
+use tokio::task::AbortHandle;
+
+use crate::{client::Client, convert, errors, process, record::Record};
+
+/// How often a waiting thread looks whether a signal came in. Python runs the
+/// handlers of signals in the main thread only, when that comes back to it.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+/// What an operation brings.
+pub(crate) enum Output {
+    Nothing,
+    Client(haulage::Producer, Option<haulage::Clock>),
+    Submitted(Vec<Submitted>),
+    Records(Vec<CoreRecord>),
+    Cancellation(Cancellation),
+    Stats(Stats),
+    Findings(Vec<haulage::backend::Finding>),
+    Ids(Vec<haulage::JobId>),
+    Count(u64),
+    Summary(Summary),
+}
+
+/// How it may fail.
+pub(crate) enum Failed {
+    Core(Error),
+    SubmitMany(Box<SubmitManyError>, usize),
+    Bug(&'static str),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Core(error)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// Records that came in on the way, with their places.
+    items: Vec<(usize, CoreRecord)>,
+    end: Option<Result<Output, Failed>>,
+    ended: bool,
+    callback: Option<Py<PyAny>>,
+}
+
+/// Where the task tells what it has.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let callback = state.callback.take();
+        drop(state);
+        self.news.notify_all();
+        if let Some(callback) = callback {
+            process::call_soon(callback);
+        }
+    }
+
+    /// A record that is there before the others.
+    pub(crate) fn item(&self, index: usize, record: CoreRecord) {
+        self.tell(|state| state.items.push((index, record)));
+    }
+
+    fn end(&self, end: Result<Output, Failed>) {
+        self.tell(|state| {
+            if !state.ended {
+                state.ended = true;
+                state.end = Some(end);
+            }
+        });
+    }
+}
+
+/// Tells of the end also where the task was aborted, or panicked.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end(Err(Failed::Bug("it was given up before it ended")));
+    }
+}
+
+/// A call under way.
+#[pyclass(frozen, module = "haulage._haulage")]
+pub(crate) struct Operation {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+impl Operation {
+    /// Starts a task.
+    pub(crate) fn start<F>(task: F) -> PyResult<Self>
+    where
+        F: Future<Output = Result<Output, Failed>> + Send + 'static,
+    {
+        Self::start_with(|_| task)
+    }
+
+    /// Starts a task that brings records on the way.
+    pub(crate) fn start_with<F>(task: impl FnOnce(Arc<Shared>) -> F) -> PyResult<Self>
+    where
+        F: Future<Output = Result<Output, Failed>> + Send + 'static,
+    {
+        let runtime = process::runtime()?;
+        let shared = Arc::new(Shared { state: Mutex::default(), news: Condvar::new() });
+        let ending = Ending(shared.clone());
+        let task = task(shared.clone());
+        let task = runtime.spawn(async move { ending.0.end(task.await) }).abort_handle();
+        Ok(Self { shared, task })
+    }
+
+    /// Waits until this holds; signals are heard meanwhile.
+    fn wait_until(&self, py: Python<'_>, ready: impl Fn(&State) -> bool + Sync) -> PyResult<()> {
+        loop {
+            let done = py.detach(|| {
+                let mut state = self.shared.lock();
+                if !ready(&state) {
+                    let waited = self.shared.news.wait_timeout(state, SIGNALS);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                let done = ready(&state);
+                drop(state);
+                process::before_attaching();
+                done
+            });
+            if done {
+                return Ok(());
+            }
+            if let Err(signal) = py.check_signals() {
+                self.task.abort();
+                return Err(signal);
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Operation {
+    /// Waits for the end, and takes what it brought. The interpreter is free
+    /// meanwhile.
+    pub(crate) fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        process::runtime()?;
+        self.wait_until(py, |state| state.ended)?;
+        let end = self.shared.lock().end.take();
+        output(py, end.unwrap_or(Err(Failed::Bug("its outcome was taken already"))))
+    }
+
+    /// Waits for the end for so many seconds at most; tells whether it has come.
+    fn wait_for(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
+        let until = Instant::now() + convert::duration_of("timeout", seconds)?;
+        self.wait_until(py, |state| state.ended || Instant::now() >= until)?;
+        Ok(self.shared.lock().ended)
+    }
+
+    /// Waits for records, and takes those that are there, with their places;
+    /// `None` when there will be no more.
+    fn wait_items(&self, py: Python<'_>) -> PyResult<Option<Vec<(usize, Record)>>> {
+        process::runtime()?;
+        self.wait_until(py, |state| state.ended || !state.items.is_empty())?;
+        let items = std::mem::take(&mut self.shared.lock().items);
+        if items.is_empty() {
+            self.wait(py)?;
+            return Ok(None);
+        }
+        Ok(Some(items.into_iter().map(|(index, record)| (index, Record(record))).collect()))
+    }
+
+    /// Has a function called when there is news; `False` where there is some
+    /// already, and the function is not called.
+    fn notify(&self, callback: Py<PyAny>) -> bool {
+        let mut state = self.shared.lock();
+        let ready = state.ended || !state.items.is_empty();
+        if !ready {
+            state.callback = Some(callback);
+        }
+        !ready
+    }
+
+    /// Gives it up. What it has done so far stays done.
+    fn abort(&self) {
+        self.shared.lock().callback = None;
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation").field("ended", &self.shared.lock().ended).finish_non_exhaustive()
+    }
+}
+
+fn output(py: Python<'_>, end: Result<Output, Failed>) -> PyResult<Bound<'_, PyAny>> {
+    let output = match end {
+        Ok(output) => output,
+        Err(Failed::Core(error)) => return Err(errors::raise(py, &error)),
+        Err(Failed::SubmitMany(error, of)) => return Err(errors::raise_submit_many(py, &error, of)),
+        Err(Failed::Bug(why)) => return Err(errors::unavailable(format!("the call has no outcome: {why}"))),
+    };
+    match output {
+        Output::Nothing => Ok(py.None().into_bound(py)),
+        Output::Client(producer, clock) => Ok(Bound::new(py, Client::new(producer, clock))?.into_any()),
+        Output::Submitted(answers) => {
+            let answers: Vec<_> = answers.iter().map(|a| (a.id.as_str(), a.duplicate)).collect();
+            answers.into_pyobject(py).map(Bound::into_any)
+        }
+        Output::Records(records) => {
+            let records: Vec<_> = records.into_iter().map(Record).collect();
+            records.into_pyobject(py)
+        }
+        Output::Cancellation(answer) => {
+            let name = match answer {
+                Cancellation::Done => "done",
+                Cancellation::Requested => "requested",
+                Cancellation::TooLate(_) => "too_late",
+                Cancellation::Missing => "missing",
+            };
+            Ok(name.into_pyobject(py)?.into_any())
+        }
+        Output::Stats(stats) => {
+            let json = serde_json::to_string(&stats).map_err(|e| errors::unavailable(e.to_string()))?;
+            convert::loads(py, &json)
+        }
+        Output::Findings(findings) => {
+            let json = serde_json::to_string(&findings).map_err(|e| errors::unavailable(e.to_string()))?;
+            convert::loads(py, &json)
+        }
+        Output::Ids(ids) => {
+            let ids: Vec<_> = ids.iter().map(haulage::JobId::as_str).collect();
+            ids.into_pyobject(py).map(Bound::into_any)
+        }
+        Output::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
+        Output::Summary(summary) => {
+            let dict = PyDict::new(py);
+            for (name, count) in [
+                ("succeeded", summary.succeeded),
+                ("retried", summary.retried),
+                ("failed", summary.failed),
+                ("cancelled", summary.cancelled),
+                ("released", summary.released),
+                ("lost", summary.lost),
+            ] {
+                dict.set_item(name, count)?;
+            }
+            Ok(dict.into_any())
+        }
+    }
+}

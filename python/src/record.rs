@@ -1,0 +1,135 @@
+//! What is known of a job, as Python sees it.
+
+use pyo3::{prelude::*, types::PyDict};
+
+use crate::{convert, errors};
+
+/// A record. What is decoded is made anew with each look.
+#[pyclass(frozen, module = "haulage")]
+#[derive(Debug)]
+pub(crate) struct Record(pub(crate) haulage::Record);
+
+#[pymethods]
+impl Record {
+    #[getter]
+    fn id(&self) -> &str {
+        self.0.id.as_str()
+    }
+
+    #[getter]
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::status(py, self.0.status.as_str())
+    }
+
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    #[getter]
+    fn max_attempts(&self) -> u32 {
+        self.0.max_attempts
+    }
+
+    #[getter]
+    fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    #[getter]
+    fn group(&self) -> Option<&str> {
+        self.0.group.as_deref()
+    }
+
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        convert::metadata(py, &self.0.metadata)
+    }
+
+    #[getter]
+    fn worker(&self) -> Option<&str> {
+        self.0.worker.as_deref()
+    }
+
+    #[getter]
+    fn dead(&self) -> bool {
+        self.0.dead
+    }
+
+    #[getter]
+    fn cancel_requested(&self) -> bool {
+        self.0.cancel_requested
+    }
+
+    #[getter]
+    fn error(&self) -> Option<&str> {
+        self.0.error.as_ref().map(|error| error.message.as_str())
+    }
+
+    #[getter]
+    fn error_kind(&self) -> Option<&str> {
+        self.0.error.as_ref().map(|error| error.kind.as_str())
+    }
+
+    #[getter]
+    fn progress(&self) -> Option<(f64, Option<&str>)> {
+        self.0.progress.as_ref().map(|p| (p.fraction, p.message.as_deref()))
+    }
+
+    #[getter]
+    fn submitted_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, Some(self.0.submitted_at))
+    }
+
+    #[getter]
+    fn started_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, self.0.started_at)
+    }
+
+    #[getter]
+    fn finished_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, self.0.finished_at)
+    }
+
+    #[getter]
+    fn due_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, self.0.due_at)
+    }
+
+    #[getter]
+    fn expires_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, self.0.expires_at)
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.body.as_ref().map(|json| convert::loads(py, json.as_str())).transpose()
+    }
+
+    /// The result, or the error that says why there is none.
+    #[getter]
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let record = &self.0;
+        let id = record.id.clone();
+        let error = match (record.status, &record.result) {
+            (haulage::Status::Success, Some(json)) => return convert::loads(py, json.as_str()),
+            (haulage::Status::Success, None) => {
+                return Err(errors::unavailable(format!(
+                    "the result of job {id} did not come with its record"
+                )));
+            }
+            (haulage::Status::Error, _) => {
+                let unknown =
+                    || haulage::JobError::new(haulage::FailureKind::Handler, "no error was recorded");
+                haulage::Error::JobFailed { id, error: record.error.clone().unwrap_or_else(unknown) }
+            }
+            (haulage::Status::Cancelled, _) => haulage::Error::JobCancelled(id),
+            (status, _) => haulage::Error::NotFinished { id, status },
+        };
+        Err(errors::raise(py, &error))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Record {} {} attempt={}>", self.0.id, self.0.status, self.0.attempt)
+    }
+}

@@ -1,0 +1,61 @@
+"""What the tests share: queues of their own, and programs in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import haulage
+import pytest
+
+# So long until a test fails rather than hangs.
+SOON = 30.0
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite://{tmp_path}/jobs.db"
+
+
+@pytest.fixture
+def client(url: str) -> haulage.Client:
+    return haulage.connect(url)
+
+
+Program = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """Starts Python programs, and kills those that are left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *args: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code), *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that a program writes."""
+    assert process.stdout is not None
+    text = process.stdout.readline()
+    if not text:
+        _, errors = process.communicate(timeout=SOON)
+        pytest.fail(f"the program ended with {process.returncode}: {errors}")
+    return text.strip()

@@ -1,0 +1,169 @@
+"""Submitting, looking and waiting."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import haulage
+import pytest
+from haulage import Cancellation, JobHandle, NewJob, Progress, Status, testing
+
+from .conftest import SOON
+
+
+def double(body: int) -> int:
+    return body * 2
+
+
+def test_a_job_runs_and_its_handle_tells_of_it(client: haulage.Client) -> None:
+    job = client.submit(21, request_id="r-1", metadata={"user": "ada"})
+    assert job.status() is Status.SUBMITTED
+    with pytest.raises(haulage.NotFinishedError) as unfinished:
+        _ = job.record().result
+    assert unfinished.value.job_id == job.id
+    with haulage.Worker(double, client):
+        assert job.result(SOON) == 42
+    record = job.record()
+    assert (record.status, record.attempt, record.request_id) == (Status.SUCCESS, 1, "r-1")
+    assert record.metadata == {"user": "ada"}
+    assert record.started_at is not None and record.finished_at is not None
+    assert record.submitted_at <= record.started_at <= record.finished_at
+    assert record.submitted_at.utcoffset() == timedelta(0)
+
+
+def test_another_client_finds_the_job_by_its_id(client: haulage.Client, url: str) -> None:
+    job = client.submit("x")
+    again = JobHandle.from_id(job.id, haulage.connect(url))
+    assert again == job and again.status() == "SUBMITTED"
+    assert client.record(job.id, body=True).body == "x"
+
+
+def test_unknown_ids_are_named(client: haulage.Client) -> None:
+    for call in (client.job("nope").status, client.job("nope").result, client.job("nope").cancel):
+        with pytest.raises(haulage.NotFoundError, match="nope") as missing:
+            call()
+        assert isinstance(missing.value, LookupError)
+
+
+def test_a_wait_that_takes_too_long_ends_and_the_job_goes_on(client: haulage.Client) -> None:
+    job = client.submit(1)
+    with pytest.raises(haulage.WaitTimeoutError, match="the job goes on") as late:
+        job.result(timeout=0.01)
+    assert isinstance(late.value, TimeoutError)
+    with pytest.raises(haulage.WaitTimeoutError):
+        job.result(timeout=timedelta(milliseconds=5))
+    assert job.status() is Status.SUBMITTED
+
+
+def test_cancel_tells_what_it_did(client: haulage.Client) -> None:
+    job = client.submit(1)
+    assert job.cancel() is Cancellation.DONE
+    assert job.cancel() is Cancellation.TOO_LATE
+    with pytest.raises(haulage.JobCancelledError) as cancelled:
+        job.result()
+    assert cancelled.value.job_id == job.id
+    job.redrive()
+    assert job.status() is Status.SUBMITTED
+
+
+def test_submit_many_and_map_keep_the_order(client: haulage.Client) -> None:
+    handles = client.submit_many(range(100), max_attempts=1)
+    assert len({handle.id for handle in handles}) == 100
+    with haulage.Worker(double, client, concurrency=8):
+        assert [record.result for record in client.wait(handles, SOON)] == [n * 2 for n in range(100)]
+        assert sorted(r.result for r in client.as_completed(handles)) == [n * 2 for n in range(100)]
+        assert list(client.map(range(50), wait_timeout=SOON, progress=True)) == [n * 2 for n in range(50)]
+    assert client.stats()["success"] == 150
+
+
+def test_map_raises_where_a_job_failed_or_hands_the_error_over(client: haulage.Client) -> None:
+    def odd(body: int) -> int:
+        if body % 2:
+            raise haulage.Fail(f"{body} is odd")
+        return body
+
+    with haulage.Worker(odd, client):
+        results = client.map([0, 1, 2])
+        assert next(results) == 0
+        with pytest.raises(haulage.JobFailedError, match="1 is odd"):
+            next(results)
+        zero, one, two = client.map([0, 1, 2], return_exceptions=True)
+    assert (zero, two) == (0, 2)
+    assert isinstance(one, haulage.JobFailedError)
+
+
+def test_an_idempotency_key_finds_the_first_job(client: haulage.Client) -> None:
+    first = client.submit(1, idempotency_key="order-4711")
+    second = client.submit(2, idempotency_key="order-4711")
+    assert (first.id, first.is_duplicate) == (second.id, False)
+    assert second.is_duplicate
+
+
+def test_options_are_checked_before_anything_is_stored(client: haulage.Client) -> None:
+    with pytest.raises(haulage.InvalidArgumentError, match="max_attempts is 0"):
+        client.submit(1, max_attempts=0)
+    with pytest.raises(haulage.InvalidArgumentError, match=r"delay is -1(\.0)? seconds"):
+        client.submit(1, delay=-1)
+    with pytest.raises(haulage.InvalidArgumentError, match="timeout is soon; give seconds"):
+        client.submit(1, timeout="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(haulage.InvalidArgumentError, match="366 days"):
+        client.submit(1, result_ttl=timedelta(days=400))
+    with pytest.raises(haulage.InvalidJSONError, match=r'the body\["x"\]'):
+        client.submit_many([1, {"x": object()}])
+    assert client.stats()["visible"] == 0
+
+
+def test_a_new_job_carries_its_own_options(client: haulage.Client) -> None:
+    jobs = client.submit_many([NewJob("a", group="g", delay=60), "b"], group="h")
+    records = [job.record() for job in jobs]
+    assert [record.group for record in records] == ["g", "h"]
+    assert records[0].due_at is not None
+    assert records[0].due_at - records[0].submitted_at == timedelta(seconds=60)
+
+
+def test_dead_letters_are_listed_and_redriven(client: haulage.Client) -> None:
+    def broken(body: object) -> None:
+        raise RuntimeError("broken")
+
+    with haulage.Worker(broken, client):
+        job = client.submit(1, max_attempts=1)
+        job.wait(SOON)
+    assert [record.id for record in client.records(dead=True)] == [job.id]
+    assert client.redrive_dead() == [job.id]
+    assert [record.id for record in client.records(Status.SUBMITTED)] == [job.id]
+    assert client.purge(Status.SUBMITTED) == 1
+
+
+def test_progress_is_seen_from_outside(client: haulage.Client) -> None:
+    def slow(body: object, ctx: haulage.Context) -> None:
+        ctx.set_progress(0.25, "a quarter")
+        if ctx.wait_cancelled(SOON):
+            raise haulage.Cancelled
+
+    with haulage.Worker(slow, client):
+        job = client.submit(1)
+        progress = None
+        while progress is None:
+            progress = job.progress()
+        assert progress == Progress(0.25, "a quarter")
+        assert job.cancel() is Cancellation.REQUESTED
+        assert job.wait(SOON).status is Status.CANCELLED
+
+
+def test_urls_are_explained() -> None:
+    with pytest.raises(haulage.ConfigError, match="write sqlite://jobs.db"):
+        haulage.connect("jobs.db")
+    with pytest.raises(haulage.ConfigError, match="unknown URL scheme"):
+        haulage.connect("amqp://host")
+
+
+def test_the_url_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HAULAGE_URL", url)
+    assert haulage.connect().url == url
+    assert haulage.connect().backend == "embedded"
+    assert testing.memory().backend == "memory"
+
+
+def test_check_finds_the_backend_healthy(client: haulage.Client) -> None:
+    findings = client.check()
+    assert findings and all(finding["severity"] != "problem" for finding in findings)

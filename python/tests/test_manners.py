@@ -1,0 +1,285 @@
+"""Signals, the interpreter's lock, forks, and the end of the program."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import haulage
+import pytest
+from haulage import Status
+
+from .conftest import SOON, Program, line
+
+# Holds the lock of the interpreter for as long as it sleeps, like native code that never lets go.
+HOLD = "import ctypes; hold = lambda seconds: ctypes.PyDLL(None).usleep(int(seconds * 1e6))"
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "job.result()",
+        "job.wait()",
+        "client.wait([job])",
+        "list(client.as_completed([job]))",
+        "list(client.map([1]))",
+        "asyncio.run(job.result_async())",
+        "haulage.Worker(print, client).run(handle_signals=False)",
+    ],
+)
+def test_ctrl_c_works_at_once_in_every_wait(program: Program, url: str, wait: str) -> None:
+    process = program(
+        f"""
+        import asyncio, sys, time, haulage
+        client = haulage.connect(sys.argv[1])
+        job = client.submit(1, delay=3600)
+        print("waiting", flush=True)
+        try:
+            {wait}
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+        print(client.job(job.id).status(), flush=True)
+        """,
+        url,
+    )
+    assert line(process) == "waiting"
+    time.sleep(0.2)  # into the wait; an earlier signal would test less, and pass
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert line(process) == "interrupted"
+    assert time.monotonic() - began < 2
+    assert line(process) == "SUBMITTED"
+    assert process.wait(SOON) == 0
+
+
+def test_other_threads_run_while_one_waits(client: haulage.Client) -> None:
+    job = client.submit(1)
+    waiting = threading.Thread(target=job.wait)
+    waiting.start()
+    with haulage.Worker(lambda body: body, client):
+        waiting.join(SOON)
+    assert not waiting.is_alive()
+
+
+def test_a_handler_that_holds_the_interpreter_keeps_its_lease(program: Program, url: str) -> None:
+    process = program(
+        f"""
+        import sys, haulage
+        {HOLD}
+        client = haulage.connect(sys.argv[1])
+        with haulage.Worker(lambda body, ctx: [hold(3), ctx.attempt][1], client, lease=0.5):
+            job = client.submit(1)
+            print(job.result(), client.stats()["success"], flush=True)
+        """,
+        url,
+    )
+    # Somebody else who would take the job if its lease ran out.
+    with haulage.Worker(lambda body: "taken over", haulage.connect(url), concurrency=1) as other:
+        assert line(process) in ("1 1", "taken over 1")
+        other.stop()
+    records = haulage.connect(url).records()
+    assert [record.attempt for record in records] == [1], "the job was started once"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_worker_stops_at_a_signal_and_finishes_what_runs(
+    program: Program, client: haulage.Client, url: str, name: str
+) -> None:
+    process = program(
+        """
+        import sys, haulage
+        def handler(body):
+            print("started", flush=True)
+            return sys.stdin.readline()
+        print(haulage.Worker(handler, sys.argv[1]).run(), flush=True)
+        """,
+        url,
+    )
+    jobs = client.submit_many([1, 2])
+    assert line(process) == "started"
+    process.send_signal(getattr(signal, name))
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert "'succeeded': 1" in line(process)
+    assert process.wait(SOON) == 0
+    assert [job.status() for job in jobs] == [Status.SUCCESS, Status.SUBMITTED]
+
+
+def test_a_second_signal_gives_everything_back_though_the_interpreter_is_held(
+    program: Program, client: haulage.Client, url: str
+) -> None:
+    process = program(
+        f"""
+        import sys, haulage
+        {HOLD}
+        def handler(body):
+            print("started", flush=True)
+            hold(20)
+        haulage.Worker(handler, sys.argv[1]).run()
+        """,
+        url,
+    )
+    job = client.submit(1)
+    assert line(process) == "started"
+    # Two that are equal could become one on their way.
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    while job.status() is not Status.SUBMITTED:
+        assert time.monotonic() - began < 10
+    assert job.record().attempt == 1
+
+
+def test_a_worker_that_is_killed_loses_its_lease_and_the_job_is_run_again(
+    program: Program, client: haulage.Client, url: str
+) -> None:
+    process = program(
+        """
+        import os, sys, haulage
+        haulage.Worker(lambda body: os.kill(os.getpid(), 9), sys.argv[1], lease=0.5).run()
+        """,
+        url,
+    )
+    job = client.submit(1)
+    assert process.wait(SOON) == -signal.SIGKILL
+    with haulage.Worker(lambda body, ctx: ctx.attempt, client):
+        assert job.result(SOON) == 2
+
+
+def test_the_end_of_the_program_gives_jobs_back(program: Program, client: haulage.Client, url: str) -> None:
+    process = program(
+        """
+        import sys, threading, haulage
+        started = threading.Event()
+        def handler(body):
+            started.set()
+            threading.Event().wait()
+        haulage.Worker(handler, sys.argv[1], concurrency=2).start()
+        waiting = haulage.connect(sys.argv[1]).submit(1)
+        threading.Thread(target=waiting.wait, daemon=True).start()
+        started.wait()
+        print(waiting.id, flush=True)
+        """,
+        url,
+    )
+    job = client.job(line(process))
+    output, errors = process.communicate(timeout=SOON)
+    assert (process.returncode, output, errors) == (0, "", "")
+    assert job.status() is Status.SUBMITTED
+
+
+def test_a_fork_is_refused_with_a_reason(program: Program, url: str) -> None:
+    process = program(
+        """
+        import os, sys, haulage
+        client = haulage.connect(sys.argv[1])
+        job = client.submit(1)
+        child = os.fork()
+        if child == 0:
+            for call in (job.status, lambda: client.submit(2), lambda: haulage.connect(sys.argv[1])):
+                try:
+                    call()
+                except haulage.ForkError as error:
+                    print(error, flush=True)
+            del client, job
+            sys.exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(job.status(), client.submit(3).status(), flush=True)
+        """,
+        url,
+    )
+    for _ in range(3):
+        message = line(process)
+        assert "forked" in message and "`spawn`" in message
+    assert line(process) == "0"
+    assert line(process) == "SUBMITTED SUBMITTED"
+    assert process.wait(SOON) == 0
+
+
+def test_a_fork_before_the_first_connect_is_fine(program: Program, url: str) -> None:
+    process = program(
+        """
+        import os, sys, haulage
+        if os.fork() == 0:
+            print(haulage.connect(sys.argv[1]).submit(1).status(), flush=True)
+            sys.exit(0)
+        os.wait()
+        print(haulage.connect(sys.argv[1]).stats()["visible"], flush=True)
+        """,
+        url,
+    )
+    assert (line(process), line(process)) == ("SUBMITTED", "1")
+
+
+def test_processes_that_are_spawned_work(program: Program, url: str) -> None:
+    process = program(
+        """
+        import multiprocessing, pathlib, sys
+        pathlib.Path("tasks.py").write_text(
+            "import haulage\\n"
+            "def submit(url, n):\\n"
+            "    return haulage.connect(url).submit(n).id\\n"
+        )
+        sys.path.insert(0, ".")
+        import haulage, tasks
+        client = haulage.connect(sys.argv[1])
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            ids = pool.starmap(tasks.submit, [(sys.argv[1], n) for n in range(4)])
+        print(len({client.job(i).record().id for i in ids}), flush=True)
+        """,
+        url,
+    )
+    assert line(process) == "4"
+
+
+def test_threads_share_a_client(client: haulage.Client) -> None:
+    results: list[int] = []
+
+    def work(n: int) -> None:
+        results.extend(client.map(range(n, n + 20), wait_timeout=SOON))
+
+    with haulage.Worker(lambda body: body, client, concurrency=4):
+        threads = [threading.Thread(target=work, args=(n * 20,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+    assert sorted(results) == list(range(160))
+
+
+def test_failures_are_logged(client: haulage.Client, caplog: pytest.LogCaptureFixture) -> None:
+    told = threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "no such image" in record.getMessage():
+                told.set()
+
+    def handler(body: object) -> None:
+        raise haulage.Fail("no such image")
+
+    logger = logging.getLogger("haulage")
+    listener = Handler()
+    logger.addHandler(listener)
+    try:
+        with haulage.Worker(handler, client):
+            job = client.submit(1, request_id="r-7")
+            job.wait(SOON)
+            assert told.wait(SOON)
+    finally:
+        logger.removeHandler(listener)
+    (record,) = [r for r in caplog.records if "no such image" in r.getMessage()]
+    assert (record.levelno, record.name) == (logging.WARNING, "haulage.consumer.event")
+    assert f"job_id={job.id}" in record.getMessage() and "request_id=r-7" in record.getMessage()
+
+
+def test_importing_loads_little() -> None:
+    code = "import sys; before = set(sys.modules); import haulage; print(*set(sys.modules) - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"asyncio", "inspect", "logging", "dataclasses", "typing", "subprocess", "sqlite3"}
+    assert heavy.isdisjoint(loaded.stdout.split())

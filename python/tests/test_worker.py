@@ -1,0 +1,293 @@
+"""Workers: what a handler is given, and what its exceptions mean."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import haulage
+import pytest
+from haulage import Cancellation, Status, testing
+
+from .conftest import SOON
+
+
+def test_a_handler_gets_what_its_parameters_ask_for() -> None:
+    def established(body: Any, message_id: str) -> Any:
+        return [body, message_id]
+
+    def by_position(body: Any, mid: str, context_of_it: haulage.Context) -> Any:
+        return [body, mid, context_of_it.attempt]
+
+    def by_name(body: Any, ctx: haulage.Context, job_id: str, model: str = "small") -> Any:
+        return [body, job_id, ctx.request_id, model]
+
+    class Callable:
+        def __call__(self, body: Any) -> Any:
+            return body
+
+    for handler, extras in (
+        (established, ["ID"]),
+        (by_position, ["ID", 1]),
+        (by_name, ["ID", "r", "small"]),
+    ):
+        with testing.inline(handler) as client:
+            job = client.submit("b", request_id="r")
+            assert job.result() == ["b", *[job.id if extra == "ID" else extra for extra in extras]]
+    with testing.inline(Callable()) as client:
+        assert client.submit("b").result() == "b"
+
+
+def test_handlers_that_cannot_be_called_are_refused() -> None:
+    def nothing() -> None: ...
+
+    def many(a: Any, b: Any, c: Any, d: Any) -> None: ...
+
+    with pytest.raises(ValueError, match="takes no argument"):
+        haulage.Worker(nothing)
+    with pytest.raises(ValueError, match="has 4 parameters"):
+        haulage.worker(many)
+    with pytest.raises(ValueError, match="cannot be called"):
+        haulage.Worker("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(haulage.InvalidArgumentError, match="no option concurency; it knows"):
+        haulage.Worker(many, concurency=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(haulage.InvalidArgumentError, match="concurrency is 0"):
+        haulage.Worker(len, testing.memory(), concurrency=0).start()
+    with pytest.raises(haulage.InvalidArgumentError, match="shorter than the lease"):
+        haulage.Worker(len, testing.memory(), lease=1, heartbeat_interval=2).start()
+
+
+def test_a_decorated_function_is_still_a_function() -> None:
+    @haulage.worker
+    def plain(body: int) -> int:
+        """Adds one."""
+        return body + 1
+
+    @haulage.worker(concurrency=2, max_batch_size=3)
+    def batched(bodies: list[int]) -> list[int]:
+        return bodies
+
+    assert plain(1) == 2
+    assert plain.__doc__ == "Adds one." and plain.__name__ == "plain"
+    assert batched.options == {"concurrency": 2, "max_batch_size": 3}
+    with testing.inline(plain) as client:
+        assert client.submit(1).result() == 2
+
+
+def test_an_error_is_tried_again_and_recorded_with_its_traceback() -> None:
+    attempts: list[int] = []
+
+    def flaky(body: Any, ctx: haulage.Context) -> str:
+        attempts.append(ctx.attempt)
+        assert ctx.is_last_attempt == (ctx.attempt == 3)
+        if body == "always" or ctx.attempt < 3:
+            raise ValueError(f"attempt {ctx.attempt}")
+        return "done"
+
+    with testing.inline(flaky) as client:
+        assert client.submit("sometimes").result() == "done"
+        assert attempts == [1, 2, 3]
+        job = client.submit("always")
+        with pytest.raises(haulage.JobFailedError) as failed:
+            job.result()
+        assert job.record().dead
+    error = str(failed.value)
+    assert error.startswith("ValueError: attempt 3\n\nTraceback (most recent call last):\n")
+    assert "in flaky" in error and 'raise ValueError(f"attempt' in error
+    assert "haulage/_" not in error, "only the handler's own frames"
+    assert failed.value.kind == "handler"
+
+
+def test_long_errors_are_cut_to_their_ends() -> None:
+    def deep(n: int) -> None:
+        if n == 0:
+            raise ValueError("x" * 5000 + "the end")
+        try:
+            deep(n - 1)
+        except (RuntimeError, ValueError) as error:
+            raise RuntimeError(f"at {n} " + "é" * 400) from error
+
+    with testing.inline(deep) as client:
+        error = client.submit(30, max_attempts=1).record().error
+    assert error is not None and len(error.encode()) <= 8 * 1024
+    assert error.startswith("RuntimeError: at 30") and error.endswith("é")
+    assert "[cut] …" in error
+
+
+def test_fail_retry_and_cancelled_are_said_by_exceptions() -> None:
+    def handler(body: str, ctx: haulage.Context) -> str:
+        if body == "fail":
+            raise haulage.Fail("the image is empty")
+        if body == "cancelled":
+            raise haulage.Cancelled
+        if ctx.attempt == 1:
+            raise haulage.Retry("no GPU is free", after=3600)
+        return "second"
+
+    with testing.inline(handler) as client:
+        failed = client.submit("fail").record()
+        assert (failed.status, failed.error, failed.attempt) == (Status.ERROR, "the image is empty", 1)
+        assert client.submit("cancelled").record().status is Status.CANCELLED
+        retried = client.submit("retry").record()
+        assert (retried.result, retried.attempt) == ("second", 2)
+        assert retried.started_at is not None
+        assert (retried.started_at - retried.submitted_at).total_seconds() >= 3600
+
+
+def test_non_retryable_exceptions_fail_at_once() -> None:
+    def handler(body: Any) -> None:
+        raise KeyError("no such model")
+
+    with testing.inline(handler, non_retryable=(LookupError,)) as client:
+        record = client.submit(1).record()
+    assert (record.status, record.attempt) == (Status.ERROR, 1)
+    assert record.error is not None and record.error.startswith("KeyError: 'no such model'")
+
+
+def test_system_exit_in_a_handler_is_a_failed_attempt() -> None:
+    def handler(body: Any) -> None:
+        raise SystemExit(3)
+
+    with testing.inline(handler) as client:
+        record = client.submit(1, max_attempts=2).record()
+    assert (record.status, record.attempt) == (Status.ERROR, 2)
+    assert record.error is not None and "SystemExit: 3" in record.error
+
+
+def test_handlers_that_wait_run_side_by_side(client: haulage.Client) -> None:
+    together = threading.Barrier(8)
+
+    def wait(body: int) -> str:
+        together.wait(SOON)
+        return threading.current_thread().name
+
+    with haulage.Worker(wait, client, concurrency=8):
+        names = set(client.map(range(16), wait_timeout=SOON))
+    assert 8 <= len(names) <= 16 and all(name.startswith("haulage-") for name in names)
+
+
+def test_one_at_a_time_is_one_thread(client: haulage.Client) -> None:
+    def name(body: int) -> str:
+        return threading.current_thread().name
+
+    with haulage.Worker(name, client):
+        assert len(set(client.map(range(50), wait_timeout=SOON))) == 1
+
+
+def test_batches_take_and_return_lists(client: haulage.Client) -> None:
+    @haulage.worker(max_batch_size=4, batch_timeout=SOON)
+    def classify(bodies: list[str], ctxs: list[haulage.Context]) -> list[Any]:
+        assert [ctx.attempt for ctx in ctxs] == [1] * len(bodies)
+        return [haulage.Fail("not this one") if body == "bad" else len(bodies) for body in bodies]
+
+    with classify.worker(client):
+        results = list(client.map(["a", "bad", "c", "d"], return_exceptions=True))
+    assert [results[0], results[2], results[3]] == [4, 4, 4]
+    assert isinstance(results[1], haulage.JobFailedError) and str(results[1]) == "not this one"
+
+
+def test_a_batch_with_the_wrong_number_of_results_fails_as_a_whole() -> None:
+    def short(bodies: list[Any]) -> list[Any]:
+        return []
+
+    def text(bodies: list[Any]) -> Any:
+        return "abc"
+
+    with testing.inline(short, max_batch_size=3) as client:
+        record = client.submit(1, max_attempts=1).record()
+        assert record.error == "the batched handler got 1 jobs and returned 0 results"
+    with testing.inline(text, max_batch_size=3) as client:
+        record = client.submit(1).record()
+        assert record.error == "the batched handler returned a str; it has to return a list"
+
+
+def test_a_cancelled_job_is_told_and_its_outcome_kept(client: haulage.Client) -> None:
+    started = threading.Event()
+
+    def handler(body: Any, ctx: haulage.Context) -> str:
+        started.set()
+        assert not ctx.cancelled
+        assert ctx.wait_cancelled(SOON) and ctx.cancelled
+        raise haulage.Cancelled
+
+    with haulage.Worker(handler, client):
+        job = client.submit(1)
+        assert started.wait(SOON)
+        assert job.cancel() is Cancellation.REQUESTED
+        assert job.wait(SOON).status is Status.CANCELLED
+
+
+def test_a_job_that_runs_into_its_timeout_is_settled_without_its_handler(client: haulage.Client) -> None:
+    release = threading.Event()
+
+    def stuck(body: Any, ctx: haulage.Context) -> None:
+        assert ctx.deadline is not None
+        ctx.wait_cancelled(SOON)
+        release.wait(SOON)
+
+    with haulage.Worker(stuck, client):
+        record = client.submit(1, timeout=0.05, max_attempts=1).wait(SOON)
+        assert (record.status, record.error_kind) == (Status.ERROR, "timeout")
+        release.set()
+
+
+def test_stop_finishes_what_runs_and_counts(client: haulage.Client) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def handler(body: int) -> int:
+        started.set()
+        release.wait(SOON)
+        return body
+
+    worker = haulage.Worker(handler, client)
+    worker.start()
+    jobs = client.submit_many([1, 2])
+    assert started.wait(SOON) and worker.is_running and worker.busy == 1
+    assert worker.stop(timeout=0.05) is None, "it still stops"
+    release.set()
+    summary = worker.stop()
+    assert summary is not None and summary["succeeded"] == 1
+    assert not worker.is_running and worker.stop() is None
+    assert [job.status() for job in jobs] == [Status.SUCCESS, Status.SUBMITTED]
+    with worker:
+        assert jobs[1].result(SOON) == 2, "it can be started again"
+
+
+def test_stop_now_gives_the_job_back_and_the_attempt_does_not_count(client: haulage.Client) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def handler(body: int) -> int:
+        started.set()
+        release.wait(SOON)
+        return body
+
+    worker = haulage.Worker(handler, client)
+    worker.start()
+    job = client.submit(1, max_attempts=1)
+    assert started.wait(SOON)
+    worker.stop_now()
+    summary = worker.stop()
+    assert summary is not None and summary["released"] == 1
+    assert job.status() is Status.SUBMITTED
+    release.set()
+    with haulage.Worker(lambda body: body, client):
+        assert job.result(SOON) == 1
+
+
+def test_on_start_runs_once_before_the_first_job(client: haulage.Client) -> None:
+    order: list[str] = []
+    worker = haulage.Worker(lambda body: order.append("job"), client, on_start=lambda: order.append("start"))
+    with worker:
+        list(client.map([1, 2], wait_timeout=SOON))
+    assert order == ["start", "job", "job"]
+
+
+def test_an_idle_worker_picks_up_at_once(client: haulage.Client) -> None:
+    with haulage.Worker(lambda _: time.time(), client):
+        client.submit(0).result(SOON)
+        delays: list[float] = []
+        for _ in range(20):
+            began = time.time()
+            delays.append(client.submit(0).result(SOON) - began)
+    assert min(delays) < 0.1
