@@ -3,6 +3,8 @@
 CARGO ?= cargo
 PYTHON ?= python3
 TOOLS := .tools
+# The virtual environment of the Python package, and its programs.
+PY := $(TOOLS)/python/bin
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
@@ -14,21 +16,34 @@ AWS := haulage-cli/aws
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
+.PHONY: help build demo test test-python python-tools test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build everything, for debugging
-	$(CARGO) build --workspace --all-targets
+	$(CARGO) build --workspace --exclude haulage-python --all-targets
 
 demo: ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
 	$(CARGO) run --release --package haulage-cli -- demo
 
 # The plain program has no AWS; all the rest is tested with it.
-test: lint deny doc tools ## Check all that needs only Rust, a C compiler and Python 3
+test: lint deny doc tools test-python ## Check all that needs only Rust, a C compiler and Python 3
 	$(CARGO) test --package haulage-cli --test cli without_aws
 	$(CARGO) test --workspace --features $(AWS)
+
+test-python: python-tools ## Check the Python package: its wheel, types, and tests
+	$(PY)/ruff format --check python
+	$(PY)/ruff check python
+	cd python && ../$(PY)/mypy
+	cd python && ../$(PY)/pyright --pythonpath ../$(PY)/python
+	rm -rf $(TOOLS)/wheels
+	$(PY)/maturin build --quiet --profile dev --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
+	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
+	cd python && ../$(PY)/pytest --quiet
+
+python-tools:
+	PYTHON=$(PYTHON) python/install-tools.sh
 
 test-full: test test-root test-servers ## The same, and what needs root, Java and Node.js
 

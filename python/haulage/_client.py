@@ -168,7 +168,7 @@ class JobHandle:
 class Client:
     """A queue: submits jobs, waits for them, looks after them. Made by ``connect``."""
 
-    __slots__ = ("_core", "url")
+    __slots__ = ("__weakref__", "_core", "url")
 
     def __init__(self, core: _haulage.Client, url: str) -> None:
         self._core = core

@@ -48,7 +48,7 @@ _HINTS = {
 
 def convert(value: Any) -> Any:
     """A value of another type, one step nearer to JSON; a ``TypeError`` where there is none."""
-    kind = type(value)
+    kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, str):
@@ -80,7 +80,7 @@ def convert(value: Any) -> Any:
 
 def _is_field(field: Any) -> bool:
     # `ClassVar`s and `InitVar`s are listed, too.
-    return field._field_type.name == "_FIELD"
+    return bool(field._field_type.name == "_FIELD")
 
 
 def _from_numpy(numpy: Any, value: Any) -> Any:
@@ -95,7 +95,7 @@ def _from_numpy(numpy: Any, value: Any) -> Any:
     raise TypeError(f"is of numpy's type {value.dtype}, which has no JSON form; convert it first")
 
 
-def _refused(kind: type) -> TypeError:
+def _refused(kind: type[Any]) -> TypeError:
     name = kind.__name__
     where = "" if kind.__module__ == "builtins" else f" ({kind.__module__}.{kind.__qualname__})"
     hint = _HINTS.get(name, "convert it first")

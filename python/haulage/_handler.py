@@ -59,7 +59,7 @@ class Signature:
             if any(p.kind is p.VAR_POSITIONAL for p in parameters):
                 self._extras = ("id",)
                 return
-            raise ValueError(f"the handler {_name(function)} takes no argument; its first gets the job's body")
+            raise ValueError(f"the handler {_name(function)} takes no argument; the first gets the body")
         extras: list[str] = []
         for place, parameter in enumerate(positional[1:]):
             if parameter.name in _CONTEXT_NAMES:

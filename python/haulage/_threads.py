@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from ._handler import Signature, batch_answers, failure
@@ -112,11 +113,9 @@ class Tasks:
             self._loop.close()
 
     def _hand_over(self, call: Call) -> None:
-        try:
+        # Where the loop is closed, the call is given back as it is dropped.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._begin, call)
-        except RuntimeError:
-            # The loop is closed; the call is given back as it is dropped.
-            pass
 
     def _begin(self, call: Call) -> None:
         task = self._loop.create_task(self._run(call))
@@ -157,7 +156,5 @@ class Tasks:
     def close(self) -> None:
         """Ends what still runs, and the loop."""
         self._pump.close()
-        try:
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
-        except RuntimeError:
-            pass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _haulage, _log, _wait
 from ._client import Client, connect
@@ -11,19 +13,19 @@ from ._handler import Signature
 from ._threads import Tasks, Threads, batch, single
 from .errors import InvalidArgumentError
 
-TYPE_CHECKING = False
+R = TypeVar("R")
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any, Generic, TypeVar, overload
+    from collections.abc import Callable, Generator
 
     from typing_extensions import ParamSpec, Self, Unpack
 
     from ._options import Summary, WorkerOptions
+    from ._threads import NonRetryable
 
     P = ParamSpec("P")
-    R = TypeVar("R")
-
-import contextlib
+else:
+    # Python 3.9 has no `ParamSpec`; only type checkers need one.
+    P = TypeVar("P")
 
 # What the core knows; the rest is this module's.
 _CORE = frozenset(
@@ -51,6 +53,19 @@ def check_options(options: WorkerOptions) -> None:
             raise InvalidArgumentError(f"a worker has no option {name}; it knows {known}")
 
 
+def unwrapped(
+    handler: Callable[..., Any], options: WorkerOptions
+) -> tuple[Callable[..., Any], WorkerOptions]:
+    """The function behind ``@worker``, and the options, completed by those given there."""
+    check_options(options)
+    if not isinstance(handler, WorkerFunction):
+        return handler, options
+    known: WorkerFunction[..., Any] = handler  # pyright: ignore[reportUnknownVariableType]
+    merged = known.options.copy()
+    merged.update(options)
+    return known.function, merged
+
+
 class Worker:
     """Runs a function on the jobs of a queue.
 
@@ -69,13 +84,11 @@ class Worker:
         client: Client | str | None = None,
         **options: Unpack[WorkerOptions],
     ) -> None:
-        if isinstance(handler, WorkerFunction):
-            options = {**handler.options, **options}
-            handler = handler.function  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        check_options(options)
+        handler, options = unwrapped(handler, options)
         self._client = client
         self._options = options
         self._signature = Signature(handler)
+        self._non_retryable: NonRetryable = lambda: tuple(options.get("non_retryable", ()))
         self._lock = threading.Lock()
         self._consumer: _haulage.Consumer | None = None
         self._operation: _haulage.Operation | None = None
@@ -87,12 +100,15 @@ class Worker:
 
     def _runner(self, concurrency: int) -> Threads | Tasks:
         options, signature = self._options, self._signature
-        non_retryable = tuple(options.get("non_retryable", ()))
         batched = options.get("max_batch_size") is not None
         if signature.is_async:
-            return Tasks(signature, lambda: non_retryable, batched)
+            return Tasks(signature, self._non_retryable, batched)
         run = batch if batched else single
-        return Threads(concurrency, run(signature, lambda: non_retryable))
+        return Threads(concurrency, run(signature, self._non_retryable))
+
+    def set_non_retryable(self, errors: NonRetryable) -> None:
+        """Has a function asked, at each failure, which exceptions fail a job for good."""
+        self._non_retryable = errors
 
     def start(self) -> None:
         """Works in the background, until ``stop``, or the end of the program."""
@@ -107,7 +123,7 @@ class Worker:
                 raise InvalidArgumentError("the worker runs already")
             runner = self._runner(concurrency)
             core: dict[str, Any] = {name: value for name, value in options.items() if name in _CORE}
-            consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)  # pyright: ignore[reportPrivateUsage]
+            consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)
             on_start = options.get("on_start")
             if on_start is not None:
                 on_start()
@@ -120,7 +136,8 @@ class Worker:
         with self._lock:
             self._runner_now.close()
             self._consumer = self._operation = None
-        return operation.wait()
+        summary: Summary = operation.wait()
+        return summary
 
     def stop(self, timeout: float | None = None) -> Summary | None:
         """Stops claiming, waits until what runs is done, and tells how the claims ended.
@@ -204,7 +221,7 @@ class Worker:
 
 
 @contextlib.contextmanager
-def _signals(consumer: _haulage.Consumer) -> Iterator[None]:
+def _signals(consumer: _haulage.Consumer) -> Generator[None, None, None]:
     """SIGTERM and SIGINT stop the consumer, even while something else holds the interpreter."""
     import signal
 
@@ -224,17 +241,10 @@ def _signals(consumer: _haulage.Consumer) -> Iterator[None]:
             signal.signal(name, handler)
 
 
-if TYPE_CHECKING:
-    _Base = Generic[P, R]
-else:
-
-    class _Base:
-        def __class_getitem__(cls, _item):
-            return cls
-
-
-class WorkerFunction(_Base["P", "R"]):
+class WorkerFunction(Generic[P, R]):
     """A function with the options of a worker; still callable as the function that it is."""
+
+    __name__: str
 
     def __init__(self, function: Callable[P, R], options: WorkerOptions) -> None:
         functools.update_wrapper(self, function)
@@ -255,16 +265,12 @@ class WorkerFunction(_Base["P", "R"]):
         return self.worker(client, **options).run()
 
 
-if TYPE_CHECKING:
-
-    @overload
-    def worker(function: Callable[P, R], /) -> WorkerFunction[P, R]: ...
-    @overload
-    def worker(
-        **options: Unpack[WorkerOptions],
-    ) -> Callable[[Callable[P, R]], WorkerFunction[P, R]]: ...
-
-
+@overload
+def worker(function: Callable[P, R], /) -> WorkerFunction[P, R]: ...
+@overload
+def worker(
+    **options: Unpack[WorkerOptions],
+) -> Callable[[Callable[P, R]], WorkerFunction[P, R]]: ...
 def worker(function: Callable[..., Any] | None = None, /, **options: Unpack[WorkerOptions]) -> Any:
     """Makes a function a worker's handler, with these options; see ``Worker``.
 

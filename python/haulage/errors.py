@@ -131,3 +131,62 @@ class Fail(Exception):
 
 class Cancelled(Exception):
     """Raised by a handler: it stopped because it was told to; the job ends as ``CANCELLED``."""
+
+
+# The exceptions of the established interface: `Consumer`, `Producer`, `DynamoDBClient`.
+
+
+class DDBError(BaseError):
+    """The root of the errors about records."""
+
+
+class KeyNotFoundError(DDBError):
+    """There is no record with this id."""
+
+
+class KeyAlreadyExistsError(DDBError):
+    """There is a record with this id already."""
+
+
+class ResultMissingError(DDBError):
+    """The record has no result: the job has not been started."""
+
+
+class ResultErrorStatusError(DDBError):
+    """The job ended in ``ERROR``; the text is the job's error."""
+
+
+class ResultInProgressStatusError(DDBError):
+    """The job is running."""
+
+
+class UnparseableItemError(DDBError):
+    """The record does not have the form that it should."""
+
+
+class AwaitingResultTimeoutError(DDBError, TimeoutError):
+    """The result did not come in time. The job goes on."""
+
+
+class ExpiredItemError(DDBError):
+    """The time for which the record is kept is over."""
+
+
+class ConsumerError(BaseError):
+    """The root of the errors of a ``Consumer``."""
+
+
+class ConsumerAlreadyConsumingError(ConsumerError):
+    """``start_consuming`` was called on a consumer that runs."""
+
+
+class ConsumerStopTimeoutError(ConsumerError, TimeoutError):
+    """The consumer did not stop in time; it still stops when its job is done."""
+
+
+class HeartbeatError(ConsumerError):
+    """A heartbeat failed for good. Kept for code that catches it: lost claims are logged."""
+
+
+class ECSScaleInProtectionManagerError(ConsumerError):
+    """Scale-in protection is set up wrongly."""

@@ -8,7 +8,7 @@ from . import _haulage
 from ._client import Client, JobHandle
 from ._handler import Signature
 from ._threads import batch, single
-from ._worker import WorkerFunction, check_options
+from ._worker import unwrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +43,7 @@ class InlineClient(Client):
     __slots__ = ("_consumer", "_lock", "_operation", "_queue", "_run")
 
     def __init__(self, handler: Callable[..., Any], **options: Unpack[WorkerOptions]) -> None:
-        if isinstance(handler, WorkerFunction):
-            options = {**handler.options, **options}
-            handler = handler.function  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        check_options(options)
+        handler, options = unwrapped(handler, options)
         signature = Signature(handler)
         if signature.is_async:
             raise ValueError("an async handler does not run inline; use testing.memory() and a Worker")

@@ -25,11 +25,16 @@ pub(crate) struct Client {
     clock: Option<Clock>,
 }
 
-/// Opens the backend that a URL names.
+/// An access key of AWS, its secret, and a session's token.
+type Credentials = (String, String, Option<String>);
+
+/// Opens the backend that a URL names. The credentials are for AWS alone;
+/// without them, they come as its SDK finds them.
 #[pyfunction]
-pub(crate) fn connect(url: String) -> PyResult<Operation> {
+#[pyo3(signature = (url, credentials=None))]
+pub(crate) fn connect(url: String, credentials: Option<Credentials>) -> PyResult<Operation> {
     Operation::start(async move {
-        let backend = open(&url).await?;
+        let backend = open(&url, credentials).await?;
         Ok(Output::Client(Producer::new(backend), None))
     })
 }
@@ -42,21 +47,26 @@ pub(crate) fn connect_manual() -> PyResult<Operation> {
     Operation::start(async move { Ok(Output::Client(Producer::new(backend), Some(clock))) })
 }
 
-async fn open(url: &str) -> haulage::Result<Arc<dyn Backend>> {
+async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
     let scheme = url.trim().split("://").next().unwrap_or_default();
     if scheme.eq_ignore_ascii_case("sqs") {
-        return aws(url).await;
+        return aws(url, credentials).await;
     }
     haulage::connect(url).await
 }
 
 #[cfg(feature = "aws")]
-async fn aws(url: &str) -> haulage::Result<Arc<dyn Backend>> {
-    Ok(Arc::new(haulage_aws::AwsBackend::connect(url).await?))
+async fn aws(url: &str, credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
+    let Some((key, secret, token)) = credentials else {
+        return Ok(Arc::new(haulage_aws::AwsBackend::connect(url).await?));
+    };
+    let config = haulage_aws::Config::from_url(url)?;
+    let builder = haulage_aws::AwsBackend::with_config(config).credentials(key, secret, token);
+    Ok(Arc::new(builder.open().await?))
 }
 
 #[cfg(not(feature = "aws"))]
-async fn aws(_url: &str) -> haulage::Result<Arc<dyn Backend>> {
+async fn aws(_url: &str, _credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
     let message = "this build of haulage has no AWS; build the package with the feature `aws`";
     Err(haulage::Error::Config(message.into()))
 }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import haulage
 import pytest
+from support import Program
 
-# So long until a test fails rather than hangs.
-SOON = 30.0
+import haulage
 
 
 @pytest.fixture
@@ -23,9 +22,6 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def client(url: str) -> haulage.Client:
     return haulage.connect(url)
-
-
-Program = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -49,13 +45,3 @@ def program(tmp_path: Path) -> Iterator[Program]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    """The next line that a program writes."""
-    assert process.stdout is not None
-    text = process.stdout.readline()
-    if not text:
-        _, errors = process.communicate(timeout=SOON)
-        pytest.fail(f"the program ended with {process.returncode}: {errors}")
-    return text.strip()

@@ -7,11 +7,11 @@ import contextvars
 import threading
 from typing import Any
 
-import haulage
 import pytest
-from haulage import Status
+from support import SOON
 
-from .conftest import SOON
+import haulage
+from haulage import Status
 
 
 async def triple(body: int) -> int:

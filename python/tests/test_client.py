@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import haulage
 import pytest
-from haulage import Cancellation, JobHandle, NewJob, Progress, Status, testing
+from support import SOON
 
-from .conftest import SOON
+import haulage
+from haulage import Cancellation, JobHandle, NewJob, Progress, Status, testing
 
 
 def double(body: int) -> int:
@@ -151,7 +151,7 @@ def test_progress_is_seen_from_outside(client: haulage.Client) -> None:
 
 
 def test_urls_are_explained() -> None:
-    with pytest.raises(haulage.ConfigError, match="write sqlite://jobs.db"):
+    with pytest.raises(haulage.ConfigError, match=r"write sqlite://jobs\.db"):
         haulage.connect("jobs.db")
     with pytest.raises(haulage.ConfigError, match="unknown URL scheme"):
         haulage.connect("amqp://host")

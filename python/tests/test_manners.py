@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import signal
 import subprocess
@@ -9,11 +10,11 @@ import sys
 import threading
 import time
 
-import haulage
 import pytest
-from haulage import Status
+from support import SOON, Program, line
 
-from .conftest import SOON, Program, line
+import haulage
+from haulage import Status
 
 # Holds the lock of the interpreter for as long as it sleeps, like native code that never lets go.
 HOLD = "import ctypes; hold = lambda seconds: ctypes.PyDLL(None).usleep(int(seconds * 1e6))"
@@ -283,3 +284,10 @@ def test_importing_loads_little() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"asyncio", "inspect", "logging", "dataclasses", "typing", "subprocess", "sqlite3"}
     assert heavy.isdisjoint(loaded.stdout.split())
+
+
+def test_the_package_is_typed_and_has_no_dependencies() -> None:
+    files = {str(path) for path in importlib.metadata.files("haulage") or []}
+    assert {"haulage/py.typed", "haulage/_haulage.pyi"} <= files
+    assert importlib.metadata.requires("haulage") is None
+    assert importlib.metadata.version("haulage") == haulage.__version__

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import haulage
 import pytest
+
+import haulage
 from haulage import testing
 
 
@@ -66,4 +67,4 @@ def test_async_handlers_do_not_run_inline() -> None:
 def test_only_an_inline_clock_can_be_moved() -> None:
     client = testing.memory()
     with pytest.raises(haulage.InvalidArgumentError, match="the machine's"):
-        client._core.advance(1)  # pyright: ignore[reportPrivateUsage]
+        client._core.advance(1)

@@ -10,10 +10,11 @@ from collections import OrderedDict, namedtuple
 from datetime import date, datetime, time, timezone
 from typing import Any, ClassVar
 
-import haulage
 import numpy as np
 import pydantic
 import pytest
+
+import haulage
 from haulage import testing
 
 PLAIN: list[Any] = [
@@ -32,7 +33,7 @@ PLAIN: list[Any] = [
     5e-324,
     1.0,
     "",
-    "\x00\x1f\"\\/\u2028\U0001f600é",
+    '\x00\x1f"\\/\u2028\U0001f600é',
     [],
     {},
     [[], {}, [None]],

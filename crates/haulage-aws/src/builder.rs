@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_sdk_sqs::config::Credentials;
 use haulage::Result;
 
 use crate::{AwsBackend, Compression, Config, ScaleInProtection, inner::Tuning};
@@ -93,6 +94,19 @@ impl Builder {
     /// client and retries. Default: as the environment and profiles say.
     pub fn sdk_config(mut self, sdk: SdkConfig) -> Self {
         self.sdk = Some(sdk);
+        self
+    }
+
+    /// An access key with its secret, and the token of temporary credentials.
+    /// Default: as the environment, profiles and roles say.
+    pub fn credentials(
+        mut self,
+        access_key_id: impl Into<String>,
+        secret_access_key: impl Into<String>,
+        session_token: Option<String>,
+    ) -> Self {
+        let (key, secret) = (access_key_id.into(), secret_access_key.into());
+        self.tuning.credentials = Some(Credentials::new(key, secret, session_token, None, "haulage"));
         self
     }
 

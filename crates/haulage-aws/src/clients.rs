@@ -8,6 +8,7 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
+use aws_sdk_sqs::config::Credentials;
 use haulage::{Error, Result};
 
 use crate::{clock::ServerClock, config::Config, inner::Tuning, meter::Meter};
@@ -26,8 +27,8 @@ pub(crate) struct Clients {
 }
 
 /// The SDK's configuration: from the environment, profiles and container or
-/// instance roles, in the SDK's own order.
-pub(crate) async fn load(config: &Config) -> SdkConfig {
+/// instance roles, in the SDK's own order; given credentials go before those.
+pub(crate) async fn load(config: &Config, credentials: Option<Credentials>) -> SdkConfig {
     // The TLS library that needs no more than a C compiler.
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
@@ -36,6 +37,9 @@ pub(crate) async fn load(config: &Config) -> SdkConfig {
     }
     if let Some(profile) = &config.profile {
         loader = loader.profile_name(profile);
+    }
+    if let Some(credentials) = credentials {
+        loader = loader.credentials_provider(credentials);
     }
     loader.load().await
 }

@@ -10,6 +10,7 @@ use std::{
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sqs::config::Credentials;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
     Clock, Error, JobId, Json, Record, Result, Status, Timestamp,
@@ -46,11 +47,13 @@ const MAX_IN_BUCKET: usize = 256 << 20;
 /// How often a record that others keep changing is looked at again.
 const MAX_LOOKS: u32 = 50;
 
-/// What is set for tests and measurements.
+/// What is set beside the configuration, mostly for tests and measurements.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tuning {
     /// The endpoint of DynamoDB, where it is not that of the others.
     pub(crate) dynamodb_endpoint: Option<String>,
+    /// Credentials in place of those that the SDK finds.
+    pub(crate) credentials: Option<Credentials>,
     /// How wrong this machine's clock is taken to be, in microseconds.
     pub(crate) clock_off_by: i64,
     /// Whether capacity units are asked for.
@@ -92,7 +95,7 @@ impl Inner {
         config.validate()?;
         let sdk = match sdk {
             Some(sdk) => sdk,
-            None => load(&config).await,
+            None => load(&config, tuning.credentials.clone()).await,
         };
         let server_clock = ServerClock::new(tuning.clock_off_by);
         let meter = Meter::new(tuning.metered);

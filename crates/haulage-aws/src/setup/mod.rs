@@ -126,7 +126,7 @@ async fn clients(config: &Config, sdk: Option<SdkConfig>) -> Result<Clients> {
     config.validate()?;
     let sdk = match sdk {
         Some(sdk) => sdk,
-        None => load(config).await,
+        None => load(config, None).await,
     };
     Clients::new(&sdk, config, &Tuning::default(), &ServerClock::new(0), &Meter::new(false))
 }

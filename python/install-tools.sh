@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Installs what the Python package is built and tested with, pinned, into the
+# ignored folder .tools/python. What is there already stays.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=$PWD/.tools
+python=${PYTHON:-python3}
+stamp=$tools/.python-installed
+version=$("$python" --version && cksum < python/requirements.txt)
+if [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
+    exit
+fi
+echo "installing the tools of the Python package into .tools"
+rm -rf "$tools/python"
+mkdir -p "$tools"
+"$python" -m venv "$tools/python"
+"$tools/python/bin/pip" install --quiet --disable-pip-version-check --requirement python/requirements.txt
+echo "$version" > "$stamp"

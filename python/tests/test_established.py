@@ -1,0 +1,456 @@
+"""The established interface: `Consumer`, `Producer`, `DynamoDBClient`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support import SOON, Program, line
+
+import haulage
+from haulage import Consumer, DynamoDBClient, Producer, Response, ResultStatus, get_app
+
+
+@pytest.fixture(autouse=True)
+def place(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
+    monkeypatch.setenv("HAULAGE_URL", url)
+    return url
+
+
+Start = Callable[..., Consumer]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts consumers, and stops them."""
+    started: list[Consumer] = []
+
+    def start(compute_result: Callable[..., Any], **options: Any) -> Consumer:
+        consumer = Consumer(
+            queue_name="jobs.fifo",
+            ddb_client=DynamoDBClient(table="results"),
+            compute_result=compute_result,
+            **options,
+        )
+        consumer.start_consuming()
+        started.append(consumer)
+        return consumer
+
+    yield start
+    for consumer in started:
+        consumer.stop_consuming()
+
+
+def new_producer(**options: Any) -> Producer:
+    return Producer(queue_name="jobs.fifo", ddb_client=DynamoDBClient(table="results"), **options)
+
+
+def test_the_lines_of_the_documentation(program: Program, url: str) -> None:
+    process = program(
+        """
+        import os, sys
+        os.environ["HAULAGE_URL"] = sys.argv[1]
+        from haulage import Consumer, DynamoDBClient, Producer
+
+        def your_function(body, message_id):
+            return {"double": body["number"] * 2}
+
+        consumer = Consumer(
+            queue_name="jobs.fifo",
+            ddb_client=DynamoDBClient(table="results"),
+            compute_result=your_function,
+        )
+        consumer.start_consuming()
+
+        producer = Producer(queue_name="jobs.fifo", ddb_client=DynamoDBClient(table="results"))
+        id_ = producer.post_non_blocking({"number": 4})
+        print(producer.retrieve_result_status(id_) in ("SUBMITTED", "IN_PROGRESS", "SUCCESS"), flush=True)
+        print(producer.retrieve_result(id_).result, flush=True)
+        print(producer.post({"number": 5}).result, flush=True)
+        """,
+        url,
+    )
+    assert [line(process) for _ in range(3)] == ["True", "{'double': 8}", "{'double': 10}"]
+    assert process.wait(SOON) == 0, "the program ends, though nobody stopped the consumer"
+
+
+def test_post_returns_a_response(start: Start) -> None:
+    start(lambda body, message_id: [body, message_id])
+    response = new_producer().post({"number": 4}, request_id="r-1")
+    assert response == Response(
+        message_id=response.message_id,
+        request_id="r-1",
+        status=ResultStatus.SUCCESS,
+        status_code=200,
+        result=[{"number": 4}, response.message_id],
+        error=None,
+    )
+    without = new_producer().post(1)
+    assert without.request_id == without.message_id
+
+
+@pytest.mark.parametrize("value", [None, 0, "", [], False, {}])
+def test_falsy_results_are_results(start: Start, value: Any) -> None:
+    start(lambda body, message_id: body)
+    response = new_producer().post(value)
+    assert (response.status, response.result, response.error) == ("SUCCESS", value, None)
+    client = DynamoDBClient("results")
+    assert client.result_exists(response.message_id)
+    assert client.result_get(response.message_id) == value
+
+
+def test_post_does_not_raise_when_the_job_failed(start: Start) -> None:
+    def broken(body: Any, message_id: str) -> None:
+        raise ValueError("no such model")
+
+    start(broken, non_retryable_errors=[ValueError])
+    producer = new_producer()
+    response = producer.post(1)
+    assert (response.status, response.status_code, response.result) == (ResultStatus.ERROR, 500, None)
+    assert isinstance(response.error, haulage.ResultErrorStatusError)
+    assert "no such model" in str(response.error)
+    assert "no such model" in str(producer.retrieve_result(response.message_id).error)
+    with pytest.raises(haulage.ResultErrorStatusError, match="no such model"):
+        DynamoDBClient("results").result_get(response.message_id)
+
+
+def test_post_does_not_raise_when_it_takes_too_long() -> None:
+    producer = new_producer()
+    producer.timeout_seconds = 0.01
+    response = producer.post(1, "r-2")
+    assert (response.status, response.status_code, response.request_id) == ("ERROR", 500, "r-2")
+    assert isinstance(response.error, haulage.AwaitingResultTimeoutError)
+    assert isinstance(response.error, TimeoutError)
+    assert producer.retrieve_result_status(response.message_id) is ResultStatus.SUBMITTED
+    assert producer.retrieve_result(response.message_id).request_id == "r-2"
+
+
+def test_defaults_are_the_established_ones() -> None:
+    producer = new_producer()
+    assert (producer.timeout_seconds, producer.poll_time_seconds) == (300, 1)
+    consumer = Consumer("q", ddb_client=DynamoDBClient("t"), compute_result=lambda body, message_id: 1)
+    assert consumer.queue_wait_time_seconds == 1
+    assert consumer.in_progress_ttl_seconds == 600
+    assert consumer.heartbeat_visibility_timeout == 30
+    assert consumer.heartbeat_interval == 10
+    assert consumer.non_retryable_errors == ()
+
+
+def test_unknown_ids_raise() -> None:
+    producer, client = new_producer(), DynamoDBClient(table_name="results")
+    for call in (
+        producer.retrieve_result_status,
+        producer.retrieve_result,
+        client.item_get,
+        client.status_get,
+        client.result_get,
+        client.result_poll,
+    ):
+        with pytest.raises(haulage.KeyNotFoundError) as missing:
+            call("nope")
+        assert isinstance(missing.value, (haulage.DDBError, haulage.BaseError))
+    assert not client.item_exists("nope") and not client.result_exists("nope")
+
+
+def test_records_of_jobs_are_items(start: Start) -> None:
+    producer, client = new_producer(), DynamoDBClient("results")
+    waiting = producer.post_non_blocking(1, "r-3")
+    item = client.item_get(waiting)
+    assert (item["message_id"], item["status"], item["request_id"]) == (waiting, "SUBMITTED", "r-3")
+    assert "result" not in item and "error" not in item and "T" in item["updated_at"]
+    with pytest.raises(haulage.ResultMissingError):
+        client.result_get(waiting)
+    with pytest.raises(haulage.AwaitingResultTimeoutError):
+        client.result_poll(waiting, timeout_seconds=0.01, poll_time_seconds=0.001)
+    started, release = threading.Event(), threading.Event()
+
+    def work(body: int, message_id: str) -> int:
+        started.set()
+        release.wait(SOON)
+        return body + 1
+
+    start(work)
+    assert started.wait(SOON)
+    assert client.status_get(waiting) is ResultStatus.IN_PROGRESS
+    with pytest.raises(haulage.ResultInProgressStatusError):
+        client.result_get(waiting)
+    release.set()
+    assert client.result_poll(waiting, timeout_seconds=SOON) == 2
+    item = client.item_get(waiting)
+    assert (item["status"], item["result"]) == ("SUCCESS", 2)
+    assert isinstance(item["expiration"], int)
+    with pytest.raises(haulage.DDBError, match="its consumer alone"):
+        client.result_put(waiting, 3)
+
+
+def test_a_cancelled_job_is_an_error(start: Start, url: str) -> None:
+    producer = new_producer()
+    message_id = producer.post_non_blocking(1)
+    haulage.connect(url).job(message_id).cancel()
+    assert producer.retrieve_result_status(message_id) is ResultStatus.ERROR
+    assert "cancelled" in str(producer.retrieve_result(message_id).error)
+
+
+def test_items_of_ones_own() -> None:
+    client = DynamoDBClient("results")
+    client.submitted_put("mine", ttl_seconds=60, request_id="r")
+    with pytest.raises(haulage.KeyAlreadyExistsError):
+        client.submitted_put("mine", ttl_seconds=60)
+    assert client.status_get("mine") is ResultStatus.SUBMITTED
+    client.in_progress_put("mine", ttl_seconds=60)
+    assert DynamoDBClient("results").status_get("mine") is ResultStatus.IN_PROGRESS
+    client.result_put("mine", {"x": None})
+    assert client.result_get("mine") == {"x": None}
+    assert client.item_get("mine")["request_id"] == "r"
+    with pytest.raises(haulage.KeyAlreadyExistsError, match="is over"):
+        client.in_progress_put("mine", ttl_seconds=60)
+    client.error_put("other", ValueError("bad"))
+    with pytest.raises(haulage.ResultErrorStatusError, match="bad"):
+        client.result_get("other")
+    client.submitted_put("short", ttl_seconds=0)
+    with pytest.raises(haulage.ExpiredItemError):
+        client.item_get("short")
+    with pytest.raises(haulage.InvalidJSONError, match="NaN"):
+        client.result_put("nan", float("nan"))
+
+
+def test_errors_are_retried_unless_they_are_listed(start: Start) -> None:
+    calls: list[str] = []
+
+    def flaky(body: str, message_id: str) -> int:
+        calls.append(body)
+        if body == "final":
+            raise KeyError(body)
+        if calls.count(body) < 2:
+            raise OSError("try again")
+        return calls.count(body)
+
+    consumer = start(flaky)
+    assert new_producer().post("twice").result == 2
+    consumer.non_retryable_errors = (KeyError,)
+    assert new_producer().post("final").status == "ERROR"
+    assert calls.count("final") == 1
+    with pytest.raises(ValueError, match="no class of exceptions"):
+        consumer.non_retryable_errors = ["KeyError"]  # type: ignore[list-item]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_compute_result_must_take_two_arguments(start: Start) -> None:
+    def one(body: Any) -> None: ...
+
+    def three(body: Any, message_id: str, more: Any) -> None: ...
+
+    for function in (one, three, None):
+        with pytest.raises(ValueError, match="compute_result"):
+            start(function)  # pyright: ignore[reportArgumentType]
+    consumer = start(lambda body, message_id: "before")
+    assert new_producer().post(1).result == "before"
+    consumer.compute_result = lambda *args: "after"
+    assert new_producer().post(1).result == "after"
+    with pytest.raises(ValueError, match="compute_result"):
+        consumer.compute_result = one
+
+
+def test_the_function_may_be_async_or_take_the_context(start: Start) -> None:
+    async def work(body: int, message_id: str, ctx: haulage.Context | None = None) -> Any:
+        await asyncio.sleep(0)
+        return [body, ctx is not None and ctx.attempt]
+
+    start(work)
+    assert new_producer().post(3).result == [3, 1]
+
+
+def test_start_and_stop(start: Start) -> None:
+    consumer = start(lambda body, message_id: body)
+    assert consumer.is_running and not consumer.is_processing_message and consumer.ping_queue()
+    with pytest.raises(haulage.ConsumerAlreadyConsumingError) as twice:
+        consumer.start_consuming()
+    assert isinstance(twice.value, haulage.ConsumerError)
+    consumer.stop_consuming()
+    consumer.stop_consuming()
+    assert not consumer.is_running
+    consumer.start_consuming()
+    assert new_producer().post(1).result == 1
+
+
+def test_stop_says_when_it_takes_too_long(start: Start) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def work(body: Any, message_id: str) -> None:
+        started.set()
+        release.wait(SOON)
+
+    consumer = start(work)
+    message_id = new_producer().post_non_blocking(1)
+    assert started.wait(SOON) and consumer.is_processing_message
+    with pytest.raises(haulage.ConsumerStopTimeoutError) as late:
+        consumer.stop_consuming(timeout=0.05)
+    assert isinstance(late.value, TimeoutError)
+    release.set()
+    consumer.stop_consuming()
+    assert new_producer().retrieve_result_status(message_id) is ResultStatus.SUCCESS
+
+
+def test_a_delayed_start() -> None:
+    consumer = Consumer("q", ddb_client=DynamoDBClient("t"), compute_result=lambda body, message_id: body)
+    consumer.start_consuming(delay_seconds=3600)
+    assert consumer.is_running
+    consumer.stop_consuming()
+    assert not consumer.is_running
+    consumer.start_consuming(delay_seconds=0.01)
+    assert new_producer().post(1).result == 1
+    consumer.stop_consuming()
+
+
+@pytest.mark.parametrize(
+    ("mode", "groups"),
+    [(None, [None, None, None]), ("global", ["global"] * 3), ("request", ["a", "b", None])],
+)
+def test_group_modes(url: str, mode: Any, groups: list[str | None]) -> None:
+    producer = new_producer(message_group_id_mode=mode)
+    ids = [producer.post_non_blocking(1, request_id) for request_id in ("a", "b", None)]
+    client = haulage.connect(url)
+    assert [client.record(message_id).group for message_id in ids] == groups
+
+
+def test_the_group_of_a_producer_is_its_own(url: str) -> None:
+    client = haulage.connect(url)
+    producers = [new_producer(message_group_id_mode="producer") for _ in range(2)]
+    groups = [client.record(p.post_non_blocking(1)).group for p in producers for _ in range(2)]
+    assert groups[0] == groups[1] != groups[2] == groups[3]
+    with pytest.raises(ValueError, match="'global', 'producer' or 'request'"):
+        new_producer(message_group_id_mode="all")
+
+
+def test_queues_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("HAULAGE_URL", f"sqlite://{tmp_path}/{{queue}}-{{table}}.db")
+    ddb = DynamoDBClient("results")
+    with pytest.raises(haulage.ConfigError, match="Producer or a Consumer first"):
+        ddb.item_exists("x")
+    message_id = Producer("a.fifo", ddb_client=ddb).post_non_blocking(1)
+    assert ddb.item_exists(message_id)
+    assert (tmp_path / "a.fifo-results.db").exists()
+    other = Producer("b.fifo", ddb_client=DynamoDBClient("results"))
+    with pytest.raises(haulage.KeyNotFoundError):
+        other.retrieve_result_status(message_id)
+
+
+def test_client_settings_are_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: Any = {
+        "region_name": "eu-central-1",
+        "endpoint_url": "http://127.0.0.1:1",
+        "aws_access_key_id": "k",
+        "aws_secret_access_key": "s",
+        "aws_session_token": None,
+        "use_ssl": False,
+    }
+    producer = new_producer(**settings)
+    monkeypatch.delenv("HAULAGE_URL")
+    aws = new_producer(**settings)
+    expected = "sqs://jobs.fifo?table=results&region=eu-central-1&endpoint=http%3A%2F%2F127.0.0.1%3A1"
+    assert aws._place.url == expected
+    assert producer._place.url.startswith("sqlite://")
+    with pytest.raises(TypeError, match="region_nam"):
+        new_producer(region_nam="x")
+    with pytest.raises(haulage.ConfigError, match="go together"):
+        new_producer(aws_access_key_id="k")
+    with pytest.raises(haulage.ConfigError, match="for the queue and"):
+        Producer("q", ddb_client=DynamoDBClient("t", region_name="a"), region_name="b")
+    with pytest.raises(TypeError, match="table_name or as table"):
+        DynamoDBClient()
+    with pytest.raises(haulage.ECSScaleInProtectionManagerError, match="expires_in_minutes"):
+        Consumer(
+            "q",
+            ddb_client=DynamoDBClient("t"),
+            compute_result=lambda body, message_id: 1,
+            ecs_scalein_protection_manager_kwargs={"expire": 1},
+        )
+
+
+def test_memory_is_shared_within_the_process(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    monkeypatch.setenv("HAULAGE_URL", "memory://")
+    start(lambda body, message_id: body)
+    assert new_producer().post("here").result == "here"
+
+
+def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(app({"type": "http", "method": method, "path": path}, receive, send))
+    return sent[0]["status"], sent[1]["body"]
+
+
+def test_health_pages(start: Start) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def work(body: Any, message_id: str) -> None:
+        started.set()
+        release.wait(SOON)
+
+    consumer = start(work)
+    app = get_app(consumer)
+    for path in ("/health", "/ready", "/busy"):
+        assert ask(app, path)[0] == 200
+    new_producer().post_non_blocking(1)
+    assert started.wait(SOON)
+    assert [ask(app, path)[0] for path in ("/health", "/ready", "/busy")] == [200, 200, 503]
+    release.set()
+    consumer.stop_consuming()
+    assert [ask(app, path)[0] for path in ("/health", "/ready", "/busy")] == [500, 500, 200]
+    assert ask(app, "/nope")[0] == 404
+    assert ask(app, "/busy", "POST")[0] == 405
+    assert ask(app, "/busy", "HEAD") == (200, b"")
+
+
+def test_health_pages_when_the_queue_does_not_answer(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer = start(lambda body, message_id: body)
+    monkeypatch.setattr(Consumer, "ping_queue", lambda self: False)
+    app = get_app(consumer)
+    assert [ask(app, path)[0] for path in ("/health", "/ready")] == [500, 500]
+
+
+def test_lifespan_events_are_answered() -> None:
+    app: Any = get_app(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    sent: list[str] = []
+
+    async def receive() -> dict[str, str]:
+        return next(messages)
+
+    async def send(message: dict[str, str]) -> None:
+        sent.append(message["type"])
+
+    asyncio.run(app({"type": "lifespan"}, receive, send))
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_the_exceptions_and_their_parents() -> None:
+    ddb = (
+        haulage.KeyNotFoundError,
+        haulage.KeyAlreadyExistsError,
+        haulage.ResultMissingError,
+        haulage.ResultErrorStatusError,
+        haulage.ResultInProgressStatusError,
+        haulage.UnparseableItemError,
+        haulage.AwaitingResultTimeoutError,
+        haulage.ExpiredItemError,
+    )
+    consumer = (
+        haulage.ConsumerAlreadyConsumingError,
+        haulage.ConsumerStopTimeoutError,
+        haulage.HeartbeatError,
+        haulage.ECSScaleInProtectionManagerError,
+    )
+    assert all(issubclass(error, haulage.DDBError) for error in ddb)
+    assert all(issubclass(error, haulage.ConsumerError) for error in consumer)
+    assert issubclass(haulage.DDBError, haulage.BaseError)
+    assert issubclass(haulage.ConsumerError, haulage.BaseError)
+    assert list(ResultStatus) == ["SUBMITTED", "IN_PROGRESS", "SUCCESS", "ERROR"]
