@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _haulage, _log, _wait
 from ._client import Client, connect
 from ._handler import Signature
+from ._load import load
 from ._threads import Tasks, Threads, batch, single
 from .errors import InvalidArgumentError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Self, Unpack
 
     from ._options import Summary, WorkerOptions
+    from ._processes import Processes
     from ._threads import NonRetryable
 
     P = ParamSpec("P")
@@ -69,9 +72,10 @@ def unwrapped(
 class Worker:
     """Runs a function on the jobs of a queue.
 
-    ``handler`` takes the body, and returns the result; by parameters called ``job_id`` and
-    ``ctx`` it also gets the job's id and its ``Context``. It may be ``async``. With
-    ``max_batch_size`` it takes a list of bodies, and returns as many results.
+    ``handler`` is the function, or its name, ``package.module:function``. It takes the body,
+    and returns the result; by parameters called ``job_id`` and ``ctx`` it also
+    gets the job's id and its ``Context``. It may be ``async``. With ``max_batch_size`` it takes
+    a list of bodies, and returns as many results.
 
     An exception means that the attempt failed: it is tried again with backoff, until the
     job's attempts are used up. ``Fail`` ends the job, ``Retry`` names the wait. The
@@ -80,14 +84,21 @@ class Worker:
 
     def __init__(
         self,
-        handler: Callable[..., Any],
+        handler: Callable[..., Any] | str,
         client: Client | str | None = None,
         **options: Unpack[WorkerOptions],
     ) -> None:
-        handler, options = unwrapped(handler, options)
+        check_options(options)
+        self._target: str | None = None
+        if options.get("processes"):
+            # Only the children load it.
+            self._target = handler if isinstance(handler, str) else _path(handler)
+        else:
+            loaded = load(handler) if isinstance(handler, str) else handler
+            loaded, options = unwrapped(loaded, options)
+            self._signature = Signature(loaded)
         self._client = client
         self._options = options
-        self._signature = Signature(handler)
         self._non_retryable: NonRetryable = lambda: tuple(options.get("non_retryable", ()))
         self._lock = threading.Lock()
         self._consumer: _haulage.Consumer | None = None
@@ -114,23 +125,50 @@ class Worker:
         """Works in the background, until ``stop``, or the end of the program."""
         client = self._connect()
         _log.refresh()
-        options = self._options
-        concurrency = options.get("concurrency", 1)
-        if concurrency < 1:
-            raise InvalidArgumentError(f"concurrency is {concurrency}; it is 1 at least")
+        options: dict[str, Any] = {**self._options}
         with self._lock:
             if self._operation is not None:
                 raise InvalidArgumentError("the worker runs already")
-            runner = self._runner(concurrency)
-            core: dict[str, Any] = {name: value for name, value in options.items() if name in _CORE}
-            consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)
-            on_start = options.get("on_start")
-            if on_start is not None:
-                on_start()
+            runner: Threads | Tasks | Processes
+            if self._target is not None:
+                runner = self._children(self._target)
+                options = {**runner.load(), **options}
+                concurrency: int = options["processes"]
+            else:
+                concurrency = options.get("concurrency", 1)
+                if concurrency < 1:
+                    raise InvalidArgumentError(f"concurrency is {concurrency}; it is 1 at least")
+                runner = self._runner(concurrency)
+            core = {name: value for name, value in options.items() if name in _CORE}
+            try:
+                consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)
+                if self._target is None and options.get("on_start") is not None:
+                    options["on_start"]()
+            except BaseException:
+                runner.close()
+                raise
             runner.start()
             self._runner_now = runner
             self._operation = consumer.run()
             self._consumer = consumer
+
+    def _children(self, target: str) -> Processes:
+        from ._processes import Processes
+
+        options = self._options
+        if options.get("concurrency", 1) != 1:
+            raise InvalidArgumentError("give concurrency, for threads, or processes, but not both")
+        if options.get("non_retryable"):
+            raise InvalidArgumentError("with processes, give non_retryable to @worker")
+        on_start = options.get("on_start")
+        grace = options.get("cancel_grace_period", 5)
+        return Processes(
+            target,
+            options.get("processes", 1),
+            on_start=on_start if on_start is None or isinstance(on_start, str) else _path(on_start),
+            max_batch_size=options.get("max_batch_size"),
+            cancel_grace_period=grace.total_seconds() if isinstance(grace, timedelta) else grace,
+        )
 
     def _ended(self, operation: _haulage.Operation) -> Summary:
         with self._lock:
@@ -176,17 +214,20 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def run(self, *, handle_signals: bool = True) -> Summary:
+    def run(
+        self, *, handle_signals: bool = True, on_signal: Callable[[int], object] | None = None
+    ) -> Summary:
         """Works until it is told to stop, and tells how the claims ended.
 
         In the main thread, SIGTERM and Ctrl-C stop it: the first finishes what runs within
-        ``shutdown_grace_period``, the second gives everything back at once.
+        ``shutdown_grace_period``, the second gives everything back at once. ``on_signal`` is
+        told of each.
         """
         self.start()
         consumer, operation = self._consumer, self._operation
         assert consumer is not None and operation is not None
         if handle_signals and threading.current_thread() is threading.main_thread():
-            with _signals(consumer):
+            with _signals(consumer, on_signal):
                 return self._finish(operation)
         return self._finish(operation)
 
@@ -220,14 +261,28 @@ class Worker:
             self._consumer = self._operation = None
 
 
+def _path(function: Callable[..., Any]) -> str:
+    """The name by which a child process finds a function."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<locals>")
+    if module in (None, "__main__") or "<" in name:
+        raise InvalidArgumentError(
+            f"a child process cannot import {function!r}; put it at the top of a module, and name it "
+            "as package.module:function"
+        )
+    return f"{module}:{name}"
+
+
 @contextlib.contextmanager
-def _signals(consumer: _haulage.Consumer) -> Generator[None, None, None]:
+def _signals(
+    consumer: _haulage.Consumer, on_signal: Callable[[int], object] | None
+) -> Generator[None, None, None]:
     """SIGTERM and SIGINT stop the consumer, even while something else holds the interpreter."""
     import signal
 
-    def heard(_number: int, _frame: object) -> None:
+    def heard(number: int, _frame: object) -> None:
         # The core has read the number from the descriptor already.
-        pass
+        if on_signal is not None:
+            on_signal(number)
 
     names = (signal.SIGTERM, signal.SIGINT)
     old = [signal.signal(name, heard) for name in names]

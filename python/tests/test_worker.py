@@ -49,7 +49,7 @@ def test_handlers_that_cannot_be_called_are_refused() -> None:
     with pytest.raises(ValueError, match="has 4 parameters"):
         haulage.worker(many)
     with pytest.raises(ValueError, match="cannot be called"):
-        haulage.Worker("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        haulage.Worker(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(haulage.InvalidArgumentError, match="no option concurency; it knows"):
         haulage.Worker(many, concurency=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with pytest.raises(haulage.InvalidArgumentError, match="concurrency is 0"):

@@ -1,0 +1,216 @@
+"""The command ``haulage worker``, also ``python -m haulage worker``.
+
+The other commands are those of the program ``haulage``, which is handed them where it is
+installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ._client import DEFAULT_URL
+from .errors import (
+    ConfigError,
+    HandlerLoadError,
+    HaulageError,
+    InvalidArgumentError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ._options import Summary
+
+# The exit codes are those of the program `haulage`.
+FAILURE, USAGE, UNAVAILABLE = 1, 2, 7
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """``90s``, ``5m``, ``1h 30m``, ``2d`` in seconds; a bare number is in seconds."""
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if 0 <= seconds < float("inf"):
+            return seconds
+    parts = re.findall(r"([\d.]+)\s*([a-z]+)\s*", text)
+    if parts and re.fullmatch(r"([\d.]+\s*[a-z]+\s*)+", text) and all(unit in _UNITS for _, unit in parts):
+        return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no duration; write it like 90s, 5m, 1h30m or 2d, or as a number of seconds"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
+
+
+# Each is also an environment variable: `--max-batch-size` is `HAULAGE_MAX_BATCH_SIZE`.
+_FLAGS: list[tuple[str, Callable[[str], Any], str, str]] = [
+    ("concurrency", _count, "NUMBER", "How many jobs to run at once, in threads [default: 1]"),
+    ("processes", _count, "NUMBER", "How many child processes run the jobs, one each, in place of threads"),
+    ("max-batch-size", _count, "NUMBER", "Up to how many jobs a call takes; the function then takes a list"),
+    ("batch-timeout", duration, "DURATION", "How long a batch waits to fill [default: 0s]"),
+    ("lease", duration, "DURATION", "How long a job stays with a worker without a heartbeat [default: 30s]"),
+    ("heartbeat-interval", duration, "DURATION", "How often to extend the leases [default: a third of it]"),
+    ("claim-wait", duration, "DURATION", "How long one request for jobs waits [default: 20s]"),
+    (
+        "shutdown-grace-period",
+        duration,
+        "DURATION",
+        "How long running jobs may finish after SIGTERM or Ctrl-C [default: 30s]",
+    ),
+    ("cancel-grace-period", duration, "DURATION", "How long a cancelled job may take to stop [default: 5s]"),
+    ("retry-base", duration, "DURATION", "Longest wait before the first retry [default: 1s]"),
+    ("retry-cap", duration, "DURATION", "Longest wait before any retry [default: 5m]"),
+    ("worker-name", str, "NAME", "Name of this worker in the records [default: host:pid]"),
+    ("on-start", str, "MODULE:FUNCTION", "Function to call before the first job, in each process"),
+]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="haulage", description="Durable jobs, from Python.")
+    shared = argparse.ArgumentParser(add_help=False)
+    for one in (parser, shared):
+        one.add_argument(
+            "--url",
+            default=argparse.SUPPRESS,
+            help=f"Where the jobs are kept [env: HAULAGE_URL] [default: {DEFAULT_URL}]",
+        )
+        one.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="Say the outcome as JSON, on stdout",
+        )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    worker = commands.add_parser(
+        "worker",
+        parents=[shared],
+        help="Run jobs with a Python function",
+        description="Run jobs with a Python function. SIGTERM or Ctrl-C stops the worker when its jobs are "
+        "done, or are given back after the grace period; a second one stops it at once. "
+        "Options given to @haulage.worker hold where no flag and no environment variable says otherwise.",
+    )
+    worker.add_argument(
+        "--python",
+        metavar="MODULE:FUNCTION",
+        default=os.environ.get("HAULAGE_PYTHON"),
+        help="The function, as package.module:function [env: HAULAGE_PYTHON]",
+    )
+    for name, parse, metavar, text in _FLAGS:
+        variable = "HAULAGE_" + name.upper().replace("-", "_")
+        worker.add_argument(
+            f"--{name}",
+            type=parse,
+            metavar=metavar,
+            default=os.environ.get(variable) or None,
+            help=f"{text} [env: {variable}]",
+        )
+    worker.add_argument(
+        "--log",
+        metavar="LEVEL",
+        default=os.environ.get("HAULAGE_LOG") or "info",
+        help="What to log, to stderr: debug, info, warning or error [env: HAULAGE_LOG] [default: info]",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "worker" not in words:
+        _hand_over(words)
+    parsed = _parser().parse_args(words)
+    try:
+        return _worker(parsed)
+    except HandlerLoadError as error:
+        return _fail(USAGE, error)
+    except (ConfigError, InvalidArgumentError) as error:
+        return _fail(USAGE, error)
+    except UnavailableError as error:
+        return _fail(UNAVAILABLE, error)
+    except HaulageError as error:
+        return _fail(FAILURE, error)
+
+
+def _fail(code: int, error: object) -> int:
+    print(f"haulage: {error}", file=sys.stderr)
+    return code
+
+
+def _hand_over(words: list[str]) -> None:
+    """Becomes the program `haulage`, where there is one beside this command, and it is wanted."""
+    if not words or words[0] in ("-h", "--help"):
+        return
+    mine = os.path.realpath(sys.argv[0])
+    for folder in os.get_exec_path():
+        program = shutil.which("haulage", path=folder)
+        if program is not None and os.path.realpath(program) != mine and not _is_script(program):
+            os.execv(program, ["haulage", *words])
+    raise SystemExit(
+        _fail(
+            USAGE,
+            f"the Python package knows the command worker; `haulage {words[0]}` is a command of the "
+            "program haulage, which is not on the PATH: cargo install haulage-cli",
+        )
+    )
+
+
+def _is_script(program: str) -> bool:
+    # The same command of another environment.
+    with open(program, "rb") as file:
+        return file.read(2) == b"#!"
+
+
+def _worker(parsed: argparse.Namespace) -> int:
+    from ._worker import Worker
+
+    if not parsed.python:
+        return _fail(USAGE, "nothing says how to run a job; give --python package.module:function")
+    level = getattr(logging, parsed.log.upper(), None)
+    if not isinstance(level, int):
+        return _fail(USAGE, f"there is no log level {parsed.log}; it is debug, info, warning or error")
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options: dict[str, Any] = {}
+    for name, _, _, _ in _FLAGS:
+        key = name.replace("-", "_")
+        if getattr(parsed, key) is not None:
+            options[key] = getattr(parsed, key)
+    if "on_start" in options and "processes" not in options:
+        from ._load import load
+
+        options["on_start"] = load(options["on_start"])
+    worker = Worker(parsed.python, getattr(parsed, "url", None), **options)
+    stopped: list[int] = []
+    summary = worker.run(on_signal=stopped.append)
+    _report(summary, getattr(parsed, "json", False))
+    sys.stdout.flush()
+    if len(stopped) > 1:
+        # A handler may still run, in a thread that nothing ends but the process.
+        os._exit(128 + stopped[-1])
+    return 0
+
+
+def _report(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary))
+        return
+    counts: dict[str, Any] = {**summary}
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    print(f"haulage: worker stopped: {', '.join(parts) or 'no jobs'}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""From ``package.module:function`` to the function."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from .errors import HandlerLoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def load(target: str) -> Callable[..., Any]:
+    """The function that is named so; modules of the working directory are found, too.
+
+    Raises ``HandlerLoadError``, which says what is wrong and what would be right.
+    """
+    name, colon, path = target.partition(":")
+    if not colon or not name or not path:
+        raise HandlerLoadError(f"{target!r} names no function; write it as package.module:function")
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+    found: Any = _module(name)
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise HandlerLoadError(_no_attribute(found, name, part)) from None
+    if not callable(found):
+        raise HandlerLoadError(f"{target} is a {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(f"{missing}."):
+            raise HandlerLoadError(
+                f"there is no module {missing}; it was looked for in {os.getcwd()} and where Python's "
+                "packages are, and PYTHONPATH can name more places"
+            ) from None
+        raise HandlerLoadError(f"{name} imports {missing}, and there is no such module") from error
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)).strip()
+        raise HandlerLoadError(f"{name} cannot be imported:\n{trace}") from error
+
+
+def _no_attribute(holder: Any, module: str, name: str) -> str:
+    known = [other for other in dir(holder) if not other.startswith("_") and callable(getattr(holder, other))]
+    similar = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {similar[0]}?" if similar else f"; it has {', '.join(known) or 'no functions'}"
+    return f"{module} has no {name}{hint}"

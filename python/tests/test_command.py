@@ -1,0 +1,321 @@
+"""The command `haulage worker`, and its child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import SOON
+
+import haulage
+from haulage import Status
+from haulage.__main__ import duration
+
+TASKS = """
+import ctypes, os, signal, sys, threading, time
+import haulage
+
+loads = open("loads", "a")
+loads.write(f"{os.getpid()}\\n")
+loads.close()
+
+def double(body, message_id):
+    return body * 2
+
+def pid(body):
+    return os.getpid()
+
+def thread(body):
+    return threading.current_thread().name
+
+def act(body, ctx):
+    if body == "segfault":
+        ctypes.string_at(0)
+    if body == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if body == "exit":
+        os._exit(7)
+    if body == "raise":
+        raise ValueError("broken")
+    if body == "fail":
+        raise haulage.Fail("never")
+    if body == "nan":
+        return float("nan")
+    if body == "progress":
+        ctx.set_progress(0.5, "half")
+        return ctx.wait_cancelled(30)
+    if body == "hang":
+        open("hangs", "w").close()
+        time.sleep(60)
+    if body == "cancelled":
+        ctx.set_progress(0.1)
+        if ctx.wait_cancelled(30):
+            raise haulage.Cancelled
+    return [ctx.attempt, ctx.job_id, os.getpid()]
+
+@haulage.worker(max_batch_size=3, batch_timeout=5, retry_base=0)
+def batch(bodies):
+    return [body + len(bodies) for body in bodies]
+
+async def later(body):
+    import asyncio
+    await asyncio.sleep(0)
+    return body + 1
+
+def start():
+    open("started", "a").write(f"{os.getpid()}\\n")
+
+value = 3
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, url: str) -> Iterator[Start]:
+    """Starts workers, and ends them."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "broken.py").write_text("import nothing_like_this\n")
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "haulage", "worker", "--url", url, "--retry-base", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        try:
+            process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def stopped(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=SOON)
+    return process.returncode, output, errors
+
+
+def test_it_runs_a_function_and_says_what_it_did(start: Start, client: haulage.Client) -> None:
+    process = start("--python", "tasks:double", "--json")
+    assert list(client.map([1, 2, 3], wait_timeout=SOON)) == [2, 4, 6]
+    code, output, _ = stopped(process)
+    assert (code, json.loads(output)["succeeded"]) == (0, 3)
+
+
+def test_the_module_is_loaded_once_for_all_threads(
+    start: Start, client: haulage.Client, tmp_path: Path
+) -> None:
+    process = start("--python", "tasks:thread", "--concurrency", "3", "--on-start", "tasks:start")
+    list(client.map(range(10), wait_timeout=SOON))
+    assert (tmp_path / "loads").read_text() == f"{process.pid}\n" == (tmp_path / "started").read_text()
+    assert "haulage: worker stopped: 10 succeeded" in stopped(process)[2]
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("tasks", "'tasks' names no function; write it as package.module:function"),
+        ("nope.tasks:f", "there is no module nope; it was looked for in"),
+        ("broken:f", "broken imports nothing_like_this, and there is no such module"),
+        ("raises:f", "ZeroDivisionError: division by zero"),
+        ("tasks:doubel", "tasks has no doubel; did you mean double?"),
+        ("tasks:value", "tasks:value is a int, which cannot be called"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=["threads", "processes"])
+def test_a_bad_path_is_explained(start: Start, target: str, why: str, more: tuple[str, ...]) -> None:
+    process = start("--python", target, *more)
+    output, errors = process.communicate(timeout=SOON)
+    assert (process.returncode, output) == (2, "")
+    assert errors.startswith("haulage: ") and why in errors
+
+
+def test_bad_flags_are_explained(start: Start) -> None:
+    for arguments, why in (
+        (("--python", "tasks:double", "--lease", "soon"), "no duration"),
+        (("--python", "tasks:double", "--concurrency", "0"), "no number of 1 or more"),
+        (("--python", "tasks:double", "--log", "loud"), "no log level loud"),
+        (("--python", "tasks:double", "--processes", "2", "--concurrency", "2"), "but not both"),
+        ((), "give --python package.module:function"),
+    ):
+        _, errors = start(*arguments).communicate(timeout=SOON)
+        assert why in errors
+
+
+def test_processes_share_the_work_and_load_once_each(
+    start: Start, client: haulage.Client, tmp_path: Path
+) -> None:
+    process = start("--python", "tasks:act", "--processes", "2", "--on-start", "tasks:start")
+    results = list(client.map(range(40), wait_timeout=SOON))
+    pids = {result[2] for result in results}
+    loads = {int(pid) for pid in (tmp_path / "loads").read_text().split()}
+    assert pids <= loads and len(loads) == 2 and process.pid not in loads
+    assert loads == {int(pid) for pid in (tmp_path / "started").read_text().split()}
+    code, _, errors = stopped(process)
+    assert code == 0 and "40 succeeded" in errors
+    for pid in loads:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("segfault", "the process that ran the job died of SIGSEGV"),
+        ("kill", "died of SIGKILL, perhaps for want of memory"),
+        ("exit", "exited with code 7"),
+    ],
+)
+def test_a_child_that_dies_fails_its_attempt_and_takes_nobody_with_it(
+    start: Start, client: haulage.Client, body: str, why: str
+) -> None:
+    # A lease so long that nothing here can be the work of its end.
+    start("--python", "tasks:act", "--processes", "2", "--lease", "1h")
+    bad = client.submit(body, max_attempts=2)
+    good = client.submit_many(["fine"] * 20)
+    record = bad.wait(SOON)
+    assert (record.status, record.attempt, record.dead) == (Status.ERROR, 2, True)
+    assert record.error is not None and why in record.error
+    assert {record.attempt for record in client.wait(good, SOON)} == {1}
+    assert client.submit("after").result(SOON)[0] == 1
+
+
+def test_exceptions_in_children_are_like_those_in_threads(start: Start, client: haulage.Client) -> None:
+    start("--python", "tasks:act", "--processes", "1")
+    raised = client.submit("raise", max_attempts=2).wait(SOON)
+    assert raised.error is not None and raised.error.startswith("ValueError: broken")
+    assert "in act" in raised.error and raised.attempt == 2
+    failed = client.submit("fail").wait(SOON)
+    assert (failed.error, failed.attempt) == ("never", 1)
+    nan = client.submit("nan").wait(SOON)
+    assert nan.error_kind == "invalid_result" and nan.error is not None and "NaN" in nan.error
+
+
+def test_progress_and_cancel_reach_through(start: Start, client: haulage.Client) -> None:
+    start("--python", "tasks:act", "--processes", "1")
+    job = client.submit("progress")
+    while job.progress() is None:
+        pass
+    assert job.progress() == haulage.Progress(0.5, "half")
+    job.cancel()
+    assert job.result(SOON) is True
+    job = client.submit("cancelled")
+    while job.progress() is None:
+        pass
+    job.cancel()
+    assert job.wait(SOON).status is Status.CANCELLED
+
+
+def test_a_handler_that_does_not_stop_is_ended_and_its_process_replaced(
+    start: Start, client: haulage.Client
+) -> None:
+    start("--python", "tasks:act", "--processes", "1", "--cancel-grace-period", "0.1")
+    job = client.submit("hang", timeout=0.3, max_attempts=1)
+    record = job.wait(SOON)
+    assert (record.status, record.error_kind) == (Status.ERROR, "timeout")
+    assert client.submit("next").result(SOON)[0] == 1
+
+
+def test_options_of_the_decorator_hold_in_processes_and_batches_go_through(
+    start: Start, client: haulage.Client
+) -> None:
+    start("--python", "tasks:batch", "--processes", "1")
+    assert list(client.map([0, 10, 20], wait_timeout=SOON)) == [3, 13, 23]
+
+
+def test_async_functions_run_in_processes(start: Start, client: haulage.Client) -> None:
+    start("--python", "tasks:later", "--processes", "1")
+    assert list(client.map([1, 2], wait_timeout=SOON)) == [2, 3]
+
+
+def test_children_end_with_a_parent_that_is_killed(
+    start: Start, client: haulage.Client, tmp_path: Path
+) -> None:
+    process = start("--python", "tasks:act", "--processes", "1", "--lease", "1")
+    job = client.submit("hang")
+    while not (tmp_path / "hangs").exists():
+        time.sleep(0.01)
+    (child,) = (int(pid) for pid in (tmp_path / "loads").read_text().split())
+    process.kill()
+    process.wait(SOON)
+    began = time.monotonic()
+    while True:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            break
+        # Where nobody reaps it, it is left as a zombie, which runs nothing.
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            break
+        assert time.monotonic() - began < 10
+    with haulage.Worker(lambda body, ctx: ctx.attempt, client):
+        assert job.result(SOON) == 2
+
+
+def test_ctrl_c_in_a_terminal_reaches_all_and_ends_well(
+    start: Start, client: haulage.Client, tmp_path: Path
+) -> None:
+    process = start("--python", "tasks:act", "--processes", "2")
+    job = client.submit("progress")
+    while job.progress() is None:
+        pass
+    children = [int(pid) for pid in (tmp_path / "loads").read_text().split()]
+    for pid in [*children, process.pid]:
+        os.kill(pid, signal.SIGINT)
+    threading.Timer(0.2, job.cancel).start()
+    _, errors = process.communicate(timeout=SOON)
+    assert "1 succeeded" in errors and process.returncode == 0
+
+
+def test_processes_from_a_program(
+    client: haulage.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    monkeypatch.chdir(tmp_path)
+    with haulage.Worker("tasks:double", client, processes=1):
+        assert client.submit(4).result(SOON) == 8
+
+    def local(body: object) -> None: ...
+
+    with pytest.raises(haulage.InvalidArgumentError, match="put it at the top of a module"):
+        haulage.Worker(local, client, processes=1)
+
+
+def test_other_commands_are_those_of_the_program(tmp_path: Path) -> None:
+    def run(path: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "haulage", "stats", "--watch"],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+        )
+
+    missing = run("/nowhere")
+    assert missing.returncode == 2 and "cargo install haulage-cli" in missing.stderr
+    echo = "/bin/echo"
+    (tmp_path / "haulage").symlink_to(echo)
+    assert run(str(tmp_path)).stdout == "stats --watch\n"
+
+
+def test_durations_are_read_as_by_the_program() -> None:
+    cases = {"90s": 90, "5m": 300, "1h 30m": 5400, "1h30m": 5400, "2d": 172800, "500ms": 0.5, "1.5": 1.5}
+    assert {text: duration(text) for text in cases} == cases
