@@ -15,7 +15,6 @@ import atexit
 from . import _haulage
 from ._client import Client, JobHandle, Progress, connect, connect_async
 from ._haulage import Context, NewJob, Record
-from ._status import Cancellation, Status
 from .errors import (
     AwaitingResultTimeoutError,
     BaseError,
@@ -59,11 +58,15 @@ if TYPE_CHECKING:
     from ._consumer import Consumer
     from ._ddb import DynamoDBClient, ResultStatus
     from ._producer import Producer, Response
+    from ._status import Cancellation, Status
     from ._worker import Worker, WorkerFunction, worker
 
 __version__ = _haulage.VERSION
+HAS_AWS = _haulage.AWS
+"""Whether ``sqs://`` URLs are built in."""
 
 __all__ = [
+    "HAS_AWS",
     "AwaitingResultTimeoutError",
     "BaseError",
     "Cancellation",
@@ -122,6 +125,8 @@ __all__ = [
 
 # Loaded when they are first used: a producer has no use for them.
 _LAZY = {
+    "Cancellation": "_status",
+    "Status": "_status",
     "Consumer": "_consumer",
     "DynamoDBClient": "_ddb",
     "Producer": "_producer",

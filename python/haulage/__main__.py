@@ -120,9 +120,16 @@ def _parser() -> argparse.ArgumentParser:
         )
     worker.add_argument(
         "--log",
-        metavar="LEVEL",
+        metavar="FILTER",
         default=os.environ.get("HAULAGE_LOG") or "info",
-        help="What to log, to stderr: debug, info, warning or error [env: HAULAGE_LOG] [default: info]",
+        help="What to log, to stderr: a level, or a filter such as `info,haulage=debug` "
+        "[env: HAULAGE_LOG] [default: info]",
+    )
+    worker.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default=os.environ.get("HAULAGE_LOG_FORMAT") or "text",
+        help="How to log [env: HAULAGE_LOG_FORMAT] [default: text]",
     )
     return parser
 
@@ -179,10 +186,10 @@ def _worker(parsed: argparse.Namespace) -> int:
 
     if not parsed.python:
         return _fail(USAGE, "nothing says how to run a job; give --python package.module:function")
-    level = getattr(logging, parsed.log.upper(), None)
-    if not isinstance(level, int):
-        return _fail(USAGE, f"there is no log level {parsed.log}; it is debug, info, warning or error")
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        _start_logging(parsed.log, parsed.log_format)
+    except ValueError as error:
+        return _fail(USAGE, error)
     options: dict[str, Any] = {}
     for name, _, _, _ in _FLAGS:
         key = name.replace("-", "_")
@@ -201,6 +208,36 @@ def _worker(parsed: argparse.Namespace) -> int:
         # A handler may still run, in a thread that nothing ends but the process.
         os._exit(128 + stopped[-1])
     return 0
+
+
+class _Json(logging.Formatter):
+    """One object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "timestamp": self.formatTime(record),
+            "level": record.levelname,
+            "target": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+_LEVELS = {"off": 100, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 5}
+
+
+def _start_logging(wanted: str, form: str) -> None:
+    handler = logging.StreamHandler()
+    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(_Json() if form == "json" else logging.Formatter(text))
+    logging.basicConfig(handlers=[handler])
+    for part in wanted.split(","):
+        name, _, level = part.strip().rpartition("=")
+        if level.lower() not in _LEVELS:
+            raise ValueError(f"there is no log level {level}; it is one of {', '.join(_LEVELS)}")
+        logging.getLogger(name.replace("::", ".") or None).setLevel(_LEVELS[level.lower()])
 
 
 def _report(summary: Summary, as_json: bool) -> None:

@@ -6,7 +6,6 @@ import os
 
 from . import _haulage, _log, _wait
 from ._haulage import NewJob, Record
-from ._status import Cancellation, Status
 from .errors import NotFoundError
 
 TYPE_CHECKING = False
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._options import JobOptions, Seconds
+    from ._status import Cancellation, Status
 
 DEFAULT_URL = "sqlite://haulage.db"
 
@@ -328,11 +328,11 @@ class Client:
 
     def cancel(self, job_id: str) -> Cancellation:
         """Cancels a job; see ``JobHandle.cancel``."""
-        return Cancellation(self._core.cancel(job_id).wait())
+        return _cancellation(self._core.cancel(job_id).wait())
 
     async def cancel_async(self, job_id: str) -> Cancellation:
         """Like ``cancel``, in an event loop."""
-        return Cancellation(await _wait.ended(self._core.cancel(job_id)))
+        return _cancellation(await _wait.ended(self._core.cancel(job_id)))
 
     def redrive(self, job_id: str) -> None:
         """Puts a job that failed or was cancelled back to work, with all its attempts."""
@@ -346,12 +346,12 @@ class Client:
         self, status: Status | str | None = None, *, dead: bool = False, limit: int = 20
     ) -> list[Record]:
         """Records, newest first: of one status, or dead letters only."""
-        name = None if status is None else Status(status).value
+        name = None if status is None else str(status)
         return list(self._core.list(name, dead=dead, limit=limit).wait())
 
     def purge(self, status: Status | str, older_than: Seconds = 0) -> int:
         """Deletes the records that have had a status for so long, in seconds; how many."""
-        return int(self._core.purge(Status(status).value, older_than).wait())
+        return int(self._core.purge(str(status), older_than).wait())
 
     def stats(self) -> dict[str, Any]:
         """The queue in numbers: ``visible``, ``delayed``, ``in_progress``, ``success`` and so on."""
@@ -367,6 +367,13 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"
+
+
+def _cancellation(answer: str) -> Cancellation:
+    # Not at the top: to import `enum` takes longer than all of this module.
+    from ._status import Cancellation
+
+    return Cancellation(answer)
 
 
 def _ids(jobs: Iterable[JobHandle | str]) -> list[str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock
 
 from . import _haulage
 
-_started = threading.Lock()
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+
+_started = allocate_lock()
 _thread: threading.Thread | None = None
 
 
 def refresh() -> None:
     """Takes in the level of the logger ``haulage``, and starts to hand lines on."""
     import logging
+    import threading
 
     global _thread
     _haulage.log_level(logging.getLogger("haulage").getEffectiveLevel())

@@ -305,6 +305,7 @@ def test_other_commands_are_those_of_the_program(tmp_path: Path) -> None:
         return subprocess.run(
             [sys.executable, "-m", "haulage", "stats", "--watch"],
             env={**os.environ, "PATH": path},
+            cwd=tmp_path,
             capture_output=True,
             text=True,
         )

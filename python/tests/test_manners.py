@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from support import SOON, Program, line
@@ -279,10 +280,12 @@ def test_failures_are_logged(client: haulage.Client, caplog: pytest.LogCaptureFi
     assert f"job_id={job.id}" in record.getMessage() and "request_id=r-7" in record.getMessage()
 
 
-def test_importing_loads_little() -> None:
+def test_importing_loads_little(tmp_path: Path) -> None:
     code = "import sys; before = set(sys.modules); import haulage; print(*set(sys.modules) - before)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"asyncio", "inspect", "logging", "dataclasses", "typing", "subprocess", "sqlite3"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    heavy = {"asyncio", "inspect", "logging", "dataclasses", "typing", "sqlite3", "threading", "enum"}
     assert heavy.isdisjoint(loaded.stdout.split())
 
 

@@ -159,7 +159,7 @@ mod tests {
         let mut used = BTreeSet::new();
         variables(&Cli::command(), &mut used);
         // What a worker does is one choice of several flags, and read as one.
-        for choice in [&env::EXEC, &env::SHELL, &env::HTTP] {
+        for choice in [&env::EXEC, &env::SHELL, &env::HTTP, &env::PYTHON] {
             used.insert((choice.name.to_owned(), choice.flag()));
         }
         let listed: BTreeSet<_> = env::SECTIONS

@@ -59,6 +59,24 @@ pub(crate) const HTTP_READY: Setting = setting(
     "HAULAGE_HTTP_READY",
     "Path on the --http server that must answer 2xx before the first job is claimed, such as /ping",
 );
+pub(crate) const PYTHON: Setting = setting(
+    "HAULAGE_PYTHON",
+    "Python function to run for each job, as package.module:function; needs the package `haulage` in the python3 of the PATH",
+);
+pub(crate) const PROCESSES: Setting = setting(
+    "HAULAGE_PROCESSES",
+    "With --python: how many child processes run the jobs, one each, in place of threads",
+);
+pub(crate) const MAX_BATCH_SIZE: Setting = setting(
+    "HAULAGE_MAX_BATCH_SIZE",
+    "With --python: up to how many jobs a call takes; the function then takes and returns a list",
+);
+pub(crate) const BATCH_TIMEOUT: Setting =
+    setting("HAULAGE_BATCH_TIMEOUT", "With --python: how long a batch waits to fill [default: 0s]");
+pub(crate) const ON_START: Setting = setting(
+    "HAULAGE_ON_START",
+    "With --python: function to call before the first job, in each process, as package.module:function",
+);
 pub(crate) const CONCURRENCY: Setting =
     setting("HAULAGE_CONCURRENCY", "How many jobs to run at once").or("1");
 pub(crate) const LEASE: Setting = setting(
@@ -116,6 +134,11 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
             &SHELL,
             &HTTP,
             &HTTP_READY,
+            &PYTHON,
+            &PROCESSES,
+            &MAX_BATCH_SIZE,
+            &BATCH_TIMEOUT,
+            &ON_START,
             &CONCURRENCY,
             &LEASE,
             &HEARTBEAT_INTERVAL,

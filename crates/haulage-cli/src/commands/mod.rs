@@ -8,6 +8,7 @@ pub(crate) mod docs;
 pub(crate) mod doctor;
 pub(crate) mod list;
 pub(crate) mod purge;
+mod python;
 pub(crate) mod queue;
 pub(crate) mod result;
 pub(crate) mod stats;

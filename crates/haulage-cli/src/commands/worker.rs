@@ -8,7 +8,7 @@ use haulage::{
     consumer::{Event, Summary},
 };
 
-use super::stop::Stop;
+use super::{python, stop::Stop};
 use crate::{
     env,
     exit::{Exit, Result},
@@ -29,15 +29,20 @@ use crate::{
 /// all are tried again, after the time in Retry-After if it is there; other answers than 2xx
 /// fail the job.
 ///
+/// A Python function gets the body and returns the result. It is run by the package `haulage`
+/// in the python3 of the PATH, which this program becomes; see `python3 -m haulage worker --help`.
+///
 /// SIGTERM or Ctrl-C stops the worker when its jobs are done, or are given back after the
 /// grace period; a second one stops it at once.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haulage worker --exec 'python infer.py'\n  \
                   haulage worker --concurrency 4 -- ./classify --model weights.bin\n  \
-                  haulage worker --http http://localhost:8080/invocations --http-ready /ping",
+                  haulage worker --http http://localhost:8080/invocations --http-ready /ping\n  \
+                  haulage worker --python package.module:function --processes 4",
     override_usage = "haulage worker [OPTIONS] --exec <COMMAND>\n       haulage worker [OPTIONS] -- <COMMAND>...\n       \
-                      haulage worker [OPTIONS] --shell <LINE>\n       haulage worker [OPTIONS] --http <URL>"
+                      haulage worker [OPTIONS] --shell <LINE>\n       haulage worker [OPTIONS] --http <URL>\n       \
+                      haulage worker [OPTIONS] --python <MODULE:FUNCTION>"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -51,6 +56,9 @@ pub(crate) struct Args {
 
     #[arg(long, value_name = "NAME", env = env::WORKER_NAME.name, help = env::WORKER_NAME.help)]
     worker_name: Option<String>,
+
+    #[command(flatten)]
+    python: python::Args,
 
     #[command(flatten)]
     timing: Timing,
@@ -82,6 +90,10 @@ struct WorkArgs {
     /// URL to POST each job's body to [env: HAULAGE_HTTP]
     #[arg(long, value_name = "URL", conflicts_with_all = ["exec", "command"])]
     http: Option<String>,
+
+    /// Python function to run for each job, as package.module:function [env: HAULAGE_PYTHON]
+    #[arg(long, value_name = "MODULE:FUNCTION", conflicts_with_all = ["exec", "shell", "http", "command"])]
+    python: Option<String>,
 
     #[arg(long, value_name = "PATH", env = env::HTTP_READY.name, help = env::HTTP_READY.help)]
     http_ready: Option<String>,
@@ -144,6 +156,7 @@ enum Work {
     Exec { line: String, more: Vec<OsString> },
     Shell(String),
     Http(String),
+    Python,
 }
 
 impl WorkArgs {
@@ -154,24 +167,26 @@ impl WorkArgs {
             (Some(line), _, _) => return Ok(Work::Exec { line, more }),
             (_, Some(line), _) => return Ok(Work::Shell(line)),
             (_, _, Some(url)) => return Ok(Work::Http(url)),
+            _ if self.python.is_some() => return Ok(Work::Python),
             _ if !more.is_empty() => return Ok(Work::Exec { line: String::new(), more }),
             _ => {}
         }
-        match (env::EXEC.read(), env::SHELL.read(), env::HTTP.read()) {
-            (Some(line), None, None) => Ok(Work::Exec { line, more }),
-            (None, Some(line), None) => Ok(Work::Shell(line)),
-            (None, None, Some(url)) => Ok(Work::Http(url)),
-            (None, None, None) => Err(Exit::usage(
-                "nothing says how to run a job; give one of --exec COMMAND, --shell LINE, --http URL or -- COMMAND",
+        match (env::EXEC.read(), env::SHELL.read(), env::HTTP.read(), env::PYTHON.read()) {
+            (Some(line), None, None, None) => Ok(Work::Exec { line, more }),
+            (None, Some(line), None, None) => Ok(Work::Shell(line)),
+            (None, None, Some(url), None) => Ok(Work::Http(url)),
+            (None, None, None, Some(_)) => Ok(Work::Python),
+            (None, None, None, None) => Err(Exit::usage(
+                "nothing says how to run a job; give one of --exec COMMAND, --shell LINE, --http URL, \
+                 --python MODULE:FUNCTION or -- COMMAND",
             )),
             _ => Err(Exit::usage(
-                "more than one of HAULAGE_EXEC, HAULAGE_SHELL and HAULAGE_HTTP is set; set one",
+                "more than one of HAULAGE_EXEC, HAULAGE_SHELL, HAULAGE_HTTP and HAULAGE_PYTHON is set; set one",
             )),
         }
     }
 
-    fn handler(&mut self) -> Result<Handler> {
-        let work = self.choose()?;
+    fn handler(&mut self, work: Work) -> Result<Handler> {
         if self.http_ready.is_some() && !matches!(work, Work::Http(_)) {
             return Err(Exit::usage("--http-ready goes with --http, and there is none"));
         }
@@ -179,14 +194,17 @@ impl WorkArgs {
             Work::Exec { line, more } => Handler::Exec(Exec::new(&line, more)?),
             Work::Shell(line) => Handler::Exec(Exec::shell(&line)?),
             Work::Http(url) => Handler::Http(Box::new(Http::new(&url)?)),
+            Work::Python => return Err(python::become_python()),
         })
     }
 }
 
 impl Args {
     pub(crate) async fn run(mut self, session: &Session) -> Result {
+        let work = self.work.choose()?;
+        self.python.check(matches!(work, Work::Python))?;
+        let handler = self.work.handler(work)?;
         logging::start(&self.log, self.log_format)?;
-        let handler = self.work.handler()?;
         let stop = Stop::listen()?;
         let backend = session.backend().await?;
         let handler = handler.serving(&session.url, backend.capabilities().max_payload);

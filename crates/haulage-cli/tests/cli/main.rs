@@ -9,6 +9,7 @@ mod help;
 mod http;
 mod jobs;
 mod place;
+mod python;
 mod readme;
 mod server;
 mod signals;

@@ -1,0 +1,63 @@
+//! `haulage worker --python`: the Python package does the work.
+
+use std::{io, os::unix::process::CommandExt as _, process::Command, time::Duration};
+
+use crate::{
+    env,
+    exit::{Code, Exit, Result},
+    options,
+};
+
+/// What only Python functions have.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Python")]
+pub(crate) struct Args {
+    #[arg(long, value_name = "NUMBER", env = env::PROCESSES.name, help = env::PROCESSES.help)]
+    processes: Option<usize>,
+
+    #[arg(long, value_name = "NUMBER", env = env::MAX_BATCH_SIZE.name, help = env::MAX_BATCH_SIZE.help)]
+    max_batch_size: Option<usize>,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::BATCH_TIMEOUT.name, help = env::BATCH_TIMEOUT.help
+    )]
+    batch_timeout: Option<Duration>,
+
+    #[arg(long, value_name = "MODULE:FUNCTION", env = env::ON_START.name, help = env::ON_START.help)]
+    on_start: Option<String>,
+}
+
+impl Args {
+    /// Refuses what would do nothing.
+    pub(crate) fn check(&self, python: bool) -> Result {
+        let given = [
+            ("--processes", self.processes.is_some()),
+            ("--max-batch-size", self.max_batch_size.is_some()),
+            ("--batch-timeout", self.batch_timeout.is_some()),
+            ("--on-start", self.on_start.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given && !python) {
+            Some((flag, _)) => Err(Exit::usage(format!("{flag} goes with --python, and there is none"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Becomes `python3 -m haulage` with the arguments of this program, which the
+/// package knows, too; comes back only where that fails.
+pub(crate) fn become_python() -> Exit {
+    let mut error = io::Error::from(io::ErrorKind::NotFound);
+    for python in ["python3", "python"] {
+        error = Command::new(python).args(["-m", "haulage"]).args(std::env::args_os().skip(1)).exec();
+        if error.kind() != io::ErrorKind::NotFound {
+            break;
+        }
+    }
+    Exit::new(
+        Code::Usage,
+        format!(
+            "cannot run python3 for --python: {error}; install Python 3.9 or later, and the package haulage in it"
+        ),
+    )
+}

@@ -1,0 +1,44 @@
+//! `haulage worker --python`, which the Python package carries out.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use crate::place::Place;
+
+/// A folder with a `python3` that says how it was called.
+fn place() -> Place {
+    let place = Place::new();
+    let file = place.write("python3", "#!/bin/sh\necho \"$@\"\nexit 3\n");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    place
+}
+
+#[test]
+fn the_program_becomes_python_with_the_same_arguments() {
+    let place = place();
+    let args = ["--url", "sqlite://x.db", "worker", "--python", "tasks:double", "--processes", "2"];
+    let done = place.command(args).env("PATH", place.path("")).output().expect("run");
+    let words = "-m haulage --url sqlite://x.db worker --python tasks:double --processes 2\n";
+    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stdout).as_ref()), (Some(3), words));
+    let done =
+        place.command(["worker"]).env("PATH", place.path("")).env("HAULAGE_PYTHON", "tasks:double").output();
+    assert_eq!(String::from_utf8_lossy(&done.expect("run").stdout), "-m haulage worker\n");
+}
+
+#[test]
+fn what_goes_with_python_alone_is_refused_without() {
+    let done = place().run(["worker", "--exec", "cat", "--processes", "2"]);
+    assert_eq!(done.code, Some(2));
+    assert_eq!(done.stderr, "haulage: --processes goes with --python, and there is none\n");
+    let done = place().run(["worker", "--exec", "cat", "--python", "tasks:double"]);
+    assert_eq!(done.code, Some(2));
+}
+
+#[test]
+fn a_missing_python_is_named() {
+    let place = Place::new();
+    let done = place.command(["worker", "--python", "tasks:double"]).env("PATH", "/nowhere").output();
+    let done = done.expect("run");
+    let words = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(words.contains("cannot run python3 for --python"), "{words}");
+}

@@ -1,0 +1,174 @@
+"""Measures the Python package: `make bench-python`.
+
+Prints a table, and as its last line one JSON object. The Rust worker that the overhead is
+measured against runs in the same minutes, on the same number of jobs, with as many at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import haulage
+
+JOBS = 40_000
+# As many as in `haulage bench`, which is what the numbers of the Rust worker belong to.
+CONCURRENCY = 4_096
+BODY = "x" * 198
+ROUNDS = 3
+POSTS = 300
+
+WORKER = """
+import os, sys, haulage
+os.environ["HAULAGE_URL"] = sys.argv[1]
+client = haulage.connect()
+worker = haulage.Worker(lambda body: body, client, concurrency=int(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+with worker:
+    sys.stdin.readline()
+"""
+
+
+class Worker:
+    """A worker in a process of its own, which does nothing with its jobs."""
+
+    def __init__(self, url: str, concurrency: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, url, str(concurrency)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+
+    def go(self) -> None:
+        """Lets it begin."""
+        self._say("go")
+
+    def end(self) -> None:
+        """Lets it end."""
+        self._say("end")
+        self._process.communicate()
+
+    def _say(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
+
+def done(client: haulage.Client, jobs: int) -> None:
+    """Waits until so many jobs have succeeded."""
+    while client.stats()["success"] < jobs:
+        time.sleep(0.005)
+
+
+def throughput(url: str) -> float:
+    """Jobs a second, from the first submit to the last result; producer and worker side by side."""
+    client = haulage.connect(url)
+    worker = Worker(url, CONCURRENCY)
+    worker.go()
+    began = time.perf_counter()
+    for _ in range(JOBS // 4_000):
+        client.submit_many([BODY] * 4_000)
+    done(client, JOBS)
+    took = time.perf_counter() - began
+    worker.end()
+    return JOBS / took
+
+
+def python_worker(url: str) -> float:
+    """Seconds for the jobs that wait, by the Python worker."""
+    client = haulage.connect(url)
+    client.submit_many([BODY] * JOBS)
+    worker = Worker(url, CONCURRENCY)
+    began = time.perf_counter()
+    worker.go()
+    done(client, JOBS)
+    took = time.perf_counter() - began
+    worker.end()
+    return took
+
+
+def rust_worker(url: str, program: str) -> float:
+    """The same by the Rust worker."""
+    haulage.connect(url).submit_many([BODY] * JOBS)
+    process = subprocess.Popen(
+        [program, "--url", url, "bench-actor", "consume", str(JOBS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    output, _ = process.communicate("go\n")
+    seen = json.loads(output)
+    return float(seen["ended"] - seen["began"]) / 1e6
+
+
+def round_trips(url: str) -> float:
+    """The median of `Producer.post`, in milliseconds."""
+    os.environ["HAULAGE_URL"] = url
+    producer = haulage.Producer("jobs", ddb_client=haulage.DynamoDBClient("jobs"))
+    worker = Worker(url, 1)
+    worker.go()
+    producer.post(BODY)
+    times: list[float] = []
+    for _ in range(POSTS):
+        began = time.perf_counter()
+        producer.post(BODY)
+        times.append(time.perf_counter() - began)
+    worker.end()
+    return statistics.median(times) * 1e3
+
+
+def import_time() -> float:
+    """The median time of `import haulage` in a new interpreter, in milliseconds."""
+    code = "import time; t = time.perf_counter(); import haulage; print(time.perf_counter() - t)"
+    times = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(15)]
+    return statistics.median(times) * 1e3
+
+
+def median(measure: Callable[[str], float]) -> float:
+    """The median of several rounds, each on a database of its own."""
+    values: list[float] = []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            values.append(measure(f"sqlite://{folder}/bench.db"))
+    return statistics.median(values)
+
+
+def main() -> None:
+    """Measures, and prints."""
+    program, wheel = sys.argv[1:]
+    numbers = {
+        "jobs_per_s": round(median(throughput)),
+        "python_overhead_us": round(
+            (median(python_worker) - median(lambda url: rust_worker(url, program))) / JOBS * 1e6, 1
+        ),
+        "post_p50_ms": round(median(round_trips), 2),
+        "import_ms": round(import_time(), 1),
+        "wheel_mb": round(Path(wheel).stat().st_size / 1e6, 1),
+    }
+    names = {
+        "jobs_per_s": "no-op jobs a second, submit_many, one worker process",
+        "python_overhead_us": "per job over the Rust worker, in microseconds",
+        "post_p50_ms": "post, round trip of a no-op, median, in milliseconds",
+        "import_ms": "import haulage, median, in milliseconds",
+        "wheel_mb": "the wheel, in megabytes" + ("" if haulage.HAS_AWS else ", without AWS"),
+    }
+    for name, value in numbers.items():
+        print(f"{names[name]:<56}{value:>10}")
+    print(json.dumps(numbers))
+
+
+if __name__ == "__main__":
+    main()
