@@ -11,7 +11,7 @@ use crate::{
 /// What only Python functions have.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Python")]
-pub(crate) struct Args {
+pub(crate) struct PythonArgs {
     #[arg(long, value_name = "NUMBER", env = env::PROCESSES.name, help = env::PROCESSES.help)]
     processes: Option<usize>,
 
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     on_start: Option<String>,
 }
 
-impl Args {
+impl PythonArgs {
     /// Refuses what would do nothing.
     pub(crate) fn check(&self, python: bool) -> Result {
         let given = [

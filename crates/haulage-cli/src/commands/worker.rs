@@ -58,7 +58,7 @@ pub(crate) struct Args {
     worker_name: Option<String>,
 
     #[command(flatten)]
-    python: python::Args,
+    python: python::PythonArgs,
 
     #[command(flatten)]
     timing: Timing,

@@ -151,7 +151,8 @@ fn a_missing_program_is_told_before_any_job_is_claimed() {
         (&["--exec", ""], "--exec needs a program to run"),
         (
             &[],
-            "nothing says how to run a job; give one of --exec COMMAND, --shell LINE, --http URL or -- COMMAND",
+            "nothing says how to run a job; give one of --exec COMMAND, --shell LINE, --http URL, \
+             --python MODULE:FUNCTION or -- COMMAND",
         ),
         (&["--exec", "cat", "--http-ready", "/ping"], "--http-ready goes with --http, and there is none"),
     ] {
