@@ -16,7 +16,7 @@ AWS := haulage-cli/aws
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python python-tools test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
+.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,8 @@ test: lint deny doc tools test-python ## Check all that needs only Rust, a C com
 	$(CARGO) test --workspace --features $(AWS)
 
 test-python: python-tools ## Check the Python package: its wheel, types, and tests
-	$(PY)/ruff format --check python
-	$(PY)/ruff check python
+	$(PY)/ruff format --check --config python/pyproject.toml python examples/embeddings
+	$(PY)/ruff check --config python/pyproject.toml python examples/embeddings
 	cd python && ../$(PY)/mypy
 	cd python && ../$(PY)/pyright --pythonpath ../$(PY)/python
 	rm -rf $(TOOLS)/wheels
@@ -44,6 +44,22 @@ test-python: python-tools ## Check the Python package: its wheel, types, and tes
 
 python-tools:
 	PYTHON=$(PYTHON) python/install-tools.sh
+
+wheel: python-tools ## Build the Python wheel as it is shipped, AWS included, into .tools/wheels
+	rm -rf $(TOOLS)/wheels
+	$(PY)/maturin build --quiet --release --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
+	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
+
+bench-python: wheel ## Measure the Python package beside the Rust worker
+	$(CARGO) build --release --package haulage-cli
+	$(PY)/python python/benches/overhead.py $(TARGET)/release/haulage $(TOOLS)/wheels/haulage-*.whl
+
+demo-python: python-tools ## Embed sentences with a small language model, by two workers in Python
+	rm -rf $(TOOLS)/wheels
+	$(PY)/maturin build --quiet --release --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
+	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
+	$(PY)/pip install --quiet --no-deps --requirement examples/embeddings/requirements.txt
+	$(PY)/python examples/embeddings/demo.py
 
 test-full: test test-root test-servers ## The same, and what needs root, Java and Node.js
 

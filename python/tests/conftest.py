@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from support import Program
-
 import haulage
+import pytest
+
+from support import Program
 
 
 @pytest.fixture

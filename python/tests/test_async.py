@@ -7,11 +7,11 @@ import contextvars
 import threading
 from typing import Any
 
-import pytest
-from support import SOON
-
 import haulage
+import pytest
 from haulage import Status
+
+from support import SOON
 
 
 async def triple(body: int) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-from support import SOON
-
 import haulage
+import pytest
 from haulage import Cancellation, JobHandle, NewJob, Progress, Status, testing
+
+from support import SOON
 
 
 def double(body: int) -> int:

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-from support import SOON
-
 import haulage
+import pytest
 from haulage import Status
 from haulage.__main__ import duration
+
+from support import SOON
 
 TASKS = """
 import ctypes, os, signal, sys, threading, time

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-from support import SOON, Program, line
-
 import haulage
+import pytest
 from haulage import Consumer, DynamoDBClient, Producer, Response, ResultStatus, get_app
+
+from support import SOON, Program, line
 
 
 @pytest.fixture(autouse=True)

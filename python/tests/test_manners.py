@@ -11,11 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-from support import SOON, Program, line
-
 import haulage
+import pytest
 from haulage import Status
+
+from support import SOON, Program, line
 
 # Holds the lock of the interpreter for as long as it sleeps, like native code that never lets go.
 HOLD = "import ctypes; hold = lambda seconds: ctypes.PyDLL(None).usleep(int(seconds * 1e6))"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import pytest
-
 import haulage
+import pytest
 from haulage import testing
 
 

@@ -10,11 +10,10 @@ from collections import OrderedDict, namedtuple
 from datetime import date, datetime, time, timezone
 from typing import Any, ClassVar
 
+import haulage
 import numpy as np
 import pydantic
 import pytest
-
-import haulage
 from haulage import testing
 
 PLAIN: list[Any] = [

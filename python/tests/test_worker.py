@@ -6,11 +6,11 @@ import threading
 import time
 from typing import Any
 
-import pytest
-from support import SOON
-
 import haulage
+import pytest
 from haulage import Cancellation, Status, testing
+
+from support import SOON
 
 
 def test_a_handler_gets_what_its_parameters_ask_for() -> None:
