@@ -118,7 +118,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"a": {"b": [0, float("-inf")]}}, r'\["a"\]\["b"\]\[1\] is -Infinity'),
     (np.array([1.0, np.nan]), r"\[1\] is NaN"),
     (np.float32("nan"), "NaN"),
-    (np.datetime64("NaT"), "NaT"),
+    (np.datetime64("NaT", "s"), "NaT"),
     (np.array([1 + 2j]), "complex128"),
     (np.longdouble(1), r"float128|longdouble"),
     ({1: 2}, "the key 1 of type int; keys of JSON are strings"),
