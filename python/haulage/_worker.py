@@ -123,34 +123,44 @@ class Worker:
 
     def start(self) -> None:
         """Works in the background, until ``stop``, or the end of the program."""
+        self._launch(*self._prepared())
+
+    def _prepared(self) -> tuple[Threads | Tasks | Processes, _haulage.Consumer]:
+        """Everything that comes before the first claim."""
+        if self._operation is not None:
+            raise InvalidArgumentError("the worker runs already")
         client = self._connect()
         _log.refresh()
         options: dict[str, Any] = {**self._options}
+        runner: Threads | Tasks | Processes
+        if self._target is not None:
+            runner = self._children(self._target)
+            options = {**runner.load(), **options}
+            concurrency: int = options["processes"]
+        else:
+            concurrency = options.get("concurrency", 1)
+            if concurrency < 1:
+                raise InvalidArgumentError(f"concurrency is {concurrency}; it is 1 at least")
+            runner = self._runner(concurrency)
+        core = {name: value for name, value in options.items() if name in _CORE}
+        try:
+            consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)
+            if self._target is None and options.get("on_start") is not None:
+                options["on_start"]()
+        except BaseException:
+            runner.close()
+            raise
+        return runner, consumer
+
+    def _launch(self, runner: Threads | Tasks | Processes, consumer: _haulage.Consumer) -> _haulage.Operation:
         with self._lock:
             if self._operation is not None:
                 raise InvalidArgumentError("the worker runs already")
-            runner: Threads | Tasks | Processes
-            if self._target is not None:
-                runner = self._children(self._target)
-                options = {**runner.load(), **options}
-                concurrency: int = options["processes"]
-            else:
-                concurrency = options.get("concurrency", 1)
-                if concurrency < 1:
-                    raise InvalidArgumentError(f"concurrency is {concurrency}; it is 1 at least")
-                runner = self._runner(concurrency)
-            core = {name: value for name, value in options.items() if name in _CORE}
-            try:
-                consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)
-                if self._target is None and options.get("on_start") is not None:
-                    options["on_start"]()
-            except BaseException:
-                runner.close()
-                raise
             runner.start()
             self._runner_now = runner
-            self._operation = consumer.run()
             self._consumer = consumer
+            self._operation = consumer.run()
+            return self._operation
 
     def _children(self, target: str) -> Processes:
         from ._processes import Processes
@@ -223,13 +233,12 @@ class Worker:
         ``shutdown_grace_period``, the second gives everything back at once. ``on_signal`` is
         told of each.
         """
-        self.start()
-        consumer, operation = self._consumer, self._operation
-        assert consumer is not None and operation is not None
+        runner, consumer = self._prepared()
         if handle_signals and threading.current_thread() is threading.main_thread():
+            # Before the first claim: from then on, no signal may end the process as it is.
             with _signals(consumer, on_signal):
-                return self._finish(operation)
-        return self._finish(operation)
+                return self._finish(self._launch(runner, consumer))
+        return self._finish(self._launch(runner, consumer))
 
     def _finish(self, operation: _haulage.Operation) -> Summary:
         try:
@@ -246,9 +255,8 @@ class Worker:
         """Like ``run``, in an event loop; cancel the task to stop it."""
         import asyncio
 
-        self.start()
-        consumer, operation = self._consumer, self._operation
-        assert consumer is not None and operation is not None
+        runner, consumer = self._prepared()
+        operation = self._launch(runner, consumer)
         waiting = asyncio.ensure_future(_wait.ended(operation))
         try:
             return await asyncio.shield(waiting)
@@ -285,15 +293,16 @@ def _signals(
             on_signal(number)
 
     names = (signal.SIGTERM, signal.SIGINT)
-    old = [signal.signal(name, heard) for name in names]
+    # The descriptor first: a signal that is heard has to reach the core.
     old_fd = signal.set_wakeup_fd(consumer.signal_fd(), warn_on_full_buffer=False)
+    old = [signal.signal(name, heard) for name in names]
     try:
         yield
     finally:
-        signal.set_wakeup_fd(old_fd)
-        consumer.close_signal_fd()
         for name, handler in zip(names, old):
             signal.signal(name, handler)
+        signal.set_wakeup_fd(old_fd)
+        consumer.close_signal_fd()
 
 
 class WorkerFunction(Generic[P, R]):
