@@ -1,0 +1,151 @@
+"""The package on SQS and DynamoDB: what differs from the embedded backend, on a local server.
+
+`make test-python` runs it with `AWS_ENDPOINT_URL` set to one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import urllib.request
+import uuid
+from typing import Any
+
+import haulage
+import pytest
+from haulage import Consumer, DynamoDBClient, Producer, ResultStatus, Status
+
+SOON = 60.0
+
+
+def call(service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A call of AWS as its protocol has it; local servers check no signature."""
+    kind = "sqs" if service == "AmazonSQS" else "dynamodb"
+    credential = f"AWS4-HMAC-SHA256 Credential=local/20240101/us-east-1/{kind}/aws4_request"
+    request = urllib.request.Request(
+        os.environ["AWS_ENDPOINT_URL"],
+        json.dumps(arguments).encode(),
+        {
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": f"{service}.{operation}",
+            "Authorization": f"{credential}, SignedHeaders=host, Signature=0",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=SOON) as answer:
+        result: dict[str, Any] = json.load(answer)
+    return result
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """A queue and a table of their own."""
+    monkeypatch.delenv("HAULAGE_URL", raising=False)
+    queue, table = f"jobs-{uuid.uuid4().hex[:8]}.fifo", f"results-{uuid.uuid4().hex[:8]}"
+    fifo = {"FifoQueue": "true", "DeduplicationScope": "messageGroup", "VisibilityTimeout": "30"}
+    fifo["FifoThroughputLimit"] = "perMessageGroupId"
+    call("AmazonSQS", "CreateQueue", {"QueueName": queue, "Attributes": fifo})
+    call(
+        "DynamoDB_20120810",
+        "CreateTable",
+        {
+            "TableName": table,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [{"AttributeName": "message_id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "message_id", "KeyType": "HASH"}],
+        },
+    )
+    return queue, table
+
+
+def test_the_established_interface(names: tuple[str, str]) -> None:
+    queue, table = names
+
+    def double(body: dict[str, int], message_id: str) -> dict[str, Any]:
+        if body["number"] < 0:
+            raise ValueError("negative")
+        return {"double": body["number"] * 2, "id": message_id}
+
+    consumer = Consumer(
+        queue_name=queue,
+        ddb_client=DynamoDBClient(table=table),
+        compute_result=double,
+        enable_ecs_scalein_protection=False,
+        non_retryable_errors=[ValueError],
+    )
+    producer = Producer(queue_name=queue, ddb_client=DynamoDBClient(table=table))
+    id_ = producer.post_non_blocking({"number": 4}, request_id="r-1")
+    assert producer.retrieve_result_status(id_) is ResultStatus.SUBMITTED
+    consumer.start_consuming()
+    assert consumer.ping_queue()
+    assert producer.retrieve_result(id_).result == {"double": 8, "id": id_}
+    response = producer.post({"number": 5}, request_id="r-2")
+    assert (response.status, response.status_code, response.request_id) == ("SUCCESS", 200, "r-2")
+    assert response.result["double"] == 10
+    failed = producer.post({"number": -1})
+    assert isinstance(failed.error, haulage.ResultErrorStatusError) and "negative" in str(failed.error)
+    item = producer.ddb_client.item_get(id_)
+    assert (item["status"], item["request_id"], item["result"]["double"]) == ("SUCCESS", "r-1", 8)
+    with pytest.raises(haulage.KeyNotFoundError):
+        producer.retrieve_result_status(str(uuid.uuid4()))
+    with pytest.raises(haulage.ConfigError, match="sqlite:// and memory://"):
+        producer.ddb_client.submitted_put("mine", 60)
+    consumer.stop_consuming()
+
+
+def test_without_protection_no_job_is_run(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, table = names
+    monkeypatch.setenv("ECS_AGENT_URI", "http://127.0.0.1:1")
+    ran: list[str] = []
+
+    def work(body: Any, message_id: str) -> None:
+        ran.append(message_id)
+
+    consumer = Consumer(queue, ddb_client=DynamoDBClient(table), compute_result=work)
+    consumer.start_consuming()
+    producer = Producer(queue, ddb_client=DynamoDBClient(table), timeout_seconds=5)
+    response = producer.post(1)
+    assert isinstance(response.error, haulage.AwaitingResultTimeoutError)
+    assert ran == []
+    consumer.stop_consuming(30)
+
+
+def test_credentials_and_endpoints_by_boto3s_names(
+    names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, table = names
+    settings: Any = {
+        "region_name": os.environ["AWS_REGION"],
+        "endpoint_url": os.environ["AWS_ENDPOINT_URL"],
+        "aws_access_key_id": "local",
+        "aws_secret_access_key": "local",
+    }
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    producer = Producer(queue, ddb_client=DynamoDBClient(table), **settings)
+    assert producer.retrieve_result_status(producer.post_non_blocking(1)) is ResultStatus.SUBMITTED
+
+
+def test_the_modern_interface(names: tuple[str, str]) -> None:
+    queue, table = names
+    client = haulage.connect(f"sqs://{queue}?table={table}")
+    assert client.backend == "aws"
+
+    def handler(body: Any, ctx: haulage.Context) -> Any:
+        ctx.set_progress(0.5)
+        return [body, ctx.attempt]
+
+    with haulage.Worker(handler, client, concurrency=4, claim_wait=1):
+        assert list(client.map(range(10), wait_timeout=SOON)) == [[n, 1] for n in range(10)]
+
+        async def main() -> None:
+            job = await client.submit_async("x")
+            assert await job.result_async(SOON) == ["x", 1]
+            assert await job.status_async() is Status.SUCCESS
+
+        asyncio.run(main())
+
+
+def test_a_queue_that_is_not_there_is_named() -> None:
+    with pytest.raises(haulage.ConfigError, match="nowhere"):
+        haulage.connect("sqs://nowhere?table=nowhere")
