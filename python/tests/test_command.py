@@ -149,6 +149,16 @@ def test_a_bad_path_is_explained(start: Start, target: str, why: str, more: tupl
     assert errors.startswith("haulage: ") and why in errors
 
 
+def test_logs_are_text_or_json(start: Start, client: haulage.Client) -> None:
+    process = start("--python", "tasks:act", "--log", "info,haulage=warning", "--log-format", "json")
+    job = client.submit("fail")
+    job.wait(SOON)
+    _, _, errors = stopped(process)
+    lines = [json.loads(text) for text in errors.splitlines() if text.startswith("{")]
+    assert [(line["level"], line["target"]) for line in lines] == [("WARNING", "haulage.consumer.event")]
+    assert job.id in lines[0]["message"] and "never" in lines[0]["message"]
+
+
 def test_bad_flags_are_explained(start: Start) -> None:
     for arguments, why in (
         (("--python", "tasks:double", "--lease", "soon"), "no duration"),
