@@ -16,7 +16,7 @@ AWS := haulage-cli/aws
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
+.PHONY: help build demo test test-python test-python-aws python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test-python: python-tools ## Check the Python package: its wheel, types, and tes
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	cd python && ../$(PY)/pytest --quiet
 
+test-python-aws: wheel tools ## The Python package on a local server in place of AWS; builds the SDK once more
+	$(CARGO) build --package haulage-servers --bin with-servers
+	$(TARGET)/debug/with-servers ministack -- $(PY)/pytest --quiet --config-file python/pyproject.toml python/tests_aws
+
 python-tools:
 	PYTHON=$(PYTHON) python/install-tools.sh
 
@@ -61,7 +65,7 @@ demo-python: python-tools ## Embed sentences with a small language model, by two
 	$(PY)/pip install --quiet --no-deps --requirement examples/embeddings/requirements.txt
 	$(PY)/python examples/embeddings/demo.py
 
-test-full: test test-root test-servers ## The same, and what needs root, Java and Node.js
+test-full: test test-root test-servers test-python-aws ## The same, and what needs root, Java and Node.js
 
 test-servers: ## What needs Java: the AWS backend on Amazon's DynamoDB Local
 	tests/servers/install.sh ministack dynamodb-local

@@ -1,6 +1,6 @@
 """The package on SQS and DynamoDB: what differs from the embedded backend, on a local server.
 
-`make test-python` runs it with `AWS_ENDPOINT_URL` set to one.
+`make test-python-aws` runs it with `AWS_ENDPOINT_URL` set to one.
 """
 
 from __future__ import annotations
