@@ -37,10 +37,13 @@ async def ended(operation: Operation) -> Any:
 
 async def items(operation: Operation) -> AsyncIterator[tuple[int, Record]]:
     """The records that an operation brings, as they come."""
-    while True:
-        await _news(operation)
-        batch = operation.wait_items()
-        if batch is None:
-            return
-        for item in batch:
-            yield item
+    try:
+        while True:
+            await _news(operation)
+            batch = operation.wait_items()
+            if batch is None:
+                return
+            for item in batch:
+                yield item
+    finally:
+        operation.abort()
