@@ -1,0 +1,33 @@
+//! How many tasks a queue of compute jobs needs.
+//!
+//! A service of ECS tasks works off an SQS queue. This crate turns what can be
+//! seen of both into the [`Metrics`] that CloudWatch alarms and scaling
+//! policies act on. It is pure: no clock, no network, no SDK.
+//!
+//! ```
+//! use haulage_autoscale::{Estimate, JobSeconds, Observation, QueueDepth, Service, Slots, Target};
+//!
+//! let observation = Observation {
+//!     queue: QueueDepth { visible: 30, in_flight: 4, delayed: 0 },
+//!     service: Service { running: 2, pending: 0, desired: 2 },
+//!     slots: Slots::new(2)?,
+//!     job_time: Estimate::configured(JobSeconds::new(60.0)?),
+//! };
+//! let metrics = observation.metrics(Target::new(300.0)?);
+//!
+//! // 34 jobs of a minute each, on two tasks that run two side by side.
+//! assert_eq!(metrics.backlog_seconds.get(), 510.0);
+//! assert_eq!(metrics.backlog_per_task.get(), 17.0);
+//! // Four tasks have eight slots, which drain that in 255 seconds; three would take 340.
+//! assert_eq!(metrics.required_tasks.get(), 4);
+//! assert!(!metrics.queue_requires_consumer.get());
+//! # Ok::<(), haulage_autoscale::Invalid>(())
+//! ```
+
+mod metrics;
+mod observation;
+
+pub use metrics::{
+    BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
+};
+pub use observation::{Estimate, Invalid, JobSeconds, Observation, QueueDepth, Service, Slots, Target};

@@ -1,0 +1,150 @@
+//! The numbers that scaling acts on.
+
+use serde::Serialize;
+
+use crate::observation::{Observation, Service, Target};
+
+/// The CloudWatch namespace of the metrics. Names that begin with `AWS/` are
+/// reserved (CloudWatch API Reference, "PutMetricData").
+pub const NAMESPACE: &str = "Haulage";
+
+/// The time to drain what is due at the present capacity, in seconds. Jobs
+/// that run count in full, since how far they are is not known.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+pub struct BacklogSeconds(f64);
+
+/// Due jobs, those that run included, for each task.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+pub struct BacklogPerTask(f64);
+
+/// Whether work waits while the service is scaled to zero, which target
+/// tracking alone never leaves: it multiplies what is there.
+///
+/// Not while a task is desired, even if none is to be had: asking again would
+/// not help, and a policy that sets an exact capacity would scale in. Only
+/// visible jobs count: the in-flight count lags, and after the last task has
+/// stopped it would start another one for nothing. A job that a dead task
+/// held becomes visible when its lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueRequiresConsumer(bool);
+
+/// How many tasks drain what is due within the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct RequiredTasks(u64);
+
+/// The required tasks as percent of the desired ones: 100 is just right. This
+/// is what target tracking holds at 100, since it computes the next capacity
+/// as desired × metric ÷ target, which is then the required number of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+pub struct CapacityDemand(f64);
+
+impl BacklogSeconds {
+    /// The name of the metric in CloudWatch.
+    pub const NAME: &str = "BacklogSeconds";
+
+    /// Seconds.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl BacklogPerTask {
+    /// The name of the metric in CloudWatch.
+    pub const NAME: &str = "BacklogPerTask";
+
+    /// Jobs.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl QueueRequiresConsumer {
+    /// The name of the metric in CloudWatch, where it is 1 or 0.
+    pub const NAME: &str = "QueueRequiresConsumer";
+
+    /// The answer.
+    pub const fn get(self) -> bool {
+        self.0
+    }
+}
+
+impl RequiredTasks {
+    /// The name of the metric in CloudWatch.
+    pub const NAME: &str = "RequiredTasks";
+
+    /// Tasks.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl CapacityDemand {
+    /// The name of the metric in CloudWatch.
+    pub const NAME: &str = "CapacityDemand";
+
+    /// Percent.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// All metrics of one observation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Metrics {
+    /// Time to drain what is due.
+    pub backlog_seconds: BacklogSeconds,
+    /// Due jobs for each task.
+    pub backlog_per_task: BacklogPerTask,
+    /// Whether work waits at zero tasks.
+    pub queue_requires_consumer: QueueRequiresConsumer,
+    /// Tasks for the target.
+    pub required_tasks: RequiredTasks,
+    /// Required tasks as percent of the desired ones.
+    pub capacity_demand: CapacityDemand,
+}
+
+impl Observation {
+    /// The metrics, for a service that is to drain its queue within `target`.
+    pub fn metrics(&self, target: Target) -> Metrics {
+        let due = self.queue.due() as f64;
+        let tasks = f64::from(capacity(self.service));
+        let slots = f64::from(self.slots.get());
+        let required = self.required_tasks(target);
+        // At zero tasks all numbers are those of a service of one: they stay
+        // finite, and grow with the queue.
+        let desired = f64::from(self.service.desired.max(1));
+        Metrics {
+            backlog_seconds: BacklogSeconds(due * self.job_time.get().get() / (tasks * slots)),
+            backlog_per_task: BacklogPerTask(due / tasks),
+            queue_requires_consumer: QueueRequiresConsumer(
+                self.queue.visible > 0 && self.service.is_at_zero(),
+            ),
+            required_tasks: RequiredTasks(required),
+            capacity_demand: CapacityDemand(100.0 * required as f64 / desired),
+        }
+    }
+
+    fn required_tasks(&self, target: Target) -> u64 {
+        let due = self.queue.due();
+        if due == 0 {
+            // A retry or a delayed job comes within 15 minutes; a task that
+            // is there need not be started again for it.
+            return u64::from(self.queue.delayed > 0 && !self.service.is_at_zero());
+        }
+        // A job runs in one slot: where it takes longer than the target,
+        // more slots than jobs would not make it faster.
+        let jobs_per_slot = (target.get() / self.job_time.get().get()).max(1.0);
+        let tasks = due as f64 / (jobs_per_slot * f64::from(self.slots.get()));
+        // What rounding adds must not become a task.
+        ((tasks - 1e-9).ceil() as u64).max(1)
+    }
+}
+
+/// The tasks that the service has, or will have without another change.
+///
+/// Tasks that start count. If they did not, the backlog would look as long as
+/// before until they run, and be scaled out for again. Tasks beyond the
+/// desired ones (a deployment, protection) are about to go.
+fn capacity(service: Service) -> u32 {
+    service.desired.max(1)
+}

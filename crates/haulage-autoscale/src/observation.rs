@@ -1,0 +1,188 @@
+//! What is seen of a queue and of the service that works it off.
+
+use std::num::NonZeroU32;
+
+/// A number that cannot be what it was given for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{what} has to be {allowed}, and {value} is not")]
+pub struct Invalid {
+    pub(crate) what: &'static str,
+    pub(crate) allowed: &'static str,
+    pub(crate) value: f64,
+}
+
+/// How many jobs one task runs side by side: the consumer's `concurrency`, at
+/// least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slots(NonZeroU32);
+
+impl Slots {
+    /// One job at a time, as for a model that fills its task.
+    pub const ONE: Self = Self(NonZeroU32::MIN);
+
+    /// Refuses 0: a task without slots would never drain anything.
+    pub fn new(slots: u32) -> Result<Self, Invalid> {
+        NonZeroU32::new(slots).map(Self).ok_or(Invalid {
+            what: "slots per task",
+            allowed: "1 or more",
+            value: 0.0,
+        })
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+/// How long a job takes once it runs, in seconds: finite and above zero.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct JobSeconds(f64);
+
+impl JobSeconds {
+    /// Refuses zero, negative numbers, infinity and NaN.
+    pub fn new(seconds: f64) -> Result<Self, Invalid> {
+        positive("seconds per job", seconds).map(Self)
+    }
+
+    /// The number of seconds.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// Within how many seconds a backlog is to be drained: finite and above zero.
+/// Shorter means more tasks, and less waiting.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Target(f64);
+
+impl Target {
+    /// Refuses zero, negative numbers, infinity and NaN.
+    pub fn new(seconds: f64) -> Result<Self, Invalid> {
+        positive("the backlog target in seconds", seconds).map(Self)
+    }
+
+    /// The number of seconds.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// Seconds per job: as the consumers measured them, and until they have, as
+/// configured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    configured: JobSeconds,
+    measured: Option<JobSeconds>,
+}
+
+impl Estimate {
+    /// What the operator expects (`avg_msg_proc_time_seconds`).
+    pub const fn configured(seconds: JobSeconds) -> Self {
+        Self { configured: seconds, measured: None }
+    }
+
+    /// The mean that the consumers published lately. `None`, and what no mean
+    /// can be (such as the 0 of a period in which no job ended), leave the
+    /// configured one in force: a gap in the measurements must not move the
+    /// service.
+    #[must_use]
+    pub fn with_measured(self, seconds: Option<f64>) -> Self {
+        Self { measured: seconds.and_then(|seconds| JobSeconds::new(seconds).ok()), ..self }
+    }
+
+    /// The one in force.
+    pub fn get(self) -> JobSeconds {
+        self.measured.unwrap_or(self.configured)
+    }
+}
+
+/// The counts of an SQS queue. Each is approximate and may lag by a minute
+/// ("Amazon SQS Developer Guide: Available CloudWatch metrics").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// `ApproximateNumberOfMessages`: could be received now.
+    pub visible: u64,
+    /// `ApproximateNumberOfMessagesNotVisible`: received, and not settled yet.
+    pub in_flight: u64,
+    /// `ApproximateNumberOfMessagesDelayed`: not due yet, 15 minutes at most.
+    pub delayed: u64,
+}
+
+impl QueueDepth {
+    /// Jobs that need a slot now, or have one.
+    pub const fn due(self) -> u64 {
+        self.visible.saturating_add(self.in_flight)
+    }
+}
+
+/// The counts of an ECS service (`DescribeServices`).
+///
+/// While the service is deployed, old and new tasks run side by side, and
+/// after a scale-in protected tasks go on; `running` may be above `desired`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// `runningCount`.
+    pub running: u32,
+    /// `pendingCount`: being placed, or pulling their image.
+    pub pending: u32,
+    /// `desiredCount`: what scaling policies change.
+    pub desired: u32,
+}
+
+impl Service {
+    /// Whether the service is scaled to zero. Tasks that still run are about
+    /// to go, and nothing follows them unless it is scaled out.
+    pub const fn is_at_zero(self) -> bool {
+        self.desired == 0
+    }
+}
+
+/// One look at one queue and its service.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// The queue.
+    pub queue: QueueDepth,
+    /// The service.
+    pub service: Service,
+    /// Jobs that a task runs side by side.
+    pub slots: Slots,
+    /// Seconds per job.
+    pub job_time: Estimate,
+}
+
+fn positive(what: &'static str, value: f64) -> Result<f64, Invalid> {
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err(Invalid { what, allowed: "a finite number above 0", value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused_by_name() {
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(JobSeconds::new(bad).is_err(), "{bad}");
+            assert!(Target::new(bad).is_err(), "{bad}");
+        }
+        let error = Target::new(-5.0).expect_err("negative").to_string();
+        assert_eq!(error, "the backlog target in seconds has to be a finite number above 0, and -5 is not");
+        let error = Slots::new(0).expect_err("zero").to_string();
+        assert_eq!(error, "slots per task has to be 1 or more, and 0 is not");
+    }
+
+    #[test]
+    fn a_measurement_replaces_the_configured_time_and_a_gap_does_not() {
+        let seconds = |text: Option<f64>| {
+            Estimate::configured(JobSeconds::new(60.0).expect("valid")).with_measured(text).get().get()
+        };
+        assert_eq!(seconds(Some(42.5)), 42.5);
+        for gap in [None, Some(0.0), Some(f64::NAN), Some(-1.0)] {
+            assert_eq!(seconds(gap), 60.0, "{gap:?}");
+        }
+    }
+}
