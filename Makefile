@@ -16,7 +16,7 @@ AWS := haulage-cli/aws
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-python-aws python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean
+.PHONY: help build demo test test-python test-python-aws python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,10 @@ bench-aws: ## Count the requests and the cost of a job on AWS, and measure speed
 	$(CARGO) build --release --package haulage-servers --bin with-servers
 	$(CARGO) build --release --package haulage-cli --features aws
 	$(TARGET)/release/with-servers fauxqs dynoxide -- $(TARGET)/release/haulage --url sqs://bench.fifo bench --json
+
+bench-scaling: ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them
+	$(CARGO) run --release --package haulage-cli -- simulate all
+	$(CARGO) run --release --package haulage-cli -- simulate all --compare
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -26,8 +26,10 @@
 
 mod metrics;
 mod observation;
+pub mod sim;
 
 pub use metrics::{
     BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
+    ScaleOutTo,
 };
 pub use observation::{Estimate, Invalid, JobSeconds, Observation, QueueDepth, Service, Slots, Target};

@@ -8,6 +8,10 @@ use crate::observation::{Observation, Service, Target};
 /// reserved (CloudWatch API Reference, "PutMetricData").
 pub const NAMESPACE: &str = "Haulage";
 
+/// By which share of the desired tasks the exact need may be off. The
+/// Horizontal Pod Autoscaler has the same tolerance.
+const TOLERANCE: f64 = 0.1;
+
 /// The time to drain what is due at the present capacity, in seconds. Jobs
 /// that run count in full, since how far they are is not known.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
@@ -28,13 +32,27 @@ pub struct BacklogPerTask(f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct QueueRequiresConsumer(bool);
 
-/// How many tasks drain what is due within the target.
+/// How many tasks drain what is due within the target: rounded up, and those
+/// that are desired where that is right to a tenth, since a task that comes
+/// and goes costs its start-up each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct RequiredTasks(u64);
 
-/// The required tasks as percent of the desired ones: 100 is just right. This
-/// is what target tracking holds at 100, since it computes the next capacity
-/// as desired × metric ÷ target, which is then the required number of tasks.
+/// The required tasks where they are more than the desired ones, and else 0.
+///
+/// A step policy sets it as an exact capacity. That leaves zero, and a look
+/// that is a minute old does no harm: to set the same capacity again changes
+/// nothing, where to grow again by the same percentage would be too much. At
+/// zero it waits for [`QueueRequiresConsumer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ScaleOutTo(u64);
+
+/// The required tasks as percent of the desired ones: 100 is just right.
+///
+/// This is what target tracking holds at 100, since it computes the next
+/// capacity as desired × metric ÷ target, which is then the required one. At
+/// zero tasks, from which no percentage leads away, it is 100 where work
+/// waits: a look from before the first tasks must not multiply them.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct CapacityDemand(f64);
 
@@ -78,6 +96,16 @@ impl RequiredTasks {
     }
 }
 
+impl ScaleOutTo {
+    /// The name of the metric in CloudWatch.
+    pub const NAME: &str = "ScaleOutTo";
+
+    /// Tasks, or 0.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
 impl CapacityDemand {
     /// The name of the metric in CloudWatch.
     pub const NAME: &str = "CapacityDemand";
@@ -99,6 +127,8 @@ pub struct Metrics {
     pub queue_requires_consumer: QueueRequiresConsumer,
     /// Tasks for the target.
     pub required_tasks: RequiredTasks,
+    /// Required tasks, if they are more than the desired ones.
+    pub scale_out_to: ScaleOutTo,
     /// Required tasks as percent of the desired ones.
     pub capacity_demand: CapacityDemand,
 }
@@ -110,33 +140,39 @@ impl Observation {
         let tasks = f64::from(capacity(self.service));
         let slots = f64::from(self.slots.get());
         let required = self.required_tasks(target);
-        // At zero tasks all numbers are those of a service of one: they stay
-        // finite, and grow with the queue.
-        let desired = f64::from(self.service.desired.max(1));
+        let from_zero = self.queue.visible > 0 && self.service.is_at_zero();
+        let more = required > u64::from(self.service.desired) && (from_zero || !self.service.is_at_zero());
+        let demand = match self.service.desired {
+            0 => f64::from(u8::from(required > 0)),
+            desired => required as f64 / f64::from(desired),
+        };
         Metrics {
+            // At zero tasks these two are those of a service of one: they stay
+            // finite, and grow with the queue.
             backlog_seconds: BacklogSeconds(due * self.job_time.get().get() / (tasks * slots)),
             backlog_per_task: BacklogPerTask(due / tasks),
-            queue_requires_consumer: QueueRequiresConsumer(
-                self.queue.visible > 0 && self.service.is_at_zero(),
-            ),
+            queue_requires_consumer: QueueRequiresConsumer(from_zero),
             required_tasks: RequiredTasks(required),
-            capacity_demand: CapacityDemand(100.0 * required as f64 / desired),
+            scale_out_to: ScaleOutTo(if more { required } else { 0 }),
+            capacity_demand: CapacityDemand(100.0 * demand),
         }
     }
 
     fn required_tasks(&self, target: Target) -> u64 {
-        let due = self.queue.due();
-        if due == 0 {
-            // A retry or a delayed job comes within 15 minutes; a task that
-            // is there need not be started again for it.
-            return u64::from(self.queue.delayed > 0 && !self.service.is_at_zero());
-        }
+        let slots = f64::from(self.slots.get());
         // A job runs in one slot: where it takes longer than the target,
         // more slots than jobs would not make it faster.
         let jobs_per_slot = (target.get() / self.job_time.get().get()).max(1.0);
-        let tasks = due as f64 / (jobs_per_slot * f64::from(self.slots.get()));
+        let tasks = self.queue.due() as f64 / (jobs_per_slot * slots);
+        let desired = f64::from(self.service.desired);
+        if tasks > 0.0 && (tasks - desired).abs() <= TOLERANCE * desired {
+            return u64::from(self.service.desired);
+        }
+        // A retry or a delayed job comes within 15 minutes; a task that is
+        // there need not be started again for it.
+        let held = self.queue.due() > 0 || (self.queue.delayed > 0 && !self.service.is_at_zero());
         // What rounding adds must not become a task.
-        ((tasks - 1e-9).ceil() as u64).max(1)
+        ((tasks - 1e-9).ceil() as u64).max(u64::from(held))
     }
 }
 

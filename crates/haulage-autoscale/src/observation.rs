@@ -68,12 +68,19 @@ impl Target {
     }
 }
 
-/// Seconds per job: as the consumers measured them, and until they have, as
-/// configured.
+/// How many jobs the configured seconds per job weigh as much as.
+const PRIOR_JOBS: f64 = 30.0;
+
+/// Seconds per job: as configured at first, and more and more as the consumers
+/// measured them.
+///
+/// A few jobs say little where most are short and some very long. So the
+/// configured time counts as 30 jobs beside those that were measured: after
+/// 30 jobs the estimate is half-way, after 270 at nine tenths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     configured: JobSeconds,
-    measured: Option<JobSeconds>,
+    measured: Option<(JobSeconds, f64)>,
 }
 
 impl Estimate {
@@ -82,18 +89,20 @@ impl Estimate {
         Self { configured: seconds, measured: None }
     }
 
-    /// The mean that the consumers published lately. `None`, and what no mean
-    /// can be (such as the 0 of a period in which no job ended), leave the
-    /// configured one in force: a gap in the measurements must not move the
-    /// service.
+    /// The mean of so many jobs that ended lately, as the consumers published
+    /// it. No jobs, and what no mean can be, leave the configured time in
+    /// force: a gap in the measurements must not move the service.
     #[must_use]
-    pub fn with_measured(self, seconds: Option<f64>) -> Self {
-        Self { measured: seconds.and_then(|seconds| JobSeconds::new(seconds).ok()), ..self }
+    pub fn with_measured(self, mean: f64, jobs: u64) -> Self {
+        let measured = JobSeconds::new(mean).ok().filter(|_| jobs > 0).map(|mean| (mean, jobs as f64));
+        Self { measured, ..self }
     }
 
     /// The one in force.
     pub fn get(self) -> JobSeconds {
-        self.measured.unwrap_or(self.configured)
+        let Some((mean, jobs)) = self.measured else { return self.configured };
+        let share = jobs / (jobs + PRIOR_JOBS);
+        JobSeconds(share * mean.get() + (1.0 - share) * self.configured.get())
     }
 }
 
@@ -176,13 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_replaces_the_configured_time_and_a_gap_does_not() {
-        let seconds = |text: Option<f64>| {
-            Estimate::configured(JobSeconds::new(60.0).expect("valid")).with_measured(text).get().get()
-        };
-        assert_eq!(seconds(Some(42.5)), 42.5);
-        for gap in [None, Some(0.0), Some(f64::NAN), Some(-1.0)] {
-            assert_eq!(seconds(gap), 60.0, "{gap:?}");
+    fn measurements_take_over_from_the_configured_time_and_a_gap_does_not() {
+        let configured = Estimate::configured(JobSeconds::new(60.0).expect("valid"));
+        let seconds = |mean, jobs| configured.with_measured(mean, jobs).get().get();
+        assert_eq!(configured.get().get(), 60.0);
+        assert_eq!(seconds(120.0, 30), 90.0);
+        assert_eq!(seconds(120.0, 270), 114.0);
+        assert!((seconds(120.0, 1_000_000) - 120.0).abs() < 0.01);
+        for (mean, jobs) in [(120.0, 0), (0.0, 5), (f64::NAN, 5), (-1.0, 5), (f64::INFINITY, 5)] {
+            assert_eq!(seconds(mean, jobs), 60.0, "{mean} {jobs}");
         }
     }
 }

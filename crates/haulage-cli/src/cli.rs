@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use crate::{
     bench,
     commands::{
-        cancel, completions, dead, demo, docs, doctor, list, purge, queue, result, stats, status, submit,
-        wait, worker,
+        cancel, completions, dead, demo, docs, doctor, list, purge, queue, result, simulate, stats, status,
+        submit, wait, worker,
     },
     env,
     exit::{Code, Exit, Result},
@@ -58,6 +58,7 @@ pub(crate) enum Command {
     Queue(queue::Command),
     Bench(bench::Args),
     Demo(demo::Args),
+    Simulate(simulate::Args),
     Completions(completions::Args),
     #[command(hide = true)]
     BenchActor(bench::ActorArgs),
@@ -84,6 +85,7 @@ impl Command {
             Self::Queue(command) => command.run(session).await,
             Self::Bench(args) => args.run(session).await,
             Self::Demo(args) => args.run(session).await,
+            Self::Simulate(args) => args.run(session.output),
             Self::BenchActor(args) => args.run(session).await,
             Self::DemoWorker(args) => args.run(session).await,
             Self::Completions(args) => args.run(session.output),

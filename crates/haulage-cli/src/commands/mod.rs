@@ -11,6 +11,7 @@ pub(crate) mod purge;
 mod python;
 pub(crate) mod queue;
 pub(crate) mod result;
+pub(crate) mod simulate;
 pub(crate) mod stats;
 pub(crate) mod status;
 mod stop;

@@ -13,4 +13,5 @@ mod python;
 mod readme;
 mod server;
 mod signals;
+mod simulate;
 mod submit;

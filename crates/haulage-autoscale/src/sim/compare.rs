@@ -1,0 +1,113 @@
+//! Whether this project's policy is beaten, at equal cost.
+
+use serde::Serialize;
+
+use super::{Outcome, Policy, Setup, Trace, Tuning, simulate};
+
+/// The targets of the others, in multiples of the mean seconds per job.
+const TARGETS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 30.0];
+/// Ours are as close as this, from one job to 30: what is compared is what the
+/// same money can buy, and not where it happens to be tried.
+const CLOSE: f64 = 1.08;
+/// Differences below this share are taken for equal; the models are not as
+/// exact as that.
+const EQUAL: f64 = 0.02;
+/// As are differences of less than this many seconds.
+const EQUAL_SECONDS: f64 = 1.0;
+
+/// How this project's policy stands to another on a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Some target costs no more, and its p99 waiting time is no longer.
+    NoWorse,
+    /// Every target costs more, or has jobs wait longer.
+    Worse,
+}
+
+/// Another policy beside the best that this project's does for its money.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The other one.
+    pub other: Outcome,
+    /// Ours with the shortest p99 waiting time of those that cost no more; if
+    /// all cost more, the cheapest.
+    pub ours: Outcome,
+    /// How they stand.
+    pub verdict: Verdict,
+}
+
+/// Each other policy, with its defaults and over a range of targets, beside
+/// this project's with the target, and the least number of tasks, 0 or 1, that
+/// do best for the same money.
+pub fn compare(trace: &Trace, setup: &Setup) -> Vec<Comparison> {
+    let job_seconds = setup.job_seconds.unwrap_or_else(|| trace.mean_seconds());
+    let run = |policy: Policy, setup: &Setup| {
+        let mut outcome = simulate(trace, policy, setup);
+        outcome.samples.clear();
+        outcome
+    };
+    let tuned =
+        |policy: Policy, times: f64| policy.tuned(times * job_seconds, job_seconds, setup.slots.get());
+    let targets =
+        std::iter::successors(Some(1.0), |times| Some(times * CLOSE)).take_while(|times| *times <= 30.0);
+    let mut ours = Vec::new();
+    for times in targets {
+        let policy = tuned(Policy::Haulage(Tuning::default()), times);
+        ours.extend([0, 1].map(|min_tasks| run(policy, &Setup { min_tasks, ..*setup })));
+    }
+    let others = Policy::all().into_iter().filter(|p| !matches!(p, Policy::Clairvoyant | Policy::Haulage(_)));
+    let sweep = |policy: Policy| {
+        let mut policies = vec![policy];
+        policies.extend(TARGETS.map(|times| tuned(policy, times)));
+        policies
+    };
+    others.flat_map(sweep).map(|other| run(other, setup)).filter_map(|other| beside(other, &ours)).collect()
+}
+
+fn beside(other: Outcome, ours: &[Outcome]) -> Option<Comparison> {
+    let affordable = ours.iter().filter(|ours| ours.dollars <= other.dollars * (1.0 + EQUAL));
+    let best = affordable.min_by(|a, b| a.waiting.p99.total_cmp(&b.waiting.p99));
+    let cheapest = ours.iter().min_by(|a, b| a.dollars.total_cmp(&b.dollars))?;
+    let limit = (other.waiting.p99 * (1.0 + EQUAL)).max(other.waiting.p99 + EQUAL_SECONDS);
+    let verdict = match best {
+        Some(best) if best.waiting.p99 <= limit => Verdict::NoWorse,
+        _ => Verdict::Worse,
+    };
+    Some(Comparison { ours: best.unwrap_or(cheapest).clone(), other, verdict })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Waits;
+
+    fn outcome(dollars: f64, p99: f64) -> Outcome {
+        Outcome {
+            trace: "t".to_owned(),
+            policy: Policy::Clairvoyant,
+            jobs: 1,
+            finished: 1,
+            waiting: Waits { mean: 0.0, p50: 0.0, p99, max: p99 },
+            task_hours: 1.0,
+            dollars,
+            task_starts: 0,
+            queue_max: 0,
+            tasks_max: 0,
+            samples: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_verdict_is_about_what_the_same_money_buys() {
+        let ours = [outcome(3.0, 50.0), outcome(2.0, 100.0), outcome(1.0, 400.0)];
+        let verdict = |dollars, p99| {
+            let comparison = beside(outcome(dollars, p99), &ours).expect("some of ours");
+            (comparison.verdict, comparison.ours.dollars)
+        };
+        assert_eq!(verdict(2.5, 100.0), (Verdict::NoWorse, 2.0));
+        assert_eq!(verdict(2.5, 90.0), (Verdict::Worse, 2.0));
+        assert_eq!(verdict(9.0, 60.0), (Verdict::NoWorse, 3.0));
+        assert_eq!(verdict(0.5, 9000.0), (Verdict::Worse, 1.0));
+    }
+}

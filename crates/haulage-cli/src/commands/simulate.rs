@@ -1,0 +1,252 @@
+//! `haulage simulate`: how many tasks scaling would run, and how long jobs
+//! would wait.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use haulage_autoscale::{
+    Slots,
+    sim::{self, Comparison, Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict},
+};
+
+use crate::{
+    exit::{Code, Exit, Result},
+    options,
+    output::{Output, count},
+};
+
+/// Width of the bars of a chart.
+const CHART: usize = 60;
+
+/// Simulate how a service on ECS follows its queue, and compare scaling policies
+///
+/// TRACE is a shipped one (steady, bursts, daily, heavy-tail, silent-night), all of
+/// them (all), or a CSV file with a line ARRIVAL_SECONDS,JOB_SECONDS for each job.
+///
+/// Each policy is shown with its defaults, below a bound that none can beat: the
+/// most tasks all the time for waiting, no second without work for cost. The
+/// models and what they leave out are described in docs/scaling.md.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// Which jobs arrive
+    #[arg(value_name = "TRACE", default_value = "all")]
+    trace: String,
+
+    /// Within how long a backlog is to be drained, for our policy; by default the time of one job
+    #[arg(long, value_name = "DURATION", value_parser = options::duration)]
+    target: Option<Duration>,
+
+    /// Jobs that a task runs side by side
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: u32,
+
+    /// From the start of a task to its first job
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = options::duration)]
+    startup: Duration,
+
+    /// The fewest tasks
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_tasks: u32,
+
+    /// The most tasks
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    max_tasks: u32,
+
+    /// The configured time of a job; by default the trace's mean
+    #[arg(long, value_name = "DURATION", value_parser = options::duration)]
+    job_time: Option<Duration>,
+
+    /// For how long capacity is kept that is not needed, for our policy
+    #[arg(long, value_name = "MINUTES", default_value_t = Tuning::default().scale_in_minutes,
+          value_parser = clap::value_parser!(u32).range(1..=60))]
+    scale_in_minutes: u32,
+
+    /// How often the queue is looked at, for our policy
+    #[arg(long, value_name = "N", default_value_t = Tuning::default().looks_per_minute,
+          value_parser = clap::value_parser!(u32).range(1..=6))]
+    looks_per_minute: u32,
+
+    /// How often a task is lost to Spot, each hour
+    #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = not_negative)]
+    spot_losses_per_hour: f64,
+
+    /// Scale in tasks that work, too
+    #[arg(long)]
+    unprotected: bool,
+
+    /// What a task costs, in dollars an hour; by default one vCPU and 4 GB on Fargate
+    #[arg(long, value_name = "DOLLARS", default_value_t = Setup::default().dollars_per_task_hour,
+          value_parser = not_negative)]
+    price: f64,
+
+    /// What is random comes from this number; the same number, the same result
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+
+    /// Draw queue and tasks over time
+    #[arg(long)]
+    chart: bool,
+
+    /// Write the same as a picture
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Print the trace as CSV, and simulate nothing
+    #[arg(long, conflicts_with_all = ["chart", "svg", "compare"])]
+    csv: bool,
+
+    /// Set each policy to many targets, and show what ours does for the same money
+    #[arg(long, conflicts_with_all = ["chart", "svg", "target"])]
+    compare: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: Output) -> Result {
+        let traces = self.traces()?;
+        let setup = self.setup()?;
+        if traces.len() > 1 && (self.svg.is_some() || self.csv) {
+            return Err(Exit::usage("--svg and --csv are for one trace; name it"));
+        }
+        for trace in &traces {
+            if self.csv {
+                output.text(&trace.to_csv())?;
+            } else if self.compare {
+                compared(output, trace, &sim::compare(trace, &setup))?;
+            } else {
+                self.simulated(output, trace, &setup)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn traces(&self) -> Result<Vec<Trace>> {
+        if self.trace == "all" {
+            return Ok(Shipped::ALL.map(|shipped| shipped.generate(self.seed)).into());
+        }
+        if let Some(shipped) = Shipped::named(&self.trace) {
+            return Ok(vec![shipped.generate(self.seed)]);
+        }
+        let text = fs::read_to_string(&self.trace).map_err(|error| {
+            let names = Shipped::ALL.map(Shipped::name).join(", ");
+            Exit::usage(format!(
+                "cannot read the trace {}: {error}; name a CSV file, or one of {names}, all",
+                self.trace
+            ))
+        })?;
+        let trace = Trace::from_csv(&self.trace, &text);
+        Ok(vec![trace.map_err(|error| Exit::usage(error.to_string()).about(&self.trace))?])
+    }
+
+    fn setup(&self) -> Result<Setup> {
+        if self.min_tasks > self.max_tasks {
+            return Err(Exit::usage("--min-tasks is above --max-tasks"));
+        }
+        let positive = |name: &str, duration: Option<Duration>| match duration {
+            Some(Duration::ZERO) => Err(Exit::usage(format!("{name} has to be longer than nothing"))),
+            other => Ok(other.map(|duration| duration.as_secs_f64())),
+        };
+        positive("--target", self.target)?;
+        Ok(Setup {
+            slots: Slots::new(self.concurrency).map_err(|error| Exit::usage(error.to_string()))?,
+            startup_seconds: self.startup.as_secs_f64(),
+            min_tasks: self.min_tasks,
+            max_tasks: self.max_tasks,
+            job_seconds: positive("--job-time", self.job_time)?,
+            protected: !self.unprotected,
+            spot_losses_per_hour: self.spot_losses_per_hour,
+            dollars_per_task_hour: self.price,
+            seed: self.seed,
+            ..Setup::default()
+        })
+    }
+
+    fn simulated(&self, output: Output, trace: &Trace, setup: &Setup) -> Result {
+        let tuning = Tuning {
+            target: self.target.map(|target| target.as_secs_f64()),
+            scale_in_minutes: self.scale_in_minutes,
+            looks_per_minute: self.looks_per_minute,
+        };
+        let policies = Policy::all().map(|policy| match policy {
+            Policy::Haulage(_) => Policy::Haulage(tuning),
+            other => other,
+        });
+        let outcomes = policies.map(|policy| sim::simulate(trace, policy, setup));
+        if let Some(path) = &self.svg {
+            fs::write(path, sim::svg(&outcomes)).map_err(|error| {
+                Exit::new(Code::Failure, format!("cannot write {}: {error}", path.display()))
+            })?;
+        }
+        if output.json {
+            return outcomes.iter().try_for_each(|outcome| output.json(outcome));
+        }
+        let header =
+            ["POLICY", "SETTING", "P50", "P99", "MAX QUEUE", "MAX TASKS", "STARTS", "TASK-HOURS", "DOLLARS"];
+        let rows: Vec<Vec<String>> = outcomes.iter().map(row).collect();
+        let jobs = count(trace.arrivals().len() as u64, "job");
+        output.text(&format!("{}, {jobs}\n", trace.name()))?;
+        output.text(&output.table(&header, &rows))?;
+        if self.chart {
+            output.text(&sim::chart(&outcomes, CHART))?;
+        }
+        let unfinished = |outcome: &&Outcome| outcome.finished < outcome.jobs;
+        for outcome in outcomes.iter().filter(unfinished) {
+            let left = outcome.jobs - outcome.finished;
+            output.talk(format!("{}: {left} jobs were not done in 30 days", outcome.policy.name()));
+        }
+        output.line("")
+    }
+}
+
+fn row(outcome: &Outcome) -> Vec<String> {
+    vec![
+        outcome.policy.name().to_owned(),
+        outcome.policy.setting(),
+        format!("{:.0} s", outcome.waiting.p50),
+        format!("{:.0} s", outcome.waiting.p99),
+        outcome.queue_max.to_string(),
+        outcome.tasks_max.to_string(),
+        outcome.task_starts.to_string(),
+        format!("{:.2}", outcome.task_hours),
+        format!("{:.3}", outcome.dollars),
+    ]
+}
+
+fn compared(output: Output, trace: &Trace, comparisons: &[Comparison]) -> Result {
+    if output.json {
+        return comparisons.iter().try_for_each(|comparison| output.json(comparison));
+    }
+    let header = ["OTHER", "SETTING", "P99", "DOLLARS", "OURS", "P99", "DOLLARS", "OURS IS"];
+    let row = |comparison: &Comparison| {
+        let (other, ours) = (&comparison.other, &comparison.ours);
+        let verdict = match comparison.verdict {
+            Verdict::NoWorse => "no worse",
+            Verdict::Worse => "worse",
+        };
+        vec![
+            other.policy.name().to_owned(),
+            other.policy.setting(),
+            format!("{:.0} s", other.waiting.p99),
+            format!("{:.3}", other.dollars),
+            ours.policy.setting(),
+            format!("{:.0} s", ours.waiting.p99),
+            format!("{:.3}", ours.dollars),
+            verdict.to_owned(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = comparisons.iter().map(row).collect();
+    let good = comparisons.iter().filter(|comparison| comparison.verdict == Verdict::NoWorse).count();
+    output.text(&format!(
+        "{}: for the same money, no worse than {good} of {}\n",
+        trace.name(),
+        rows.len()
+    ))?;
+    output.text(&output.table(&header, &rows))?;
+    output.line("")
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if (0.0..f64::INFINITY).contains(&number) => Ok(number),
+        _ => Err("write a number, 0 or more".to_owned()),
+    }
+}
