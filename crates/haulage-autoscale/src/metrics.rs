@@ -119,6 +119,8 @@ impl CapacityDemand {
 /// All metrics of one observation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Metrics {
+    /// Tasks that run, as ECS counts them: `RunningTasks`, for dashboards.
+    pub running_tasks: u32,
     /// Time to drain what is due.
     pub backlog_seconds: BacklogSeconds,
     /// Due jobs for each task.
@@ -147,6 +149,7 @@ impl Observation {
             desired => required as f64 / f64::from(desired),
         };
         Metrics {
+            running_tasks: self.service.running,
             // At zero tasks these two are those of a service of one: they stay
             // finite, and grow with the queue.
             backlog_seconds: BacklogSeconds(due * self.job_time.get().get() / (tasks * slots)),

@@ -64,11 +64,14 @@ fn tasks_that_start_are_not_asked_for_again() {
     assert_eq!(starting.scale_out_to.get(), 0);
     // Nor where ECS has not got round to starting them.
     assert_eq!(metrics((100, 0, 0), (0, 0, 20), 300.0), starting);
+    assert_eq!(starting.running_tasks, 0);
 }
 
 #[test]
 fn a_deployment_that_doubles_the_tasks_changes_nothing() {
-    assert_eq!(metrics((30, 10, 0), (20, 0, 10), 300.0), metrics((30, 10, 0), (10, 0, 10), 300.0));
+    let (during, before) =
+        (metrics((30, 10, 0), (20, 0, 10), 300.0), metrics((30, 10, 0), (10, 0, 10), 300.0));
+    assert_eq!(Metrics { running_tasks: 10, ..during }, before);
 }
 
 #[test]

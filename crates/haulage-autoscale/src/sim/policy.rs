@@ -174,12 +174,12 @@ impl Controller {
 /// The capacities that the step policy sets: the largest that is not above
 /// what is required. A policy has 20 steps at most ("Application Auto Scaling
 /// endpoints and quotas"); target tracking adds what is then missing.
-const SCALE_OUT: [i32; 20] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 150, 200];
+pub const SCALE_OUT: [i32; 20] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 150, 200];
 /// Where demand is at most this percentage, down to it. What is above the last
 /// stays, as with target tracking.
-const SCALE_IN: [i32; 5] = [10, 25, 50, 75, 90];
+pub const SCALE_IN: [i32; 5] = [10, 25, 50, 75, 90];
 /// Seconds after a scale-in until the next: by then the metric shows it.
-const SCALE_IN_COOLDOWN: u32 = 180;
+pub const SCALE_IN_COOLDOWN: u32 = 180;
 
 /// How the metrics of a policy come about.
 #[derive(Clone, Copy, Debug)]

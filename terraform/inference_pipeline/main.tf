@@ -1,0 +1,136 @@
+# A pipeline: queue, records, tasks that follow the queue, alarms. Any number
+# of them stand beside each other in one VPC, on one endpoints stack.
+
+locals {
+  # Who gives a repository names it by its URL; who gives none gets one.
+  repository_url = var.ecr != null ? var.ecr : aws_ecr_repository.this[0].repository_url
+  repository_arn = var.ecr != null ? format(
+    "arn:%s:ecr:%s:%s:repository/%s",
+    data.aws_partition.current.partition,
+    split(".", var.ecr)[3],
+    split(".", var.ecr)[0],
+    join("/", slice(split("/", var.ecr), 1, length(split("/", var.ecr)))),
+  ) : aws_ecr_repository.this[0].arn
+}
+
+data "aws_partition" "current" {}
+
+data "aws_region" "current" {}
+
+data "aws_vpc_endpoint" "sqs" {
+  id = var.sqs_vpc_endpoint_id
+}
+
+# By name, since the ids of AWS's prefix lists differ between regions.
+data "aws_prefix_list" "gateway" {
+  for_each = toset(["s3", "dynamodb"])
+
+  name = "com.amazonaws.${data.aws_region.current.region}.${each.value}"
+}
+
+module "queue" {
+  source = "../modules/queue"
+
+  name                           = var.name
+  fifo                           = var.queue_fifo
+  visibility_timeout_seconds     = var.queue_visibility_timeout_seconds
+  max_receive_count              = var.queue_max_receive_count
+  message_retention_seconds      = var.queue_message_retention_seconds
+  content_based_deduplication    = var.queue_content_based_deduplication
+  deduplication_scope            = var.queue_deduplication_scope
+  dlq_message_retention_seconds  = var.dlq_message_retention_seconds
+  dlq_visibility_timeout_seconds = var.dlq_visibility_timeout_seconds
+  tags                           = var.tags
+}
+
+module "table" {
+  source = "../modules/table"
+
+  name                   = "${var.name}-records"
+  point_in_time_recovery = var.dynamodb_point_in_time_recovery_enabled
+  deletion_protection    = var.dynamodb_deletion_protection_enabled
+  tags                   = var.tags
+}
+
+module "bucket" {
+  source = "../modules/bucket"
+  count  = var.payload_bucket ? 1 : 0
+
+  name_prefix   = "${var.name}-payloads"
+  force_destroy = var.payload_bucket_force_destroy
+  tags          = var.tags
+}
+
+module "worker" {
+  source = "../modules/worker"
+
+  name                       = var.name
+  image                      = "${local.repository_url}:${var.container_tag}"
+  repository_arn             = local.repository_arn
+  vpc_id                     = var.vpc_id
+  subnet_ids                 = var.subnet_ids
+  endpoint_security_group_id = one(data.aws_vpc_endpoint.sqs.security_group_ids)
+  gateway_prefix_list_ids    = [for list in data.aws_prefix_list.gateway : list.id]
+  queue                      = { name = module.queue.name, arn = module.queue.arn, dlq_arn = module.queue.dlq_arn }
+  table                      = { name = module.table.name, arn = module.table.arn }
+  bucket                     = var.payload_bucket ? { name = module.bucket[0].name, arn = module.bucket[0].arn } : null
+  cpu                        = var.cpu
+  memory                     = var.memory
+  gpus                       = var.gpus
+  cpu_architecture           = var.cpu_architecture
+  fargate                    = var.fargate
+  capacity_provider          = var.capacity_provider
+  desired_count              = var.desired_count
+  concurrency                = var.concurrency
+  lease_seconds              = var.heartbeat_visibility_timeout_seconds
+  heartbeat_interval         = var.heartbeat_interval
+  scale_in_protection        = var.enable_ecs_scalein_protection
+  command                    = var.container_command
+  environment                = var.container_environment
+  health_check_command       = var.health_check_command
+  rollback                   = var.rollback
+  wait_for_steady_state      = var.wait_for_steady_state
+  log_retention_days         = var.log_retention_days
+  tags                       = var.tags
+}
+
+module "autoscaling" {
+  source = "../modules/autoscaling"
+  count  = var.enable_autoscaling ? 1 : 0
+
+  name                   = var.name
+  cluster_name           = module.worker.cluster_name
+  service_name           = module.worker.service_name
+  service_arn            = module.worker.service_arn
+  queue                  = { name = module.queue.name, url = module.queue.url, arn = module.queue.arn }
+  lambda_package         = var.lambda_package
+  lambda_architecture    = var.lambda_architecture
+  invocation_interval    = var.compute_queue_backlog_lambda_invocation_interval
+  looks_per_minute       = var.lambda_looks_per_minute
+  min_capacity           = var.service_autoscaling_min_capacity
+  max_capacity           = var.service_autoscaling_max_capacity
+  slots_per_task         = var.concurrency
+  job_seconds            = var.avg_msg_proc_time_seconds
+  backlog_target_seconds = var.avg_msg_proc_time_seconds * var.approx_num_backlog_messages
+  scale_in_minutes       = var.service_autoscaling_scale_in_minutes
+  log_retention_days     = var.log_retention_days
+  tags                   = var.tags
+}
+
+module "alarms" {
+  source = "../modules/alarms"
+  count  = var.enable_alarms ? 1 : 0
+
+  name                = var.name
+  cluster             = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_name = module.worker.service_name }
+  queue_name          = module.queue.name
+  dlq_name            = module.queue.dlq_name
+  table_name          = module.table.name
+  lambda_name         = var.enable_autoscaling ? module.autoscaling[0].lambda_name : null
+  topic_arn           = var.alarm_topic_arn
+  oldest_job_seconds  = var.alarm_oldest_job_seconds
+  no_progress_minutes = var.alarm_no_progress_minutes
+  dashboard           = var.enable_dashboard
+  log_retention_days  = var.log_retention_days
+  tags                = var.tags
+}

@@ -1,0 +1,72 @@
+output "queue_name" {
+  description = "Name of the queue."
+  value       = module.queue.name
+}
+
+output "queue_url" {
+  description = "URL of the queue."
+  value       = module.queue.url
+}
+
+output "dlq_name" {
+  description = "Name of the dead-letter queue."
+  value       = module.queue.dlq_name
+}
+
+output "table_name" {
+  description = "Name of the table of records."
+  value       = module.table.name
+}
+
+output "bucket_name" {
+  description = "Name of the bucket for large payloads; null where there is none."
+  value       = var.payload_bucket ? module.bucket[0].name : null
+}
+
+output "haulage_url" {
+  description = "HAULAGE_URL for producers and operators."
+  value = join("", [
+    "sqs://${module.queue.name}?table=${module.table.name}&region=${data.aws_region.current.region}",
+    var.payload_bucket ? "&bucket=${module.bucket[0].name}" : "",
+  ])
+}
+
+output "ecr_repository_url" {
+  description = "Where to push the image."
+  value       = local.repository_url
+}
+
+output "producer_policy_arn" {
+  description = "IAM policy for whoever submits jobs and reads results: attach it to the role of your service."
+  value       = module.worker.producer_policy_arn
+}
+
+output "consumer_role_arn" {
+  description = "IAM role of the tasks: receives jobs, reads and writes records."
+  value       = module.worker.consumer_role_arn
+}
+
+output "consumer_role_name" {
+  description = "Name of that role, to attach what your handler needs."
+  value       = module.worker.consumer_role_name
+}
+
+output "cluster_name" {
+  description = "Name of the ECS cluster."
+  value       = module.worker.cluster_name
+}
+
+output "service_name" {
+  description = "Name of the ECS service."
+  value       = module.worker.service_name
+}
+
+output "log_group_name" {
+  description = "The log group of the tasks."
+  value       = module.worker.log_group_name
+}
+
+output "alarm_names" {
+  description = "Names of the alarms."
+  value       = var.enable_alarms ? module.alarms[0].alarm_names : []
+}

@@ -1,0 +1,31 @@
+# The repository of the image, where none is given.
+
+resource "aws_ecr_repository" "this" {
+  count = var.ecr == null ? 1 : 0
+
+  name                 = var.name
+  image_tag_mutability = var.container_tag == "latest" ? "MUTABLE" : "IMMUTABLE"
+  tags                 = var.tags
+
+  image_scanning_configuration {
+    scan_on_push = true
+  }
+
+  encryption_configuration {
+    encryption_type = "AES256"
+  }
+}
+
+resource "aws_ecr_lifecycle_policy" "this" {
+  count = var.ecr == null ? 1 : 0
+
+  repository = aws_ecr_repository.this[0].name
+  policy = jsonencode({
+    rules = [{
+      rulePriority = 1
+      description  = "Untagged images go after two weeks"
+      selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
+      action       = { type = "expire" }
+    }]
+  })
+}

@@ -1,0 +1,69 @@
+# Queue, tasks, waiting time, errors and cost on one page.
+
+locals {
+  queue_metric = ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queue_name]
+  own_metrics  = ["ClusterName", var.cluster.name, "ServiceName", var.cluster.service_name, "QueueName", var.queue_name]
+  widgets = [
+    {
+      title = "Jobs"
+      metrics = [
+        concat(local.queue_metric, [{ label = "waiting" }]),
+        ["AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "QueueName", var.queue_name, { label = "running" }],
+        ["AWS/SQS", "ApproximateNumberOfMessagesDelayed", "QueueName", var.queue_name, { label = "delayed" }],
+      ]
+    },
+    {
+      title = "Tasks"
+      metrics = [
+        concat(["Haulage", "RunningTasks"], local.own_metrics, [{ label = "running" }]),
+        concat(["Haulage", "RequiredTasks"], local.own_metrics, [{ label = "required" }]),
+      ]
+    },
+    {
+      title = "Waiting, in seconds"
+      metrics = [
+        concat(["Haulage", "BacklogSeconds"], local.own_metrics, [{ label = "time to drain" }]),
+        ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queue_name, { label = "oldest job", stat = "Maximum" }],
+      ]
+    },
+    {
+      title = "Errors"
+      metrics = [
+        ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.dlq_name, { label = "dead letters", stat = "Maximum" }],
+        ["AWS/Events", "TriggeredRules", "RuleName", aws_cloudwatch_event_rule.task_failures.name, { label = "failed tasks", stat = "Sum" }],
+        ["AWS/DynamoDB", "ThrottledRequests", "TableName", var.table_name, { label = "throttled", stat = "Sum" }],
+      ]
+    },
+    {
+      title = "Cost of the tasks, in dollars an hour"
+      metrics = [
+        [{ expression = "tasks * ${var.dollars_per_task_hour}", label = "tasks", id = "cost" }],
+        concat(["Haulage", "RunningTasks"], local.own_metrics, [{ id = "tasks", visible = false }]),
+      ]
+    },
+  ]
+}
+
+resource "aws_cloudwatch_dashboard" "this" {
+  count = var.dashboard ? 1 : 0
+
+  dashboard_name = var.name
+  dashboard_body = jsonencode({
+    widgets = [for i, widget in local.widgets : {
+      type   = "metric"
+      x      = 12 * (i % 2)
+      y      = 6 * floor(i / 2)
+      width  = 12
+      height = 6
+      properties = {
+        title   = widget.title
+        region  = data.aws_region.current.region
+        stat    = "Average"
+        period  = 60
+        view    = "timeSeries"
+        metrics = widget.metrics
+        yAxis   = { left = { min = 0 } }
+      }
+    }]
+  })
+}

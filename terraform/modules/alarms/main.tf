@@ -1,0 +1,167 @@
+# What somebody should look at. docs/alarms.md says what to do about each.
+
+locals {
+  actions = var.topic_arn == null ? [] : [var.topic_arn]
+}
+
+data "aws_region" "current" {}
+
+resource "aws_cloudwatch_metric_alarm" "dead_letters" {
+  alarm_name          = "${var.name}-dead-letters"
+  alarm_description   = "Jobs have used up their attempts: haulage dead list."
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateNumberOfMessagesVisible"
+  dimensions          = { QueueName = var.dlq_name }
+  statistic           = "Maximum"
+  period              = 60
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  # SQS stops to report of a queue that is empty and unused.
+  treat_missing_data = "notBreaching"
+  alarm_actions      = local.actions
+  ok_actions         = local.actions
+  tags               = var.tags
+}
+
+# SQS leaves messages that were received three times or more out of the age,
+# so a job that fails again and again does not hide the others; but the age
+# is old news where nothing waits.
+resource "aws_cloudwatch_metric_alarm" "oldest_job" {
+  alarm_name          = "${var.name}-oldest-job"
+  alarm_description   = "A job has waited for more than ${var.oldest_job_seconds} s. Are there enough tasks?"
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = var.oldest_job_seconds
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.actions
+  ok_actions          = local.actions
+  tags                = var.tags
+
+  metric_query {
+    id          = "waiting_age"
+    label       = "Age of the oldest job"
+    expression  = "IF(visible > 0, age, 0)"
+    return_data = true
+  }
+
+  metric_query {
+    id = "visible"
+
+    metric {
+      namespace   = "AWS/SQS"
+      metric_name = "ApproximateNumberOfMessagesVisible"
+      dimensions  = { QueueName = var.queue_name }
+      stat        = "Minimum"
+      period      = 60
+    }
+  }
+
+  metric_query {
+    id = "age"
+
+    metric {
+      namespace   = "AWS/SQS"
+      metric_name = "ApproximateAgeOfOldestMessage"
+      dimensions  = { QueueName = var.queue_name }
+      stat        = "Maximum"
+      period      = 60
+    }
+  }
+}
+
+# Jobs that run for hours are progress, although none ends: they are in flight.
+resource "aws_cloudwatch_metric_alarm" "no_progress" {
+  alarm_name          = "${var.name}-no-progress"
+  alarm_description   = "Jobs wait, and for ${var.no_progress_minutes} minutes none ran or ended. Do tasks start?"
+  evaluation_periods  = var.no_progress_minutes
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.actions
+  ok_actions          = local.actions
+  tags                = var.tags
+
+  metric_query {
+    id          = "stuck"
+    label       = "Jobs that wait while none runs or ends"
+    expression  = "IF(running == 0 AND FILL(ended, 0) == 0, waiting, 0)"
+    return_data = true
+  }
+
+  metric_query {
+    id = "waiting"
+
+    metric {
+      namespace   = "AWS/SQS"
+      metric_name = "ApproximateNumberOfMessagesVisible"
+      dimensions  = { QueueName = var.queue_name }
+      stat        = "Minimum"
+      period      = 60
+    }
+  }
+
+  metric_query {
+    id = "running"
+
+    metric {
+      namespace   = "AWS/SQS"
+      metric_name = "ApproximateNumberOfMessagesNotVisible"
+      dimensions  = { QueueName = var.queue_name }
+      stat        = "Maximum"
+      period      = 60
+    }
+  }
+
+  metric_query {
+    id = "ended"
+
+    metric {
+      namespace   = "AWS/SQS"
+      metric_name = "NumberOfMessagesDeleted"
+      dimensions  = { QueueName = var.queue_name }
+      stat        = "Sum"
+      period      = 60
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "lambda_errors" {
+  count = var.lambda_name == null ? 0 : 1
+
+  alarm_name          = "${var.name}-lambda-errors"
+  alarm_description   = "The Lambda that computes the scaling metrics fails, so the service does not scale. Its log says why."
+  namespace           = "AWS/Lambda"
+  metric_name         = "Errors"
+  dimensions          = { FunctionName = var.lambda_name }
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 5
+  datapoints_to_alarm = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.actions
+  ok_actions          = local.actions
+  tags                = var.tags
+}
+
+# A Lambda that is not invoked has no errors.
+resource "aws_cloudwatch_metric_alarm" "lambda_silent" {
+  count = var.lambda_name == null ? 0 : 1
+
+  alarm_name          = "${var.name}-lambda-silent"
+  alarm_description   = "No scaling metrics for 10 minutes, so the service does not scale. Is the schedule on?"
+  namespace           = "Haulage"
+  metric_name         = "BacklogSeconds"
+  dimensions          = { ClusterName = var.cluster.name, ServiceName = var.cluster.service_name, QueueName = var.queue_name }
+  statistic           = "SampleCount"
+  period              = 300
+  evaluation_periods  = 2
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  treat_missing_data  = "breaching"
+  alarm_actions       = local.actions
+  ok_actions          = local.actions
+  tags                = var.tags
+}

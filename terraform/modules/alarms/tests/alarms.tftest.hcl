@@ -1,0 +1,65 @@
+mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:made-up" }
+  }
+}
+
+variables {
+  name       = "jobs"
+  cluster    = { name = "jobs", arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/jobs", service_name = "jobs" }
+  queue_name = "jobs.fifo"
+  dlq_name   = "jobs-dlq.fifo"
+  table_name = "jobs-records"
+  topic_arn  = "arn:aws:sns:eu-central-1:123456789012:alerts"
+}
+
+run "somebody_is_told" {
+  variables {
+    lambda_name = "jobs-autoscale"
+    dashboard   = true
+  }
+  assert {
+    condition = alltrue([for alarm in [
+      aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.oldest_job,
+      aws_cloudwatch_metric_alarm.no_progress, aws_cloudwatch_metric_alarm.task_failures,
+      aws_cloudwatch_metric_alarm.lambda_errors[0], aws_cloudwatch_metric_alarm.lambda_silent[0],
+    ] : alarm.alarm_actions == toset([var.topic_arn]) && alarm.ok_actions == toset([var.topic_arn])])
+    error_message = "Each alarm tells the topic when it begins and when it ends."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.lambda_silent[0].treat_missing_data == "breaching"
+    error_message = "No data is what this alarm is about."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.no_progress.evaluation_periods == 15
+    error_message = "15 minutes without progress."
+  }
+  assert {
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 5
+    error_message = "Jobs, tasks, waiting, errors, cost."
+  }
+}
+
+run "without_a_lambda" {
+  assert {
+    condition     = length(output.alarm_names) == 4 && length(aws_cloudwatch_dashboard.this) == 0
+    error_message = "No alarm on a Lambda that is not there."
+  }
+}
+
+run "refused" {
+  command = plan
+  variables {
+    topic_arn           = "alerts"
+    oldest_job_seconds  = 5
+    no_progress_minutes = 1
+    task_failures       = 0
+  }
+  expect_failures = [var.topic_arn, var.oldest_job_seconds, var.no_progress_minutes, var.task_failures]
+}

@@ -1,0 +1,87 @@
+mock_provider "aws" {
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/made-up" }
+  }
+  mock_resource "aws_lambda_function" {
+    defaults = { arn = "arn:aws:lambda:eu-central-1:123456789012:function:made-up" }
+  }
+  mock_resource "aws_cloudwatch_event_rule" {
+    defaults = { arn = "arn:aws:events:eu-central-1:123456789012:rule/made-up" }
+  }
+  mock_resource "aws_appautoscaling_policy" {
+    defaults = { arn = "arn:aws:autoscaling:eu-central-1:123456789012:scalingPolicy:made-up" }
+  }
+}
+
+variables {
+  name           = "jobs"
+  cluster_name   = "jobs"
+  service_name   = "jobs"
+  service_arn    = "arn:aws:ecs:eu-central-1:123456789012:service/jobs/jobs"
+  queue          = { name = "jobs.fifo", url = "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs.fifo", arn = "arn:aws:sqs:eu-central-1:123456789012:jobs.fifo" }
+  lambda_package = "../../inference_pipeline/tests/package.zip"
+}
+
+run "leaves_zero_at_the_first_data_point" {
+  variables {
+    min_capacity = 0
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.scale_out.evaluation_periods == 1 && aws_cloudwatch_metric_alarm.scale_out.period == 10
+    error_message = "Target tracking would need three minutes, and never leave zero."
+  }
+  assert {
+    condition     = aws_appautoscaling_policy.scale_out.step_scaling_policy_configuration[0].adjustment_type == "ExactCapacity"
+    error_message = "A percentage of nothing is nothing."
+  }
+  assert {
+    condition     = aws_appautoscaling_policy.tracking.target_tracking_scaling_policy_configuration[0].target_value == 100
+    error_message = "Demand is held at what is there."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.scale_out.treat_missing_data == "notBreaching" && aws_cloudwatch_metric_alarm.scale_in.treat_missing_data == "notBreaching"
+    error_message = "A Lambda that fails moves nothing."
+  }
+}
+
+run "the_lambda_has_what_it_needs" {
+  assert {
+    condition     = aws_lambda_function.autoscale.runtime == "provided.al2023" && aws_lambda_function.autoscale.architectures == tolist(["arm64"]) && aws_lambda_function.autoscale.timeout < 60
+    error_message = "A Rust program on arm64 that ends within its minute."
+  }
+  assert {
+    condition     = jsondecode(aws_cloudwatch_event_target.lambda.input).pairs[0].queue_url == var.queue.url
+    error_message = "It is told which queue to look at."
+  }
+}
+
+run "refused" {
+  command = plan
+  variables {
+    invocation_interval    = "rate(1 minutes)"
+    looks_per_minute       = 5
+    min_capacity           = 5
+    max_capacity           = 3
+    job_seconds            = 0
+    backlog_target_seconds = -1
+    scale_in_minutes       = 0
+    lambda_architecture    = "x86"
+  }
+  expect_failures = [
+    var.invocation_interval, var.looks_per_minute, var.max_capacity, var.job_seconds, var.backlog_target_seconds,
+    var.scale_in_minutes, var.lambda_architecture,
+  ]
+}
+
+run "refused_without_a_package" {
+  command = plan
+  variables {
+    lambda_package = "nothing.zip"
+  }
+  # The path is looked at in the validation; that it is missing is also an
+  # error of the function that reads it.
+  expect_failures = [var.lambda_package]
+}

@@ -1,0 +1,92 @@
+# Bodies and results that are too large for a message or a record.
+
+locals {
+  # Objects are under haulage/45d/ and so on: how long each is kept at least.
+  keep_days = [45, 60, 90, 180, 400, 800]
+}
+
+resource "aws_s3_bucket" "payloads" {
+  bucket_prefix = "${var.name_prefix}-"
+  force_destroy = var.force_destroy
+  tags          = var.tags
+}
+
+resource "aws_s3_bucket_public_access_block" "payloads" {
+  bucket                  = aws_s3_bucket.payloads.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "payloads" {
+  bucket = aws_s3_bucket.payloads.id
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "payloads" {
+  bucket = aws_s3_bucket.payloads.id
+
+  dynamic "rule" {
+    for_each = local.keep_days
+
+    content {
+      id     = "haulage-${rule.value}d"
+      status = "Enabled"
+
+      filter {
+        prefix = "haulage/${rule.value}d/"
+      }
+
+      expiration {
+        days = rule.value
+      }
+    }
+  }
+
+  rule {
+    id     = "unfinished-uploads"
+    status = "Enabled"
+
+    filter {
+      prefix = "haulage/"
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 2
+    }
+  }
+}
+
+data "aws_iam_policy_document" "tls_only" {
+  statement {
+    sid       = "TlsOnly"
+    effect    = "Deny"
+    actions   = ["s3:*"]
+    resources = [aws_s3_bucket.payloads.arn, "${aws_s3_bucket.payloads.arn}/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "payloads" {
+  bucket = aws_s3_bucket.payloads.id
+  policy = data.aws_iam_policy_document.tls_only.json
+
+  # Both change the bucket's access; S3 refuses them at the same time.
+  depends_on = [aws_s3_bucket_public_access_block.payloads]
+}

@@ -1,0 +1,58 @@
+mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
+  mock_data "aws_route_tables" {
+    defaults = { ids = ["rtb-1", "rtb-2"] }
+  }
+}
+
+variables {
+  vpc_id     = "vpc-0123456789abcdef0"
+  subnet_ids = ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"]
+}
+
+run "private_dns_in_all_subnets" {
+  assert {
+    condition     = alltrue([for endpoint in aws_vpc_endpoint.interface : endpoint.private_dns_enabled && endpoint.subnet_ids == toset(var.subnet_ids)])
+    error_message = "Without private DNS the SDK would not find the endpoints."
+  }
+  assert {
+    condition     = alltrue([for endpoint in aws_vpc_endpoint.gateway : endpoint.route_table_ids == toset(["rtb-1", "rtb-2"])])
+    error_message = "All route tables of the VPC get the routes."
+  }
+  assert {
+    condition     = aws_vpc_endpoint.interface["ecr_dkr"].service_name == "com.amazonaws.eu-central-1.ecr.dkr"
+    error_message = "Services are those of the region."
+  }
+}
+
+run "route_tables_that_are_named" {
+  variables {
+    route_table_ids = ["rtb-9"]
+  }
+  assert {
+    condition     = aws_vpc_endpoint.gateway["s3"].route_table_ids == toset(["rtb-9"]) && length(data.aws_route_tables.all) == 0
+    error_message = "Only these get the routes."
+  }
+}
+
+run "refuses_what_is_no_vpc" {
+  command = plan
+
+  variables {
+    vpc_id = "my-vpc"
+  }
+
+  expect_failures = [var.vpc_id]
+}
+
+run "refuses_no_subnets" {
+  command = plan
+
+  variables {
+    subnet_ids = []
+  }
+
+  expect_failures = [var.subnet_ids]
+}

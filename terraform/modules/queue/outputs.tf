@@ -1,0 +1,24 @@
+output "name" {
+  description = "Name of the queue, with .fifo if it is one."
+  value       = aws_sqs_queue.jobs.name
+}
+
+output "url" {
+  description = "URL of the queue."
+  value       = aws_sqs_queue.jobs.id
+}
+
+output "arn" {
+  description = "ARN of the queue."
+  value       = aws_sqs_queue.jobs.arn
+}
+
+output "dlq_name" {
+  description = "Name of the dead-letter queue."
+  value       = aws_sqs_queue.dead_letters.name
+}
+
+output "dlq_arn" {
+  description = "ARN of the dead-letter queue."
+  value       = aws_sqs_queue.dead_letters.arn
+}

@@ -1,0 +1,93 @@
+variable "name" {
+  description = "Name of the queue, without .fifo; the dead-letter queue is NAME-dlq."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]{1,71}$", var.name))
+    error_message = "A queue name has 1 to 71 letters, digits, hyphens or underscores here, so that .fifo and -dlq still fit into the 80 that SQS allows."
+  }
+}
+
+variable "fifo" {
+  description = "Whether the queues are FIFO, with the high-throughput settings. A queue cannot change its kind: another value makes new queues."
+  type        = bool
+  default     = true
+}
+
+variable "visibility_timeout_seconds" {
+  description = "How long a received message stays hidden before its first heartbeat, in seconds."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.visibility_timeout_seconds >= 1 && var.visibility_timeout_seconds <= 43200
+    error_message = "The visibility timeout is 1 to 43200 seconds (12 hours); heartbeats extend it, so some seconds are enough."
+  }
+}
+
+variable "max_receive_count" {
+  description = "After how many receives SQS itself moves a message to the dead-letter queue. A net under the consumers, which count attempts: releases and second deliveries are receives as well, so it has to be higher than the max_attempts of any job."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.max_receive_count >= 2 && var.max_receive_count <= 1000
+    error_message = "The maximum receive count is 2 to 1000, and higher than the max_attempts of any job (3 by default)."
+  }
+}
+
+variable "message_retention_seconds" {
+  description = "For how long a job may wait in the queue, in seconds."
+  type        = number
+  default     = 86400
+
+  validation {
+    condition     = var.message_retention_seconds >= 60 && var.message_retention_seconds <= 1209600
+    error_message = "SQS keeps messages for 60 to 1209600 seconds (14 days)."
+  }
+}
+
+variable "content_based_deduplication" {
+  description = "Whether messages sent without a deduplication id get one from their content. FIFO only; Haulage sends ids."
+  type        = bool
+  default     = false
+}
+
+variable "deduplication_scope" {
+  description = "messageGroup, for high throughput, or queue. FIFO only."
+  type        = string
+  default     = "messageGroup"
+
+  validation {
+    condition     = contains(["messageGroup", "queue"], var.deduplication_scope)
+    error_message = "The deduplication scope is messageGroup (high throughput) or queue."
+  }
+}
+
+variable "dlq_message_retention_seconds" {
+  description = "For how long a dead letter is kept, in seconds. On a standard queue the time in the queue counts too."
+  type        = number
+  default     = 1209600
+
+  validation {
+    condition     = var.dlq_message_retention_seconds >= 60 && var.dlq_message_retention_seconds <= 1209600
+    error_message = "SQS keeps messages for 60 to 1209600 seconds (14 days)."
+  }
+}
+
+variable "dlq_visibility_timeout_seconds" {
+  description = "How long a dead letter stays hidden while somebody looks at it, in seconds."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.dlq_visibility_timeout_seconds >= 0 && var.dlq_visibility_timeout_seconds <= 43200
+    error_message = "The visibility timeout of the dead-letter queue is 0 to 43200 seconds."
+  }
+}
+
+variable "tags" {
+  description = "Tags of all resources."
+  type        = map(string)
+  default     = {}
+}

@@ -1,0 +1,186 @@
+# The tasks that work off the queue: cluster, task definition, service, logs.
+
+locals {
+  on_fargate = var.capacity_provider == null
+  # What Fargate has ("Amazon ECS task CPU and memory"): from, to and step, in MiB.
+  fargate_memory = {
+    256   = [512, 2048, 512]
+    512   = [1024, 4096, 1024]
+    1024  = [2048, 8192, 1024]
+    2048  = [4096, 16384, 1024]
+    4096  = [8192, 30720, 1024]
+    8192  = [16384, 61440, 4096]
+    16384 = [32768, 122880, 8192]
+  }
+  memory_range = lookup(local.fargate_memory, var.cpu, [0, 0, 1])
+  fits_fargate = (
+    var.memory >= local.memory_range[0] && var.memory <= local.memory_range[1] &&
+    (var.memory % local.memory_range[2] == 0) && !(var.cpu == 256 && var.memory == 1536)
+  )
+
+  strategy = local.on_fargate ? concat(
+    var.fargate.weight > 0 || var.fargate.base > 0 ? [
+      { capacity_provider = "FARGATE", base = var.fargate.base, weight = var.fargate.weight }
+    ] : [],
+    var.fargate.spot_weight > 0 ? [
+      { capacity_provider = "FARGATE_SPOT", base = 0, weight = var.fargate.spot_weight }
+    ] : [],
+  ) : [{ capacity_provider = var.capacity_provider, base = 0, weight = 1 }]
+
+  url = join("", [
+    "sqs://${var.queue.name}?table=${var.table.name}&region=${data.aws_region.current.region}",
+    var.bucket == null ? "" : "&bucket=${var.bucket.name}",
+    "&ecs_protection=${var.scale_in_protection ? "require" : "off"}",
+  ])
+
+  environment = merge({
+    HAULAGE_URL                = local.url
+    HAULAGE_CONCURRENCY        = tostring(var.concurrency)
+    HAULAGE_LEASE              = "${var.lease_seconds}s"
+    HAULAGE_HEARTBEAT_INTERVAL = "${var.heartbeat_interval}s"
+    # A little less than stopTimeout, so that jobs are given back in time.
+    HAULAGE_SHUTDOWN_GRACE_PERIOD = "110s"
+    HAULAGE_LOG_FORMAT            = "json"
+    # For programs that make their own consumer.
+    QUEUE_NAME = var.queue.name
+    TABLE_NAME = var.table.name
+  }, var.environment)
+
+  container = {
+    name      = "worker"
+    image     = var.image
+    essential = true
+    command   = var.command
+    # Sorted, so that the definition changes only when a value does.
+    environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
+    # The most on Fargate; 30 if nothing is said.
+    stopTimeout     = 120
+    linuxParameters = { initProcessEnabled = true }
+    healthCheck = var.health_check_command == null ? null : {
+      command     = var.health_check_command
+      interval    = 30
+      timeout     = 5
+      retries     = 3
+      startPeriod = 120
+    }
+    resourceRequirements = var.gpus > 0 ? [{ type = "GPU", value = tostring(var.gpus) }] : null
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.worker.name
+        awslogs-region        = data.aws_region.current.region
+        awslogs-stream-prefix = "worker"
+        # Logs that cannot be shipped must not stop the jobs.
+        mode            = "non-blocking"
+        max-buffer-size = "4m"
+      }
+    }
+  }
+}
+
+data "aws_region" "current" {}
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+resource "aws_cloudwatch_log_group" "worker" {
+  name              = "/haulage/${var.name}/worker"
+  retention_in_days = var.log_retention_days
+  tags              = var.tags
+}
+
+resource "aws_ecs_cluster" "this" {
+  name = var.name
+  tags = var.tags
+
+  setting {
+    name = "containerInsights"
+    # What scaling and alarms need is published by Haulage.
+    value = "disabled"
+  }
+}
+
+resource "aws_ecs_cluster_capacity_providers" "this" {
+  cluster_name       = aws_ecs_cluster.this.name
+  capacity_providers = local.on_fargate ? ["FARGATE", "FARGATE_SPOT"] : [var.capacity_provider]
+}
+
+resource "aws_ecs_task_definition" "worker" {
+  family                   = var.name
+  requires_compatibilities = local.on_fargate ? ["FARGATE"] : ["EC2"]
+  network_mode             = "awsvpc"
+  cpu                      = var.cpu
+  memory                   = var.memory
+  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = aws_iam_role.consumer.arn
+  # A field that is null is left out, as ECS does when it is asked.
+  container_definitions = jsonencode([{ for field, value in local.container : field => value if value != null }])
+  tags                  = var.tags
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.cpu_architecture
+  }
+
+  lifecycle {
+    precondition {
+      condition     = !local.on_fargate || local.fits_fargate
+      error_message = "Fargate has no task of ${var.cpu} CPU units with ${var.memory} MiB. One vCPU (1024) goes with 2048 to 8192 MiB in steps of 1024, two with 4096 to 16384, four with 8192 to 30720; see \"Amazon ECS task CPU and memory\"."
+    }
+    precondition {
+      condition     = var.heartbeat_interval * 2 <= var.lease_seconds
+      error_message = "A heartbeat every ${var.heartbeat_interval} s is too late for a lease of ${var.lease_seconds} s: let two fit into it."
+    }
+  }
+}
+
+resource "aws_ecs_service" "worker" {
+  name                               = var.name
+  cluster                            = aws_ecs_cluster.this.id
+  task_definition                    = aws_ecs_task_definition.worker.arn
+  desired_count                      = var.desired_count
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+  enable_ecs_managed_tags            = true
+  propagate_tags                     = "SERVICE"
+  wait_for_steady_state              = var.wait_for_steady_state
+  tags                               = var.tags
+
+  # With launch_type, it would not be looked at.
+  dynamic "capacity_provider_strategy" {
+    for_each = local.strategy
+
+    content {
+      capacity_provider = capacity_provider_strategy.value.capacity_provider
+      base              = capacity_provider_strategy.value.base
+      weight            = capacity_provider_strategy.value.weight
+    }
+  }
+
+  network_configuration {
+    subnets          = var.subnet_ids
+    security_groups  = [aws_security_group.worker.id]
+    assign_public_ip = false
+  }
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = var.rollback
+  }
+
+  lifecycle {
+    # Autoscaling changes it.
+    ignore_changes = [desired_count]
+  }
+
+  # Without its permissions, or the way to the endpoints, a task would fail.
+  depends_on = [
+    aws_ecs_cluster_capacity_providers.this,
+    aws_iam_role_policy.consumer,
+    aws_iam_role_policy.execution,
+    aws_security_group_rule.endpoints_in,
+    aws_security_group_rule.endpoints_out,
+    aws_security_group_rule.gateways_out,
+  ]
+}

@@ -1,0 +1,44 @@
+output "cluster_name" {
+  description = "Name of the cluster."
+  value       = aws_ecs_cluster.this.name
+}
+
+output "cluster_arn" {
+  description = "ARN of the cluster."
+  value       = aws_ecs_cluster.this.arn
+}
+
+output "service_name" {
+  description = "Name of the service."
+  value       = aws_ecs_service.worker.name
+}
+
+output "service_arn" {
+  description = "ARN of the service."
+  value       = aws_ecs_service.worker.id
+}
+
+output "log_group_name" {
+  description = "The log group of the tasks."
+  value       = aws_cloudwatch_log_group.worker.name
+}
+
+output "consumer_role_arn" {
+  description = "The role of the tasks."
+  value       = aws_iam_role.consumer.arn
+}
+
+output "consumer_role_name" {
+  description = "Name of the role of the tasks, to attach more policies to."
+  value       = aws_iam_role.consumer.name
+}
+
+output "producer_policy_arn" {
+  description = "The policy for whoever submits jobs and reads results."
+  value       = aws_iam_policy.producer.arn
+}
+
+output "security_group_id" {
+  description = "The security group of the tasks."
+  value       = aws_security_group.worker.id
+}

@@ -1,0 +1,132 @@
+mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/made-up" }
+  }
+}
+
+variables {
+  name                       = "jobs"
+  image                      = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/model:v1"
+  repository_arn             = "arn:aws:ecr:eu-central-1:123456789012:repository/model"
+  vpc_id                     = "vpc-0123456789abcdef0"
+  subnet_ids                 = ["subnet-0123456789abcdef0"]
+  endpoint_security_group_id = "sg-0123456789abcdef0"
+  gateway_prefix_list_ids    = ["pl-1", "pl-2"]
+  queue                      = { name = "jobs.fifo", arn = "arn:aws:sqs:eu-central-1:123456789012:jobs.fifo", dlq_arn = "arn:aws:sqs:eu-central-1:123456789012:jobs-dlq.fifo" }
+  table                      = { name = "jobs-records", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/jobs-records" }
+}
+
+run "defaults" {
+  assert {
+    condition     = !aws_ecs_service.worker.network_configuration[0].assign_public_ip
+    error_message = "No public address."
+  }
+  assert {
+    condition     = aws_ecs_service.worker.deployment_circuit_breaker[0].enable && aws_ecs_service.worker.deployment_circuit_breaker[0].rollback
+    error_message = "A bad deployment rolls back."
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].stopTimeout == 120
+    error_message = "Jobs have two minutes to end."
+  }
+  assert {
+    condition     = !can(jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck)
+    error_message = "What is not set is left out, or a second plan would differ."
+  }
+  assert {
+    condition     = contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.value if pair.name == "HAULAGE_URL"], "sqs://jobs.fifo?table=jobs-records&region=eu-central-1&ecs_protection=require")
+    error_message = "The worker is told where its jobs are."
+  }
+  assert {
+    condition     = aws_ecs_task_definition.worker.runtime_platform[0].cpu_architecture == "X86_64"
+    error_message = "The architecture is set."
+  }
+  assert {
+    condition     = aws_ecs_cluster_capacity_providers.this.capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
+    error_message = "The cluster has both, so that weights can change."
+  }
+}
+
+run "spot_above_an_on_demand_base" {
+  variables {
+    fargate = { base = 2, weight = 0, spot_weight = 1 }
+  }
+  assert {
+    condition     = toset([for s in aws_ecs_service.worker.capacity_provider_strategy : "${s.capacity_provider} ${s.base} ${s.weight}"]) == toset(["FARGATE 2 0", "FARGATE_SPOT 0 1"])
+    error_message = "Two on demand, the rest on Spot."
+  }
+}
+
+run "gpus" {
+  variables {
+    capacity_provider = "gpu"
+    gpus              = 2
+    cpu               = 7000
+    memory            = 30000
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].resourceRequirements == [{ type = "GPU", value = "2" }]
+    error_message = "The container gets its GPUs."
+  }
+  assert {
+    condition     = aws_ecs_task_definition.worker.requires_compatibilities == toset(["EC2"])
+    error_message = "Not Fargate."
+  }
+}
+
+run "a_health_check" {
+  variables {
+    health_check_command = ["CMD-SHELL", "true"]
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.command == ["CMD-SHELL", "true"]
+    error_message = "ECS looks after the container."
+  }
+}
+
+run "refused_size" {
+  command = plan
+  variables {
+    cpu    = 1024
+    memory = 1024
+  }
+  expect_failures = [aws_ecs_task_definition.worker]
+}
+
+run "refused_heartbeat" {
+  command = plan
+  variables {
+    heartbeat_interval = 20
+  }
+  expect_failures = [aws_ecs_task_definition.worker]
+}
+
+run "refused_values" {
+  command = plan
+  variables {
+    name                 = "Jobs"
+    image                = "model"
+    gpus                 = 1
+    cpu_architecture     = "arm"
+    fargate              = { weight = 0 }
+    concurrency          = 0
+    health_check_command = ["curl", "localhost"]
+    log_retention_days   = 10
+  }
+  expect_failures = [
+    var.name, var.image, var.gpus, var.cpu_architecture, var.fargate, var.concurrency,
+    var.health_check_command, var.log_retention_days,
+  ]
+}

@@ -1,0 +1,247 @@
+"""What has to be there after an apply, as the SDK sees it."""
+
+import json
+
+import boto3
+
+# Who may do what, in all; the documentation lists the same.
+CONSUMER_ACTIONS = {
+    "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem",
+    "dynamodb:UpdateItem", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection", "s3:DeleteObject",
+    "s3:GetObject", "s3:ListBucket", "s3:PutObject", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:SendMessage",
+}
+LAMBDA_ACTIONS = {
+    "cloudwatch:GetMetricData", "cloudwatch:PutMetricData", "ecs:DescribeServices", "logs:CreateLogStream",
+    "logs:PutLogEvents", "sqs:GetQueueAttributes",
+}
+# These know no resource (Service Authorization Reference).
+WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken"}
+
+
+class Aws:
+    def __init__(self, endpoint: str, region: str):
+        self.region = region
+        self._session = boto3.Session("test", "test", region_name=region)
+        self._endpoint = endpoint
+
+    def __call__(self, service: str):
+        return self._session.client(service, endpoint_url=self._endpoint)
+
+    def make_vpc(self) -> dict:
+        ec2 = self("ec2")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        cidrs = ["10.0.1.0/24", "10.0.2.0/24"]
+        subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=cidr)["Subnet"]["SubnetId"] for cidr in cidrs]
+        return {"vpc_id": vpc, "subnet_ids": subnets}
+
+    def statements(self, role: str) -> list[dict]:
+        """All statements of a role's own policies, with lists throughout."""
+        iam = self("iam")
+        assert not iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"], f"{role} has more policies"
+        found = []
+        for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+            found += [_lists(statement) for statement in document["Statement"]]
+        return found
+
+    def assert_nothing_left(self) -> None:
+        left = {
+            "queues": self("sqs").list_queues().get("QueueUrls", []),
+            "tables": self("dynamodb").list_tables()["TableNames"],
+            "clusters": self("ecs").list_clusters()["clusterArns"],
+            "functions": self("lambda").list_functions()["Functions"],
+            "alarms": self("cloudwatch").describe_alarms()["MetricAlarms"],
+            "buckets": self("s3").list_buckets()["Buckets"],
+            "roles": [role["RoleName"] for role in self("iam").list_roles()["Roles"]],
+            "endpoints": [e for e in self("ec2").describe_vpc_endpoints()["VpcEndpoints"] if e["State"] != "deleted"],
+            "rules": self("events").list_rules()["Rules"],
+            "parameters": self("ssm").describe_parameters()["Parameters"],
+            "log groups": self("logs").describe_log_groups()["logGroups"],
+        }
+        assert not any(left.values()), f"after the destroy there are {left}"
+
+
+def _lists(statement: dict) -> dict:
+    as_list = lambda value: value if isinstance(value, list) else [value]
+    return {**statement, "Action": as_list(statement["Action"]), "Resource": as_list(statement["Resource"])}
+
+
+def all_checks():
+    """Each function below whose name begins with check_, and its name in words."""
+    for name, value in list(globals().items()):
+        if name.startswith("check_"):
+            yield name.removeprefix("check_").replace("_", " "), value
+
+
+def check_endpoints_are_exactly_those_that_are_needed(aws, shared, outputs):
+    endpoints = aws("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    kinds = {e["ServiceName"].removeprefix(f"com.amazonaws.{aws.region}."): e["VpcEndpointType"] for e in endpoints}
+    assert kinds == {
+        "ecr.api": "Interface", "ecr.dkr": "Interface", "logs": "Interface", "sqs": "Interface",
+        "monitoring": "Interface", "s3": "Gateway", "dynamodb": "Gateway",
+    }, kinds
+    assert all(e["PrivateDnsEnabled"] for e in endpoints if e["VpcEndpointType"] == "Interface")
+    assert set(shared["vpc_endpoints"]) == {"ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "s3", "dynamodb"}
+
+
+def check_tasks_reach_the_endpoints_and_nothing_else(aws, shared, outputs):
+    ec2 = aws("ec2")
+    endpoints = ec2.describe_security_groups(GroupIds=[shared["security_group_id"]])["SecurityGroups"][0]
+    clients = set()
+    for name in outputs:
+        groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{name}-worker"]}])
+        worker = groups["SecurityGroups"][0]
+        clients.add(worker["GroupId"])
+        assert worker["IpPermissions"] == [], f"something may come in to {name}"
+        for rule in worker["IpPermissionsEgress"]:
+            assert (rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) == ("tcp", 443, 443), rule
+            assert not rule["IpRanges"] and not rule.get("Ipv6Ranges"), f"{name} may go out to addresses: {rule}"
+        targets = {pair["GroupId"] for rule in worker["IpPermissionsEgress"] for pair in rule["UserIdGroupPairs"]}
+        assert targets == {shared["security_group_id"]}, targets
+    ingress = endpoints["IpPermissions"]
+    assert {pair["GroupId"] for rule in ingress for pair in rule["UserIdGroupPairs"]} == clients
+    assert all((rule["FromPort"], rule["ToPort"], rule["IpRanges"]) == (443, 443, []) for rule in ingress)
+
+
+def check_queues_have_their_dead_letter_queues(aws, shared, outputs):
+    sqs = aws("sqs")
+    for name, output in outputs.items():
+        attributes = lambda queue: sqs.get_queue_attributes(
+            QueueUrl=sqs.get_queue_url(QueueName=queue)["QueueUrl"], AttributeNames=["All"]
+        )["Attributes"]
+        jobs, dead = attributes(output["queue_name"]), attributes(output["dlq_name"])
+        redrive = json.loads(jobs["RedrivePolicy"])
+        assert redrive == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 10}, redrive
+        assert jobs["VisibilityTimeout"] == "30" and jobs["MessageRetentionPeriod"] == "86400"
+        assert dead["MessageRetentionPeriod"] == "1209600"
+    assert outputs["prod"]["queue_name"] == "prod.fifo" and outputs["prod"]["dlq_name"] == "prod-dlq.fifo"
+    assert outputs["staging"]["queue_name"] == "staging", "a standard queue"
+
+
+def check_table_is_paid_by_request_and_forgets(aws, shared, outputs):
+    dynamodb = aws("dynamodb")
+    for output in outputs.values():
+        table = dynamodb.describe_table(TableName=output["table_name"])["Table"]
+        assert table["KeySchema"] == [{"AttributeName": "message_id", "KeyType": "HASH"}]
+        assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        ttl = dynamodb.describe_time_to_live(TableName=output["table_name"])["TimeToLiveDescription"]
+        assert (ttl["AttributeName"], ttl["TimeToLiveStatus"]) == ("expiration", "ENABLED")
+
+
+def check_bucket_is_private_and_forgets(aws, shared, outputs):
+    s3 = aws("s3")
+    for output in outputs.values():
+        bucket = output["bucket_name"]
+        block = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+        assert all(block.values()), block
+
+
+def check_roles_may_do_what_is_listed_and_no_more(aws, shared, outputs):
+    for name in outputs:
+        roles = {f"{name}-consumer": CONSUMER_ACTIONS, f"{name}-autoscale": LAMBDA_ACTIONS}
+        for role, expected in roles.items():
+            statements = aws.statements(role)
+            actions = {action for statement in statements for action in statement["Action"]}
+            assert actions == expected, f"{role}: {actions ^ expected}"
+        for role in [*roles, f"{name}-execution"]:
+            for statement in aws.statements(role):
+                assert all("*" not in action for action in statement["Action"]), statement
+                if "*" in statement["Resource"]:
+                    assert set(statement["Action"]) <= WITHOUT_RESOURCE, statement
+                else:
+                    # A resource of this pipeline, or its repository.
+                    assert all(f"{name}" in resource for resource in statement["Resource"]), statement
+        put = next(s for s in aws.statements(f"{name}-autoscale") if "cloudwatch:PutMetricData" in s["Action"])
+        assert put["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Haulage"}}, put
+        protect = next(s for s in aws.statements(f"{name}-consumer") if "ecs:UpdateTaskProtection" in s["Action"])
+        assert protect["Resource"][0].endswith(f":task/{name}/*"), protect
+
+
+def check_producers_can_submit_and_read_and_not_consume(aws, shared, outputs):
+    iam = aws("iam")
+    for output in outputs.values():
+        arn = output["producer_policy_arn"]
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        actions = {action for statement in document["Statement"] for action in _lists(statement)["Action"]}
+        assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:PutObject"} <= actions
+        assert not actions & {"sqs:ReceiveMessage", "sqs:DeleteMessage", "ecs:UpdateTaskProtection"}
+    assert iam.list_users()["Users"] == [], "nobody has long-lived keys"
+
+
+def check_tasks_stop_in_peace_and_bad_deployments_roll_back(aws, shared, outputs):
+    ecs = aws("ecs")
+    for name, output in outputs.items():
+        found = ecs.describe_services(cluster=output["cluster_name"], services=[output["service_name"]])
+        service = found["services"][0]
+        breaker = service["deploymentConfiguration"]["deploymentCircuitBreaker"]
+        assert breaker == {"enable": True, "rollback": True}, breaker
+        definition = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+        container = definition["containerDefinitions"][0]
+        assert container["stopTimeout"] == 120
+        environment = {pair["name"]: pair["value"] for pair in container["environment"]}
+        assert environment["HAULAGE_URL"].startswith(f"{output['haulage_url'].split('?')[0]}?table={name}-records&")
+        assert "ecs_protection=require" in environment["HAULAGE_URL"]
+        providers = {item["capacityProvider"] for item in service["capacityProviderStrategy"]}
+        assert providers == ({"FARGATE"} if name == "prod" else {"FARGATE_SPOT"}), providers
+
+
+def check_alarms_drive_the_policies(aws, shared, outputs):
+    cloudwatch, scaling = aws("cloudwatch"), aws("application-autoscaling")
+    for name, output in outputs.items():
+        resource = f"service/{output['cluster_name']}/{output['service_name']}"
+        target = scaling.describe_scalable_targets(ServiceNamespace="ecs", ResourceIds=[resource])["ScalableTargets"][0]
+        assert (target["MinCapacity"], target["MaxCapacity"]) == (0 if name == "staging" else 1, 10)
+        policies = scaling.describe_scaling_policies(ServiceNamespace="ecs", ResourceId=resource)["ScalingPolicies"]
+        by_name = {policy["PolicyName"]: policy for policy in policies}
+        assert set(by_name) == {f"{name}-scale-out", f"{name}-scale-in", f"{name}-capacity-demand"}
+        dimensions = {"ClusterName": name, "ServiceName": name, "QueueName": output["queue_name"]}
+        for kind, metric in (("scale-out", "ScaleOutTo"), ("scale-in", "CapacityDemand")):
+            alarm = cloudwatch.describe_alarms(AlarmNames=[f"{name}-{kind}"])["MetricAlarms"][0]
+            assert (alarm["Namespace"], alarm["MetricName"]) == ("Haulage", metric)
+            assert {d["Name"]: d["Value"] for d in alarm["Dimensions"]} == dimensions
+            assert alarm["AlarmActions"] == [by_name[f"{name}-{kind}"]["PolicyARN"]]
+
+
+def check_steps_leave_no_gap(aws, shared, outputs):
+    scaling = aws("application-autoscaling")
+    policies = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]
+    steps = {p["PolicyName"]: p["StepScalingPolicyConfiguration"] for p in policies if p["PolicyType"] == "StepScaling"}
+    for name, policy in steps.items():
+        bounds = sorted(policy["StepAdjustments"], key=lambda step: step["ScalingAdjustment"])
+        assert len(bounds) <= 20, f"{name}: a policy has 20 steps at most"
+        for lower, upper in zip(bounds, bounds[1:]):
+            assert lower["MetricIntervalUpperBound"] == upper["MetricIntervalLowerBound"], (name, lower, upper)
+        out = name.endswith("out")
+        assert ("MetricIntervalUpperBound" not in bounds[-1]) == out, name
+        assert ("MetricIntervalLowerBound" not in bounds[0]) != out, name
+
+
+def check_the_lambda_is_run_each_minute_for_its_pair(aws, shared, outputs):
+    events = aws("events")
+    for name, output in outputs.items():
+        rule = events.describe_rule(Name=f"{name}-autoscale")
+        assert rule["ScheduleExpression"] == "rate(1 minute)"
+        target = events.list_targets_by_rule(Rule=rule["Name"])["Targets"][0]
+        pair = json.loads(target["Input"])["pairs"][0]
+        assert pair["queue_name"] == output["queue_name"] and pair["target_seconds"] == 60
+        assert pair["queue_url"].endswith(f"/{output['queue_name']}")
+
+
+def check_alarms_for_people_are_there(aws, shared, outputs):
+    alarms = {alarm["AlarmName"] for alarm in aws("cloudwatch").describe_alarms()["MetricAlarms"]}
+    kinds = ["dead-letters", "oldest-job", "no-progress", "lambda-errors", "lambda-silent", "task-failures"]
+    for name, output in outputs.items():
+        assert {f"{name}-{kind}" for kind in kinds} == set(output["alarm_names"])
+        assert set(output["alarm_names"]) <= alarms
+    dashboards = aws("cloudwatch").list_dashboards()["DashboardEntries"]
+    assert [entry["DashboardName"] for entry in dashboards] == ["prod"], "made where it is asked for"
+
+
+def check_names_can_be_looked_up(aws, shared, outputs):
+    ssm = aws("ssm")
+    for name, output in outputs.items():
+        for parameter in ("queue_name", "table_name"):
+            value = ssm.get_parameter(Name=f"/{name}/{parameter}")["Parameter"]["Value"]
+            assert value == output[parameter]

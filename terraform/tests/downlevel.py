@@ -1,0 +1,106 @@
+"""Takes out of a configuration what an older provider does not know, so that
+the rest can be applied with it for real. What was taken out is told, to be
+compared with a list: nothing else may slip out of the check.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+
+# What has another name, or another value, by the older provider's.
+RENAMED = {"data.aws_region.current.name": "data.aws_region.current.region", "provided.al2": "provided.al2023"}
+META = {"count", "for_each", "depends_on", "lifecycle", "provider", "provisioner", "connection"}
+
+
+class Downlevel:
+    def __init__(self, schema: dict, npm: pathlib.Path):
+        self.schema = schema
+        self.npm = npm
+        self.dropped: set[str] = set()
+
+    def folder(self, source: pathlib.Path, target: pathlib.Path, version: str) -> None:
+        """Writes the .tf files of `source` into `target` as .tf.json."""
+        target.mkdir(parents=True, exist_ok=True)
+        environment = {"NODE_PATH": str(self.npm / "node_modules"), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+        program = pathlib.Path(__file__).with_name("hcl2json.js")
+        output = subprocess.run(
+            ["node", program, source], env=environment, check=True, capture_output=True, text=True
+        ).stdout
+        for old, new in RENAMED.items():
+            if new in output:
+                self.dropped.add(f"{new} -> {old}")
+                output = output.replace(new, old)
+        for name, content in json.loads(output).items():
+            self._file(content, version)
+            # A list of checks in a variable, and messages, are as they were.
+            (target / f"{name}.json").write_text(json.dumps(content, indent=1))
+
+    def _file(self, content: dict, version: str) -> None:
+        for kind, schemas in (("resource", "resource_schemas"), ("data", "data_source_schemas")):
+            for type_name in list(content.get(kind, {})):
+                known = self.schema[schemas].get(type_name)
+                if known is None:
+                    self.dropped.add(f"{kind} {type_name}")
+                    del content[kind][type_name]
+                    continue
+                for blocks in content[kind][type_name].values():
+                    for block in blocks:
+                        self._strip(block, known["block"], type_name)
+        for variable in content.get("variable", {}).values():
+            for block in variable:
+                if "type" in block:
+                    block["type"] = _bare(block["type"])
+        for terraform in content.get("terraform", []):
+            for required in terraform.get("required_providers", []):
+                if "aws" in required:
+                    required["aws"]["version"] = version
+        for kind in ("resource", "data"):
+            if not content.get(kind, True):
+                del content[kind]
+
+    def _strip(self, block: dict, schema: dict, path: str) -> None:
+        attributes, nested = schema.get("attributes", {}), schema.get("block_types", {})
+        for name in list(block):
+            if name == "lifecycle":
+                for lifecycle in _list(block[name]):
+                    for field in ("ignore_changes", "replace_triggered_by"):
+                        if field in lifecycle:
+                            lifecycle[field] = _bare(lifecycle[field])
+            elif name == "depends_on":
+                block[name] = [ref for ref in _bare(block[name]) if self._known(ref)]
+            elif name == "dynamic":
+                self._dynamic(block[name], nested, path)
+            elif name in META:
+                continue
+            elif name in nested:
+                for inner in _list(block[name]):
+                    self._strip(inner, nested[name]["block"], f"{path}.{name}")
+            elif name not in attributes:
+                self.dropped.add(f"{path}.{name}")
+                del block[name]
+
+    def _dynamic(self, dynamic: dict, nested: dict, path: str) -> None:
+        for name in list(dynamic):
+            if name not in nested:
+                self.dropped.add(f"{path}.{name}")
+                del dynamic[name]
+                continue
+            for block in dynamic[name]:
+                for content in _list(block["content"]):
+                    self._strip(content, nested[name]["block"], f"{path}.{name}")
+
+    def _known(self, reference: str) -> bool:
+        kind = reference.split(".")[0]
+        return not kind.startswith("aws_") or kind in self.schema["resource_schemas"]
+
+
+def _bare(value):
+    """References, which JSON would have as templates, as they are."""
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    return re.sub(r"^\$\{(.*)\}$", r"\1", value, flags=re.S) if isinstance(value, str) else value
+
+
+def _list(value) -> list:
+    return value if isinstance(value, list) else [value]

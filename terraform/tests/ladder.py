@@ -1,0 +1,273 @@
+"""Checks the Terraform, from its form to an apply on an emulator of AWS.
+
+`make test-terraform` runs it. Each step prints a line when it is through;
+the first that fails ends the run, with what was said.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import zipfile
+
+import checks
+import schema
+from downlevel import Downlevel
+
+HERE = pathlib.Path(__file__).parent.resolve()
+ROOT = HERE.parent
+TOOLS = ROOT.parent / ".tools" / "terraform"
+OLD_PROVIDER = "3.39.0"
+ROOTS = ["endpoints", "inference_pipeline", "examples/minimal", "examples/complete"]
+PORT = 5077
+ENDPOINT = f"http://127.0.0.1:{PORT}"
+REGION = "eu-central-1"
+# What the emulator is asked for, by the provider's names for the services.
+SERVICES = [
+    "applicationautoscaling", "cloudwatch", "cloudwatchevents", "cloudwatchlogs", "dynamodb", "ec2", "ecr",
+    "ecs", "iam", "kms", "lambda", "s3", "sns", "sqs", "ssm", "sts",
+]
+
+
+class Failed(Exception):
+    pass
+
+
+def terraform(folder: pathlib.Path, *arguments: str, ok=(0,), **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(HERE / "terraform.py"), f"-chdir={folder}", *arguments]
+    configuration = {"TF_CLI_CONFIG_FILE": str(TOOLS / "work" / "terraformrc"), "CHECKPOINT_DISABLE": "1"}
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": REGION}
+    everything = {**os.environ, **configuration, **credentials, "TF_IN_AUTOMATION": "1", **environment}
+    result = subprocess.run(command, env=everything, capture_output=True, text=True)
+    if result.returncode not in ok:
+        said = f"{result.stdout}\n{result.stderr}".strip()
+        raise Failed(f"terraform {' '.join(arguments)} in {folder.name} ended with {result.returncode}\n{said}")
+    return result
+
+
+@contextlib.contextmanager
+def step(name: str):
+    began = time.monotonic()
+    try:
+        yield
+    except (Failed, AssertionError) as problem:
+        print(f"FAILED  {name}\n{problem}", flush=True)
+        sys.exit(1)
+    print(f"ok      {name} ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+@contextlib.contextmanager
+def running(*command: str, **options):
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def current_schema(work: pathlib.Path) -> None:
+    """Against the schema of the current provider: names, types, and the tests
+    beside the stacks, with their mocks."""
+    current = work / "current"
+    shutil.copytree(ROOT, current, ignore=shutil.ignore_patterns("tests/*.py"))
+    library = TOOLS / "npm" / "node_modules" / "@cdktn" / "provider-aws" / "lib"
+    described = work / "schema.json"
+    described.write_text(json.dumps(schema.build(library, *schema.types_in(ROOT))))
+    with tempfile.TemporaryDirectory() as folder:
+        socket = f"{folder}/provider"
+        command = (sys.executable, str(HERE / "provider.py"), str(described), socket)
+        with running(*command, stdout=subprocess.PIPE, text=True) as provider:
+            reattach = {"TF_REATTACH_PROVIDERS": provider.stdout.readline()}
+            for root in ROOTS:
+                with step(f"current provider: validate {root}"):
+                    terraform(current / root, "init", "-input=false", **reattach)
+                    terraform(current / root, "validate", **reattach)
+            tested = sorted({path.parents[1].relative_to(current) for path in current.rglob("*.tftest.hcl")})
+            for folder in tested:
+                with step(f"current provider: terraform test {folder}"):
+                    terraform(current / folder, "init", "-input=false", **reattach)
+                    said = terraform(current / folder, "test", "-no-color", **reattach).stdout
+                    if "Success!" not in said or " 0 passed" in said:
+                        raise Failed(f"no test ran:\n{said}")
+
+
+def downleveled(work: pathlib.Path) -> pathlib.Path:
+    """The configuration for the genuine provider, and that nothing but what is
+    listed was taken out for it."""
+    probe, target = work / "probe", work / "old"
+    probe.mkdir()
+    required = {"aws": {"source": "hashicorp/aws", "version": OLD_PROVIDER}}
+    (probe / "main.tf.json").write_text(json.dumps({"terraform": {"required_providers": required}}))
+    with step("genuine provider: starts"):
+        terraform(probe, "init", "-input=false")
+        schemas = json.loads(terraform(probe, "providers", "schema", "-json").stdout)
+    known = schemas["provider_schemas"]["registry.terraform.io/hashicorp/aws"]
+    downlevel = Downlevel(known, TOOLS / "npm")
+    folders = sorted({path.parent.relative_to(ROOT) for path in ROOT.rglob("*.tf")})
+    for folder in folders:
+        downlevel.folder(ROOT / folder, target / folder, OLD_PROVIDER)
+    provider = {
+        "region": REGION,
+        "skip_get_ec2_platforms": True,
+        "skip_requesting_account_id": False,
+        "s3_force_path_style": True,
+        "endpoints": [{service: ENDPOINT for service in SERVICES}],
+    }
+    for root in ROOTS:
+        (target / root / "emulator.tf.json").write_text(json.dumps({"provider": {"aws": provider}}))
+    with step("genuine provider: lacks only what is listed"):
+        listed = {
+            line.split("#")[0].strip() for line in (HERE / "downlevel.txt").read_text().splitlines()
+        } - {""}
+        new, gone = sorted(downlevel.dropped - listed), sorted(listed - downlevel.dropped)
+        if new or gone:
+            raise Failed(f"tests/downlevel.txt lacks {new}, and lists {gone} for nothing")
+    for root in ROOTS:
+        with step(f"genuine provider: validate {root}"):
+            terraform(target / root, "init", "-input=false")
+            terraform(target / root, "validate")
+    return target
+
+
+@contextlib.contextmanager
+def emulator(work: pathlib.Path):
+    log = (work / "emulator.log").open("w")
+    with running(sys.executable, str(HERE / "emulator.py"), "-p", str(PORT), stdout=log, stderr=log):
+        for _ in range(120):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{ENDPOINT}/moto-api/", timeout=1).close()
+                break
+            time.sleep(0.25)
+        else:
+            raise Failed(f"the emulator did not start:\n{(work / 'emulator.log').read_text()}")
+        yield
+
+
+class Stack:
+    """A root module with variables and a state of its own."""
+
+    def __init__(self, folder: pathlib.Path, name: str, work: pathlib.Path, variables: dict):
+        self.folder, self.name = folder, name
+        self.state = f"-state={work / f'{name}.tfstate'}"
+        self.variables = work / f"{name}.tfvars.json"
+        self.variables.write_text(json.dumps(variables))
+
+    def _run(self, verb: str, *arguments: str, **options):
+        return terraform(
+            self.folder, verb, "-input=false", "-no-color", self.state, f"-var-file={self.variables}",
+            *arguments, **options,
+        )
+
+    def apply(self) -> dict:
+        self._run("apply", "-auto-approve")
+        outputs = json.loads(terraform(self.folder, "output", "-json", self.state).stdout)
+        return {name: output["value"] for name, output in outputs.items()}
+
+    def assert_settled(self) -> None:
+        result = self._run("plan", "-detailed-exitcode", ok=(0, 2))
+        if result.returncode == 2:
+            raise Failed(f"{self.name}: a second plan would change things\n{result.stdout}")
+
+    def destroy(self) -> None:
+        self._run("destroy", "-auto-approve")
+
+
+def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
+    """Applies both stacks, two pipelines on one endpoints stack, for real."""
+    package = work / "lambda.zip"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("bootstrap", "#!/bin/sh\n")
+    with emulator(work):
+        aws = checks.Aws(ENDPOINT, REGION)
+        vpc = aws.make_vpc()
+        stack = lambda folder, state, /, **variables: Stack(configuration / folder, state, work, variables)
+        endpoints = stack("endpoints", "endpoints", **vpc)
+        with step("emulator: apply the endpoints stack"):
+            shared = endpoints.apply()
+        common = {
+            "vpc_id": vpc["vpc_id"],
+            "subnet_ids": shared["subnet_ids"],
+            "sqs_vpc_endpoint_id": shared["vpc_endpoints"]["sqs"],
+            "lambda_package": str(package),
+            "payload_bucket_force_destroy": True,
+        }
+        pipelines = {
+            "prod": stack("inference_pipeline", "prod", name="prod", enable_dashboard=True, **common),
+            "staging": stack(
+                "inference_pipeline", "staging", name="staging", service_autoscaling_min_capacity=0,
+                queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
+            ),
+        }
+        outputs = {}
+        for name, pipeline in pipelines.items():
+            with step(f"emulator: apply the pipeline {name}"):
+                outputs[name] = pipeline.apply()
+        for each in [endpoints, *pipelines.values()]:
+            with step(f"emulator: a second plan of {each.name} is empty"):
+                each.assert_settled()
+        for name, check in checks.all_checks():
+            with step(f"emulator: {name}"):
+                check(aws, shared, outputs)
+        for each in [*pipelines.values(), endpoints]:
+            with step(f"emulator: destroy {each.name}"):
+                each.destroy()
+        with step("emulator: nothing is left"):
+            aws.assert_nothing_left()
+        repository = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/model"
+        complete = stack("examples/complete", "complete", lambda_package=str(package), ecr=repository)
+        with step("emulator: apply and plan again examples/complete"):
+            complete.apply()
+            complete.assert_settled()
+
+
+def scanners() -> None:
+    programs = TOOLS / "scanners" / "bin"
+    skips = (HERE / "scanner-skips.txt").read_text().splitlines()
+    skipped = [line.split("#")[0].strip() for line in skips if line.split("#")[0].strip()]
+    reasons = [line for line in skips if line.split("#")[0].strip() and "#" not in line]
+    with step("scanners: each skip has its reason"):
+        assert not reasons, f"no reason is given for {reasons}"
+    of = lambda prefix: ",".join(skip for skip in skipped if skip.startswith(prefix))
+    commands = {
+        "checkov": [
+            "checkov", "--directory", str(ROOT), "--framework", "terraform", "--skip-download", "--quiet",
+            "--compact", "--skip-check", of("CKV"),
+        ],
+        "trivy": [
+            "trivy", "config", "--skip-check-update", "--quiet", "--exit-code", "1", "--ignorefile",
+            str(TOOLS / "work" / "trivyignore"), str(ROOT),
+        ],
+    }
+    (TOOLS / "work" / "trivyignore").write_text("\n".join(skip for skip in skipped if skip.startswith("AVD")))
+    for name, command in commands.items():
+        with step(f"scanners: {name}"):
+            environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+            result = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if result.returncode != 0:
+                raise Failed(f"{result.stdout}\n{result.stderr}")
+
+
+def main() -> None:
+    work = TOOLS / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    mirror = f'filesystem_mirror {{\n    path = "{TOOLS / "mirror"}"\n  }}'
+    (work / "terraformrc").write_text(f"provider_installation {{\n  {mirror}\n}}\n")
+    began = time.monotonic()
+    with step("formatting"):
+        terraform(ROOT, "fmt", "-check", "-recursive", "-diff")
+    current_schema(work)
+    on_emulator(work, downleveled(work))
+    scanners()
+    print(f"terraform: all is well, in {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
