@@ -16,7 +16,7 @@ AWS := haulage-cli/aws
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-python-aws python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling
+.PHONY: help build demo test test-python test-python-aws python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling test-terraform
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,11 +65,16 @@ demo-python: python-tools ## Embed sentences with a small language model, by two
 	$(PY)/pip install --quiet --no-deps --requirement examples/embeddings/requirements.txt
 	$(PY)/python examples/embeddings/demo.py
 
-test-full: test test-root test-servers test-python-aws ## The same, and what needs root, Java and Node.js
+# The tests of the code come last, so that their summary does.
+test-full: test-terraform test-root test-servers test ## The same, and what needs root, Java and Node.js
 
 test-servers: ## What needs Java: the AWS backend on Amazon's DynamoDB Local
 	tests/servers/install.sh ministack dynamodb-local
 	$(CARGO) test --workspace --features $(AWS),haulage-aws/test-full --test local dynamodb_local
+
+test-terraform: ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
+	PYTHON=$(PYTHON) terraform/tests/install.sh
+	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
 
 tools: ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack

@@ -45,11 +45,17 @@ class Aws:
             found += [_lists(statement) for statement in document["Statement"]]
         return found
 
+    def _active_clusters(self) -> list[str]:
+        # ECS goes on to list deleted ones for a while.
+        arns = self("ecs").list_clusters()["clusterArns"]
+        found = self("ecs").describe_clusters(clusters=arns)["clusters"] if arns else []
+        return [cluster["clusterName"] for cluster in found if cluster["status"] == "ACTIVE"]
+
     def assert_nothing_left(self) -> None:
         left = {
             "queues": self("sqs").list_queues().get("QueueUrls", []),
             "tables": self("dynamodb").list_tables()["TableNames"],
-            "clusters": self("ecs").list_clusters()["clusterArns"],
+            "clusters": self._active_clusters(),
             "functions": self("lambda").list_functions()["Functions"],
             "alarms": self("cloudwatch").describe_alarms()["MetricAlarms"],
             "buckets": self("s3").list_buckets()["Buckets"],
@@ -153,7 +159,7 @@ def check_roles_may_do_what_is_listed_and_no_more(aws, shared, outputs):
                     # A resource of this pipeline, or its repository.
                     assert all(f"{name}" in resource for resource in statement["Resource"]), statement
         put = next(s for s in aws.statements(f"{name}-autoscale") if "cloudwatch:PutMetricData" in s["Action"])
-        assert put["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Haulage"}}, put
+        assert put["Condition"] == {"StringEquals": {"cloudwatch:namespace": ["Haulage"]}}, put
         protect = next(s for s in aws.statements(f"{name}-consumer") if "ecs:UpdateTaskProtection" in s["Action"])
         assert protect["Resource"][0].endswith(f":task/{name}/*"), protect
 

@@ -7,6 +7,7 @@ import sys
 os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.server import main
 from moto.sqs.models import Queue
@@ -14,6 +15,8 @@ from moto.sqs.models import Queue
 _describe_policies = ApplicationAutoScalingResponse.describe_scaling_policies
 _queue_attributes = Queue.attributes
 _create_service = EC2ContainerServiceResponse.create_service
+_new_rule = SecurityGroupRule.__init__
+_grouped_rules = SecurityGroup._flattened_rules
 
 
 def describe_policies(self):
@@ -34,8 +37,25 @@ def queue_attributes(self):
     return attributes
 
 
+def new_rule(self, *arguments, **options):
+    """Keeps the description of a rule for a prefix list."""
+    _new_rule(self, *arguments, **options)
+    prefix_list = options.get("prefix_list_id") or (arguments[7] if len(arguments) > 7 else None)
+    self.prefix_list = prefix_list
+
+
+def grouped_rules(self, rules):
+    """As AWS does, with these descriptions."""
+    rules = list(rules)
+    described = {rule.prefix_list_id: rule.prefix_list for rule in rules if rule.prefix_list_id}
+    views = _grouped_rules(self, rules)
+    for view in views:
+        view.prefix_list_ids = [described[entry["PrefixListId"]] for entry in view.prefix_list_ids]
+    return views
+
+
 def create_service(self):
-    """As AWS does, with the strategy and the deployment's configuration kept."""
+    """As AWS does, with what the service was created with kept."""
     result = _create_service(self)
     service = result.result["service"]
     strategy = self._get_param("capacityProviderStrategy")
@@ -45,12 +65,15 @@ def create_service(self):
         service.launch_type = None
     if deployment:
         service.deployment_configuration = {"maximumPercent": 200, "minimumHealthyPercent": 100, **deployment}
+    service.enableECSManagedTags = bool(self._get_param("enableECSManagedTags"))
     return result
 
 
 ApplicationAutoScalingResponse.describe_scaling_policies = describe_policies
 Queue.attributes = property(queue_attributes)
 EC2ContainerServiceResponse.create_service = create_service
+SecurityGroupRule.__init__ = new_rule
+SecurityGroup._flattened_rules = grouped_rules
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -53,9 +53,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "payloads" {
     id     = "unfinished-uploads"
     status = "Enabled"
 
-    filter {
-      prefix = "haulage/"
-    }
+    filter {}
 
     abort_incomplete_multipart_upload {
       days_after_initiation = 2
