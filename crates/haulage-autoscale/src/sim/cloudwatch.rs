@@ -21,15 +21,30 @@ pub(crate) const SHORT_PERIOD: u32 = 10;
 /// examples of "treat missing data" show five periods for three.
 const LOOK_BACK: usize = 2;
 
-/// A metric: the average of what was put in each period.
+/// What was put in a period.
+#[derive(Clone, Copy, Debug, Default)]
+struct Period {
+    sum: f64,
+    number: u32,
+    maximum: f64,
+    /// When the last was put.
+    put: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Statistic {
+    Average,
+    Maximum,
+}
+
+/// A metric: what was put in each period.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     /// Seconds of a period.
     period: u32,
     /// Seconds until a data point can be seen.
     delay: u32,
-    /// Sum, number, and when the last was put.
-    periods: Vec<(f64, u32, u32)>,
+    periods: Vec<Period>,
 }
 
 impl Series {
@@ -49,21 +64,25 @@ impl Series {
     pub(crate) fn put(&mut self, now: u32, value: f64) {
         let period = (now / self.period) as usize;
         if self.periods.len() <= period {
-            self.periods.resize(period + 1, (0.0, 0, 0));
+            self.periods.resize(period + 1, Period::default());
         }
-        let (sum, number, put) = &mut self.periods[period];
-        *sum += value;
-        *number += 1;
-        *put = now;
+        let entry = &mut self.periods[period];
+        entry.maximum = if entry.number == 0 { value } else { entry.maximum.max(value) };
+        entry.sum += value;
+        entry.number += 1;
+        entry.put = now;
     }
 
     /// The data points of the last `number` periods that have ended, the oldest
     /// first, as far as they can be seen at `now`.
-    fn last(&self, now: u32, number: usize) -> Vec<Option<f64>> {
+    fn last(&self, now: u32, number: usize, statistic: Statistic) -> Vec<Option<f64>> {
         let end = (now / self.period) as usize;
         let point = |period: usize| {
-            let (sum, number, put) = *self.periods.get(period)?;
-            (number > 0 && put + self.delay <= now).then(|| sum / f64::from(number))
+            let entry = self.periods.get(period)?;
+            (entry.number > 0 && entry.put + self.delay <= now).then(|| match statistic {
+                Statistic::Average => entry.sum / f64::from(entry.number),
+                Statistic::Maximum => entry.maximum,
+            })
         };
         (0..number).rev().map(|back| end.checked_sub(back + 1).and_then(point)).collect()
     }
@@ -103,8 +122,8 @@ pub(crate) struct Alarm {
     pub(crate) periods: usize,
     pub(crate) needed: usize,
     pub(crate) missing: Missing,
-    /// So many of the metric's periods are one of the alarm's, of which the
-    /// maximum counts.
+    statistic: Statistic,
+    /// So many of the metric's periods are one of the alarm's.
     width: usize,
     state: State,
 }
@@ -113,18 +132,31 @@ impl Alarm {
     /// On all of the latest `periods` data points.
     pub(crate) fn all(breach: Breach, threshold: f64, periods: usize, missing: Missing) -> Self {
         let state = State::InsufficientData;
-        Self { breach, threshold, periods, needed: periods, missing, width: 1, state }
+        Self {
+            breach,
+            threshold,
+            periods,
+            needed: periods,
+            missing,
+            statistic: Statistic::Average,
+            width: 1,
+            state,
+        }
     }
 
     /// On the maximum of the latest `minutes`.
     pub(crate) fn maximum(breach: Breach, threshold: f64, minutes: usize, missing: Missing) -> Self {
-        Self { width: minutes.max(1), ..Self::all(breach, threshold, 1, missing) }
+        Self {
+            statistic: Statistic::Maximum,
+            width: minutes.max(1),
+            ..Self::all(breach, threshold, 1, missing)
+        }
     }
 
     /// Looks at the metric; returns the latest data point when the alarm is in
     /// ALARM, which is when its action is invoked.
     pub(crate) fn look(&mut self, series: &Series, now: u32) -> Option<f64> {
-        let points = series.last(now, (self.periods + LOOK_BACK) * self.width);
+        let points = series.last(now, (self.periods + LOOK_BACK) * self.width, self.statistic);
         let maximum = |period: &[Option<f64>]| period.iter().flatten().copied().reduce(f64::max);
         let range: Vec<Option<f64>> = points.chunks(self.width).map(maximum).collect();
         self.state = self.judge(&range);
@@ -256,10 +288,12 @@ mod tests {
         let mut series = Series::new(30);
         series.put(60, 1.0);
         series.put(119, 3.0);
-        assert_eq!(series.last(119, 1), [None], "the period goes on");
-        assert_eq!(series.last(120, 1), [None], "the last point is not published");
-        assert_eq!(series.last(149, 2), [None, Some(2.0)], "the average");
-        assert_eq!(series.last(200, 3), [None, Some(2.0), None]);
+        let last = |now, number| series.last(now, number, Statistic::Average);
+        assert_eq!(last(119, 1), [None], "the period goes on");
+        assert_eq!(last(120, 1), [None], "the last point is not published");
+        assert_eq!(last(149, 2), [None, Some(2.0)], "the average");
+        assert_eq!(last(200, 3), [None, Some(2.0), None]);
+        assert_eq!(series.last(149, 1, Statistic::Maximum), [Some(3.0)]);
     }
 
     #[test]

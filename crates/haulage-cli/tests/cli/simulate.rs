@@ -64,3 +64,11 @@ fn mistakes_say_what_would_be_right() {
         assert!(done.stderr.contains(words), "{args:?}: {}", done.stderr);
     }
 }
+
+/// docs/scaling.md shows what `make bench-scaling` prints first.
+#[test]
+fn the_numbers_in_the_documentation_are_current() {
+    let page = include_str!("../../../../docs/scaling.md");
+    let shown = Place::new().ok(["simulate", "all"]);
+    assert!(page.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
+}
