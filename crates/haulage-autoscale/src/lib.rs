@@ -30,6 +30,6 @@ pub mod sim;
 
 pub use metrics::{
     BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
-    ScaleOutTo,
+    SCALE_OUT, ScaleOutTo,
 };
 pub use observation::{Estimate, Invalid, JobSeconds, Observation, QueueDepth, Service, Slots, Target};

@@ -38,12 +38,19 @@ pub struct QueueRequiresConsumer(bool);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct RequiredTasks(u64);
 
-/// The required tasks where they are more than the desired ones, and else 0.
+/// The capacities that a step policy scales out to. It has 20 steps at most
+/// ("Application Auto Scaling endpoints and quotas"); target tracking adds
+/// what is between them, and beyond.
+pub const SCALE_OUT: [u64; 20] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 150, 200];
+
+/// The required tasks, rounded down to one of [`SCALE_OUT`], where that is
+/// more than the desired ones, and else 0.
 ///
-/// A step policy sets it as an exact capacity. That leaves zero, and a look
-/// that is a minute old does no harm: to set the same capacity again changes
-/// nothing, where to grow again by the same percentage would be too much. At
-/// zero it waits for [`QueueRequiresConsumer`].
+/// A step policy sets it as an exact capacity. That leaves zero, and an old
+/// look does no harm: to set the same capacity again changes nothing, where to
+/// grow again by the same percentage would be too much. It is rounded here,
+/// and not by the policy alone, as a step below what is there would scale in.
+/// At zero it waits for [`QueueRequiresConsumer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ScaleOutTo(u64);
 
@@ -129,7 +136,7 @@ pub struct Metrics {
     pub queue_requires_consumer: QueueRequiresConsumer,
     /// Tasks for the target.
     pub required_tasks: RequiredTasks,
-    /// Required tasks, if they are more than the desired ones.
+    /// The step to scale out to, or 0.
     pub scale_out_to: ScaleOutTo,
     /// Required tasks as percent of the desired ones.
     pub capacity_demand: CapacityDemand,
@@ -143,7 +150,8 @@ impl Observation {
         let slots = f64::from(self.slots.get());
         let required = self.required_tasks(target);
         let from_zero = self.queue.visible > 0 && self.service.is_at_zero();
-        let more = required > u64::from(self.service.desired) && (from_zero || !self.service.is_at_zero());
+        let step = SCALE_OUT.into_iter().rev().find(|step| *step <= required).unwrap_or(0);
+        let more = step > u64::from(self.service.desired) && (from_zero || !self.service.is_at_zero());
         let demand = match self.service.desired {
             0 => f64::from(u8::from(required > 0)),
             desired => required as f64 / f64::from(desired),
@@ -156,7 +164,7 @@ impl Observation {
             backlog_per_task: BacklogPerTask(due / tasks),
             queue_requires_consumer: QueueRequiresConsumer(from_zero),
             required_tasks: RequiredTasks(required),
-            scale_out_to: ScaleOutTo(if more { required } else { 0 }),
+            scale_out_to: ScaleOutTo(if more { step } else { 0 }),
             capacity_demand: CapacityDemand(100.0 * demand),
         }
     }

@@ -1,6 +1,8 @@
 //! What operators rely on when they set alarms on the metrics.
 
-use haulage_autoscale::{Estimate, JobSeconds, Metrics, Observation, QueueDepth, Service, Slots, Target};
+use haulage_autoscale::{
+    Estimate, JobSeconds, Metrics, Observation, QueueDepth, SCALE_OUT, Service, Slots, Target,
+};
 use proptest::prelude::*;
 
 fn look(queue: (u64, u64, u64), service: (u32, u32, u32), slots: u32, seconds: f64) -> Observation {
@@ -39,6 +41,14 @@ fn a_burst_at_zero_tasks_says_how_many_are_needed() {
     assert_eq!(burst.required_tasks.get(), 20);
     assert_eq!(burst.scale_out_to.get(), 20);
     assert_eq!(burst.capacity_demand.get(), 100.0, "a percentage does not lead away from zero");
+}
+
+#[test]
+fn a_step_below_what_is_there_is_not_taken() {
+    // 13 tasks. For 16 required there is a step; for 15, the step of 12 would scale in.
+    let at_13 = |visible| metrics((visible, 0, 0), (13, 0, 13), 300.0);
+    assert_eq!((at_13(77).required_tasks.get(), at_13(77).scale_out_to.get()), (16, 16));
+    assert_eq!((at_13(75).required_tasks.get(), at_13(75).scale_out_to.get()), (15, 0));
 }
 
 #[test]
@@ -205,13 +215,16 @@ proptest! {
     }
 
     #[test]
-    fn scale_out_never_scales_in(look in observations(), target in targets()) {
+    fn scale_out_never_scales_in_nor_overshoots(look in observations(), target in targets()) {
         let metrics = look.metrics(target);
-        let to = metrics.scale_out_to.get();
-        prop_assert!(to == 0 || (to > u64::from(look.service.desired) && to == metrics.required_tasks.get()));
-        // A service that has tasks, or that work waits for, is never left short.
-        if look.service.desired > 0 || look.queue.visible > 0 {
-            prop_assert_eq!(to == 0, metrics.required_tasks.get() <= u64::from(look.service.desired));
+        let (to, required) = (metrics.scale_out_to.get(), metrics.required_tasks.get());
+        let desired = u64::from(look.service.desired);
+        if to > 0 {
+            prop_assert!(SCALE_OUT.contains(&to) && to > desired && to <= required);
+        } else if desired > 0 || look.queue.visible > 0 {
+            // What target tracking is left with is a step at most.
+            let next = SCALE_OUT.into_iter().find(|step| *step > desired);
+            prop_assert!(next.is_none_or(|next| next > required));
         }
     }
 

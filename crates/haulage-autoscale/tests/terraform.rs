@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use haulage_autoscale::{
-    BacklogSeconds, CapacityDemand, NAMESPACE, RequiredTasks, ScaleOutTo,
-    sim::{SCALE_IN, SCALE_IN_COOLDOWN, SCALE_OUT, Tuning},
+    BacklogSeconds, CapacityDemand, NAMESPACE, RequiredTasks, SCALE_OUT, ScaleOutTo,
+    sim::{SCALE_IN, SCALE_IN_COOLDOWN, Tuning},
 };
 
 fn module(path: &str) -> String {

@@ -86,6 +86,7 @@ mod tests {
         Outcome {
             trace: "t".to_owned(),
             policy: Policy::Clairvoyant,
+            min_tasks: 0,
             jobs: 1,
             finished: 1,
             waiting: Waits { mean: 0.0, p50: 0.0, p99, max: p99 },

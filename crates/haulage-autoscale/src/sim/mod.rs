@@ -36,7 +36,7 @@ pub use self::{
     compare::{Comparison, Verdict, compare},
     outcome::{Outcome, Sample, Waits},
     plot::{chart, svg},
-    policy::{Policy, SCALE_IN, SCALE_IN_COOLDOWN, SCALE_OUT, Tuning},
+    policy::{Policy, SCALE_IN, SCALE_IN_COOLDOWN, Tuning},
     trace::{Arrival, Shipped, Trace, TraceError},
 };
 use self::{

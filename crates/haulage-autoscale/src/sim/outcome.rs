@@ -51,6 +51,8 @@ pub struct Outcome {
     /// The policy and its settings.
     #[serde(flatten)]
     pub policy: Policy,
+    /// The fewest tasks.
+    pub min_tasks: u32,
     /// Jobs that were submitted.
     pub jobs: u64,
     /// Those of them that ended.
@@ -88,6 +90,7 @@ pub(crate) fn outcome(
     Outcome {
         trace: trace.name().to_owned(),
         policy,
+        min_tasks: setup.min_tasks,
         jobs: trace.arrivals().len() as u64,
         finished: done.len() as u64,
         waiting: Waits::of(done.iter().map(|job| job.waited).collect()),

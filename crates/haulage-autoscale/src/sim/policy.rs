@@ -10,7 +10,7 @@ use super::{
         Adjustment, Cooldowns, Policy as Scaling, Range, ScalableTarget, Step, StepPolicy, TargetTracking,
     },
 };
-use crate::{Estimate, Observation, QueueDepth, Service, Target};
+use crate::{Estimate, Observation, QueueDepth, SCALE_OUT, Service, Target};
 
 /// Seconds until a custom metric can be seen: put by the Lambda, it is there
 /// within seconds.
@@ -171,10 +171,6 @@ impl Controller {
     }
 }
 
-/// The capacities that the step policy sets: the largest that is not above
-/// what is required. A policy has 20 steps at most ("Application Auto Scaling
-/// endpoints and quotas"); target tracking adds what is then missing.
-pub const SCALE_OUT: [i32; 20] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 150, 200];
 /// Where demand is at most this percentage, down to it. What is above the last
 /// stays, as with target tracking.
 pub const SCALE_IN: [i32; 5] = [10, 25, 50, 75, 90];
@@ -239,7 +235,7 @@ impl Aws {
     fn haulage(tuning: Tuning, setup: &Setup, job_seconds: f64, range: Range) -> Self {
         let target = tuning.target.unwrap_or(job_seconds);
         let estimate = crate::JobSeconds::new(job_seconds).ok().zip(Target::new(target).ok());
-        let scale_out = SCALE_OUT.map(|tasks| (f64::from(tasks - SCALE_OUT[0]), tasks));
+        let scale_out = SCALE_OUT.map(|tasks| ((tasks - SCALE_OUT[0]) as f64, tasks as i32));
         let most = SCALE_IN[SCALE_IN.len() - 1];
         let above = |percent: i32| f64::from(percent - most) + 1e-6;
         let lower = std::iter::once(f64::NEG_INFINITY).chain(SCALE_IN.map(above));

@@ -182,8 +182,8 @@ impl Trace {
 }
 
 fn arrival(line: &str) -> Result<Arrival, String> {
-    /// A century. Beyond it is a mistake, such as a date in milliseconds.
-    const LONGEST: f64 = 3.2e9;
+    /// A year. Beyond it is a mistake, such as a date in place of an offset.
+    const LONGEST: f64 = 366.0 * 86_400.0;
     let mut fields = line.split(',').map(str::trim);
     let mut number = |what: &str| {
         let field = fields.next().filter(|field| !field.is_empty());
@@ -192,10 +192,12 @@ fn arrival(line: &str) -> Result<Arrival, String> {
     };
     let (at, seconds) = (number("arrival")?, number("job time")?);
     if !(0.0..=LONGEST).contains(&at) {
-        return Err(format!("the arrival {at} is not a number of seconds since the start"));
+        return Err(format!(
+            "the arrival {at} is not a number of seconds since the start, of a year at most"
+        ));
     }
     if !(seconds > 0.0 && seconds <= LONGEST) {
-        return Err(format!("the job time {seconds} is not a number of seconds above 0"));
+        return Err(format!("the job time {seconds} is not a number of seconds above 0, of a year at most"));
     }
     match fields.next() {
         Some(more) => Err(format!("{more:?} is one field too many")),
@@ -257,6 +259,7 @@ mod tests {
             ("1,2\nx,3\n", "line 2: the arrival \"x\" is no number"),
             ("1,0\n", "line 1: the job time 0 is not"),
             ("-1,5\n", "line 1: the arrival -1 is not"),
+            ("1764115200,5\n", "since the start, of a year at most"),
             ("1,NaN,3\n1,nan\n", "line 2: the job time NaN is not"),
             ("1,2,3\n", "line 1: \"3\" is one field too many"),
             ("at,seconds\n", "there is no job in it"),

@@ -227,7 +227,7 @@ fn compared(output: Output, trace: &Trace, comparisons: &[Comparison]) -> Result
             other.policy.setting(),
             format!("{:.0} s", other.waiting.p99),
             format!("{:.3}", other.dollars),
-            ours.policy.setting(),
+            format!("{}, min {}", ours.policy.setting(), ours.min_tasks),
             format!("{:.0} s", ours.waiting.p99),
             format!("{:.3}", ours.dollars),
             verdict.to_owned(),
