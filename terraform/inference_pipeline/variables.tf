@@ -116,6 +116,12 @@ variable "capacity_provider" {
   default     = null
 }
 
+variable "capacity_provider_type" {
+  description = "What capacity_provider provides: MANAGED_INSTANCES or EC2."
+  type        = string
+  default     = "MANAGED_INSTANCES"
+}
+
 variable "concurrency" {
   description = "Jobs that a task runs side by side."
   type        = number

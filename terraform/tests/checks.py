@@ -5,11 +5,15 @@ import json
 import boto3
 
 # Who may do what, in all; the documentation lists the same.
-CONSUMER_ACTIONS = {
-    "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem",
-    "dynamodb:UpdateItem", "ecs:GetTaskProtection", "ecs:UpdateTaskProtection", "s3:DeleteObject",
-    "s3:GetObject", "s3:ListBucket", "s3:PutObject", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage",
-    "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:SendMessage",
+PAYLOAD_ACTIONS = {"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}
+PRODUCER_ACTIONS = PAYLOAD_ACTIONS | {
+    "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem",
+    "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage",
+}
+CONSUMER_ACTIONS = PAYLOAD_ACTIONS | {
+    "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem", "ecs:GetTaskProtection",
+    "ecs:UpdateTaskProtection", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
+    "sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:SendMessage",
 }
 LAMBDA_ACTIONS = {
     "cloudwatch:GetMetricData", "cloudwatch:PutMetricData", "ecs:DescribeServices", "logs:CreateLogStream",
@@ -171,8 +175,7 @@ def check_producers_can_submit_and_read_and_not_consume(aws, shared, outputs):
         version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
         document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
         actions = {action for statement in document["Statement"] for action in _lists(statement)["Action"]}
-        assert {"sqs:SendMessage", "dynamodb:BatchGetItem", "s3:PutObject"} <= actions
-        assert not actions & {"sqs:ReceiveMessage", "sqs:DeleteMessage", "ecs:UpdateTaskProtection"}
+        assert actions == PRODUCER_ACTIONS, actions ^ PRODUCER_ACTIONS
     assert iam.list_users()["Users"] == [], "nobody has long-lived keys"
 
 

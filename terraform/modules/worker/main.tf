@@ -108,7 +108,7 @@ resource "aws_ecs_cluster_capacity_providers" "this" {
 
 resource "aws_ecs_task_definition" "worker" {
   family                   = var.name
-  requires_compatibilities = local.on_fargate ? ["FARGATE"] : ["EC2"]
+  requires_compatibilities = [local.on_fargate ? "FARGATE" : var.capacity_provider_type]
   network_mode             = "awsvpc"
   cpu                      = var.cpu
   memory                   = var.memory

@@ -79,11 +79,8 @@ data "aws_iam_policy_document" "consumer" {
   }
 
   statement {
-    sid = "Records"
-    actions = [
-      "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem",
-      "dynamodb:UpdateItem",
-    ]
+    sid       = "Records"
+    actions   = ["dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"]
     resources = [var.table.arn]
   }
 
@@ -129,11 +126,8 @@ data "aws_iam_policy_document" "producer" {
   }
 
   statement {
-    sid = "Records"
-    actions = [
-      "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:PutItem",
-      "dynamodb:UpdateItem",
-    ]
+    sid       = "Records"
+    actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"]
     resources = [var.table.arn]
   }
 
@@ -144,6 +138,16 @@ data "aws_iam_policy_document" "producer" {
       sid       = "Payloads"
       actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
       resources = ["${statement.value}/haulage/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.bucket == null ? [] : [var.bucket.arn]
+
+    content {
+      sid       = "TellMissingFromForbidden"
+      actions   = ["s3:ListBucket"]
+      resources = [statement.value]
     }
   }
 }

@@ -129,6 +129,17 @@ variable "capacity_provider" {
   default     = null
 }
 
+variable "capacity_provider_type" {
+  description = "What capacity_provider provides: MANAGED_INSTANCES or EC2."
+  type        = string
+  default     = "MANAGED_INSTANCES"
+
+  validation {
+    condition     = contains(["MANAGED_INSTANCES", "EC2"], var.capacity_provider_type)
+    error_message = "A capacity provider other than Fargate's provides MANAGED_INSTANCES or EC2."
+  }
+}
+
 variable "desired_count" {
   description = "Tasks at first; from then on autoscaling has the say."
   type        = number

@@ -81,7 +81,7 @@ run "gpus" {
     error_message = "The container gets its GPUs."
   }
   assert {
-    condition     = aws_ecs_task_definition.worker.requires_compatibilities == toset(["EC2"])
+    condition     = aws_ecs_task_definition.worker.requires_compatibilities == toset(["MANAGED_INSTANCES"])
     error_message = "Not Fargate."
   }
 }
@@ -116,17 +116,18 @@ run "refused_heartbeat" {
 run "refused_values" {
   command = plan
   variables {
-    name                 = "Jobs"
-    image                = "model"
-    gpus                 = 1
-    cpu_architecture     = "arm"
-    fargate              = { weight = 0 }
-    concurrency          = 0
-    health_check_command = ["curl", "localhost"]
-    log_retention_days   = 10
+    name                   = "Jobs"
+    image                  = "model"
+    gpus                   = 1
+    cpu_architecture       = "arm"
+    capacity_provider_type = "GPU"
+    fargate                = { weight = 0 }
+    concurrency            = 0
+    health_check_command   = ["curl", "localhost"]
+    log_retention_days     = 10
   }
   expect_failures = [
-    var.name, var.image, var.gpus, var.cpu_architecture, var.fargate, var.concurrency,
+    var.name, var.image, var.gpus, var.cpu_architecture, var.capacity_provider_type, var.fargate, var.concurrency,
     var.health_check_command, var.log_retention_days,
   ]
 }
