@@ -84,6 +84,52 @@ def all_checks():
             yield name.removeprefix("check_").replace("_", " "), value
 
 
+def planned(plan: dict) -> None:
+    """What holds for each resource of a pipeline, as planned with the current
+    provider. Here are the arguments that the emulator's provider is too old for."""
+    resources = list(_resources(plan["planned_values"]["root_module"]))
+    of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
+    kinds = {resource["type"] for resource in resources}
+    assert not kinds & {"aws_iam_user", "aws_iam_access_key", "aws_iam_user_policy"}, "keys that live long"
+    assert not kinds & {"aws_nat_gateway", "aws_internet_gateway", "aws_eip"}, "a way out to the internet"
+    for rule in of("aws_security_group_rule"):
+        assert not rule.get("cidr_blocks") and not rule.get("ipv6_cidr_blocks"), f"open to addresses: {rule}"
+    for group in of("aws_security_group"):
+        assert not group.get("ingress") and not group.get("egress"), "rules are resources of their own"
+    for queue in of("aws_sqs_queue"):
+        assert queue["sqs_managed_sse_enabled"] is True, queue["name"]
+        assert queue["fifo_queue"] == queue["name"].endswith(".fifo"), queue["name"]
+    jobs = next(queue for queue in of("aws_sqs_queue") if not queue["name"].endswith("-dlq.fifo"))
+    assert (jobs["deduplication_scope"], jobs["fifo_throughput_limit"]) == ("messageGroup", "perMessageGroupId")
+    assert "aws_sqs_queue_redrive_allow_policy" in kinds
+    assert [table["deletion_protection_enabled"] for table in of("aws_dynamodb_table")] == [True]
+    assert [s["capacity_provider_strategy"][0]["capacity_provider"] for s in of("aws_ecs_service")] == ["FARGATE"]
+    assert [t["runtime_platform"][0]["cpu_architecture"] for t in of("aws_ecs_task_definition")] == ["ARM64"]
+    assert [f["architectures"] for f in of("aws_lambda_function")] == [["arm64"]]
+    for group in of("aws_cloudwatch_log_group"):
+        assert group["retention_in_days"] == 30, f"logs for ever: {group['name']}"
+    for alarm in of("aws_cloudwatch_metric_alarm"):
+        assert alarm["treat_missing_data"] in ("breaching", "notBreaching"), f"{alarm['alarm_name']} leaves it open"
+    # What is not said is not known before the apply, as the provider may say it.
+    untagged = [
+        change["address"] for change in plan["resource_changes"]
+        if change["mode"] == "managed" and (
+            change["change"]["after_unknown"].get("tags") is True
+            or (change["change"]["after"].get("tags") or {"team": "search"}).get("team") != "search"
+        )
+    ]
+    assert not untagged, f"without the tags: {untagged}"
+
+
+def _resources(module: dict):
+    for resource in module.get("resources", []):
+        if resource["mode"] == "managed":
+            # There are none where all of them are known after the apply.
+            yield {"values": {}, **resource}
+    for child in module.get("child_modules", []):
+        yield from _resources(child)
+
+
 def check_endpoints_are_exactly_those_that_are_needed(aws, shared, outputs):
     endpoints = aws("ec2").describe_vpc_endpoints()["VpcEndpoints"]
     kinds = {e["ServiceName"].removeprefix(f"com.amazonaws.{aws.region}."): e["VpcEndpointType"] for e in endpoints}

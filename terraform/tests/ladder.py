@@ -89,6 +89,8 @@ def current_schema(work: pathlib.Path) -> None:
                 with step(f"current provider: validate {root}"):
                     terraform(current / root, "init", "-input=false", **reattach)
                     terraform(current / root, "validate", **reattach)
+            with step("current provider: what is planned for a pipeline"):
+                checks.planned(plan(current / "inference_pipeline", work / "planned", reattach))
             tested = sorted({path.parents[1].relative_to(current) for path in current.rglob("*.tftest.hcl")})
             for folder in tested:
                 with step(f"current provider: terraform test {folder}"):
@@ -96,6 +98,23 @@ def current_schema(work: pathlib.Path) -> None:
                     said = terraform(current / folder, "test", "-no-color", **reattach).stdout
                     if "Success!" not in said or " 0 passed" in said:
                         raise Failed(f"no test ran:\n{said}")
+
+
+def plan(folder: pathlib.Path, out: pathlib.Path, reattach: dict) -> dict:
+    values = {
+        "vpc_id": "vpc-0123456789abcdef0",
+        "subnet_ids": ["subnet-0123456789abcdef0"],
+        "sqs_vpc_endpoint_id": "vpce-0123456789abcdef0",
+        "lambda_package": "tests/package.zip",
+        "cpu_architecture": "ARM64",
+        "dynamodb_deletion_protection_enabled": True,
+        "enable_dashboard": True,
+        "tags": {"team": "search"},
+    }
+    variables = out.with_suffix(".tfvars.json")
+    variables.write_text(json.dumps(values))
+    terraform(folder, "plan", "-input=false", f"-var-file={variables}", f"-out={out}", **reattach)
+    return json.loads(terraform(folder, "show", "-json", str(out), **reattach).stdout)
 
 
 def downleveled(work: pathlib.Path) -> pathlib.Path:

@@ -69,6 +69,8 @@ def _made_up(resource: str):
     def fill(name, kind, value):
         if value is not None and not isinstance(value, msgpack.ExtType):
             return value
+        if kind in (["list", "string"], ["set", "string"]):
+            return [f"{name}-{uuid.uuid4().hex[:8]}"]
         if kind != "string":
             return None
         if name == "json":

@@ -35,6 +35,7 @@ resource "aws_appautoscaling_target" "service" {
   scalable_dimension = "ecs:service:DesiredCount"
   min_capacity       = var.min_capacity
   max_capacity       = var.max_capacity
+  tags               = var.tags
 }
 
 # Out, from zero too, as soon as one data point asks for it. It sets a
