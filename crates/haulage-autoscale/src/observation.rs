@@ -160,7 +160,7 @@ pub struct Observation {
     pub job_time: Estimate,
 }
 
-fn positive(what: &'static str, value: f64) -> Result<f64, Invalid> {
+pub(crate) fn positive(what: &'static str, value: f64) -> Result<f64, Invalid> {
     if value.is_finite() && value > 0.0 {
         Ok(value)
     } else {

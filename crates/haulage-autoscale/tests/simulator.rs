@@ -1,9 +1,13 @@
 //! What the simulator is trusted for when a service is tuned with it.
 
-use haulage_autoscale::sim::{Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict, compare, simulate};
+use haulage_autoscale::sim::{self, Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict, compare};
 
 fn trace(csv: &str) -> Trace {
     Trace::from_csv("test", csv).expect("a trace")
+}
+
+fn simulate(trace: &Trace, policy: Policy, setup: &Setup) -> Outcome {
+    sim::simulate(trace, policy, setup).expect("valid numbers")
 }
 
 fn haulage(target: f64) -> Policy {
@@ -113,11 +117,29 @@ fn spot_losses_cost_time_and_no_job() {
 #[test]
 fn for_the_same_money_jobs_wait_no_longer_than_with_the_others() {
     for shipped in [Shipped::Steady, Shipped::Bursts] {
-        let comparisons = compare(&shipped.generate(1), &Setup::default());
+        let comparisons = compare(&shipped.generate(1), &Setup::default()).expect("valid numbers");
         let defaults = |policy: Policy| Policy::all().contains(&policy);
         for comparison in comparisons.iter().filter(|c| defaults(c.other.policy)) {
             let other = comparison.other.policy.name();
             assert_eq!(comparison.verdict, Verdict::NoWorse, "{other} on {}", shipped.name());
         }
+    }
+}
+
+#[test]
+fn numbers_that_cannot_be_are_told() {
+    let setup = Setup::default();
+    for (policy, setup, words) in [
+        (haulage(0.0), setup, "the backlog target in seconds"),
+        (Policy::Keda { queue_length: f64::NAN }, setup, "KEDA's queueLength"),
+        (Policy::BacklogPerInstance { latency: -1.0 }, setup, "the acceptable latency"),
+        (haulage(60.0), Setup { job_seconds: Some(0.0), ..setup }, "seconds per job"),
+        (haulage(60.0), Setup { max_tasks: 0, ..setup }, "the most tasks"),
+        (haulage(60.0), Setup { min_tasks: 60, ..setup }, "no fewer than the fewest"),
+        (haulage(60.0), Setup { startup_seconds: f64::INFINITY, ..setup }, "the start-up"),
+        (haulage(60.0), Setup { dollars_per_task_hour: -1.0, ..setup }, "the price"),
+    ] {
+        let error = sim::simulate(&trace("0,60\n"), policy, &setup).expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Outcome, Policy, Setup, Trace, Tuning, simulate};
+use crate::Invalid;
 
 /// The targets of the others, in multiples of the mean seconds per job.
 const TARGETS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 30.0];
@@ -39,13 +40,13 @@ pub struct Comparison {
 
 /// Each other policy, with its defaults and over a range of targets, beside
 /// this project's with the target, and the least number of tasks, 0 or 1, that
-/// do best for the same money.
-pub fn compare(trace: &Trace, setup: &Setup) -> Vec<Comparison> {
-    let job_seconds = setup.job_seconds.unwrap_or_else(|| trace.mean_seconds());
+/// do best for the same money. Fails where a number of the setup cannot be.
+pub fn compare(trace: &Trace, setup: &Setup) -> Result<Vec<Comparison>, Invalid> {
+    let job_seconds = setup.job_seconds(trace)?.get();
     let run = |policy: Policy, setup: &Setup| {
-        let mut outcome = simulate(trace, policy, setup);
+        let mut outcome = simulate(trace, policy, setup)?;
         outcome.samples.clear();
-        outcome
+        Ok(outcome)
     };
     let tuned =
         |policy: Policy, times: f64| policy.tuned(times * job_seconds, job_seconds, setup.slots.get());
@@ -54,7 +55,9 @@ pub fn compare(trace: &Trace, setup: &Setup) -> Vec<Comparison> {
     let mut ours = Vec::new();
     for times in targets {
         let policy = tuned(Policy::Haulage(Tuning::default()), times);
-        ours.extend([0, 1].map(|min_tasks| run(policy, &Setup { min_tasks, ..*setup })));
+        for min_tasks in [0, 1] {
+            ours.push(run(policy, &Setup { min_tasks, ..*setup })?);
+        }
     }
     let others = Policy::all().into_iter().filter(|p| !matches!(p, Policy::Clairvoyant | Policy::Haulage(_)));
     let sweep = |policy: Policy| {
@@ -62,7 +65,8 @@ pub fn compare(trace: &Trace, setup: &Setup) -> Vec<Comparison> {
         policies.extend(TARGETS.map(|times| tuned(policy, times)));
         policies
     };
-    others.flat_map(sweep).map(|other| run(other, setup)).filter_map(|other| beside(other, &ours)).collect()
+    let others = others.flat_map(sweep).map(|other| run(other, setup)).collect::<Result<Vec<_>, _>>()?;
+    Ok(others.into_iter().filter_map(|other| beside(other, &ours)).collect())
 }
 
 fn beside(other: Outcome, ours: &[Outcome]) -> Option<Comparison> {

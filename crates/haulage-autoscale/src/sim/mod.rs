@@ -14,9 +14,10 @@
 //! use haulage_autoscale::sim::{Policy, Setup, Shipped, simulate};
 //!
 //! let trace = Shipped::SilentNight.generate(1);
-//! let outcome = simulate(&trace, Policy::all()[4], &Setup::default());
+//! let outcome = simulate(&trace, Policy::all()[4], &Setup::default())?;
 //! assert_eq!(outcome.jobs, 1);
 //! assert!(outcome.waiting.p99 < 300.0);
+//! # Ok::<(), haulage_autoscale::Invalid>(())
 //! ```
 
 mod cloudwatch;
@@ -44,7 +45,7 @@ use self::{
     policy::{Controller, View},
     random::Random,
 };
-use crate::{QueueDepth, Slots};
+use crate::{Invalid, JobSeconds, QueueDepth, Slots};
 
 /// After the last arrival, the simulation goes on for this long at least, so
 /// that the cost of scaling in is seen. In seconds.
@@ -98,10 +99,39 @@ impl Default for Setup {
     }
 }
 
+impl Setup {
+    fn validate(&self) -> Result<(), Invalid> {
+        let most = f64::from(self.max_tasks);
+        if self.max_tasks == 0 {
+            return Err(Invalid { what: "the most tasks", allowed: "1 or more", value: most });
+        }
+        if self.min_tasks > self.max_tasks {
+            return Err(Invalid { what: "the most tasks", allowed: "no fewer than the fewest", value: most });
+        }
+        not_negative("the start-up in seconds", self.startup_seconds)?;
+        not_negative("the Spot losses an hour", self.spot_losses_per_hour)?;
+        not_negative("the price of a task and hour", self.dollars_per_task_hour)
+    }
+
+    fn job_seconds(&self, trace: &Trace) -> Result<JobSeconds, Invalid> {
+        JobSeconds::new(self.job_seconds.unwrap_or_else(|| trace.mean_seconds()))
+    }
+}
+
+fn not_negative(what: &'static str, value: f64) -> Result<(), Invalid> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(Invalid { what, allowed: "a finite number, 0 or more", value })
+    }
+}
+
 /// Runs `trace` under `policy`, until the jobs are done and half an hour more.
-pub fn simulate(trace: &Trace, policy: Policy, setup: &Setup) -> Outcome {
-    let job_seconds = setup.job_seconds.unwrap_or_else(|| trace.mean_seconds());
-    let mut controller = Controller::new(policy, setup, job_seconds);
+///
+/// Fails where a number of the policy or the setup cannot be.
+pub fn simulate(trace: &Trace, policy: Policy, setup: &Setup) -> Result<Outcome, Invalid> {
+    setup.validate()?;
+    let mut controller = Controller::new(policy, setup, setup.job_seconds(trace)?)?;
     let kind = TaskKind {
         slots: setup.slots.get(),
         startup: setup.startup_seconds,
@@ -137,7 +167,7 @@ pub fn simulate(trace: &Trace, policy: Policy, setup: &Setup) -> Outcome {
         now += 1;
     }
     fleet.close(f64::from(now));
-    outcome::outcome(trace, policy, setup, &done, &fleet, samples)
+    Ok(outcome::outcome(trace, policy, setup, &done, &fleet, samples))
 }
 
 /// The mean of the jobs that ended lately, and their number.

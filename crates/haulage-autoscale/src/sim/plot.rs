@@ -125,7 +125,7 @@ mod tests {
 
     fn outcomes() -> Vec<Outcome> {
         let trace = Trace::from_csv("a < b", "60,600\n60,600\n60,600\n").expect("a trace");
-        Policy::all().map(|policy| simulate(&trace, policy, &Setup::default())).into()
+        Policy::all().map(|policy| simulate(&trace, policy, &Setup::default()).expect("valid")).into()
     }
 
     #[test]

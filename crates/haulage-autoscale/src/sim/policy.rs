@@ -10,7 +10,9 @@ use super::{
         Adjustment, Cooldowns, Policy as Scaling, Range, ScalableTarget, Step, StepPolicy, TargetTracking,
     },
 };
-use crate::{Estimate, Observation, QueueDepth, SCALE_OUT, Service, Target};
+use crate::{
+    Estimate, Invalid, JobSeconds, Observation, QueueDepth, SCALE_OUT, Service, Target, observation::positive,
+};
 
 /// Seconds until a custom metric can be seen: put by the Lambda, it is there
 /// within seconds.
@@ -138,18 +140,28 @@ pub(crate) enum Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(policy: Policy, setup: &Setup, job_seconds: f64) -> Self {
+    pub(crate) fn new(policy: Policy, setup: &Setup, job_seconds: JobSeconds) -> Result<Self, Invalid> {
         let range = Range { min: setup.min_tasks, max: setup.max_tasks };
-        match policy {
+        Ok(match policy {
             Policy::Clairvoyant => Self::Fixed(setup.max_tasks),
-            Policy::Keda { queue_length } => Self::Keda(Keda::new(queue_length, range)),
-            Policy::Reference { target } => Self::Aws(Aws::reference(target, setup, job_seconds, range)),
+            Policy::Keda { queue_length } => {
+                let queue_length = positive("KEDA's queueLength", queue_length)?;
+                Self::Keda(Keda::new(queue_length, range))
+            }
+            Policy::Reference { target } => {
+                Self::Aws(Aws::reference(Target::new(target)?, setup, job_seconds, range))
+            }
             Policy::BacklogPerInstance { latency } => {
-                let target = latency / job_seconds * f64::from(setup.slots.get());
+                let latency = positive("the acceptable latency in seconds", latency)?;
+                let target = latency / job_seconds.get() * f64::from(setup.slots.get());
+                // Undefined at zero tasks.
                 Self::Aws(Aws::backlog_per_instance(target, Range { min: range.min.max(1), ..range }))
             }
-            Policy::Haulage(tuning) => Self::Aws(Aws::haulage(tuning, setup, job_seconds, range)),
-        }
+            Policy::Haulage(tuning) => {
+                let target = Target::new(tuning.target.unwrap_or(job_seconds.get()))?;
+                Self::Aws(Aws::haulage(tuning, target, setup, job_seconds, range))
+            }
+        })
     }
 
     /// The tasks at the start.
@@ -195,13 +207,15 @@ pub(crate) struct Aws {
     /// Seconds between looks.
     every: u32,
     target: ScalableTarget,
+    /// For the metrics of this crate.
     look: Option<(Setup, Estimate, Target)>,
 }
 
 impl Aws {
-    fn reference(target: f64, setup: &Setup, job_seconds: f64, range: Range) -> Self {
-        let slots = f64::from(setup.slots.get());
+    fn reference(target: Target, setup: &Setup, job_seconds: JobSeconds, range: Range) -> Self {
+        let (job_seconds, slots) = (job_seconds.get(), f64::from(setup.slots.get()));
         let work_waits = Alarm::all(Breach::AtLeast, 1.0, 1, Missing::NotBreaching);
+        let tracking = TargetTracking::new(target.get(), Cooldowns::new(COOLDOWN, COOLDOWN));
         let from_zero = step(work_waits, Adjustment::Exact, &[(0.0, 1)], Cooldowns::new(0, 0));
         Self {
             metrics: vec![Metric::ReferenceBacklog { job_seconds, slots }, Metric::ReferenceRequiresConsumer],
@@ -209,10 +223,7 @@ impl Aws {
             every: PERIOD,
             target: ScalableTarget {
                 range,
-                policies: vec![
-                    (0, Scaling::Tracking(TargetTracking::new(target, Cooldowns::new(COOLDOWN, COOLDOWN)))),
-                    (1, from_zero),
-                ],
+                policies: vec![(0, Scaling::Tracking(tracking)), (1, from_zero)],
             },
             look: None,
         }
@@ -232,9 +243,7 @@ impl Aws {
     /// Three policies: a step to what is required, as soon as one data point
     /// says so; target tracking for what is between the steps; and steps back
     /// once the highest demand of some minutes was lower.
-    fn haulage(tuning: Tuning, setup: &Setup, job_seconds: f64, range: Range) -> Self {
-        let target = tuning.target.unwrap_or(job_seconds);
-        let estimate = crate::JobSeconds::new(job_seconds).ok().zip(Target::new(target).ok());
+    fn haulage(tuning: Tuning, target: Target, setup: &Setup, job_seconds: JobSeconds, range: Range) -> Self {
         let scale_out = SCALE_OUT.map(|tasks| ((tasks - SCALE_OUT[0]) as f64, tasks as i32));
         let most = SCALE_IN[SCALE_IN.len() - 1];
         let above = |percent: i32| f64::from(percent - most) + 1e-6;
@@ -260,7 +269,7 @@ impl Aws {
                     (1, step(low, Adjustment::Percent, &scale_in, Cooldowns::new(0, SCALE_IN_COOLDOWN))),
                 ],
             },
-            look: estimate.map(|(seconds, target)| (*setup, Estimate::configured(seconds), target)),
+            look: Some((*setup, Estimate::configured(job_seconds), target)),
         }
     }
 

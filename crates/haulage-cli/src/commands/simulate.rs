@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use haulage_autoscale::{
-    Slots,
+    Invalid, Slots,
     sim::{self, Comparison, Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict},
 };
 
@@ -111,7 +111,8 @@ impl Args {
             if self.csv {
                 output.text(&trace.to_csv())?;
             } else if self.compare {
-                compared(output, trace, &sim::compare(trace, &setup))?;
+                let comparisons = sim::compare(trace, &setup).map_err(usage)?;
+                compared(output, trace, &comparisons)?;
             } else {
                 self.simulated(output, trace, &setup)?;
             }
@@ -141,17 +142,12 @@ impl Args {
         if self.min_tasks > self.max_tasks {
             return Err(Exit::usage("--min-tasks is above --max-tasks"));
         }
-        let positive = |name: &str, duration: Option<Duration>| match duration {
-            Some(Duration::ZERO) => Err(Exit::usage(format!("{name} has to be longer than nothing"))),
-            other => Ok(other.map(|duration| duration.as_secs_f64())),
-        };
-        positive("--target", self.target)?;
         Ok(Setup {
-            slots: Slots::new(self.concurrency).map_err(|error| Exit::usage(error.to_string()))?,
+            slots: Slots::new(self.concurrency).map_err(usage)?,
             startup_seconds: self.startup.as_secs_f64(),
             min_tasks: self.min_tasks,
             max_tasks: self.max_tasks,
-            job_seconds: positive("--job-time", self.job_time)?,
+            job_seconds: self.job_time.map(|time| time.as_secs_f64()),
             protected: !self.unprotected,
             spot_losses_per_hour: self.spot_losses_per_hour,
             dollars_per_task_hour: self.price,
@@ -170,7 +166,9 @@ impl Args {
             Policy::Haulage(_) => Policy::Haulage(tuning),
             other => other,
         });
-        let outcomes = policies.map(|policy| sim::simulate(trace, policy, setup));
+        let outcomes: Result<Vec<Outcome>, Invalid> =
+            policies.iter().map(|policy| sim::simulate(trace, *policy, setup)).collect();
+        let outcomes = outcomes.map_err(usage)?;
         if let Some(path) = &self.svg {
             fs::write(path, sim::svg(&outcomes)).map_err(|error| {
                 Exit::new(Code::Failure, format!("cannot write {}: {error}", path.display()))
@@ -242,6 +240,10 @@ fn compared(output: Output, trace: &Trace, comparisons: &[Comparison]) -> Result
     ))?;
     output.text(&output.table(&header, &rows))?;
     output.line("")
+}
+
+fn usage(invalid: Invalid) -> Exit {
+    Exit::usage(invalid.to_string())
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {

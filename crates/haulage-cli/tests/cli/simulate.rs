@@ -55,7 +55,10 @@ fn mistakes_say_what_would_be_right() {
         (vec!["simulate", "stedy"], "name a CSV file, or one of steady, bursts"),
         (vec!["simulate", "bad.csv"], "bad.csv: line 2"),
         (vec!["simulate", "--min-tasks", "5", "--max-tasks", "2"], "--min-tasks is above --max-tasks"),
-        (vec!["simulate", "--target", "0s"], "--target has to be longer than nothing"),
+        (
+            vec!["simulate", "--target", "0s"],
+            "the backlog target in seconds has to be a finite number above 0",
+        ),
         (vec!["simulate", "--svg", "x.svg"], "for one trace"),
         (vec!["simulate", "--spot-losses-per-hour=-1"], "0 or more"),
     ] {
