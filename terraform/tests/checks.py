@@ -294,6 +294,20 @@ def check_alarms_for_people_are_there(aws, shared, outputs):
     assert [entry["DashboardName"] for entry in dashboards] == ["prod"], "made where it is asked for"
 
 
+def check_reports_of_failed_tasks_are_kept(aws, shared, outputs):
+    policies = aws("logs").describe_resource_policies()["resourcePolicies"]
+    assert [policy["policyName"] for policy in policies] == ["haulage-events"], "one for all pipelines"
+    document = json.loads(policies[0]["policyDocument"])
+    statement = _lists(document["Statement"][0])
+    assert statement["Resource"][0].endswith(":log-group:/aws/events/*:*"), statement
+    for name in outputs:
+        rule = aws("events").describe_rule(Name=f"{name}-task-failures")
+        pattern = json.loads(rule["EventPattern"])["detail"]
+        assert pattern["clusterArn"][0].endswith(f":cluster/{name}") and "SpotInterruption" not in pattern["stopCode"]
+        target = aws("events").list_targets_by_rule(Rule=rule["Name"])["Targets"][0]["Arn"]
+        assert f":log-group:/aws/events/{name}-task-failures" in target, target
+
+
 def check_names_can_be_looked_up(aws, shared, outputs):
     ssm = aws("ssm")
     for name, output in outputs.items():

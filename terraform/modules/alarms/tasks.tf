@@ -20,34 +20,15 @@ resource "aws_cloudwatch_event_rule" "task_failures" {
 }
 
 resource "aws_cloudwatch_log_group" "task_failures" {
-  # EventBridge may write to groups of this prefix only.
+  # EventBridge may write to groups of this prefix: the endpoints stack says so.
   name              = "/aws/events/${var.name}-task-failures"
   retention_in_days = var.log_retention_days
   tags              = var.tags
 }
 
-data "aws_iam_policy_document" "task_failures" {
-  statement {
-    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["${aws_cloudwatch_log_group.task_failures.arn}:*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["delivery.logs.amazonaws.com", "events.amazonaws.com"]
-    }
-  }
-}
-
-resource "aws_cloudwatch_log_resource_policy" "task_failures" {
-  policy_name     = "${var.name}-task-failures"
-  policy_document = data.aws_iam_policy_document.task_failures.json
-}
-
 resource "aws_cloudwatch_event_target" "task_failures" {
   rule = aws_cloudwatch_event_rule.task_failures.name
   arn  = aws_cloudwatch_log_group.task_failures.arn
-
-  depends_on = [aws_cloudwatch_log_resource_policy.task_failures]
 }
 
 resource "aws_cloudwatch_metric_alarm" "task_failures" {

@@ -1,0 +1,26 @@
+# EventBridge may write the reports of failed tasks, of all pipelines. It is
+# here, as there can be ten such policies in a region ("CloudWatch Logs
+# quotas"), and any number of pipelines.
+
+data "aws_region" "current" {}
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+data "aws_iam_policy_document" "events" {
+  statement {
+    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    resources = ["arn:${data.aws_partition.current.partition}:logs:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:log-group:/aws/events/*:*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["delivery.logs.amazonaws.com", "events.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_cloudwatch_log_resource_policy" "events" {
+  policy_name     = "${var.name}-events"
+  policy_document = data.aws_iam_policy_document.events.json
+}
