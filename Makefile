@@ -31,8 +31,8 @@ demo: ## Classify 1,797 handwritten digits through a real queue, and show accura
 # tests wait more than they compute, so more of them run at once.
 test: lint deny doc tools test-python ## Check all that needs only Rust, a C compiler and Python 3
 	$(CARGO) test --package haulage-cli --test cli without_aws
-	$(CARGO) test --workspace --exclude haulage-aws --features $(AWS)
-	$(CARGO) test --package haulage-cli --package haulage-aws --features $(AWS) --lib --test local -- --test-threads 6
+	$(CARGO) test --workspace --features $(AWS)
+	$(CARGO) test --workspace --features $(AWS) --test local -- --test-threads 6
 
 test-python: python-tools ## Check the Python package: its wheel, types, and tests
 	$(PY)/ruff format --check --config python/pyproject.toml python examples/embeddings
