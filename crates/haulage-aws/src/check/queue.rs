@@ -9,9 +9,14 @@ use haulage::{
 };
 
 use super::verdict::{Who, judge, not_read};
-use crate::{inner::Inner, queue::Redrive};
+use crate::{config::Config, inner::Inner, queue::Redrive};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A look at a message should not hide its job for longer.
+const LONG_LOOK: Duration = Duration::from_secs(900);
+/// Messages that are handed over more often than this cost more than they need to.
+const LEAST_LIMIT: Duration = Duration::from_secs(3600);
 
 type Attributes = HashMap<Name, String>;
 
@@ -28,6 +33,7 @@ pub(super) async fn check(inner: &Inner) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("queue", format!("{} at {}", queue.name, queue.url))];
     let retention = seconds(&attributes, &MessageRetentionPeriod);
     findings.extend(retention.map(kept));
+    findings.extend(seconds(&attributes, &VisibilityTimeout).map(|time| visibility(time, &inner.config)));
     let largest = attributes.get(&MaximumMessageSize).and_then(|text| text.parse().ok());
     findings.extend(largest.and_then(|largest| too_small(largest, inner.largest_message())));
     if queue.fifo {
@@ -62,6 +68,36 @@ fn kept(retention: Duration) -> Finding {
         "queue retention",
         format!("messages are kept for {shown}; a job that waits longer is lost with its message"),
         "set MessageRetentionPeriod to 14 days (1209600)",
+    )
+}
+
+/// How long receives hide a message: those of Haulage say it themselves, with the
+/// lease; those of other tools take what the queue has.
+fn visibility(timeout: Duration, config: &Config) -> Finding {
+    let check = "visibility timeout";
+    let shown = humantime::format_duration(timeout);
+    let limit = humantime::format_duration(config.visibility_limit);
+    if timeout > LONG_LOOK {
+        return Finding::bad(
+            Severity::Warning,
+            check,
+            format!("{shown}: somebody who looks at messages in the console hides their jobs for so long"),
+            "set VisibilityTimeout to 30 s; receives of Haulage set their own",
+        );
+    }
+    if config.visibility_limit < LEAST_LIMIT {
+        return Finding::bad(
+            Severity::Warning,
+            check,
+            format!(
+                "visibility_limit is {limit}: each job is handed over that often, and no lease is longer than half"
+            ),
+            "leave visibility_limit out of the URL; less than its default is for tests",
+        );
+    }
+    Finding::ok(
+        check,
+        format!("{shown} for other tools; jobs are hidden for their leases, and handed over after {limit}"),
     )
 }
 
@@ -202,6 +238,15 @@ mod tests {
         assert_eq!(kept(Duration::from_secs(3600)).severity, Severity::Problem);
         let counts = [3, 4, 5, 10].map(|max| receives(max).severity);
         assert_eq!(counts, [Severity::Problem, Severity::Warning, Severity::Ok, Severity::Ok]);
+    }
+
+    #[test]
+    fn visibility_fits_the_configuration() {
+        let mut config = Config::new("jobs.fifo");
+        let of = |seconds: u64, config: &Config| visibility(Duration::from_secs(seconds), config).severity;
+        assert_eq!((of(30, &config), of(7200, &config)), (Severity::Ok, Severity::Warning));
+        config.visibility_limit = Duration::from_secs(60);
+        assert_eq!(of(30, &config), Severity::Warning);
     }
 
     #[test]
