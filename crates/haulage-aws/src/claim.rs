@@ -206,8 +206,9 @@ async fn work_chain(
                 inner.held.insert(claimed.key.clone(), hold, inner.now());
                 if late {
                     // It has waited here behind another of its group.
-                    let (queue, lease) = (inner.queue.clone(), request.lease);
-                    inner.tasks.spawn(async move { queue.hide(vec![(message.receipt, lease)]).await });
+                    let queue = inner.queue.clone();
+                    let time = inner.limits().hide_for(&message, request.lease, inner.now());
+                    inner.tasks.spawn(async move { queue.hide(vec![(message.receipt, time)]).await });
                 }
                 return Ok(Some((due, claimed)));
             }

@@ -84,9 +84,9 @@ impl Inner {
         Limits::new(self.config.visibility_limit, self.queue.retention, self.queue.max_receives)
     }
 
-    /// Gives messages back, each to show again after its time. One
-    /// that SQS would not keep for so long is replaced; if it is of a group, it
-    /// is the last of that then, which is better than a lost job.
+    /// Gives messages back, each to show again after its time. One that SQS would
+    /// not keep for so long is replaced; if it is of a group, it is the last of
+    /// that then, which is better than a lost job.
     pub(crate) async fn give_back(&self, messages: Vec<(Received, Duration)>) {
         let (limits, now) = (self.limits(), self.now());
         let (last, others): (Vec<_>, Vec<_>) =
