@@ -1,6 +1,11 @@
 //! `haulage worker --python`: the Python package does the work.
 
-use std::{io, os::unix::process::CommandExt as _, process::Command, time::Duration};
+use std::{
+    io,
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use crate::{
     env,
@@ -44,11 +49,26 @@ impl PythonArgs {
     }
 }
 
+/// Ends with [`NO_PACKAGE`] where Python does not find the package.
+const LOOK: &str = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('haulage') else 77)";
+const NO_PACKAGE: i32 = 77;
+
 /// Becomes `python3 -m haulage` with the arguments of this program, which the
 /// package knows, too; comes back only where that fails.
 pub(crate) fn become_python() -> Exit {
     let mut error = io::Error::from(io::ErrorKind::NotFound);
     for python in ["python3", "python"] {
+        let looked =
+            Command::new(python).args(["-c", LOOK]).stdin(Stdio::null()).stdout(Stdio::null()).status();
+        if looked.is_ok_and(|status| status.code() == Some(NO_PACKAGE)) {
+            return Exit::new(
+                Code::Usage,
+                format!(
+                    "{python} has no package haulage, which --python needs; install its wheel with \
+                     `{python} -m pip install`, or put the {python} that has it first in PATH"
+                ),
+            );
+        }
         error = Command::new(python).args(["-m", "haulage"]).args(std::env::args_os().skip(1)).exec();
         if error.kind() != io::ErrorKind::NotFound {
             break;

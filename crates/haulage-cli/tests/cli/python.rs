@@ -1,6 +1,6 @@
 //! `haulage worker --python`, which the Python package carries out.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use crate::place::Place;
 
@@ -31,6 +31,21 @@ fn what_goes_with_python_alone_is_refused_without() {
     assert_eq!(done.stderr, "haulage: --processes goes with --python, and there is none\n");
     let done = place().run(["worker", "--exec", "cat", "--python", "tasks:double"]);
     assert_eq!(done.code, Some(2));
+}
+
+#[test]
+fn a_missing_package_is_named() {
+    let place = Place::new();
+    let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+    let python = String::from_utf8(asked.expect("Python 3").stdout).expect("a path");
+    // Without the folders of installed packages.
+    let file = place.write("python3", format!("#!/bin/sh\nexec '{}' -I -S \"$@\"\n", python.trim()));
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let done = place.command(["worker", "--python", "tasks:double"]).env("PATH", place.path("")).output();
+    let done = done.expect("run");
+    assert_eq!((done.status.code(), done.stdout.len()), (Some(2), 0));
+    let words = String::from_utf8_lossy(&done.stderr);
+    assert!(words.starts_with("haulage: python3 has no package haulage"), "{words}");
 }
 
 #[test]
