@@ -133,13 +133,33 @@ impl Run {
     }
 }
 
-/// Kills workers until all jobs are over; then lets them clear the queue.
+/// A worker, and when it is to be killed.
+struct Actor {
+    process: Child,
+    end: Instant,
+}
+
+impl Actor {
+    /// Whether it is gone: killed, as its time is over, or by itself. A call
+    /// that failed while it started ends a worker; whoever runs workers starts
+    /// another, and so does this test.
+    fn gone(&mut self) -> bool {
+        if self.end < Instant::now() {
+            self.process.kill().expect("kill");
+            self.process.wait().expect("wait");
+            return true;
+        }
+        self.process.try_wait().expect("wait").is_some()
+    }
+}
+
+/// Kills workers until all jobs are over; then lets others clear the queue.
 async fn crash(queue: &str, jobs: u64) {
     let run = Run::start(queue).await;
     run.stub.fail_at_random(FAILURES);
-    let mut workers: Vec<(Child, Instant)> = Vec::new();
+    let mut workers: Vec<Actor> = Vec::new();
     let began = Instant::now();
-    let (mut kills, mut acknowledged) = (0, None);
+    let (mut ends, mut acknowledged) = (0, None);
     let submits = run.submit(jobs);
     tokio::pin!(submits);
     let calm = run.calm().await;
@@ -147,36 +167,49 @@ async fn crash(queue: &str, jobs: u64) {
     loop {
         while workers.len() < WORKERS {
             let life = Duration::from_millis(random.u64(500..4_000));
-            workers.push((run.worker(), Instant::now() + life));
+            workers.push(Actor { process: run.worker(), end: Instant::now() + life });
         }
         tokio::select! {
             ids = &mut submits, if acknowledged.is_none() => acknowledged = Some(ids),
             // A kill has no signal but the clock.
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        let (dead, alive): (Vec<_>, Vec<_>) = workers.into_iter().partition(|(_, end)| *end < Instant::now());
-        workers = alive;
-        for (mut worker, _) in dead {
-            worker.kill().expect("kill");
-            worker.wait().expect("wait");
-            kills += 1;
-        }
+        workers.retain_mut(|worker| !worker.gone());
+        ends += WORKERS - workers.len();
         assert!(
             began.elapsed() < Duration::from_secs(400),
             "stuck: {:?}\n{}",
             calm.stats().await,
             run.said()
         );
-        if acknowledged.is_some() && kills >= 10 && calm.stats().await.expect("stats").unfinished() == 0 {
+        if acknowledged.is_some() && ends >= 10 && calm.stats().await.expect("stats").unfinished() == 0 {
             break;
         }
     }
     let acknowledged = acknowledged.expect("submitted");
-    // Copies that are still hidden show again within a lease.
     run.stub.fail_at_random(0.0);
+    clear(&run, workers).await;
+    verify(&run, &calm, &acknowledged, jobs).await;
+    let faults = run.stub.faults();
+    assert!(faults > jobs / 20, "{faults} calls failed");
+    eprintln!(
+        "{jobs} jobs, {ends} ends of workers, {faults} failed calls, {:.0} s",
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// Those workers that are left, and new ones in place of the others, delete
+/// what is in the queue. Copies that are still hidden show again within a lease.
+async fn clear(run: &Run, mut workers: Vec<Actor>) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while workers.len() < WORKERS {
+        workers.push(Actor { process: run.worker(), end: until });
+    }
+    for worker in &mut workers {
+        worker.end = until;
+    }
     let config = Config::from_url(&run.url(run.server.url())).expect("a URL");
     let sdk = sdk().await;
-    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let shown = setup::describe(&config, Some(sdk.clone())).await.expect("describe");
         let empty = "about 0 messages visible, 0 in flight, 0 delayed";
@@ -184,16 +217,13 @@ async fn crash(queue: &str, jobs: u64) {
             break;
         }
         assert!(Instant::now() < until, "messages are left: {shown:#?}\n{}", run.said());
+        assert!(!workers.iter_mut().any(Actor::gone), "a worker ended, and nothing failed:\n{}", run.said());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    for (mut worker, _) in workers {
-        worker.kill().expect("kill");
-        worker.wait().expect("wait");
+    for mut worker in workers {
+        worker.process.kill().expect("kill");
+        worker.process.wait().expect("wait");
     }
-    verify(&run, &calm, &acknowledged, jobs).await;
-    let faults = run.stub.faults();
-    assert!(faults > jobs / 20, "{faults} calls failed");
-    eprintln!("{jobs} jobs, {kills} kills, {faults} failed calls, {:.0} s", began.elapsed().as_secs_f64());
 }
 
 async fn verify(run: &Run, backend: &AwsBackend, acknowledged: &[JobId], jobs: u64) {
