@@ -16,7 +16,7 @@ AWS := haulage-cli/aws
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python test-python-aws python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling test-terraform
+.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling test-terraform
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,19 +34,15 @@ test: lint deny doc tools test-python ## Check all that needs only Rust, a C com
 	$(CARGO) test --workspace --features $(AWS)
 	$(CARGO) test --workspace --features $(AWS) --test local -- --test-threads 6
 
-test-python: python-tools ## Check the Python package: its wheel, types, and tests
+test-python: python-tools tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
 	$(PY)/ruff format --check --config python/pyproject.toml python examples/embeddings
 	$(PY)/ruff check --config python/pyproject.toml python examples/embeddings
 	cd python && ../$(PY)/mypy
 	cd python && ../$(PY)/pyright --pythonpath ../$(PY)/python
 	rm -rf $(TOOLS)/wheels
-	$(PY)/maturin build --quiet --profile dev --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
+	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	cd python && ../$(PY)/pytest --quiet
-
-test-python-aws: wheel tools ## The Python package on a local server in place of AWS; builds the SDK once more
-	$(CARGO) build --package haulage-servers --bin with-servers
-	$(TARGET)/debug/with-servers ministack -- $(PY)/pytest --quiet --config-file python/pyproject.toml python/tests_aws
 
 python-tools:
 	PYTHON=$(PYTHON) python/install-tools.sh

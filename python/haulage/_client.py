@@ -361,6 +361,17 @@ class Client:
         """Like ``stats``, in an event loop."""
         return dict(await _wait.ended(self._core.stats()))
 
+    def ping(self) -> None:
+        """Asks whether the queue and the records can be reached, at the least cost.
+
+        Raises ``UnavailableError`` where they cannot.
+        """
+        self._core.ping().wait()
+
+    async def ping_async(self) -> None:
+        """Like ``ping``, in an event loop."""
+        await _wait.ended(self._core.ping())
+
     def check(self) -> list[dict[str, Any]]:
         """Checks the backend's health: one finding a check, with ``severity`` and ``message``."""
         return [dict(finding) for finding in self._core.check().wait()]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ._ddb import DynamoDBClient
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from ._haulage import Context
 
 NonRetryable = Iterable[type[BaseException]]
+
+_log = logging.getLogger("haulage")
+_AS_LONG_AS_IT_TAKES = timedelta(days=365)
 
 
 class Consumer:
@@ -135,28 +140,38 @@ class Consumer:
         """Begins to work in the background, after ``delay_seconds``, and returns at once.
 
         It ends with ``stop_consuming``, or with the program. ``ConsumerAlreadyConsumingError``
-        where it runs already.
+        where it runs already, ``ConfigError`` or ``UnavailableError`` where the queue cannot be
+        had; with a delay, that is logged, and ``is_running`` becomes false.
         """
         with self._lock:
             if self._worker is not None:
                 raise ConsumerAlreadyConsumingError(f"the consumer of {self.queue_name} runs already")
-            is_async = inspect.iscoroutinefunction(self._compute_result)
             worker = Worker(
-                self._compute_async if is_async else self._compute,
+                self._compute_async if _is_async(self._compute_result) else self._compute,
                 self._place.client,
                 concurrency=self.concurrency,
                 claim_wait=self.queue_wait_time_seconds,
                 lease=self.heartbeat_visibility_timeout,
                 heartbeat_interval=self.heartbeat_interval,
+                # What runs is finished, however long that takes.
+                shutdown_grace_period=_AS_LONG_AS_IT_TAKES,
             )
             worker.set_non_retryable(lambda: self._non_retryable)
             if delay_seconds:
-                self._delay = threading.Timer(delay_seconds, worker.start)
+                self._delay = threading.Timer(delay_seconds, self._start_late, [worker])
                 self._delay.daemon = True
                 self._delay.start()
             else:
                 worker.start()
             self._worker = worker
+
+    def _start_late(self, worker: Worker) -> None:
+        try:
+            worker.start()
+        except Exception:
+            # Nobody is there to catch it; health checks see that the consumer does not run.
+            _log.exception("the consumer of %s could not be started", self.queue_name)
+            self._worker = None
 
     def stop_consuming(self, timeout: float = 10) -> None:
         """Stops: no new jobs, and what runs is finished.
@@ -190,14 +205,17 @@ class Consumer:
         return worker is not None and worker.busy > 0
 
     def ping_queue(self) -> bool:
-        """Whether the place of the jobs answers."""
+        """Whether the queue and the place of the records answer."""
         try:
-            self._place.client.record("ping")
-        except LookupError:
-            return True
+            self._place.client.ping()
         except HaulageError:
             return False
         return True
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def _protection(enabled: bool, options: Mapping[str, Any]) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ._items import Items
-from ._place import ClientSettings, Place, check_settings, elsewhere, place
+from ._items import DEFAULT_TTL_SECONDS, Items
+from ._place import ClientSettings, Place, check_settings, elsewhere, place, table_place
 from ._status import Status
 from .errors import (
     AwaitingResultTimeoutError,
@@ -14,11 +15,14 @@ from .errors import (
     DDBError,
     ExpiredError,
     ExpiredItemError,
+    HaulageError,
+    KeyAlreadyExistsError,
     KeyNotFoundError,
     NotFoundError,
     ResultErrorStatusError,
     ResultInProgressStatusError,
     ResultMissingError,
+    UnparseableItemError,
     WaitTimeoutError,
 )
 
@@ -52,8 +56,9 @@ class DynamoDBClient:
     """The records of jobs, in the table ``table_name``.
 
     ``table`` is another name of the argument. Where ``HAULAGE_URL`` names a place of this
-    machine, the records are there. Each method raises ``KeyNotFoundError`` for an unknown id
-    and ``ExpiredItemError`` for a record whose time is over, unless it says otherwise.
+    machine, the records are there. Each method raises ``KeyNotFoundError`` for an unknown id,
+    ``ExpiredItemError`` for a record whose time is over, and ``UnparseableItemError`` for one
+    that is not as it should be, unless it says otherwise.
     """
 
     def __init__(
@@ -69,43 +74,54 @@ class DynamoDBClient:
         self.table_name = table_name if table_name is not None else str(table)
         """The table."""
         self.settings = client_settings
-        self._place: Place | None = None
+        self._bound: list[Place] = []
+        self._alone: Place | None = None
 
     def bind(self, where: Place) -> None:
-        """Tells where the queue is that the records belong to. ``Producer`` and ``Consumer`` do."""
-        if self._place is None:
-            self._place = where
+        """Tells where a queue is whose records these are. ``Producer`` and ``Consumer`` do."""
+        if all(known.records != where.records for known in self._bound):
+            self._bound.append(where)
 
     @property
-    def _bound(self) -> Place:
-        if self._place is None:
+    def _places(self) -> list[Place]:
+        """Where records may be: one place but on one machine, where each queue has its own."""
+        if self._bound:
+            return self._bound
+        if self._alone is None:
             url = elsewhere()
-            if url is None or "{queue}" in url:
+            if url is None:
+                self._alone = table_place(self.table_name, self.settings)
+            elif "{queue}" in url:
                 raise ConfigError(
                     f"the records of table {self.table_name} belong to a queue, which is not known yet; "
                     "give this client to a Producer or a Consumer first"
                 )
-            self._place = place("", self.table_name, self.settings)
-        return self._place
+            else:
+                self._alone = place("", self.table_name, self.settings)
+        return [self._alone]
 
-    def _items(self) -> Items:
-        return Items.at(self._bound.url)
-
-    def _record(self, message_id: str) -> Record | None:
-        """The record of a job of the queue; ``None`` where it has no such job."""
-        try:
-            return self._bound.client.record(message_id)
-        except NotFoundError:
-            return None
-        except ExpiredError as error:
-            raise ExpiredItemError(str(error)) from error
+    def _find(self, message_id: str) -> tuple[Place, Record | None]:
+        """The record of a job, and where it is; no record where no queue has such a job."""
+        places = self._places
+        for where in places:
+            try:
+                if where.table is not None:
+                    return where, where.table.get(message_id).wait()[0]
+                return where, where.client.record(message_id)
+            except NotFoundError:
+                continue
+            except ExpiredError as error:
+                raise ExpiredItemError(str(error)) from error
+        return places[0], None
 
     def item_get(self, message_id: str) -> dict[str, Any]:
         """All that is known: ``message_id``, ``status``, ``result`` or ``error`` where there is
         one, ``request_id``, ``updated_at`` (ISO 8601) and ``expiration`` (Unix seconds, or ``None``)."""
-        record = self._record(message_id)
+        where, record = self._find(message_id)
         if record is None:
-            return self._items().get(message_id)
+            if where.table is None:
+                return Items.at(where.url).get(message_id)
+            raise KeyNotFoundError(f"there is no record {message_id} in table {self.table_name}")
         updated = record.finished_at or record.started_at or record.submitted_at
         item: dict[str, Any] = {
             "message_id": record.id,
@@ -115,7 +131,10 @@ class DynamoDBClient:
             "expiration": None if record.expires_at is None else int(record.expires_at.timestamp()),
         }
         if record.status is Status.SUCCESS:
-            item["result"] = record.result
+            try:
+                item["result"] = record.result
+            except (HaulageError, ValueError) as error:
+                raise UnparseableItemError(f"the result of {message_id}: {error}") from error
         elif record.status.is_terminal:
             item["error"] = record.error or "cancelled"
         return item
@@ -161,42 +180,67 @@ class DynamoDBClient:
         ``poll_time_seconds`` is kept for old callers: a wait is told of the end, and shares its
         polls with all others.
         """
-        if poll_time_seconds <= 0:
-            raise ValueError("poll_time_seconds must be positive")
-        if self._record(message_id) is not None:
-            try:
-                self._bound.client.wait([message_id], timeout_seconds)
-            except WaitTimeoutError as error:
-                raise AwaitingResultTimeoutError(
-                    f"job {message_id} has no result after {timeout_seconds} s; it goes on"
-                ) from error
+        if poll_time_seconds < 0:
+            raise ValueError("poll_time_seconds must not be negative")
+        until = time.monotonic() + timeout_seconds
+        where, record = self._find(message_id)
+        try:
+            if record is not None and where.url:
+                where.client.wait([message_id], timeout_seconds)
+            # Nobody tells of the end of other records.
+            while self.status_get(message_id) not in (ResultStatus.SUCCESS, ResultStatus.ERROR):
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise WaitTimeoutError
+                time.sleep(min(max(poll_time_seconds, 0.01), left))
+        except WaitTimeoutError as error:
+            raise AwaitingResultTimeoutError(
+                f"job {message_id} has no result after {timeout_seconds} s; it goes on"
+            ) from error
+        except NotFoundError as error:
+            raise KeyNotFoundError(str(error)) from error
+        except ExpiredError as error:
+            raise ExpiredItemError(str(error)) from error
         return self.result_get(message_id)
 
-    def _own_items(self, message_id: str) -> Items:
-        if self._record(message_id) is not None:
+    def _put(
+        self, message_id: str, status: ResultStatus, value: Any, request_id: str | None, ttl: float | None
+    ) -> None:
+        ttl = DEFAULT_TTL_SECONDS if ttl is None else ttl
+        table = self._places[0].table
+        if table is not None:
+            refused = table.put(message_id, status.value, value, request_id, ttl).wait()
+        else:
+            where, record = self._find(message_id)
+            if record is not None:
+                refused = "job"
+            else:
+                refused = Items.at(where.url).put(message_id, status.value, value, request_id, ttl)
+        if refused == "job":
             raise DDBError(f"{message_id} is a job of the queue; its record is written by its consumer alone")
-        return self._items()
+        if refused is not None:
+            raise KeyAlreadyExistsError(f"there is a record {message_id} already: it is {refused}")
 
     def submitted_put(self, message_id: str, ttl_seconds: float, request_id: str | None = None) -> None:
-        """Makes a record of your own, ``SUBMITTED``; ``KeyAlreadyExistsError`` where there is one.
+        """Makes a record of your own, ``SUBMITTED``, kept for ``ttl_seconds``.
 
-        Like the other ``…_put``, for ids that are not of the queue's jobs, and on the embedded
-        and memory backends only: elsewhere ``ConfigError``. A job of the queue is a ``DDBError``.
+        Like the other ``…_put``, for ids that are not of the queue's jobs: such a job is a
+        ``DDBError``. ``KeyAlreadyExistsError`` where there is a record already.
         """
-        self._own_items(message_id).create(message_id, request_id, ttl_seconds)
+        self._put(message_id, ResultStatus.SUBMITTED, None, request_id, ttl_seconds)
 
     def in_progress_put(self, message_id: str, ttl_seconds: float, request_id: str | None = None) -> None:
-        """Sets a record of your own to ``IN_PROGRESS``, unless it is over."""
-        self._own_items(message_id).update(message_id, "IN_PROGRESS", None, request_id, ttl_seconds)
+        """Sets a record of your own to ``IN_PROGRESS``; ``KeyAlreadyExistsError`` where it is over."""
+        self._put(message_id, ResultStatus.IN_PROGRESS, None, request_id, ttl_seconds)
 
     def result_put(
         self, message_id: str, result: Any, request_id: str | None = None, ttl_seconds: float | None = None
     ) -> None:
-        """Sets a record of your own to ``SUCCESS``, with its result."""
-        self._own_items(message_id).update(message_id, "SUCCESS", result, request_id, ttl_seconds)
+        """Sets a record of your own to ``SUCCESS``, with its result; it is kept for 7 days by default."""
+        self._put(message_id, ResultStatus.SUCCESS, result, request_id, ttl_seconds)
 
     def error_put(
         self, message_id: str, error: object, request_id: str | None = None, ttl_seconds: float | None = None
     ) -> None:
-        """Sets a record of your own to ``ERROR``, with its error."""
-        self._own_items(message_id).update(message_id, "ERROR", str(error), request_id, ttl_seconds)
+        """Sets a record of your own to ``ERROR``, with its error; it is kept for 7 days by default."""
+        self._put(message_id, ResultStatus.ERROR, str(error), request_id, ttl_seconds)

@@ -1,4 +1,4 @@
-"""Records that users of ``DynamoDBClient`` write by hand, for ids that are no jobs.
+"""Records that users of ``DynamoDBClient`` write by hand on one machine, for ids that are no jobs.
 
 They are in a file beside the database, ``….db-items``; those of ``memory://`` in memory.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from datetime import datetime, timezone
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from . import _haulage
-from .errors import ConfigError, ExpiredItemError, KeyAlreadyExistsError, KeyNotFoundError
+from .errors import DDBError, ExpiredItemError, KeyNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,9 +44,7 @@ class Items:
     @classmethod
     def at(cls, url: str) -> Items:
         """Those beside the queue at this URL."""
-        scheme, _, rest = url.partition("://")
-        if scheme not in ("sqlite", "memory"):
-            raise ConfigError("records are written by hand on sqlite:// and memory:// only")
+        rest = url.partition("://")[2]
         with cls._lock:
             if url not in cls._known:
                 path = unquote(rest.partition("?")[0])
@@ -55,20 +54,26 @@ class Items:
     @contextlib.contextmanager
     def _open(self) -> Generator[sqlite3.Connection, None, None]:
         with self._lock:
-            connection = self._shared or sqlite3.connect(self._path, timeout=30)
             try:
-                with connection:
-                    connection.execute(_SCHEMA)
-                    connection.execute("BEGIN IMMEDIATE")
-                    yield connection
-            finally:
-                if connection is not self._shared:
-                    connection.close()
+                connection = self._shared or sqlite3.connect(self._path, timeout=30)
+                try:
+                    with connection:
+                        connection.execute(_SCHEMA)
+                        connection.execute("BEGIN IMMEDIATE")
+                        yield connection
+                finally:
+                    if connection is not self._shared:
+                        connection.close()
+            except sqlite3.Error as error:
+                raise DDBError(f"the records in {self._path or 'memory'} cannot be had: {error}") from error
 
     def get(self, message_id: str) -> dict[str, Any]:
         """One record."""
-        with self._open() as db:
-            row = _row(db, message_id)
+        row = None
+        # To look makes no file.
+        if self._shared is not None or os.path.exists(self._path):
+            with self._open() as db:
+                row = _row(db, message_id)
         if row is None:
             raise KeyNotFoundError(f"there is no record {message_id}")
         status, value, request_id, updated_at, expiration = row
@@ -87,26 +92,21 @@ class Items:
             item["error"] = json.loads(value)
         return item
 
-    def create(self, message_id: str, request_id: str | None, ttl_seconds: float) -> None:
-        """A record that was not there."""
-        with self._open() as db:
-            row = _row(db, message_id)
-            if row is not None and row[4] > _now():
-                raise KeyAlreadyExistsError(f"there is a record {message_id} already")
-            _write(db, message_id, "SUBMITTED", None, request_id, ttl_seconds)
-
-    def update(
-        self, message_id: str, status: str, value: Any, request_id: str | None, ttl_seconds: float | None
-    ) -> None:
-        """Moves a record on; one that is over stays as it is."""
+    def put(
+        self, message_id: str, status: str, value: Any, request_id: str | None, ttl_seconds: float
+    ) -> str | None:
+        """Writes a record; the status that it has where that stays: a record that is over, or any
+        where a new one is ``SUBMITTED``."""
         text = _haulage.dumps("the result", value)
         with self._open() as db:
             row = _row(db, message_id)
             if row is not None and row[4] > _now():
-                if row[0] in ("SUCCESS", "ERROR"):
-                    raise KeyAlreadyExistsError(f"the record {message_id} is over: it is {row[0]}")
+                if status == "SUBMITTED" or row[0] in ("SUCCESS", "ERROR"):
+                    return row[0]
                 request_id = request_id or row[2]
-            _write(db, message_id, status, text, request_id, ttl_seconds)
+            values = (message_id, status, text, request_id or message_id, _now(), _now() + ttl_seconds)
+            db.execute("REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", values)
+        return None
 
 
 def _now() -> float:
@@ -117,16 +117,3 @@ def _row(db: sqlite3.Connection, message_id: str) -> tuple[str, str, str | None,
     query = "SELECT status, value, request_id, updated_at, expiration FROM items WHERE message_id = ?"
     row: tuple[str, str, str | None, float, float] | None = db.execute(query, (message_id,)).fetchone()
     return row
-
-
-def _write(
-    db: sqlite3.Connection,
-    message_id: str,
-    status: str,
-    value: str | None,
-    request_id: str | None,
-    ttl_seconds: float | None,
-) -> None:
-    ttl = DEFAULT_TTL_SECONDS if ttl_seconds is None else ttl_seconds
-    values = (message_id, status, value, request_id or message_id, _now(), _now() + ttl)
-    db.execute("REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", values)

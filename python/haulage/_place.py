@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, TypedDict
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from . import _haulage, _log
 from ._client import Client
@@ -38,12 +38,22 @@ _SETTINGS = frozenset(ClientSettings.__annotations__)
 
 
 class Place:
-    """A place, and the client for it, which is made when it is first used."""
+    """A place, and what connects to it, which is made when it is first used."""
 
-    def __init__(self, url: str, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self, url: str, table_url: str | None = None, credentials: Credentials | None = None
+    ) -> None:
         self.url = url
+        """Of the queue and its records; empty where no queue is known."""
+        self._table_url = table_url
         self._credentials = credentials
         self._client: Client | None = None
+        self._table: _haulage.Records | None = None
+
+    @property
+    def records(self) -> str:
+        """What is the same for all places whose records are in one table."""
+        return self._table_url or self.url
 
     @property
     def client(self) -> Client:
@@ -52,19 +62,33 @@ class Place:
             self._client = _shared(self.url, self._credentials)
         return self._client
 
+    @property
+    def table(self) -> _haulage.Records | None:
+        """The table on AWS; ``None`` elsewhere."""
+        if self._table is None and self._table_url is not None:
+            if not _haulage.AWS:
+                raise ConfigError(
+                    "this build of haulage has no AWS; build the package with the feature `aws`"
+                )
+            self._table = _haulage.connect_records(self._table_url, self._credentials).wait()
+        return self._table
+
 
 _clients: weakref.WeakValueDictionary[tuple[str, Credentials | None], Client] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
 def _shared(url: str, credentials: Credentials | None) -> Client:
+    key = (url, credentials)
     with _lock:
-        client = _clients.get((url, credentials))
-        if client is None:
-            _log.refresh()
-            client = Client(_haulage.connect(url, credentials).wait(), url)
-            _clients[url, credentials] = client
-        return client
+        client = _clients.get(key)
+    if client is None:
+        _log.refresh()
+        # Not under the lock: one place that is slow must not keep others waiting.
+        made = Client(_haulage.connect(url, credentials).wait(), url)
+        with _lock:
+            client = _clients.setdefault(key, made)
+    return client
 
 
 def check_settings(settings: Mapping[str, object]) -> None:
@@ -81,22 +105,53 @@ def elsewhere() -> str | None:
 
 
 def place(queue: str, table: str, settings: ClientSettings, more: Mapping[str, str] | None = None) -> Place:
-    """The place of a queue and a table; ``more`` are parameters for AWS."""
+    """The place of a queue and a table; ``more`` are parameters for AWS.
+
+    Where ``HAULAGE_URL`` is that of the same queue on AWS, what it says besides, such as the
+    bucket, holds here, too.
+    """
     if "://" in queue:
-        return Place(queue)
+        return Place(queue, _table_url(queue) if queue.startswith("sqs:") else None)
     url = elsewhere()
     if url is not None:
         return Place(url.replace("{queue}", quote(queue)).replace("{table}", quote(table)))
+    first = {"table": table}
+    parameters = {**first, **_environment(queue), **_aws(settings), **first, **(more or {})}
+    url = f"sqs://{quote(queue)}?{_query(parameters)}"
+    return Place(url, _table_url(url), _credentials(settings))
+
+
+def table_place(table: str, settings: ClientSettings) -> Place:
+    """The place of a table on AWS, where no queue is known."""
+    return Place("", f"dynamodb://{quote(table)}?{_query(_aws(settings))}", _credentials(settings))
+
+
+def _aws(settings: ClientSettings) -> dict[str, str]:
     if settings.get("use_ssl") is False and not settings.get("endpoint_url"):
         raise ConfigError("use_ssl=False needs an endpoint_url that begins with http://")
-    parameters = {
-        "table": table,
-        "region": settings.get("region_name"),
-        "endpoint": settings.get("endpoint_url"),
-        **(more or {}),
-    }
-    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items() if value)
-    return Place(f"sqs://{quote(queue)}?{query}", _credentials(settings))
+    given = {"region": settings.get("region_name"), "endpoint": settings.get("endpoint_url")}
+    return {name: value for name, value in given.items() if value}
+
+
+def _environment(queue: str) -> dict[str, str]:
+    name, _, query = os.environ.get("HAULAGE_URL", "").partition("://")[2].partition("?")
+    return dict(parse_qsl(query)) if unquote(name) == queue else {}
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+
+
+def _table_url(url: str) -> str:
+    """The table alone of a queue's URL."""
+    queue, _, query = url.partition("://")[2].partition("?")
+    parameters = dict(parse_qsl(query))
+    table = parameters.get("table") or unquote(queue).rsplit("/", 1)[-1].removesuffix(".fifo")
+    concerned = {name: value for name, value in parameters.items() if name in _OF_TABLE}
+    return f"dynamodb://{quote(table)}?{_query(concerned)}"
+
+
+_OF_TABLE = frozenset({"bucket", "endpoint", "profile", "region"})
 
 
 def _credentials(settings: ClientSettings) -> Credentials | None:
@@ -110,12 +165,19 @@ def _credentials(settings: ClientSettings) -> Credentials | None:
 
 def merged(first: ClientSettings, second: ClientSettings) -> ClientSettings:
     """The settings of a queue, completed by those of its table, which must not differ."""
-    for name in ("region_name", "endpoint_url"):
+    for name, instead in _ONCE.items():
         one, other = first.get(name), second.get(name)
         if one and other and one != other:
-            raise ConfigError(
-                f"{name} is {one} for the queue and {other} for the table; give it once, or set "
-                "AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL_DYNAMODB"
-            )
-    result: ClientSettings = {**second, **{k: v for k, v in first.items() if v is not None}}  # type: ignore[typeddict-item]  # pyright: ignore[reportAssignmentType]
+            raise ConfigError(f"{name} is {one} for the queue and {other} for the table; {instead}")
+    # Credentials belong together: a key of one never goes with a token of the other.
+    rest = {k: v for k, v in second.items() if not (first.get("aws_access_key_id") and k in _CREDENTIALS)}
+    result: ClientSettings = {**rest, **{k: v for k, v in first.items() if v is not None}}  # type: ignore[typeddict-item]  # pyright: ignore[reportAssignmentType]
     return result
+
+
+_CREDENTIALS = frozenset({"aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
+_ONCE = {
+    "region_name": "give it once",
+    "endpoint_url": "give it once, or set AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL_DYNAMODB",
+    "aws_access_key_id": "give one set of credentials, which is used for both",
+}

@@ -26,7 +26,7 @@ pub(crate) struct Client {
 }
 
 /// An access key of AWS, its secret, and a session's token.
-type Credentials = (String, String, Option<String>);
+pub(crate) type Credentials = (String, String, Option<String>);
 
 /// Opens the backend that a URL names. The credentials are for AWS alone;
 /// without them, they come as its SDK finds them.
@@ -57,12 +57,21 @@ async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Ar
 
 #[cfg(feature = "aws")]
 async fn aws(url: &str, credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
-    let Some((key, secret, token)) = credentials else {
-        return Ok(Arc::new(haulage_aws::AwsBackend::connect(url).await?));
-    };
     let config = haulage_aws::Config::from_url(url)?;
-    let builder = haulage_aws::AwsBackend::with_config(config).credentials(key, secret, token);
-    Ok(Arc::new(builder.open().await?))
+    Ok(Arc::new(aws_config(config, credentials).open().await?))
+}
+
+/// With these credentials, or those that the SDK finds.
+#[cfg(feature = "aws")]
+pub(crate) fn aws_config(
+    config: haulage_aws::Config,
+    credentials: Option<Credentials>,
+) -> haulage_aws::Builder {
+    let builder = haulage_aws::AwsBackend::with_config(config);
+    match credentials {
+        Some((key, secret, token)) => builder.credentials(key, secret, token),
+        None => builder,
+    }
 }
 
 #[cfg(not(feature = "aws"))]
@@ -181,6 +190,15 @@ impl Client {
     fn stats(&self) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         Operation::start(async move { Ok(Output::Stats(producer.backend().stats().await?)) })
+    }
+
+    /// Whether queue and records answer.
+    fn ping(&self) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        Operation::start(async move {
+            producer.backend().ping().await?;
+            Ok(Output::Nothing)
+        })
     }
 
     /// Checks the backend's health.

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `process` | what there is once a process: runtime, fork, the end |
 //! | `operation` | a call of the core, to be waited for in either way |
-//! | `client`, `job`, `record` | the producer's side |
+//! | `client`, `job`, `record`, `records` | the producer's side |
 //! | `consumer`, `queue`, `call`, `context` | the consumer's side |
 //! | `encode`, `errors`, `convert` | values on their way between the languages |
 //! | `log` | from `tracing` to `logging` |
@@ -24,6 +24,8 @@ mod operation;
 mod process;
 mod queue;
 mod record;
+#[cfg(feature = "aws")]
+mod records;
 
 use pyo3::prelude::*;
 
@@ -43,6 +45,10 @@ mod _haulage {
         queue::Queue,
         record::Record,
     };
+
+    #[cfg(feature = "aws")]
+    #[pymodule_export]
+    use super::records::{Records, connect_records};
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");

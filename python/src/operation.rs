@@ -34,6 +34,10 @@ pub(crate) enum Output {
     Ids(Vec<haulage::JobId>),
     Count(u64),
     Summary(Summary),
+    #[cfg(feature = "aws")]
+    Table(haulage_aws::Records),
+    #[cfg(feature = "aws")]
+    Refusal(Option<&'static str>),
 }
 
 /// How it may fail.
@@ -253,6 +257,10 @@ fn output(py: Python<'_>, end: Result<Output, Failed>) -> PyResult<Bound<'_, PyA
             ids.into_pyobject(py).map(Bound::into_any)
         }
         Output::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
+        #[cfg(feature = "aws")]
+        Output::Table(records) => Ok(Bound::new(py, crate::records::Records::new(records))?.into_any()),
+        #[cfg(feature = "aws")]
+        Output::Refusal(refusal) => Ok(refusal.into_pyobject(py)?),
         Output::Summary(summary) => {
             let dict = PyDict::new(py);
             for (name, count) in [

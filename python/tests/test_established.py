@@ -194,29 +194,6 @@ def test_a_cancelled_job_is_an_error(start: Start, url: str) -> None:
     assert "cancelled" in str(producer.retrieve_result(message_id).error)
 
 
-def test_items_of_ones_own() -> None:
-    client = DynamoDBClient("results")
-    client.submitted_put("mine", ttl_seconds=60, request_id="r")
-    with pytest.raises(haulage.KeyAlreadyExistsError):
-        client.submitted_put("mine", ttl_seconds=60)
-    assert client.status_get("mine") is ResultStatus.SUBMITTED
-    client.in_progress_put("mine", ttl_seconds=60)
-    assert DynamoDBClient("results").status_get("mine") is ResultStatus.IN_PROGRESS
-    client.result_put("mine", {"x": None})
-    assert client.result_get("mine") == {"x": None}
-    assert client.item_get("mine")["request_id"] == "r"
-    with pytest.raises(haulage.KeyAlreadyExistsError, match="is over"):
-        client.in_progress_put("mine", ttl_seconds=60)
-    client.error_put("other", ValueError("bad"))
-    with pytest.raises(haulage.ResultErrorStatusError, match="bad"):
-        client.result_get("other")
-    client.submitted_put("short", ttl_seconds=0)
-    with pytest.raises(haulage.ExpiredItemError):
-        client.item_get("short")
-    with pytest.raises(haulage.InvalidJSONError, match="NaN"):
-        client.result_put("nan", float("nan"))
-
-
 def test_errors_are_retried_unless_they_are_listed(start: Start) -> None:
     calls: list[str] = []
 
@@ -291,6 +268,31 @@ def test_stop_says_when_it_takes_too_long(start: Start) -> None:
     release.set()
     consumer.stop_consuming()
     assert new_producer().retrieve_result_status(message_id) is ResultStatus.SUCCESS
+
+
+def test_a_delayed_start_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    consumer = Consumer(
+        "jobs.fifo",
+        ddb_client=DynamoDBClient("results"),
+        compute_result=lambda body, message_id: body,
+        heartbeat_visibility_timeout=5,
+        heartbeat_interval=10,
+    )
+    consumer.start_consuming(delay_seconds=0.01)
+    delay = next(thread for thread in threading.enumerate() if isinstance(thread, threading.Timer))
+    delay.join(SOON)
+    assert not consumer.is_running
+    assert "could not be started" in caplog.text
+
+
+def test_an_object_with_an_async_call(start: Start) -> None:
+    class Doubler:
+        async def __call__(self, body: int, message_id: str) -> int:
+            await asyncio.sleep(0)
+            return body * 2
+
+    start(Doubler())
+    assert new_producer().post(4).result == 8
 
 
 def test_a_delayed_start() -> None:

@@ -65,7 +65,7 @@ pub(crate) async fn reserve(inner: &Inner, key: &str, token: &str, bytes: usize)
              OR (attribute_not_exists(#job_id) AND (#reserved_until <= :now OR #token = :token)))",
         )
         .bind("now", moment(now));
-    Ok(match inner.table.write(key, write).await? {
+    Ok(match inner.store.table.write(key, write).await? {
         Written::Done(_) => Some(Owner::Me),
         Written::Refused(row) => row.and_then(|row| job(&row)).map(Owner::Job),
     })
@@ -77,7 +77,7 @@ pub(crate) async fn free(inner: &Inner, key: &str, token: &str) {
         .set(RESERVED_UNTIL, moment(Timestamp::from_micros(0)))
         .when("#token = :token AND attribute_not_exists(#job_id)")
         .bind("token", text(token));
-    if let Err(error) = inner.table.write(key, write).await {
+    if let Err(error) = inner.store.table.write(key, write).await {
         tracing::debug!(%error, "the key is free again once its reservation is over");
     }
 }
@@ -103,7 +103,7 @@ async fn try_confirm(inner: &Inner, key: &str, token: &str, id: &JobId) -> Resul
         .set(JOB, text(id.as_str()))
         .when("#token = :mine AND (attribute_not_exists(#job_id) OR #job_id = :job_id)")
         .bind("mine", text(token));
-    Ok(match inner.table.write(key, write).await? {
+    Ok(match inner.store.table.write(key, write).await? {
         // If nothing is known of the key any more, nobody can object.
         Written::Done(_) | Written::Refused(None) => Some(Owner::Me),
         Written::Refused(Some(row)) => match job(&row) {
@@ -122,7 +122,7 @@ pub(crate) async fn note(inner: &Inner, token: &str, id: &JobId) -> Result<JobId
     let write = Write::at(now)
         .keep(JOB, text(id.as_str()))
         .keep(name::EXPIRATION, seconds(now.after(inner.queue.retention).after(NewJob::IDEMPOTENCY_WINDOW)));
-    match inner.table.write(&token_item(token), write).await? {
+    match inner.store.table.write(&token_item(token), write).await? {
         Written::Done(row) => Ok(job(&row).unwrap_or_else(|| id.clone())),
         Written::Refused(_) => Ok(id.clone()),
     }

@@ -18,7 +18,7 @@ use crate::{
     get, heartbeat,
     inner::{Inner, Shared, Tuning},
     meter::Usage,
-    redrive,
+    ping, redrive,
     runtime::Runtime,
     scan, settle, submit,
 };
@@ -137,7 +137,7 @@ impl Backend for AwsBackend {
     }
 
     fn clock(&self) -> &Clock {
-        &self.inner.clock
+        &self.inner.store.clock
     }
 
     fn signals(&self) -> Signals {
@@ -161,7 +161,7 @@ impl Backend for AwsBackend {
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        self.run(|inner| get::get(inner, ids, detail)).await
+        self.run(|inner| async move { get::get(&inner.store, ids, detail).await }).await
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
@@ -182,6 +182,10 @@ impl Backend for AwsBackend {
 
     async fn stats(&self) -> Result<Stats> {
         self.run(scan::stats).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.run(ping::ping).await
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {

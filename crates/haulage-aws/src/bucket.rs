@@ -9,7 +9,7 @@ use aws_sdk_s3::{
 use haulage::{Error, Result};
 use tokio::sync::Semaphore;
 
-use crate::{body::Packed, fault::fault, inner::broken};
+use crate::{body::Packed, fault::fault, store::broken};
 
 /// How many objects are written at once, and how many are read for claims: the
 /// network is shared, and each has its time.

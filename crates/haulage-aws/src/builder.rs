@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_sqs::config::Credentials;
 use haulage::Result;
 
-use crate::{AwsBackend, Compression, Config, ScaleInProtection, inner::Tuning};
+use crate::{AwsBackend, Compression, Config, Records, ScaleInProtection, inner::Tuning};
 
 /// Sets up an [`AwsBackend`]; each method is also a parameter of the URL, of the
 /// same name. The defaults are at [`Config`].
@@ -133,5 +133,14 @@ impl Builder {
     /// or refuses.
     pub async fn open(self) -> Result<AwsBackend> {
         AwsBackend::open(self.config, self.sdk, self.tuning).await
+    }
+
+    /// Opens the table alone.
+    ///
+    /// # Errors
+    ///
+    /// [`haulage::Error::Config`] where a setting is wrong.
+    pub async fn open_records(self) -> Result<Records> {
+        Records::open(self.config, self.sdk, self.tuning).await
     }
 }

@@ -5,14 +5,15 @@ use haulage::{JobId, Result, Status, backend::Cancellation};
 
 use crate::{
     expr::Write,
-    inner::{Inner, Shared, unchanged},
+    inner::{Inner, Shared},
     item::{End, Lapse, Row, name},
+    store::unchanged,
     table::Written,
 };
 
 /// One after the other, as a job may be named twice; an operator's verb.
 pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
-    let found = inner.table.get_many(ids.iter().map(ToString::to_string), None).await?;
+    let found = inner.store.table.get_many(ids.iter().map(ToString::to_string), None).await?;
     let mut rows: std::collections::HashMap<String, Row> =
         found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?))).collect();
     let mut answers = Vec::with_capacity(ids.len());
@@ -46,11 +47,11 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             // Nobody runs it any more, so nobody needs to be asked.
             None | Some(Lapse::Again) => (end(&row), Cancellation::Done),
             Some(Lapse::Dead | Lapse::Cancelled) => {
-                seen = inner.reaped(row).await?;
+                seen = inner.store.reaped(row).await?;
                 continue;
             }
         };
-        match inner.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+        match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
             Written::Done(row) => return Ok((answer, Some(row))),
             Written::Refused(other) => seen = other,
         }

@@ -152,7 +152,7 @@ async fn work_through(inner: &Shared, request: &ClaimRequest, mut found: Vec<Cha
 /// A turn to read the body of the first message from the bucket: many at once
 /// would all be late. `None` where there is no need.
 async fn turn(inner: &Inner, chain: &Chain) -> Option<OwnedSemaphorePermit> {
-    let bucket = inner.bucket.as_ref().filter(|_| is_in_bucket(chain))?;
+    let bucket = inner.store.bucket.as_ref().filter(|_| is_in_bucket(chain))?;
     bucket.claims.clone().acquire_owned().await.ok()
 }
 

@@ -114,12 +114,38 @@ impl Config {
         }
         let (queue, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut config = Self::new(decode(queue.trim_end_matches('/'))?);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            config.set(name, &decode(value)?)?;
-        }
+        config.set_all(query)?;
         config.validate()?;
         Ok(config)
+    }
+
+    /// From the URL of a table, for [`Records`](crate::Records):
+    /// `dynamodb://results?region=eu-central-1`. It names no queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] that names the mistake and what would be right.
+    pub fn from_table_url(url: &str) -> Result<Self> {
+        let (scheme, rest) = url.trim().split_once("://").unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case("dynamodb") {
+            return Err(Error::Config(format!(
+                "`{url}` is no dynamodb:// URL; write dynamodb://results?region=eu-central-1"
+            )));
+        }
+        let (table, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut config = Self::new("");
+        config.set_all(query)?;
+        config.table = decode(table.trim_end_matches('/'))?;
+        config.validate_storage()?;
+        Ok(config)
+    }
+
+    fn set_all(&mut self, query: &str) -> Result<()> {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            self.set(name, &decode(value)?)?;
+        }
+        Ok(())
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -162,6 +188,21 @@ impl Config {
                  and .fifo at the end for a FIFO queue; write sqs://jobs.fifo?table=results"
             ));
         }
+        self.validate_storage()?;
+        let expires = self.ecs_protection_expires;
+        if !(Duration::from_secs(60)..=Duration::from_secs(48 * 3600)).contains(&expires) {
+            return bad("ecs_protection_expires is not between 1 minute and 48 hours".into());
+        }
+        if self.visibility_limit > Duration::from_secs(12 * 3600) {
+            return bad("visibility_limit is over the 12 hours that SQS has".into());
+        }
+        Ok(())
+    }
+
+    /// The same, of what concerns table and bucket.
+    pub(crate) fn validate_storage(&self) -> Result<()> {
+        let bad = |text: String| Err(Error::Config(text));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let table = &self.table;
         if !(3..=255).contains(&table.len()) || !table.chars().all(|c| plain(c) || c == '.') {
             return bad(format!(
@@ -170,13 +211,6 @@ impl Config {
         }
         if self.offload_above > 256 << 10 {
             return bad(format!("offload_above is {}, and may be 262144 at most", self.offload_above));
-        }
-        let expires = self.ecs_protection_expires;
-        if !(Duration::from_secs(60)..=Duration::from_secs(48 * 3600)).contains(&expires) {
-            return bad("ecs_protection_expires is not between 1 minute and 48 hours".into());
-        }
-        if self.visibility_limit > Duration::from_secs(12 * 3600) {
-            return bad("visibility_limit is over the 12 hours that SQS has".into());
         }
         Ok(())
     }
@@ -230,6 +264,8 @@ mod tests {
         assert_eq!(config.visibility_limit, Duration::from_secs(3600));
         assert_eq!(Config::from_url("sqs://jobs").expect("a URL").table, "jobs");
         assert_eq!(Config::from_url("SQS://jobs.fifo/").expect("a URL").table, "jobs");
+        let config = Config::from_table_url("dynamodb://results?bucket=b").expect("a URL");
+        assert_eq!((config.table.as_str(), config.bucket.as_deref()), ("results", Some("b")));
     }
 
     #[test]
@@ -250,6 +286,10 @@ mod tests {
             ("sqs://jobs?table=%zz", "%25"),
         ] {
             let message = Config::from_url(url).expect_err(url).to_string();
+            assert!(message.contains(part), "{url}: {message}");
+        }
+        for (url, part) in [("sqs://jobs", "no dynamodb:// URL"), ("dynamodb://a?region=", "has no value")] {
+            let message = Config::from_table_url(url).expect_err(url).to_string();
             assert!(message.contains(part), "{url}: {message}");
         }
     }

@@ -108,7 +108,7 @@ async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
 /// One heartbeat; one that takes long must not hold up the others.
 async fn in_time(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
     let limit = (beat.lease / 4).max(LEAST);
-    within(limit, || format!("table {} has not answered", inner.table.name()), one(inner, beat)).await
+    within(limit, || format!("table {} has not answered", inner.store.table.name()), one(inner, beat)).await
 }
 
 async fn one(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
@@ -127,7 +127,7 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
     if let Some(progress) = &progress {
         write = write.set(name::PROGRESS, text(short(progress)));
     }
-    let Written::Done(row) = inner.table.write(key.id.as_str(), write).await? else {
+    let Written::Done(row) = inner.store.table.write(key.id.as_str(), write).await? else {
         // A settle that is under way, or whose answer was lost, may be why; it will tell.
         let settling =
             |hold: &mut Hold| (hold.settling || !hold.in_doubt.is_empty()).then_some(hold.lease_until);

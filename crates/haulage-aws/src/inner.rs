@@ -13,8 +13,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::config::Credentials;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
-    Clock, Error, JobId, Json, Record, Result, Status, Timestamp,
-    backend::{Capabilities, Detail, Groups},
+    Error, Json, Result, Timestamp,
+    backend::{Capabilities, Groups},
 };
 use tokio::sync::RwLock;
 use tokio_util::task::TaskTracker;
@@ -29,24 +29,22 @@ use crate::{
     deleter::Deleter,
     expr::{Item, Write, text},
     held::Held,
-    item::{End, Row, name, seconds},
+    item::{Row, name, seconds},
     meter::Meter,
     poll::Polls,
     protection::Protection,
     queue::Queue,
-    table::{PARALLEL, Table, Written},
+    store::{Store, unchanged, unpack},
+    table::{PARALLEL, Table},
     ticket::{MAX_OPTIONS, Ticket},
 };
 
 /// The largest body or result without a bucket, in bytes: an item of DynamoDB
 /// takes 400 KB (Developer Guide, "Service, account, and table quotas"), and
 /// the rest of the record needs its part.
-const MAX_IN_TABLE: usize = 350_000;
+pub(crate) const MAX_IN_TABLE: usize = 350_000;
 /// The same with a bucket: like the embedded backend.
 const MAX_IN_BUCKET: usize = 256 << 20;
-/// How often a record that others keep changing is looked at again.
-const MAX_LOOKS: u32 = 50;
-
 /// What is set beside the configuration, mostly for tests and measurements.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tuning {
@@ -65,10 +63,8 @@ pub(crate) struct Tuning {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) clients: Clients,
-    pub(crate) clock: Clock,
     pub(crate) queue: Queue,
-    pub(crate) table: Table,
-    pub(crate) bucket: Option<Bucket>,
+    pub(crate) store: Store,
     pub(crate) held: Held,
     pub(crate) polls: Polls,
     pub(crate) deleter: Deleter,
@@ -110,9 +106,12 @@ impl Inner {
         capabilities.max_payload = if config.bucket.is_some() { MAX_IN_BUCKET } else { MAX_IN_TABLE };
         capabilities.max_lease = config.visibility_limit / 2;
         Ok(Self {
-            clock: server_clock.clock(),
-            table: Table::new(clients.dynamodb.clone(), config.table.clone(), meter.clone()),
-            bucket: config.bucket.clone().map(|name| Bucket::new(clients.s3.clone(), name)),
+            store: Store {
+                clock: server_clock.clock(),
+                table: Table::new(clients.dynamodb.clone(), config.table.clone(), meter.clone()),
+                bucket: config.bucket.clone().map(|name| Bucket::new(clients.s3.clone(), name)),
+                retention: queue.retention,
+            },
             held: Held::default(),
             polls: Polls::default(),
             deleter: Deleter::start(queue.clone()),
@@ -132,13 +131,13 @@ impl Inner {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.store.now()
     }
 
     /// The largest message that is ever sent: a body that does not go to the
     /// bucket, in Base64, and its options.
     pub(crate) fn largest_message(&self) -> usize {
-        let body = if self.bucket.is_some() { self.config.offload_above } else { MAX_IN_TABLE };
+        let body = if self.store.bucket.is_some() { self.config.offload_above } else { MAX_IN_TABLE };
         body.div_ceil(3) * 4 + MAX_OPTIONS
     }
 
@@ -178,137 +177,22 @@ impl Inner {
             }
         }
         stream::iter(objects)
-            .map(|(key, packed)| async move { self.bucket()?.put(&key, &packed).await })
+            .map(|(key, packed)| async move { self.store.bucket()?.put(&key, &packed).await })
             .buffer_unordered(PARALLEL / 2)
             .try_collect::<()>()
             .await?;
-        for answer in self.table.insert(items).await {
+        for answer in self.store.table.insert(items).await {
             answer?;
         }
         Ok(())
-    }
-
-    /// Says what to do about a document that is too large for the table.
-    pub(crate) fn hint_at_bucket(&self, error: Error) -> Error {
-        match error {
-            Error::TooLarge { what, size, limit, .. } if self.bucket.is_none() => Error::TooLarge {
-                what,
-                size,
-                limit,
-                hint: "with an S3 bucket (bucket=… in the URL), large ones go there".into(),
-            },
-            other => other,
-        }
-    }
-
-    pub(crate) fn bucket(&self) -> Result<&Bucket> {
-        self.bucket.as_ref().ok_or_else(|| {
-            Error::Config(
-                "the document is in an S3 bucket, and none is configured here; add bucket=… to the URL"
-                    .into(),
-            )
-        })
-    }
-
-    /// Fetches a document from wherever it is.
-    pub(crate) async fn fetch(&self, place: &Place) -> Result<Option<Json>> {
-        let packed = match place {
-            Place::Record => None,
-            Place::Item(key) => {
-                let item = self.table.get(key).await?;
-                item.and_then(|item| item.get(name::BODY).and_then(Packed::from_attribute))
-            }
-            Place::Object(key) => self.bucket()?.get(key).await?,
-        };
-        packed.map(unpack).transpose()
     }
 
     /// The body of a job, for its handler.
     pub(crate) async fn body(&self, body: &Body) -> Result<Option<Json>> {
         match &body.packed {
             Some(packed) => unpack(packed.clone()).map(Some),
-            None => self.fetch(&body.place).await,
+            None => self.store.fetch(&body.place).await,
         }
-    }
-
-    /// A document of a job, in its record or where the record says.
-    async fn document(&self, row: &Row, here: &str, at: &str) -> Result<Option<Json>> {
-        if let Some(packed) = row.0.get(here).and_then(Packed::from_attribute) {
-            return unpack(packed).map(Some);
-        }
-        let Some(place) = row.text(at) else { return Ok(None) };
-        let document = match Place::from_text(place) {
-            Some(place) => self.fetch(&place).await?,
-            None => None,
-        };
-        document
-            .map(Some)
-            .ok_or_else(|| Error::Config(format!("job {}: the {here} was at {place} and is gone", row.id())))
-    }
-
-    /// Deletes what is kept besides the record; what stays expires.
-    pub(crate) async fn delete_documents(&self, places: impl IntoIterator<Item = Place>) {
-        for place in places {
-            let deleted = match &place {
-                Place::Record => Ok(()),
-                Place::Item(key) => self.table.delete(key).await,
-                Place::Object(key) => match &self.bucket {
-                    Some(bucket) => bucket.delete(key).await,
-                    None => Ok(()),
-                },
-            };
-            if let Err(error) = deleted {
-                warn!(%error, "it is deleted when it expires");
-            }
-        }
-    }
-
-    // --- records ---
-
-    /// The record with what was asked for.
-    pub(crate) async fn show(&self, row: &Row, mut record: Record, detail: Detail) -> Result<Record> {
-        if detail >= Detail::Result && record.status == Status::Success {
-            record.result = self.document(row, name::RESULT, name::RESULT_AT).await?;
-        }
-        if detail >= Detail::Full {
-            record.body = self.document(row, name::BODY, name::BODY_AT).await?;
-        }
-        Ok(record)
-    }
-
-    /// The record as it is now. A claim whose lease ran out and that ends its
-    /// job is written as that first, so that nobody sees another outcome later.
-    /// `None` if the record is gone since.
-    pub(crate) async fn reaped(&self, mut row: Row) -> Result<Option<Row>> {
-        for round in 0.. {
-            self.give_up_after(round, &row.id())?;
-            let now = self.now();
-            let Some(end) = row.lapse(now).and_then(|lapse| End::lapsed(&row, lapse)) else {
-                break;
-            };
-            let write = unchanged(end.write(now, row.result_ttl(), self.queue.retention), &row);
-            match self.table.write(row.id().as_str(), write).await? {
-                Written::Done(row) => return Ok(Some(row)),
-                Written::Refused(Some(other)) => row = other,
-                Written::Refused(None) => return Ok(None),
-            }
-        }
-        Ok(Some(row))
-    }
-
-    /// A record that changes with each look is somebody else's to mend, not a
-    /// reason to go round for ever.
-    pub(crate) fn give_up_after(&self, round: u32, id: &JobId) -> Result<()> {
-        if round < MAX_LOOKS {
-            return Ok(());
-        }
-        Err(Error::Unavailable {
-            message: format!(
-                "the record of job {id} in table {} changes with every look; is there more than one writer?",
-                self.table.name()
-            ),
-            source: None,
-        })
     }
 
     // --- messages ---
@@ -333,7 +217,7 @@ impl Inner {
         match self.queue.send_to(dead, &[copy], now).await.pop() {
             Some(Ok(_)) => {
                 let write = Write::at(now).set(name::COPIED, AttributeValue::Bool(true));
-                if let Err(error) = self.table.write(row.id().as_str(), unchanged(write, row)).await {
+                if let Err(error) = self.store.table.write(row.id().as_str(), unchanged(write, row)).await {
                     warn!(%error, job = %row.id(), "the dead letter may be copied twice");
                 }
             }
@@ -355,24 +239,6 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// On the condition that the record is as it was read.
-pub(crate) fn unchanged(write: Write, row: &Row) -> Write {
-    match row.text(name::OP) {
-        Some(op) => write.when("#op = :seen_op").bind("seen_op", text(op)),
-        // No write of ours leaves a record like this.
-        None => write.when("attribute_not_exists(#op)"),
-    }
-}
-
-/// The error for a document that is there and is not what was stored.
-pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
-    Error::InvalidJson { line: 0, column: 0, message: format!("the stored document is broken: {error}") }
-}
-
-pub(crate) fn unpack(packed: Packed) -> Result<Json> {
-    packed.unpack().map_err(|e| broken(&e))
-}
-
 /// The item of a body that is too large for its record.
 fn body_item(key: &str, packed: &Packed, ticket: &Ticket) -> Item {
     // When its job ends is not known yet.
@@ -385,11 +251,6 @@ fn body_item(key: &str, packed: &Packed, ticket: &Ticket) -> Item {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
-}
-
-/// Where a job's documents are, other than in its record.
-pub(crate) fn places(row: &Row) -> impl Iterator<Item = Place> {
-    [name::BODY_AT, name::RESULT_AT].into_iter().filter_map(|at| Place::from_text(row.text(at)?))
 }
 
 /// Shares the inner part with tasks.

@@ -21,11 +21,15 @@ mod check;
 mod claim;
 mod get;
 mod heartbeat;
+mod ping;
 mod redrive;
 mod scan;
 mod settle;
 pub mod setup;
 mod submit;
+
+// Records without a queue.
+mod records;
 
 // From a message to a claim, and back to the queue.
 mod arbiter;
@@ -50,6 +54,7 @@ mod clock;
 mod fault;
 mod meter;
 mod queue;
+mod store;
 mod table;
 
 // What all of it stands on.
@@ -65,3 +70,4 @@ pub use builder::Builder;
 pub use config::{Compression, Config};
 pub use meter::Usage;
 pub use protection::ScaleInProtection;
+pub use records::{OwnRecord, Records, Refusal};

@@ -12,9 +12,10 @@ use crate::{
     arbiter,
     expr::{Write, moment, number, text},
     held::{Hold, Received},
-    inner::{Inner, Shared, unchanged, within},
+    inner::{Inner, Shared, within},
     item::{End, Lapse, Row, described, name, with_error},
     redrive,
+    store::unchanged,
     table::Written,
     ticket::Ticket,
     unusable,
@@ -50,7 +51,7 @@ pub(crate) async fn look(inner: &Shared, request: &ClaimRequest, message: &Recei
     let now = inner.now();
     if let Some(moment) = ticket.not_before.filter(|moment| *moment > now) {
         // A job that is over must not hold up its group meanwhile.
-        let row = inner.table.get(message.id.as_str()).await?.and_then(Row::of);
+        let row = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of);
         let over = row.is_some_and(|row| row.is_over());
         return Ok(if over { Fate::Dropped } else { Fate::Hidden(moment.since(now)) });
     }
@@ -70,7 +71,7 @@ pub(crate) async fn look(inner: &Shared, request: &ClaimRequest, message: &Recei
     let mut may_create = inner.queue.fifo && plain;
     let mut tries = Tries { limit, marks: Vec::new() };
     for round in 0.. {
-        inner.give_up_after(round, &message.id)?;
+        inner.store.give_up_after(round, &message.id)?;
         let now = inner.now();
         let write = first_claim(inner, request, ticket, may_create, now);
         let row = match tries.write(inner, &message.id, write).await? {
@@ -83,7 +84,7 @@ pub(crate) async fn look(inner: &Shared, request: &ClaimRequest, message: &Recei
                 return Ok(Fate::Dropped);
             }
             if may_create {
-                return Err(inner.table.odd("the item of a refused update"));
+                return Err(inner.store.table.odd("the item of a refused update"));
             }
             match arbiter::job_of(inner, ticket, &message.id).await? {
                 None => {
@@ -124,12 +125,12 @@ impl Tries {
     /// claim that nobody knows of would cost an attempt and a lease.
     async fn write(&mut self, inner: &Inner, id: &JobId, write: Write) -> Result<Written> {
         self.marks.push(write.op.clone());
-        let slow = || format!("table {} has not answered", inner.table.name());
-        let error = match within(self.limit, slow, inner.table.write(id.as_str(), write)).await {
+        let slow = || format!("table {} has not answered", inner.store.table.name());
+        let error = match within(self.limit, slow, inner.store.table.write(id.as_str(), write)).await {
             Ok(written) => return Ok(written),
             Err(error) => error,
         };
-        let row = within(self.limit, slow, inner.table.get(id.as_str())).await;
+        let row = within(self.limit, slow, inner.store.table.get(id.as_str())).await;
         match row.ok().flatten().and_then(Row::of) {
             Some(row) if self.is_ours(&row, inner.now()) => Ok(Written::Done(row)),
             _ => Err(error),
@@ -226,7 +227,7 @@ async fn consider(
             // No write of ours leaves a record like this; it must not keep a message alive for ever.
             let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
             let write = End::dead(error).write(now, row.result_ttl(), inner.queue.retention);
-            inner.table.write(message.id.as_str(), unchanged(write, &row)).await?;
+            inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
             return Ok(Next::LookAgain);
@@ -246,7 +247,7 @@ async fn consider(
             })
         }
         Some(_) => {
-            if let Some(row) = inner.reaped(row).await?
+            if let Some(row) = inner.store.reaped(row).await?
                 && row.flag(name::DEAD)
             {
                 inner.clone().copy_dead_soon(row, ticket.clone());
@@ -285,7 +286,9 @@ pub(crate) async fn hand_over(
         let write = Write::at(inner.now())
             .set(name::RECEIPT, text(&message.receipt))
             .set(name::RECEIVED_AT, moment(message.received_at));
-        if let Written::Refused(_) = inner.table.write(message.id.as_str(), unchanged(write, row)).await? {
+        if let Written::Refused(_) =
+            inner.store.table.write(message.id.as_str(), unchanged(write, row)).await?
+        {
             return Ok(None);
         }
     }

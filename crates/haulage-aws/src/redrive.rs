@@ -18,9 +18,10 @@ use crate::{
     body::{Body, Packed, Place},
     expr::{Write, moment, number, text},
     held::Received,
-    inner::{Inner, Shared, unchanged},
+    inner::{Inner, Shared},
     item::{Row, name},
     queue::MAX_BATCH,
+    store::unchanged,
     table::{PARALLEL, Written},
     ticket::Ticket,
 };
@@ -67,7 +68,7 @@ async fn dead(inner: &Inner, limit: usize) -> Result<Vec<Row>> {
         (":dead".into(), aws_sdk_dynamodb::types::AttributeValue::Bool(true)),
         (":status".into(), text(Status::Error.as_str())),
     ]);
-    let mut rows = inner.table.scan(&filter, values, None).await?;
+    let mut rows = inner.store.table.scan(&filter, values, None).await?;
     // A lapse that nobody has seen is a death, too.
     rows.extend(unseen_deaths(inner).await?);
     let now = inner.now();
@@ -86,18 +87,18 @@ async fn unseen_deaths(inner: &Inner) -> Result<Vec<Row>> {
         (":now".into(), moment(inner.now())),
     ]);
     let mut dead = Vec::new();
-    for row in inner.table.scan(&filter, values, None).await? {
-        dead.extend(inner.reaped(row).await?.filter(|row| row.flag(name::DEAD)));
+    for row in inner.store.table.scan(&filter, values, None).await? {
+        dead.extend(inner.store.reaped(row).await?.filter(|row| row.flag(name::DEAD)));
     }
     Ok(dead)
 }
 
 async fn by_id(inner: &Inner, ids: Vec<JobId>) -> Result<Vec<Row>> {
     let keys: HashSet<String> = ids.iter().map(ToString::to_string).collect();
-    let found = inner.table.get_many(keys, None).await?;
+    let found = inner.store.table.get_many(keys, None).await?;
     let mut rows: Vec<Row> = Vec::new();
     for row in found.into_values().filter_map(Row::of) {
-        rows.extend(inner.reaped(row).await?);
+        rows.extend(inner.store.reaped(row).await?);
     }
     sort(&mut rows);
     Ok(rows)
@@ -140,7 +141,7 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
 pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool> {
     let mut row = row.clone();
     for round in 0.. {
-        inner.give_up_after(round, &row.id())?;
+        inner.store.give_up_after(round, &row.id())?;
         let now = inner.now();
         let write = Write::at(now)
             .set(name::STATUS, text(Status::Submitted.as_str()))
@@ -157,7 +158,7 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
                 name::CANCEL,
             ])
             .remove(&[name::RESULT, name::RESULT_AT]);
-        match inner.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+        match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
             Written::Done(_) => return Ok(true),
             // Somebody has noted something else about the same end.
             Written::Refused(Some(other)) if other.ending() == row.ending() && can_go_back(&other, now) => {
@@ -176,7 +177,7 @@ async fn ticket_of(inner: &Inner, row: &Row) -> Result<Ticket> {
     let (place, packed) = match row.text(name::BODY_AT).and_then(Place::from_text) {
         Some(place @ Place::Object(_)) => (place, None),
         Some(place) => {
-            let body = inner.fetch(&place).await?;
+            let body = inner.store.fetch(&place).await?;
             let body = body.ok_or_else(|| haulage::Error::Unavailable {
                 message: format!("job {} cannot be redriven: its body is gone", row.id()),
                 source: None,
@@ -287,7 +288,7 @@ async fn sort_out(
     let now = inner.now();
     let received: Vec<Received> =
         messages.iter().map(|message| Received::new(message, now, COPIES_HIDDEN)).collect();
-    let rows = match inner.table.get_many(received.iter().map(|r| r.id.to_string()), None).await {
+    let rows = match inner.store.table.get_many(received.iter().map(|r| r.id.to_string()), None).await {
         Ok(rows) => rows,
         Err(error) => {
             warn!(%error, "some messages stay in the dead-letter queue");
@@ -298,7 +299,7 @@ async fn sort_out(
     let mut stale = Vec::new();
     for message in received {
         let row = match rows.get(message.id.as_str()).cloned().and_then(Row::of) {
-            Some(row) => match inner.reaped(row).await {
+            Some(row) => match inner.store.reaped(row).await {
                 Ok(row) => row,
                 Err(error) => {
                     warn!(%error, job = %message.id, "stays in the dead-letter queue");

@@ -13,8 +13,9 @@ use haulage::{
 
 use crate::{
     expr::{Write, text},
-    inner::{Inner, Shared, places, unchanged},
+    inner::{Inner, Shared},
     item::{PURGED, Row, name, seconds},
+    store::{places, unchanged},
     table::{PARALLEL, Written},
 };
 
@@ -30,10 +31,13 @@ const LISTED: &str = "#request_id, #job_group, #metadata, #started_at, #progress
 /// lapsed and ended its job noted.
 async fn rows(inner: &Inner, names: &str) -> Result<Vec<Row>> {
     let (filter, value) = inner.of_queue();
-    let rows = inner.table.scan(filter, HashMap::from([value]), Some(names)).await?;
+    let rows = inner.store.table.scan(filter, HashMap::from([value]), Some(names)).await?;
     let now = inner.now();
-    let rows: Vec<Option<Row>> =
-        stream::iter(rows).map(|row| inner.reaped(row)).buffer_unordered(PARALLEL).try_collect().await?;
+    let rows: Vec<Option<Row>> = stream::iter(rows)
+        .map(|row| inner.store.reaped(row))
+        .buffer_unordered(PARALLEL)
+        .try_collect()
+        .await?;
     Ok(rows.into_iter().flatten().filter(|row| row.status().is_some() && !row.is_expired(now)).collect())
 }
 
@@ -44,8 +48,13 @@ fn place(row: &Row) -> (Timestamp, String) {
 pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>> {
     let before = match &query.before {
         Some(id) => {
-            let row =
-                inner.table.get(id.as_str()).await?.and_then(Row::of).filter(|row| row.status().is_some());
+            let row = inner
+                .store
+                .table
+                .get(id.as_str())
+                .await?
+                .and_then(Row::of)
+                .filter(|row| row.status().is_some());
             Some(place(&row.ok_or_else(|| Error::NotFound(id.clone()))?))
         }
         None => None,
@@ -119,9 +128,9 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
             name::EXPIRES_AT,
             name::DUE_AT,
         ]);
-    match inner.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+    match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
         Written::Done(_) => {
-            inner.delete_documents(places(&row).collect::<Vec<_>>()).await;
+            inner.store.delete_documents(places(&row).collect::<Vec<_>>()).await;
             Ok(true)
         }
         Written::Refused(_) => Ok(false),

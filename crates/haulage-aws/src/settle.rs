@@ -104,14 +104,14 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
             if let Some(place) = stored.object()
                 && place.to_text().as_deref() != row.text(name::RESULT_AT)
             {
-                inner.delete_documents([place]).await;
+                inner.store.delete_documents([place]).await;
             }
             let status = row.status().unwrap_or(Status::Error);
             let afterwards = let_go(inner, key, row, stored.delay());
             Ok(Done { answer: Ok(status), afterwards })
         }
         Written::Refused(_) => {
-            inner.delete_documents(stored.object()).await;
+            inner.store.delete_documents(stored.object()).await;
             drop_hold(inner, key);
             Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() })
         }
@@ -122,7 +122,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
 /// the mark that it has left in the record.
 async fn write(inner: &Inner, key: &ClaimKey, write: Write, now: haulage::Timestamp) -> Result<Written> {
     let op = write.op.clone();
-    let written = inner.table.write(key.id.as_str(), while_held(write, key, now)).await;
+    let written = inner.store.table.write(key.id.as_str(), while_held(write, key, now)).await;
     // Known once, so that of several calls one has settled it.
     let is_ours = |hold: &mut Hold, row: &Row| {
         let known = hold.in_doubt.iter().any(|op| op == row.op());
@@ -156,7 +156,7 @@ async fn terms(inner: &Inner, key: &ClaimKey) -> Result<Option<Terms>> {
     if key.id.as_str().is_empty() {
         return Ok(None);
     }
-    let row = inner.table.get(key.id.as_str()).await?.and_then(Row::of);
+    let row = inner.store.table.get(key.id.as_str()).await?.and_then(Row::of);
     let row = row.filter(|row| row.is_held(key.attempt, inner.now()));
     Ok(row.map(|row| Terms { result_ttl: row.result_ttl(), attempts_left: row.count(name::LEFT) }))
 }
@@ -174,7 +174,7 @@ async fn store(inner: &Inner, key: &ClaimKey, outcome: Outcome, terms: &Terms) -
         Outcome::Success(result) => match inner.capabilities.check_payload("result", &result) {
             Ok(()) => store_result(inner, key, &result, terms).await?,
             Err(error) => {
-                let hint = if inner.bucket.is_none() {
+                let hint = if inner.store.bucket.is_none() {
                     "; with a bucket (bucket=…), results go to S3"
                 } else {
                     ""
@@ -192,7 +192,7 @@ async fn store(inner: &Inner, key: &ClaimKey, outcome: Outcome, terms: &Terms) -
 async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, terms: &Terms) -> Result<Stored> {
     let packed = Packed::new(result, inner.config.compression);
     let mut place = Place::Record;
-    if let Some(bucket) = inner.bucket.as_ref().filter(|_| packed.size() > inner.config.offload_above) {
+    if let Some(bucket) = inner.store.bucket.as_ref().filter(|_| packed.size() > inner.config.offload_above) {
         let days = keep_days(Duration::ZERO, terms.result_ttl.max(DEAD_LETTER_TTL));
         let end = if packed.is_zstd() { "json.zst" } else { "json" };
         let queue = &inner.queue.name;

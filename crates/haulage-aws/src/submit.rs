@@ -28,7 +28,7 @@ enum Fate {
 }
 
 pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
-    inner.capabilities.check_submit(&jobs).map_err(|error| inner.hint_at_bucket(error))?;
+    inner.capabilities.check_submit(&jobs).map_err(|error| inner.store.hint_at_bucket(error))?;
     jobs.iter().try_for_each(|job| check_group(&inner, job))?;
     let first = inner.moments(jobs.len());
     let at = |n: usize| Timestamp::from_micros(first.as_micros() + i64::try_from(n).unwrap_or(0));
@@ -56,7 +56,7 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
         .filter_map(|(named, ticket)| Some((named.as_ref().ok().filter(|job| !job.duplicate)?, ticket)))
         .collect();
     let items = new.iter().map(|(job, ticket)| item::submitted(&job.id, ticket, &inner.queue.name)).collect();
-    let mut recorded = inner.table.insert(items).await.into_iter();
+    let mut recorded = inner.store.table.insert(items).await.into_iter();
 
     let mut answers: Vec<Option<Result<Submitted>>> = vec![None; tickets.len()];
     for (n, named) in mine.into_iter().zip(named) {

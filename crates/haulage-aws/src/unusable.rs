@@ -10,9 +10,10 @@ use crate::{
     body::Place,
     expr::{moment, number, text},
     held::Received,
-    inner::{Inner, Shared, unchanged},
+    inner::{Inner, Shared},
     item::{End, Row, name},
     look::{Fate, hand_over},
+    store::unchanged,
     table::Written,
     ticket::{Poison, Ticket},
 };
@@ -34,7 +35,7 @@ pub(crate) async fn bury(inner: &Inner, message: &Received, poison: &Poison) -> 
         // A submit whose message was broken later has its record.
         .when("(attribute_not_exists(#message_id) OR #status = :waits)")
         .bind("waits", text(Status::Submitted.as_str()));
-    inner.table.write(message.id.as_str(), write).await?;
+    inner.store.table.write(message.id.as_str(), write).await?;
     Ok(Fate::Dropped)
 }
 
@@ -49,9 +50,9 @@ pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket,
     };
     let error = JobError::new(FailureKind::InvalidBody, format!("the body in {at}: {why}"));
     for round in 0.. {
-        inner.give_up_after(round, &message.id)?;
+        inner.store.give_up_after(round, &message.id)?;
         let now = inner.now();
-        let Some(row) = inner.table.get(message.id.as_str()).await?.and_then(Row::of) else {
+        let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
             // Its submit may be about to write it; or it has ended, and expired.
             if ticket.redrive.is_some() || now > ticket.submitted_at.after(RECORDED) {
                 warn!(job = %message.id, error = error.message, "a message of a job that has no record; dropped");
@@ -72,7 +73,7 @@ pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket,
             }
         }
         let end = End::failed(error.clone()).write(now, row.result_ttl(), inner.queue.retention);
-        if let Written::Done(_) = inner.table.write(message.id.as_str(), unchanged(end, &row)).await? {
+        if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
             return Ok(Fate::Dropped);
         }
     }

@@ -89,6 +89,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Counts by status, and the age of what waits.
     async fn stats(&self) -> Result<Stats>;
 
+    /// Whether queue and records can be reached, at the least cost: for the
+    /// health checks of a worker. A look at an id that no job has is enough for
+    /// a backend that keeps both in one place.
+    async fn ping(&self) -> Result<()> {
+        self.get(vec![JobId::from("ping")], Detail::Status).await.map(drop)
+    }
+
     /// Checks the backend's health and set-up, one finding a check.
     async fn check(&self) -> Result<Vec<Finding>>;
 }

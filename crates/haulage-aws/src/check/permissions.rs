@@ -83,7 +83,7 @@ async fn dead_letters(inner: &Inner) -> Vec<Finding> {
 }
 
 async fn table(inner: &Inner) -> Vec<Finding> {
-    let (dynamodb, table) = (inner.table.client(), inner.table.name());
+    let (dynamodb, table) = (inner.store.table.client(), inner.store.table.name());
     let mut probes = Probes::of(format!("table {table}"));
     let key = || AttributeValue::S(NOBODY.to_owned());
     let exists = "attribute_exists(message_id)";
@@ -117,11 +117,11 @@ async fn table(inner: &Inner) -> Vec<Finding> {
 async fn insert(inner: &Inner) -> Result<Option<()>, Refusal> {
     let unclear = |text: &str| Err(Refusal::Unclear(text.to_owned()));
     let statement = BatchStatementRequest::builder()
-        .statement(format!("INSERT INTO \"{}\" VALUE {{'{}': ?}}", inner.table.name(), name::ID))
+        .statement(format!("INSERT INTO \"{}\" VALUE {{'{}': ?}}", inner.store.table.name(), name::ID))
         .parameters(AttributeValue::S(String::new()))
         .build();
     let Ok(statement) = statement else { return unclear("the statement cannot be made") };
-    let answer = inner.table.client().batch_execute_statement().statements(statement).send().await;
+    let answer = inner.store.table.client().batch_execute_statement().statements(statement).send().await;
     let Some(output) = judge(answer, &["ValidationException"])? else { return Ok(None) };
     // The statements of a batch are refused one by one.
     let Some(error) = output.responses().first().and_then(|response| response.error()) else {
@@ -138,7 +138,7 @@ async fn insert(inner: &Inner) -> Result<Option<()>, Refusal> {
 
 /// What reads, writes and deletes of objects show.
 pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
-    let Some(bucket) = &inner.bucket else { return Vec::new() };
+    let Some(bucket) = &inner.store.bucket else { return Vec::new() };
     let (s3, name) = (bucket.client(), bucket.name());
     // Under a prefix of ours: it expires, should it stay.
     let object = format!("{}doctor/probe", setup::prefix(KEEP_DAYS[0]));

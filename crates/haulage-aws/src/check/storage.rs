@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) async fn table(inner: &Inner) -> Vec<Finding> {
-    let (dynamodb, table) = (inner.table.client(), inner.table.name());
+    let (dynamodb, table) = (inner.store.table.client(), inner.store.table.name());
     let on = format!("table {table}");
     let call = dynamodb.describe_table().table_name(table).send();
     let mut findings = match judge(call.await, &[]) {
@@ -95,7 +95,7 @@ fn ttl(attribute: Option<&str>) -> Finding {
 
 /// Its place, its rules, and what may be done to its objects.
 pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
-    let Some(bucket) = &inner.bucket else { return Vec::new() };
+    let Some(bucket) = &inner.store.bucket else { return Vec::new() };
     let name = bucket.name();
     let region = &inner.clients.region;
     let answer = bucket.client().head_bucket().bucket(name).send().await;

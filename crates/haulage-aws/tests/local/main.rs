@@ -9,4 +9,5 @@ mod keeping;
 mod payloads;
 mod place;
 mod raw;
+mod records;
 mod setup;

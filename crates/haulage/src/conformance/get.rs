@@ -33,6 +33,7 @@ async fn order(t: &Trial<'_>) {
     assert_eq!(found, [Some(ids[2].clone()), None, Some(ids[0].clone()), Some(ids[2].clone()), None]);
     assert!(t.backend.get(Vec::new(), Detail::Full).await.expect("get").is_empty());
     assert_eq!(t.lookup(&JobId::from("no-such-job")).await, Lookup::Missing);
+    t.backend.ping().await.expect("it is there");
 }
 
 async fn detail(t: &Trial<'_>) {

@@ -252,6 +252,10 @@ impl Backend for Faulty {
         self.inner.stats().await
     }
 
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
         self.inner.check().await
     }

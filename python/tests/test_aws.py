@@ -1,7 +1,4 @@
-"""The package on SQS and DynamoDB: what differs from the embedded backend, on a local server.
-
-`make test-python-aws` runs it with `AWS_ENDPOINT_URL` set to one.
-"""
+"""The package on SQS and DynamoDB: what differs from the embedded backend, on a local server."""
 
 from __future__ import annotations
 
@@ -10,11 +7,14 @@ import json
 import os
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import haulage
 import pytest
 from haulage import Consumer, DynamoDBClient, Producer, ResultStatus, Status
+
+from servers import ministack
 
 SOON = 60.0
 
@@ -35,6 +35,12 @@ def call(service: str, operation: str, arguments: dict[str, Any]) -> dict[str, A
     with urllib.request.urlopen(request, timeout=SOON) as answer:
         result: dict[str, Any] = json.load(answer)
     return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    with ministack():
+        yield
 
 
 @pytest.fixture
@@ -88,9 +94,71 @@ def test_the_established_interface(names: tuple[str, str]) -> None:
     assert (item["status"], item["request_id"], item["result"]["double"]) == ("SUCCESS", "r-1", 8)
     with pytest.raises(haulage.KeyNotFoundError):
         producer.retrieve_result_status(str(uuid.uuid4()))
-    with pytest.raises(haulage.ConfigError, match="sqlite:// and memory://"):
-        producer.ddb_client.submitted_put("mine", 60)
+    with pytest.raises(haulage.DDBError, match="is a job of the queue"):
+        producer.ddb_client.result_put(id_, 1)
+    assert not producer.ddb_client.item_exists("nobody") and not producer.ddb_client.result_exists("nobody")
     consumer.stop_consuming()
+
+
+def test_a_ping_is_of_the_queue(names: tuple[str, str]) -> None:
+    queue, table = names
+    consumer = Consumer(
+        queue,
+        ddb_client=DynamoDBClient(table),
+        compute_result=lambda body, message_id: body,
+        enable_ecs_scalein_protection=False,
+    )
+    assert consumer.ping_queue()
+    url = call("AmazonSQS", "GetQueueUrl", {"QueueName": queue})["QueueUrl"]
+    call("AmazonSQS", "DeleteQueue", {"QueueUrl": url})
+    assert not consumer.ping_queue()
+
+
+def test_records_of_ones_own(names: tuple[str, str]) -> None:
+    _, table = names
+    records = DynamoDBClient(table)
+    with pytest.raises(haulage.KeyNotFoundError, match=f"no record mine in table {table}"):
+        records.item_get("mine")
+    records.submitted_put("mine", 600, request_id="r-1")
+    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is SUBMITTED"):
+        records.submitted_put("mine", 600)
+    with pytest.raises(haulage.ResultMissingError):
+        records.result_get("mine")
+    records.in_progress_put("mine", 600)
+    with pytest.raises(haulage.AwaitingResultTimeoutError):
+        records.result_poll("mine", timeout_seconds=0.1, poll_time_seconds=0.01)
+    records.result_put("mine", None)
+    assert records.result_poll("mine") is None and records.result_exists("mine")
+    item = records.item_get("mine")
+    assert (item["status"], item["result"], item["request_id"]) == ("SUCCESS", None, "r-1")
+    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is SUCCESS"):
+        records.error_put("mine", "late")
+    records.error_put("other", ValueError("no"))
+    with pytest.raises(haulage.ResultErrorStatusError, match="no"):
+        records.result_get("other")
+    records.submitted_put("short", 0)
+    with pytest.raises(haulage.ExpiredItemError):
+        records.status_get("short")
+
+
+def test_a_table_alone_has_the_results_of_jobs(names: tuple[str, str]) -> None:
+    queue, table = names
+    producer = Producer(queue, ddb_client=DynamoDBClient(table))
+    id_ = producer.post_non_blocking({"number": 4})
+    records = DynamoDBClient(table=table)
+    assert records.status_get(id_) is ResultStatus.SUBMITTED
+    with haulage.Worker(lambda body: [body["number"]], f"sqs://{queue}?table={table}", claim_wait=1):
+        assert records.result_poll(id_, SOON) == [4]
+    with pytest.raises(haulage.DDBError, match="is a job of the queue"):
+        records.in_progress_put(id_, 60)
+
+
+def test_a_record_that_others_have_written_wrongly(names: tuple[str, str]) -> None:
+    _, table = names
+    item = {"message_id": {"S": "odd"}, "status": {"S": "SUCCESS"}, "result": {"S": "{not JSON"}}
+    call("DynamoDB_20120810", "PutItem", {"TableName": table, "Item": item})
+    with pytest.raises(haulage.UnparseableItemError, match="the result of odd"):
+        DynamoDBClient(table).item_get("odd")
 
 
 def test_without_protection_no_job_is_run(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,214 @@
+//! Records without a queue: to read those of jobs, and to keep others.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use haulage::{
+    Error, FailureKind, JobId, Json, NewJob, Result, Status, Timestamp,
+    backend::{Detail, Lookup},
+};
+
+use crate::{
+    Builder, Config,
+    bucket::Bucket,
+    clients::{Clients, load},
+    clock::ServerClock,
+    expr::{Write, moment, number, text},
+    get,
+    inner::{MAX_IN_TABLE, Tuning},
+    item::{name, seconds},
+    meter::Meter,
+    runtime::Runtime,
+    store::Store,
+    table::{Table, Written},
+};
+
+/// The longest that SQS keeps a message (Amazon SQS Developer Guide, "Amazon
+/// SQS message quotas"). The queue is not known here, and may keep them so long.
+const MAX_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The records of a table, whatever the queue: those of jobs, to be read, and
+/// such as a program keeps of work of its own, under ids that are no jobs'.
+///
+/// No consumer sees the latter, and they are in no queue's `list` and `stats`.
+#[derive(Clone)]
+pub struct Records {
+    store: Arc<Store>,
+    runtime: Arc<Runtime>,
+}
+
+/// What a record of one's own says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OwnRecord {
+    /// The work waits. Only this makes sure that there was no record before.
+    Submitted,
+    /// The work has begun.
+    InProgress,
+    /// The work is done, with this result.
+    Success(Json),
+    /// The work failed, and why.
+    Error(String),
+}
+
+/// Why a record was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It is a job's, and written by its consumer alone.
+    Job,
+    /// There is one already, in this status: one that is over does not change.
+    Exists(Status),
+}
+
+impl OwnRecord {
+    fn status(&self) -> Status {
+        match self {
+            Self::Submitted => Status::Submitted,
+            Self::InProgress => Status::InProgress,
+            Self::Success(_) => Status::Success,
+            Self::Error(_) => Status::Error,
+        }
+    }
+}
+
+impl Records {
+    /// Opens the table that a URL names, such as
+    /// `dynamodb://results?region=eu-central-1&bucket=payloads`. Of the
+    /// parameters of `sqs://`, those that concern table, bucket and region.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the URL is wrong.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Builder::new(Config::from_table_url(url)?).open_records().await
+    }
+
+    pub(crate) async fn open(
+        config: Config,
+        sdk: Option<aws_config::SdkConfig>,
+        tuning: Tuning,
+    ) -> Result<Self> {
+        config.validate_storage()?;
+        let runtime = Runtime::new()?;
+        let opened = async move {
+            let sdk = match sdk {
+                Some(sdk) => sdk,
+                None => load(&config, tuning.credentials.clone()).await,
+            };
+            let (clock, meter) = (ServerClock::new(tuning.clock_off_by), Meter::new(tuning.metered));
+            let clients = Clients::new(&sdk, &config, &tuning, &clock, &meter)?;
+            Ok(Store {
+                clock: clock.clock(),
+                table: Table::new(clients.dynamodb, config.table, meter),
+                bucket: config.bucket.map(|name| Bucket::new(clients.s3, name)),
+                retention: MAX_RETENTION,
+            })
+        };
+        let store = Arc::new(runtime.run(opened).await?);
+        Ok(Self { store, runtime })
+    }
+
+    /// The records with these ids, in the same order. Those of a program's own
+    /// have no attempts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] where the table cannot be read.
+    pub async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        let store = self.store.clone();
+        self.runtime.run(async move { get::get(&store, ids, detail).await }).await
+    }
+
+    /// Writes a record of one's own, kept for `ttl` from now on. Without a
+    /// `request_id`, it keeps the one that it has; at first, that is its id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] for a result over 350,000 bytes, [`Error::Invalid`]
+    /// for an empty id, [`Error::Unavailable`] where the table cannot be written.
+    pub async fn put(
+        &self,
+        id: JobId,
+        own: OwnRecord,
+        request_id: Option<String>,
+        ttl: Duration,
+    ) -> Result<Result<(), Refusal>> {
+        if id.as_str().is_empty() {
+            return Err(Error::Invalid("the id of a record is empty".into()));
+        }
+        if let OwnRecord::Success(result) = &own
+            && result.size() > MAX_IN_TABLE
+        {
+            let hint = "a record that is no job's has its result in the table; keep it elsewhere, and put a \
+                        reference to it"
+                .into();
+            return Err(Error::TooLarge { what: "result", size: result.size(), limit: MAX_IN_TABLE, hint });
+        }
+        let store = self.store.clone();
+        self.runtime
+            .run(async move {
+                let now = store.now();
+                Ok(match store.table.write(id.as_str(), write(&id, &own, request_id, ttl, now)).await? {
+                    Written::Done(_) => Ok(()),
+                    Written::Refused(row) => {
+                        let own = row.filter(|row| row.text(name::QUEUE).is_none());
+                        Err(own.and_then(|row| row.status()).map_or(Refusal::Job, Refusal::Exists))
+                    }
+                })
+            })
+            .await
+    }
+}
+
+/// What a record has in some statuses only.
+const OF_STATUS: [&str; 5] = [name::RESULT, name::ERROR, name::ERROR_KIND, name::FINISHED_AT, name::DUE_AT];
+
+/// The write, on the condition that the item is not a job's and not over.
+fn write(id: &JobId, own: &OwnRecord, request_id: Option<String>, ttl: Duration, now: Timestamp) -> Write {
+    let ends = now.after(ttl);
+    let mut write = Write::at(now)
+        .set(name::STATUS, text(own.status().as_str()))
+        .set(name::EXPIRES_AT, moment(ends))
+        .set(name::EXPIRATION, seconds(ends))
+        .keep(name::SUBMITTED_AT, moment(now))
+        .keep(name::RESULT_TTL, number(NewJob::DEFAULT_RESULT_TTL.as_micros()))
+        .bind("now", moment(now));
+    write = match request_id {
+        Some(given) => write.set(name::REQUEST_ID, text(given)),
+        None => write.keep(name::REQUEST_ID, text(id.as_str())),
+    };
+    let mut says = Vec::new();
+    match own {
+        OwnRecord::Submitted => {}
+        // Without it, this would read as a claim whose lease ran out.
+        OwnRecord::InProgress => says.push((name::DUE_AT, moment(ends))),
+        OwnRecord::Success(result) => says.push((name::RESULT, text(result.as_str()))),
+        OwnRecord::Error(message) => {
+            says.push((name::ERROR, text(message)));
+            says.push((name::ERROR_KIND, text(FailureKind::Handler.as_str())));
+        }
+    }
+    if own.status().is_terminal() {
+        says.push((name::FINISHED_AT, moment(now)));
+    }
+    // What it said before must not show through.
+    let gone: Vec<_> =
+        OF_STATUS.into_iter().filter(|attribute| says.iter().all(|(name, _)| name != attribute)).collect();
+    write = says.into_iter().fold(write, |write, (name, value)| write.set(name, value));
+    let replaced = if *own == OwnRecord::Submitted {
+        "#expires_at <= :now"
+    } else {
+        write = write.bind("waits", text(Status::Submitted.as_str()));
+        write = write.bind("runs", text(Status::InProgress.as_str()));
+        "(#expires_at <= :now OR #status = :waits OR #status = :runs)"
+    };
+    write.remove(&gone).when(&format!(
+        "(attribute_not_exists(#message_id) OR \
+         attribute_exists(#status) AND attribute_not_exists(#queue) AND {replaced})"
+    ))
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("table", &self.store.table.name()).finish_non_exhaustive()
+    }
+}

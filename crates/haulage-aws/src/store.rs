@@ -1,0 +1,173 @@
+//! The records, and the documents that belong to them: the table and the bucket.
+
+use std::time::Duration;
+
+use haulage::{Clock, Error, JobId, Json, Record, Result, Status, Timestamp, backend::Detail};
+use tracing::warn;
+
+use crate::{
+    body::{Packed, Place},
+    bucket::Bucket,
+    expr::{Write, text},
+    item::{End, Row, name},
+    table::{Table, Written},
+};
+
+/// How often a record that others keep changing is looked at again.
+const MAX_LOOKS: u32 = 50;
+
+/// Where records and documents are kept.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) clock: Clock,
+    pub(crate) table: Table,
+    pub(crate) bucket: Option<Bucket>,
+    /// For how long after its end a message of a job may turn up.
+    pub(crate) retention: Duration,
+}
+
+impl Store {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    // --- documents ---
+
+    /// Says what to do about a document that is too large for the table.
+    pub(crate) fn hint_at_bucket(&self, error: Error) -> Error {
+        match error {
+            Error::TooLarge { what, size, limit, .. } if self.bucket.is_none() => Error::TooLarge {
+                what,
+                size,
+                limit,
+                hint: "with an S3 bucket (bucket=… in the URL), large ones go there".into(),
+            },
+            other => other,
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> Result<&Bucket> {
+        self.bucket.as_ref().ok_or_else(|| {
+            Error::Config(
+                "the document is in an S3 bucket, and none is configured here; add bucket=… to the URL"
+                    .into(),
+            )
+        })
+    }
+
+    /// Fetches a document from wherever it is.
+    pub(crate) async fn fetch(&self, place: &Place) -> Result<Option<Json>> {
+        let packed = match place {
+            Place::Record => None,
+            Place::Item(key) => {
+                let item = self.table.get(key).await?;
+                item.and_then(|item| item.get(name::BODY).and_then(Packed::from_attribute))
+            }
+            Place::Object(key) => self.bucket()?.get(key).await?,
+        };
+        packed.map(unpack).transpose()
+    }
+
+    /// A document of a job, in its record or where the record says.
+    async fn document(&self, row: &Row, here: &str, at: &str) -> Result<Option<Json>> {
+        if let Some(packed) = row.0.get(here).and_then(Packed::from_attribute) {
+            return unpack(packed).map(Some);
+        }
+        let Some(place) = row.text(at) else { return Ok(None) };
+        let document = match Place::from_text(place) {
+            Some(place) => self.fetch(&place).await?,
+            None => None,
+        };
+        document
+            .map(Some)
+            .ok_or_else(|| Error::Config(format!("job {}: the {here} was at {place} and is gone", row.id())))
+    }
+
+    /// Deletes what is kept besides the record; what stays expires.
+    pub(crate) async fn delete_documents(&self, places: impl IntoIterator<Item = Place>) {
+        for place in places {
+            let deleted = match &place {
+                Place::Record => Ok(()),
+                Place::Item(key) => self.table.delete(key).await,
+                Place::Object(key) => match &self.bucket {
+                    Some(bucket) => bucket.delete(key).await,
+                    None => Ok(()),
+                },
+            };
+            if let Err(error) = deleted {
+                warn!(%error, "it is deleted when it expires");
+            }
+        }
+    }
+
+    // --- records ---
+
+    /// The record with what was asked for.
+    pub(crate) async fn show(&self, row: &Row, mut record: Record, detail: Detail) -> Result<Record> {
+        if detail >= Detail::Result && record.status == Status::Success {
+            record.result = self.document(row, name::RESULT, name::RESULT_AT).await?;
+        }
+        if detail >= Detail::Full {
+            record.body = self.document(row, name::BODY, name::BODY_AT).await?;
+        }
+        Ok(record)
+    }
+
+    /// The record as it is now. A claim whose lease ran out and that ends its
+    /// job is written as that first, so that nobody sees another outcome later.
+    /// `None` if the record is gone since.
+    pub(crate) async fn reaped(&self, mut row: Row) -> Result<Option<Row>> {
+        for round in 0.. {
+            self.give_up_after(round, &row.id())?;
+            let now = self.now();
+            let Some(end) = row.lapse(now).and_then(|lapse| End::lapsed(&row, lapse)) else {
+                break;
+            };
+            let write = unchanged(end.write(now, row.result_ttl(), self.retention), &row);
+            match self.table.write(row.id().as_str(), write).await? {
+                Written::Done(row) => return Ok(Some(row)),
+                Written::Refused(Some(other)) => row = other,
+                Written::Refused(None) => return Ok(None),
+            }
+        }
+        Ok(Some(row))
+    }
+
+    /// A record that changes with each look is somebody else's to mend, not a
+    /// reason to go round for ever.
+    pub(crate) fn give_up_after(&self, round: u32, id: &JobId) -> Result<()> {
+        if round < MAX_LOOKS {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            message: format!(
+                "the record of job {id} in table {} changes with every look; is there more than one writer?",
+                self.table.name()
+            ),
+            source: None,
+        })
+    }
+}
+
+/// On the condition that the record is as it was read.
+pub(crate) fn unchanged(write: Write, row: &Row) -> Write {
+    match row.text(name::OP) {
+        Some(op) => write.when("#op = :seen_op").bind("seen_op", text(op)),
+        // No write of ours leaves a record like this.
+        None => write.when("attribute_not_exists(#op)"),
+    }
+}
+
+/// The error for a document that is there and is not what was stored.
+pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
+    Error::InvalidJson { line: 0, column: 0, message: format!("the stored document is broken: {error}") }
+}
+
+pub(crate) fn unpack(packed: Packed) -> Result<Json> {
+    packed.unpack().map_err(|e| broken(&e))
+}
+
+/// Where a job's documents are, other than in its record.
+pub(crate) fn places(row: &Row) -> impl Iterator<Item = Place> {
+    [name::BODY_AT, name::RESULT_AT].into_iter().filter_map(|at| Place::from_text(row.text(at)?))
+}
