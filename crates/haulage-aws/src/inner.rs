@@ -30,6 +30,7 @@ use crate::{
     expr::{Item, Write, text},
     held::Held,
     item::{Row, name, seconds},
+    keeping::keep_days,
     meter::Meter,
     poll::Polls,
     protection::Protection,
@@ -242,7 +243,7 @@ pub(crate) async fn within<T>(
 /// The item of a body that is too large for its record.
 fn body_item(key: &str, packed: &Packed, ticket: &Ticket) -> Item {
     // When its job ends is not known yet.
-    let days = crate::ticket::keep_days(ticket.due_at().since(ticket.submitted_at), ticket.result_ttl);
+    let days = keep_days(ticket.due_at().since(ticket.submitted_at), ticket.result_ttl);
     let kept = Duration::from_secs(u64::from(days) * 24 * 3600);
     [
         (name::ID, text(key)),

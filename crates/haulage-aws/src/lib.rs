@@ -45,6 +45,7 @@ mod visibility;
 mod body;
 mod expr;
 mod item;
+mod keeping;
 mod ticket;
 
 // The services.
@@ -54,6 +55,7 @@ mod clock;
 mod fault;
 mod meter;
 mod queue;
+mod redrive_policy;
 mod store;
 mod table;
 

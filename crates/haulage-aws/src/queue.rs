@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 use crate::{
     config::Config,
     fault::{fault, is_denied, is_missing, may_pass},
+    redrive_policy::RedrivePolicy,
     table::{PARALLEL, chunks_of, pause},
     ticket::{ATTRIBUTE, Poison, Ticket, attributes},
 };
@@ -117,7 +118,7 @@ impl Queue {
             self.retention = Duration::from_secs(seconds);
         }
         let Some(redrive) =
-            attributes.get(&QueueAttributeName::RedrivePolicy).and_then(|t| Redrive::parse(t))
+            attributes.get(&QueueAttributeName::RedrivePolicy).and_then(|t| RedrivePolicy::parse(t))
         else {
             return;
         };
@@ -442,32 +443,6 @@ fn again<T>(failed: Vec<BatchResultErrorEntry>, all: Vec<T>, what: &str) -> Vec<
     all.into_iter().zip(keep).filter_map(|(item, keep)| keep.then_some(item)).collect()
 }
 
-/// A queue's redrive policy.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Redrive {
-    pub(crate) arn: String,
-    pub(crate) max_receives: i64,
-}
-
-impl Redrive {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let policy: serde_json::Value = serde_json::from_str(text).ok()?;
-        let count = policy.get("maxReceiveCount")?;
-        // AWS writes a number, and takes and shows a string as well.
-        let max_receives = count.as_i64().or_else(|| count.as_str()?.parse().ok())?;
-        Some(Self { arn: policy.get("deadLetterTargetArn")?.as_str()?.to_owned(), max_receives })
-    }
-
-    pub(crate) fn queue_name(&self) -> &str {
-        self.arn.rsplit(':').next().unwrap_or(&self.arn)
-    }
-
-    /// The account that the dead-letter queue belongs to.
-    fn account(&self) -> Option<String> {
-        self.arn.split(':').nth(4).filter(|account| !account.is_empty()).map(str::to_owned)
-    }
-}
-
 /// Whether an error says that the queue is not there.
 pub(crate) fn is_gone<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     error.code().is_some_and(is_missing)
@@ -476,21 +451,6 @@ pub(crate) fn is_gone<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_a_redrive_policy() {
-        let policy = |count: &str| {
-            format!(
-                r#"{{"deadLetterTargetArn":"arn:aws:sqs:eu-central-1:1:d.fifo","maxReceiveCount":{count}}}"#
-            )
-        };
-        for count in ["4", "\"4\""] {
-            let redrive = Redrive::parse(&policy(count)).expect("a policy");
-            assert_eq!((redrive.queue_name(), redrive.max_receives), ("d.fifo", 4));
-            assert_eq!(redrive.account().as_deref(), Some("1"));
-        }
-        assert_eq!(Redrive::parse("{}"), None);
-    }
 
     #[test]
     fn counts_seconds_up() {

@@ -24,8 +24,9 @@ use crate::{
     held::{Chain, Hold, Received},
     inner::{Inner, Shared},
     item::{End, Row, name, with_error},
+    keeping::{keep_days, object_key},
     table::{PARALLEL, Written},
-    ticket::{Ticket, keep_days},
+    ticket::Ticket,
 };
 
 /// How long the answer waits for the queue.
@@ -197,7 +198,8 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, terms: &Term
         let end = if packed.is_zstd() { "json.zst" } else { "json" };
         let queue = &inner.queue.name;
         // Another attempt's result must not take its place.
-        let object = format!("haulage/{days}d/{queue}/{}/result-{}-{}.{end}", key.id, key.attempt, nonce());
+        let name = format!("result-{}-{}.{end}", key.attempt, nonce());
+        let object = object_key(days, queue, key.id.as_str(), &name);
         match bucket.put(&object, &packed).await {
             Ok(()) => place = Place::Object(object),
             // Trying on would not help; the job has ended, and its record says how.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What is known of a job's submit so far.
-enum Fate {
+enum Reservation {
     /// Its message is to be sent, or has been.
     Mine,
     /// An earlier job has its key.
@@ -40,7 +40,7 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
     drop(jobs);
 
     let fates = reserve(&inner, &tickets).await?;
-    let mine: Vec<usize> = (0..tickets.len()).filter(|n| matches!(fates[*n], Fate::Mine)).collect();
+    let mine: Vec<usize> = (0..tickets.len()).filter(|n| matches!(fates[*n], Reservation::Mine)).collect();
     let of_mine: Vec<&Ticket> = mine.iter().map(|n| &tickets[*n]).collect();
     if let Err(error) = inner.store_bodies(&of_mine).await {
         free(&inner, &of_mine).await;
@@ -73,9 +73,9 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
     }
     for (n, fate) in fates.iter().enumerate() {
         match fate {
-            Fate::Mine => {}
-            Fate::Other(id) => answers[n] = Some(Ok(Submitted { id: id.clone(), duplicate: true })),
-            Fate::SameAs(first) => {
+            Reservation::Mine => {}
+            Reservation::Other(id) => answers[n] = Some(Ok(Submitted { id: id.clone(), duplicate: true })),
+            Reservation::SameAs(first) => {
                 let duplicate = |job: Submitted| Submitted { duplicate: true, ..job };
                 answers[n] = answers[*first].clone().map(|answer| answer.map(duplicate));
             }
@@ -101,7 +101,7 @@ fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
 
 /// Reserves the idempotency keys, all or none: two submits that wait for each
 /// other's would wait for ever.
-async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Fate>> {
+async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Reservation>> {
     for round in 0.. {
         let fates = join_all(try_reserve(inner, tickets)).await;
         let failed = fates.iter().find_map(|fate| fate.as_ref().err().cloned());
@@ -109,7 +109,8 @@ async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Fate>> {
         if failed.is_none() && !busy {
             return fates.into_iter().filter_map(Result::transpose).collect();
         }
-        let reserved = tickets.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Some(Fate::Mine))));
+        let reserved =
+            tickets.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Some(Reservation::Mine))));
         free(inner, &reserved.map(|(ticket, _)| ticket).collect::<Vec<_>>()).await;
         if let Some(error) = failed {
             return Err(error);
@@ -123,7 +124,7 @@ async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Fate>> {
 fn try_reserve<'a>(
     inner: &'a Inner,
     tickets: &'a [Ticket],
-) -> Vec<impl Future<Output = Result<Option<Fate>>> + 'a> {
+) -> Vec<impl Future<Output = Result<Option<Reservation>>> + 'a> {
     let mut first_with: HashMap<&str, usize> = HashMap::new();
     // All are stored before any is sent.
     let bytes = tickets.iter().filter_map(|ticket| Some(ticket.body.packed.as_ref()?.size())).sum();
@@ -131,15 +132,15 @@ fn try_reserve<'a>(
         let first = ticket.key.as_deref().map(|key| *first_with.entry(key).or_insert(n));
         async move {
             match (&ticket.key, first) {
-                (Some(_), Some(first)) if first != n => Ok(Some(Fate::SameAs(first))),
+                (Some(_), Some(first)) if first != n => Ok(Some(Reservation::SameAs(first))),
                 (Some(key), _) => {
                     let owner = arbiter::reserve(inner, key, &ticket.token, bytes).await?;
                     Ok(owner.map(|owner| match owner {
-                        Owner::Me => Fate::Mine,
-                        Owner::Named(id) | Owner::Job(id) => Fate::Other(id),
+                        Owner::Me => Reservation::Mine,
+                        Owner::Named(id) | Owner::Job(id) => Reservation::Other(id),
                     }))
                 }
-                (None, _) => Ok(Some(Fate::Mine)),
+                (None, _) => Ok(Some(Reservation::Mine)),
             }
         }
     });

@@ -16,6 +16,7 @@ use crate::{
     body::{Body, Packed, Place},
     config::Config,
     expr::nonce,
+    keeping::{keep_days, object_key},
 };
 
 /// The message attribute that holds everything but the body.
@@ -130,7 +131,8 @@ impl Ticket {
     /// For a job that is being submitted.
     pub(crate) fn new(job: &NewJob, config: &Config, now: Timestamp) -> Result<Self> {
         let token = nonce() + &nonce();
-        let object = |name: &str| object_key(config, job, &token, name);
+        let days = keep_days(job.delay, job.result_ttl);
+        let object = |name: &str| object_key(days, config.queue_name(), &token, name);
         let ticket = Self {
             id: None,
             submitted_at: now,
@@ -332,27 +334,6 @@ fn is_allowed(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// The key of an object that belongs to a job. It begins with the number of
-/// days after which the bucket's lifecycle may delete it, as an object cannot
-/// expire together with a record that DynamoDB deletes.
-pub(crate) fn object_key(config: &Config, job: &NewJob, token: &str, name: &str) -> String {
-    let days = keep_days(job.delay, job.result_ttl);
-    format!("haulage/{days}d/{}/{token}/{name}", config.queue_name())
-}
-
-/// For how many days, at least, objects are kept; each has its lifecycle rule.
-pub(crate) const KEEP_DAYS: [u32; 6] = [45, 60, 90, 180, 400, 800];
-
-/// The least of [`KEEP_DAYS`] that certainly covers a job: its delay, the
-/// longest time in the queue, a dead letter's time, and its record's.
-pub(crate) fn keep_days(delay: Duration, result_ttl: Duration) -> u32 {
-    let in_queue = Duration::from_secs(14 * 24 * 3600);
-    let longest =
-        delay + in_queue + result_ttl.max(haulage::DEAD_LETTER_TTL) + Duration::from_secs(7 * 24 * 3600);
-    let days = u32::try_from(longest.as_secs().div_ceil(24 * 3600)).unwrap_or(u32::MAX);
-    KEEP_DAYS.into_iter().find(|keep| *keep >= days).unwrap_or(KEEP_DAYS[5])
-}
-
 /// The attributes of a message, as a send takes them.
 pub(crate) fn attributes(ticket: &Ticket) -> HashMap<String, MessageAttributeValue> {
     let value = MessageAttributeValue::builder().data_type("String").string_value(ticket.options()).build();
@@ -426,14 +407,6 @@ mod tests {
         assert_eq!((ticket.token.as_str(), ticket.max_attempts), ("m-2", 3));
         let poison = Ticket::read(&plain("hello")).expect_err("no job");
         assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
-    }
-
-    #[test]
-    fn keeps_objects_long_enough() {
-        let days = |n: u64| Duration::from_secs(n * 24 * 3600);
-        assert_eq!(keep_days(Duration::ZERO, days(7)), 45);
-        assert_eq!(keep_days(Duration::ZERO, days(30)), 60);
-        assert_eq!(keep_days(days(366), days(366)), 800);
     }
 
     #[test]

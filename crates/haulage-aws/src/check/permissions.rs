@@ -14,7 +14,12 @@ use aws_sdk_sqs::Client as Sqs;
 use haulage::backend::Finding;
 
 use super::verdict::{Passed, Probes, Refusal, Who, judge};
-use crate::{config::Config, inner::Inner, item::name, setup, ticket::KEEP_DAYS};
+use crate::{
+    config::Config,
+    inner::Inner,
+    item::name,
+    keeping::{KEEP_DAYS, prefix},
+};
 
 /// A key that no record has.
 const NOBODY: &str = "doctor#probe";
@@ -141,7 +146,7 @@ pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
     let Some(bucket) = &inner.store.bucket else { return Vec::new() };
     let (s3, name) = (bucket.client(), bucket.name());
     // Under a prefix of ours: it expires, should it stay.
-    let object = format!("{}doctor/probe", setup::prefix(KEEP_DAYS[0]));
+    let object = format!("{}doctor/probe", prefix(KEEP_DAYS[0]));
     let on = format!("objects under haulage/ in bucket {name}");
     let mut probes = Probes::of(on);
     let mut wrote = false;

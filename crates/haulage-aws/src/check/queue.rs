@@ -9,7 +9,7 @@ use haulage::{
 };
 
 use super::verdict::{Who, judge, not_read};
-use crate::{config::Config, inner::Inner, queue::Redrive};
+use crate::{config::Config, inner::Inner, redrive_policy};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -128,7 +128,9 @@ fn throughput(attributes: &Attributes) -> Finding {
 
 async fn dead_letters(inner: &Inner, attributes: &Attributes, retention: Option<Duration>) -> Vec<Finding> {
     let check = "dead-letter queue";
-    let Some(policy) = attributes.get(&RedrivePolicy).and_then(|text| Redrive::parse(text)) else {
+    let Some(policy) =
+        attributes.get(&RedrivePolicy).and_then(|text| redrive_policy::RedrivePolicy::parse(text))
+    else {
         return vec![Finding::bad(
             Severity::Warning,
             check,

@@ -11,6 +11,7 @@ use crate::{
     bucket::Bucket,
     inner::Inner,
     item::name,
+    keeping::prefix,
     setup::{self, Found, NO_LIFECYCLE, TTL},
 };
 
@@ -168,7 +169,7 @@ async fn lifecycle(bucket: &Bucket) -> Vec<Finding> {
             )
         })
         .collect();
-    let missing: Vec<_> = setup::missing_rules(&rules).into_iter().map(setup::prefix).collect();
+    let missing: Vec<_> = setup::missing_rules(&rules).into_iter().map(prefix).collect();
     if !missing.is_empty() {
         findings.push(Finding::bad(
             Severity::Warning,

@@ -14,11 +14,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use haulage::{Error, Result};
 
-use super::{
-    Outcome, Step,
-    lifecycle::{self, prefix},
-};
-use crate::{clients::Clients, fault::fault};
+use super::{Outcome, Step, lifecycle};
+use crate::{clients::Clients, fault::fault, keeping::prefix};
 
 /// Where a bucket is.
 pub(crate) enum Found {

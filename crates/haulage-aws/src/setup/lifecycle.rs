@@ -5,15 +5,10 @@ use std::fmt;
 
 use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule};
 
-use crate::ticket::KEEP_DAYS;
+use crate::keeping::{KEEP_DAYS, prefix};
 
 /// The error of S3 where a bucket has no rules at all.
 pub(crate) const NONE: &str = "NoSuchLifecycleConfiguration";
-
-/// The beginning of the keys that are kept for so many days.
-pub(crate) fn prefix(days: u32) -> String {
-    format!("haulage/{days}d/")
-}
 
 /// A rule that lets objects expire.
 struct Expiry<'a> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub(crate) use self::{
     bucket::{Found, place as bucket_place},
-    lifecycle::{NONE as NO_LIFECYCLE, early, missing as missing_rules, prefix},
+    lifecycle::{NONE as NO_LIFECYCLE, early, missing as missing_rules},
     table::{TTL, is_usable, ttl_attribute, wrong_key},
 };
 use crate::{
