@@ -10,7 +10,7 @@ DENY_VERSION := 0.20.2
 
 # The features with which everything is tested; the same everywhere, so that
 # the SDK is built once.
-AWS := haulage-cli/aws
+AWS := haulage-cli/aws,haulage-autoscale/lambda
 
 # Where cargo builds, wherever that is set.
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')

@@ -32,4 +32,6 @@ pub use metrics::{
     BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
     SCALE_OUT, ScaleOutTo,
 };
-pub use observation::{Estimate, Invalid, JobSeconds, Observation, QueueDepth, Service, Slots, Target};
+pub use observation::{
+    Estimate, Invalid, JobSeconds, MEASURED_OVER, Observation, QueueDepth, Service, Slots, Target,
+};

@@ -126,7 +126,7 @@ impl CapacityDemand {
 /// All metrics of one observation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Metrics {
-    /// Tasks that run, as ECS counts them: `RunningTasks`, for dashboards.
+    /// Tasks that run, as ECS counts them; for dashboards.
     pub running_tasks: u32,
     /// Time to drain what is due.
     pub backlog_seconds: BacklogSeconds,
@@ -140,6 +140,11 @@ pub struct Metrics {
     pub scale_out_to: ScaleOutTo,
     /// Required tasks as percent of the desired ones.
     pub capacity_demand: CapacityDemand,
+}
+
+impl Metrics {
+    /// The name of [`Metrics::running_tasks`] in CloudWatch.
+    pub const RUNNING_TASKS: &str = "RunningTasks";
 }
 
 impl Observation {

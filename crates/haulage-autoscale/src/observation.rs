@@ -40,6 +40,9 @@ impl Slots {
 pub struct JobSeconds(f64);
 
 impl JobSeconds {
+    /// The name of the metric that the consumers publish, in seconds.
+    pub const NAME: &str = "JobSeconds";
+
     /// Refuses zero, negative numbers, infinity and NaN.
     pub fn new(seconds: f64) -> Result<Self, Invalid> {
         positive("seconds per job", seconds).map(Self)
@@ -67,6 +70,10 @@ impl Target {
         self.0
     }
 }
+
+/// Jobs that ended within this many seconds make the measured seconds per job:
+/// six hours. Long jobs are few in less, and load changes with the day.
+pub const MEASURED_OVER: f64 = 21600.0;
 
 /// How many jobs the configured seconds per job weigh as much as.
 const PRIOR_JOBS: f64 = 30.0;

@@ -4,10 +4,12 @@
 //! They are installed by `tests/servers/install.sh`, which `make test` calls.
 //! One that is missing is a panic: a test must not pass because of that.
 
+pub mod lambda;
 pub mod microburst;
 mod server;
 pub mod stub;
 
+pub use lambda::Lambda;
 pub use microburst::Microburst;
 pub use server::Server;
 pub use stub::Stub;
@@ -18,12 +20,25 @@ pub use stub::Stub;
 ///
 /// If it is not installed or does not start.
 pub fn ministack() -> Server {
+    start_ministack("sqs,dynamodb,s3")
+}
+
+/// What scaling reads and writes, SQS, ECS and CloudWatch: ministack.
+///
+/// # Panics
+///
+/// If it is not installed or does not start.
+pub fn ministack_for_scaling() -> Server {
+    start_ministack("sqs,ecs,monitoring")
+}
+
+fn start_ministack(services: &str) -> Server {
     Server::start("ministack", "ministack/bin/ministack", "/_ministack/health", |command, port| {
         command
             .env("GATEWAY_PORT", port)
             .env("BIND_HOST", "127.0.0.1")
             .env("MINISTACK_HOST", "127.0.0.1")
-            .env("SERVICES", "sqs,dynamodb,s3")
+            .env("SERVICES", services)
             .env("IOT_MTLS_ENABLED", "0")
             .env("LOG_LEVEL", "WARNING");
     })

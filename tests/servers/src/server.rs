@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 /// How long a server may take to start. These machines are slow at times.
 const START: Duration = Duration::from_secs(90);
 
@@ -35,6 +37,21 @@ impl Server {
     /// Where it listens: `http://127.0.0.1:…`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// A call in the JSON protocol of AWS, such as `AmazonSQS.CreateQueue`;
+    /// local servers take it unsigned.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn call(&self, target: &str, body: &Value) -> Value {
+        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let headers = format!("X-Amz-Target: {target}\r\n");
+        let answer = request_with(port, "POST", "/", &headers, &body.to_string()).expect("the server");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        assert!(head.starts_with("HTTP/1.1 2"), "{target}: {answer}");
+        serde_json::from_str(body).unwrap_or_default()
     }
 
     pub(crate) fn start(
@@ -146,13 +163,17 @@ fn get(port: u16, path: &str) -> std::io::Result<()> {
 
 /// A plain HTTP request; the answer as it came.
 pub(crate) fn request(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+    request_with(port, method, path, "", body)
+}
+
+fn request_with(port: u16, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let length = body.len();
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
+         {headers}Content-Length: {length}\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];

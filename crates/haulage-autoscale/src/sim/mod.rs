@@ -45,15 +45,13 @@ use self::{
     policy::{Controller, View},
     random::Random,
 };
-use crate::{Invalid, JobSeconds, QueueDepth, Slots};
+use crate::{Invalid, JobSeconds, MEASURED_OVER, QueueDepth, Slots};
 
 /// After the last arrival, the simulation goes on for this long at least, so
 /// that the cost of scaling in is seen. In seconds.
 const TAIL: u32 = 1800;
 /// And not much longer than this, in case the jobs are never done: 30 days.
 const LONGEST_TAIL: u32 = 30 * 86_400;
-/// Jobs that ended within this many seconds make the measured seconds per job.
-const MEASURED_OVER: f64 = 21600.0;
 
 /// What a service is made of, and its limits.
 #[derive(Clone, Copy, Debug)]

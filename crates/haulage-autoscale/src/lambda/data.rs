@@ -1,0 +1,120 @@
+//! What is put into CloudWatch.
+
+use aws_sdk_cloudwatch::{
+    Client,
+    types::{Dimension, MetricDatum, StandardUnit},
+};
+use futures_util::future::join_all;
+use haulage_autoscale::{
+    BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
+    ScaleOutTo,
+};
+
+use crate::{event::Pair, failure::Failure};
+
+const CALL: &str = "cloudwatch:PutMetricData";
+
+/// Pairs in one call, of seven metrics each: 1,000 metrics and 1 MB are the
+/// limits (CloudWatch API Reference, "PutMetricData"), and the names of a pair
+/// may be long.
+const BATCH: usize = 100;
+
+/// Seconds that a data point stands for.
+const STANDARD: i32 = 60;
+const HIGH: i32 = 1;
+
+/// Puts the metrics of each pair; there is an answer for each, in their order.
+pub(crate) async fn put(cloudwatch: &Client, metrics: &[(&Pair, Metrics)]) -> Vec<Result<(), Failure>> {
+    let calls = metrics.chunks(BATCH).map(|batch| async move {
+        let data = batch.iter().flat_map(|(pair, metrics)| data(pair, metrics)).collect();
+        let call = cloudwatch.put_metric_data().namespace(NAMESPACE).set_metric_data(Some(data));
+        let answer = call.send().await.map(drop).map_err(|error| Failure::of_call(CALL, &error));
+        vec![answer; batch.len()]
+    });
+    join_all(calls).await.into_iter().flatten().collect()
+}
+
+/// The metrics of a pair, with units and resolutions that the alarms and
+/// policies of `terraform/modules/autoscaling` ask for.
+fn data(pair: &Pair, metrics: &Metrics) -> [MetricDatum; 7] {
+    let dimensions =
+        pair.dimensions().map(|(name, value)| Dimension::builder().name(name).value(value).build());
+    let datum = |name: &str, unit, value: f64, resolution| {
+        MetricDatum::builder()
+            .metric_name(name)
+            .set_dimensions(Some(dimensions.to_vec()))
+            .unit(unit)
+            .value(value)
+            .storage_resolution(resolution)
+            .build()
+    };
+    use StandardUnit::{Count, Percent, Seconds};
+    [
+        datum(BacklogSeconds::NAME, Seconds, metrics.backlog_seconds.get(), STANDARD),
+        datum(BacklogPerTask::NAME, Count, metrics.backlog_per_task.get(), STANDARD),
+        datum(
+            QueueRequiresConsumer::NAME,
+            Count,
+            f64::from(u8::from(metrics.queue_requires_consumer.get())),
+            STANDARD,
+        ),
+        datum(RequiredTasks::NAME, Count, metrics.required_tasks.get() as f64, STANDARD),
+        // Its alarm has a period of 10 s.
+        datum(ScaleOutTo::NAME, Count, metrics.scale_out_to.get() as f64, HIGH),
+        datum(CapacityDemand::NAME, Percent, metrics.capacity_demand.get(), STANDARD),
+        datum(Metrics::RUNNING_TASKS, Count, f64::from(metrics.running_tasks), STANDARD),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use haulage_autoscale::{Estimate, Observation, QueueDepth, Service};
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::Event;
+
+    #[test]
+    fn names_units_and_resolutions_are_those_that_alarms_ask_for() {
+        let event = Event::read(&json!({ "looks_per_minute": 1, "pairs": [{
+            "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo", "queue_url": "https://sqs/1/jobs.fifo",
+            "slots_per_task": 2, "job_seconds": 60, "target_seconds": 300,
+        }] }));
+        let event = event.expect("an event");
+        let [pair] = event.pairs.as_slice() else { panic!("one pair") };
+        let metrics = Observation {
+            queue: QueueDepth { visible: 30, in_flight: 4, delayed: 0 },
+            service: Service { running: 1, pending: 1, desired: 2 },
+            slots: pair.slots_per_task,
+            job_time: Estimate::configured(pair.job_seconds),
+        }
+        .metrics(pair.target_seconds);
+        let data = data(pair, &metrics);
+        for datum in &data {
+            let dimensions =
+                datum.dimensions().iter().map(|d| (d.name().expect("a name"), d.value().expect("a value")));
+            assert_eq!(
+                dimensions.collect::<Vec<_>>(),
+                [("ClusterName", "prod"), ("ServiceName", "worker"), ("QueueName", "jobs.fifo")]
+            );
+        }
+        let told = data.map(|datum| {
+            let unit = datum.unit().expect("a unit").as_str().to_owned();
+            let name = datum.metric_name().expect("a name").to_owned();
+            (name, datum.value().expect("a value"), unit, datum.storage_resolution().expect("a resolution"))
+        });
+        let expected = [
+            ("BacklogSeconds", 510.0, "Seconds", 60),
+            ("BacklogPerTask", 17.0, "Count", 60),
+            ("QueueRequiresConsumer", 0.0, "Count", 60),
+            ("RequiredTasks", 4.0, "Count", 60),
+            ("ScaleOutTo", 4.0, "Count", 1),
+            ("CapacityDemand", 200.0, "Percent", 60),
+            ("RunningTasks", 1.0, "Count", 60),
+        ];
+        assert_eq!(
+            told,
+            expected.map(|(name, value, unit, every)| (name.to_owned(), value, unit.to_owned(), every))
+        );
+    }
+}

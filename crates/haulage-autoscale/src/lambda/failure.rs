@@ -1,0 +1,132 @@
+//! What went wrong, and what to do about it.
+
+use std::error::Error;
+
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+
+/// A call that failed, or an answer that is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The call, by the name of its IAM action, or `look` for all of a look.
+    pub(crate) operation: &'static str,
+    /// AWS's error code, or one of our own where there is none.
+    pub(crate) code: String,
+    /// What happened.
+    pub(crate) reason: String,
+    /// What to do.
+    pub(crate) advice: String,
+}
+
+impl Failure {
+    pub(crate) fn new(operation: &'static str, code: &str, reason: impl Into<String>) -> Self {
+        let advice = advice(operation, code);
+        Self { operation, code: code.to_owned(), reason: reason.into(), advice }
+    }
+
+    /// A call that failed, after the SDK's retries.
+    pub(crate) fn of_call<E>(operation: &'static str, error: &SdkError<E>) -> Self
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
+        let code = match error {
+            SdkError::ServiceError(answer) => match answer.err().code() {
+                Some(code) => code.to_owned(),
+                None => format!("HTTP{}", answer.raw().status().as_u16()),
+            },
+            SdkError::TimeoutError(_) => "Timeout".to_owned(),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => "Timeout".to_owned(),
+            SdkError::DispatchFailure(_) => "Unreachable".to_owned(),
+            SdkError::ResponseError(_) => "UnreadableAnswer".to_owned(),
+            _ => "NotSent".to_owned(),
+        };
+        let told = error.as_service_error().and_then(ProvideErrorMetadata::message).map(str::to_owned);
+        Self::new(operation, &code, told.unwrap_or_else(|| chain(error)))
+    }
+
+    /// The Lambda's time was up.
+    pub(crate) fn late() -> Self {
+        Self::new("look", "Deadline", "the Lambda's time was up before it was through")
+    }
+
+    /// Whether a call for several was refused for what one of them is.
+    pub(crate) fn may_concern_one(&self) -> bool {
+        is_denied(&self.code) || matches!(self.code.as_str(), "InvalidParameterException" | "ClientException")
+    }
+}
+
+fn is_denied(code: &str) -> bool {
+    code.contains("AccessDenied") || matches!(code, "AuthorizationError" | "UnauthorizedOperation")
+}
+
+fn advice(operation: &str, code: &str) -> String {
+    match code {
+        _ if is_denied(code) => {
+            return format!("allow {operation} to the role of this Lambda; terraform apply does");
+        }
+        "QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue" => {
+            "the queue is gone, or queue_url is wrong; correct it, or take the pair out of the event"
+        }
+        "ClusterNotFoundException" => {
+            "the cluster is gone, or its name is wrong; correct it, or take the pair out of the event"
+        }
+        "MISSING" | "INACTIVE" => {
+            "the service is gone, or its name is wrong; correct it, or take the pair out of the event"
+        }
+        "Timeout" | "Unreachable" => {
+            "AWS was not reached. The next look tries again; if it goes on, see the status of AWS, and that \
+             the Lambda is not in a VPC without a way to this service"
+        }
+        "Deadline" => {
+            "AWS answers slowly, or there are too many pairs: fewer looks_per_minute, fewer pairs, or more \
+             memory_size"
+        }
+        "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" | "UnrecognizedClientException" => {
+            "AWS does not take the credentials; is the role of this Lambda still there?"
+        }
+        _ if code.contains("Throttl")
+            || code == "RequestLimitExceeded"
+            || code.contains("TooManyRequests") =>
+        {
+            "the next look tries again; if it goes on, lower looks_per_minute, or ask AWS for a higher quota \
+             of this call"
+        }
+        _ => "the next look tries again; if it goes on, look up the code in the API reference of the service",
+    }
+    .to_owned()
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_says_what_to_do() {
+        let call = "sqs:GetQueueAttributes";
+        for (code, expected) in [
+            ("AccessDenied", "allow sqs:GetQueueAttributes to the role"),
+            ("AccessDeniedException", "allow sqs:GetQueueAttributes to the role"),
+            ("AWS.SimpleQueueService.NonExistentQueue", "queue_url is wrong"),
+            ("ClusterNotFoundException", "the cluster is gone"),
+            ("MISSING", "the service is gone"),
+            ("RequestThrottled", "lower looks_per_minute"),
+            ("ThrottlingException", "lower looks_per_minute"),
+            ("Unreachable", "not in a VPC"),
+            ("ExpiredTokenException", "role of this Lambda"),
+            ("InternalFailure", "API reference"),
+        ] {
+            let failure = Failure::new(call, code, "because");
+            assert!(failure.advice.contains(expected), "{code}: {}", failure.advice);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What an invocation comes to.
+
+use lambda_runtime::Diagnostic;
+use serde::Serialize;
+
+use crate::{event::Pair, failure::Failure, log};
+
+/// The looks that were made, and the first failure of each pair.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    looks: u32,
+    pairs: &'a [Pair],
+    failures: Vec<Option<Failure>>,
+}
+
+/// What an invocation answers.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Summary {
+    looks: u32,
+    pairs: usize,
+}
+
+/// Why an invocation failed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failed {
+    kind: &'static str,
+    message: String,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(pairs: &'a [Pair]) -> Self {
+        Self { looks: 0, pairs, failures: vec![None; pairs.len()] }
+    }
+
+    /// A look, with an answer for each pair.
+    pub(crate) fn looked(&mut self, answers: Vec<Result<(), Failure>>) {
+        self.looks += 1;
+        for (at, answer) in answers.into_iter().enumerate() {
+            if let Err(failure) = answer {
+                self.failed(at, failure);
+            }
+        }
+    }
+
+    /// This pair has failed.
+    pub(crate) fn failed(&mut self, at: usize, failure: Failure) {
+        log::failed(&self.pairs[at], &failure);
+        self.failures[at].get_or_insert(failure);
+    }
+
+    pub(crate) fn all_failed(&mut self, failure: &Failure) {
+        for at in 0..self.pairs.len() {
+            self.failed(at, failure.clone());
+        }
+    }
+
+    /// Fails for one pair, too. All that could be put has been put by now, and
+    /// an invocation that fails is what the alarm on the Lambda's errors sees.
+    pub(crate) fn result(self) -> Result<Summary, Failed> {
+        let failed: Vec<_> =
+            self.pairs.iter().zip(&self.failures).filter_map(|(pair, f)| Some((pair, f.as_ref()?))).collect();
+        if failed.is_empty() {
+            return Ok(Summary { looks: self.looks, pairs: self.pairs.len() });
+        }
+        let names: Vec<_> = failed
+            .iter()
+            .map(|(pair, failure)| format!("{pair} ({}: {})", failure.operation, failure.code))
+            .collect();
+        let message = format!(
+            "{} of {} pairs failed: {}; the log has a line for each failure, with what to do",
+            failed.len(),
+            self.pairs.len(),
+            names.join(", ")
+        );
+        Err(Failed { kind: "PairsFailed", message })
+    }
+}
+
+impl Failed {
+    pub(crate) fn bad_event(message: String) -> Self {
+        Self { kind: "BadEvent", message }
+    }
+}
+
+impl From<Failed> for Diagnostic {
+    fn from(failed: Failed) -> Self {
+        Self { error_type: failed.kind.to_owned(), error_message: failed.message }
+    }
+}

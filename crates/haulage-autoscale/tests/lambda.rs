@@ -1,0 +1,195 @@
+//! The program itself, on its runtime API and local servers in place of AWS.
+
+use std::{
+    path::Path,
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
+
+use haulage_servers::{Lambda, Microburst, Server, lambda::Told, microburst::Rule, ministack_for_scaling};
+use serde_json::{Value, json};
+
+/// One for all tests: each has clusters and queues of its own.
+static AWS: LazyLock<Server> = LazyLock::new(ministack_for_scaling);
+
+/// As Terraform has it.
+const TIME: Duration = Duration::from_secs(59);
+
+fn lambda<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Lambda {
+    let variables = [("AWS_ENDPOINT_URL", AWS.url())].into_iter().chain(variables);
+    Lambda::start(Path::new(env!("CARGO_BIN_EXE_haulage-autoscale")), variables)
+}
+
+fn event(pairs: &[&Value]) -> Value {
+    json!({ "looks_per_minute": 1, "pairs": pairs })
+}
+
+/// A pair of a queue with so many messages and a service with so many tasks,
+/// which is its own cluster.
+fn pair(name: &str, messages: u32, tasks: u32) -> Value {
+    let queue = AWS.call("AmazonSQS.CreateQueue", &json!({ "QueueName": name }));
+    for number in 0..messages {
+        AWS.call(
+            "AmazonSQS.SendMessage",
+            &json!({ "QueueUrl": queue["QueueUrl"], "MessageBody": number.to_string() }),
+        );
+    }
+    AWS.call(
+        "AmazonEC2ContainerServiceV20141113.CreateService",
+        &json!({ "cluster": name, "serviceName": "worker", "taskDefinition": "task", "desiredCount": tasks }),
+    );
+    pair_of(name, &queue["QueueUrl"])
+}
+
+fn pair_of(name: &str, queue_url: &Value) -> Value {
+    json!({
+        "cluster": name, "service": "worker", "queue_name": name, "queue_url": queue_url,
+        "slots_per_task": 2, "job_seconds": 60, "target_seconds": 60,
+    })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs()
+}
+
+fn dimensions(name: &str) -> Value {
+    json!([
+        { "Name": "ClusterName", "Value": name },
+        { "Name": "ServiceName", "Value": "worker" },
+        { "Name": "QueueName", "Value": name },
+    ])
+}
+
+/// What was put of a metric.
+fn put(name: &str, metric: &str) -> Vec<f64> {
+    let answer = AWS.call(
+        "GraniteServiceVersion20100801.GetMetricStatistics",
+        &json!({
+            "Namespace": "Haulage", "MetricName": metric, "Dimensions": dimensions(name), "Period": 3600,
+            "Statistics": ["Sum", "SampleCount"], "StartTime": now() - 3600, "EndTime": now() + 60,
+        }),
+    );
+    let points = answer["Datapoints"].as_array().expect("data points").iter();
+    points
+        .inspect(|point| assert_eq!(point["SampleCount"], 1.0, "put once"))
+        .map(|point| point["Sum"].as_f64().expect("a number"))
+        .collect()
+}
+
+fn failed((_, told): (std::time::Instant, Told)) -> (String, String) {
+    let Told::Error(error) = told else { panic!("not failed: {told:?}") };
+    let text = |name: &str| error[name].as_str().expect("a text").to_owned();
+    (text("errorType"), text("errorMessage"))
+}
+
+/// The lines of the log, of this level.
+fn lines(log: &[String], level: &str) -> Vec<Value> {
+    let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));
+    lines.filter(|line| line["level"] == level).collect()
+}
+
+#[test]
+fn the_metrics_of_several_pairs_arrive() {
+    let (busy, asleep) = (pair("busy", 10, 2), pair("asleep", 3, 0));
+    let lambda = lambda([]);
+    let (_, answer) = lambda.invoke(&event(&[&busy, &asleep]), TIME);
+    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 2 })));
+    for (metric, of_busy, of_asleep) in [
+        ("BacklogSeconds", 150.0, 90.0),
+        ("BacklogPerTask", 5.0, 3.0),
+        ("QueueRequiresConsumer", 0.0, 1.0),
+        ("RequiredTasks", 5.0, 2.0),
+        ("ScaleOutTo", 5.0, 2.0),
+        ("CapacityDemand", 250.0, 100.0),
+        ("RunningTasks", 2.0, 0.0),
+    ] {
+        assert_eq!(
+            (put("busy", metric), put("asleep", metric)),
+            (vec![of_busy], vec![of_asleep]),
+            "{metric}"
+        );
+    }
+    let log = lambda.stop();
+    let lines = lines(&log, "INFO");
+    assert_eq!((lines.len(), log.len()), (1, 1), "one line a look: {log:?}");
+    assert_eq!((&lines[0]["put"], &lines[0]["failed"]), (&json!(2), &json!(0)));
+}
+
+#[test]
+fn a_queue_that_is_gone_is_told_and_hides_no_other_pair() {
+    let good = pair("beside-gone", 1, 1);
+    let url = json!(format!("{}/000000000000/gone", AWS.url()));
+    let gone = pair_of("gone", &url);
+    let lambda = lambda([]);
+    let (kind, message) = failed(lambda.invoke(&event(&[&gone, &good]), TIME));
+    assert_eq!(kind, "PairsFailed");
+    assert!(
+        message.starts_with("1 of 2 pairs failed: gone/worker/gone (sqs:GetQueueAttributes"),
+        "{message}"
+    );
+    assert_eq!(put("beside-gone", "RequiredTasks"), [1.0]);
+    assert_eq!(put("gone", "RequiredTasks"), [0.0; 0]);
+    let errors = lines(&lambda.stop(), "ERROR");
+    let queue = errors.iter().find(|line| line["operation"] == "sqs:GetQueueAttributes").expect("a line");
+    assert_eq!(queue["pair"], "gone/worker/gone");
+    assert!(queue["advice"].as_str().is_some_and(|text| text.contains("queue_url is wrong")), "{queue}");
+}
+
+#[test]
+fn what_is_denied_is_told_with_the_action_to_allow() {
+    let pair = pair("denied", 1, 1);
+    let proxy = Microburst::start(AWS.url());
+    proxy.set(&[Rule::error("ecs", "AccessDeniedException", 400, 1.0)]);
+    let lambda = lambda([("AWS_ENDPOINT_URL_ECS", proxy.url())]);
+    let (_, message) = failed(lambda.invoke(&event(&[&pair]), TIME));
+    assert!(message.contains("ecs:DescribeServices: AccessDeniedException"), "{message}");
+    // What comes right is right in the next invocation.
+    proxy.set(&[]);
+    let (_, answer) = lambda.invoke(&event(&[&pair]), TIME);
+    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    let errors = lines(&lambda.stop(), "ERROR");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(
+        errors[0]["advice"],
+        "allow ecs:DescribeServices to the role of this Lambda; terraform apply does"
+    );
+}
+
+#[test]
+fn an_event_that_makes_no_sense_is_refused_with_what_would() {
+    let pair = pair("sensible", 0, 1);
+    let lambda = lambda([]);
+    let (kind, message) = failed(lambda.invoke(&json!({ "looks_per_minute": 4, "pair": [] }), TIME));
+    assert_eq!(kind, "BadEvent");
+    assert!(message.contains("unknown field `pair`, expected `looks_per_minute` or `pairs`"), "{message}");
+    let (_, answer) = lambda.invoke(&event(&[&pair]), TIME);
+    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    let errors = lines(&lambda.stop(), "ERROR");
+    assert!(errors[0]["advice"].as_str().is_some_and(|text| text.contains("slots_per_task")), "{errors:?}");
+}
+
+#[test]
+fn the_time_that_jobs_took_counts_beside_the_estimate() {
+    let pair = pair("measured", 10, 1);
+    let datum = json!({
+        "MetricName": "JobSeconds", "Dimensions": dimensions("measured"), "Unit": "Seconds",
+        "Values": [100.0, 140.0], "Counts": [15.0, 15.0], "Timestamp": now() - 600,
+    });
+    AWS.call(
+        "GraniteServiceVersion20100801.PutMetricData",
+        &json!({ "Namespace": "Haulage", "MetricData": [datum] }),
+    );
+    let (_, answer) = lambda([]).invoke(&event(&[&pair]), TIME);
+    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    // 30 jobs of 120 s weigh as much as the 60 s that were expected: 90 s, in two slots.
+    assert_eq!(put("measured", "BacklogSeconds"), [450.0]);
+}
+
+#[test]
+fn it_ends_before_lambda_would_end_it() {
+    let pair = pair("short", 0, 1);
+    let event = json!({ "looks_per_minute": 6, "pairs": [pair] });
+    // The second look would be after 10 s, and so is left out.
+    let (_, answer) = lambda([]).invoke(&event, Duration::from_secs(8));
+    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+}
