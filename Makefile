@@ -16,7 +16,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling test-terraform
+.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,13 @@ bench-aws: ## Count the requests and the cost of a job on AWS, and measure speed
 	$(CARGO) build --release --package haulage-servers --bin with-servers
 	$(CARGO) build --release --package haulage-cli --features aws
 	$(TARGET)/release/with-servers fauxqs dynoxide -- $(TARGET)/release/haulage --url sqs://bench.fifo bench --json
+
+lambda: ## Build the scaling Lambda for arm64 and x86_64, as zips in .tools/lambda
+	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh
+
+bench-lambda: lambda tools ## Measure the scaling Lambda: size, cold start, memory
+	$(CARGO) build --package haulage-servers --bin bench-lambda
+	$(TARGET)/debug/bench-lambda $(TOOLS)/lambda
 
 bench-scaling: ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them
 	$(CARGO) run --release --package haulage-cli -- simulate all

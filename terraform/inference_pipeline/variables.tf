@@ -255,18 +255,18 @@ variable "enable_autoscaling" {
 
   validation {
     condition     = !var.enable_autoscaling || var.lambda_package != null
-    error_message = "Autoscaling needs the scaling Lambda: set lambda_package to the path of its zip, or enable_autoscaling to false."
+    error_message = "Autoscaling needs the scaling Lambda: `make lambda` builds it; set lambda_package to the path of its zip, or enable_autoscaling to false."
   }
 }
 
 variable "lambda_package" {
-  description = "Path of the zip of the scaling Lambda."
+  description = "Path of the zip of the scaling Lambda, which `make lambda` builds: .tools/lambda/haulage-autoscale-arm64.zip."
   type        = string
   default     = null
 }
 
 variable "lambda_architecture" {
-  description = "arm64 or x86_64, as the package was built."
+  description = "arm64 or x86_64, as lambda_package was built for."
   type        = string
   default     = "arm64"
 }

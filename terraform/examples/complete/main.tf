@@ -13,7 +13,7 @@ terraform {
 }
 
 variable "lambda_package" {
-  description = "Path of the zip of the scaling Lambda."
+  description = "Path of the zip of the scaling Lambda, from `make lambda`."
   type        = string
 }
 

@@ -1,7 +1,9 @@
-# The smallest set-up: endpoints and one pipeline in a VPC that is there.
+# The smallest set-up: endpoints and one pipeline in a VPC that is there. With
+# `make lambda` done at the top of the repository:
 #
 #   terraform init
-#   terraform apply -var vpc_id=vpc-… -var 'subnet_ids=["subnet-…"]' -var lambda_package=…
+#   terraform apply -var vpc_id=vpc-… -var 'subnet_ids=["subnet-…"]' \
+#     -var lambda_package=../../../.tools/lambda/haulage-autoscale-arm64.zip
 
 terraform {
   required_version = ">= 1.9"
@@ -25,7 +27,7 @@ variable "subnet_ids" {
 }
 
 variable "lambda_package" {
-  description = "Path of the zip of the scaling Lambda."
+  description = "Path of the zip of the scaling Lambda, from `make lambda`."
   type        = string
 }
 

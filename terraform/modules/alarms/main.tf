@@ -130,7 +130,7 @@ resource "aws_cloudwatch_metric_alarm" "lambda_errors" {
   count = var.lambda_name == null ? 0 : 1
 
   alarm_name          = "${var.name}-lambda-errors"
-  alarm_description   = "The Lambda that computes the scaling metrics fails, so the service does not scale. Its log says why."
+  alarm_description   = "The Lambda that computes the scaling metrics fails, wholly or for some pairs, so a service does not scale. Its log says why, and what to do."
   namespace           = "AWS/Lambda"
   metric_name         = "Errors"
   dimensions          = { FunctionName = var.lambda_name }

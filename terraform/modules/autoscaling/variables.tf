@@ -28,17 +28,17 @@ variable "queue" {
 }
 
 variable "lambda_package" {
-  description = "Path of the zip with the program that computes the metrics."
+  description = "Path of the zip with the program that computes the metrics; `make lambda` builds it."
   type        = string
 
   validation {
     condition     = fileexists(var.lambda_package)
-    error_message = "There is no file at lambda_package; it is the zip of the scaling Lambda."
+    error_message = "There is no file at lambda_package; it is the zip of the scaling Lambda, which `make lambda` builds."
   }
 }
 
 variable "lambda_architecture" {
-  description = "arm64 or x86_64, as the package was built."
+  description = "arm64 or x86_64, as lambda_package was built for."
   type        = string
   default     = "arm64"
 

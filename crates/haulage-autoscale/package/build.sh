@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Builds the scaling Lambda for both architectures of AWS Lambda, and packs each
+# as .tools/lambda/haulage-autoscale-ARCHITECTURE.zip. The same sources and
+# toolchain give the same bytes, wherever they are. The programs beside the
+# zips are for measuring.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+here=crates/haulage-autoscale/package
+tools=$PWD/.tools
+python=${PYTHON:-python3}
+cargo=${CARGO:-cargo}
+
+stamp=$(cksum < "$here/requirements.txt")
+if [ "$(cat "$tools/.zig-installed" 2>/dev/null)" != "$stamp" ]; then
+    echo "installing cargo-zigbuild and zig into .tools"
+    rm -rf "$tools/zig"
+    mkdir -p "$tools"
+    "$python" -m venv "$tools/zig"
+    "$tools/zig/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+    echo "$stamp" > "$tools/.zig-installed"
+fi
+export PATH=$tools/zig/bin:$PATH
+export CARGO_ZIGBUILD_PYTHON_PATH=$tools/zig/bin/python
+export CARGO_ZIGBUILD_CACHE_DIR=$tools/zig/cache ZIG_GLOBAL_CACHE_DIR=$tools/zig/cache ZIG_LOCAL_CACHE_DIR=$tools/zig/cache
+
+target=$("$cargo" metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+# Paths of this machine have no place in the program.
+unit=$(printf '\037')
+CARGO_ENCODED_RUSTFLAGS=--remap-path-prefix=$target=/target$unit--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$unit--remap-path-prefix=$PWD=/haulage
+export CARGO_ENCODED_RUSTFLAGS
+
+for pair in arm64:aarch64 x86_64:x86_64; do
+    architecture=${pair%:*}
+    triple=${pair#*:}-unknown-linux-musl
+    if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ]; then
+        if ! command -v rustup >/dev/null 2>&1; then
+            echo "build.sh: the Rust target $triple is missing, and there is no rustup to add it; install" \
+                "the standard library for it by the package manager that Rust came from" >&2
+            exit 1
+        fi
+        rustup target add "$triple"
+    fi
+    "$cargo" zigbuild --locked --profile lambda --target "$triple" --package haulage-autoscale \
+        --features lambda --bin haulage-autoscale
+    mkdir -p "$tools/lambda/$architecture"
+    install -m 0755 "$target/$triple/lambda/haulage-autoscale" "$tools/lambda/$architecture/bootstrap"
+    "$python" "$here/pack.py" "$tools/lambda/$architecture/bootstrap" \
+        "$tools/lambda/haulage-autoscale-$architecture.zip"
+done
