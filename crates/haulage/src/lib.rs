@@ -9,6 +9,7 @@
 //! | [`backend`] | the contract with what keeps the jobs |
 //! | [`producer`], [`consumer`], [`handler`] | the two sides of the queue |
 //! | [`retry`], [`shutdown`], [`clock`] | what they are set up with |
+//! | [`metrics`] | what a consumer measures of itself |
 //! | [`memory`], [`sqlite`] | the backends of this crate |
 //! | `conformance` | the suite for backends, with the feature of that name |
 
@@ -24,6 +25,7 @@ mod id;
 pub mod job;
 pub mod json;
 pub mod memory;
+pub mod metrics;
 pub mod producer;
 pub mod record;
 pub mod retry;

@@ -52,14 +52,31 @@ pub(crate) struct Outage {
     what: &'static str,
     failures: u32,
     since: Option<Instant>,
+    answered: Instant,
 }
 
 impl Outage {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(5);
 
-    pub(crate) const fn new(what: &'static str) -> Self {
-        Self { what, failures: 0, since: None }
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, failures: 0, since: None, answered: Instant::now() }
+    }
+
+    /// Whether the last call failed.
+    pub(crate) const fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// When a call last worked; at first, when this began.
+    pub(crate) const fn answered(&self) -> Instant {
+        self.answered
+    }
+
+    /// Nothing is left to call for, so nobody will know when it is over.
+    pub(crate) const fn forget(&mut self) {
+        self.since = None;
+        self.failures = 0;
     }
 
     /// Notes a failed call; the answer is the moment for the next.
@@ -76,6 +93,7 @@ impl Outage {
 
     /// Notes a call that worked.
     pub(crate) fn over(&mut self) {
+        self.answered = Instant::now();
         if let Some(since) = self.since.take() {
             info!(after = ?since.elapsed(), attempts = self.failures, "can {} again", self.what);
             self.failures = 0;

@@ -5,7 +5,9 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Call, Consumer, Event, event::Hook, function::Function};
-use crate::{Backend, Context, Error, Failure, Job, NewJob, Result, RetryPolicy, handler::Predicate};
+use crate::{
+    Backend, Context, Error, Failure, Job, NewJob, Result, RetryPolicy, handler::Predicate, metrics::Recorder,
+};
 
 /// Sets up a [`Consumer`]. Everything but the handler has a default.
 pub struct ConsumerBuilder {
@@ -341,7 +343,8 @@ impl ConsumerBuilder {
             worker_name,
             hook: self.hook,
         };
-        Ok(Consumer { backend: self.backend, settings })
+        let recorder = Recorder::new(settings.concurrency);
+        Ok(Consumer { backend: self.backend, settings, recorder })
     }
 }
 

@@ -44,6 +44,10 @@ impl Claims {
         }
     }
 
+    pub(super) const fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
     pub(super) fn is_pending(&self) -> bool {
         self.pending.is_some()
     }

@@ -6,11 +6,7 @@
 //! owns all state; handlers, which run on the caller's runtime, and calls to
 //! the backend report to it, and nothing is locked.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{
@@ -20,34 +16,33 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, error, warn};
+use tracing::{Span, warn};
 
 use super::{
     batch::Collector,
     builder::Settings,
-    call::{Caller, End, Report, panic_message},
+    call::{Caller, End, Report},
     claim::Claims,
     event::{Event, Summary},
     function::Verdict,
     heartbeat::Heartbeats,
     moments::Moments,
+    phase::Phase,
     settle::{Settled, Settles},
     table::{Alarm, Stage, Table},
 };
 use crate::{
-    Backend, Context, FailureKind, JobError, Json, Result, Status, Timestamp,
+    Backend, Context, FailureKind, JobError, Result, Status, Timestamp,
     backend::{ClaimKey, Claimed, Outcome, Pulse},
     handler::News,
+    metrics::Recorder,
     shutdown::Shutdown,
 };
 
-/// How long giving back what is left may take, retries included.
-const RELEASE_LIMIT: Duration = Duration::from_secs(2);
-/// The same where somebody wants an end at once.
-const RELEASE_LIMIT_NOW: Duration = Duration::from_secs(1);
-/// How long handlers that were dropped may take to be gone before their jobs
-/// are given to others.
-const DROP_LIMIT: Duration = Duration::from_millis(250);
+/// How much later than it should an answer of the backend may come.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How often the engine comes round at least, to show that it is not stuck.
+const TURN: Duration = Duration::from_secs(5);
 
 pub(super) struct Engine {
     settings: Settings,
@@ -68,22 +63,7 @@ pub(super) struct Engine {
     cancels: Option<watch::Receiver<u64>>,
     /// Some job was cancelled while a claim was under way, perhaps one of its.
     cancels_during_claim: bool,
-    summary: Summary,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    Running,
-    /// No more claims; what runs may finish.
-    Draining {
-        grace_ends: Timestamp,
-    },
-    /// Handlers are dropped, and what is left is given back.
-    Ending {
-        /// Until when to wait for dropped handlers; `None` when that is over.
-        handlers_until: Option<Instant>,
-        until: Instant,
-    },
+    recorder: Recorder,
 }
 
 /// What the engine wakes up for.
@@ -104,6 +84,7 @@ impl Engine {
         backend: Arc<dyn Backend>,
         shutdown: Shutdown,
         abandoned: CancellationToken,
+        recorder: Recorder,
         runtime: tokio::runtime::Handle,
         parent: Span,
     ) -> Self {
@@ -121,7 +102,7 @@ impl Engine {
             cancels_during_claim: false,
             inbox: Vec::new(),
             news: Arc::default(),
-            summary: Summary::default(),
+            recorder,
             settings,
             backend,
             shutdown,
@@ -135,6 +116,7 @@ impl Engine {
     pub(super) async fn run(mut self) -> Summary {
         loop {
             self.advance();
+            self.publish();
             if self.is_over() {
                 break;
             }
@@ -157,7 +139,7 @@ impl Engine {
             warn!("the backend cannot be reached; the lease of a claim is left to run out");
             self.lose(ticket);
         }
-        self.summary
+        self.recorder.summary()
     }
 
     fn now(&self) -> Timestamp {
@@ -166,6 +148,7 @@ impl Engine {
 
     async fn wait(&mut self) -> Wake {
         let mut moments = Moments::default();
+        moments.real(Some(Instant::now() + TURN));
         self.moments(&mut moments);
         let (running, ending) =
             (matches!(self.phase, Phase::Running), matches!(self.phase, Phase::Ending { .. }));
@@ -271,17 +254,9 @@ impl Engine {
                 }
                 self.table.abort_all();
                 self.settles.hurry(Duration::from_millis(250));
-                let start = Instant::now();
-                let limit = if at_once { RELEASE_LIMIT_NOW } else { RELEASE_LIMIT };
-                self.phase = Phase::Ending {
-                    handlers_until: Some(start + DROP_LIMIT),
-                    until: start + DROP_LIMIT + limit,
-                };
+                self.phase = Phase::ending(at_once);
             }
-            Phase::Ending { handlers_until, until } if at_once => {
-                let soon = Instant::now() + RELEASE_LIMIT_NOW;
-                self.phase = Phase::Ending { handlers_until, until: until.min(soon) };
-            }
+            Phase::Ending { .. } if at_once => self.phase = self.phase.hurried(),
             _ => {}
         }
     }
@@ -323,6 +298,8 @@ impl Engine {
                 Phase::Draining { .. } | Phase::Ending { .. } => self.conclude(ticket, Outcome::Release),
             }
         }
+        // Before a handler can ask.
+        self.publish();
     }
 
     fn call(&mut self, tickets: Vec<u64>, now: Timestamp) {
@@ -378,7 +355,7 @@ impl Engine {
     }
 
     fn conclude(&mut self, ticket: u64, outcome: Outcome) {
-        if self.table.conclude(ticket) {
+        if self.table.conclude(ticket, self.now()) {
             self.settles.push(ticket, outcome);
         }
     }
@@ -473,39 +450,35 @@ impl Engine {
                 }
             };
             let Some(held) = self.table.remove(ticket) else { continue };
-            let ClaimKey { id, attempt } = held.key;
-            let event = match (outcome, status) {
-                (Outcome::Cancelled, _) | (_, Status::Cancelled) => Event::Cancelled { id, attempt },
-                // The backend takes no result like that.
-                (Outcome::Success(result), Status::Error) => {
-                    let error = self.why_not_stored(&result);
-                    Event::Failed { id, attempt, error }
-                }
-                (Outcome::Success(_), _) => Event::Succeeded { id, attempt },
-                // The attempts are used up.
-                (Outcome::Retry { error, .. }, Status::Error) => Event::Failed { id, attempt, error },
-                (Outcome::Retry { error, delay }, _) => Event::Retried { id, attempt, error, delay },
-                (Outcome::Fail(error), _) => Event::Failed { id, attempt, error },
-                (Outcome::Release, _) => Event::Released { id, attempt },
-            };
+            let event = Event::settled(held.key, outcome, status, self.backend.capabilities());
+            if let Stage::Settling { ran, .. } = held.stage {
+                self.recorder.observe(&event, ran);
+            }
             self.tell(event, &held.request_id);
         }
     }
 
-    fn why_not_stored(&self, result: &Json) -> JobError {
-        let checked = self.backend.capabilities().check_payload("result", result);
-        let message = checked.err().map(|e| e.to_string());
-        let message = message.unwrap_or_else(|| "the result could not be stored; its record says why".into());
-        JobError::new(FailureKind::InvalidResult, message)
-    }
-
     fn tell(&mut self, event: Event, request_id: &str) {
         event.log(request_id);
-        self.summary.count(&event);
-        let Some(hook) = &self.settings.hook else { return };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (hook.0)(&event))) {
-            error!(panic = panic_message(&*panic), "the event hook panicked");
+        self.recorder.count(&event);
+        if let Some(hook) = &self.settings.hook {
+            hook.tell(&event);
         }
+    }
+
+    /// Brings the meters up to date.
+    fn publish(&mut self) {
+        self.recorder.publish(self.phase.state(self.is_answered()), self.table.calls(), self.table.jobs());
+    }
+
+    /// Whether the backend does what it is asked, and has answered in time: a
+    /// claim waits at most `claim_wait`, and with jobs at hand there is a
+    /// heartbeat every other interval.
+    fn is_answered(&self) -> bool {
+        let calls = [self.claims.outage(), self.heartbeats.outage(), self.settles.outage()];
+        let longest = self.settings.claim_wait.max(2 * self.settings.heartbeat_interval);
+        let limit = longest.saturating_add(ANSWER_LIMIT);
+        calls.iter().all(|call| !call.is_on()) && calls.iter().any(|call| call.answered().elapsed() < limit)
     }
 }
 

@@ -1,10 +1,19 @@
 //! What a consumer tells about the jobs that pass through it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::{JobError, JobId};
+use super::call::panic_message;
+use crate::{
+    FailureKind, JobError, JobId, Json, Status,
+    backend::{Capabilities, ClaimKey, Outcome},
+};
 
 /// A step in the life of a claim, told to the hook of
 /// [`ConsumerBuilder::on_event`](crate::consumer::ConsumerBuilder::on_event).
@@ -81,6 +90,24 @@ pub enum Event {
 }
 
 impl Event {
+    /// What a settled outcome came to: `status` is what the job has now.
+    pub(super) fn settled(key: ClaimKey, outcome: Outcome, status: Status, limits: Capabilities) -> Self {
+        let ClaimKey { id, attempt } = key;
+        match (outcome, status) {
+            (Outcome::Cancelled, _) | (_, Status::Cancelled) => Self::Cancelled { id, attempt },
+            // The backend takes no result like that.
+            (Outcome::Success(result), Status::Error) => {
+                Self::Failed { id, attempt, error: why_not_stored(&result, limits) }
+            }
+            (Outcome::Success(_), _) => Self::Succeeded { id, attempt },
+            // The attempts are used up.
+            (Outcome::Retry { error, .. }, Status::Error) => Self::Failed { id, attempt, error },
+            (Outcome::Retry { error, delay }, _) => Self::Retried { id, attempt, error, delay },
+            (Outcome::Fail(error), _) => Self::Failed { id, attempt, error },
+            (Outcome::Release, _) => Self::Released { id, attempt },
+        }
+    }
+
     /// The job.
     pub fn id(&self) -> &JobId {
         self.parts().0
@@ -122,6 +149,13 @@ impl Event {
     }
 }
 
+fn why_not_stored(result: &Json, limits: Capabilities) -> JobError {
+    let checked = limits.check_payload("result", result);
+    let message = checked.err().map(|e| e.to_string());
+    let message = message.unwrap_or_else(|| "the result could not be stored; its record says why".into());
+    JobError::new(FailureKind::InvalidResult, message)
+}
+
 /// How the claims of a consumer ended, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -140,7 +174,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn count(&mut self, event: &Event) {
+    pub(crate) fn count(&mut self, event: &Event) {
         let counter = match event {
             Event::Claimed { .. } | Event::Started { .. } => return,
             Event::Succeeded { .. } => &mut self.succeeded,
@@ -157,6 +191,14 @@ impl Summary {
 /// The user's hook.
 #[derive(Clone)]
 pub(super) struct Hook(pub(super) Arc<dyn Fn(&Event) + Send + Sync>);
+
+impl Hook {
+    pub(super) fn tell(&self, event: &Event) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.0)(event))) {
+            error!(panic = panic_message(&*panic), "the event hook panicked");
+        }
+    }
+}
 
 impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

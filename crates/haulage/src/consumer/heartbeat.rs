@@ -80,6 +80,10 @@ impl Heartbeats {
         }
     }
 
+    pub(super) const fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
     /// Some handler has new progress.
     pub(super) fn want_news(&mut self) {
         self.news.wanted = true;
@@ -106,6 +110,7 @@ impl Heartbeats {
         if table.is_empty() {
             self.cancels.wanted = false;
             self.news.wanted = false;
+            self.outage.forget();
             news.take();
             return;
         }

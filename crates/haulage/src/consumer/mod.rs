@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `builder` | the settings |
 //! | `engine` | the loop: who waits for what, and what follows from it |
+//! | `phase` | how far it is on its way to the end |
 //! | `table` | the claims and calls in flight |
 //! | `claim`, `heartbeat`, `settle` | when to make which call to the backend |
 //! | `batch` | gathers jobs for a call of the handler |
@@ -23,6 +24,7 @@ mod event;
 mod function;
 mod heartbeat;
 mod moments;
+mod phase;
 mod settle;
 mod table;
 
@@ -37,7 +39,11 @@ pub use self::{
     event::{Event, Summary},
 };
 use self::{builder::Settings, engine::Engine};
-use crate::{Backend, shutdown::Shutdown};
+use crate::{
+    Backend,
+    metrics::{Meter, Recorder},
+    shutdown::Shutdown,
+};
 
 /// Claims jobs, runs your function on them, and records what comes of it.
 ///
@@ -89,12 +95,18 @@ use crate::{Backend, shutdown::Shutdown};
 pub struct Consumer {
     backend: Arc<dyn Backend>,
     settings: Settings,
+    recorder: Recorder,
 }
 
 impl Consumer {
     /// Sets up a consumer.
     pub fn builder(backend: Arc<dyn Backend>) -> ConsumerBuilder {
         ConsumerBuilder::new(backend)
+    }
+
+    /// What it measures of itself, to be read while it runs, and after.
+    pub fn meter(&self) -> Meter {
+        self.recorder.meter()
     }
 
     /// Works until `shutdown` says stop, and tells how the claims ended.
@@ -118,6 +130,7 @@ impl Consumer {
             self.backend,
             shutdown,
             abandoned,
+            self.recorder,
             tokio::runtime::Handle::current(),
             tracing::Span::current(),
         );

@@ -51,6 +51,10 @@ impl Settles {
         }
     }
 
+    pub(super) const fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
     pub(super) fn push(&mut self, ticket: u64, outcome: Outcome) {
         self.queue.push((ticket, outcome));
     }
@@ -63,7 +67,14 @@ impl Settles {
 
     /// Settles all that is waiting to be, unless a call is under way.
     pub(super) fn start(&mut self, table: &mut Table, backend: &Arc<dyn Backend>) {
-        if self.batch.is_some() || self.queue.is_empty() || Instant::now() < self.not_before {
+        if self.batch.is_some() {
+            return;
+        }
+        if self.queue.is_empty() {
+            self.outage.forget();
+            return;
+        }
+        if Instant::now() < self.not_before {
             return;
         }
         let mut outcomes = std::mem::take(&mut self.queue);

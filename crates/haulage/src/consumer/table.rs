@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future::AbortHandle;
@@ -36,8 +37,9 @@ pub(super) enum Stage {
     Waiting(Box<Claimed>),
     /// In the handler, and its answer is wanted.
     Running { call: u64, context: Context },
-    /// Its outcome is known. `sent`: a settle is under way.
-    Settling { call: Option<u64>, sent: bool },
+    /// Its outcome is known. `sent`: a settle is under way. `ran`: how much of
+    /// a slot's time it took.
+    Settling { call: Option<u64>, sent: bool, ran: Duration },
 }
 
 /// A call of the handler, which takes one of the consumer's `concurrency`
@@ -46,11 +48,20 @@ pub(super) enum Stage {
 struct Call {
     tickets: Vec<u64>,
     abort: Option<AbortHandle>,
+    started: Timestamp,
+    size: u32,
     /// Jobs whose answer is still waited for.
     wanted: usize,
     /// Jobs that are still held.
     held: usize,
     ended: bool,
+}
+
+impl Call {
+    /// Of the time since its start, the part of each of its jobs.
+    fn share(&self, now: Timestamp) -> Duration {
+        now.since(self.started) / self.size
+    }
 }
 
 /// A moment at which something is to be done about a job or a call.
@@ -104,6 +115,10 @@ impl Table {
         self.jobs.is_empty()
     }
 
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
     pub(super) fn calls(&self) -> usize {
         self.calls.len()
     }
@@ -154,7 +169,7 @@ impl Table {
         let mut deliveries = Vec::with_capacity(tickets.len());
         for &ticket in &tickets {
             let Some(held) = self.jobs.get_mut(&ticket) else { continue };
-            let placeholder = Stage::Settling { call: None, sent: false };
+            let placeholder = Stage::Settling { call: None, sent: false, ran: Duration::ZERO };
             let Stage::Waiting(claimed) = std::mem::replace(&mut held.stage, placeholder) else {
                 unreachable!("only jobs that wait are put into a call");
             };
@@ -167,7 +182,9 @@ impl Table {
             deliveries.push(Delivery { ticket, body, context });
         }
         let jobs = deliveries.len();
-        self.calls.insert(call, Call { tickets, abort: None, wanted: jobs, held: jobs, ended: false });
+        let size = u32::try_from(jobs).unwrap_or(u32::MAX).max(1);
+        let begun = Call { tickets, abort: None, started: now, size, wanted: jobs, held: jobs, ended: false };
+        self.calls.insert(call, begun);
         (call, deliveries)
     }
 
@@ -181,14 +198,15 @@ impl Table {
     /// The outcome of a job is known: from now on it only waits to be settled,
     /// and no answer for it is wanted any more. `false` where it was known
     /// before, or the claim is gone.
-    pub(super) fn conclude(&mut self, ticket: u64) -> bool {
+    pub(super) fn conclude(&mut self, ticket: u64, now: Timestamp) -> bool {
         let Some(held) = self.jobs.get_mut(&ticket) else { return false };
         let call = match held.stage {
             Stage::Waiting(_) => None,
             Stage::Running { call, .. } => Some(call),
             Stage::Settling { .. } => return false,
         };
-        held.stage = Stage::Settling { call, sent: false };
+        let ran = call.and_then(|call| self.calls.get(&call)).map_or(Duration::ZERO, |call| call.share(now));
+        held.stage = Stage::Settling { call, sent: false, ran };
         self.silence(ticket);
         if let Some(call) = call {
             self.unwant(call);

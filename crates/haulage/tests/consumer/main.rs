@@ -5,6 +5,7 @@ mod cancelling;
 mod dispatching;
 mod faults;
 mod leases;
+mod metering;
 mod outcomes;
 mod stopping;
 mod stress;

@@ -1,0 +1,178 @@
+//! What a consumer measures of itself, and how to publish it.
+//!
+//! A [`Meter`] comes from [`Consumer::meter`](crate::Consumer::meter), and a
+//! [`Snapshot`] from the meter, at any time and from any thread.
+//!
+//! | file | what lives there |
+//! | --- | --- |
+//! | `recorder` | the consumer's side: what it writes down |
+//! | `histogram` | how long jobs took |
+//! | `prometheus` | a snapshot as Prometheus reads it |
+//! | `emf` | two snapshots as CloudWatch reads them, once a minute |
+//! | `http` | pages with all that, with the feature of that name |
+
+mod emf;
+mod histogram;
+#[cfg(feature = "http")]
+mod http;
+mod prometheus;
+mod recorder;
+
+use std::{sync::Arc, time::Duration};
+
+#[cfg(feature = "http")]
+pub use self::http::{Listener, Serving};
+pub(crate) use self::recorder::Recorder;
+use self::recorder::Shared;
+pub use self::{
+    emf::{Emf, EmfWriter},
+    histogram::{Bucket, Histogram},
+};
+use crate::consumer::Summary;
+
+/// After how long a consumer counts as stuck whose engine has not come round.
+/// It does so every 5 s at least, whatever handlers and backend do.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
+
+/// Reads what a consumer measures of itself. A clone reads the same consumer.
+///
+/// Reading waits for nothing but a copy of some 500 bytes.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use haulage::{Consumer, Context, Failure, Job, Producer, memory::MemoryBackend, shutdown::Shutdown};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let backend = Arc::new(MemoryBackend::new());
+/// let handler = async |job: Job<u32>, _: Context| Ok::<_, Failure>(job.body + 1);
+/// let consumer = Consumer::builder(backend.clone()).concurrency(4).handler(handler).build()?;
+/// let meter = consumer.meter();
+/// # let shutdown = Shutdown::new();
+/// let running = tokio::spawn(consumer.run(shutdown.clone()));
+/// # Producer::new(backend).submit(&1).await?.wait(None).await?;
+/// # shutdown.stop();
+/// running.await?;
+/// let snapshot = meter.snapshot();
+/// assert_eq!((snapshot.slots, snapshot.ended.succeeded), (4, 1));
+/// assert!(snapshot.prometheus("jobs").contains(r#"haulage_jobs_total{queue="jobs",outcome="success"} 1"#));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Meter(Arc<Shared>);
+
+impl Meter {
+    /// How things stand. All numbers are of the same moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let (mut snapshot, age) = self.0.read();
+        if snapshot.state.has_engine() && age > STUCK_AFTER {
+            snapshot.state = State::Stuck;
+        }
+        snapshot
+    }
+}
+
+/// What a consumer had done by some moment, and what it was about.
+///
+/// Counts and times begin with the consumer, and only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Whether it works.
+    pub state: State,
+    /// How many calls of the handler it can have at once: its `concurrency`.
+    pub slots: usize,
+    /// How many of the slots are taken: by handlers that run, and by outcomes
+    /// that the backend has not recorded yet.
+    pub busy: usize,
+    /// How many jobs it holds. In the slots, or waiting for their batch to
+    /// fill.
+    pub held: usize,
+    /// How its claims ended.
+    pub ended: Summary,
+    /// How long jobs took up a slot, of each attempt that succeeded, failed or
+    /// is to be tried again: from the call of the handler to its answer, or to
+    /// the job's timeout. Each job of a batch counts with its share, the time
+    /// of the call over the number of its jobs, so that the sum is what slots
+    /// were busy with.
+    ///
+    /// Attempts that were cut short tell nothing of how long jobs take, and
+    /// are left out: those that were cancelled, given back or lost.
+    pub job_seconds: Histogram,
+}
+
+/// Whether a consumer works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// It has not begun; see [`Consumer::run`](crate::Consumer::run).
+    Starting,
+    /// It works, and the backend answers.
+    Ready,
+    /// The backend does not: the last call of some kind failed, or there has
+    /// been no answer for 30 s longer than one may take. It tries on.
+    Unreachable,
+    /// It claims no more, and finishes what runs.
+    Stopping,
+    /// Its engine has not come round for 30 s. Something blocks it, such as a
+    /// function given to `on_event`; nothing is claimed, and leases run out.
+    Stuck,
+    /// It has ended.
+    Stopped,
+}
+
+impl State {
+    /// Whether it can still do its work, perhaps later.
+    pub const fn is_alive(self) -> bool {
+        !matches!(self, Self::Stuck | Self::Stopped)
+    }
+
+    /// Whether it takes jobs.
+    pub const fn is_ready(self) -> bool {
+        matches!(self, Self::Ready)
+    }
+
+    const fn has_engine(self) -> bool {
+        !matches!(self, Self::Starting | Self::Stopped)
+    }
+
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ok",
+            Self::Unreachable => "the queue does not answer",
+            Self::Stopping => "stopping",
+            Self::Stuck => "stuck",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What to call the queue of a backend's URL in metrics: `jobs.fifo` for
+/// `sqs://jobs.fifo?table=results`, `haulage.db` for `sqlite:///srv/haulage.db`.
+pub fn queue_name(url: &str) -> &str {
+    let url = url.trim();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let path = rest.split('?').next().unwrap_or_default().trim_end_matches('/');
+    let name = path.rsplit('/').next().unwrap_or_default();
+    if name.is_empty() { scheme } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_have_names() {
+        for (url, name) in [
+            ("sqs://jobs.fifo?table=results&region=eu-central-1", "jobs.fifo"),
+            ("sqs://https://sqs.eu-central-1.amazonaws.com/123456789012/jobs?table=t", "jobs"),
+            ("sqlite:///srv/haulage.db?busy_timeout=1s", "haulage.db"),
+            ("sqlite://haulage.db", "haulage.db"),
+            ("memory://", "memory"),
+        ] {
+            assert_eq!(queue_name(url), name, "{url}");
+        }
+    }
+}

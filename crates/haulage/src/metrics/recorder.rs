@@ -1,0 +1,113 @@
+//! What a consumer writes down of itself.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{Histogram, Meter, Snapshot, State};
+use crate::consumer::{Event, Summary};
+
+/// The pen of a consumer; there is one. The numbers are its own, so that
+/// counting locks nothing, and go to the meters together, once for each turn
+/// of the engine. Dropped, it says that the consumer has ended.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    current: Snapshot,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared(Mutex<Published>);
+
+#[derive(Debug)]
+struct Published {
+    snapshot: Snapshot,
+    at: Instant,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was published last, and how long ago.
+    pub(super) fn read(&self) -> (Snapshot, Duration) {
+        let published = self.lock();
+        (published.snapshot, published.at.elapsed())
+    }
+}
+
+impl Recorder {
+    pub(crate) fn new(slots: usize) -> Self {
+        let current = Snapshot {
+            state: State::Starting,
+            slots,
+            busy: 0,
+            held: 0,
+            ended: Summary::default(),
+            job_seconds: Histogram::default(),
+        };
+        let published = Published { snapshot: current, at: Instant::now() };
+        Self { current, shared: Arc::new(Shared(Mutex::new(published))) }
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        Meter(self.shared.clone())
+    }
+
+    pub(crate) const fn summary(&self) -> Summary {
+        self.current.ended
+    }
+
+    pub(crate) fn count(&mut self, event: &Event) {
+        self.current.ended.count(event);
+    }
+
+    /// A claim ended so, after its job had taken up a slot for this long.
+    pub(crate) fn observe(&mut self, event: &Event, time: Duration) {
+        if matches!(event, Event::Succeeded { .. } | Event::Retried { .. } | Event::Failed { .. }) {
+            self.current.job_seconds.observe(time);
+        }
+    }
+
+    /// Tells the meters all of it.
+    pub(crate) fn publish(&mut self, state: State, busy: usize, held: usize) {
+        self.current = Snapshot { state, busy, held, ..self.current };
+        let mut published = self.shared.lock();
+        *published = Published { snapshot: self.current, at: Instant::now() };
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.publish(State::Stopped, 0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::STUCK_AFTER;
+
+    fn age(recorder: &Recorder, by: Duration) {
+        let mut published = recorder.shared.lock();
+        published.at = published.at.checked_sub(by).expect("the machine has run for a minute");
+    }
+
+    #[test]
+    fn an_engine_that_does_not_come_round_is_stuck() {
+        let mut recorder = Recorder::new(1);
+        let meter = recorder.meter();
+        age(&recorder, STUCK_AFTER * 2);
+        assert_eq!(meter.snapshot().state, State::Starting, "it has no engine yet");
+        recorder.publish(State::Ready, 1, 1);
+        assert_eq!(meter.snapshot().state, State::Ready);
+        age(&recorder, STUCK_AFTER * 2);
+        assert_eq!(meter.snapshot().state, State::Stuck);
+        assert_eq!(meter.snapshot().busy, 1);
+        drop(recorder);
+        assert_eq!(meter.snapshot().state, State::Stopped);
+        assert_eq!(meter.snapshot().busy, 0);
+    }
+}
