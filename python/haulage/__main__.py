@@ -75,6 +75,9 @@ _FLAGS: list[tuple[str, Callable[[str], Any], str, str]] = [
     ("retry-base", duration, "DURATION", "Longest wait before the first retry [default: 1s]"),
     ("retry-cap", duration, "DURATION", "Longest wait before any retry [default: 5m]"),
     ("worker-name", str, "NAME", "Name of this worker in the records [default: host:pid]"),
+    ("http-listen", str, "ADDRESS", "Address for /metrics, /health, /ready and /busy, as 127.0.0.1:9464"),
+    ("cluster-name", str, "NAME", "Write metrics for CloudWatch to stdout, as those of this ECS cluster"),
+    ("service-name", str, "NAME", "The ECS service whose metrics these are; goes with the cluster's name"),
     ("on-start", str, "MODULE:FUNCTION", "Function to call before the first job, in each process"),
 ]
 
@@ -137,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["health"]:
+        return _health(words[1:])
     if "worker" not in words:
         _hand_over(words)
     parsed = _parser().parse_args(words)
@@ -155,6 +160,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(code: int, error: object) -> int:
     print(f"haulage: {error}", file=sys.stderr)
     return code
+
+
+def _health(words: list[str]) -> int:
+    """Whether a worker of this machine is well: `haulage health` of the program, for images without it."""
+    import http.client
+
+    parser = argparse.ArgumentParser(prog="haulage health", description="Ask a worker whether it is well.")
+    listen = os.environ.get("HAULAGE_HTTP_LISTEN") or None
+    parser.add_argument(
+        "--http-listen",
+        metavar="ADDRESS",
+        default=listen,
+        required=listen is None,
+        help="Where the worker listens [env: HAULAGE_HTTP_LISTEN]",
+    )
+    address: str = parser.parse_args(words).http_listen
+    for everywhere, here in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):
+        if address.startswith(everywhere):
+            address = here + address[len(everywhere) :]
+    try:
+        connection = http.client.HTTPConnection(address, timeout=4)
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        text = answer.read(4096).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return _fail(FAILURE, f"the worker at {address} is not well: {error}")
+    if answer.status != 200:
+        return _fail(FAILURE, f"the worker at {address} is not well: HTTP {answer.status}: {text}")
+    print(text)
+    return 0
 
 
 def _hand_over(words: list[str]) -> None:

@@ -57,6 +57,13 @@ class WorkerOptions(TypedDict, total=False):
     """The longest wait after any failure. Default: 5 min."""
     worker_name: str | None
     """The worker's name in the records. Default: host and process id."""
+    http_listen: str | None
+    """Address for ``/metrics``, ``/health``, ``/ready`` and ``/busy``, such as ``127.0.0.1:9464``. Default: none."""
+    cluster_name: str | None
+    """Writes metrics for CloudWatch to stdout, a line a minute, as those of a service in this ECS
+    cluster. Default: the environment variable ``HAULAGE_CLUSTER_NAME``, else no metrics."""
+    service_name: str | None
+    """The ECS service whose metrics these are. Default: ``HAULAGE_SERVICE_NAME``."""
     non_retryable: tuple[type[BaseException], ...]
     """Exceptions that fail the job for good. Default: none but ``Fail``."""
     on_start: Callable[[], Any] | None

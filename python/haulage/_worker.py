@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -43,6 +44,9 @@ _CORE = frozenset(
         "retry_base",
         "retry_cap",
         "worker_name",
+        "http_listen",
+        "cluster_name",
+        "service_name",
     }
 )
 _OWN = frozenset({"concurrency", "processes", "non_retryable", "on_start"})
@@ -143,8 +147,12 @@ class Worker:
                 raise InvalidArgumentError(f"concurrency is {concurrency}; it is 1 at least")
             runner = self._runner(concurrency)
         core = {name: value for name, value in options.items() if name in _CORE}
+        for name in ("cluster_name", "service_name"):
+            core.setdefault(name, os.environ.get(f"HAULAGE_{name.upper()}") or None)
         try:
-            consumer = _haulage.Consumer(client._core, runner.queue, concurrency=concurrency, **core)
+            consumer = _haulage.Consumer(
+                client._core, runner.queue, url=client.url, concurrency=concurrency, **core
+            )
             if self._target is None and options.get("on_start") is not None:
                 options["on_start"]()
         except BaseException:

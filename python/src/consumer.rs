@@ -1,7 +1,7 @@
 //! The consumer's side.
 
 use std::{
-    io::Read as _,
+    io::{self, Read as _},
     os::{fd::AsRawFd as _, unix::net::UnixStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -11,13 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haulage::{Consumer as CoreConsumer, RetryPolicy, consumer::Event, shutdown::Shutdown};
+use haulage::{
+    Consumer as CoreConsumer, RetryPolicy,
+    metrics::{Emf, EmfWriter, Listener, Meter, Serving, queue_name},
+    shutdown::Shutdown,
+};
 use pyo3::{prelude::*, types::PyDict};
 
 use crate::{
     client::Client,
     convert, errors,
     operation::{Operation, Output},
+    process::Here,
     queue::{Inner, Queue},
 };
 
@@ -69,8 +74,10 @@ pub(crate) struct Consumer {
     consumer: Mutex<Option<CoreConsumer>>,
     queue: Py<Queue>,
     shutdown: Shutdown,
-    /// How many jobs are in the handler.
-    busy: Arc<AtomicUsize>,
+    meter: Meter,
+    emf: Option<Emf>,
+    /// The pages are there for as long as this is.
+    _serving: Here<Option<Serving>>,
     /// Python writes the numbers of signals here, the moment they come in.
     signals: Mutex<Option<UnixStream>>,
 }
@@ -86,12 +93,14 @@ impl Consumer {
         let mut builder = CoreConsumer::builder(producer.backend().clone());
         let (mut max_batch_size, mut batch_timeout) = (1, Duration::ZERO);
         let mut retry = RetryPolicy::default();
+        let (mut url, mut listen, mut cluster, mut service) = (None, None, None, None);
         for (name, value) in options.into_iter().flat_map(|options| options.iter()) {
             let name: String = name.extract()?;
             if value.is_none() {
                 continue;
             }
             let time = || convert::duration(&name, &value);
+            let text = || value.extract::<String>();
             let count = || {
                 value.extract::<usize>().map_err(|_| {
                     errors::invalid(format!("{name} is {value}; it is a whole number, 1 at least"))
@@ -104,7 +113,17 @@ impl Consumer {
                 "claim_wait" => builder.claim_wait(time()?),
                 "shutdown_grace_period" => builder.shutdown_grace_period(time()?),
                 "cancel_grace_period" => builder.cancel_grace_period(time()?),
-                "worker_name" => builder.worker_name(value.extract::<String>()?),
+                "worker_name" => builder.worker_name(text()?),
+                "url" | "http_listen" | "cluster_name" | "service_name" => {
+                    let wanted = match name.as_str() {
+                        "url" => &mut url,
+                        "http_listen" => &mut listen,
+                        "cluster_name" => &mut cluster,
+                        _ => &mut service,
+                    };
+                    *wanted = Some(text()?);
+                    builder
+                }
                 "max_batch_size" => {
                     max_batch_size = count()?;
                     builder
@@ -125,25 +144,33 @@ impl Consumer {
             };
         }
         let calls = queue.get().inner.clone();
-        let busy = Arc::new(AtomicUsize::new(0));
-        let count = busy.clone();
+        let queue_name = queue_name(url.as_deref().unwrap_or_default());
+        let emf = match (cluster, service) {
+            (Some(cluster), Some(service)) => Some(Emf { cluster, service, queue: queue_name.to_owned() }),
+            (None, None) => None,
+            _ => {
+                return Err(errors::invalid("cluster_name and service_name go together; give both, or none"));
+            }
+        };
         let consumer = builder
             .retry_policy(retry)
-            .on_event(move |event| {
-                match event {
-                    Event::Claimed { .. } => count.fetch_add(1, Ordering::Relaxed),
-                    Event::Started { .. } => 0,
-                    _ => count.fetch_sub(1, Ordering::Relaxed),
-                };
-            })
             .dispatcher(max_batch_size, batch_timeout, move |call| calls.push(call))
             .build()
             .map_err(|error| errors::raise(py, &error))?;
+        let meter = consumer.meter();
+        let serve = |address: String| {
+            let listener = Listener::bind(&address)?;
+            tracing::info!("http://{} has /metrics, /health, /ready and /busy", listener.address());
+            listener.serve(meter.clone(), queue_name)
+        };
+        let serving = listen.map(serve).transpose().map_err(|error| errors::raise(py, &error))?;
         Ok(Self {
             consumer: Mutex::new(Some(consumer)),
             queue: queue.unbind(),
             shutdown: Shutdown::new(),
-            busy,
+            meter,
+            emf,
+            _serving: Here::new(serving),
             signals: Mutex::new(None),
         })
     }
@@ -155,10 +182,17 @@ impl Consumer {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (shutdown, calls) = (self.shutdown.clone(), self.queue.get().inner.clone());
+        let emf = self.emf.clone().map(|emf| EmfWriter::start(emf, self.meter.clone(), io::stdout()));
+        let emf = emf.transpose().map_err(|e| errors::unavailable(format!("cannot publish metrics: {e}")))?;
         Operation::start(async move {
             running().push((number, shutdown.clone()));
             let _ending = Ending { number, calls };
-            Ok(Output::Summary(consumer.run(shutdown).await))
+            let summary = consumer.run(shutdown).await;
+            if let Some(emf) = emf {
+                // It may wait for a full pipe; where it cannot be waited for, the end has come.
+                let _ = tokio::task::spawn_blocking(|| emf.finish()).await;
+            }
+            Ok(Output::Summary(summary))
         })
     }
 
@@ -178,9 +212,9 @@ impl Consumer {
     }
 
     /// How many jobs it holds.
-    #[getter]
-    fn busy(&self) -> usize {
-        self.busy.load(Ordering::Relaxed)
+    #[getter(busy)]
+    fn held(&self) -> usize {
+        self.meter.snapshot().held
     }
 
     /// A file descriptor for `signal.set_wakeup_fd`: SIGTERM and SIGINT stop

@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use crate::{
     bench,
     commands::{
-        cancel, completions, dead, demo, docs, doctor, list, purge, queue, result, simulate, stats, status,
-        submit, wait, worker,
+        cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, simulate, stats,
+        status, submit, wait, worker,
     },
     env,
     exit::{Code, Exit, Result},
@@ -43,7 +43,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Submit(submit::Args),
-    Worker(worker::Args),
+    Worker(Box<worker::Args>),
     Status(status::Args),
     Result(result::Args),
     Wait(wait::Args),
@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Purge(purge::Args),
     Doctor(doctor::Args),
+    Health(health::Args),
     #[command(subcommand)]
     Queue(queue::Command),
     Bench(bench::Args),
@@ -82,6 +83,7 @@ impl Command {
             Self::Stats(args) => args.run(session).await,
             Self::Purge(args) => args.run(session).await,
             Self::Doctor(args) => args.run(session).await,
+            Self::Health(args) => args.run(session.output).await,
             Self::Queue(command) => command.run(session).await,
             Self::Bench(args) => args.run(session).await,
             Self::Demo(args) => args.run(session).await,

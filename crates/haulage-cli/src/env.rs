@@ -102,6 +102,16 @@ pub(crate) const RETRY_BASE: Setting =
 pub(crate) const RETRY_CAP: Setting = setting("HAULAGE_RETRY_CAP", "Longest wait before any retry").or("5m");
 pub(crate) const WORKER_NAME: Setting =
     setting("HAULAGE_WORKER_NAME", "Name of this worker in the records [default: host:pid]");
+pub(crate) const HTTP_LISTEN: Setting = setting(
+    "HAULAGE_HTTP_LISTEN",
+    "Address for pages about the worker, such as 127.0.0.1:9464: /metrics, /health, /ready and /busy [default: none]",
+);
+pub(crate) const CLUSTER_NAME: Setting = setting(
+    "HAULAGE_CLUSTER_NAME",
+    "Write metrics for CloudWatch to stdout, a line a minute, as those of a service in this ECS cluster",
+);
+pub(crate) const SERVICE_NAME: Setting =
+    setting("HAULAGE_SERVICE_NAME", "The ECS service whose metrics these are; goes with the cluster's name");
 pub(crate) const LOG: Setting = setting(
     "HAULAGE_LOG",
     "What the worker logs: a level, or a filter such as `info,haulage=debug,program=off` \
@@ -148,6 +158,9 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
             &RETRY_BASE,
             &RETRY_CAP,
             &WORKER_NAME,
+            &HTTP_LISTEN,
+            &CLUSTER_NAME,
+            &SERVICE_NAME,
             &LOG,
             &LOG_FORMAT,
         ],

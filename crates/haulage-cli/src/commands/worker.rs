@@ -8,7 +8,7 @@ use haulage::{
     consumer::{Event, Summary},
 };
 
-use super::{python, stop::Stop};
+use super::{monitoring::MonitoringArgs, python, stop::Stop};
 use crate::{
     env,
     exit::{Exit, Result},
@@ -62,6 +62,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     timing: Timing,
+
+    #[command(flatten)]
+    monitoring: MonitoringArgs,
 
     #[arg(
         long, value_name = "FILTER",
@@ -205,11 +208,13 @@ impl Args {
         self.python.check(matches!(work, Work::Python))?;
         let handler = self.work.handler(work)?;
         logging::start(&self.log, self.log_format)?;
+        let monitoring = self.monitoring.open(&session.url)?;
         let stop = Stop::listen()?;
         let backend = session.backend().await?;
         let handler = handler.serving(&session.url, backend.capabilities().max_payload);
         tracing::info!(url = session.url, work = %handler, concurrency = self.concurrency, "worker starts");
         let consumer = self.consumer(backend, handler.clone())?;
+        let monitoring = monitoring.start(&consumer.meter())?;
         if let (Handler::Http(http), Some(path)) = (&handler, &self.work.http_ready) {
             tokio::select! {
                 ready = http.ready(path) => ready?,
@@ -217,6 +222,7 @@ impl Args {
             }
         }
         let summary = consumer.run(stop.shutdown()).await;
+        monitoring.finish();
         report(session.output, &summary)?;
         stop.ending()
     }

@@ -8,6 +8,7 @@ mod exec;
 mod help;
 mod http;
 mod jobs;
+mod monitoring;
 mod place;
 mod python;
 mod readme;

@@ -107,14 +107,27 @@ impl Listener {
                 }
             });
         };
-        thread::Builder::new().name("haulage-http".into()).spawn(serve).map_err(failed)?;
-        Ok(Serving(stop))
+        let thread = thread::Builder::new().name("haulage-http".into()).spawn(serve).map_err(failed)?;
+        Ok(Serving { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-/// Dropped, it ends the answers of a [`Listener`].
+/// Dropped, it ends the answers of a [`Listener`], whose address is free then.
 #[derive(Debug)]
-pub struct Serving(#[allow(dead_code)] oneshot::Sender<Infallible>);
+pub struct Serving {
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It panics no more than it waits for anybody.
+            let _ = thread.join();
+        }
+    }
+}
 
 struct Pages {
     meter: Meter,

@@ -1,0 +1,75 @@
+//! What a worker publishes of itself.
+
+use std::io;
+
+use haulage::metrics::{Emf, EmfWriter, Listener, Meter, Serving, queue_name};
+
+use crate::{
+    env,
+    exit::{Code, Exit, Result},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Monitoring")]
+pub(super) struct MonitoringArgs {
+    #[arg(long, value_name = "ADDRESS", env = env::HTTP_LISTEN.name, help = env::HTTP_LISTEN.help)]
+    http_listen: Option<String>,
+
+    #[arg(
+        long, value_name = "NAME", requires = "service_name",
+        env = env::CLUSTER_NAME.name, help = env::CLUSTER_NAME.help
+    )]
+    cluster_name: Option<String>,
+
+    #[arg(
+        long, value_name = "NAME", requires = "cluster_name",
+        env = env::SERVICE_NAME.name, help = env::SERVICE_NAME.help
+    )]
+    service_name: Option<String>,
+}
+
+/// Ready to begin: the address is taken.
+pub(super) struct Prepared {
+    listener: Option<Listener>,
+    emf: Option<Emf>,
+    queue: String,
+}
+
+/// Publishes for as long as it is there.
+pub(super) struct Monitoring {
+    emf: Option<EmfWriter>,
+    _serving: Option<Serving>,
+}
+
+impl MonitoringArgs {
+    /// Takes the address, so that a wrong one is known before anything else begins.
+    pub(super) fn open(&self, url: &str) -> Result<Prepared> {
+        let queue = queue_name(url).to_owned();
+        let listener = self.http_listen.as_deref().map(Listener::bind).transpose()?;
+        if let Some(listener) = &listener {
+            tracing::info!("http://{} has /metrics, /health, /ready and /busy", listener.address());
+        }
+        let emf = self.cluster_name.clone().zip(self.service_name.clone());
+        let emf = emf.map(|(cluster, service)| Emf { cluster, service, queue: queue.clone() });
+        Ok(Prepared { listener, emf, queue })
+    }
+}
+
+impl Prepared {
+    pub(super) fn start(self, meter: &Meter) -> Result<Monitoring> {
+        let serving = self.listener.map(|listener| listener.serve(meter.clone(), &self.queue)).transpose()?;
+        let emf = self.emf.map(|emf| EmfWriter::start(emf, meter.clone(), io::stdout())).transpose();
+        let emf =
+            emf.map_err(|error| Exit::new(Code::Failure, format!("cannot publish metrics: {error}")))?;
+        Ok(Monitoring { emf, _serving: serving })
+    }
+}
+
+impl Monitoring {
+    /// Writes what is left to be written.
+    pub(super) fn finish(self) {
+        if let Some(emf) = self.emf {
+            emf.finish();
+        }
+    }
+}

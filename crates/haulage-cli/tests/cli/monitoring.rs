@@ -1,0 +1,252 @@
+//! What a worker publishes of itself.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    place::{LONG, Place, Worker},
+    server::{Answer, Server},
+};
+
+/// A worker that listens, and where.
+struct Site {
+    worker: Worker,
+    address: String,
+}
+
+impl Site {
+    fn start(place: &Place, args: &[&str]) -> Self {
+        let worker = place.worker(&[&["--http-listen", "127.0.0.1:0"], args].concat());
+        let line = worker.says("has /metrics");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("no address in {line}")).to_owned();
+        Self { worker, address }
+    }
+
+    /// The status and the body of a page.
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).expect("connect");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").expect("send");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        (head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status"), body.to_owned())
+    }
+
+    /// Asks until the answer has this status and these words.
+    fn becomes(&self, path: &str, status: u16, words: &str) {
+        let limit = Instant::now() + LONG;
+        loop {
+            let answer = self.get(path);
+            if answer.0 == status && answer.1.contains(words) {
+                return;
+            }
+            assert!(Instant::now() < limit, "{path} is {answer:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until this many claims ended so.
+    fn counts(&self, outcome: &str, count: u32) {
+        let line = format!("haulage_jobs_total{{queue=\"haulage.db\",outcome=\"{outcome}\"}} {count}\n");
+        self.becomes("/metrics", 200, &line);
+    }
+}
+
+#[test]
+fn counts_follow_the_jobs() {
+    let place = Place::new();
+    let site = Site::start(&place, &["--shell", "read body; echo 1; exit $body"]);
+    site.becomes("/ready", 200, r#"{"status":"ok"}"#);
+    for (body, attempts, outcome, count) in
+        [("0", "1", "success", 1), ("65", "1", "error", 1), ("1", "3", "error", 2), ("7", "1", "error", 3)]
+    {
+        let id = place.submit(&[body, "--max-attempts", attempts]);
+        place.run(["wait", &id]);
+        site.counts(outcome, count);
+    }
+    site.counts("retry", 2);
+    site.becomes("/metrics", 200, "haulage_job_duration_seconds_count{queue=\"haulage.db\"} 6\n");
+    let (_, text) = site.get("/metrics");
+    assert!(text.contains("# TYPE haulage_job_duration_seconds histogram\n"), "{text}");
+    assert_eq!(site.get("/health"), (200, "{\"status\":\"ok\"}\n".into()));
+    assert_eq!(site.get("/nothing").0, 404);
+    site.worker.stop();
+}
+
+#[test]
+fn busy_while_a_job_runs() {
+    let place = Place::new();
+    let (fifo, go) = (place.fifo("fifo"), place.path("go"));
+    assert!(std::process::Command::new("mkfifo").arg(&go).status().expect("run mkfifo").success());
+    let line =
+        format!("exec 9>{}; echo started >&9; read line <{}; echo 5", fifo.path().display(), go.display());
+    let site = Site::start(&place, &["--concurrency", "3", "--shell", &line]);
+    assert_eq!(site.get("/busy"), (200, "{\"status\":\"idle\"}\n".into()));
+    place.submit(&["1"]);
+    assert_eq!(fifo.line(), "started");
+    assert_eq!(site.get("/busy"), (503, "{\"status\":\"busy\"}\n".into()));
+    site.becomes("/metrics", 200, "haulage_slots_busy{queue=\"haulage.db\"} 1\n");
+    site.becomes("/metrics", 200, "haulage_slots{queue=\"haulage.db\"} 3\n");
+    site.worker.signal("TERM");
+    site.becomes("/ready", 500, "stopping");
+    assert_eq!(site.get("/health").0, 200);
+    std::fs::write(go, "go\n").expect("write");
+    assert_eq!(site.worker.wait().0, Some(0));
+}
+
+#[test]
+fn not_ready_while_the_database_cannot_be_written() {
+    let place = Place::new();
+    let (fifo, go) = (place.fifo("fifo"), place.path("go"));
+    assert!(std::process::Command::new("mkfifo").arg(&go).status().expect("run mkfifo").success());
+    let line =
+        format!("exec 9>{}; echo started >&9; read line <{}; echo 5", fifo.path().display(), go.display());
+    let site = Site::start(
+        &place,
+        &["--url", "sqlite://haulage.db?busy_timeout=100ms", "--lease", "1h", "--shell", &line],
+    );
+    place.submit(&["1"]);
+    assert_eq!(fifo.line(), "started");
+    site.becomes("/ready", 200, "ok");
+    let database = rusqlite::Connection::open(place.path("haulage.db")).expect("open");
+    database.execute_batch("BEGIN IMMEDIATE").expect("the only writer");
+    std::fs::write(go, "go\n").expect("write");
+    site.becomes("/ready", 500, "the queue does not answer");
+    site.becomes("/metrics", 200, "haulage_ready{queue=\"haulage.db\"} 0\n");
+    assert_eq!(site.get("/health").0, 200, "a restart would not help");
+    database.execute_batch("ROLLBACK").expect("roll back");
+    site.counts("success", 1);
+    site.becomes("/ready", 200, "ok");
+    site.worker.stop();
+}
+
+#[test]
+fn a_worker_that_waits_for_its_server_is_well_but_not_ready() {
+    let place = Place::new();
+    let (sender, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let server = Server::start(move |_| {
+        let open = gate.lock().expect("one at a time").try_recv().is_ok();
+        Answer::new(if open { "200 OK" } else { "503 Service Unavailable" }, "3")
+    });
+    let site = Site::start(&place, &["--http", &server.url("/invocations"), "--http-ready", "/ping"]);
+    site.worker.says("waiting for the server");
+    assert_eq!(site.get("/ready"), (500, "{\"status\":\"starting\"}\n".into()));
+    assert_eq!(site.get("/health").0, 200);
+    sender.send(()).expect("the server is there");
+    site.becomes("/ready", 200, "ok");
+    sender.send(()).expect("the server is there");
+    place.submit(&["1"]);
+    site.counts("success", 1);
+    site.worker.stop();
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_at_once() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let done = place.run(["worker", "--exec", "cat", "--http-listen", &address]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.stderr.contains(&format!("cannot listen on {address}: ")), "{done:?}");
+    assert!(done.stderr.contains("with a port that is free"), "{done:?}");
+    assert!(!place.path("haulage.db").exists(), "nothing has begun");
+    let done = place.run(["worker", "--exec", "cat", "--http-listen", "everywhere"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+}
+
+#[test]
+fn health_for_containers() {
+    let place = Place::new();
+    let site = Site::start(&place, &["--exec", "cat"]);
+    let port = site.address.rsplit(':').next().expect("a port").to_owned();
+    for address in [site.address.clone(), format!("0.0.0.0:{port}"), format!("localhost:{port}")] {
+        let done = place.command(["health"]).env("HAULAGE_HTTP_LISTEN", address).output().expect("run");
+        assert_eq!(done.status.code(), Some(0), "{done:?}");
+        assert_eq!(done.stdout, b"{\"status\":\"ok\"}\n");
+    }
+    let address = site.address.clone();
+    site.worker.stop();
+    let done = place.run(["health", "--http-listen", &address]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    assert!(done.stderr.contains(&format!("the worker at {address} is not well: ")), "{done:?}");
+    assert_eq!(place.run(["health"]).code, Some(2));
+    assert_eq!(place.run(["health", "--http-listen", "a b"]).code, Some(2));
+
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("an address").to_string();
+    let done = place.run(["health", "--http-listen", &address]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("no answer within 4s"), "{done:?}");
+    let server = Server::start(|_| Answer::new("500 Internal Server Error", "{\"status\":\"stuck\"}"));
+    let url = server.url("");
+    let done = place.run(["health", "--http-listen", url.trim_start_matches("http://")]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("HTTP 500 Internal Server Error: {\"status\":\"stuck\"}"), "{done:?}");
+}
+
+#[test]
+fn metrics_for_cloudwatch_are_all_there_is_on_stdout() {
+    let place = Place::new();
+    for body in ["0", "65", "1"] {
+        place.submit(&[body, "--max-attempts", "2"]);
+    }
+    let names = ["--cluster-name", "prod", "--service-name", "worker"];
+    let shell = ["--concurrency", "2", "--shell", "read body; echo 1; exit $body"];
+    let worker = place.worker(&[&names[..], &shell[..]].concat());
+    place.run(["wait", "--wait-timeout", "60", &place.submit(&["0"])]);
+    for record in place.ok(["list", "--json"]).lines() {
+        let record: Value = serde_json::from_str(record).expect("a record");
+        place.run(["wait", record["id"].as_str().expect("an id")]);
+    }
+    worker.signal("TERM");
+    let (code, _, stdout) = worker.wait();
+    assert_eq!(code, Some(0));
+    let lines: Vec<Value> = stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let sum = |name: &str| lines.iter().filter_map(|line| line[name].as_u64()).sum::<u64>();
+    assert_eq!((sum("JobsSucceeded"), sum("JobsFailed"), sum("JobsRetried")), (2, 2, 1), "{stdout}");
+    let times: usize = lines.iter().filter_map(|line| line["JobSeconds"].as_array()).map(Vec::len).sum();
+    assert_eq!(times, 5);
+    for line in &lines {
+        assert_eq!((&line["ClusterName"], &line["ServiceName"]), (&"prod".into(), &"worker".into()));
+        assert_eq!((&line["QueueName"], &line["Slots"]), (&"haulage.db".into(), &2.into()));
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Namespace"], haulage_autoscale::NAMESPACE);
+    }
+}
+
+#[test]
+fn a_cluster_needs_a_service() {
+    let place = Place::new();
+    let done = place.run(["worker", "--exec", "cat", "--cluster-name", "prod"]);
+    assert_eq!(done.code, Some(2));
+    assert!(done.stderr.contains("--service-name <NAME>"), "{done:?}");
+    let done = place.command(["worker", "--exec", "cat"]).env("HAULAGE_SERVICE_NAME", "x").output();
+    assert_eq!(done.expect("run").status.code(), Some(2));
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_harms_no_job() {
+    let place = Place::new();
+    let id = place.submit(&["1"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("open /dev/full");
+    let args = ["worker", "--exec", "cat", "--cluster-name", "prod", "--service-name", "worker"];
+    let mut command = place.command(args);
+    command.stdout(Stdio::from(full));
+    let worker = command.spawn().expect("start a worker");
+    assert!(place.ok(["wait", "--wait-timeout", "60", &id]).contains("SUCCESS"));
+    let stopped = std::process::Command::new("kill").arg(worker.id().to_string()).status().expect("kill");
+    assert!(stopped.success());
+    let output = worker.wait_with_output().expect("the worker");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
