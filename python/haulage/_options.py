@@ -58,7 +58,8 @@ class WorkerOptions(TypedDict, total=False):
     worker_name: str | None
     """The worker's name in the records. Default: host and process id."""
     http_listen: str | None
-    """Address for ``/metrics``, ``/health``, ``/ready`` and ``/busy``, such as ``127.0.0.1:9464``. Default: none."""
+    """Address for ``/metrics``, ``/health``, ``/ready`` and ``/busy``, such as ``127.0.0.1:9464``.
+    Default: none."""
     cluster_name: str | None
     """Writes metrics for CloudWatch to stdout, a line a minute, as those of a service in this ECS
     cluster. Default: the environment variable ``HAULAGE_CLUSTER_NAME``, else no metrics."""

@@ -67,9 +67,9 @@ def test_the_pages_of_a_worker(client: haulage.Client, address: str) -> None:
         assert worker.busy == 1
         becomes(address, "/metrics", 200, 'haulage_slots_busy{queue="jobs.db"} 1\n')
         go.set()
-        job.result(wait_timeout=SOON)
+        job.result(timeout=SOON)
         with pytest.raises(haulage.JobFailedError):
-            client.submit("fail").result(wait_timeout=SOON)
+            client.submit("fail").result(timeout=SOON)
         becomes(address, "/metrics", 200, 'haulage_jobs_total{queue="jobs.db",outcome="success"} 1\n')
         becomes(address, "/metrics", 200, 'haulage_jobs_total{queue="jobs.db",outcome="error"} 1\n')
         becomes(address, "/metrics", 200, 'haulage_job_duration_seconds_count{queue="jobs.db"} 2\n')
@@ -117,15 +117,15 @@ def test_the_command_and_its_health(
 ) -> None:
     (tmp_path / "tasks.py").write_text("def double(body):\n    return body * 2\n")
     command = [sys.executable, "-m", "haulage"]
+    options = ["--http-listen", address, "--cluster-name", "prod", "--service-name", "worker"]
     process = subprocess.Popen(
-        [*command, "worker", "--url", url, "--python", "tasks:double", "--http-listen", address]
-        + ["--cluster-name", "prod", "--service-name", "worker"],
+        [*command, "worker", "--url", url, "--python", "tasks:double", *options],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        assert client.submit(21).result(wait_timeout=SOON) == 42
+        assert client.submit(21).result(timeout=SOON) == 42
         everywhere = address.replace("127.0.0.1", "0.0.0.0")
         done = subprocess.run([*command, "health", "--http-listen", everywhere], stdout=subprocess.PIPE)
         assert (done.returncode, done.stdout) == (0, b'{"status":"ok"}\n')
@@ -153,10 +153,10 @@ def test_the_names_of_cluster_and_service(
         haulage.Worker(lambda body: body, client).start()
     monkeypatch.setenv("HAULAGE_SERVICE_NAME", "worker")
     with haulage.Worker(lambda body: body, client, concurrency=5):
-        client.submit(1).result(wait_timeout=SOON)
+        client.submit(1).result(timeout=SOON)
     lines = [json.loads(text) for text in capfd.readouterr().out.splitlines()]
     assert sum(metrics["JobsSucceeded"] for metrics in lines) == 1
     assert lines[-1]["Slots"] == 5
     with haulage.Worker(lambda body: body, client, cluster_name=None, service_name=None):
-        client.submit(1).result(wait_timeout=SOON)
+        client.submit(1).result(timeout=SOON)
     assert capfd.readouterr().out == ""

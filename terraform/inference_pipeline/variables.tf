@@ -71,7 +71,7 @@ variable "container_environment" {
 }
 
 variable "health_check_command" {
-  description = "Command that ECS runs in the container to see whether it is well; null for none."
+  description = "Command that ECS runs in the container to see whether it is well: [\"CMD\", \"haulage\", \"health\"] where a worker of Haulage runs and the program or the Python package is on the PATH. Null for none."
   type        = list(string)
   default     = null
 }

@@ -148,6 +148,7 @@ module "prod" {
   dynamodb_deletion_protection_enabled    = true
   alarm_topic_arn                         = aws_sns_topic.alerts.arn
   enable_dashboard                        = true
+  health_check_command                    = ["CMD", "haulage", "health"]
   tags                                    = { environment = "prod" }
 }
 

@@ -1,4 +1,4 @@
-# Queue, tasks, waiting time, errors and cost on one page.
+# Queue, tasks, slots, waiting time, jobs, errors and cost on one page.
 
 locals {
   queue_metric = ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queue_name]
@@ -20,10 +20,33 @@ locals {
       ]
     },
     {
+      title = "Slots in use, in percent"
+      metrics = [
+        [{ expression = "100 * busy / slots", label = "in use", id = "use" }],
+        concat(["Haulage", "BusySlots"], local.own_metrics, [{ id = "busy", visible = false }]),
+        concat(["Haulage", "Slots"], local.own_metrics, [{ id = "slots", visible = false }]),
+      ]
+    },
+    {
       title = "Waiting, in seconds"
       metrics = [
         concat(["Haulage", "BacklogSeconds"], local.own_metrics, [{ label = "time to drain" }]),
         ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queue_name, { label = "oldest job", stat = "Maximum" }],
+      ]
+    },
+    {
+      title = "Seconds for a job"
+      metrics = [
+        concat(["Haulage", "JobSeconds"], local.own_metrics, [{ label = "mean" }]),
+        concat(["Haulage", "JobSeconds"], local.own_metrics, [{ label = "nine in ten below", stat = "p90" }]),
+      ]
+    },
+    {
+      title = "Attempts that ended, in a minute"
+      metrics = [
+        concat(["Haulage", "JobsSucceeded"], local.own_metrics, [{ label = "succeeded", stat = "Sum" }]),
+        concat(["Haulage", "JobsRetried"], local.own_metrics, [{ label = "to be tried again", stat = "Sum" }]),
+        concat(["Haulage", "JobsFailed"], local.own_metrics, [{ label = "failed", stat = "Sum" }]),
       ]
     },
     {

@@ -41,6 +41,13 @@ locals {
     # A little less than stopTimeout, so that jobs are given back in time.
     HAULAGE_SHUTDOWN_GRACE_PERIOD = "110s"
     HAULAGE_LOG_FORMAT            = "json"
+    # Metrics, as lines of the log, under the names that the scaling looks for.
+    HAULAGE_CLUSTER_NAME = var.name
+    HAULAGE_SERVICE_NAME = var.name
+    # For the health check, and for a sidecar that scrapes: the containers of a
+    # task share the loopback address, and nobody else is let in. The port is not
+    # 8080, which many model servers have.
+    HAULAGE_HTTP_LISTEN = "127.0.0.1:9464"
     # For programs that make their own consumer.
     QUEUE_NAME = var.queue.name
     TABLE_NAME = var.table.name

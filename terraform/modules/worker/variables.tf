@@ -188,7 +188,7 @@ variable "environment" {
 }
 
 variable "health_check_command" {
-  description = "Command that ECS runs in the container to see whether it is well, such as [\"CMD\", \"/healthy\"]; null for none."
+  description = "Command that ECS runs in the container to see whether it is well: [\"CMD\", \"haulage\", \"health\"] where a worker of Haulage runs and the program or the Python package is on the PATH. Null for none."
   type        = list(string)
   default     = null
 

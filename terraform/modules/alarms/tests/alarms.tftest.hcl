@@ -38,7 +38,7 @@ run "somebody_is_told" {
     error_message = "15 minutes without progress."
   }
   assert {
-    condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 5
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 8
     error_message = "Jobs, tasks, waiting, errors, cost."
   }
 }

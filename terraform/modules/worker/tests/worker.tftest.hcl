@@ -50,6 +50,21 @@ run "defaults" {
     error_message = "The worker is told where its jobs are."
   }
   assert {
+    condition = alltrue([
+      for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment :
+      pair.value == aws_ecs_service.worker.name if contains(["HAULAGE_CLUSTER_NAME", "HAULAGE_SERVICE_NAME"], pair.name)
+    ]) && aws_ecs_cluster.this.name == aws_ecs_service.worker.name
+    error_message = "The worker publishes its metrics under the names of cluster and service."
+  }
+  assert {
+    condition     = length([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair if contains(["HAULAGE_CLUSTER_NAME", "HAULAGE_SERVICE_NAME"], pair.name)]) == 2
+    error_message = "It needs both to publish any."
+  }
+  assert {
+    condition     = contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.value if pair.name == "HAULAGE_HTTP_LISTEN"], "127.0.0.1:9464")
+    error_message = "It can be asked for its health, within the task."
+  }
+  assert {
     condition     = aws_ecs_task_definition.worker.runtime_platform[0].cpu_architecture == "X86_64"
     error_message = "The architecture is set."
   }
@@ -88,10 +103,10 @@ run "gpus" {
 
 run "a_health_check" {
   variables {
-    health_check_command = ["CMD-SHELL", "true"]
+    health_check_command = ["CMD", "haulage", "health"]
   }
   assert {
-    condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.command == ["CMD-SHELL", "true"]
+    condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.command == ["CMD", "haulage", "health"]
     error_message = "ECS looks after the container."
   }
 }
