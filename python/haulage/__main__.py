@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import os
 import re
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import _logging
 from ._client import DEFAULT_URL
 from .errors import (
     ConfigError,
@@ -140,10 +140,11 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["health"]:
-        return _health(words[1:])
-    if "worker" not in words:
-        _hand_over(words)
+    command = _command(words)
+    if command == "health":
+        return _health(words[words.index("health") + 1 :])
+    if command not in ("", "worker"):
+        _hand_over(command, words)
     parsed = _parser().parse_args(words)
     try:
         return _worker(parsed)
@@ -155,6 +156,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(UNAVAILABLE, error)
     except HaulageError as error:
         return _fail(FAILURE, error)
+
+
+def _command(words: list[str]) -> str:
+    """The command among the words: the first that is no flag, and no flag's URL; or nothing."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--url":
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 def _fail(code: int, error: object) -> int:
@@ -192,10 +204,8 @@ def _health(words: list[str]) -> int:
     return 0
 
 
-def _hand_over(words: list[str]) -> None:
-    """Becomes the program `haulage`, where there is one beside this command, and it is wanted."""
-    if not words or words[0] in ("-h", "--help"):
-        return
+def _hand_over(command: str, words: list[str]) -> NoReturn:
+    """Becomes the program `haulage`, where there is one beside this command."""
     mine = os.path.realpath(sys.argv[0])
     for folder in os.get_exec_path():
         program = shutil.which("haulage", path=folder)
@@ -204,7 +214,7 @@ def _hand_over(words: list[str]) -> None:
     raise SystemExit(
         _fail(
             USAGE,
-            f"the Python package knows the command worker; `haulage {words[0]}` is a command of the "
+            f"the Python package knows the command worker; `haulage {command}` is a command of the "
             "program haulage, which is not on the PATH: cargo install haulage-cli",
         )
     )
@@ -222,7 +232,7 @@ def _worker(parsed: argparse.Namespace) -> int:
     if not parsed.python:
         return _fail(USAGE, "nothing says how to run a job; give --python package.module:function")
     try:
-        _start_logging(parsed.log, parsed.log_format)
+        _logging.start(parsed.log, parsed.log_format)
     except ValueError as error:
         return _fail(USAGE, error)
     options: dict[str, Any] = {}
@@ -243,36 +253,6 @@ def _worker(parsed: argparse.Namespace) -> int:
         # A handler may still run, in a thread that nothing ends but the process.
         os._exit(128 + stopped[-1])
     return 0
-
-
-class _Json(logging.Formatter):
-    """One object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "timestamp": self.formatTime(record),
-            "level": record.levelname,
-            "target": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-_LEVELS = {"off": 100, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 5}
-
-
-def _start_logging(wanted: str, form: str) -> None:
-    handler = logging.StreamHandler()
-    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(_Json() if form == "json" else logging.Formatter(text))
-    logging.basicConfig(handlers=[handler])
-    for part in wanted.split(","):
-        name, _, level = part.strip().rpartition("=")
-        if level.lower() not in _LEVELS:
-            raise ValueError(f"there is no log level {level}; it is one of {', '.join(_LEVELS)}")
-        logging.getLogger(name.replace("::", ".") or None).setLevel(_LEVELS[level.lower()])
 
 
 def _report(summary: Summary, as_json: bool) -> None:

@@ -7,18 +7,21 @@ heartbeat from going out.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
+import logging
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _haulage
-from ._frames import Closed, Pipes
+from . import _haulage, _logging
+from ._frames import Closed, Line
 from ._handler import Signature, batch_answers, describe, failure
 from ._load import load
 from ._time import moment
@@ -32,12 +35,16 @@ if TYPE_CHECKING:
     from ._handler import Answer
     from ._options import WorkerOptions
 
+# How long output may take to be written when the process ends, in seconds.
+_LAST_OUTPUT = 1.0
+
 
 class ChildContext:
     """A ``Context`` whose job is held by the parent process."""
 
-    def __init__(self, pipes: Pipes, index: int, known: dict[str, Any]) -> None:
-        self._pipes = pipes
+    def __init__(self, line: Line, call: int, index: int, known: dict[str, Any]) -> None:
+        self._line = line
+        self._call = call
         self._index = index
         self._stop = threading.Event()
         self.job_id: str = known["job_id"]
@@ -64,7 +71,12 @@ class ChildContext:
 
     def set_progress(self, fraction: float, message: str | None = None) -> None:
         """Tells how far the job is."""
-        self._pipes.send({"progress": [self._index, float(fraction), message]})
+        # Refused here, as in a thread: the parent is the wrong place for an exception.
+        if message is not None:
+            if not isinstance(message, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"the message of a progress is {message!r}; it is a text")
+            message.encode()
+        self._line.send({"call": self._call, "progress": [self._index, float(fraction), message]})
 
     def stop(self) -> None:
         """The parent says that the handler is to stop."""
@@ -74,9 +86,11 @@ class ChildContext:
 class Child:
     """What the process does."""
 
-    def __init__(self, pipes: Pipes) -> None:
-        self._pipes = pipes
-        self._calls: queue.SimpleQueue[tuple[list[ChildContext], list[str]]] = queue.SimpleQueue()
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._calls: queue.SimpleQueue[tuple[int, list[ChildContext], list[str]]] = queue.SimpleQueue()
+        # The call that runs, or is about to.
+        self._number = 0
         self._contexts: list[ChildContext] = []
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,46 +98,49 @@ class Child:
 
     def run(self) -> None:
         """Loads the function, then works until the parent is gone."""
-        message, _ = self._pipes.receive()
-        sys.path[:] = message["path"]
+        message, _ = self._line.receive()
+        # Before anything that may take long: the end of the parent is the end of it, too.
+        threading.Thread(target=self._listen, name="haulage-parent", daemon=True).start()
         try:
+            if message["log"] is not None:
+                _logging.start(*message["log"])
             on_start = None if message["on_start"] is None else load(message["on_start"])
             handler, options = unwrapped(load(message["target"]), {})
             self._signature = Signature(handler)
             batch_size = message["max_batch_size"]
             self._batched = (options.get("max_batch_size") if batch_size is None else batch_size) is not None
-            self._non_retryable = tuple(options.get("non_retryable", ()))
+            self._non_retryable = tuple(options.get("non_retryable") or ())
             on_start = on_start or options.get("on_start")
             if on_start is not None:
                 on_start()
         except Exception as error:
             words = str(error) if isinstance(error, HandlerLoadError) else describe(error)
-            self._pipes.send({"failed": words})
+            self._line.send({"failed": words})
             return
-        self._pipes.send({"ready": _plain(options)})
-        threading.Thread(target=self._listen, name="haulage-parent", daemon=True).start()
+        self._line.send({"ready": _plain(options)})
         while True:
             self._answer(*self._calls.get())
 
     def _listen(self) -> None:
         while True:
             try:
-                message, texts = self._pipes.receive()
+                message, texts = self._line.receive()
             except Closed:
-                # Nobody wants the result any more, and nobody holds the job for us.
-                os._exit(0)
+                _leave()
+            number = message["call"]
             if "stop" in message:
-                self._stop(message["stop"])
+                self._stop(number, message["stop"])
             else:
-                contexts = [ChildContext(self._pipes, n, known) for n, known in enumerate(message["jobs"])]
+                known = enumerate(message["jobs"])
+                contexts = [ChildContext(self._line, number, n, one) for n, one in known]
                 # At once, so that the next message may stop them.
                 with self._lock:
-                    self._contexts = contexts
-                self._calls.put((contexts, texts))
+                    self._number, self._contexts = number, contexts
+                self._calls.put((number, contexts, texts))
 
-    def _stop(self, index: int) -> None:
+    def _stop(self, number: int, index: int) -> None:
         with self._lock:
-            if index >= len(self._contexts):
+            if number != self._number or not self._contexts:
                 return  # of a call that is over
             self._contexts[index].stop()
             if self._unwanted() and self._loop is not None and self._task is not None:
@@ -132,36 +149,46 @@ class Child:
     def _unwanted(self) -> bool:
         return all(context.cancelled for context in self._contexts)
 
-    def _answer(self, contexts: list[ChildContext], bodies: list[str]) -> None:
-        jobs: list[tuple[Any, Any]] = [(json.loads(body), context) for body, context in zip(bodies, contexts)]
-        answers: list[Answer]
-        try:
-            answers = self._call(jobs)
-        except BaseException as error:
-            answers = [failure(error, self._non_retryable)] * len(jobs)
+    def _answer(self, number: int, contexts: list[ChildContext], bodies: list[str]) -> None:
+        jobs: list[tuple[Any, Any]] = []
+        unfit: dict[int, Answer] = {}
+        for place, body in enumerate(bodies):
+            try:
+                jobs.append((json.loads(body), contexts[place]))
+            except (ValueError, RecursionError) as error:
+                why = f"the body cannot be decoded: {type(error).__name__}: {error}"
+                unfit[place] = ("invalid_body", why)
+        made = iter(self._outcome(jobs) if jobs else [])
         with self._lock:
             self._contexts = []
             self._task = None
-        sent: list[Any] = []
+        sent: list[Answer] = []
         texts: list[str] = []
-        for answer in answers:
+        for place in range(len(bodies)):
+            answer = unfit.get(place) or next(made)
             if answer[0] == "ok":
                 try:
                     texts.append(_haulage.dumps("the result", answer[1]))
                     answer = ("json", None)
                 except InvalidJSONError as error:
                     answer = ("unfit", str(error))
-            elif answer[0] == "retry" and isinstance(answer[2], timedelta):
-                answer = ("retry", answer[1], answer[2].total_seconds())
             sent.append(answer)
-        self._pipes.send({"answers": sent}, texts)
+        self._line.send({"call": number, "answers": sent}, texts)
+
+    def _outcome(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
+        try:
+            return self._call(jobs)
+        except BaseException as error:
+            return [failure(error, self._non_retryable)] * len(jobs)
 
     def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         signature = self._signature
         result = signature.call_batch(jobs) if self._batched else signature.call(*jobs[0])
         if signature.is_async:
             result = self._awaited(result)
-        return batch_answers(result, len(jobs)) if self._batched else [("ok", result)]
+        if self._batched:
+            return batch_answers(result, len(jobs), self._non_retryable)
+        return [("ok", result)]
 
     def _awaited(self, coroutine: Any) -> Any:
         import asyncio
@@ -174,6 +201,23 @@ class Child:
             if self._unwanted():
                 self._task.cancel()
         return self._loop.run_until_complete(self._task)
+
+
+def _leave() -> NoReturn:
+    """Ends the process, whatever runs in it: nobody wants its result, and nobody holds its job."""
+    # In a thread, as whoever reads the output may have stopped to.
+    flush = threading.Thread(target=_flush, daemon=True)
+    flush.start()
+    flush.join(_LAST_OUTPUT)
+    os._exit(0)
+
+
+def _flush() -> None:
+    with contextlib.suppress(Exception):
+        logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def _plain(options: WorkerOptions) -> dict[str, Any]:
@@ -191,14 +235,16 @@ def _pass(_number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """The process; its arguments are the descriptors of its pipes."""
+    """The process; its argument is the descriptor of its end of the line."""
     faulthandler.enable()
     # The parent decides when to stop; Ctrl-C and the like reach all of a group. No
     # `SIG_IGN`, which programs that the handler starts would inherit.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _pass)
-    Child(Pipes(int(sys.argv[1]), int(sys.argv[2]))).run()
-
-
-if __name__ == "__main__":
-    main()
+    end = socket.socket(fileno=int(sys.argv[1]))
+    # Of no use to programs that the handler starts.
+    end.set_inheritable(False)
+    try:
+        Child(Line(end)).run()
+    except Closed:
+        _leave()

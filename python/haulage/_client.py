@@ -155,6 +155,10 @@ class JobHandle:
         """Puts the job back to work, with all its attempts, after it failed or was cancelled."""
         self._client.redrive(self.id)
 
+    async def redrive_async(self) -> None:
+        """Like ``redrive``, in an event loop."""
+        await self._client.redrive_async(self.id)
+
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}>"
 
@@ -274,8 +278,9 @@ class Client:
 
         A job that failed raises its exception when its turn comes, unless
         ``return_exceptions`` is set: then it is yielded. ``wait_timeout`` is for all together, in
-        seconds. ``progress`` shows a bar, where tqdm is installed. The options are those of
-        ``submit``.
+        seconds from when the first result is asked for. All bodies, and the results whose turn
+        has not come, are held in memory: submit very many in parts. ``progress`` shows a bar,
+        where tqdm is installed. The options are those of ``submit``.
         """
         handles = self.submit_many(bodies, **options)
         return self._results(handles, wait_timeout, return_exceptions, progress)
@@ -338,20 +343,37 @@ class Client:
         """Puts a job that failed or was cancelled back to work, with all its attempts."""
         self._core.redrive(job_id).wait()
 
+    async def redrive_async(self, job_id: str) -> None:
+        """Like ``redrive``, in an event loop."""
+        await _wait.ended(self._core.redrive(job_id))
+
     def redrive_dead(self, limit: int = 1000) -> list[str]:
         """Puts up to ``limit`` dead letters back to work, oldest first; their ids."""
         return list(self._core.redrive_dead(limit).wait())
+
+    async def redrive_dead_async(self, limit: int = 1000) -> list[str]:
+        """Like ``redrive_dead``, in an event loop."""
+        return list(await _wait.ended(self._core.redrive_dead(limit)))
 
     def records(
         self, status: Status | str | None = None, *, dead: bool = False, limit: int = 20
     ) -> list[Record]:
         """Records, newest first: of one status, or dead letters only."""
-        name = None if status is None else str(status)
-        return list(self._core.list(name, dead=dead, limit=limit).wait())
+        return list(self._core.list(_name(status), dead=dead, limit=limit).wait())
+
+    async def records_async(
+        self, status: Status | str | None = None, *, dead: bool = False, limit: int = 20
+    ) -> list[Record]:
+        """Like ``records``, in an event loop."""
+        return list(await _wait.ended(self._core.list(_name(status), dead=dead, limit=limit)))
 
     def purge(self, status: Status | str, older_than: Seconds = 0) -> int:
         """Deletes the records that have had a status for so long, in seconds; how many."""
         return int(self._core.purge(str(status), older_than).wait())
+
+    async def purge_async(self, status: Status | str, older_than: Seconds = 0) -> int:
+        """Like ``purge``, in an event loop."""
+        return int(await _wait.ended(self._core.purge(str(status), older_than)))
 
     def stats(self) -> dict[str, Any]:
         """The queue in numbers: ``visible``, ``delayed``, ``in_progress``, ``success`` and so on."""
@@ -376,6 +398,10 @@ class Client:
         """Checks the backend's health: one finding a check, with ``severity`` and ``message``."""
         return [dict(finding) for finding in self._core.check().wait()]
 
+    async def check_async(self) -> list[dict[str, Any]]:
+        """Like ``check``, in an event loop."""
+        return [dict(finding) for finding in await _wait.ended(self._core.check())]
+
     def __repr__(self) -> str:
         return f"<Client {self.url}>"
 
@@ -385,6 +411,10 @@ def _cancellation(answer: str) -> Cancellation:
     from ._status import Cancellation
 
     return Cancellation(answer)
+
+
+def _name(status: Status | str | None) -> str | None:
+    return None if status is None else str(status)
 
 
 def _ids(jobs: Iterable[JobHandle | str]) -> list[str]:

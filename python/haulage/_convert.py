@@ -64,6 +64,9 @@ def convert(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, (datetime, date, time)):
+        # As of pandas, whose NaT is a `datetime`.
+        if value != value:
+            raise TypeError("is NaT, which is not JSON; use None instead")
         return value.isoformat()
     fields = getattr(kind, "__dataclass_fields__", None)
     if fields is not None:

@@ -1,4 +1,4 @@
-"""What a worker and its child processes say to each other: frames over pipes.
+"""What a worker and its child processes say to each other: frames over a pair of sockets.
 
 A frame is its length, in 8 bytes, and as much UTF-8 text. A message is a frame with a JSON
 object; its ``texts`` is the number of frames behind it, which hold bodies or results.
@@ -6,8 +6,9 @@ object; its ``texts`` is the number of frames behind it, which hold bodies or re
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import socket
 import struct
 import threading
 from typing import Any
@@ -19,30 +20,36 @@ class Closed(Exception):
     """The other side is gone."""
 
 
-class Pipes:
-    """The two ends of one side."""
+class Line:
+    """One side's end.
 
-    def __init__(self, read_fd: int, write_fd: int) -> None:
-        self._read = open(read_fd, "rb", buffering=1 << 16)  # noqa: SIM115
-        self._write_fd = write_fd
+    A socket, as it can be closed for whoever waits on it, in both directions, though others
+    may hold the other end: programs that a handler has started.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._read = end.makefile("rb", buffering=1 << 16)
         self._lock = threading.Lock()
 
     def send(self, message: dict[str, Any], texts: list[str] | None = None) -> None:
-        """Sends a message, from any thread."""
+        """Sends a message, from any thread. May wait for the other side to read."""
         texts = texts or []
         parts = [json.dumps({**message, "texts": len(texts)}), *texts]
         data = b"".join(_framed(part.encode()) for part in parts)
         with self._lock:
-            view = memoryview(data)
             try:
-                while view:
-                    view = view[os.write(self._write_fd, view) :]
+                self._socket.sendall(data)
             except OSError as error:
                 raise Closed from error
 
     def receive(self) -> tuple[dict[str, Any], list[str]]:
         """Waits for the next message."""
-        message: dict[str, Any] = json.loads(self._frame())
+        try:
+            message: dict[str, Any] = json.loads(self._frame())
+        except ValueError as error:
+            # Not ours: somebody else wrote to the descriptor.
+            raise Closed from error
         return message, [self._frame() for _ in range(message["texts"])]
 
     def _frame(self) -> str:
@@ -50,19 +57,23 @@ class Pipes:
             head = self._read.read(_LENGTH.size)
             if len(head) == _LENGTH.size:
                 (length,) = _LENGTH.unpack(head)
-                data = self._read.read(length)
+                data: bytes = self._read.read(length)
                 if len(data) == length:
                     return data.decode()
         except (OSError, ValueError) as error:
             raise Closed from error
         raise Closed
 
+    def hang_up(self) -> None:
+        """Ends every wait on it, here and on the other side. What came in can still be read."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Lets the other side know that there will be no more."""
-        with self._lock:
-            if self._write_fd >= 0:
-                os.close(self._write_fd)
-                self._write_fd = -1
+        """Hangs up, and gives the descriptor back."""
+        self.hang_up()
+        self._read.close()
+        self._socket.close()
 
 
 def _framed(data: bytes) -> bytes:

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Union
 
     from ._haulage import Context
-    from ._options import Seconds
 
+    # Of UTF-8 text and plain numbers, so that each can be sent to another process and recorded.
+    # The value of "ok" alone may be anything.
     Answer = Union[
-        tuple[Literal["ok", "json", "unfit", "fail"], Any],
-        tuple[Literal["retry"], str, Union[Seconds, None]],
+        tuple[Literal["ok", "json", "unfit", "fail", "invalid_body"], Any],
+        tuple[Literal["retry"], str, Union[float, None]],
         tuple[Literal["cancelled"]],
     ]
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 _MOST_BYTES = 8 * 1024
 _MOST_SUMMARY = 1000
 
-_CONTEXT_NAMES = frozenset({"ctx", "context", "ctxs", "contexts"})
-_ID_NAMES = frozenset({"message_id", "job_id", "message_ids", "job_ids"})
+_BY_NAME = {
+    **dict.fromkeys(("ctx", "context", "ctxs", "contexts"), "context"),
+    **dict.fromkeys(("message_id", "job_id", "message_ids", "job_ids"), "id"),
+}
 _BY_POSITION = ("id", "context")
 
 
@@ -34,11 +37,11 @@ class Signature:
 
     The first parameter gets the body (a batch: the list of bodies). A further one that is
     called ``ctx`` or ``context`` gets the context, one called ``message_id`` or ``job_id`` the
-    id; by other names, the second gets the id and the third the context. Parameters with
-    defaults and other names are left alone.
+    id, wherever it stands; by other names, the second gets the id and the third the context.
+    Parameters with defaults and other names are left alone.
     """
 
-    __slots__ = ("_extras", "function", "is_async")
+    __slots__ = ("_extras", "_named", "function", "is_async")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         import inspect
@@ -53,7 +56,9 @@ class Signature:
         except (TypeError, ValueError):
             # Functions of extensions do not always tell; the established form it is.
             self._extras: tuple[str, ...] = ("id",)
+            self._named: tuple[tuple[str, str], ...] = ()
             return
+        self._named = ()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if not positional:
             if any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -61,25 +66,40 @@ class Signature:
                 return
             raise ValueError(f"the handler {_name(function)} takes no argument; the first gets the body")
         extras: list[str] = []
-        for place, parameter in enumerate(positional[1:]):
-            if parameter.name in _CONTEXT_NAMES:
-                extras.append("context")
-            elif parameter.name in _ID_NAMES:
-                extras.append("id")
-            elif parameter.default is not parameter.empty:
-                break
-            elif place < len(_BY_POSITION):
-                extras.append(_BY_POSITION[place])
+        named: list[tuple[str, str]] = []
+        # From the first one that is left alone, the others can be given by their names only.
+        by_place = True
+        further = [*positional[1:], *(p for p in parameters if p.kind is p.KEYWORD_ONLY)]
+        for place, parameter in enumerate(further):
+            by_place = by_place and parameter.kind is not parameter.KEYWORD_ONLY
+            wish = _BY_NAME.get(parameter.name)
+            if wish is None and parameter.default is not parameter.empty:
+                by_place = False
+            elif by_place and (wish is not None or place < len(_BY_POSITION)):
+                extras.append(wish or _BY_POSITION[place])
+            elif wish is not None and parameter.kind is not parameter.POSITIONAL_ONLY:
+                named.append((parameter.name, wish))
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                raise ValueError(
+                    f"the handler {_name(function)} requires {parameter.name}, which a worker does not know; "
+                    "give it a default, or call it ctx or job_id"
+                )
             else:
                 raise ValueError(
                     f"the handler {_name(function)} has {len(positional)} parameters; "
                     "it gets the body, the job's id and the context at most"
                 )
         self._extras = tuple(extras)
+        self._named = tuple(named)
 
     def call(self, body: Any, context: Context) -> Any:
         """Calls it with one job."""
         extras = self._extras
+        if self._named:
+            more = {name: context if e == "context" else context.job_id for name, e in self._named}
+            return self.function(
+                body, *[context if e == "context" else context.job_id for e in extras], **more
+            )
         if not extras:
             return self.function(body)
         return self.function(body, *[context if e == "context" else context.job_id for e in extras])
@@ -87,20 +107,23 @@ class Signature:
     def call_batch(self, jobs: list[tuple[Any, Context]]) -> Any:
         """Calls it with a batch."""
         bodies = [body for body, _ in jobs]
-        extras = [
-            [context if e == "context" else context.job_id for _, context in jobs] for e in self._extras
-        ]
-        return self.function(bodies, *extras)
+        lists = {"context": [context for _, context in jobs], "id": [context.job_id for _, context in jobs]}
+        return self.function(
+            bodies, *[lists[e] for e in self._extras], **{name: lists[e] for name, e in self._named}
+        )
 
 
-def batch_answers(results: Any, count: int) -> list[Answer]:
+def batch_answers(results: Any, count: int, non_retryable: tuple[type[BaseException], ...]) -> list[Answer]:
     """The answers of a batched function: one for each job, exceptions for those that failed."""
-    if isinstance(results, (str, bytes, dict)) or not hasattr(results, "__iter__"):
+    # A set has no order, so nobody could tell which result is whose.
+    if isinstance(results, (str, bytes, dict, set, frozenset)) or not hasattr(results, "__iter__"):
         kind = type(results).__name__  # pyright: ignore[reportUnknownArgumentType]
         return [("fail", f"the batched handler returned a {kind}; it has to return a list")] * count
     answers: list[Answer] = []
     for result in results:
-        answers.append(failure(result, ()) if isinstance(result, BaseException) else ("ok", result))
+        answers.append(
+            failure(result, non_retryable) if isinstance(result, BaseException) else ("ok", result)
+        )
     if len(answers) != count:
         message = f"the batched handler got {count} jobs and returned {len(answers)} results"
         return [("retry", message, None)] * count
@@ -108,9 +131,10 @@ def batch_answers(results: Any, count: int) -> list[Answer]:
 
 
 def failure(error: BaseException, non_retryable: tuple[type[BaseException], ...]) -> Answer:
-    """What an exception means for the job."""
+    """What an exception means for the job: the one place that makes an answer of one."""
     if isinstance(error, Retry):
-        return ("retry", _told(error), error.after)
+        after, remark = _after(error)
+        return ("retry", _told(error) + remark, after)
     if isinstance(error, Fail):
         return ("fail", _told(error))
     if isinstance(error, Cancelled):
@@ -120,17 +144,46 @@ def failure(error: BaseException, non_retryable: tuple[type[BaseException], ...]
     return ("retry", describe(error), None)
 
 
+def interrupts(error: BaseException) -> bool:
+    """Whether an exception is meant for more than the job: Ctrl-C, or the end of a test."""
+    return not isinstance(error, (Exception, SystemExit, GeneratorExit)) and (
+        type(error).__name__ != "CancelledError"
+    )
+
+
+def _after(error: Retry) -> tuple[float | None, str]:
+    """The wait that is asked for, in seconds, and a remark where it cannot be had."""
+    # A subclass may never have called `Retry.__init__`.
+    after = getattr(error, "after", None)
+    if after is None:
+        return None, ""
+    try:
+        seconds = float(after.total_seconds() if hasattr(after, "total_seconds") else after)
+    except (ArithmeticError, TypeError, ValueError):
+        seconds = -1.0
+    if seconds >= 0 and not isinstance(after, str):
+        return seconds, ""
+    return None, _plain(
+        f"\n\n(The handler asked for a retry after {after!r}, which is no length of time; "
+        "the worker's own backoff was taken. Give seconds, or a timedelta.)"
+    )
+
+
 def _told(error: BaseException) -> str:
     # The handler's own words; of a cause, if there is one, also the place.
+    try:
+        words = _plain(str(error))
+    except Exception:
+        return describe(error)
     if error.__cause__ is None:
-        return str(error)
-    return f"{error}\n\n{_cut(_traceback(error.__cause__), _MOST_BYTES - _MOST_SUMMARY)}"
+        return words
+    return f"{words}\n\n{_cut(_traceback(error.__cause__), _MOST_BYTES - _MOST_SUMMARY)}"
 
 
 def describe(error: BaseException) -> str:
     """An exception in words: a summary, then the traceback, whose end is kept if it is long."""
     summary = "".join(traceback.format_exception_only(type(error), error)).strip()
-    summary = summary[:_MOST_SUMMARY].encode("utf-8", "replace").decode()
+    summary = _plain(summary[:_MOST_SUMMARY])
     room = _MOST_BYTES - len(summary.encode()) - 2
     return f"{summary}\n\n{_cut(_traceback(error), room)}"
 
@@ -141,7 +194,12 @@ def _traceback(error: BaseException) -> str:
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("haulage._"):
         trace = trace.tb_next
     lines = traceback.format_exception(type(error), error, trace)
-    return "".join(lines).strip().encode("utf-8", "replace").decode()
+    return _plain("".join(lines).strip())
+
+
+def _plain(text: str) -> str:
+    # Half characters, as of file names that are not UTF-8, can be neither sent nor stored.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _cut(text: str, most: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from _thread import allocate_lock
 
 from . import _haulage
@@ -32,4 +34,18 @@ def _hand_on() -> None:
 
     while (lines := _haulage.next_logs()) is not None:
         for level, name, text in lines:
-            logging.getLogger(name).log(level, "%s", text)
+            try:
+                logging.getLogger(name).log(level, "%s", text)
+            except Exception as error:
+                # A filter of the program's own; the other lines are not its fault.
+                if logging.raiseExceptions:
+                    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _after_fork() -> None:
+    # Another thread may have held it, and there are no other threads in the child.
+    global _started, _thread
+    _started, _thread = allocate_lock(), None
+
+
+os.register_at_fork(after_in_child=_after_fork)

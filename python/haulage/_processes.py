@@ -8,12 +8,15 @@ import logging
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
-from ._frames import Closed, Pipes
+from . import _logging
+from ._frames import Closed, Line
 from ._threads import Threads
 from ._time import micros
 from .errors import HandlerLoadError
@@ -24,30 +27,63 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("haulage.processes")
 
+# How long children may take to end by themselves, all together, in seconds.
+_LAST_OUTPUT = 3.0
+
+# What a child runs. The path comes first: modules of the working directory must not stand
+# in for those of the standard library, which they do not in the parent either.
+_MAIN = "import sys; sys.path[:] = sys.argv[2:]; from haulage._child import main; main()"
+
 
 class ChildProcess:
     """A child process, as its parent sees it."""
 
     def __init__(self, target: str, on_start: str | None, max_batch_size: int | None) -> None:
-        ours, theirs = os.pipe(), os.pipe()
+        self._calls = 0
+        self._gone = threading.Event()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [
+                        sys.executable,
+                        *_interpreter_flags(),
+                        "-c",
+                        _MAIN,
+                        str(theirs.fileno()),
+                        *(folder or os.getcwd() for folder in sys.path),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                )
+            except BaseException:
+                ours.close()
+                raise
+        self._line = Line(ours)
+        # The end of the line would not tell: a program that the handler has started may hold it.
+        watch = threading.Thread(target=self._await_end, name="haulage-child", daemon=True)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "haulage._child", str(theirs[0]), str(ours[1])],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs[0], ours[1]),
+            watch.start()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            self._line.close()
+            raise
+        # Where it is gone already, `ready` says so.
+        with contextlib.suppress(Closed):
+            self._line.send(
+                {
+                    "target": target,
+                    "on_start": on_start,
+                    "max_batch_size": max_batch_size,
+                    "log": _logging.settings,
+                }
             )
-        finally:
-            os.close(theirs[0])
-            os.close(ours[1])
-        self._pipes = Pipes(ours[0], theirs[1])
-        self._pipes.send(
-            {
-                "target": target,
-                "on_start": on_start,
-                "max_batch_size": max_batch_size,
-                "path": [folder or os.getcwd() for folder in sys.path],
-            }
-        )
+
+    def _await_end(self) -> None:
+        self._process.wait()
+        self._gone.set()
+        self._line.hang_up()
 
     def ready(self) -> dict[str, Any]:
         """Waits until it has loaded the function; the options of ``@worker``.
@@ -55,7 +91,7 @@ class ChildProcess:
         Raises ``HandlerLoadError``.
         """
         try:
-            message, _ = self._pipes.receive()
+            message, _ = self._line.receive()
         except Closed:
             raise HandlerLoadError(f"the child process {self._death()} while it loaded the handler") from None
         if "failed" in message:
@@ -70,16 +106,21 @@ class ChildProcess:
     @property
     def alive(self) -> bool:
         """Whether it can take a call."""
-        return self._process.poll() is None
+        return not self._gone.is_set()
 
     def work(self, jobs: list[tuple[str, Context]], cancel_grace_period: float) -> list[Answer]:
         """Has it carry out a call; what is said of its death, where it dies."""
-        known = [_known(context) for _, context in jobs]
-        watch = _Watch(self, [context for _, context in jobs], cancel_grace_period)
+        self._calls += 1
+        call = self._calls
+        watch = _Watch(self, call, [context for _, context in jobs], cancel_grace_period)
         try:
-            self._pipes.send({"jobs": known}, [text for text, _ in jobs])
+            known = [_known(context) for _, context in jobs]
+            self._line.send({"call": call, "jobs": known}, [text for text, _ in jobs])
+            watch.may_tell()
             while True:
-                message, texts = self._pipes.receive()
+                message, texts = self._line.receive()
+                if message["call"] != call:
+                    continue  # what a handler left running says of a job that is over
                 if "answers" in message:
                     return _answers(message["answers"], texts)
                 index, fraction, words = message["progress"]
@@ -89,12 +130,16 @@ class ChildProcess:
         finally:
             watch.end()
 
-    def stop_job(self, index: int) -> None:
-        """Tells it that a job of the call is to stop."""
+    def stop_job(self, call: int, index: int) -> None:
+        """Tells it that a job of the call is to stop. May wait for it to listen."""
         with contextlib.suppress(Closed):
-            self._pipes.send({"stop": index})
+            self._line.send({"call": call, "stop": index})
 
     def _death(self) -> str:
+        if not self._gone.wait(1):
+            self.kill()
+            self._gone.wait()
+            return "let go of the worker, and was ended"
         code = self._process.wait()
         if code >= 0:
             return f"exited with code {code}"
@@ -108,24 +153,35 @@ class ChildProcess:
         """Ends it at once."""
         self._process.kill()
 
-    def end(self) -> None:
-        """Ends it, whatever it does."""
-        self._pipes.close()
-        try:
-            self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def tell_to_end(self) -> None:
+        """Has it end by itself."""
+        self._line.hang_up()
+
+    def end(self, until: float) -> None:
+        """Ends it: by itself, or at this moment of ``time.monotonic``."""
+        self.tell_to_end()
+        if not self._gone.wait(max(0.0, until - time.monotonic())):
+            self.kill()
+            self._gone.wait()
+        self._line.close()
+
+
+def _interpreter_flags() -> list[str]:
+    # As multiprocessing does it, for `-X`, `-W`, `-O` and the like.
+    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    return flags
 
 
 class _Watch:
     """Hands the wish to stop on to a child, and ends a child that does not heed it."""
 
-    def __init__(self, child: ChildProcess, contexts: list[Context], grace: float) -> None:
+    def __init__(self, child: ChildProcess, call: int, contexts: list[Context], grace: float) -> None:
         self._child = child
+        self._call = call
         self._grace = grace
         self._left = len(contexts)
         self._lock = threading.Lock()
+        self._told = threading.Event()
         self._ended = False
         self._timer: threading.Timer | None = None
         self._operations: list[Operation] = []
@@ -139,13 +195,24 @@ class _Watch:
         with self._lock:
             if self._ended:
                 return
-            self._child.stop_job(index)
             self._left -= 1
             if self._left == 0:
                 # Nobody waits for the call any more; a thread could not be ended, a process can.
                 self._timer = threading.Timer(self._grace, self._kill)
                 self._timer.daemon = True
                 self._timer.start()
+        # Not in this thread, which tells everybody's news: the child may not listen for long.
+        tell = threading.Thread(target=self._tell, args=(index,), name="haulage-stop", daemon=True)
+        tell.start()
+
+    def _tell(self, index: int) -> None:
+        self._told.wait()
+        if not self._ended:
+            self._child.stop_job(self._call, index)
+
+    def may_tell(self) -> None:
+        """The child knows of the call, and so understands that it is to stop."""
+        self._told.set()
 
     def _kill(self) -> None:
         with self._lock:
@@ -159,6 +226,7 @@ class _Watch:
             self._ended = True
             if self._timer is not None:
                 self._timer.cancel()
+        self._told.set()
         for operation in self._operations:
             operation.abort()
 
@@ -166,19 +234,13 @@ class _Watch:
 class Processes:
     """Takes calls in as many threads as there are child processes."""
 
-    def __init__(
-        self,
-        target: str,
-        count: int,
-        *,
-        on_start: str | None,
-        max_batch_size: int | None,
-        cancel_grace_period: float,
-    ) -> None:
+    def __init__(self, target: str, count: int, *, on_start: str | None, max_batch_size: int | None) -> None:
         self._new = functools.partial(ChildProcess, target, on_start, max_batch_size)
         self._count = count
-        self._grace = cancel_grace_period
-        self._idle: queue.SimpleQueue[ChildProcess] = queue.SimpleQueue()
+        self.cancel_grace_period = 5.0
+        """How long a handler may take to stop before its process is ended, in seconds."""
+        # As many as there are threads; `None` in place of one that could not be replaced.
+        self._idle: queue.SimpleQueue[ChildProcess | None] = queue.SimpleQueue()
         self._all: set[ChildProcess] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -186,16 +248,17 @@ class Processes:
         self.queue = self._threads.queue
 
     def load(self) -> dict[str, Any]:
-        """Starts the children, and waits until they have loaded; the options of ``@worker``."""
-        children = [self._new() for _ in range(self._count)]
-        self._all.update(children)
+        """Starts the children, and waits until they have loaded; the options of ``@worker``.
+
+        Raises ``HandlerLoadError``.
+        """
         options: dict[str, Any] = {}
         try:
-            for child in children:
+            for child in [self._start_one() for _ in range(self._count)]:
                 options = child.ready()
                 self._idle.put(child)
         except BaseException:
-            self._end()
+            self.close()
             raise
         return options
 
@@ -205,46 +268,70 @@ class Processes:
 
     def _run(self, call: Call) -> None:
         child = self._idle.get()
-        jobs = call.texts()
-        answers: list[Answer]
         try:
-            if not child.alive:
-                child = self._replaced(child)
-            answers = child.work(jobs, self._grace)
-        except HandlerLoadError as error:
-            answers = [("retry", f"a new process for the job could not be started: {error}", None)] * len(
-                jobs
-            )
-        call.finish(answers)
-        if not child.alive:
+            jobs = call.texts()
+            answers: list[Answer]
             try:
-                child = self._replaced(child)
-            except (HandlerLoadError, OSError) as error:
+                child = self._living(child)
+            except HandlerLoadError as error:
+                child = None
+                why = f"a new process for the job could not be started: {error}"
+                answers = [("retry", why, None)] * len(jobs)
+            else:
+                answers = child.work(jobs, self.cancel_grace_period)
+            call.finish(answers)
+            if child is not None:
+                # Before there is a job that would have to wait for it.
+                child = self._living(child)
+        except HandlerLoadError as error:
+            child = None
+            if not self._closed:
                 _log.error("a child process could not be replaced: %s", error)
-        self._idle.put(child)
+        finally:
+            self._idle.put(child)
 
-    def _replaced(self, dead: ChildProcess) -> ChildProcess:
-        with self._lock:
-            self._all.discard(dead)
-            if self._closed:
-                return dead
-            child = self._new()
-            self._all.add(child)
-        dead.end()
-        child.ready()
+    def _living(self, child: ChildProcess | None) -> ChildProcess:
+        """This child, or another in the place of one that is dead."""
+        if child is not None:
+            if child.alive:
+                return child
+            self._part_with(child)
+        child = self._start_one()
+        try:
+            child.ready()
+        except BaseException:
+            self._part_with(child)
+            raise
         return child
+
+    def _start_one(self) -> ChildProcess:
+        with self._lock:
+            if self._closed:
+                raise HandlerLoadError("the worker stops")
+            try:
+                child = self._new()
+            except (OSError, RuntimeError) as error:
+                raise HandlerLoadError(f"a child process cannot be started: {error}") from error
+            self._all.add(child)
+        return child
+
+    def _part_with(self, child: ChildProcess) -> None:
+        with self._lock:
+            self._all.discard(child)
+        child.end(time.monotonic() + _LAST_OUTPUT)
 
     def close(self) -> None:
         """Sends the threads home, and ends the children."""
         self._threads.close()
-        self._end()
-
-    def _end(self) -> None:
         with self._lock:
             self._closed = True
             children, self._all = self._all, set()
+        # All at once; then each has what is left of the time.
+        until = time.monotonic() + _LAST_OUTPUT
         for child in children:
-            child.end()
+            child.tell_to_end()
+        for child in children:
+            child.end(until)
 
 
 def _known(context: Context) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
+import weakref
 
-from ._handler import Signature, batch_answers, failure
+from ._handler import Signature, batch_answers, describe, failure, interrupts
 from ._haulage import Queue
 
 TYPE_CHECKING = False
@@ -19,6 +21,23 @@ if TYPE_CHECKING:
 
     NonRetryable = Callable[[], tuple[type[BaseException], ...]]
 
+_log = logging.getLogger("haulage.threads")
+
+
+def broken(call: Call, error: BaseException) -> None:
+    """Ends a call around whose handler something went wrong: no call may be left without an end.
+
+    Does nothing where the call has ended, as the exception is the handler's then, and told.
+    """
+    try:
+        words = describe(error)
+    except Exception:
+        words = type(error).__name__.encode("ascii", "replace").decode()
+    if call.retry(f"the worker could not carry out the call: {words}"):
+        # Whatever the program's logging does.
+        with contextlib.suppress(Exception):
+            _log.error("a call could not be carried out", exc_info=error)
+
 
 class Threads:
     """Takes calls in up to so many threads, which are started as they are needed."""
@@ -26,7 +45,15 @@ class Threads:
     def __init__(self, concurrency: int, run: Callable[[Call], None]) -> None:
         self._run = run
         self._count = 0
-        self.queue = Queue(concurrency, self._start_one)
+        # The queue does not hold what holds it: the collector does not see through it.
+        start_one = weakref.WeakMethod(self._start_one)
+
+        def start() -> None:
+            method = start_one()
+            if method is not None:
+                method()
+
+        self.queue = Queue(concurrency, start)
 
     def start(self) -> None:
         """Starts the first."""
@@ -40,7 +67,10 @@ class Threads:
     def _work(self) -> None:
         call = self.queue.take(True)
         while call is not None:
-            self._run(call)
+            try:
+                self._run(call)
+            except BaseException as error:
+                broken(call, error)
             call = self.queue.take(False)
 
     def close(self) -> None:
@@ -53,13 +83,16 @@ def single(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call]
     function = signature.call
 
     def run(call: Call) -> None:
-        try:
-            ((body, context),) = call.jobs()
-            result = function(body, context)
-        except BaseException as error:
-            call.finish([failure(error, non_retryable())])
-        else:
-            call.succeed(result)
+        # One, or none where its body cannot be decoded.
+        for body, context in call.jobs():
+            try:
+                result = function(body, context)
+            except BaseException as error:
+                call.finish([failure(error, non_retryable())])
+                if interrupts(error):
+                    raise
+            else:
+                call.succeed(result)
 
     return run
 
@@ -69,12 +102,16 @@ def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call],
 
     def run(call: Call) -> None:
         jobs = call.jobs()
-        answers: list[Answer]
+        if not jobs:
+            return
         try:
-            answers = batch_answers(signature.call_batch(jobs), len(jobs))
+            answers = batch_answers(signature.call_batch(jobs), len(jobs), non_retryable())
         except BaseException as error:
-            answers = [failure(error, non_retryable())] * len(jobs)
-        call.finish(answers)
+            call.finish([failure(error, non_retryable())] * len(jobs))
+            if interrupts(error):
+                raise
+        else:
+            call.finish(answers)
 
     return run
 
@@ -90,6 +127,7 @@ class Tasks:
         self._batched = batched
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._pump = Threads(1, self._hand_over)
         self.queue = self._pump.queue
 
@@ -103,7 +141,13 @@ class Tasks:
 
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self._closed:
+                try:
+                    self._loop.run_forever()
+                except BaseException as error:
+                    # `sys.exit()` in a task that a handler has started: asyncio lets it end the
+                    # loop. The loop is as good as before, and the other jobs are in it.
+                    _log.error("a task of the event loop raised %r; the loop goes on", error)
             for task in self._tasks:
                 task.cancel()
             if self._tasks:
@@ -123,9 +167,16 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, call: Call) -> None:
+        try:
+            jobs = call.jobs()
+            if jobs:
+                call.finish(await self._answers(jobs))
+        except BaseException as error:
+            broken(call, error)
+
+    async def _answers(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         import asyncio
 
-        jobs = call.jobs()
         work = asyncio.ensure_future(self._call(jobs))
         watches = [context.cancellation() for _, context in jobs]
         told = len(jobs)
@@ -141,20 +192,27 @@ class Tasks:
             if not watch.notify(lambda: self._loop.call_soon_threadsafe(stop)):
                 stop()
         try:
-            answers = await work
-        except BaseException as error:
-            answers = [failure(error, self._non_retryable())] * len(jobs)
-        for watch in watches:
-            watch.abort()
-        call.finish(answers)
+            return await work
+        except asyncio.CancelledError as error:
+            # Before the first step of it.
+            return [failure(error, self._non_retryable())] * len(jobs)
+        finally:
+            for watch in watches:
+                watch.abort()
 
     async def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
-        if self._batched:
-            return batch_answers(await self._signature.call_batch(jobs), len(jobs))
-        return [("ok", await self._signature.call(*jobs[0]))]
+        # Exceptions become answers in here: `sys.exit()` that left the task would end the loop.
+        try:
+            if self._batched:
+                results = await self._signature.call_batch(jobs)
+                return batch_answers(results, len(jobs), self._non_retryable())
+            return [("ok", await self._signature.call(*jobs[0]))]
+        except BaseException as error:
+            return [failure(error, self._non_retryable())] * len(jobs)
 
     def close(self) -> None:
         """Ends what still runs, and the loop."""
+        self._closed = True
         self._pump.close()
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ._haulage import Operation, Record
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
+def resolve(future: asyncio.Future[None]) -> None:
+    """Ends a wait, if somebody still waits."""
     if not future.done():
         future.set_result(None)
 
@@ -21,10 +22,10 @@ async def _news(operation: Operation) -> None:
 
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    if operation.notify(lambda: loop.call_soon_threadsafe(_resolve, future)):
+    if operation.notify(lambda: loop.call_soon_threadsafe(resolve, future)):
         try:
             await future
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or dropped with its event loop
             operation.abort()
             raise
 

@@ -9,15 +9,17 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from . import _haulage, _log, _wait
+from . import _haulage, _log
 from ._client import Client, connect
 from ._handler import Signature
 from ._load import load
+from ._run import Run
 from ._threads import Tasks, Threads, batch, single
 from .errors import InvalidArgumentError
 
 R = TypeVar("R")
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
 
     from typing_extensions import ParamSpec, Self, Unpack
@@ -53,11 +55,33 @@ _OWN = frozenset({"concurrency", "processes", "non_retryable", "on_start"})
 
 
 def check_options(options: WorkerOptions) -> None:
-    """Refuses what no worker knows."""
+    """Refuses what no worker knows, and what would be noticed late."""
     for name in options:
         if name not in _CORE and name not in _OWN:
             known = ", ".join(sorted(_CORE | _OWN))
             raise InvalidArgumentError(f"a worker has no option {name}; it knows {known}")
+    for name, count, least in (
+        ("concurrency", options.get("concurrency", 1), 1),
+        ("processes", options.get("processes", 0), 0),
+    ):
+        if not isinstance(count, int) or count < least:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"{name} is {count!r}; it is a whole number, {least} at least")
+    if options.get("processes") and options.get("concurrency", 1) != 1:
+        raise InvalidArgumentError(
+            "give concurrency, for threads, or processes, but not both: a process runs one call at a time"
+        )
+    errors = options.get("non_retryable")
+    if errors is not None and not _are_exceptions(errors):  # pyright: ignore[reportUnnecessaryComparison]
+        raise InvalidArgumentError(
+            f"non_retryable is {errors!r}; it is a tuple of classes of exceptions, like (ValueError,)"
+        )
+
+
+def _are_exceptions(errors: Any) -> bool:
+    if not isinstance(errors, (tuple, list, set, frozenset)):
+        return False
+    classes: list[Any] = list(errors)  # pyright: ignore[reportUnknownArgumentType]
+    return all(isinstance(one, type) and issubclass(one, BaseException) for one in classes)
 
 
 def unwrapped(
@@ -69,6 +93,11 @@ def unwrapped(
         return handler, options
     known: WorkerFunction[..., Any] = handler  # pyright: ignore[reportUnknownVariableType]
     merged = known.options.copy()
+    # Threads or processes: what is said later says which.
+    if options.get("processes"):
+        merged.pop("concurrency", None)
+    elif "concurrency" in options:
+        merged.pop("processes", None)
     merged.update(options)
     return known.function, merged
 
@@ -94,19 +123,22 @@ class Worker:
     ) -> None:
         check_options(options)
         self._target: str | None = None
-        if options.get("processes"):
-            # Only the children load it.
+        self._options, self._processes = options, options.get("processes", 0)
+        if not (isinstance(handler, str) and self._processes):
+            # Else, only the children load it.
+            loaded, merged = unwrapped(load(handler) if isinstance(handler, str) else handler, options)
+            self._processes = merged.get("processes", 0)
+            if not self._processes:
+                self._signature, self._options = Signature(loaded), merged
+        if self._processes:
+            if options.get("non_retryable"):
+                raise InvalidArgumentError("with processes, give non_retryable to @worker")
+            # The children say what the other options of `@worker` are.
             self._target = handler if isinstance(handler, str) else _path(handler)
-        else:
-            loaded = load(handler) if isinstance(handler, str) else handler
-            loaded, options = unwrapped(loaded, options)
-            self._signature = Signature(loaded)
         self._client = client
-        self._options = options
-        self._non_retryable: NonRetryable = lambda: tuple(options.get("non_retryable", ()))
+        self._non_retryable: NonRetryable = lambda: tuple(self._options.get("non_retryable") or ())
         self._lock = threading.Lock()
-        self._consumer: _haulage.Consumer | None = None
-        self._operation: _haulage.Operation | None = None
+        self._now: Run | None = None
 
     def _connect(self) -> Client:
         if not isinstance(self._client, Client):
@@ -131,7 +163,7 @@ class Worker:
 
     def _prepared(self) -> tuple[Threads | Tasks | Processes, _haulage.Consumer]:
         """Everything that comes before the first claim."""
-        if self._operation is not None:
+        if self._now is not None:
             raise InvalidArgumentError("the worker runs already")
         client = self._connect()
         _log.refresh()
@@ -140,11 +172,11 @@ class Worker:
         if self._target is not None:
             runner = self._children(self._target)
             options = {**runner.load(), **options}
-            concurrency: int = options["processes"]
+            grace = options.get("cancel_grace_period", runner.cancel_grace_period)
+            runner.cancel_grace_period = grace.total_seconds() if isinstance(grace, timedelta) else grace
+            concurrency: int = self._processes
         else:
             concurrency = options.get("concurrency", 1)
-            if concurrency < 1:
-                raise InvalidArgumentError(f"concurrency is {concurrency}; it is 1 at least")
             runner = self._runner(concurrency)
         core = {name: value for name, value in options.items() if name in _CORE}
         for name in ("cluster_name", "service_name"):
@@ -160,40 +192,24 @@ class Worker:
             raise
         return runner, consumer
 
-    def _launch(self, runner: Threads | Tasks | Processes, consumer: _haulage.Consumer) -> _haulage.Operation:
+    def _launch(self, runner: Threads | Tasks | Processes, consumer: _haulage.Consumer) -> Run:
         with self._lock:
-            if self._operation is not None:
-                raise InvalidArgumentError("the worker runs already")
-            runner.start()
-            self._runner_now = runner
-            self._consumer = consumer
-            self._operation = consumer.run()
-            return self._operation
+            if self._now is None:
+                self._now = Run(runner, consumer)
+                return self._now
+        runner.close()
+        raise InvalidArgumentError("the worker runs already")
 
     def _children(self, target: str) -> Processes:
         from ._processes import Processes
 
-        options = self._options
-        if options.get("concurrency", 1) != 1:
-            raise InvalidArgumentError("give concurrency, for threads, or processes, but not both")
-        if options.get("non_retryable"):
-            raise InvalidArgumentError("with processes, give non_retryable to @worker")
-        on_start = options.get("on_start")
-        grace = options.get("cancel_grace_period", 5)
+        on_start = self._options.get("on_start")
         return Processes(
             target,
-            options.get("processes", 1),
+            self._processes,
             on_start=on_start if on_start is None or isinstance(on_start, str) else _path(on_start),
-            max_batch_size=options.get("max_batch_size"),
-            cancel_grace_period=grace.total_seconds() if isinstance(grace, timedelta) else grace,
+            max_batch_size=self._options.get("max_batch_size"),
         )
-
-    def _ended(self, operation: _haulage.Operation) -> Summary:
-        with self._lock:
-            self._runner_now.close()
-            self._consumer = self._operation = None
-        summary: Summary = operation.wait()
-        return summary
 
     def stop(self, timeout: float | None = None) -> Summary | None:
         """Stops claiming, waits until what runs is done, and tells how the claims ended.
@@ -201,29 +217,44 @@ class Worker:
         Jobs that take longer than ``shutdown_grace_period`` are given back. ``None`` where the
         worker does not run, or still stops after ``timeout`` seconds (default: no limit).
         """
-        consumer, operation = self._consumer, self._operation
-        if consumer is None or operation is None:
+        run = self._now
+        if run is None:
             return None
-        consumer.stop()
-        while not operation.wait_for(3600 if timeout is None else timeout):
-            if timeout is not None:
-                return None
-        return self._ended(operation)
+        run.consumer.stop()
+        return self._finished(run, timeout)
+
+    def _finished(self, run: Run, timeout: float | None = None) -> Summary | None:
+        try:
+            summary = run.wait(timeout)
+        except BaseException:
+            self._forget(run)
+            raise
+        if summary is not None:
+            self._forget(run)
+        return summary
+
+    def _forget(self, run: Run) -> None:
+        with self._lock:
+            # Another may have begun since.
+            if self._now is run:
+                self._now = None
 
     def stop_now(self) -> None:
         """Gives everything back at once; to be followed by ``stop``."""
-        if self._consumer is not None:
-            self._consumer.stop_now()
+        run = self._now
+        if run is not None:
+            run.consumer.stop_now()
 
     @property
     def is_running(self) -> bool:
         """Whether it works."""
-        return self._operation is not None
+        return self._now is not None
 
     @property
     def busy(self) -> int:
         """How many jobs it holds."""
-        return 0 if self._consumer is None else self._consumer.busy
+        run = self._now
+        return 0 if run is None else run.consumer.busy
 
     def __enter__(self) -> Self:
         self.start()
@@ -245,36 +276,38 @@ class Worker:
         if handle_signals and threading.current_thread() is threading.main_thread():
             # Before the first claim: from then on, no signal may end the process as it is.
             with _signals(consumer, on_signal):
-                return self._finish(self._launch(runner, consumer))
-        return self._finish(self._launch(runner, consumer))
-
-    def _finish(self, operation: _haulage.Operation) -> Summary:
-        try:
-            while not operation.wait_for(3600):
-                pass
-        except BaseException:
-            operation.abort()
-            self._runner_now.close()
-            self._consumer = self._operation = None
-            raise
-        return self._ended(operation)
+                summary = self._finished(self._launch(runner, consumer))
+        else:
+            summary = self._finished(self._launch(runner, consumer))
+        assert summary is not None, "it was waited for without a timeout"
+        return summary
 
     async def run_async(self) -> Summary:
-        """Like ``run``, in an event loop; cancel the task to stop it."""
+        """Like ``run``, in an event loop; cancel the task to stop it.
+
+        Cancelled once, it finishes what runs within ``shutdown_grace_period``; cancelled again
+        meanwhile, it gives everything back at once. ``on_start`` is called in a thread.
+        """
         import asyncio
 
-        runner, consumer = self._prepared()
-        operation = self._launch(runner, consumer)
-        waiting = asyncio.ensure_future(_wait.ended(operation))
+        # In a thread: to connect and to load a model in children takes its time.
+        preparing = asyncio.ensure_future(asyncio.to_thread(self._prepared))
         try:
-            return await asyncio.shield(waiting)
+            runner, consumer = await asyncio.shield(preparing)
         except asyncio.CancelledError:
-            consumer.stop()
-            await asyncio.shield(waiting)
+            preparing.add_done_callback(_unwanted)
             raise
+        run = self._launch(runner, consumer)
+        try:
+            return await run.wait_async()
         finally:
-            self._runner_now.close()
-            self._consumer = self._operation = None
+            self._forget(run)
+
+
+def _unwanted(preparing: asyncio.Future[tuple[Threads | Tasks | Processes, _haulage.Consumer]]) -> None:
+    if not preparing.cancelled() and preparing.exception() is None:
+        # In a thread, as it waits for children.
+        threading.Thread(target=preparing.result()[0].close, name="haulage-close").start()
 
 
 def _path(function: Callable[..., Any]) -> str:
@@ -307,10 +340,12 @@ def _signals(
     try:
         yield
     finally:
-        for name, handler in zip(names, old):
-            signal.signal(name, handler)
+        # First what would go on writing to the descriptor.
         signal.set_wakeup_fd(old_fd)
         consumer.close_signal_fd()
+        for name, handler in zip(names, old):
+            # One that was not installed by Python cannot be put back by it.
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)
 
 
 class WorkerFunction(Generic[P, R]):

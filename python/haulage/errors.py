@@ -26,6 +26,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import Any
 
 
 class BaseError(Exception):
@@ -61,6 +62,16 @@ class SubmitManyError(HaulageError):
         """The jobs that were: each with its place and its id."""
         self.error = error
         """Why it was not."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, an exception is made again of its message alone.
+        return _submit_many_error, (*self.args, self.index, self.accepted, self.error)
+
+
+def _submit_many_error(
+    message: str, index: int, accepted: list[tuple[int, str]], error: Exception
+) -> SubmitManyError:
+    return SubmitManyError(message, index=index, accepted=accepted, error=error)
 
 
 class _OfJob(HaulageError):

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 from . import _haulage
-from ._client import Client, JobHandle
+from ._client import Client
 from ._handler import Signature
-from ._threads import batch, single
+from ._threads import batch, broken, single
+from ._time import micros
 from ._worker import unwrapped
+from .errors import HaulageError, NotFinishedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from typing_extensions import Self, Unpack
 
-    from ._haulage import Record
-    from ._options import JobOptions, Seconds, WorkerOptions
+    from ._haulage import Call, NewJob, Operation, Record
+    from ._options import Seconds, WorkerOptions
 
 __all__ = ["InlineClient", "inline", "memory"]
 
@@ -32,7 +35,8 @@ def inline(handler: Callable[..., Any], **options: Unpack[WorkerOptions]) -> Inl
     """A client on which every submit runs the job to its end, in the calling thread.
 
     Nothing waits: retries and delays pass at once, on a clock of their own. Records, attempts
-    and errors are those of the real thing. ``handler`` must not be ``async``.
+    and errors are those of the real thing. ``handler`` must not be ``async``. Jobs that it
+    submits by this client run when it has returned; it cannot wait for them.
     """
     return InlineClient(handler, **options)
 
@@ -40,63 +44,23 @@ def inline(handler: Callable[..., Any], **options: Unpack[WorkerOptions]) -> Inl
 class InlineClient(Client):
     """See ``inline``. Close it, or use it in a ``with`` statement."""
 
-    __slots__ = ("_consumer", "_lock", "_operation", "_queue", "_run")
+    __slots__ = ("_inline",)
 
     def __init__(self, handler: Callable[..., Any], **options: Unpack[WorkerOptions]) -> None:
         handler, options = unwrapped(handler, options)
         signature = Signature(handler)
         if signature.is_async:
             raise ValueError("an async handler does not run inline; use testing.memory() and a Worker")
-        super().__init__(_haulage.connect_manual().wait(), "memory://")
-        size = options.get("max_batch_size")
-        non_retryable = tuple(options.get("non_retryable", ()))
-        run = single if size is None else batch
-        self._run = run(signature, lambda: non_retryable)
-        # One thread, the caller's, which takes calls while it waits.
-        self._queue = _haulage.Queue(1, _no_thread)
-        self._queue.enter()
-        self._lock = threading.RLock()
-        self._consumer = _haulage.Consumer(self._core, self._queue, max_batch_size=size)
-        self._operation = self._consumer.run()
+        self._inline = _InlineCore(signature, options)
+        # All that submits or waits goes through it, in whichever form.
+        super().__init__(cast("_haulage.Client", self._inline), "memory://")
         on_start = options.get("on_start")
         if on_start is not None:
             on_start()
 
-    def submit(self, body: Any, **options: Unpack[JobOptions]) -> JobHandle:
-        """Submits a job, and runs it."""
-        return self.submit_many([body], **options)[0]
-
-    def submit_many(self, bodies: Iterable[Any], **options: Unpack[JobOptions]) -> list[JobHandle]:
-        """Submits jobs, and runs them."""
-        handles = super().submit_many(bodies, **options)
-        self._work_off([handle.id for handle in handles])
-        return handles
-
-    def wait(self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None) -> list[Record]:
-        """The records; a job that was put back to work is run."""
-        jobs = list(jobs)
-        self._work_off([job if isinstance(job, str) else job.id for job in jobs])
-        return super().wait(jobs, timeout)
-
-    def _work_off(self, ids: list[str]) -> None:
-        with self._lock:
-            while True:
-                records = [self.record(job_id) for job_id in ids]
-                waiting = [record for record in records if not record.status.is_terminal]
-                if not waiting:
-                    return
-                now = self._core.now()
-                due = [_micros(record) for record in waiting if record.status == "SUBMITTED"]
-                if len(due) == len(waiting) and all(at > now for at in due):
-                    self._core.advance((min(due) - now) / 1e6 + 0.001)
-                call = self._queue.take_for(0.05)
-                if call is not None:
-                    self._run(call)
-
     def close(self) -> None:
         """Ends the worker behind it."""
-        self._consumer.stop_now()
-        self._operation.wait_for(3)
+        self._inline.close()
 
     def __enter__(self) -> Self:
         return self
@@ -105,11 +69,92 @@ class InlineClient(Client):
         self.close()
 
 
-def _micros(record: Record) -> int:
-    from ._time import micros
+class _InlineCore:
+    """A core client that works off all there is to do before a submit or a wait goes on."""
 
-    due = record.due_at
-    return 0 if due is None else micros(due)
+    def __init__(self, signature: Signature, options: WorkerOptions) -> None:
+        self._core: _haulage.Client = _haulage.connect_manual().wait()
+        size = options.get("max_batch_size")
+        non_retryable = tuple(options.get("non_retryable") or ())
+        run = single if size is None else batch
+        self._run = run(signature, lambda: non_retryable)
+        # One thread, the caller's, which takes calls while it waits.
+        self._queue = _haulage.Queue(1, _no_thread)
+        self._queue.enter()
+        self._lock = threading.RLock()
+        self._in_handler = False
+        self._closed = False
+        self._consumer = _haulage.Consumer(self._core, self._queue, max_batch_size=size)
+        self._operation = self._consumer.run()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def submit(self, jobs: list[NewJob]) -> Operation:
+        """Submits jobs, and runs them."""
+        with self._lock:
+            if self._closed:
+                raise HaulageError("the inline client is closed; submit before that")
+            operation = self._core.submit(jobs)
+            while not operation.wait_for(1):
+                pass
+            # In a handler: whoever runs that one goes on with these.
+            if not self._in_handler:
+                self._work_off()
+            return operation
+
+    def wait(self, ids: list[str], timeout: Seconds | None = None) -> Operation:
+        """The records; a job that was put back to work is run."""
+        with self._lock:
+            if not self._in_handler:
+                self._work_off()
+            else:
+                self._refuse_to_wait(ids)
+            return self._core.wait(ids, timeout)
+
+    def _refuse_to_wait(self, ids: list[str]) -> None:
+        records: list[Record] = self._core.get(ids, False).wait()
+        for record in records:
+            if not record.status.is_terminal:
+                raise NotFinishedError(
+                    f"job {record.id} runs when the handler that waits for it has returned: inline, there is "
+                    "one thread; use testing.memory() and a Worker with concurrency=2"
+                )
+
+    def _work_off(self) -> None:
+        while not self._closed:
+            stats: dict[str, Any] = self._core.stats().wait()
+            if stats["visible"] or stats["in_progress"]:
+                call = self._queue.take_for(0.05)
+                if call is not None:
+                    self._carry_out(call)
+            elif stats["delayed"]:
+                self._pass_time(stats["delayed"] + stats["blocked"])
+            else:
+                return
+
+    def _carry_out(self, call: Call) -> None:
+        self._in_handler = True
+        try:
+            self._run(call)
+        except BaseException as error:
+            # Ctrl-C, or the end of a test that the handler has found to fail.
+            broken(call, error)
+            raise
+        finally:
+            self._in_handler = False
+
+    def _pass_time(self, jobs: int) -> None:
+        records: list[Record] = self._core.list("SUBMITTED", dead=False, limit=jobs).wait()
+        due = [micros(record.due_at) for record in records if record.due_at is not None]
+        if due:
+            self._core.advance(max(0, min(due) - self._core.now()) / 1e6 + 0.001)
+
+    def close(self) -> None:
+        """Ends the worker."""
+        self._closed = True
+        self._consumer.stop_now()
+        self._operation.wait_for(3)
 
 
 def _no_thread() -> None:

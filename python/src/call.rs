@@ -26,32 +26,48 @@ impl Serialize for Answer {
     }
 }
 
+#[derive(Debug)]
+struct State {
+    /// Until it has ended.
+    call: Option<CoreCall>,
+    /// How many of its jobs have been taken, and wait for an answer.
+    taken: usize,
+}
+
 /// A call: one job, or a batch. Dropped unfinished, it gives its jobs back.
 #[pyclass(frozen, module = "haulage._haulage")]
 #[derive(Debug)]
-pub(crate) struct Call(Mutex<Option<CoreCall>>);
+pub(crate) struct Call(Mutex<State>);
 
 impl Call {
     pub(crate) fn new(call: CoreCall) -> Self {
-        Self(Mutex::new(Some(call)))
+        Self(Mutex::new(State { call: Some(call), taken: 0 }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<CoreCall>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_jobs(&self) -> Vec<(haulage::Job<Json>, haulage::Context)> {
-        self.lock().as_mut().map(CoreCall::take_jobs).unwrap_or_default()
+        let mut state = self.lock();
+        let jobs = state.call.as_mut().map(CoreCall::take_jobs).unwrap_or_default();
+        state.taken += jobs.len();
+        jobs
+    }
+
+    /// Ends the job at this place, whose body cannot be decoded.
+    fn refuse(&self, index: usize, why: &str) {
+        let mut state = self.lock();
+        if let Some(call) = &mut state.call {
+            call.refuse(index, why);
+            state.taken = state.taken.saturating_sub(1);
+        }
     }
 
     fn end(&self, answers: Vec<Result<Answer, Failure>>) -> PyResult<()> {
-        match self.lock().take() {
-            Some(call) => {
-                call.finish(answers);
-                Ok(())
-            }
-            None => Err(errors::invalid("the call has been finished already")),
-        }
+        let call = self.lock().call.take();
+        call.ok_or_else(|| errors::invalid("the call has been finished already"))?.finish(answers);
+        Ok(())
     }
 }
 
@@ -74,9 +90,8 @@ fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Answer, Failure>> {
         "unfit" => Ok(Answer::Unfit(value()?.extract()?)),
         "retry" => {
             let message: String = value()?.extract()?;
-            let after: Option<Bound<'_, PyAny>> = of.get_item(2)?.extract()?;
-            match after {
-                Some(after) => Err(Failure::retry_after(message, convert::duration("after", &after)?)),
+            match of.get_item(2)?.extract::<Option<f64>>()? {
+                Some(after) => Err(Failure::retry_after(message, convert::duration_of("after", after)?)),
                 None => Err(Failure::retry(message)),
             }
         }
@@ -88,12 +103,22 @@ fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Answer, Failure>> {
 
 #[pymethods]
 impl Call {
-    /// Takes the jobs out: each with its body, decoded, and its context.
+    /// Takes the jobs out: each with its body, decoded, and its context. Those
+    /// whose bodies cannot be decoded are ended, and left out; where that is all
+    /// of them, so is the call.
     fn jobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         process::runtime()?;
         let list = PyList::empty(py);
-        for (job, context) in self.take_jobs() {
-            list.append((convert::loads(py, job.body.as_str())?, Context::new(context)))?;
+        let jobs = self.take_jobs();
+        let refused_all = !jobs.is_empty();
+        for (job, context) in jobs {
+            match convert::loads(py, "the body", job.body.as_str()) {
+                Ok(body) => list.append((body, Context::new(context)))?,
+                Err(why) => self.refuse(list.len(), &why.value(py).to_string()),
+            }
+        }
+        if refused_all && list.is_empty() {
+            self.end(Vec::new())?;
         }
         Ok(list)
     }
@@ -114,9 +139,27 @@ impl Call {
 
     /// Ends the call with an answer for each job: `("ok", value)`,
     /// `("json", text)`, `("unfit", why)`, `("retry", message, after)`,
-    /// `("fail", message)` or `("cancelled",)`.
+    /// `("fail", message)`, `("cancelled",)` or `("invalid_body", why)`.
     fn finish(&self, answers: Vec<Bound<'_, PyTuple>>) -> PyResult<()> {
-        let answers: PyResult<Vec<_>> = answers.iter().map(answer).collect();
-        self.end(answers?)
+        let mut made = Vec::with_capacity(answers.len());
+        for one in &answers {
+            if one.get_item(0)?.eq("invalid_body")? {
+                self.refuse(made.len(), &one.get_item(1)?.extract::<String>()?);
+            } else {
+                made.push(answer(one)?);
+            }
+        }
+        self.end(made)
+    }
+
+    /// Ends the call, unless it has ended: all its jobs have failed, and are
+    /// tried again. Tells whether it had to.
+    fn retry(&self, message: &str) -> bool {
+        self.take_jobs();
+        let mut state = self.lock();
+        let Some(call) = state.call.take() else { return false };
+        let failures = (0..state.taken).map(|_| Err::<Answer, _>(Failure::retry(message)));
+        call.finish(failures.collect());
+        true
     }
 }

@@ -162,17 +162,19 @@ impl Client {
     }
 
     /// Puts up to so many dead letters back to work, oldest first.
-    fn redrive_dead(&self, limit: usize) -> PyResult<Operation> {
+    fn redrive_dead(&self, limit: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
+        let limit = convert::count("limit", limit)?;
         Operation::start(
             async move { Ok(Output::Ids(producer.backend().redrive(Redrive::Dead(limit)).await?)) },
         )
     }
 
     /// Records, newest first.
-    #[pyo3(signature = (status_name=None, *, dead=false, limit=20))]
-    fn list(&self, status_name: Option<&str>, dead: bool, limit: usize) -> PyResult<Operation> {
+    #[pyo3(signature = (status_name, *, dead, limit))]
+    fn list(&self, status_name: Option<&str>, dead: bool, limit: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
+        let limit = convert::count("limit", limit)?;
         let status = status_name.map(status).transpose()?;
         let query = ListQuery { status, dead, limit, ..ListQuery::default() };
         Operation::start(async move { Ok(Output::Records(producer.backend().list(query).await?)) })

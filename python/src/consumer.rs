@@ -228,7 +228,8 @@ impl Consumer {
             .name("haulage-signals".into())
             .spawn(move || {
                 let mut byte = [0];
-                while reader.read(&mut byte).is_ok_and(|n| n > 0) {
+                // Goes on where a signal interrupts it, as any may that the program handles.
+                while reader.read_exact(&mut byte).is_ok() {
                     if !matches!(byte, [SIGINT | SIGTERM]) {
                         continue;
                     }

@@ -22,11 +22,44 @@ fn function<'py>(
     Ok(made.bind(py).clone())
 }
 
-/// The Python value of a JSON document. Python's own decoder is exact for
-/// integers of every size.
-pub(crate) fn loads<'py>(py: Python<'py>, json: &str) -> PyResult<Bound<'py, PyAny>> {
+/// The Python value of a JSON document, which `what` names in the error.
+/// Python's own decoder is exact for integers, but has limits of its own: of
+/// their digits, and of the depth of lists and dicts.
+pub(crate) fn loads<'py>(py: Python<'py>, what: &str, json: &str) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    function(py, &LOADS, "json", "loads")?.call1((PyString::new(py, json),))
+    function(py, &LOADS, "json", "loads")?
+        .call1((PyString::new(py, json),))
+        .map_err(|error| errors::invalid_json(format!("{what} cannot be decoded: {error}")))
+}
+
+/// A text of UTF-8, where it is not left out.
+pub(crate) fn optional_text(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<String>> {
+    let read = |value: &Bound<'_, PyAny>| {
+        value.extract::<String>().map_err(|_| {
+            let what = if value.is_instance_of::<PyString>() {
+                "has a lone surrogate (half of a character), which no UTF-8 text can hold".into()
+            } else {
+                format!("is {}; it is a text", shown(value))
+            };
+            errors::invalid(format!("{name} {what}"))
+        })
+    };
+    value.map(read).transpose()
+}
+
+/// A whole number.
+pub(crate) fn count<T>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T>
+where
+    T: for<'a, 'py> FromPyObject<'a, 'py>,
+{
+    value.extract().map_err(|_| {
+        errors::invalid(format!("{name} is {}; it is a whole number that is not negative", shown(value)))
+    })
+}
+
+/// A value in an error's words, whatever it is.
+fn shown(value: &Bound<'_, PyAny>) -> String {
+    value.repr().map_or_else(|_| "of a type that cannot be shown".into(), |text| text.to_string())
 }
 
 /// The member of `haulage.Status` with this name.
@@ -67,6 +100,22 @@ pub(crate) fn duration_of(name: &str, seconds: f64) -> PyResult<Duration> {
 /// The same, where it may be left out.
 pub(crate) fn optional_duration(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
     value.map(|value| duration(name, value)).transpose()
+}
+
+/// Labels, of any mapping of texts to texts.
+pub(crate) fn labels(value: Option<&Bound<'_, PyAny>>) -> PyResult<haulage::Metadata> {
+    let Some(value) = value else { return Ok(haulage::Metadata::new()) };
+    let pairs = value.call_method0("items").and_then(|items| items.try_iter()).map_err(|_| {
+        errors::invalid(format!("metadata is {}; it is a mapping of texts to texts", shown(value)))
+    })?;
+    let mut labels = haulage::Metadata::new();
+    for pair in pairs {
+        let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+        let key = optional_text("a key of metadata", Some(&key))?.unwrap_or_default();
+        let value = optional_text(&format!("metadata[{key:?}]"), Some(&value))?.unwrap_or_default();
+        labels.insert(key, value);
+    }
+    Ok(labels)
 }
 
 /// Labels as a dict.

@@ -119,7 +119,13 @@ fn integer(out: &mut Vec<u8>, number: &Bound<'_, PyInt>) -> Result<(), Refusal> 
     match number.extract::<i64>() {
         Ok(small) => serde_json::to_writer(out, &small).map_err(|e| Refusal::new(e.to_string())),
         Err(_) => {
-            out.extend(number.str()?.to_string().as_bytes());
+            let digits = number.str().map_err(|_| {
+                Refusal::new(
+                    "is an integer with more digits than Python turns into text, which \
+                     sys.set_int_max_str_digits limits; make it a str, of hex() for example",
+                )
+            })?;
+            out.extend(digits.to_string().as_bytes());
             Ok(())
         }
     }
@@ -168,10 +174,11 @@ fn mapping(out: &mut Vec<u8>, dict: &Bound<'_, PyDict>, depth: usize) -> Result<
             let kind = key.get_type().name()?;
             return Err(Refusal::new(format!("has the key {key} of type {kind}; keys of JSON are strings")));
         };
-        string(out, name)?;
-        out.push(b':');
-        write(out, &item, depth + 1)
-            .map_err(|refusal| refusal.at(Step::Key(name.to_string_lossy().into_owned())))?;
+        string(out, name).and_then(|()| {
+            out.push(b':');
+            write(out, &item, depth + 1)
+        })
+        .map_err(|refusal| refusal.at(Step::Key(name.to_string_lossy().into_owned())))?;
     }
     out.push(b'}');
     Ok(())

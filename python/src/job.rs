@@ -1,7 +1,5 @@
 //! What is submitted.
 
-use std::collections::BTreeMap;
-
 use pyo3::prelude::*;
 
 use crate::{convert, encode::encode, errors};
@@ -19,24 +17,27 @@ impl NewJob {
     #[allow(clippy::too_many_arguments)] // keywords, in Python
     fn new(
         body: &Bound<'_, PyAny>,
-        request_id: Option<String>,
-        idempotency_key: Option<String>,
-        group: Option<String>,
+        request_id: Option<&Bound<'_, PyAny>>,
+        idempotency_key: Option<&Bound<'_, PyAny>>,
+        group: Option<&Bound<'_, PyAny>>,
         delay: Option<&Bound<'_, PyAny>>,
-        max_attempts: Option<u32>,
+        max_attempts: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
         result_ttl: Option<&Bound<'_, PyAny>>,
-        metadata: Option<BTreeMap<String, String>>,
+        metadata: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut job = haulage::NewJob::from_json(encode("the body", body).map_err(errors::invalid_json)?);
-        job.request_id = request_id;
-        job.idempotency_key = idempotency_key;
-        job.group = group;
-        job.max_attempts = max_attempts.unwrap_or(job.max_attempts);
+        job.request_id = convert::optional_text("request_id", request_id)?;
+        job.idempotency_key = convert::optional_text("idempotency_key", idempotency_key)?;
+        job.group = convert::optional_text("group", group)?;
+        job.max_attempts = match max_attempts {
+            Some(count) => convert::count("max_attempts", count)?,
+            None => job.max_attempts,
+        };
         job.delay = convert::optional_duration("delay", delay)?.unwrap_or_default();
         job.timeout = convert::optional_duration("timeout", timeout)?;
         job.result_ttl = convert::optional_duration("result_ttl", result_ttl)?.unwrap_or(job.result_ttl);
-        job.metadata = metadata.unwrap_or_default();
+        job.metadata = convert::labels(metadata)?;
         job.validate().map_err(|error| errors::raise(body.py(), &error))?;
         Ok(Self(job))
     }

@@ -39,13 +39,16 @@ fn lines() -> MutexGuard<'static, VecDeque<Line>> {
 
 /// Sets the lowest of Python's levels that anybody wants.
 #[pyfunction]
-pub(crate) fn log_level(level: usize) {
+pub(crate) fn log_level(level: usize) -> PyResult<()> {
+    // A thread that is not there after a fork may hold a lock of `tracing`.
+    process::check()?;
     static START: Once = Once::new();
     START.call_once(|| {
         let _ = tracing::subscriber::set_global_default(ToPython);
     });
     LEVEL.store(level, Ordering::Relaxed);
     tracing::callsite::rebuild_interest_cache();
+    Ok(())
 }
 
 /// Waits for lines, and takes them; `None` when there will be no more.

@@ -137,7 +137,7 @@ impl Operation {
         Ok(Self { shared, task })
     }
 
-    /// Waits until this holds; signals are heard meanwhile.
+    /// Waits until this holds, or a signal raises an exception.
     fn wait_until(&self, py: Python<'_>, ready: impl Fn(&State) -> bool + Sync) -> PyResult<()> {
         loop {
             let done = py.detach(|| {
@@ -154,11 +154,13 @@ impl Operation {
             if done {
                 return Ok(());
             }
-            if let Err(signal) = py.check_signals() {
-                self.task.abort();
-                return Err(signal);
-            }
+            py.check_signals()?;
         }
+    }
+
+    /// The same; a signal's exception aborts the task, as nobody takes its outcome then.
+    fn wait_or_abort(&self, py: Python<'_>, ready: impl Fn(&State) -> bool + Sync) -> PyResult<()> {
+        self.wait_until(py, ready).inspect_err(|_| self.task.abort())
     }
 }
 
@@ -168,12 +170,14 @@ impl Operation {
     /// meanwhile.
     pub(crate) fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         process::runtime()?;
-        self.wait_until(py, |state| state.ended)?;
+        self.wait_or_abort(py, |state| state.ended)?;
         let end = self.shared.lock().end.take();
         output(py, end.unwrap_or(Err(Failed::Bug("its outcome was taken already"))))
     }
 
     /// Waits for the end for so many seconds at most; tells whether it has come.
+    /// A signal ends the wait alone: whoever waits like this decides what becomes
+    /// of the rest.
     fn wait_for(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
         let until = Instant::now() + convert::duration_of("timeout", seconds)?;
         self.wait_until(py, |state| state.ended || Instant::now() >= until)?;
@@ -184,7 +188,7 @@ impl Operation {
     /// `None` when there will be no more.
     fn wait_items(&self, py: Python<'_>) -> PyResult<Option<Vec<(usize, Record)>>> {
         process::runtime()?;
-        self.wait_until(py, |state| state.ended || !state.items.is_empty())?;
+        self.wait_or_abort(py, |state| state.ended || !state.items.is_empty())?;
         let items = std::mem::take(&mut self.shared.lock().items);
         if items.is_empty() {
             self.wait(py)?;
@@ -246,11 +250,11 @@ fn output(py: Python<'_>, end: Result<Output, Failed>) -> PyResult<Bound<'_, PyA
         }
         Output::Stats(stats) => {
             let json = serde_json::to_string(&stats).map_err(|e| errors::unavailable(e.to_string()))?;
-            convert::loads(py, &json)
+            convert::loads(py, "the answer", &json)
         }
         Output::Findings(findings) => {
             let json = serde_json::to_string(&findings).map_err(|e| errors::unavailable(e.to_string()))?;
-            convert::loads(py, &json)
+            convert::loads(py, "the answer", &json)
         }
         Output::Ids(ids) => {
             let ids: Vec<_> = ids.iter().map(haulage::JobId::as_str).collect();

@@ -41,6 +41,11 @@ pub(crate) fn runtime() -> PyResult<&'static Runtime> {
     Ok(&RUNTIME.get_or_init(|| (std::process::id(), runtime)).1)
 }
 
+/// Whether this process may use what the package has begun.
+pub(crate) fn check() -> PyResult<()> {
+    RUNTIME.get().map_or(Ok(()), |(pid, _)| check_fork(*pid))
+}
+
 fn check_fork(pid: u32) -> PyResult<()> {
     if pid == std::process::id() { Ok(()) } else { Err(errors::forked()) }
 }

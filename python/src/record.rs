@@ -103,7 +103,7 @@ impl Record {
 
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.0.body.as_ref().map(|json| convert::loads(py, json.as_str())).transpose()
+        self.0.body.as_ref().map(|json| convert::loads(py, "the body", json.as_str())).transpose()
     }
 
     /// The result, or the error that says why there is none.
@@ -112,7 +112,7 @@ impl Record {
         let record = &self.0;
         let id = record.id.clone();
         let error = match (record.status, &record.result) {
-            (haulage::Status::Success, Some(json)) => return convert::loads(py, json.as_str()),
+            (haulage::Status::Success, Some(json)) => return convert::loads(py, "the result", json.as_str()),
             (haulage::Status::Success, None) => {
                 return Err(errors::unavailable(format!(
                     "the result of job {id} did not come with its record"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,10 @@ import haulage
 import pytest
 
 from support import Program
+
+# A shell ignores Ctrl-C for what it runs in the background, and programs that are started here
+# would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import haulage
 import pytest
-from haulage import Status
+from haulage import Status, _wait
 
 from support import SOON
 
@@ -33,6 +33,12 @@ def test_the_async_forms(client: haulage.Client, url: str) -> None:
         assert [result async for result in other.map_async([4, 5])] == [12, 15]
         assert (await other.stats_async())["success"] == 6
         assert await job.cancel_async() == "too_late"
+        assert len(await other.records_async("SUCCESS", limit=4)) == 4
+        assert isinstance(await other.check_async(), list)
+        assert await other.redrive_dead_async() == []
+        with pytest.raises(haulage.HaulageError):
+            await job.redrive_async()
+        assert await other.purge_async("SUCCESS") == 6
         with pytest.raises(haulage.NotFoundError):
             await other.job("nope")
 
@@ -134,6 +140,68 @@ def test_each_task_has_a_context_of_its_own(client: haulage.Client) -> None:
 
     with haulage.Worker(handler, client, concurrency=4):
         assert set(client.map(range(1, 20), wait_timeout=SOON)) == {0}
+
+
+def test_the_loop_runs_on_while_a_worker_starts(client: haulage.Client) -> None:
+    released = threading.Event()
+
+    def on_start() -> None:
+        assert released.wait(SOON), "the loop never ran"
+
+    async def main() -> None:
+        running = asyncio.ensure_future(haulage.Worker(triple, client, on_start=on_start).run_async())
+        await asyncio.sleep(0)
+        released.set()
+        assert await (await client.submit_async(5)) == 15
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+    asyncio.run(main())
+
+
+def test_a_second_cancel_gives_everything_back_at_once(client: haulage.Client) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def handler(body: int) -> None:
+        started.set()
+        release.wait(SOON)
+
+    async def main() -> None:
+        worker = haulage.Worker(handler, client, shutdown_grace_period=3600)
+        running = asyncio.ensure_future(worker.run_async())
+        job = await client.submit_async(1)
+        await asyncio.to_thread(started.wait, SOON)
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0)
+            assert not running.done()
+        await asyncio.wait([running])
+        assert running.cancelled() and not worker.is_running
+        assert await job.status_async() is Status.SUBMITTED
+
+    asyncio.run(main())
+    release.set()
+
+
+def test_a_wait_that_is_dropped_with_its_loop_ends_its_operation() -> None:
+    class Operation:
+        aborted = False
+
+        def notify(self, callback: Any) -> bool:
+            return True
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async def main() -> None:
+        operation: Any = Operation()
+        waiting = _wait.ended(operation)
+        waiting.send(None)
+        waiting.close()
+        assert operation.aborted
+
+    asyncio.run(main())
 
 
 def test_a_worker_in_a_loop_stops_when_its_task_is_cancelled(client: haulage.Client) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
 
 import haulage
 import pytest
@@ -16,7 +19,7 @@ def double(body: int) -> int:
 
 
 def test_a_job_runs_and_its_handle_tells_of_it(client: haulage.Client) -> None:
-    job = client.submit(21, request_id="r-1", metadata={"user": "ada"})
+    job = client.submit(21, request_id="r-1", metadata=MappingProxyType({"user": "ada"}))
     assert job.status() is Status.SUBMITTED
     with pytest.raises(haulage.NotFinishedError) as unfinished:
         _ = job.record().result
@@ -132,6 +135,52 @@ def test_dead_letters_are_listed_and_redriven(client: haulage.Client) -> None:
     assert client.redrive_dead() == [job.id]
     assert [record.id for record in client.records(Status.SUBMITTED)] == [job.id]
     assert client.purge(Status.SUBMITTED) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"max_attempts": -1}, "max_attempts is -1; it is a whole number"),
+        ({"max_attempts": 2**40}, "max_attempts is 1099511627776"),
+        ({"max_attempts": "3"}, "max_attempts is '3'"),
+        ({"request_id": "r\ud800"}, "request_id has a lone surrogate"),
+        ({"group": 5}, "group is 5; it is a text"),
+        ({"metadata": {"user": 7}}, r'metadata\["user"\] is 7; it is a text'),
+        ({"metadata": {7: "user"}}, "a key of metadata is 7; it is a text"),
+        ({"metadata": ["user"]}, r"metadata is \['user'\]; it is a mapping"),
+    ],
+    ids=str,
+)
+def test_options_of_the_wrong_kind_are_refused_by_name(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(haulage.InvalidArgumentError, match=why):
+        NewJob(1, **options)
+
+
+def test_limits_and_counts_of_the_wrong_kind_are_refused_by_name() -> None:
+    client = testing.memory()
+    with pytest.raises(haulage.InvalidArgumentError, match="limit is -1; it is a whole number"):
+        client.records(limit=-1)
+    with pytest.raises(haulage.InvalidArgumentError, match="limit is -1; it is a whole number"):
+        client.redrive_dead(-1)
+    with pytest.raises(
+        haulage.InvalidArgumentError, match="processes is -1; it is a whole number, 0 at least"
+    ):
+        haulage.Worker(double, client, processes=-1)
+
+
+def test_the_error_of_a_submit_of_many_goes_to_other_processes_as_a_whole() -> None:
+    error = haulage.SubmitManyError(
+        "job 1 of 2", index=1, accepted=[(0, "a")], error=haulage.TooLargeError("too large")
+    )
+    back = pickle.loads(pickle.dumps(error))
+    assert (str(back), back.index, back.accepted) == ("job 1 of 2", 1, [(0, "a")])
+    assert isinstance(back.error, haulage.TooLargeError)
+
+
+def test_map_draws_a_bar(client: haulage.Client, capsys: pytest.CaptureFixture[str]) -> None:
+    with haulage.Worker(double, client):
+        assert list(client.map([1, 2, 3], wait_timeout=SOON, progress=True)) == [2, 4, 6]
+    assert "3/3" in capsys.readouterr().err
 
 
 def test_progress_is_seen_from_outside(client: haulage.Client) -> None:

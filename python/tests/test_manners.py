@@ -17,6 +17,20 @@ from haulage import Status
 
 from support import SOON, Program, line
 
+# Says "waiting" when the main thread has stopped at some place of a wait.
+TELL_OF_WAIT = """
+        def tell():
+            main, last = threading.main_thread().ident, None
+            while True:
+                frame = sys._current_frames()[main]
+                code = frame.f_code
+                place = (code, frame.f_lasti)
+                if place == last and ("haulage" in code.co_filename or code.co_name == "select"):
+                    return print("waiting", flush=True)
+                last = place
+                time.sleep(0.05)
+"""
+
 # Holds the lock of the interpreter for as long as it sleeps, like native code that never lets go.
 HOLD = "import ctypes; hold = lambda seconds: ctypes.PyDLL(None).usleep(int(seconds * 1e6))"
 
@@ -36,10 +50,11 @@ HOLD = "import ctypes; hold = lambda seconds: ctypes.PyDLL(None).usleep(int(seco
 def test_ctrl_c_works_at_once_in_every_wait(program: Program, url: str, wait: str) -> None:
     process = program(
         f"""
-        import asyncio, sys, time, haulage
+        import asyncio, sys, threading, time, haulage
+        {TELL_OF_WAIT}
         client = haulage.connect(sys.argv[1])
         job = client.submit(1, delay=3600)
-        print("waiting", flush=True)
+        threading.Thread(target=tell).start()
         try:
             {wait}
         except KeyboardInterrupt:
@@ -49,7 +64,6 @@ def test_ctrl_c_works_at_once_in_every_wait(program: Program, url: str, wait: st
         url,
     )
     assert line(process) == "waiting"
-    time.sleep(0.2)  # into the wait; an earlier signal would test less, and pass
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert line(process) == "interrupted"
@@ -88,6 +102,71 @@ def test_a_handler_that_holds_the_interpreter_keeps_its_lease(
     with haulage.Worker(lambda body: "taken over", client):
         assert job.result(SOON) == 1
     assert job.record().attempt == 1
+
+
+def test_ctrl_c_while_a_worker_stops_gives_back_what_runs(
+    program: Program, client: haulage.Client, url: str
+) -> None:
+    process = program(
+        f"""
+        import sys, threading, time, haulage
+        {TELL_OF_WAIT}
+        started, release = threading.Event(), threading.Event()
+        def handler(body):
+            started.set()
+            release.wait()
+            return body
+        worker = haulage.Worker(handler, sys.argv[1], shutdown_grace_period=3600)
+        try:
+            with worker:
+                started.wait()
+                threading.Thread(target=tell).start()
+        except KeyboardInterrupt:
+            print(worker.is_running, worker.stop(), flush=True)
+        sys.stdin.readline()
+        release.set()
+        with worker:
+            print(haulage.connect(sys.argv[1]).job(sys.argv[2]).result(30), flush=True)
+        """,
+        url,
+        client.submit(7).id,
+    )
+    assert line(process) == "waiting"
+    process.send_signal(signal.SIGINT)
+    assert line(process) == "False None"
+    (record,) = client.records()
+    assert (record.status, record.attempt) == (Status.SUBMITTED, 1)
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert line(process) == "7"
+    assert process.wait(SOON) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sends a signal to a thread by its number")
+def test_other_signals_do_not_deafen_a_worker(program: Program, client: haulage.Client, url: str) -> None:
+    process = program(
+        """
+        import ctypes, os, pathlib, signal, sys, haulage
+        heard = []
+        def handler(body):
+            (thread,) = [
+                int(task.name)
+                for task in pathlib.Path("/proc/self/task").iterdir()
+                if (task / "comm").read_text().strip() == "haulage-signals"
+            ]
+            assert ctypes.CDLL(None).tgkill(os.getpid(), thread, signal.SIGUSR1) == 0
+            return body
+        signal.signal(signal.SIGUSR1, lambda number, frame: print("heard", flush=True))
+        print(haulage.Worker(handler, sys.argv[1]).run(), flush=True)
+        """,
+        url,
+    )
+    assert client.submit(1).result(SOON) == 1
+    assert line(process) == "heard"
+    process.send_signal(signal.SIGTERM)
+    assert "'succeeded': 1" in line(process)
+    assert process.wait(SOON) == 0
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
@@ -281,6 +360,31 @@ def test_failures_are_logged(client: haulage.Client, caplog: pytest.LogCaptureFi
     (record,) = [r for r in caplog.records if "no such image" in r.getMessage()]
     assert (record.levelno, record.name) == (logging.WARNING, "haulage.consumer.event")
     assert f"job_id={job.id}" in record.getMessage() and "request_id=r-7" in record.getMessage()
+
+
+def test_a_logging_filter_that_raises_costs_one_line(client: haulage.Client) -> None:
+    told = threading.Event()
+
+    class Handler(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            if "the first" in record.getMessage():
+                raise RuntimeError("a filter with a mistake")
+            if "the second" in record.getMessage():
+                told.set()
+            return True
+
+    def handler(body: str) -> None:
+        raise haulage.Fail(body)
+
+    logger, listener = logging.getLogger("haulage"), Handler()
+    logger.addHandler(listener)
+    try:
+        with haulage.Worker(handler, client):
+            for body in ("the first", "the second"):
+                client.submit(body).wait(SOON)
+            assert told.wait(SOON)
+    finally:
+        logger.removeHandler(listener)
 
 
 def test_importing_loads_little(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
@@ -54,6 +55,61 @@ def test_inline_jobs_may_submit_jobs() -> None:
         top = client.submit(2).result(10)
         assert top[0] == 2
         assert client.job(top[1]).result(10)[0] == 1
+
+
+def test_inline_jobs_that_a_handler_submits_run_when_it_has_returned() -> None:
+    order: list[int] = []
+
+    def handler(body: int) -> Any:
+        if body > 0:
+            child = client.submit(body - 1)
+            assert child.status() == "SUBMITTED"
+            with pytest.raises(haulage.NotFinishedError, match="runs when the handler"):
+                child.result()
+            order.append(body)
+            return child.id
+        order.append(body)
+        return "last"
+
+    with testing.inline(handler) as client:
+        job = client.submit(2)
+        assert order == [2, 1, 0]
+        assert client.job(client.job(job.result()).result()).result() == "last"
+
+
+def test_inline_runs_whatever_the_form_of_the_submit() -> None:
+    async def main(client: haulage.Client) -> None:
+        assert await (await client.submit_async(1)) == 2
+        jobs = await client.submit_many_async([1, 2])
+        assert [record.result for record in await client.wait_async(jobs)] == [2, 3]
+        assert [result async for result in client.map_async([3, 4])] == [4, 5]
+        assert [record.result async for record in client.as_completed_async(jobs[:1])] == [2]
+
+    with testing.inline(lambda body: body + 1) as client:
+        asyncio.run(main(client))
+        assert [record.result for record in client.as_completed([client.submit(5)])] == [6]
+
+
+def test_a_closed_inline_client_refuses_to_submit() -> None:
+    with testing.inline(lambda body: body) as client:
+        job = client.submit(1)
+    assert job.result() == 1
+    with pytest.raises(haulage.HaulageError, match="the inline client is closed"):
+        client.submit(2)
+
+
+def test_ctrl_c_and_the_end_of_a_test_come_through_an_inline_handler() -> None:
+    def handler(body: str) -> None:
+        if body == "interrupt":
+            raise KeyboardInterrupt
+        pytest.fail("not what the test wants")
+
+    with testing.inline(handler) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.submit("interrupt", max_attempts=1)
+        with pytest.raises(pytest.fail.Exception, match="not what the test wants"):
+            client.submit("fail", max_attempts=1)
+        assert client.stats()["in_progress"] == 0
 
 
 def test_async_handlers_do_not_run_inline() -> None:

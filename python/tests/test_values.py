@@ -55,6 +55,18 @@ def test_large_documents_come_back_as_they_were() -> None:
         assert client.submit(value).result() == value
 
 
+class NotATime(datetime):
+    """As of pandas, which is not needed here."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    __hash__ = datetime.__hash__
+
+
 class Colour(enum.Enum):
     RED = "red"
 
@@ -129,6 +141,9 @@ REFUSED: list[tuple[Any, str]] = [
     (object(), "of type object"),
     ((n for n in range(3)), "generator"),
     ("\ud800", "lone surrogate"),
+    ({"a": [{"b\ud800": 1}]}, r'\["a"\]\[0\]\["b.+"\] has a lone surrogate'),
+    (NotATime(2024, 1, 1), "NaT"),
+    ([10**5000], r"\[0\] is an integer with more digits.*set_int_max_str_digits"),
     (cycle, "500 levels, or contains itself"),
 ]
 

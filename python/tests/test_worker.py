@@ -23,6 +23,15 @@ def test_a_handler_gets_what_its_parameters_ask_for() -> None:
     def by_name(body: Any, ctx: haulage.Context, job_id: str, model: str = "small") -> Any:
         return [body, job_id, ctx.request_id, model]
 
+    def keyword_only(body: Any, *, ctx: haulage.Context, job_id: str, model: str = "small") -> Any:
+        return [body, job_id, ctx.request_id, model]
+
+    def after_a_default(
+        body: Any, threshold: float = 0.5, ctx: haulage.Context | None = None, job_id: str = ""
+    ) -> Any:
+        assert ctx is not None
+        return [body, job_id, ctx.request_id, threshold]
+
     class Callable:
         def __call__(self, body: Any) -> Any:
             return body
@@ -31,12 +40,20 @@ def test_a_handler_gets_what_its_parameters_ask_for() -> None:
         (established, ["ID"]),
         (by_position, ["ID", 1]),
         (by_name, ["ID", "r", "small"]),
+        (keyword_only, ["ID", "r", "small"]),
+        (after_a_default, ["ID", "r", 0.5]),
     ):
         with testing.inline(handler) as client:
             job = client.submit("b", request_id="r")
             assert job.result() == ["b", *[job.id if extra == "ID" else extra for extra in extras]]
     with testing.inline(Callable()) as client:
         assert client.submit("b").result() == "b"
+
+    def batch(bodies: list[Any], scale: int = 1, *, ctxs: list[haulage.Context]) -> list[Any]:
+        return [[body, scale, ctx.request_id] for body, ctx in zip(bodies, ctxs)]
+
+    with testing.inline(batch, max_batch_size=2) as client:
+        assert client.submit("b", request_id="r").result() == ["b", 1, "r"]
 
 
 def test_handlers_that_cannot_be_called_are_refused() -> None:
@@ -48,6 +65,11 @@ def test_handlers_that_cannot_be_called_are_refused() -> None:
         haulage.Worker(nothing)
     with pytest.raises(ValueError, match="has 4 parameters"):
         haulage.worker(many)
+
+    def unknown(body: Any, *, tokenizer: Any) -> None: ...
+
+    with pytest.raises(ValueError, match="requires tokenizer, which a worker does not know"):
+        haulage.worker(unknown)
     with pytest.raises(ValueError, match="cannot be called"):
         haulage.Worker(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(haulage.InvalidArgumentError, match="no option concurency; it knows"):
@@ -252,6 +274,46 @@ def test_stop_finishes_what_runs_and_counts(client: haulage.Client) -> None:
     assert [job.status() for job in jobs] == [Status.SUCCESS, Status.SUBMITTED]
     with worker:
         assert jobs[1].result(SOON) == 2, "it can be started again"
+
+
+def test_all_who_wait_for_the_end_get_the_summary(client: haulage.Client) -> None:
+    worker = haulage.Worker(lambda body: body, client)
+    summaries: list[Any] = []
+    running = threading.Thread(target=lambda: summaries.append(worker.run()))
+    running.start()
+    assert client.submit(1).result(SOON) == 1
+    stopping = [threading.Thread(target=lambda: summaries.append(worker.stop())) for _ in range(3)]
+    for thread in stopping:
+        thread.start()
+    for thread in (running, *stopping):
+        thread.join(SOON)
+    # Who comes when it is over already has nothing to stop.
+    told = [summary for summary in summaries if summary is not None]
+    assert len(summaries) == 4 and told and all(summary["succeeded"] == 1 for summary in told)
+    assert not worker.is_running
+    with worker:
+        assert client.submit(2).result(SOON) == 2
+
+
+def test_the_end_of_a_run_leaves_the_next_one_alone(client: haulage.Client) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def handler(body: int) -> int:
+        started.set()
+        release.wait(SOON)
+        return body
+
+    worker = haulage.Worker(handler, client)
+    running = threading.Thread(target=worker.run)
+    running.start()
+    client.submit(1)
+    assert started.wait(SOON)
+    release.set()
+    worker.stop()
+    with worker:
+        running.join(SOON)
+        assert worker.is_running
+        assert client.submit(2).result(SOON) == 2
 
 
 def test_stop_now_gives_the_job_back_and_the_attempt_does_not_count(client: haulage.Client) -> None:

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{
     call::{End, Ending},
-    function::{Delivery, Surroundings, judge_all},
+    function::{Delivery, Surroundings, Verdict, judge_all},
 };
-use crate::{Context, Failure, Job, Json};
+use crate::{Context, Failure, FailureKind, Job, JobError, Json};
 
 /// A call of the handler for a dispatcher to carry out: one job, or a batch.
 /// See [`ConsumerBuilder::dispatcher`](super::ConsumerBuilder::dispatcher).
@@ -40,10 +40,22 @@ impl Call {
         mem::take(&mut self.jobs)
     }
 
+    /// Ends one job of the call before its end, in `ERROR`, as
+    /// [`FailureKind::InvalidBody`]: its body does not fit the handler.
+    ///
+    /// `index` is its place among the jobs that the call still has; the answers
+    /// of [`Call::finish`] are for the others. Nothing happens where there is none.
+    pub fn refuse(&mut self, index: usize, message: impl Into<String>) {
+        if index < self.tickets.len() {
+            let error = JobError::new(FailureKind::InvalidBody, message);
+            self.surroundings.hand_in(vec![(self.tickets.remove(index), Verdict::Fail(error))]);
+        }
+    }
+
     /// Ends the call with an answer for each job, in the order of the jobs.
     ///
     /// An answer whose serialisation fails ends its job in `ERROR`, as
-    /// [`FailureKind::InvalidResult`](crate::FailureKind::InvalidResult). If the
+    /// [`FailureKind::InvalidResult`]. If the
     /// number of answers is wrong, every job has failed and is tried again.
     pub fn finish<R: Serialize>(self, answers: Vec<Result<R, Failure>>) {
         let verdicts = judge_all(self.tickets, answers, &self.surroundings);

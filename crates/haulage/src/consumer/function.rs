@@ -44,7 +44,7 @@ pub(super) struct Surroundings {
 
 impl Surroundings {
     /// Hands in verdicts before the call ends.
-    fn hand_in(&self, verdicts: Verdicts) {
+    pub(super) fn hand_in(&self, verdicts: Verdicts) {
         // Nobody listens any more once the consumer has stopped.
         let _ = self.reports.send(Report { call: self.call, verdicts, end: None });
     }

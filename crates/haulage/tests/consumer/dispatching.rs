@@ -54,6 +54,26 @@ async fn each_job_of_a_call_has_its_own_answer() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_fit_is_refused_and_the_others_are_answered() {
+    let backend = Arc::new(MemoryBackend::new());
+    let producer = Producer::new(backend.clone());
+    let bodies = ["unfit", "fit"].map(|body| haulage::NewJob::new(body).expect("body"));
+    let jobs = producer.submit_many(bodies.into()).await.expect("submit");
+    let dispatch = |mut call: Call| {
+        let bodies: Vec<_> = call.take_jobs().into_iter().map(|(job, _)| job.body).collect();
+        let unfit = bodies.iter().position(|body| body.as_str() == "\"unfit\"").expect("both at once");
+        call.refuse(unfit, "it is no image");
+        call.refuse(1, "there is one job left, whose place is 0");
+        call.finish(vec![Ok(bodies[1 - unfit].clone())]);
+    };
+    let running = Running::start(Consumer::builder(backend).dispatcher(2, s(0), dispatch));
+    let error = jobs[0].wait(None).await.expect("record").error.expect("error");
+    assert_eq!((error.kind, error.message.as_str()), (FailureKind::InvalidBody, "it is no image"));
+    assert_eq!(jobs[1].wait_result::<String>(None).await.expect("result"), "fit");
+    assert_eq!(running.stop().await, Summary { succeeded: 1, failed: 1, ..Summary::default() });
+}
+
+#[tokio::test]
 async fn a_result_without_a_json_form_fails_its_job() {
     let backend = Arc::new(MemoryBackend::new());
     let job = Producer::new(backend.clone()).submit("x").await.expect("submit");

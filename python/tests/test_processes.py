@@ -1,0 +1,303 @@
+"""Child processes: what goes wrong in one, or around it, costs one attempt at most."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import haulage
+import pytest
+from haulage import Status, _processes
+
+from support import SOON
+
+TASKS = r"""
+import atexit, json, logging, os, signal, subprocess, sys, threading, time
+from decimal import Decimal
+import haulage
+
+contexts = []
+
+def act(body, ctx):
+    if body == "pid":
+        return os.getpid()
+    if body == "number":
+        ctx.set_progress(0.5, 42)
+    if body == "surrogate":
+        ctx.set_progress(0.5, "caf\udce9")
+    if body == "decimal" and ctx.attempt == 1:
+        raise haulage.Retry("no GPU is free", after=Decimal("0.01"))
+    if body == "file name":
+        raise haulage.Fail("bad file caf\udce9.png")
+    if body == "exit":
+        sys.exit(3)
+    if body == "grandchild":
+        read, write = os.pipe()
+        if os.fork() == 0:
+            # Holds everything that it has inherited, until the test is over.
+            os.setsid()
+            open("grandchild", "w").write(str(os.getpid()))
+            os.write(write, b"x")
+            signal.pause()
+        os.read(read, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if body == "inherited":
+        return subprocess.run(
+            [sys.executable, "-c", "import os; print(*os.listdir('/dev/fd'))"],
+            close_fds=False, capture_output=True, text=True,
+        ).stdout.split()
+    if body == "late":
+        contexts.append(ctx)
+    if body == "next":
+        contexts[0].set_progress(0.9, "of the other job")
+    if body == "print":
+        print("not yet written", end="")
+        logging.getLogger("tasks").warning("logged by the child")
+    if body == "let go":
+        os.closerange(3, 100)
+    if body == "block":
+        open("blocked", "w").close()
+        ctx.wait_cancelled(60)
+        return ctx.cancelled
+    return [ctx.attempt, body]
+
+@haulage.worker(processes=2, retry_base=0, cancel_grace_period=0.1)
+def decorated(body):
+    return os.getpid()
+
+@haulage.worker(processes=2)
+def and_again(body):
+    return threading.current_thread().name, os.getpid()
+
+@haulage.worker(max_batch_size=2, batch_timeout=30)
+def batch(bodies):
+    return bodies
+
+def flags(body):
+    return [sys.flags.optimize, sys.warnoptions, json.__name__]
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the module `tasks`."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def worker(client: haulage.Client, target: str = "tasks:act", **options: Any) -> haulage.Worker:
+    given: dict[str, Any] = {"processes": 1, "retry_base": 0, **options}
+    return haulage.Worker(target, client, **given)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("number", "TypeError: the message of a progress is 42; it is a text"),
+        ("surrogate", "UnicodeEncodeError"),
+        ("file name", "bad file caf?.png"),
+        ("exit", "SystemExit: 3"),
+    ],
+)
+def test_an_odd_handler_fails_its_attempt_and_keeps_its_process(
+    client: haulage.Client, body: str, why: str
+) -> None:
+    with worker(client):
+        before = client.submit("pid").result(SOON)
+        record = client.submit(body, max_attempts=1).wait(SOON)
+        assert record.status is Status.ERROR and record.error is not None and why in record.error
+        assert client.submit("pid").result(SOON) == before
+
+
+def test_a_retry_of_any_number_goes_through(client: haulage.Client) -> None:
+    with worker(client):
+        assert client.submit("decimal").result(SOON) == [2, "decimal"]
+
+
+@pytest.mark.parametrize("target", ["tasks:act", "tasks:batch"])
+def test_a_body_that_a_child_cannot_decode_ends_its_job_alone(
+    client: haulage.Client, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = client.submit_many([int("7" * 4000), 1])
+    monkeypatch.setenv("PYTHONINTMAXSTRDIGITS", "3000")
+    with worker(client, target):
+        bad, good = client.wait(jobs, SOON)
+    assert (bad.status, bad.error_kind, bad.attempt) == (Status.ERROR, "invalid_body", 1)
+    assert bad.error is not None and "the body cannot be decoded: ValueError" in bad.error
+    assert good.result in (1, [1, 1])
+
+
+def test_a_death_is_noticed_though_a_grandchild_holds_all_it_has(
+    client: haulage.Client, folder: Path
+) -> None:
+    with worker(client, lease=3600):
+        record = client.submit("grandchild", max_attempts=1).wait(SOON)
+        os.kill(int((folder / "grandchild").read_text()), signal.SIGKILL)
+        assert record.error is not None and "died of SIGKILL" in record.error
+        assert client.submit("next one").result(SOON) == [1, "next one"]
+
+
+def test_programs_that_a_handler_starts_do_not_inherit_the_line(client: haulage.Client) -> None:
+    with worker(client):
+        # Its own descriptor of the listing is the fourth.
+        assert len(client.submit("inherited").result(SOON)) == 4
+
+
+def test_a_child_that_lets_go_of_its_worker_fails_its_attempt(client: haulage.Client) -> None:
+    with worker(client):
+        record = client.submit("let go", max_attempts=1).wait(SOON)
+        assert record.error is not None and "exited with code 0" in record.error
+        assert client.submit("next one").result(SOON) == [1, "next one"]
+
+
+def test_what_is_said_of_a_job_that_is_over_is_not_said_of_the_next(client: haulage.Client) -> None:
+    with worker(client):
+        client.submit("late").result(SOON)
+        job = client.submit("next")
+        assert job.result(SOON) == [1, "next"]
+        assert job.progress() is None
+
+
+def test_a_wish_to_stop_that_comes_before_the_call_is_told_after_it() -> None:
+    told: list[Any] = []
+    ready = threading.Event()
+
+    class Context:
+        def cancellation(self) -> Any:
+            return self
+
+        def notify(self, callback: Callable[[], object]) -> bool:
+            return False  # cancelled already
+
+        def abort(self) -> None: ...
+
+    class Child:
+        def stop_job(self, call: int, index: int) -> None:
+            told.append((call, index))
+            ready.set()
+
+    child: Any = Child()
+    context: Any = Context()
+    watch = _processes._Watch(child, 7, [context], SOON)
+    assert told == []
+    told.append("the call")
+    watch.may_tell()
+    assert ready.wait(SOON)
+    watch.end()
+    assert told == ["the call", (7, 0)]
+
+
+def test_a_job_that_is_cancelled_at_its_start_is_stopped(client: haulage.Client, folder: Path) -> None:
+    with worker(client, cancel_grace_period=3600):
+        job = client.submit("block")
+        while not (folder / "blocked").exists():
+            pass
+        job.cancel()
+        assert job.result(SOON) is True
+
+
+def test_a_child_that_cannot_be_replaced_costs_attempts_and_is_tried_again(
+    client: haulage.Client, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with worker(client):
+        (folder / "tasks.py").write_text("1 / 0\n")
+        os.kill(client.submit("pid").result(SOON), signal.SIGKILL)
+        record = client.submit("fails", max_attempts=2).wait(SOON)
+        assert record.status is Status.ERROR
+        assert record.error is not None and "ZeroDivisionError" in record.error
+        assert children() == []
+        (folder / "tasks.py").write_text(TASKS)
+        assert client.submit("works").result(SOON) == [1, "works"]
+        assert len(children()) == 1
+    assert children() == []
+
+
+def test_a_start_that_fails_half_way_leaves_nothing_behind(
+    client: haulage.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = subprocess.Popen, list[Any]()
+
+    def failing(*args: Any, **options: Any) -> Any:
+        if len(started) == 1:
+            raise BlockingIOError("no more processes")
+        started.append(start(*args, **options))
+        return started[-1]
+
+    descriptors = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(subprocess, "Popen", failing)
+    with pytest.raises(haulage.errors.HandlerLoadError, match="cannot be started: no more processes"):
+        worker(client, processes=2).start()
+    assert children() == []
+    assert len(os.listdir("/dev/fd")) <= descriptors
+
+
+def children() -> list[str]:
+    """The children of this process that are there, zombies included, `ps` not."""
+    listed = subprocess.run(["ps", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
+    mine = [text.split(maxsplit=1)[1] for text in listed.splitlines() if int(text.split()[0]) == os.getpid()]
+    return [args for args in mine if not args.startswith("ps ")]
+
+
+def test_processes_of_the_decorator_hold(client: haulage.Client) -> None:
+    with haulage.Worker("tasks:decorated", client):
+        assert len(children()) == 2
+        assert os.getpid() not in set(client.map(range(4), wait_timeout=SOON))
+    with haulage.Worker("tasks:and_again", client, processes=1):
+        assert len(children()) == 1
+        assert client.submit(1).result(SOON)[1] != os.getpid()
+    # Threads or processes: who says it last says which.
+    for worker in (
+        haulage.Worker("tasks:and_again", client, concurrency=2),
+        haulage.Worker("tasks:and_again", client, processes=0),
+    ):
+        with worker:
+            assert children() == []
+            name, pid = client.submit(1).result(SOON)
+            assert name.startswith("haulage-") and pid == os.getpid()
+    with pytest.raises(haulage.InvalidArgumentError, match="a process runs one call at a time"):
+        haulage.worker(processes=2, concurrency=2)
+
+
+def test_output_and_logs_of_children_are_not_lost(folder: Path, url: str, client: haulage.Client) -> None:
+    command = [sys.executable, "-m", "haulage", "worker", "--log", "warning", "--log-format", "json"]
+    process = subprocess.Popen(
+        [*command, "--url", url, "--python", "tasks:act", "--processes", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    client.submit("print").result(SOON)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=SOON)
+    assert (process.returncode, output) == (0, "not yet written")
+    (logged,) = [json.loads(text) for text in errors.splitlines() if text.startswith("{")]
+    assert (logged["target"], logged["message"]) == ("tasks", "logged by the child")
+
+
+def test_children_are_interpreters_like_their_parent(folder: Path, url: str, client: haulage.Client) -> None:
+    (folder / "signal.py").write_text("raise RuntimeError('shadows the standard library')\n")
+    (folder / "run.py").write_text(
+        "import sys, haulage\n"
+        "sys.path.append('.')\n"
+        "with haulage.Worker('tasks:flags', sys.argv[1], processes=1):\n"
+        "    sys.stdin.readline()\n"
+    )
+    # Which has no folder of its own on the path.
+    main = "import sys; sys.path.remove(''); exec(open('run.py').read())"
+    process = subprocess.Popen(
+        [sys.executable, "-O", "-W", "ignore::UserWarning", "-c", main, url],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert client.submit(1).result(SOON) == [1, ["ignore::UserWarning"], "json"]
+    finally:
+        process.communicate("go\n", timeout=SOON)
