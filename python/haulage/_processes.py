@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("haulage.processes")
 
-# How long children may take to end by themselves, all together, in seconds.
+# How long children may take to end by themselves, in seconds; longer than their last output takes.
 _LAST_OUTPUT = 3.0
 
 # What a child runs. The path comes first: modules of the working directory must not stand
@@ -136,7 +136,7 @@ class ChildProcess:
             self._line.send({"call": call, "stop": index})
 
     def _death(self) -> str:
-        if not self._gone.wait(1):
+        if not self._gone.wait(_LAST_OUTPUT):
             self.kill()
             self._gone.wait()
             return "let go of the worker, and was ended"

@@ -174,11 +174,12 @@ fn mapping(out: &mut Vec<u8>, dict: &Bound<'_, PyDict>, depth: usize) -> Result<
             let kind = key.get_type().name()?;
             return Err(Refusal::new(format!("has the key {key} of type {kind}; keys of JSON are strings")));
         };
-        string(out, name).and_then(|()| {
-            out.push(b':');
-            write(out, &item, depth + 1)
-        })
-        .map_err(|refusal| refusal.at(Step::Key(name.to_string_lossy().into_owned())))?;
+        string(out, name)
+            .and_then(|()| {
+                out.push(b':');
+                write(out, &item, depth + 1)
+            })
+            .map_err(|refusal| refusal.at(Step::Key(name.to_string_lossy().into_owned())))?;
     }
     out.push(b'}');
     Ok(())

@@ -61,7 +61,7 @@ def act(body, ctx):
         print("not yet written", end="")
         logging.getLogger("tasks").warning("logged by the child")
     if body == "let go":
-        os.closerange(3, 100)
+        os.closerange(3, 1000)
     if body == "block":
         open("blocked", "w").close()
         ctx.wait_cancelled(60)
@@ -232,9 +232,10 @@ def test_a_start_that_fails_half_way_leaves_nothing_behind(
         return started[-1]
 
     descriptors = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(subprocess, "Popen", failing)
-    with pytest.raises(haulage.errors.HandlerLoadError, match="cannot be started: no more processes"):
-        worker(client, processes=2).start()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", failing)
+        with pytest.raises(haulage.errors.HandlerLoadError, match="cannot be started: no more processes"):
+            worker(client, processes=2).start()
     assert children() == []
     assert len(os.listdir("/dev/fd")) <= descriptors
 
