@@ -202,7 +202,8 @@ mod tests {
         known.extend::<Vec<_>>(fields(&sent()["pairs"][0]));
         let names = input.expect("its input").lines().filter_map(|line| line.split_once('='));
         let mut names: Vec<_> = names.map(|(name, _)| name.trim().to_owned()).collect();
-        (known.sort(), names.sort());
+        known.sort();
+        names.sort();
         assert_eq!(names, known);
     }
 
