@@ -106,6 +106,8 @@ impl Inner {
         capabilities.max_submit = 1000;
         capabilities.max_payload = if config.bucket.is_some() { MAX_IN_BUCKET } else { MAX_IN_TABLE };
         capabilities.max_lease = config.visibility_limit / 2;
+        // One may upload a large result, for minutes.
+        capabilities.settles_at_once = 4;
         Ok(Self {
             store: Store {
                 clock: server_clock.clock(),

@@ -14,6 +14,7 @@
 //! | `conformance` | the suite for backends, with the feature of that name |
 
 pub mod backend;
+mod capabilities;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -123,8 +123,7 @@ fn only_what_there_is_to_read() {
     let site = Site::new();
     let (status, head) = site.send("HEAD /health HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!((status, head.ends_with("\r\n\r\n")), (200, true), "{head}");
-    let (status, answer) =
-        site.send("POST /busy HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n").to_owned();
+    let (status, answer) = site.send("POST /busy HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n");
     assert_eq!((status, answer.contains("allow: GET, HEAD")), (405, true), "{answer}");
     for path in ["/", "/metrics/", "/favicon.ico"] {
         let (status, body) = site.get(path);

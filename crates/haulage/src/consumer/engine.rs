@@ -28,11 +28,11 @@ use super::{
     heartbeat::Heartbeats,
     moments::Moments,
     phase::Phase,
-    settle::{Settled, Settles},
+    settle::{self, Settled, Settles},
     table::{Alarm, Stage, Table},
 };
 use crate::{
-    Backend, Context, FailureKind, JobError, Result, Status, Timestamp,
+    Backend, Context, FailureKind, JobError, Result, Timestamp,
     backend::{ClaimKey, Claimed, Outcome, Pulse},
     handler::News,
     metrics::Recorder,
@@ -69,7 +69,7 @@ pub(super) struct Engine {
 /// What the engine wakes up for.
 enum Wake {
     Heartbeat(Result<Vec<Pulse>>),
-    Settle(Result<Vec<Result<Status>>>),
+    Settle(settle::Answer),
     Claim(Result<Vec<Claimed>>),
     Reports,
     Cancels(bool),
@@ -97,7 +97,7 @@ impl Engine {
             collector: Collector::new(settings.max_batch_size, settings.batch_timeout),
             claims: Claims::new(settings.lease, settings.claim_wait, settings.worker_name.clone()),
             heartbeats: Heartbeats::new(settings.lease, settings.heartbeat_interval, backend.clock()),
-            settles: Settles::new(),
+            settles: Settles::new(backend.capabilities().settles_at_once),
             cancels: backend.signals().cancels,
             cancels_during_claim: false,
             inbox: Vec::new(),
@@ -440,7 +440,7 @@ impl Engine {
             .is_some_and(|held| matches!(held.stage, Stage::Settling { sent: true, .. }))
     }
 
-    fn take_settled(&mut self, answer: Result<Vec<Result<Status>>>) {
+    fn take_settled(&mut self, answer: settle::Answer) {
         for (ticket, settled) in self.settles.answered(answer, &mut self.table) {
             let (outcome, status) = match settled {
                 Settled::Done(outcome, status) => (outcome, status),

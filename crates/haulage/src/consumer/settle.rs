@@ -1,6 +1,6 @@
 //! Outcomes on their way to the backend.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::time::Instant;
 
@@ -15,12 +15,13 @@ use crate::{
     retry::Outage,
 };
 
-/// Settles in batches, one call at a time: while one is under way, what
-/// becomes known in the meantime piles up for the next.
+/// Settles in batches, as many calls at a time as the backend likes: while
+/// those are under way, what becomes known in the meantime piles up for the next.
 #[derive(Debug)]
 pub(super) struct Settles {
     queue: Vec<(u64, Outcome)>,
-    batch: Option<Batch>,
+    batches: Vec<Batch>,
+    at_once: usize,
     not_before: Instant,
     /// The longest wait after a failed call, where there is no time for more.
     patience: Option<Duration>,
@@ -33,6 +34,13 @@ struct Batch {
     errand: Errand<Vec<Result<Status>>>,
 }
 
+/// What one call was asked, and what came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    outcomes: Vec<(u64, Outcome)>,
+    answer: Result<Vec<Result<Status>>>,
+}
+
 /// What became of a settlement.
 #[derive(Debug)]
 pub(super) enum Settled {
@@ -41,10 +49,11 @@ pub(super) enum Settled {
 }
 
 impl Settles {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(at_once: usize) -> Self {
         Self {
             queue: Vec::new(),
-            batch: None,
+            batches: Vec::new(),
+            at_once,
             not_before: Instant::now(),
             patience: None,
             outage: Outage::new("settle"),
@@ -65,13 +74,15 @@ impl Settles {
         self.not_before = self.not_before.min(Instant::now() + patience);
     }
 
-    /// Settles all that is waiting to be, unless a call is under way.
+    /// Settles all that is waiting to be, unless enough calls are under way.
     pub(super) fn start(&mut self, table: &mut Table, backend: &Arc<dyn Backend>) {
-        if self.batch.is_some() {
+        if self.batches.len() >= self.at_once {
             return;
         }
         if self.queue.is_empty() {
-            self.outage.forget();
+            if self.batches.is_empty() {
+                self.outage.forget();
+            }
             return;
         }
         if Instant::now() < self.not_before {
@@ -93,25 +104,29 @@ impl Settles {
         }
         let backend = backend.clone();
         let errand = Errand::send(async move { backend.settle(settlements).await });
-        self.batch = Some(Batch { outcomes, errand });
+        self.batches.push(Batch { outcomes, errand });
     }
 
-    /// Waits for the call that is under way.
-    pub(super) async fn answer(&mut self) -> Result<Vec<Result<Status>>> {
-        match &mut self.batch {
-            Some(batch) => batch.errand.answer().await,
-            None => std::future::pending().await,
-        }
+    /// Waits for the first answer of the calls that are under way. May be
+    /// dropped and called again before it came.
+    pub(super) async fn answer(&mut self) -> Answer {
+        poll_fn(|cx| {
+            let ready = self.batches.iter_mut().enumerate().find_map(|(at, batch)| {
+                match pin!(batch.errand.answer()).poll(cx) {
+                    Poll::Ready(answer) => Some((at, answer)),
+                    Poll::Pending => None,
+                }
+            });
+            let Some((at, answer)) = ready else { return Poll::Pending };
+            Poll::Ready(Answer { outcomes: self.batches.swap_remove(at).outcomes, answer })
+        })
+        .await
     }
 
     /// Takes the answer in; tells each ticket's fate. What failed for now
     /// stays here, and is tried again for as long as its claim lives.
-    pub(super) fn answered(
-        &mut self,
-        answer: Result<Vec<Result<Status>>>,
-        table: &mut Table,
-    ) -> Vec<(u64, Settled)> {
-        let Some(Batch { outcomes, .. }) = self.batch.take() else { return Vec::new() };
+    pub(super) fn answered(&mut self, answer: Answer, table: &mut Table) -> Vec<(u64, Settled)> {
+        let Answer { outcomes, answer } = answer;
         let (answers, mut failure) = match answer {
             Ok(answers) if answers.len() == outcomes.len() => (answers, None),
             Ok(answers) => {
@@ -165,7 +180,7 @@ impl Settles {
 
     /// When there is something to do here.
     pub(super) fn moments(&self, moments: &mut Moments) {
-        if self.batch.is_none() && !self.queue.is_empty() {
+        if self.batches.len() < self.at_once && !self.queue.is_empty() {
             moments.real(Some(self.not_before));
         }
     }

@@ -62,3 +62,28 @@ async fn while_one_settle_is_under_way_the_next_batch_gathers() {
     assert!(sizes.len() <= 5, "{sizes:?}");
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_settle_that_takes_long_holds_up_no_more_than_the_backend_says() {
+    let backend = Faulty::with_settles_at_once(MemoryBackend::with_clock(manual_clock()), 2);
+    backend.set(Verb::Settle, Mode::Hangs);
+    let producer = Producer::new(backend.clone());
+    let builder = Consumer::builder(backend.clone()).concurrency(3);
+    let mut running = Running::start(builder.handler(async |_: Job<u8>, _| Answer::Ok(())));
+    for calls in 1..=2 {
+        producer.submit(&calls).await.expect("submit");
+        backend.called(Verb::Settle, calls).await;
+    }
+    producer.submit(&3).await.expect("submit");
+    running.started(3).await;
+    for round in 1..=3 {
+        backend.clock().advance(s(10));
+        backend.answered(Verb::Heartbeat, round).await;
+    }
+    assert_eq!(backend.count(Verb::Settle), 2);
+    backend.set(Verb::Settle, Mode::Works);
+    for _ in 0..3 {
+        assert!(matches!(running.ending().await, Event::Succeeded { attempt: 1, .. }));
+    }
+    running.stop().await;
+}

@@ -98,6 +98,7 @@ pub(crate) struct Faulty {
     controls: [Control; 5],
     no_signals: bool,
     max_submit: Option<usize>,
+    settles_at_once: Option<usize>,
     refused: Mutex<Option<&'static str>>,
 }
 
@@ -112,6 +113,10 @@ impl Faulty {
 
     pub(crate) fn with_max_submit(inner: MemoryBackend, max: usize) -> Arc<Self> {
         Arc::new(Self { inner, max_submit: Some(max), ..Self::default() })
+    }
+
+    pub(crate) fn with_settles_at_once(inner: MemoryBackend, count: usize) -> Arc<Self> {
+        Arc::new(Self { inner, settles_at_once: Some(count), ..Self::default() })
     }
 
     pub(crate) fn set(&self, verb: Verb, mode: Mode) {
@@ -186,6 +191,9 @@ impl Backend for Faulty {
         let mut capabilities = self.inner.capabilities();
         if let Some(max) = self.max_submit {
             capabilities.max_submit = max;
+        }
+        if let Some(count) = self.settles_at_once {
+            capabilities.settles_at_once = count;
         }
         capabilities
     }

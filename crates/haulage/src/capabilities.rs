@@ -1,0 +1,121 @@
+//! What a backend can do.
+
+use std::time::Duration;
+
+#[allow(unused_imports)] // for the documentation
+use crate::backend::Backend;
+use crate::{Error, Json, NewJob, Result, backend::ClaimRequest};
+
+/// What a backend can do. The conformance suite runs what is declared, and
+/// counts what is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// What becomes of groups.
+    pub groups: Groups,
+    /// A submit of several jobs is all or nothing.
+    pub atomic_submit: bool,
+    /// [`Backend::list`] works for every status.
+    pub list: bool,
+    /// How many jobs one [`Backend::submit`] takes.
+    pub max_submit: usize,
+    /// The largest body or result, in bytes.
+    pub max_payload: usize,
+    /// The longest lease.
+    pub max_lease: Duration,
+    /// How many [`Backend::settle`] calls a consumer has under way at once. One
+    /// makes the largest batches; with more, a call that takes long (a large
+    /// result) does not hold up all others.
+    pub settles_at_once: usize,
+}
+
+impl Capabilities {
+    /// Everything, without limits; take away from here.
+    pub const ALL: Self = Self {
+        groups: Groups::Tracked,
+        atomic_submit: true,
+        list: true,
+        max_submit: usize::MAX,
+        max_payload: usize::MAX,
+        max_lease: NewJob::MAX_DURATION,
+        settles_at_once: 1,
+    };
+
+    /// Checks what [`Backend::submit`] is given, before anything is stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], [`Error::TooLarge`].
+    pub fn check_submit(&self, jobs: &[NewJob]) -> Result<()> {
+        let (count, limit) = (jobs.len(), self.max_submit);
+        if count > limit {
+            return Err(Error::Invalid(format!(
+                "one submit takes {limit} jobs at most, and was given {count}"
+            )));
+        }
+        jobs.iter().try_for_each(|job| {
+            job.validate()?;
+            self.check_payload("body", &job.body)
+        })
+    }
+
+    /// Checks the size of a `"body"` or `"result"`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`].
+    pub fn check_payload(&self, what: &'static str, payload: &Json) -> Result<()> {
+        let (size, limit) = (payload.size(), self.max_payload);
+        if size > limit {
+            let hint = "keep it elsewhere, and pass a reference to it".into();
+            return Err(Error::TooLarge { what, size, limit, hint });
+        }
+        Ok(())
+    }
+
+    /// Checks the lease that a claim or a heartbeat asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`].
+    pub fn check_lease(&self, lease: Duration) -> Result<()> {
+        if lease.is_zero() {
+            return Err(Error::Invalid("the lease is 0; a claim would be lost at once".into()));
+        }
+        if lease > self.max_lease {
+            let limit = humantime::format_duration(self.max_lease);
+            return Err(Error::Invalid(format!("the lease is longer than {limit}")));
+        }
+        Ok(())
+    }
+
+    /// Checks what [`Backend::claim`] is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`].
+    pub fn check_claim(&self, request: &ClaimRequest) -> Result<()> {
+        if request.max == 0 {
+            return Err(Error::Invalid("a claim of 0 jobs; ask for 1 at least".into()));
+        }
+        self.check_lease(request.lease)
+    }
+}
+
+/// What a backend makes of [`NewJob::group`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Groups {
+    /// Nothing: jobs of one group run side by side.
+    Ignored,
+    /// Jobs of one group run one at a time, in the order of their submits. Which
+    /// jobs wait behind their group is not known: they show a due time and count
+    /// as visible. A redriven job goes to the end of its group, and one that is
+    /// cancelled while it heads its group and waits lets the next one go only
+    /// once its own wait is over.
+    Ordered,
+    /// The same, and the backend sees each group as a whole: blocked jobs have
+    /// no due time and are counted, a redriven job takes its old place, and a
+    /// cancelled head lets the next one go at once.
+    Tracked,
+}
