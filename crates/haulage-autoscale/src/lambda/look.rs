@@ -31,7 +31,9 @@ pub(crate) async fn look(
         .collect();
     let good: Vec<_> = read.iter().flatten().copied().collect();
     let mut put = data::put(&services.cloudwatch, &good).await.into_iter();
-    read.into_iter().map(|read| read.and_then(|_| put.next().unwrap_or(Ok(())))).collect()
+    read.into_iter()
+        .map(|read| read.and_then(|_| put.next().expect("an answer for each that was put")))
+        .collect()
 }
 
 fn metrics(pair: &Pair, job_time: Estimate, queue: QueueDepth, service: Service) -> Metrics {
