@@ -21,12 +21,15 @@ if [ "$(cat "$tools/.zig-installed" 2>/dev/null)" != "$stamp" ]; then
 fi
 export PATH=$tools/zig/bin:$PATH
 export CARGO_ZIGBUILD_PYTHON_PATH=$tools/zig/bin/python
-export CARGO_ZIGBUILD_CACHE_DIR=$tools/zig/cache ZIG_GLOBAL_CACHE_DIR=$tools/zig/cache ZIG_LOCAL_CACHE_DIR=$tools/zig/cache
+cache=$tools/zig/cache
+export CARGO_ZIGBUILD_CACHE_DIR=$cache ZIG_GLOBAL_CACHE_DIR=$cache ZIG_LOCAL_CACHE_DIR=$cache
 
 target=$("$cargo" metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-# Paths of this machine have no place in the program.
-unit=$(printf '\037')
-CARGO_ENCODED_RUSTFLAGS=--remap-path-prefix=$target=/target$unit--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo$unit--remap-path-prefix=$PWD=/haulage
+# Paths of this machine have no place in the program. Between flags, cargo wants
+# the unit separator, since paths may hold spaces.
+flags=("--remap-path-prefix=$target=/target" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+    "--remap-path-prefix=$PWD=/haulage")
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\037' && echo "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS
 
 for pair in arm64:aarch64 x86_64:x86_64; do

@@ -2,7 +2,8 @@
 //!
 //! A service of ECS tasks works off an SQS queue. This crate turns what can be
 //! seen of both into the [`Metrics`] that CloudWatch alarms and scaling
-//! policies act on. It is pure: no clock, no network, no SDK.
+//! policies act on. It is pure: no clock, no network, no SDK. The program that
+//! looks at queues and services on AWS is built with the feature `lambda`.
 //!
 //! ```
 //! use haulage_autoscale::{Estimate, JobSeconds, Observation, QueueDepth, Service, Slots, Target};
