@@ -158,11 +158,7 @@ impl Consumer {
             .build()
             .map_err(|error| errors::raise(py, &error))?;
         let meter = consumer.meter();
-        let serve = |address: String| {
-            let listener = Listener::bind(&address)?;
-            tracing::info!("http://{} has /metrics, /health, /ready and /busy", listener.address());
-            listener.serve(meter.clone(), queue_name)
-        };
+        let serve = |address: String| Listener::bind(&address)?.serve(meter.clone(), queue_name);
         let serving = listen.map(serve).transpose().map_err(|error| errors::raise(py, &error))?;
         Ok(Self {
             consumer: Mutex::new(Some(consumer)),

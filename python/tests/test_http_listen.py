@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -112,6 +113,16 @@ def test_an_address_that_is_taken_is_named(client: haulage.Client) -> None:
     worker.stop()
 
 
+def test_the_log_says_which_port_was_free(client: haulage.Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "haulage")
+    with haulage.Worker(lambda body: body, client, http_listen="127.0.0.1:0"):
+        limit = time.monotonic() + SOON
+        while (found := re.search(r"http://(\S+) has /metrics", caplog.text)) is None:
+            assert time.monotonic() < limit
+            time.sleep(0.005)
+        assert get(found[1], "/health")[0] == 200
+
+
 def test_the_command_and_its_health(
     tmp_path: Path, client: haulage.Client, url: str, address: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,7 +138,8 @@ def test_the_command_and_its_health(
     try:
         assert client.submit(21).result(timeout=SOON) == 42
         everywhere = address.replace("127.0.0.1", "0.0.0.0")
-        done = subprocess.run([*command, "health", "--http-listen", everywhere], stdout=subprocess.PIPE)
+        ask = [*command, "health", "--http-listen", everywhere]
+        done = subprocess.run(ask, cwd=tmp_path, stdout=subprocess.PIPE)
         assert (done.returncode, done.stdout) == (0, b'{"status":"ok"}\n')
     finally:
         process.terminate()

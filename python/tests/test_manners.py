@@ -347,7 +347,8 @@ def test_failures_are_logged(client: haulage.Client, caplog: pytest.LogCaptureFi
     def handler(body: object) -> None:
         raise haulage.Fail("no such image")
 
-    logger = logging.getLogger("haulage")
+    # Told after pytest's own handler, which is the root's, too.
+    logger = logging.getLogger()
     listener = Handler()
     logger.addHandler(listener)
     try:

@@ -46,9 +46,6 @@ impl MonitoringArgs {
     pub(super) fn open(&self, url: &str) -> Result<Prepared> {
         let queue = queue_name(url).to_owned();
         let listener = self.http_listen.as_deref().map(Listener::bind).transpose()?;
-        if let Some(listener) = &listener {
-            tracing::info!("http://{} has /metrics, /health, /ready and /busy", listener.address());
-        }
         let emf = self.cluster_name.clone().zip(self.service_name.clone());
         let emf = emf.map(|(cluster, service)| Emf { cluster, service, queue: queue.clone() });
         Ok(Prepared { listener, emf, queue })

@@ -49,7 +49,7 @@ pub struct Listener {
 
 impl Listener {
     /// Takes the address: host and port, as in `127.0.0.1:9464`. Port 0 is one
-    /// that is free; see [`Listener::address`].
+    /// that is free; see [`Listener::address`], and the log.
     ///
     /// # Errors
     ///
@@ -63,6 +63,7 @@ impl Listener {
         let listener = StdListener::bind(address).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        tracing::info!("http://{address} has /metrics, /health, /ready and /busy");
         Ok(Self { listener, address })
     }
 
