@@ -63,11 +63,12 @@ impl Emf {
             root[name] = value;
         };
         let (ended, earlier) = (&now.ended, &before.ended);
+        let count = |now: u64, before: u64| now.saturating_sub(before).into();
         add("Slots", "Count", now.slots.into());
         add("BusySlots", "Count", now.busy.into());
-        add("JobsSucceeded", "Count", (ended.succeeded - earlier.succeeded).into());
-        add("JobsFailed", "Count", (ended.failed - earlier.failed).into());
-        add("JobsRetried", "Count", (ended.retried - earlier.retried).into());
+        add("JobsSucceeded", "Count", count(ended.succeeded, earlier.succeeded));
+        add("JobsFailed", "Count", count(ended.failed, earlier.failed));
+        add("JobsRetried", "Count", count(ended.retried, earlier.retried));
         if let Some(seconds) = values(&now.job_seconds.since(&before.job_seconds)) {
             add("JobSeconds", "Seconds", seconds);
         }
