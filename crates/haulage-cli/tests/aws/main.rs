@@ -59,13 +59,19 @@ fn the_same_commands_on_another_url() {
         let id = id.trim();
         assert!(aws.ok(url, &["status", id]).contains("SUBMITTED"));
         assert!(aws.ok(url, &["stats"]).contains('1'));
-        let mut worker =
-            aws.command(url, &["worker", "--shell", "cat", "--concurrency", "4"]).spawn().expect("a worker");
+        let mut worker = aws.command(url, &["worker", "--shell", "cat", "--concurrency", "4"]);
+        worker.env("HAULAGE_CLUSTER_NAME", "prod").env("HAULAGE_SERVICE_NAME", "worker");
+        let worker = worker.spawn().expect("a worker");
         assert!(aws.ok(url, &["wait", id, "--wait-timeout", "30s"]).contains("SUCCESS"));
         assert_eq!(aws.ok(url, &["result", id]).trim(), "{\"number\": 4}");
         assert_eq!(aws.ok(url, &["submit", "--wait", "[1, 2]"]).trim(), "[1, 2]");
         terminate(&worker);
-        assert!(worker.wait().expect("the worker").success());
+        let ended = worker.wait_with_output().expect("the worker");
+        assert!(ended.status.success());
+        let metrics = String::from_utf8_lossy(&ended.stdout);
+        let queue = if url.contains(".fifo") { "jobs.fifo" } else { "plain" };
+        assert!(metrics.contains(&format!("\"QueueName\":\"{queue}\"")), "{metrics}");
+        assert!(metrics.contains("\"JobsSucceeded\":2"), "{metrics}");
         assert!(aws.ok(url, &["list"]).contains("SUCCESS"));
         let doctor = aws.run(url, &["doctor"]);
         assert_eq!(doctor.code, Some(0), "{doctor:?}");
