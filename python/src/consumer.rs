@@ -100,7 +100,7 @@ impl Consumer {
                 continue;
             }
             let time = || convert::duration(&name, &value);
-            let text = || value.extract::<String>();
+            let text = || convert::text(&name, &value);
             let count = || {
                 value.extract::<usize>().map_err(|_| {
                     errors::invalid(format!("{name} is {value}; it is a whole number, 1 at least"))

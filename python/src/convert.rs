@@ -32,19 +32,21 @@ pub(crate) fn loads<'py>(py: Python<'py>, what: &str, json: &str) -> PyResult<Bo
         .map_err(|error| errors::invalid_json(format!("{what} cannot be decoded: {error}")))
 }
 
-/// A text of UTF-8, where it is not left out.
+/// A text of UTF-8.
+pub(crate) fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    value.extract().map_err(|_| {
+        let what = if value.is_instance_of::<PyString>() {
+            "has a lone surrogate (half of a character), which no UTF-8 text can hold".into()
+        } else {
+            format!("is {}; it is a text", shown(value))
+        };
+        errors::invalid(format!("{name} {what}"))
+    })
+}
+
+/// The same, where it may be left out.
 pub(crate) fn optional_text(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<String>> {
-    let read = |value: &Bound<'_, PyAny>| {
-        value.extract::<String>().map_err(|_| {
-            let what = if value.is_instance_of::<PyString>() {
-                "has a lone surrogate (half of a character), which no UTF-8 text can hold".into()
-            } else {
-                format!("is {}; it is a text", shown(value))
-            };
-            errors::invalid(format!("{name} {what}"))
-        })
-    };
-    value.map(read).transpose()
+    value.map(|value| text(name, value)).transpose()
 }
 
 /// A whole number.
@@ -111,8 +113,8 @@ pub(crate) fn labels(value: Option<&Bound<'_, PyAny>>) -> PyResult<haulage::Meta
     let mut labels = haulage::Metadata::new();
     for pair in pairs {
         let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
-        let key = optional_text("a key of metadata", Some(&key))?.unwrap_or_default();
-        let value = optional_text(&format!("metadata[{key:?}]"), Some(&value))?.unwrap_or_default();
+        let key = text("a key of metadata", &key)?;
+        let value = text(&format!("metadata[{key:?}]"), &value)?;
         labels.insert(key, value);
     }
     Ok(labels)

@@ -166,6 +166,8 @@ def test_limits_and_counts_of_the_wrong_kind_are_refused_by_name() -> None:
         haulage.InvalidArgumentError, match="processes is -1; it is a whole number, 0 at least"
     ):
         haulage.Worker(double, client, processes=-1)
+    with pytest.raises(haulage.InvalidArgumentError, match="worker_name has a lone surrogate"):
+        haulage.Worker(double, client, worker_name="w\ud800").start()
 
 
 def test_the_error_of_a_submit_of_many_goes_to_other_processes_as_a_whole() -> None:

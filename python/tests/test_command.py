@@ -311,9 +311,9 @@ def test_processes_from_a_program(
 
 
 def test_other_commands_are_those_of_the_program(tmp_path: Path) -> None:
-    def run(path: str) -> subprocess.CompletedProcess[str]:
+    def run(path: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "haulage", "stats", "--watch"],
+            [sys.executable, "-m", "haulage", *(words or ("stats", "--watch"))],
             env={**os.environ, "PATH": path},
             cwd=tmp_path,
             capture_output=True,
@@ -325,6 +325,10 @@ def test_other_commands_are_those_of_the_program(tmp_path: Path) -> None:
     echo = "/bin/echo"
     (tmp_path / "haulage").symlink_to(echo)
     assert run(str(tmp_path)).stdout == "stats --watch\n"
+    # A word like a command of this package, but in another's place.
+    words = ("--url", "worker", "submit", "--group", "worker")
+    assert run(str(tmp_path), *words).stdout == " ".join(words) + "\n"
+    assert "`haulage submit` is a command of the program" in run("/nowhere", *words).stderr
 
 
 def test_durations_are_read_as_by_the_program() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import haulage
 import pytest
@@ -141,6 +142,27 @@ def test_ctrl_c_while_a_worker_stops_gives_back_what_runs(
     process.stdin.flush()
     assert line(process) == "7"
     assert process.wait(SOON) == 0
+
+
+def test_a_signal_handler_that_is_not_pythons_is_replaced_by_the_default(
+    client: haulage.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = signal.signal
+    before = real(signal.SIGTERM, signal.SIG_IGN)
+
+    def install(number: signal.Signals, handler: Any) -> Any:
+        old = real(number, handler)
+        return None if old == signal.SIG_IGN else old
+
+    monkeypatch.setattr(signal, "signal", install)
+    worker = haulage.Worker(lambda body: threading.Thread(target=worker.stop).start(), client)
+    client.submit(1)
+    try:
+        assert worker.run()["succeeded"] == 1
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        real(signal.SIGTERM, before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux sends a signal to a thread by its number")
@@ -283,6 +305,27 @@ def test_a_fork_is_refused_with_a_reason(program: Program, url: str) -> None:
     assert line(process) == "0"
     assert line(process) == "SUBMITTED SUBMITTED"
     assert process.wait(SOON) == 0
+
+
+def test_a_fork_is_refused_though_another_thread_was_connecting(program: Program, url: str) -> None:
+    process = program(
+        """
+        import os, sys, haulage
+        from haulage import _log
+        haulage.connect(sys.argv[1])
+        with _log._started:
+            child = os.fork()
+        if child == 0:
+            try:
+                haulage.connect(sys.argv[1])
+            except haulage.ForkError:
+                print("refused", flush=True)
+            sys.exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        """,
+        url,
+    )
+    assert (line(process), line(process)) == ("refused", "0")
 
 
 def test_a_fork_before_the_first_connect_is_fine(program: Program, url: str) -> None:

@@ -56,16 +56,14 @@ def act(body, ctx):
     if body == "late":
         contexts.append(ctx)
     if body == "next":
+        ctx.set_progress(0.2, "of this job")
         contexts[0].set_progress(0.9, "of the other job")
+        ctx.wait_cancelled(60)
     if body == "print":
         print("not yet written", end="")
         logging.getLogger("tasks").warning("logged by the child")
     if body == "let go":
         os.closerange(3, 1000)
-    if body == "block":
-        open("blocked", "w").close()
-        ctx.wait_cancelled(60)
-        return ctx.cancelled
     return [ctx.attempt, body]
 
 @haulage.worker(processes=2, retry_base=0, cancel_grace_period=0.1)
@@ -162,8 +160,11 @@ def test_what_is_said_of_a_job_that_is_over_is_not_said_of_the_next(client: haul
     with worker(client):
         client.submit("late").result(SOON)
         job = client.submit("next")
+        while job.progress() is None:
+            pass
+        assert job.progress() == haulage.Progress(0.2, "of this job")
+        job.cancel()
         assert job.result(SOON) == [1, "next"]
-        assert job.progress() is None
 
 
 def test_a_wish_to_stop_that_comes_before_the_call_is_told_after_it() -> None:
@@ -193,15 +194,6 @@ def test_a_wish_to_stop_that_comes_before_the_call_is_told_after_it() -> None:
     assert ready.wait(SOON)
     watch.end()
     assert told == ["the call", (7, 0)]
-
-
-def test_a_job_that_is_cancelled_at_its_start_is_stopped(client: haulage.Client, folder: Path) -> None:
-    with worker(client, cancel_grace_period=3600):
-        job = client.submit("block")
-        while not (folder / "blocked").exists():
-            pass
-        job.cancel()
-        assert job.result(SOON) is True
 
 
 def test_a_child_that_cannot_be_replaced_costs_attempts_and_is_tried_again(
