@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use haulage::{Failure, Json, consumer::Call as CoreCall};
 use pyo3::{
+    exceptions::PyValueError,
     prelude::*,
     types::{PyList, PyTuple},
 };
@@ -114,7 +115,10 @@ impl Call {
         for (job, context) in jobs {
             match convert::loads(py, "the body", job.body.as_str()) {
                 Ok(body) => list.append((body, Context::new(context)))?,
-                Err(why) => self.refuse(list.len(), &why.value(py).to_string()),
+                Err(why) if why.is_instance_of::<PyValueError>(py) => {
+                    self.refuse(list.len(), &why.value(py).to_string());
+                }
+                Err(why) => return Err(why),
             }
         }
         if refused_all && list.is_empty() {

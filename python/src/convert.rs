@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use haulage::{NewJob, Timestamp};
 use pyo3::{
+    exceptions::{PyRecursionError, PyValueError},
     prelude::*,
     sync::PyOnceLock,
     types::{PyDict, PyString},
@@ -27,9 +28,14 @@ fn function<'py>(
 /// their digits, and of the depth of lists and dicts.
 pub(crate) fn loads<'py>(py: Python<'py>, what: &str, json: &str) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    function(py, &LOADS, "json", "loads")?
-        .call1((PyString::new(py, json),))
-        .map_err(|error| errors::invalid_json(format!("{what} cannot be decoded: {error}")))
+    function(py, &LOADS, "json", "loads")?.call1((PyString::new(py, json),)).map_err(|error| {
+        // Not for want of memory, which another attempt may have.
+        if error.is_instance_of::<PyValueError>(py) || error.is_instance_of::<PyRecursionError>(py) {
+            errors::invalid_json(format!("{what} cannot be decoded: {error}"))
+        } else {
+            error
+        }
+    })
 }
 
 /// A text of UTF-8.

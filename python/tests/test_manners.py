@@ -310,17 +310,24 @@ def test_a_fork_is_refused_with_a_reason(program: Program, url: str) -> None:
 def test_a_fork_is_refused_though_another_thread_was_connecting(program: Program, url: str) -> None:
     process = program(
         """
-        import os, sys, haulage
+        import os, sys, threading, haulage
         from haulage import _log
         haulage.connect(sys.argv[1])
-        with _log._started:
-            child = os.fork()
+        held, forked = threading.Event(), threading.Event()
+        def connecting():
+            with _log._started:
+                held.set()
+                forked.wait()
+        threading.Thread(target=connecting).start()
+        held.wait()
+        child = os.fork()
         if child == 0:
             try:
                 haulage.connect(sys.argv[1])
             except haulage.ForkError:
                 print("refused", flush=True)
-            sys.exit(0)
+            os._exit(0)
+        forked.set()
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         """,
         url,
