@@ -144,7 +144,7 @@ class Tasks:
             while not self._closed:
                 try:
                     self._loop.run_forever()
-                except BaseException as error:
+                except (SystemExit, KeyboardInterrupt) as error:
                     # `sys.exit()` in a task that a handler has started: asyncio lets it end the
                     # loop. The loop is as good as before, and the other jobs are in it.
                     _log.error("a task of the event loop raised %r; the loop goes on", error)
@@ -157,9 +157,12 @@ class Tasks:
             self._loop.close()
 
     def _hand_over(self, call: Call) -> None:
-        # Where the loop is closed, the call is given back as it is dropped.
-        with contextlib.suppress(RuntimeError):
+        try:
             self._loop.call_soon_threadsafe(self._begin, call)
+        except RuntimeError:
+            # The loop is closed. At the end of the worker, the call is given back as it is dropped.
+            if not self._closed:
+                raise
 
     def _begin(self, call: Call) -> None:
         task = self._loop.create_task(self._run(call))
