@@ -138,8 +138,9 @@ def test_the_command_and_its_health(
     try:
         assert client.submit(21).result(timeout=SOON) == 42
         everywhere = address.replace("127.0.0.1", "0.0.0.0")
-        ask = [*command, "health", "--http-listen", everywhere]
-        done = subprocess.run(ask, cwd=tmp_path, stdout=subprocess.PIPE)
+        # Not in this folder, where the package is beside the one under test.
+        health = [*command, "health", "--http-listen", everywhere]
+        done = subprocess.run(health, cwd=tmp_path, stdout=subprocess.PIPE)
         assert (done.returncode, done.stdout) == (0, b'{"status":"ok"}\n')
     finally:
         process.terminate()
