@@ -215,7 +215,11 @@ fn metrics_for_cloudwatch_are_all_there_is_on_stdout() {
         .collect();
     let sum = |name: &str| lines.iter().filter_map(|line| line[name].as_u64()).sum::<u64>();
     assert_eq!((sum("JobsSucceeded"), sum("JobsFailed"), sum("JobsRetried")), (2, 2, 1), "{stdout}");
-    let times: usize = lines.iter().filter_map(|line| line["JobSeconds"].as_array()).map(Vec::len).sum();
+    let times: usize = lines
+        .iter()
+        .filter_map(|line| line[haulage_autoscale::JobSeconds::NAME].as_array())
+        .map(Vec::len)
+        .sum();
     assert_eq!(times, 5);
     for line in &lines {
         assert_eq!((&line["ClusterName"], &line["ServiceName"]), (&"prod".into(), &"worker".into()));
