@@ -12,6 +12,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use crate::{
     env,
     exit::{Code, Exit, Result},
+    handlers::with_causes,
     output::{Output, harmless},
 };
 
@@ -41,7 +42,7 @@ impl Args {
         })?;
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let asked = async {
-            let response = client.get(uri).await.map_err(|error| error.to_string())?;
+            let response = client.get(uri).await.map_err(|error| with_causes(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), 4096).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();

@@ -222,7 +222,8 @@ async fn read(response: &mut Response<Incoming>, limit: usize) -> Result<Vec<u8>
     Ok(body)
 }
 
-fn with_causes(error: &dyn Error) -> String {
+/// An error with its causes, in one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -10,7 +10,10 @@ mod words;
 
 use std::fmt;
 
-pub(crate) use self::{exec::Exec, http::Http};
+pub(crate) use self::{
+    exec::Exec,
+    http::{Http, with_causes},
+};
 
 use haulage::{Context, Failure, Job, Json};
 

@@ -177,6 +177,7 @@ fn health_for_containers() {
     let done = place.run(["health", "--http-listen", &address]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
     assert!(done.stderr.contains(&format!("the worker at {address} is not well: ")), "{done:?}");
+    assert!(done.stderr.contains("Connection refused"), "{done:?}");
     assert_eq!(place.run(["health"]).code, Some(2));
     assert_eq!(place.run(["health", "--http-listen", "a b"]).code, Some(2));
 
