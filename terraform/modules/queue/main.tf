@@ -2,6 +2,9 @@
 
 locals {
   suffix = var.fifo ? ".fifo" : ""
+  # 1 MiB, the most that there is; larger bodies go to the bucket. The same for
+  # both, as each dead letter is copied as it is.
+  max_message_size = 1048576
 }
 
 resource "aws_sqs_queue" "dead_letters" {
@@ -10,6 +13,7 @@ resource "aws_sqs_queue" "dead_letters" {
   fifo_queue                 = var.fifo
   message_retention_seconds  = var.dlq_message_retention_seconds
   visibility_timeout_seconds = var.dlq_visibility_timeout_seconds
+  max_message_size           = local.max_message_size
   sqs_managed_sse_enabled    = true
   tags                       = var.tags
 }
@@ -27,9 +31,8 @@ resource "aws_sqs_queue" "jobs" {
   message_retention_seconds  = var.message_retention_seconds
   # A receive that says nothing else waits, rather than being paid for in vain.
   receive_wait_time_seconds = 20
-  # 1 MiB, the most that there is; larger bodies go to the bucket.
-  max_message_size        = 1048576
-  sqs_managed_sse_enabled = true
+  max_message_size          = local.max_message_size
+  sqs_managed_sse_enabled   = true
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
     maxReceiveCount     = var.max_receive_count

@@ -1,6 +1,7 @@
 variable "name" {
   description = "Name of the queue, without .fifo; the dead-letter queue is NAME-dlq."
   type        = string
+  nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]{1,71}$", var.name))
@@ -12,12 +13,14 @@ variable "fifo" {
   description = "Whether the queues are FIFO, with the high-throughput settings. A queue cannot change its kind: another value makes new queues."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "visibility_timeout_seconds" {
   description = "How long a received message stays hidden before its first heartbeat, in seconds."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = var.visibility_timeout_seconds >= 1 && var.visibility_timeout_seconds <= 43200
@@ -29,21 +32,23 @@ variable "max_receive_count" {
   description = "After how many receives SQS itself moves a message to the dead-letter queue. A net under the consumers, which count attempts: releases and second deliveries are receives as well, so it has to be higher than the max_attempts of any job."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
-    condition     = var.max_receive_count >= 2 && var.max_receive_count <= 1000
+    condition     = var.max_receive_count >= 2 && var.max_receive_count <= 1000 && floor(var.max_receive_count) == var.max_receive_count
     error_message = "The maximum receive count is 2 to 1000, and higher than the max_attempts of any job (3 by default)."
   }
 }
 
 variable "message_retention_seconds" {
-  description = "For how long a job may wait in the queue, in seconds."
+  description = "For how long a job may wait in the queue, in seconds. Four days or more where a backlog may last over a weekend."
   type        = number
   default     = 86400
+  nullable    = false
 
   validation {
-    condition     = var.message_retention_seconds >= 60 && var.message_retention_seconds <= 1209600
-    error_message = "SQS keeps messages for 60 to 1209600 seconds (14 days)."
+    condition     = var.message_retention_seconds >= 86400 && var.message_retention_seconds <= 1209600
+    error_message = "Keep messages for 86400 (a day) to 1209600 seconds (14 days, the most of SQS): a job that waits for longer is lost with its message, and within a day there is no time to replace it."
   }
 }
 
@@ -51,12 +56,14 @@ variable "content_based_deduplication" {
   description = "Whether messages sent without a deduplication id get one from their content. FIFO only; Haulage sends ids."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "deduplication_scope" {
   description = "messageGroup, for high throughput, or queue. FIFO only."
   type        = string
   default     = "messageGroup"
+  nullable    = false
 
   validation {
     condition     = contains(["messageGroup", "queue"], var.deduplication_scope)
@@ -68,6 +75,7 @@ variable "dlq_message_retention_seconds" {
   description = "For how long a dead letter is kept, in seconds. On a standard queue the time in the queue counts too."
   type        = number
   default     = 1209600
+  nullable    = false
 
   validation {
     condition     = var.dlq_message_retention_seconds >= 60 && var.dlq_message_retention_seconds <= 1209600
@@ -79,6 +87,7 @@ variable "dlq_visibility_timeout_seconds" {
   description = "How long a dead letter stays hidden while somebody looks at it, in seconds."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = var.dlq_visibility_timeout_seconds >= 0 && var.dlq_visibility_timeout_seconds <= 43200
@@ -90,4 +99,5 @@ variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

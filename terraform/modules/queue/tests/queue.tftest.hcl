@@ -31,6 +31,13 @@ run "fifo_with_high_throughput" {
   }
 }
 
+run "what_the_one_takes_the_other_takes" {
+  assert {
+    condition     = aws_sqs_queue.jobs.max_message_size == 1048576 && aws_sqs_queue.dead_letters.max_message_size == 1048576
+    error_message = "A dead letter is as large as its job, which may have 1 MiB."
+  }
+}
+
 run "a_scope_of_the_queue_limits_the_queue" {
   variables {
     deduplication_scope = "queue"
@@ -64,7 +71,7 @@ run "refused_numbers" {
   variables {
     visibility_timeout_seconds    = 50000
     max_receive_count             = 1
-    message_retention_seconds     = 30
+    message_retention_seconds     = 3600
     dlq_message_retention_seconds = 1300000
     deduplication_scope           = "message"
   }
