@@ -3,11 +3,17 @@
 
 locals {
   interfaces = {
-    ecr_api    = "ecr.api"
-    ecr_dkr    = "ecr.dkr"
-    logs       = "logs"
-    sqs        = "sqs"
+    ecr_api = "ecr.api"
+    ecr_dkr = "ecr.dkr"
+    logs    = "logs"
+    sqs     = "sqs"
+    # Workers put their metrics into the logs. This is for handlers that call
+    # CloudWatch themselves, which would else wait in vain.
     monitoring = "monitoring"
+    # What the agent on an instance speaks to; Fargate's has its own way.
+    ecs           = "ecs"
+    ecs_agent     = "ecs-agent"
+    ecs_telemetry = "ecs-telemetry"
   }
   gateways = {
     # Image layers come from S3 as well.
@@ -24,7 +30,7 @@ data "aws_route_tables" "all" {
   vpc_id = var.vpc_id
 }
 
-# Who may come in is said by each pipeline, which adds its own tasks.
+# Each pipeline lets its own tasks in; who else may come in is said below.
 resource "aws_security_group" "endpoints" {
   name        = "${var.name}-endpoints"
   description = "VPC endpoints of ${var.name}"
@@ -32,8 +38,22 @@ resource "aws_security_group" "endpoints" {
   tags        = merge(var.tags, { Name = "${var.name}-endpoints" })
 }
 
+# With private DNS, the names of these services lead all of the VPC here, and
+# not only the tasks: who is not let in reaches none of them any more.
+resource "aws_security_group_rule" "clients" {
+  for_each = var.client_security_groups
+
+  description              = each.key
+  type                     = "ingress"
+  security_group_id        = aws_security_group.endpoints.id
+  source_security_group_id = each.value
+  protocol                 = "tcp"
+  from_port                = 443
+  to_port                  = 443
+}
+
 resource "aws_vpc_endpoint" "interface" {
-  for_each = local.interfaces
+  for_each = { for name, service in local.interfaces : name => service if contains(var.endpoints, name) }
 
   vpc_id              = var.vpc_id
   service_name        = "com.amazonaws.${data.aws_region.current.region}.${each.value}"
@@ -45,7 +65,7 @@ resource "aws_vpc_endpoint" "interface" {
 }
 
 resource "aws_vpc_endpoint" "gateway" {
-  for_each = local.gateways
+  for_each = { for name, service in local.gateways : name => service if contains(var.endpoints, name) }
 
   vpc_id            = var.vpc_id
   service_name      = "com.amazonaws.${data.aws_region.current.region}.${each.value}"

@@ -1,5 +1,5 @@
 output "vpc_endpoints" {
-  description = "Ids of the endpoints: ecr_api, ecr_dkr, logs, sqs, monitoring, s3, dynamodb."
+  description = "Ids of the endpoints that are made, by their names."
   value = merge(
     { for name, endpoint in aws_vpc_endpoint.interface : name => endpoint.id },
     { for name, endpoint in aws_vpc_endpoint.gateway : name => endpoint.id },

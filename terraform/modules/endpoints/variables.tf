@@ -2,11 +2,18 @@ variable "name" {
   description = "What the names of the endpoints begin with."
   type        = string
   default     = "haulage"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", var.name)) && !startswith(var.name, "sg-")
+    error_message = "The name has 1 to 64 letters, digits, hyphens or underscores, and does not begin with \"sg-\", which is for ids."
+  }
 }
 
 variable "vpc_id" {
   description = "The VPC."
   type        = string
+  nullable    = false
 
   validation {
     condition     = can(regex("^vpc-[0-9a-f]+$", var.vpc_id))
@@ -17,6 +24,7 @@ variable "vpc_id" {
 variable "subnet_ids" {
   description = "The private subnets in which the tasks run, one in each availability zone. Each interface endpoint is paid for in each of them."
   type        = list(string)
+  nullable    = false
 
   validation {
     condition     = length(var.subnet_ids) > 0 && alltrue([for id in var.subnet_ids : can(regex("^subnet-[0-9a-f]+$", id))])
@@ -25,13 +33,43 @@ variable "subnet_ids" {
 }
 
 variable "route_table_ids" {
-  description = "The route tables of these subnets, which get routes to S3 and DynamoDB. By default all route tables of the VPC."
+  description = "The route tables of these subnets, which get routes to S3 and DynamoDB. By default all route tables of the VPC, those of public subnets as well."
   type        = list(string)
   default     = null
+
+  validation {
+    condition     = var.route_table_ids == null || try(length(var.route_table_ids) > 0 && alltrue([for id in var.route_table_ids : can(regex("^rtb-[0-9a-f]+$", id))]), false)
+    error_message = "Give at least one route table, or null for all of the VPC; an id looks like rtb-0123456789abcdef0."
+  }
+}
+
+variable "endpoints" {
+  description = "The endpoints to make. Leave out what the VPC has already; add ecs, ecs_agent and ecs_telemetry where tasks run on instances."
+  type        = set(string)
+  default     = ["ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "s3", "dynamodb"]
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(var.endpoints, ["ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "ecs", "ecs_agent", "ecs_telemetry", "s3", "dynamodb"])) == 0
+    error_message = "Endpoints are some of ecr_api, ecr_dkr, logs, sqs, monitoring, s3 and dynamodb, and for tasks on instances ecs, ecs_agent and ecs_telemetry."
+  }
+}
+
+variable "client_security_groups" {
+  description = "Who else in the VPC uses the interface endpoints, besides the tasks: security group ids by names of your choice, such as { web = \"sg-0123456789abcdef0\" }. Producers, and instances of ECS, belong here: without, they are cut off from these services."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for id in values(var.client_security_groups) : can(regex("^sg-[0-9a-f]+$", id))])
+    error_message = "Client security groups are ids by names, such as { web = \"sg-0123456789abcdef0\" }."
+  }
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

@@ -30,11 +30,49 @@ run "private_dns_in_all_subnets" {
 run "route_tables_that_are_named" {
   variables {
     route_table_ids = ["rtb-9"]
+    endpoints       = ["s3", "dynamodb"]
   }
   assert {
     condition     = aws_vpc_endpoint.gateway["s3"].route_table_ids == toset(["rtb-9"]) && length(data.aws_route_tables.all) == 0
     error_message = "Only these get the routes."
   }
+  assert {
+    condition     = length(aws_vpc_endpoint.interface) == 0 && toset(keys(output.vpc_endpoints)) == toset(["s3", "dynamodb"])
+    error_message = "What the VPC has already is left out."
+  }
+}
+
+run "tasks_on_instances" {
+  variables {
+    endpoints              = ["ecr_api", "ecr_dkr", "logs", "sqs", "ecs", "ecs_agent", "ecs_telemetry", "s3", "dynamodb"]
+    client_security_groups = { instances = "sg-0123456789abcdef0", web = "sg-0123456789abcdef1" }
+  }
+  assert {
+    condition     = aws_vpc_endpoint.interface["ecs_agent"].service_name == "com.amazonaws.eu-central-1.ecs-agent" && !contains(keys(aws_vpc_endpoint.interface), "monitoring")
+    error_message = "The agent reaches ECS."
+  }
+  assert {
+    condition = alltrue([for name, rule in aws_security_group_rule.clients :
+    rule.source_security_group_id == var.client_security_groups[name] && rule.type == "ingress" && rule.from_port == 443 && rule.to_port == 443])
+    error_message = "Each client is let in, to HTTPS."
+  }
+  assert {
+    condition     = length(aws_security_group_rule.clients) == 2
+    error_message = "Nobody else is."
+  }
+}
+
+run "refuses_what_is_unknown" {
+  command = plan
+
+  variables {
+    name                   = "sg-mine"
+    endpoints              = ["ecr.api"]
+    client_security_groups = { web = "web" }
+    route_table_ids        = []
+  }
+
+  expect_failures = [var.name, var.endpoints, var.client_security_groups, var.route_table_ids]
 }
 
 run "refuses_what_is_no_vpc" {
