@@ -3,7 +3,15 @@
 locals {
   queue_metric = ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queue_name]
   own_metrics  = ["ClusterName", var.cluster.name, "ServiceName", var.cluster.service_name, "QueueName", var.queue_name]
-  widgets = [
+  # Without a price, there is nothing to multiply.
+  cost_widgets = [for price in var.dollars_per_task_hour[*] : {
+    title = "Cost of the tasks, in dollars an hour"
+    metrics = [
+      [{ expression = "tasks * ${price}", label = "tasks", id = "cost" }],
+      concat(["Haulage", "RunningTasks"], local.own_metrics, [{ id = "tasks", visible = false }]),
+    ]
+  }]
+  widgets = concat([
     {
       title = "Jobs"
       metrics = [
@@ -31,7 +39,7 @@ locals {
       title = "Waiting, in seconds"
       metrics = [
         concat(["Haulage", "BacklogSeconds"], local.own_metrics, [{ label = "time to drain" }]),
-        ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queue_name, { label = "oldest job", stat = "Maximum" }],
+        ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queue_name, { label = "age of the oldest job", stat = "Maximum" }],
       ]
     },
     {
@@ -54,17 +62,12 @@ locals {
       metrics = [
         ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.dlq_name, { label = "dead letters", stat = "Maximum" }],
         ["AWS/Events", "TriggeredRules", "RuleName", aws_cloudwatch_event_rule.task_failures.name, { label = "failed tasks", stat = "Sum" }],
-        ["AWS/DynamoDB", "ThrottledRequests", "TableName", var.table_name, { label = "throttled", stat = "Sum" }],
+        # ThrottledRequests has another line for each operation.
+        ["AWS/DynamoDB", "ReadThrottleEvents", "TableName", var.table_name, { label = "throttled reads", stat = "Sum" }],
+        ["AWS/DynamoDB", "WriteThrottleEvents", "TableName", var.table_name, { label = "throttled writes", stat = "Sum" }],
       ]
     },
-    {
-      title = "Cost of the tasks, in dollars an hour"
-      metrics = [
-        [{ expression = "tasks * ${var.dollars_per_task_hour}", label = "tasks", id = "cost" }],
-        concat(["Haulage", "RunningTasks"], local.own_metrics, [{ id = "tasks", visible = false }]),
-      ]
-    },
-  ]
+  ], local.cost_widgets)
 }
 
 resource "aws_cloudwatch_dashboard" "this" {

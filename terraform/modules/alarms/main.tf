@@ -24,12 +24,14 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   tags               = var.tags
 }
 
-# SQS leaves messages that were received three times or more out of the age,
-# so a job that fails again and again does not hide the others; but the age
-# is old news where nothing waits.
+# The age counts from the send, and is of messages in flight and delayed ones,
+# too: it is no waiting time where nothing waits, and with long jobs less than
+# one where something does. SQS leaves messages that were received three times
+# or more out of it, so a job that fails again and again does not hide the
+# others.
 resource "aws_cloudwatch_metric_alarm" "oldest_job" {
   alarm_name          = "${var.name}-oldest-job"
-  alarm_description   = "A job has waited for more than ${var.oldest_job_seconds} s. Are there enough tasks?"
+  alarm_description   = "Jobs wait, and the oldest that is not done was submitted more than ${var.oldest_job_seconds} s ago. Are there enough tasks? Or does a job take that long?"
   evaluation_periods  = 3
   comparison_operator = "GreaterThanThreshold"
   threshold           = var.oldest_job_seconds
@@ -40,7 +42,7 @@ resource "aws_cloudwatch_metric_alarm" "oldest_job" {
 
   metric_query {
     id          = "waiting_age"
-    label       = "Age of the oldest job"
+    label       = "Age of the oldest job while some wait"
     expression  = "IF(visible > 0, age, 0)"
     return_data = true
   }

@@ -32,13 +32,15 @@ resource "aws_cloudwatch_event_target" "task_failures" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "task_failures" {
-  alarm_name          = "${var.name}-task-failures"
-  alarm_description   = "Tasks end by themselves or do not start; ${aws_cloudwatch_log_group.task_failures.name} has the reasons."
-  namespace           = "AWS/Events"
-  metric_name         = "TriggeredRules"
-  dimensions          = { RuleName = aws_cloudwatch_event_rule.task_failures.name }
-  statistic           = "Sum"
-  period              = 300
+  alarm_name        = "${var.name}-task-failures"
+  alarm_description = "Tasks end by themselves or do not start; ${aws_cloudwatch_log_group.task_failures.name} has the reasons."
+  namespace         = "AWS/Events"
+  metric_name       = "TriggeredRules"
+  dimensions        = { RuleName = aws_cloudwatch_event_rule.task_failures.name }
+  statistic         = "Sum"
+  # ECS waits for longer and longer before it starts one that failed again, so
+  # a service of one task may bring three in no less than this.
+  period              = 900
   evaluation_periods  = 1
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = var.task_failures

@@ -1,6 +1,7 @@
 variable "name" {
   description = "What the names of the alarms begin with."
   type        = string
+  nullable    = false
 }
 
 variable "cluster" {
@@ -10,21 +11,25 @@ variable "cluster" {
     arn          = string
     service_name = string
   })
+  nullable = false
 }
 
 variable "queue_name" {
   description = "Name of the queue."
   type        = string
+  nullable    = false
 }
 
 variable "dlq_name" {
   description = "Name of the dead-letter queue."
   type        = string
+  nullable    = false
 }
 
 variable "table_name" {
   description = "Name of the table."
   type        = string
+  nullable    = false
 }
 
 variable "lambda_name" {
@@ -45,9 +50,10 @@ variable "topic_arn" {
 }
 
 variable "oldest_job_seconds" {
-  description = "The alarm \"oldest job\" goes off when a job has waited for longer than this, in seconds."
+  description = "The alarm \"oldest job\" goes off when jobs wait and the oldest message is older than this, in seconds. Jobs that run, and those that are delayed, count: let it be more than the longest of them."
   type        = number
   default     = 3600
+  nullable    = false
 
   validation {
     condition     = var.oldest_job_seconds >= 60
@@ -59,6 +65,7 @@ variable "no_progress_minutes" {
   description = "The alarm \"no progress\" goes off when jobs wait, none runs and none ended for so many minutes."
   type        = number
   default     = 15
+  nullable    = false
 
   validation {
     condition     = var.no_progress_minutes >= 5 && var.no_progress_minutes <= 1440 && floor(var.no_progress_minutes) == var.no_progress_minutes
@@ -67,13 +74,14 @@ variable "no_progress_minutes" {
 }
 
 variable "task_failures" {
-  description = "The alarm \"task failures\" goes off at so many tasks that end by themselves, or do not start, within 5 minutes."
+  description = "The alarm \"task failures\" goes off at so many tasks that end by themselves, or do not start, within 15 minutes."
   type        = number
   default     = 3
+  nullable    = false
 
   validation {
-    condition     = var.task_failures >= 1
-    error_message = "The alarm needs at least one failed task."
+    condition     = var.task_failures >= 1 && floor(var.task_failures) == var.task_failures
+    error_message = "The alarm needs a whole number of failed tasks, from 1."
   }
 }
 
@@ -81,22 +89,35 @@ variable "dashboard" {
   description = "Whether to make a dashboard. CloudWatch has three for nothing; each other is about 3 dollars a month."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "dollars_per_task_hour" {
-  description = "What a task costs, for the dashboard; by default one vCPU and 4 GB on Fargate in us-east-1."
+  description = "What a task costs in an hour, for the dashboard; null leaves the costs out."
   type        = number
-  default     = 0.05826
+  default     = null
+
+  validation {
+    condition     = var.dollars_per_task_hour == null || try(var.dollars_per_task_hour >= 0, false)
+    error_message = "The dollars of a task in an hour are 0 or more, or null where they are not known."
+  }
 }
 
 variable "log_retention_days" {
   description = "For how long reports of failed tasks are kept, in days."
   type        = number
   default     = 30
+  nullable    = false
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653 days."
+  }
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

@@ -1,21 +1,25 @@
 variable "name" {
   description = "What the names of the resources begin with."
   type        = string
+  nullable    = false
 }
 
 variable "cluster_name" {
   description = "Name of the ECS cluster."
   type        = string
+  nullable    = false
 }
 
 variable "service_name" {
   description = "Name of the ECS service."
   type        = string
+  nullable    = false
 }
 
 variable "service_arn" {
   description = "ARN of the ECS service."
   type        = string
+  nullable    = false
 }
 
 variable "queue" {
@@ -25,11 +29,13 @@ variable "queue" {
     url  = string
     arn  = string
   })
+  nullable = false
 }
 
 variable "lambda_package" {
   description = "Path of the zip with the program that computes the metrics; `make lambda` builds it."
   type        = string
+  nullable    = false
 
   validation {
     condition     = fileexists(var.lambda_package)
@@ -41,6 +47,7 @@ variable "lambda_architecture" {
   description = "arm64 or x86_64, as lambda_package was built for."
   type        = string
   default     = "arm64"
+  nullable    = false
 
   validation {
     condition     = contains(["arm64", "x86_64"], var.lambda_architecture)
@@ -49,13 +56,14 @@ variable "lambda_architecture" {
 }
 
 variable "invocation_interval" {
-  description = "How often the Lambda runs: a rate or cron expression of EventBridge."
+  description = "How often the Lambda runs. The alarms that drive the scaling look at every minute, so it is rate(1 minute) and nothing else; how much it does in that, looks_per_minute says."
   type        = string
   default     = "rate(1 minute)"
+  nullable    = false
 
   validation {
-    condition     = can(regex("^(rate\\((1 (minute|hour|day)|([2-9]|[1-9][0-9]+) (minutes|hours|days))\\)|cron\\(.+\\))$", var.invocation_interval))
-    error_message = "The interval is an EventBridge schedule, such as rate(1 minute), rate(5 minutes) or cron(...); it is singular for 1 only."
+    condition     = var.invocation_interval == "rate(1 minute)"
+    error_message = "The Lambda runs at rate(1 minute): target tracking and the alarms count minutes, and would starve on fewer. To pay for less of it, set the looks per minute to 1."
   }
 }
 
@@ -63,6 +71,7 @@ variable "looks_per_minute" {
   description = "How often the Lambda looks at the queue while it runs. More looks start tasks sooner, and are paid for as the Lambda's time."
   type        = number
   default     = 4
+  nullable    = false
 
   validation {
     condition     = contains([1, 2, 3, 4, 6], var.looks_per_minute)
@@ -74,6 +83,7 @@ variable "min_capacity" {
   description = "The fewest tasks. With 0, nothing is paid for while nothing is to be done, and the first job waits for a task to start."
   type        = number
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.min_capacity >= 0 && floor(var.min_capacity) == var.min_capacity
@@ -85,6 +95,7 @@ variable "max_capacity" {
   description = "The most tasks."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.max_capacity >= 1 && var.max_capacity >= var.min_capacity && floor(var.max_capacity) == var.max_capacity
@@ -96,12 +107,19 @@ variable "slots_per_task" {
   description = "Jobs that a task runs side by side."
   type        = number
   default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.slots_per_task >= 1 && floor(var.slots_per_task) == var.slots_per_task
+    error_message = "A task runs at least one job: slots are a whole number from 1."
+  }
 }
 
 variable "job_seconds" {
   description = "How long a job takes, in seconds: an estimate, until the tasks have measured it."
   type        = number
   default     = 60
+  nullable    = false
 
   validation {
     condition     = var.job_seconds > 0
@@ -113,6 +131,7 @@ variable "backlog_target_seconds" {
   description = "Within how many seconds a backlog is to be drained. Less means more tasks and less waiting; below the time of one job it makes no difference."
   type        = number
   default     = 60
+  nullable    = false
 
   validation {
     condition     = var.backlog_target_seconds > 0
@@ -124,6 +143,7 @@ variable "scale_in_minutes" {
   description = "For how many minutes capacity has to be needless before it is given back."
   type        = number
   default     = 2
+  nullable    = false
 
   validation {
     condition     = var.scale_in_minutes >= 1 && var.scale_in_minutes <= 60 && floor(var.scale_in_minutes) == var.scale_in_minutes
@@ -135,10 +155,17 @@ variable "log_retention_days" {
   description = "For how long the Lambda's logs are kept, in days."
   type        = number
   default     = 30
+  nullable    = false
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653 days."
+  }
 }
 
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

@@ -18,8 +18,9 @@ variables {
 
 run "somebody_is_told" {
   variables {
-    lambda_name = "jobs-autoscale"
-    dashboard   = true
+    lambda_name           = "jobs-autoscale"
+    dashboard             = true
+    dollars_per_task_hour = 0.5
   }
   assert {
     condition = alltrue([for alarm in [
@@ -41,6 +42,18 @@ run "somebody_is_told" {
     condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 8
     error_message = "Jobs, tasks, waiting, errors, cost."
   }
+  assert {
+    condition     = strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, "tasks * 0.5")
+    error_message = "At the price that was given."
+  }
+  assert {
+    condition     = strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, "WriteThrottleEvents") && !strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, "ThrottledRequests")
+    error_message = "Metrics that a table has without naming an operation."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.task_failures.period == 900
+    error_message = "Long enough for three failures of one task."
+  }
 }
 
 run "without_a_lambda" {
@@ -50,13 +63,28 @@ run "without_a_lambda" {
   }
 }
 
+run "without_a_price" {
+  variables {
+    dashboard = true
+  }
+  assert {
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets) == 7
+    error_message = "No costs where no price is known."
+  }
+}
+
 run "refused" {
   command = plan
   variables {
-    topic_arn           = "alerts"
-    oldest_job_seconds  = 5
-    no_progress_minutes = 1
-    task_failures       = 0
+    topic_arn             = "alerts"
+    oldest_job_seconds    = 5
+    no_progress_minutes   = 1
+    task_failures         = 0
+    dollars_per_task_hour = -1
+    log_retention_days    = 31
   }
-  expect_failures = [var.topic_arn, var.oldest_job_seconds, var.no_progress_minutes, var.task_failures]
+  expect_failures = [
+    var.topic_arn, var.oldest_job_seconds, var.no_progress_minutes, var.task_failures, var.dollars_per_task_hour,
+    var.log_retention_days,
+  ]
 }

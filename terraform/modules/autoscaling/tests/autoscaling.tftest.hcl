@@ -61,7 +61,9 @@ run "the_lambda_has_what_it_needs" {
 run "refused" {
   command = plan
   variables {
-    invocation_interval    = "rate(1 minutes)"
+    invocation_interval    = "rate(5 minutes)"
+    slots_per_task         = 0
+    log_retention_days     = 31
     looks_per_minute       = 5
     min_capacity           = 5
     max_capacity           = 3
@@ -72,7 +74,7 @@ run "refused" {
   }
   expect_failures = [
     var.invocation_interval, var.looks_per_minute, var.max_capacity, var.job_seconds, var.backlog_target_seconds,
-    var.scale_in_minutes, var.lambda_architecture,
+    var.scale_in_minutes, var.lambda_architecture, var.slots_per_task, var.log_retention_days,
   ]
 }
 
