@@ -48,6 +48,8 @@ locals {
     # task share the loopback address, and nobody else is let in. The port is not
     # 8080, which many model servers have.
     HAULAGE_HTTP_LISTEN = "127.0.0.1:9464"
+    # Fargate sets it; on instances nobody does.
+    AWS_REGION = data.aws_region.current.region
     # For programs that make their own consumer.
     QUEUE_NAME = var.queue.name
     TABLE_NAME = var.table.name
@@ -125,6 +127,14 @@ resource "aws_ecs_task_definition" "worker" {
   container_definitions = jsonencode([{ for field, value in local.container : field => value if value != null }])
   tags                  = var.tags
 
+  dynamic "ephemeral_storage" {
+    for_each = var.ephemeral_storage_gib[*]
+
+    content {
+      size_in_gib = ephemeral_storage.value
+    }
+  }
+
   runtime_platform {
     operating_system_family = "LINUX"
     cpu_architecture        = var.cpu_architecture
@@ -152,7 +162,12 @@ resource "aws_ecs_service" "worker" {
   enable_ecs_managed_tags            = true
   propagate_tags                     = "SERVICE"
   wait_for_steady_state              = var.wait_for_steady_state
-  tags                               = var.tags
+  # ECS takes another capacity provider strategy with a new deployment only.
+  force_new_deployment = true
+  # It would stop tasks in one zone to start them in another: nothing is gained
+  # by that where no requests are balanced.
+  availability_zone_rebalancing = "DISABLED"
+  tags                          = var.tags
 
   # With launch_type, it would not be looked at.
   dynamic "capacity_provider_strategy" {
@@ -177,7 +192,8 @@ resource "aws_ecs_service" "worker" {
   }
 
   lifecycle {
-    # Autoscaling changes it.
+    # Autoscaling changes it, or who has none by hand: an apply must not take
+    # that back.
     ignore_changes = [desired_count]
   }
 

@@ -1,8 +1,8 @@
 # Who may do what. The lists are those of docs/aws.md, "Permissions".
 
 locals {
-  queue_look = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
-  tasks_arn  = "arn:${data.aws_partition.current.partition}:ecs:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:task/${var.name}/*"
+  receive   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
+  tasks_arn = "arn:${data.aws_partition.current.partition}:ecs:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:task/${var.name}/*"
 }
 
 data "aws_iam_policy_document" "tasks" {
@@ -56,6 +56,47 @@ resource "aws_iam_role_policy" "execution" {
   policy = data.aws_iam_policy_document.execution.json
 }
 
+# What all three do: send jobs, read and write records and payloads.
+data "aws_iam_policy_document" "jobs" {
+  statement {
+    sid       = "Queue"
+    actions   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"]
+    resources = [var.queue.arn]
+  }
+
+  statement {
+    sid       = "FindDeadLetters"
+    actions   = ["sqs:GetQueueUrl"]
+    resources = [var.queue.dlq_arn]
+  }
+
+  statement {
+    sid       = "Records"
+    actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"]
+    resources = [var.table.arn]
+  }
+
+  dynamic "statement" {
+    for_each = var.bucket[*]
+
+    content {
+      sid       = "Payloads"
+      actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+      resources = ["${statement.value.arn}/haulage/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.bucket[*]
+
+    content {
+      sid       = "TellMissingFromForbidden"
+      actions   = ["s3:ListBucket"]
+      resources = [statement.value.arn]
+    }
+  }
+}
+
 # What the tasks do.
 resource "aws_iam_role" "consumer" {
   name               = "${var.name}-consumer"
@@ -64,50 +105,25 @@ resource "aws_iam_role" "consumer" {
 }
 
 data "aws_iam_policy_document" "consumer" {
+  source_policy_documents = [data.aws_iam_policy_document.jobs.json]
+
   statement {
-    sid = "Queue"
-    actions = concat(local.queue_look, [
-      "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage", "sqs:SendMessage",
-    ])
+    sid       = "WorkOffQueue"
+    actions   = local.receive
     resources = [var.queue.arn]
   }
 
+  # The attributes are for `haulage doctor`.
   statement {
-    sid       = "DeadLetters"
-    actions   = concat(local.queue_look, ["sqs:SendMessage"])
+    sid       = "BuryDeadLetters"
+    actions   = ["sqs:GetQueueAttributes", "sqs:SendMessage"]
     resources = [var.queue.dlq_arn]
   }
 
   statement {
-    sid       = "Records"
-    actions   = ["dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"]
-    resources = [var.table.arn]
-  }
-
-  statement {
     sid       = "ProtectOwnTasks"
-    actions   = ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"]
+    actions   = ["ecs:UpdateTaskProtection"]
     resources = [local.tasks_arn]
-  }
-
-  dynamic "statement" {
-    for_each = var.bucket == null ? [] : [var.bucket.arn]
-
-    content {
-      sid       = "Payloads"
-      actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-      resources = ["${statement.value}/haulage/*"]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = var.bucket == null ? [] : [var.bucket.arn]
-
-    content {
-      sid       = "TellMissingFromForbidden"
-      actions   = ["s3:ListBucket"]
-      resources = [statement.value]
-    }
   }
 }
 
@@ -118,43 +134,52 @@ resource "aws_iam_role_policy" "consumer" {
 }
 
 # For whoever submits jobs: attach it to the role of your service.
-data "aws_iam_policy_document" "producer" {
+resource "aws_iam_policy" "producer" {
+  name        = "${var.name}-producer"
+  description = "Submit jobs to ${var.name} and read their results"
+  policy      = data.aws_iam_policy_document.jobs.json
+  tags        = var.tags
+}
+
+# For people: list, count, purge and redrive jobs, and the whole of `haulage
+# doctor`, which looks whether consumers could receive.
+data "aws_iam_policy_document" "operator" {
+  source_policy_documents = [data.aws_iam_policy_document.jobs.json]
+
   statement {
-    sid       = "Queue"
-    actions   = concat(local.queue_look, ["sqs:SendMessage"])
-    resources = [var.queue.arn]
+    sid       = "Receive"
+    actions   = local.receive
+    resources = [var.queue.arn, var.queue.dlq_arn]
   }
 
   statement {
-    sid       = "Records"
-    actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"]
+    sid       = "DeadLetters"
+    actions   = ["sqs:GetQueueAttributes", "sqs:SendMessage"]
+    resources = [var.queue.dlq_arn]
+  }
+
+  statement {
+    sid = "AllRecords"
+    actions = [
+      "dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:Scan",
+    ]
     resources = [var.table.arn]
   }
 
   dynamic "statement" {
-    for_each = var.bucket == null ? [] : [var.bucket.arn]
+    for_each = var.bucket[*]
 
     content {
-      sid       = "Payloads"
-      actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-      resources = ["${statement.value}/haulage/*"]
-    }
-  }
-
-  dynamic "statement" {
-    for_each = var.bucket == null ? [] : [var.bucket.arn]
-
-    content {
-      sid       = "TellMissingFromForbidden"
-      actions   = ["s3:ListBucket"]
-      resources = [statement.value]
+      sid       = "LifecycleOfPayloads"
+      actions   = ["s3:GetLifecycleConfiguration"]
+      resources = [statement.value.arn]
     }
   }
 }
 
-resource "aws_iam_policy" "producer" {
-  name        = "${var.name}-producer"
-  description = "Submit jobs to ${var.name} and read their results"
-  policy      = data.aws_iam_policy_document.producer.json
+resource "aws_iam_policy" "operator" {
+  name        = "${var.name}-operator"
+  description = "Look after the jobs of ${var.name}: list, purge, redrive, doctor"
+  policy      = data.aws_iam_policy_document.operator.json
   tags        = var.tags
 }

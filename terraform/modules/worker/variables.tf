@@ -1,16 +1,18 @@
 variable "name" {
   description = "Name of the cluster, the service and all that belongs to them."
   type        = string
+  nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,31}$", var.name))
-    error_message = "The name has 1 to 32 lower-case letters, digits or hyphens, and begins with a letter or digit."
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,31}$", var.name)) && !startswith(var.name, "sg-")
+    error_message = "The name has 1 to 32 lower-case letters, digits or hyphens, begins with a letter or digit, and not with \"sg-\", which is for ids of security groups."
   }
 }
 
 variable "image" {
   description = "The container image, with its tag or digest."
   type        = string
+  nullable    = false
 
   validation {
     condition     = can(regex("^[^\\s]+[:@][^/\\s]+$", var.image))
@@ -21,31 +23,56 @@ variable "image" {
 variable "repository_arn" {
   description = "ARN of the ECR repository that the image is in; the tasks may pull from no other."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^arn:[^:]+:ecr:", var.repository_arn))
+    error_message = "The repository is the ARN of one of ECR, such as arn:aws:ecr:eu-central-1:123456789012:repository/model."
+  }
 }
 
 variable "vpc_id" {
   description = "The VPC."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^vpc-[0-9a-f]+$", var.vpc_id))
+    error_message = "A VPC id looks like vpc-0123456789abcdef0."
+  }
 }
 
 variable "subnet_ids" {
   description = "The private subnets in which the tasks run."
   type        = list(string)
+  nullable    = false
 
   validation {
-    condition     = length(var.subnet_ids) > 0
-    error_message = "Give at least one subnet."
+    condition     = length(var.subnet_ids) > 0 && alltrue([for id in var.subnet_ids : can(regex("^subnet-[0-9a-f]+$", id))])
+    error_message = "Give at least one subnet; an id looks like subnet-0123456789abcdef0."
   }
 }
 
 variable "endpoint_security_group_id" {
   description = "The security group of the VPC's interface endpoints; the tasks are let in."
   type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^sg-[0-9a-f]+$", var.endpoint_security_group_id))
+    error_message = "A security group id looks like sg-0123456789abcdef0."
+  }
 }
 
 variable "gateway_prefix_list_ids" {
   description = "The prefix lists of S3 and DynamoDB, to which the tasks may go out."
   type        = list(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.gateway_prefix_list_ids) > 0
+    error_message = "Give the prefix lists of S3 and DynamoDB: image layers, payloads and records are there."
+  }
 }
 
 variable "queue" {
@@ -55,6 +82,7 @@ variable "queue" {
     arn     = string
     dlq_arn = string
   })
+  nullable = false
 }
 
 variable "table" {
@@ -63,6 +91,7 @@ variable "table" {
     name = string
     arn  = string
   })
+  nullable = false
 }
 
 variable "bucket" {
@@ -78,22 +107,51 @@ variable "cpu" {
   description = "CPU units of a task; 1024 are one vCPU."
   type        = number
   default     = 1024
+  nullable    = false
+
+  validation {
+    condition     = var.cpu >= 128 && floor(var.cpu) == var.cpu
+    error_message = "CPU units are a whole number from 128; 1024 are one vCPU."
+  }
 }
 
 variable "memory" {
   description = "Memory of a task, in MiB."
   type        = number
   default     = 4096
+  nullable    = false
+
+  validation {
+    condition     = var.memory >= 4 && floor(var.memory) == var.memory
+    error_message = "Memory is a whole number of MiB; 4096 are 4 GiB."
+  }
+}
+
+variable "ephemeral_storage_gib" {
+  description = "Disk of a task on Fargate, in GiB, image included; null for the 20 that it has anyway. More is paid for by the hour."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.ephemeral_storage_gib == null || try(var.capacity_provider == null && var.ephemeral_storage_gib >= 21 && var.ephemeral_storage_gib <= 200 && floor(var.ephemeral_storage_gib) == var.ephemeral_storage_gib, false)
+    error_message = "Fargate has disks of 21 to 200 whole GiB, or null for 20; on instances, the disk is the capacity provider's."
+  }
 }
 
 variable "gpus" {
   description = "GPUs of a task. Fargate has none: they need a capacity provider."
   type        = number
   default     = 0
+  nullable    = false
 
   validation {
     condition     = var.gpus == 0 || var.capacity_provider != null
     error_message = "Fargate has no GPU: set capacity_provider to one of ECS Managed Instances or EC2 that has."
+  }
+
+  validation {
+    condition     = var.gpus >= 0 && floor(var.gpus) == var.gpus
+    error_message = "GPUs are a whole number from 0."
   }
 }
 
@@ -101,6 +159,7 @@ variable "cpu_architecture" {
   description = "X86_64 or ARM64, as the image was built."
   type        = string
   default     = "X86_64"
+  nullable    = false
 
   validation {
     condition     = contains(["X86_64", "ARM64"], var.cpu_architecture)
@@ -115,7 +174,8 @@ variable "fargate" {
     weight      = optional(number, 1)
     spot_weight = optional(number, 0)
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
     condition     = var.fargate.base >= 0 && var.fargate.weight >= 0 && var.fargate.spot_weight >= 0 && var.fargate.weight + var.fargate.spot_weight > 0
@@ -124,15 +184,21 @@ variable "fargate" {
 }
 
 variable "capacity_provider" {
-  description = "Name of a capacity provider of ECS Managed Instances or EC2, in place of Fargate; it has to be there already."
+  description = "Name of a capacity provider of ECS Managed Instances or EC2, in place of Fargate. One of Managed Instances belongs to a cluster: make it with cluster = the name of this one, beside this module."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.capacity_provider == null || try(can(regex("^[A-Za-z0-9_-]{1,255}$", var.capacity_provider)) && !can(regex("(?i)^(aws|ecs|fargate)", var.capacity_provider)), false)
+    error_message = "Give the name of a capacity provider, not its ARN; names do not begin with aws, ecs or fargate. For Fargate it is null."
+  }
 }
 
 variable "capacity_provider_type" {
   description = "What capacity_provider provides: MANAGED_INSTANCES or EC2."
   type        = string
   default     = "MANAGED_INSTANCES"
+  nullable    = false
 
   validation {
     condition     = contains(["MANAGED_INSTANCES", "EC2"], var.capacity_provider_type)
@@ -141,15 +207,22 @@ variable "capacity_provider_type" {
 }
 
 variable "desired_count" {
-  description = "Tasks at first; from then on autoscaling has the say."
+  description = "Tasks at first. Later applies leave their number alone: autoscaling has the say, or `aws ecs update-service --desired-count`."
   type        = number
   default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.desired_count >= 0 && floor(var.desired_count) == var.desired_count
+    error_message = "The number of tasks is a whole number from 0."
+  }
 }
 
 variable "concurrency" {
   description = "Jobs that a task runs side by side."
   type        = number
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.concurrency >= 1 && floor(var.concurrency) == var.concurrency
@@ -161,18 +234,31 @@ variable "lease_seconds" {
   description = "How long a job stays with a task without a heartbeat, in seconds."
   type        = number
   default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.lease_seconds >= 2 && var.lease_seconds <= 21150 && floor(var.lease_seconds) == var.lease_seconds
+    error_message = "A lease has 2 to 21150 whole seconds: half of the 11 h 45 min after which a message is handed over."
+  }
 }
 
 variable "heartbeat_interval" {
   description = "How often a task extends the leases of its jobs, in seconds."
   type        = number
   default     = 10
+  nullable    = false
+
+  validation {
+    condition     = var.heartbeat_interval >= 1 && floor(var.heartbeat_interval) == var.heartbeat_interval
+    error_message = "The heartbeat interval is a whole number of seconds, from 1."
+  }
 }
 
 variable "scale_in_protection" {
   description = "Whether a task that works is protected from scale-in and deployments."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "command" {
@@ -185,6 +271,7 @@ variable "environment" {
   description = "More environment variables of the container."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "health_check_command" {
@@ -202,18 +289,21 @@ variable "rollback" {
   description = "Whether a deployment that fails goes back to the last one that worked."
   type        = bool
   default     = true
+  nullable    = false
 }
 
 variable "wait_for_steady_state" {
   description = "Whether an apply waits until the tasks run."
   type        = bool
   default     = false
+  nullable    = false
 }
 
 variable "log_retention_days" {
   description = "For how long logs are kept, in days."
   type        = number
   default     = 30
+  nullable    = false
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
@@ -225,4 +315,5 @@ variable "tags" {
   description = "Tags of all resources."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

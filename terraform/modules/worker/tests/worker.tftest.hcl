@@ -74,6 +74,35 @@ run "defaults" {
   }
 }
 
+run "deployments" {
+  assert {
+    condition     = aws_ecs_service.worker.force_new_deployment
+    error_message = "Without, ECS refuses another capacity provider strategy."
+  }
+  assert {
+    condition     = aws_ecs_service.worker.availability_zone_rebalancing == "DISABLED"
+    error_message = "No task is stopped for the sake of balance."
+  }
+  assert {
+    condition     = contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.value if pair.name == "AWS_REGION"], "eu-central-1")
+    error_message = "On instances nobody else tells the region."
+  }
+  assert {
+    condition     = length(aws_ecs_task_definition.worker.ephemeral_storage) == 0
+    error_message = "The disk is what Fargate has."
+  }
+}
+
+run "a_large_image" {
+  variables {
+    ephemeral_storage_gib = 100
+  }
+  assert {
+    condition     = aws_ecs_task_definition.worker.ephemeral_storage[0].size_in_gib == 100
+    error_message = "The disk is as large as was asked for."
+  }
+}
+
 run "spot_above_an_on_demand_base" {
   variables {
     fargate = { base = 2, weight = 0, spot_weight = 1 }
@@ -98,6 +127,22 @@ run "gpus" {
   assert {
     condition     = aws_ecs_task_definition.worker.requires_compatibilities == toset(["MANAGED_INSTANCES"])
     error_message = "Not Fargate."
+  }
+}
+
+run "gpus_on_instances_of_ones_own" {
+  variables {
+    capacity_provider      = "gpu"
+    capacity_provider_type = "EC2"
+    gpus                   = 1
+  }
+  assert {
+    condition     = aws_ecs_task_definition.worker.requires_compatibilities == toset(["EC2"])
+    error_message = "Tasks of Managed Instances do not start on others."
+  }
+  assert {
+    condition     = toset([for s in aws_ecs_service.worker.capacity_provider_strategy : s.capacity_provider]) == toset(["gpu"])
+    error_message = "They go where the GPUs are."
   }
 }
 
@@ -140,9 +185,44 @@ run "refused_values" {
     concurrency            = 0
     health_check_command   = ["curl", "localhost"]
     log_retention_days     = 10
+    ephemeral_storage_gib  = 20
+    desired_count          = -1
   }
   expect_failures = [
     var.name, var.image, var.gpus, var.cpu_architecture, var.capacity_provider_type, var.fargate, var.concurrency,
-    var.health_check_command, var.log_retention_days,
+    var.health_check_command, var.log_retention_days, var.ephemeral_storage_gib, var.desired_count,
+  ]
+}
+
+run "refused_ids" {
+  command = plan
+  variables {
+    name                       = "sg-jobs"
+    repository_arn             = "model"
+    vpc_id                     = "main"
+    subnet_ids                 = ["private"]
+    endpoint_security_group_id = "endpoints"
+    gateway_prefix_list_ids    = []
+    capacity_provider          = "arn:aws:ecs:eu-central-1:123456789012:capacity-provider/gpu"
+  }
+  expect_failures = [
+    var.name, var.repository_arn, var.vpc_id, var.subnet_ids, var.endpoint_security_group_id,
+    var.gateway_prefix_list_ids, var.capacity_provider,
+  ]
+}
+
+run "refused_numbers" {
+  command = plan
+  variables {
+    cpu                   = 1024.5
+    memory                = 0
+    gpus                  = 0.5
+    capacity_provider     = "gpu"
+    ephemeral_storage_gib = 50
+    lease_seconds         = 30000
+    heartbeat_interval    = 0
+  }
+  expect_failures = [
+    var.cpu, var.memory, var.gpus, var.ephemeral_storage_gib, var.lease_seconds, var.heartbeat_interval,
   ]
 }
