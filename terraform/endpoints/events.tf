@@ -1,6 +1,7 @@
 # EventBridge may write the reports of failed tasks, of all pipelines. It is
 # here, as there can be ten such policies in a region ("CloudWatch Logs
-# quotas"), and any number of pipelines.
+# quotas"), and any number of pipelines. The VPC is in its name, since another
+# VPC of the region has a stack of its own.
 
 data "aws_region" "current" {}
 
@@ -21,6 +22,6 @@ data "aws_iam_policy_document" "events" {
 }
 
 resource "aws_cloudwatch_log_resource_policy" "events" {
-  policy_name     = "${var.name}-events"
+  policy_name     = "${var.name}-${var.vpc_id}-events"
   policy_document = data.aws_iam_policy_document.events.json
 }

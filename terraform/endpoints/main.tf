@@ -3,9 +3,11 @@
 module "endpoints" {
   source = "../modules/endpoints"
 
-  name            = var.name
-  vpc_id          = var.vpc_id
-  subnet_ids      = var.subnet_ids
-  route_table_ids = var.route_table_ids
-  tags            = var.tags
+  name                   = var.name
+  vpc_id                 = var.vpc_id
+  subnet_ids             = var.subnet_ids
+  route_table_ids        = var.route_table_ids
+  endpoints              = var.endpoints
+  client_security_groups = var.client_security_groups
+  tags                   = var.tags
 }

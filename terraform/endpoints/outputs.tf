@@ -1,5 +1,5 @@
 output "vpc_endpoints" {
-  description = "Ids of the endpoints; a pipeline needs vpc_endpoints.sqs."
+  description = "Ids of the endpoints that are made, by their names; a pipeline needs vpc_endpoints.sqs."
   value       = module.endpoints.vpc_endpoints
 }
 
@@ -9,6 +9,6 @@ output "subnet_ids" {
 }
 
 output "security_group_id" {
-  description = "The security group of the interface endpoints."
+  description = "The security group of the interface endpoints. An endpoint that the VPC had already needs it besides its own, or tasks do not reach it."
   value       = module.endpoints.security_group_id
 }

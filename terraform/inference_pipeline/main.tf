@@ -3,14 +3,34 @@
 
 locals {
   # Who gives a repository names it by its URL; who gives none gets one.
-  repository_url = var.ecr != null ? var.ecr : aws_ecr_repository.this[0].repository_url
-  repository_arn = var.ecr != null ? format(
+  create_repository = var.create_repository != null ? var.create_repository : var.ecr == null
+  repository_url    = local.create_repository ? aws_ecr_repository.this[0].repository_url : var.ecr
+  repository_arn = local.create_repository ? aws_ecr_repository.this[0].arn : format(
     "arn:%s:ecr:%s:%s:repository/%s",
     data.aws_partition.current.partition,
     split(".", var.ecr)[3],
     split(".", var.ecr)[0],
     join("/", slice(split("/", var.ecr), 1, length(split("/", var.ecr)))),
-  ) : aws_ecr_repository.this[0].arn
+  )
+
+  endpoint_security_group_id = var.endpoint_security_group_id != null ? var.endpoint_security_group_id : one(
+    data.aws_vpc_endpoint.sqs.security_group_ids
+  )
+
+  # Autoscaling holds a minimum, and does not bring a service up to it.
+  desired_count = (
+    var.enable_autoscaling ? max(var.desired_count, var.service_autoscaling_min_capacity) : var.desired_count
+  )
+
+  # List prices of Linux on Fargate on demand in us-east-1 ("AWS Fargate
+  # Pricing"), by vCPU and GB. What instances cost, only their owner knows.
+  fargate_prices = var.cpu_architecture == "ARM64" ? [0.03238, 0.00356] : [0.04048, 0.004445]
+  dollars_per_task_hour = (
+    var.dollars_per_task_hour != null || var.capacity_provider != null ? var.dollars_per_task_hour : sum([
+      local.fargate_prices[0] * var.cpu / 1024,
+      local.fargate_prices[1] * var.memory / 1024,
+    ])
+  )
 }
 
 data "aws_partition" "current" {}
@@ -19,6 +39,17 @@ data "aws_region" "current" {}
 
 data "aws_vpc_endpoint" "sqs" {
   id = var.sqs_vpc_endpoint_id
+
+  lifecycle {
+    postcondition {
+      condition     = self.vpc_id == var.vpc_id
+      error_message = "The endpoint ${var.sqs_vpc_endpoint_id} is in ${self.vpc_id}, and the pipeline in ${var.vpc_id}: give the endpoint of the same VPC."
+    }
+    postcondition {
+      condition     = var.endpoint_security_group_id != null || length(self.security_group_ids) == 1
+      error_message = "The endpoint ${var.sqs_vpc_endpoint_id} has ${length(self.security_group_ids)} security groups; say by endpoint_security_group_id which of them all endpoints have."
+    }
+  }
 }
 
 # By name, since the ids of AWS's prefix lists differ between regions.
@@ -69,7 +100,7 @@ module "worker" {
   repository_arn             = local.repository_arn
   vpc_id                     = var.vpc_id
   subnet_ids                 = var.subnet_ids
-  endpoint_security_group_id = one(data.aws_vpc_endpoint.sqs.security_group_ids)
+  endpoint_security_group_id = local.endpoint_security_group_id
   gateway_prefix_list_ids    = [for list in data.aws_prefix_list.gateway : list.id]
   queue                      = { name = module.queue.name, arn = module.queue.arn, dlq_arn = module.queue.dlq_arn }
   table                      = { name = module.table.name, arn = module.table.arn }
@@ -79,8 +110,10 @@ module "worker" {
   gpus                       = var.gpus
   cpu_architecture           = var.cpu_architecture
   fargate                    = var.fargate
+  ephemeral_storage_gib      = var.ephemeral_storage_gib
   capacity_provider          = var.capacity_provider
-  desired_count              = var.desired_count
+  capacity_provider_type     = var.capacity_provider_type
+  desired_count              = local.desired_count
   concurrency                = var.concurrency
   lease_seconds              = var.heartbeat_visibility_timeout_seconds
   heartbeat_interval         = var.heartbeat_interval
@@ -121,16 +154,18 @@ module "alarms" {
   source = "../modules/alarms"
   count  = var.enable_alarms ? 1 : 0
 
-  name                = var.name
-  cluster             = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_name = module.worker.service_name }
-  queue_name          = module.queue.name
-  dlq_name            = module.queue.dlq_name
-  table_name          = module.table.name
-  lambda_name         = var.enable_autoscaling ? module.autoscaling[0].lambda_name : null
-  topic_arn           = var.alarm_topic_arn
-  oldest_job_seconds  = var.alarm_oldest_job_seconds
-  no_progress_minutes = var.alarm_no_progress_minutes
-  dashboard           = var.enable_dashboard
-  log_retention_days  = var.log_retention_days
-  tags                = var.tags
+  name                  = var.name
+  cluster               = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_name = module.worker.service_name }
+  queue_name            = module.queue.name
+  dlq_name              = module.queue.dlq_name
+  table_name            = module.table.name
+  lambda_name           = var.enable_autoscaling ? module.autoscaling[0].lambda_name : null
+  topic_arn             = var.alarm_topic_arn
+  oldest_job_seconds    = var.alarm_oldest_job_seconds
+  no_progress_minutes   = var.alarm_no_progress_minutes
+  task_failures         = var.alarm_task_failures
+  dollars_per_task_hour = local.dollars_per_task_hour
+  dashboard             = var.enable_dashboard
+  log_retention_days    = var.log_retention_days
+  tags                  = var.tags
 }

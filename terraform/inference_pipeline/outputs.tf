@@ -41,6 +41,11 @@ output "producer_policy_arn" {
   value       = module.worker.producer_policy_arn
 }
 
+output "operator_policy_arn" {
+  description = "IAM policy for people who look after the jobs: list, purge, redrive, doctor."
+  value       = module.worker.operator_policy_arn
+}
+
 output "consumer_role_arn" {
   description = "IAM role of the tasks: receives jobs, reads and writes records."
   value       = module.worker.consumer_role_arn
@@ -64,6 +69,11 @@ output "service_name" {
 output "log_group_name" {
   description = "The log group of the tasks."
   value       = module.worker.log_group_name
+}
+
+output "security_group_id" {
+  description = "The security group of the tasks."
+  value       = module.worker.security_group_id
 }
 
 output "alarm_names" {

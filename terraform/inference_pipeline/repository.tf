@@ -1,9 +1,10 @@
 # The repository of the image, where none is given.
 
 resource "aws_ecr_repository" "this" {
-  count = var.ecr == null ? 1 : 0
+  count = local.create_repository ? 1 : 0
 
   name                 = var.name
+  force_delete         = var.ecr_force_delete
   image_tag_mutability = var.container_tag == "latest" ? "MUTABLE" : "IMMUTABLE"
   tags                 = var.tags
 
@@ -17,7 +18,7 @@ resource "aws_ecr_repository" "this" {
 }
 
 resource "aws_ecr_lifecycle_policy" "this" {
-  count = var.ecr == null ? 1 : 0
+  count = local.create_repository ? 1 : 0
 
   repository = aws_ecr_repository.this[0].name
   policy = jsonencode({

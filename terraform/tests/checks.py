@@ -4,23 +4,17 @@ import json
 
 import boto3
 
-# Who may do what, in all; the documentation lists the same.
-PAYLOAD_ACTIONS = {"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}
-PRODUCER_ACTIONS = PAYLOAD_ACTIONS | {
-    "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem",
-    "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage",
-}
-CONSUMER_ACTIONS = PAYLOAD_ACTIONS | {
-    "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem", "ecs:GetTaskProtection",
-    "ecs:UpdateTaskProtection", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes",
-    "sqs:GetQueueUrl", "sqs:ReceiveMessage", "sqs:SendMessage",
-}
-LAMBDA_ACTIONS = {
-    "cloudwatch:GetMetricData", "cloudwatch:PutMetricData", "ecs:DescribeServices", "logs:CreateLogStream",
-    "logs:PutLogEvents", "sqs:GetQueueAttributes",
-}
+ACCOUNT = "123456789012"
+
+# What all that touch jobs may do; docs/aws.md lists the same.
+SEND = {"sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"}
+RECEIVE = {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"}
+RECORDS = {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"}
+OBJECTS = {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"}
+# What operators do besides, and what `haulage doctor` looks at.
+LOOK_AFTER = {"dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:Scan"}
 # These know no resource (Service Authorization Reference).
-WITHOUT_RESOURCE = {"cloudwatch:GetMetricData", "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken"}
+WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken"}
 
 
 class Aws:
@@ -38,6 +32,9 @@ class Aws:
         cidrs = ["10.0.1.0/24", "10.0.2.0/24"]
         subnets = [ec2.create_subnet(VpcId=vpc, CidrBlock=cidr)["Subnet"]["SubnetId"] for cidr in cidrs]
         return {"vpc_id": vpc, "subnet_ids": subnets}
+
+    def make_group(self, vpc: str, name: str) -> str:
+        return self("ec2").create_security_group(VpcId=vpc, GroupName=name, Description=name)["GroupId"]
 
     def statements(self, role: str) -> list[dict]:
         """All statements of a role's own policies, with lists throughout."""
@@ -104,6 +101,7 @@ def planned(plan: dict) -> None:
     assert "aws_sqs_queue_redrive_allow_policy" in kinds
     assert [table["deletion_protection_enabled"] for table in of("aws_dynamodb_table")] == [True]
     assert [s["capacity_provider_strategy"][0]["capacity_provider"] for s in of("aws_ecs_service")] == ["FARGATE"]
+    assert [s["availability_zone_rebalancing"] for s in of("aws_ecs_service")] == ["DISABLED"]
     assert [t["runtime_platform"][0]["cpu_architecture"] for t in of("aws_ecs_task_definition")] == ["ARM64"]
     assert [f["architectures"] for f in of("aws_lambda_function")] == [["arm64"]]
     for group in of("aws_cloudwatch_log_group"):
@@ -119,6 +117,27 @@ def planned(plan: dict) -> None:
         )
     ]
     assert not untagged, f"without the tags: {untagged}"
+
+
+def planned_on_instances(plan: dict) -> None:
+    """The same pipeline with GPUs, on a capacity provider of its own cluster."""
+    resources = list(_resources(plan["planned_values"]["root_module"]))
+    of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
+    assert [t["requires_compatibilities"] for t in of("aws_ecs_task_definition")] == [["MANAGED_INSTANCES"]]
+    assert [s["capacity_provider_strategy"][0]["capacity_provider"] for s in of("aws_ecs_service")] == ["gpu-demo"]
+    assert [p["cluster"] for p in of("aws_ecs_capacity_provider")] == ["gpu-demo"]
+    services = {e["service_name"].split(".", 3)[-1] for e in of("aws_vpc_endpoint") if "service_name" in e}
+    assert services >= {"ecs", "ecs-agent", "ecs-telemetry"}, services
+
+
+def planned_minimal(plan: dict) -> None:
+    """What a newcomer applies: nothing runs, and nothing stands in the way of its removal."""
+    resources = list(_resources(plan["planned_values"]["root_module"]))
+    of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
+    assert [s["desired_count"] for s in of("aws_ecs_service")] == [0]
+    assert [s["min_capacity"] for s in of("aws_appautoscaling_target")] == [0]
+    assert [r["force_delete"] for r in of("aws_ecr_repository")] == [True]
+    assert [b["force_destroy"] for b in of("aws_s3_bucket")] == [True]
 
 
 def _resources(module: dict):
@@ -145,6 +164,9 @@ def check_tasks_reach_the_endpoints_and_nothing_else(aws, shared, outputs):
     ec2 = aws("ec2")
     endpoints = ec2.describe_security_groups(GroupIds=[shared["security_group_id"]])["SecurityGroups"][0]
     clients = set()
+    groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["web"]}])["SecurityGroups"]
+    clients.update(group["GroupId"] for group in groups)
+    assert len(clients) == 1, "what is let in besides the tasks"
     for name in outputs:
         groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{name}-worker"]}])
         worker = groups["SecurityGroups"][0]
@@ -171,6 +193,7 @@ def check_queues_have_their_dead_letter_queues(aws, shared, outputs):
         assert redrive == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 10}, redrive
         assert jobs["VisibilityTimeout"] == "30" and jobs["MessageRetentionPeriod"] == "86400"
         assert dead["MessageRetentionPeriod"] == "1209600"
+        assert {queue["MaximumMessageSize"] for queue in (jobs, dead)} == {"1048576"}, "a job and its dead letter"
     assert outputs["prod"]["queue_name"] == "prod.fifo" and outputs["prod"]["dlq_name"] == "prod-dlq.fifo"
     assert outputs["staging"]["queue_name"] == "staging", "a standard queue"
 
@@ -193,35 +216,61 @@ def check_bucket_is_private_and_forgets(aws, shared, outputs):
         assert all(block.values()), block
 
 
-def check_roles_may_do_what_is_listed_and_no_more(aws, shared, outputs):
-    for name in outputs:
-        roles = {f"{name}-consumer": CONSUMER_ACTIONS, f"{name}-autoscale": LAMBDA_ACTIONS}
-        for role, expected in roles.items():
-            statements = aws.statements(role)
-            actions = {action for statement in statements for action in statement["Action"]}
-            assert actions == expected, f"{role}: {actions ^ expected}"
-        for role in [*roles, f"{name}-execution"]:
-            for statement in aws.statements(role):
-                assert all("*" not in action for action in statement["Action"]), statement
-                if "*" in statement["Resource"]:
-                    assert set(statement["Action"]) <= WITHOUT_RESOURCE, statement
-                else:
-                    # A resource of this pipeline, or its repository.
-                    assert all(f"{name}" in resource for resource in statement["Resource"]), statement
+def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]:
+    """Who may do what to what, of a pipeline."""
+    arn = lambda service, rest: f"arn:aws:{service}:{aws.region}:{ACCOUNT}:{rest}"
+    queue, dead = arn("sqs", output["queue_name"]), arn("sqs", output["dlq_name"])
+    table, bucket = arn("dynamodb", f"table/{output['table_name']}"), f"arn:aws:s3:::{output['bucket_name']}"
+    logs = arn("logs", f"log-group:/aws/lambda/{name}-autoscale:*")
+    jobs = {queue: SEND, dead: {"sqs:GetQueueUrl"}, table: RECORDS, f"{bucket}/haulage/*": OBJECTS, bucket: {"s3:ListBucket"}}
+    return {
+        "producer": jobs,
+        "consumer": jobs | {
+            queue: SEND | RECEIVE,
+            dead: SEND,
+            arn("ecs", f"task/{name}/*"): {"ecs:UpdateTaskProtection"},
+        },
+        "operator": jobs | {
+            queue: SEND | RECEIVE,
+            dead: SEND | RECEIVE,
+            table: RECORDS | LOOK_AFTER,
+            bucket: {"s3:GetLifecycleConfiguration", "s3:ListBucket"},
+        },
+        "autoscale": {
+            queue: {"sqs:GetQueueAttributes"},
+            arn("ecs", f"service/{name}/{name}"): {"ecs:DescribeServices"},
+            logs: {"logs:CreateLogStream", "logs:PutLogEvents"},
+            "*": {"cloudwatch:GetMetricData", "cloudwatch:PutMetricData"},
+        },
+    }
+
+
+def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outputs):
+    iam = aws("iam")
+    for name, output in outputs.items():
+        for who, expected in _permissions(aws, name, output).items():
+            if f"{who}_policy_arn" in output:
+                arn = output[f"{who}_policy_arn"]
+                version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+                document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+                statements = [_lists(statement) for statement in document["Statement"]]
+            else:
+                statements = aws.statements(f"{name}-{who}")
+            assert all(statement["Effect"] == "Allow" for statement in statements), statements
+            found = {}
+            for statement in statements:
+                for resource in statement["Resource"]:
+                    found.setdefault(resource, set()).update(statement["Action"])
+            assert found == expected, f"{name}-{who}: {found} is not {expected}"
+        for statement in aws.statements(f"{name}-execution"):
+            assert all("*" not in action for action in statement["Action"]), statement
+            if "*" in statement["Resource"]:
+                assert set(statement["Action"]) <= WITHOUT_RESOURCE, statement
+            else:
+                # A resource of this pipeline, or its repository.
+                assert all(f"{name}" in resource for resource in statement["Resource"]), statement
         put = next(s for s in aws.statements(f"{name}-autoscale") if "cloudwatch:PutMetricData" in s["Action"])
         assert put["Condition"] == {"StringEquals": {"cloudwatch:namespace": ["Haulage"]}}, put
-        protect = next(s for s in aws.statements(f"{name}-consumer") if "ecs:UpdateTaskProtection" in s["Action"])
-        assert protect["Resource"][0].endswith(f":task/{name}/*"), protect
-
-
-def check_producers_can_submit_and_read_and_not_consume(aws, shared, outputs):
-    iam = aws("iam")
-    for output in outputs.values():
-        arn = output["producer_policy_arn"]
-        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
-        actions = {action for statement in document["Statement"] for action in _lists(statement)["Action"]}
-        assert actions == PRODUCER_ACTIONS, actions ^ PRODUCER_ACTIONS
     assert iam.list_users()["Users"] == [], "nobody has long-lived keys"
 
 
@@ -296,7 +345,7 @@ def check_alarms_for_people_are_there(aws, shared, outputs):
 
 def check_reports_of_failed_tasks_are_kept(aws, shared, outputs):
     policies = aws("logs").describe_resource_policies()["resourcePolicies"]
-    assert [policy["policyName"] for policy in policies] == ["haulage-events"], "one for all pipelines"
+    assert [policy["policyName"] for policy in policies] == [f"haulage-{shared['vpc_id']}-events"], "one for all pipelines"
     document = json.loads(policies[0]["policyDocument"])
     statement = _lists(document["Statement"][0])
     assert statement["Resource"][0].endswith(":log-group:/aws/events/*:*"), statement

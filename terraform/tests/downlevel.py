@@ -71,6 +71,8 @@ class Downlevel:
                 block[name] = [ref for ref in _bare(block[name]) if self._known(ref)]
             elif name == "dynamic":
                 self._dynamic(block[name], nested, path)
+                if not block[name]:
+                    del block[name]
             elif name in META:
                 continue
             elif name in nested:

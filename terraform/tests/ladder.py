@@ -18,6 +18,7 @@ import urllib.request
 import zipfile
 
 import checks
+import form
 import schema
 from downlevel import Downlevel
 
@@ -26,6 +27,8 @@ ROOT = HERE.parent
 TOOLS = ROOT.parent / ".tools" / "terraform"
 OLD_PROVIDER = "3.39.0"
 ROOTS = ["endpoints", "inference_pipeline", "examples/minimal", "examples/complete"]
+# The genuine provider is older than ECS Managed Instances.
+ONLY_CURRENT = ["examples/gpu"]
 REGION = "eu-central-1"
 # Of the emulator: one that is free.
 with socket.socket() as probe:
@@ -88,12 +91,17 @@ def current_schema(work: pathlib.Path) -> None:
         command = (sys.executable, str(HERE / "provider.py"), str(described), f"{folder}/socket")
         with running(*command, stdout=subprocess.PIPE, text=True) as provider:
             reattach = {"TF_REATTACH_PROVIDERS": provider.stdout.readline()}
-            for root in ROOTS:
+            for root in ROOTS + ONLY_CURRENT:
                 with step(f"current provider: validate {root}"):
                     terraform(current / root, "init", "-input=false", **reattach)
                     terraform(current / root, "validate", **reattach)
             with step("current provider: what is planned for a pipeline"):
-                checks.planned(plan(current / "inference_pipeline", work / "planned", reattach))
+                checks.planned(plan(current / "inference_pipeline", work / "planned", PLANNED, reattach))
+            vpc = {key: PLANNED[key] for key in ("vpc_id", "subnet_ids")}
+            package = {"lambda_package": str(ROOT / "inference_pipeline" / "tests" / "package.zip")}
+            for root, check in (("minimal", checks.planned_minimal), ("gpu", checks.planned_on_instances)):
+                with step(f"current provider: what is planned for examples/{root}"):
+                    check(plan(current / "examples" / root, work / root, vpc | package, reattach))
             tested = sorted({path.parents[1].relative_to(current) for path in current.rglob("*.tftest.hcl")})
             for folder in tested:
                 with step(f"current provider: terraform test {folder}"):
@@ -103,17 +111,19 @@ def current_schema(work: pathlib.Path) -> None:
                         raise Failed(f"no test ran:\n{said}")
 
 
-def plan(folder: pathlib.Path, out: pathlib.Path, reattach: dict) -> dict:
-    values = {
-        "vpc_id": "vpc-0123456789abcdef0",
-        "subnet_ids": ["subnet-0123456789abcdef0"],
-        "sqs_vpc_endpoint_id": "vpce-0123456789abcdef0",
-        "lambda_package": "tests/package.zip",
-        "cpu_architecture": "ARM64",
-        "dynamodb_deletion_protection_enabled": True,
-        "enable_dashboard": True,
-        "tags": {"team": "search"},
-    }
+PLANNED = {
+    "vpc_id": "vpc-0123456789abcdef0",
+    "subnet_ids": ["subnet-0123456789abcdef0"],
+    "sqs_vpc_endpoint_id": "vpce-0123456789abcdef0",
+    "lambda_package": "tests/package.zip",
+    "cpu_architecture": "ARM64",
+    "dynamodb_deletion_protection_enabled": True,
+    "enable_dashboard": True,
+    "tags": {"team": "search"},
+}
+
+
+def plan(folder: pathlib.Path, out: pathlib.Path, values: dict, reattach: dict) -> dict:
     variables = out.with_suffix(".tfvars.json")
     variables.write_text(json.dumps(values))
     terraform(folder, "plan", "-input=false", f"-var-file={variables}", f"-out={out}", **reattach)
@@ -132,7 +142,7 @@ def downleveled(work: pathlib.Path) -> pathlib.Path:
         schemas = json.loads(terraform(probe, "providers", "schema", "-json").stdout)
     known = schemas["provider_schemas"]["registry.terraform.io/hashicorp/aws"]
     downlevel = Downlevel(known, TOOLS / "npm")
-    folders = sorted({path.parent.relative_to(ROOT) for path in ROOT.rglob("*.tf")})
+    folders = sorted({path.parent.relative_to(ROOT) for path in ROOT.rglob("*.tf")} - set(map(pathlib.Path, ONLY_CURRENT)))
     for folder in folders:
         downlevel.folder(ROOT / folder, target / folder, OLD_PROVIDER)
     provider = {
@@ -214,9 +224,10 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         aws = checks.Aws(ENDPOINT, REGION)
         vpc = aws.make_vpc()
         stack = lambda folder, state, /, **variables: Stack(configuration / folder, state, work, variables)
-        endpoints = stack("endpoints", "endpoints", **vpc)
+        clients = {"web": aws.make_group(vpc["vpc_id"], "web")}
+        endpoints = stack("endpoints", "endpoints", client_security_groups=clients, **vpc)
         with step("emulator: apply the endpoints stack"):
-            shared = endpoints.apply()
+            shared = endpoints.apply() | vpc
         common = {
             "vpc_id": vpc["vpc_id"],
             "subnet_ids": shared["subnet_ids"],
@@ -246,12 +257,16 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
                 each.destroy()
         with step("emulator: nothing is left"):
             aws.assert_nothing_left()
-        repository = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/model"
-        complete = stack("examples/complete", "complete", lambda_package=str(package), ecr=repository)
-        # Made of what was applied above; that it can be planned as a whole,
-        # with nothing there yet, is what is left to see.
-        with step("emulator: plan examples/complete"):
-            complete.plan()
+        # Made of what was applied above; that they go as a whole, with nothing
+        # there yet, is what is left to see. The emulator ends with it.
+        minimal = stack("examples/minimal", "minimal", lambda_package=str(package), **vpc)
+        with step("emulator: plan examples/minimal"):
+            minimal.plan()
+        complete = stack("examples/complete", "complete", lambda_package=str(package))
+        with step("emulator: apply examples/complete"):
+            complete.apply()
+        with step("emulator: a second plan of examples/complete is empty"):
+            complete.assert_settled()
 
 
 def scanners() -> None:
@@ -290,6 +305,9 @@ def main() -> None:
     began = time.monotonic()
     with step("formatting"):
         terraform(ROOT, "fmt", "-check", "-recursive", "-diff")
+    with step("variables: all are described, used and handed on"):
+        faults = form.faults(ROOT)
+        assert not faults, "\n".join(faults)
     current_schema(work)
     on_emulator(work, downleveled(work))
     scanners()

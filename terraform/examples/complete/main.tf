@@ -1,5 +1,10 @@
 # A VPC without a way out to the internet, and in it prod and staging beside
-# each other.
+# each other, with images from one repository. That comes first, as tasks that
+# find no image fail:
+#
+#   terraform apply -target=aws_ecr_repository.model
+#   …                            # push v1 and v2-rc1: docs/deploy.md
+#   terraform apply
 
 terraform {
   required_version = ">= 1.9"
@@ -7,7 +12,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 6.0"
+      version = ">= 6.15, < 7"
     }
   }
 }
@@ -15,11 +20,7 @@ terraform {
 variable "lambda_package" {
   description = "Path of the zip of the scaling Lambda, from `make lambda`."
   type        = string
-}
-
-variable "ecr" {
-  description = "URL of the repository that both take their image from."
-  type        = string
+  nullable    = false
 }
 
 variable "alert_email" {
@@ -68,6 +69,15 @@ resource "aws_route_table_association" "private" {
 
   subnet_id      = aws_subnet.private[count.index].id
   route_table_id = aws_route_table.private.id
+}
+
+resource "aws_ecr_repository" "model" {
+  name                 = "haulage-model"
+  image_tag_mutability = "IMMUTABLE"
+
+  image_scanning_configuration {
+    scan_on_push = true
+  }
 }
 
 resource "aws_sns_topic" "alerts" {
@@ -134,7 +144,8 @@ module "prod" {
   vpc_id                                  = aws_vpc.this.id
   subnet_ids                              = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id                     = module.endpoints.vpc_endpoints.sqs
-  ecr                                     = var.ecr
+  ecr                                     = aws_ecr_repository.model.repository_url
+  create_repository                       = false
   container_tag                           = "v1"
   lambda_package                          = var.lambda_package
   cpu                                     = 4096
@@ -160,7 +171,8 @@ module "staging" {
   vpc_id                           = aws_vpc.this.id
   subnet_ids                       = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
-  ecr                              = var.ecr
+  ecr                              = aws_ecr_repository.model.repository_url
+  create_repository                = false
   container_tag                    = "v2-rc1"
   lambda_package                   = var.lambda_package
   fargate                          = { weight = 0, spot_weight = 1 }
@@ -168,6 +180,11 @@ module "staging" {
   service_autoscaling_max_capacity = 3
   payload_bucket_force_destroy     = true
   tags                             = { environment = "staging" }
+}
+
+output "ecr_repository_url" {
+  description = "Where to push the images."
+  value       = aws_ecr_repository.model.repository_url
 }
 
 output "prod" {

@@ -1,9 +1,12 @@
-# The smallest set-up: endpoints and one pipeline in a VPC that is there. With
-# `make lambda` done at the top of the repository:
+# The smallest set-up: endpoints and one pipeline in a VPC that is there. The
+# image has to be in its repository before the tasks are, so that comes first.
+# With `make lambda` done at the top of the repository, and the three variables
+# in terraform.tfvars:
 #
 #   terraform init
-#   terraform apply -var vpc_id=vpc-… -var 'subnet_ids=["subnet-…"]' \
-#     -var lambda_package=../../../.tools/lambda/haulage-autoscale-arm64.zip
+#   terraform apply -target=module.pipeline.aws_ecr_repository.this
+#   …                            # build and push the image: docs/deploy.md
+#   terraform apply
 
 terraform {
   required_version = ">= 1.9"
@@ -11,7 +14,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 6.0"
+      version = ">= 6.15, < 7"
     }
   }
 }
@@ -19,16 +22,19 @@ terraform {
 variable "vpc_id" {
   description = "The VPC, with DNS support and DNS host names turned on."
   type        = string
+  nullable    = false
 }
 
 variable "subnet_ids" {
   description = "Private subnets, one in each availability zone."
   type        = list(string)
+  nullable    = false
 }
 
 variable "lambda_package" {
   description = "Path of the zip of the scaling Lambda, from `make lambda`."
   type        = string
+  nullable    = false
 }
 
 module "endpoints" {
@@ -47,11 +53,21 @@ module "pipeline" {
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
   lambda_package                   = var.lambda_package
   service_autoscaling_min_capacity = 0
+  # None to begin with: a task starts with the first job.
+  desired_count = 0
+  # It is for a try, so a destroy takes all.
+  ecr_force_delete             = true
+  payload_bucket_force_destroy = true
 }
 
 output "ecr_repository_url" {
   description = "Where to push the image."
   value       = module.pipeline.ecr_repository_url
+}
+
+output "producer_policy_arn" {
+  description = "IAM policy for producers."
+  value       = module.pipeline.producer_policy_arn
 }
 
 output "haulage_url" {

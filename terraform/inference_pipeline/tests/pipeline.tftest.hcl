@@ -11,10 +11,13 @@ mock_provider "aws" {
     defaults = { account_id = "123456789012" }
   }
   mock_data "aws_vpc_endpoint" {
-    defaults = { security_group_ids = ["sg-0123456789abcdef0"] }
+    defaults = { security_group_ids = ["sg-0123456789abcdef0"], vpc_id = "vpc-0123456789abcdef0" }
   }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+  mock_resource "aws_ecr_repository" {
+    defaults = { arn = "arn:aws:ecr:eu-central-1:123456789012:repository/jobs" }
   }
   mock_resource "aws_sqs_queue" {
     defaults = { arn = "arn:aws:sqs:eu-central-1:123456789012:jobs" }
@@ -49,6 +52,14 @@ run "defaults" {
   assert {
     condition     = aws_ecr_repository.this[0].image_scanning_configuration[0].scan_on_push
     error_message = "Without a repository one is made, that scans."
+  }
+  assert {
+    condition     = !aws_ecr_repository.this[0].force_delete
+    error_message = "Images are not deleted along the way."
+  }
+  assert {
+    condition     = abs(local.dollars_per_task_hour - 0.05826) < 0.000001
+    error_message = "One vCPU and 4 GB: 0.04048 + 4 * 0.004445."
   }
 }
 
@@ -85,7 +96,59 @@ run "gpus_on_a_capacity_provider" {
   }
 
   assert {
-    condition     = output.service_name == "jobs"
-    error_message = "What Fargate has not can be had elsewhere, in any size."
+    condition     = output.service_name == "jobs" && local.dollars_per_task_hour == null
+    error_message = "What Fargate has not can be had elsewhere, in any size, at a price that we do not know."
+  }
+}
+
+run "a_minimum_above_the_first_count" {
+  variables {
+    service_autoscaling_min_capacity = 3
+  }
+  assert {
+    condition     = local.desired_count == 3
+    error_message = "Autoscaling would not bring the service up to its minimum."
+  }
+}
+
+run "a_count_without_autoscaling" {
+  variables {
+    enable_autoscaling               = false
+    lambda_package                   = null
+    desired_count                    = 2
+    service_autoscaling_min_capacity = 3
+  }
+  assert {
+    condition     = local.desired_count == 2
+    error_message = "Without autoscaling there is no minimum."
+  }
+}
+
+run "another_architecture_and_size" {
+  variables {
+    cpu_architecture = "ARM64"
+    cpu              = 2048
+    memory           = 8192
+  }
+  assert {
+    condition     = abs(local.dollars_per_task_hour - 0.09324) < 0.000001
+    error_message = "Two vCPUs and 8 GB: 2 * 0.03238 + 8 * 0.00356."
+  }
+}
+
+run "an_endpoint_with_more_groups" {
+  variables {
+    endpoint_security_group_id = "sg-0123456789abcdef1"
+  }
+  override_data {
+    target = data.aws_vpc_endpoint.sqs
+    values = {
+      security_group_ids = ["sg-0123456789abcdef0", "sg-0123456789abcdef1"]
+      vpc_id             = "vpc-0123456789abcdef0"
+    }
+  }
+  assert {
+    condition     = local.endpoint_security_group_id == "sg-0123456789abcdef1"
+    error_message = "The one that was said."
   }
 }

@@ -1,11 +1,14 @@
 # Mistakes are told before anything is made.
 
 mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
   }
   mock_data "aws_vpc_endpoint" {
-    defaults = { security_group_ids = ["sg-0123456789abcdef0"] }
+    defaults = { security_group_ids = ["sg-0123456789abcdef0"], vpc_id = "vpc-0123456789abcdef0" }
   }
 }
 
@@ -54,4 +57,104 @@ run "no_backlog_at_all" {
     approx_num_backlog_messages = 0
   }
   expect_failures = [var.approx_num_backlog_messages]
+}
+
+run "a_name_of_one_character" {
+  command = plan
+  variables {
+    name = "a"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_that_ends_with_a_hyphen" {
+  command = plan
+  variables {
+    name = "prod-"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_with_two_hyphens" {
+  command = plan
+  variables {
+    name = "a--b"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_that_aws_keeps" {
+  command = plan
+  variables {
+    name = "aws-x"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_that_parameters_may_not_have" {
+  command = plan
+  variables {
+    name = "ssm-x"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_that_groups_may_not_have" {
+  command = plan
+  variables {
+    name = "sg-x"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_too_long_for_the_bucket" {
+  command = plan
+  variables {
+    name = "a123456789b123456789c1234567"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_as_long_as_can_be" {
+  command = plan
+  variables {
+    name = "a123456789b123456789c123456"
+  }
+}
+
+run "a_repository_of_another_region" {
+  command = plan
+  variables {
+    ecr = "123456789012.dkr.ecr.us-east-1.amazonaws.com/model"
+  }
+  expect_failures = [var.ecr]
+}
+
+run "two_repositories" {
+  command = plan
+  variables {
+    ecr               = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/model"
+    create_repository = true
+  }
+  expect_failures = [var.create_repository]
+}
+
+run "an_endpoint_of_another_vpc" {
+  command = plan
+  variables {
+    vpc_id = "vpc-0123456789abcdef1"
+  }
+  expect_failures = [data.aws_vpc_endpoint.sqs]
+}
+
+run "an_endpoint_with_two_groups" {
+  command = plan
+  override_data {
+    target = data.aws_vpc_endpoint.sqs
+    values = {
+      security_group_ids = ["sg-0123456789abcdef0", "sg-0123456789abcdef1"]
+      vpc_id             = "vpc-0123456789abcdef0"
+    }
+  }
+  expect_failures = [data.aws_vpc_endpoint.sqs]
 }

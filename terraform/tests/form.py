@@ -1,0 +1,45 @@
+"""What the text of the configuration has to look like, beyond its formatting."""
+
+import pathlib
+import re
+
+
+def faults(root: pathlib.Path) -> list[str]:
+    found = []
+    for folder in sorted({path.parent for path in root.rglob("*.tf")}):
+        text = "\n".join(path.read_text() for path in sorted(folder.glob("*.tf")))
+        blocks = re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.M | re.S)
+        rest = re.sub(r'^variable "\w+" \{\n.*?^\}', "", text, flags=re.M | re.S)
+        for name, block in blocks:
+            where = f"{folder.relative_to(root)}: variable {name}"
+            # Terraform does not mind one that changes nothing.
+            if not re.search(rf"\bvar\.{name}\b", rest):
+                found.append(f"{where} is used nowhere")
+            if "description" not in block:
+                found.append(f"{where} has no description")
+            if ("nullable" in block) == bool(re.search(r"^  default\s+= null$", block, re.M)):
+                found.append(f"{where} is either nullable = false, or null by default")
+        arguments = _arguments(text)
+        for path in sorted(folder.glob("*.tf")):
+            for source in re.findall(r'^  source\s+= "(\.[^"]+)"', path.read_text(), re.M):
+                module = (folder / source).resolve()
+                if module.parent.name == "modules":
+                    found += [
+                        f"{folder.relative_to(root)} leaves {name} of {source} at its default"
+                        for name in _variables(module) - arguments.get(source, set())
+                    ]
+    return found
+
+
+def _variables(folder: pathlib.Path) -> set[str]:
+    text = "\n".join(path.read_text() for path in folder.glob("*.tf"))
+    return set(re.findall(r'^variable "(\w+)"', text, re.M))
+
+
+def _arguments(text: str) -> dict[str, set[str]]:
+    """What each module is given, by its source."""
+    found = {}
+    for block in re.findall(r'^module "\w+" \{\n(.*?)^\}', text, re.M | re.S):
+        source = re.search(r'^  source\s+= "([^"]+)"', block, re.M).group(1)
+        found[source] = set(re.findall(r"^  (\w+)\s+=", block, re.M))
+    return found
