@@ -52,6 +52,13 @@ class Aws:
         found = self("ecs").describe_clusters(clusters=arns)["clusters"] if arns else []
         return [cluster["clusterName"] for cluster in found if cluster["status"] == "ACTIVE"]
 
+    def assert_repository_alone(self, name: str, outputs: dict) -> None:
+        """There is where to push the image, and nothing that would pull it."""
+        repositories = self("ecr").describe_repositories()["repositories"]
+        assert [repository["repositoryName"] for repository in repositories] == [name], repositories
+        assert outputs["ecr_repository_url"] == repositories[0]["repositoryUri"], outputs
+        assert not self._active_clusters(), "a cluster before there is an image"
+
     def assert_nothing_left(self) -> None:
         left = {
             "queues": self("sqs").list_queues().get("QueueUrls", []),
@@ -59,6 +66,7 @@ class Aws:
             "clusters": self._active_clusters(),
             "functions": self("lambda").list_functions()["Functions"],
             "alarms": self("cloudwatch").describe_alarms()["MetricAlarms"],
+            "repositories": self("ecr").describe_repositories()["repositories"],
             "buckets": self("s3").list_buckets()["Buckets"],
             "roles": [role["RoleName"] for role in self("iam").list_roles()["Roles"]],
             "endpoints": [e for e in self("ec2").describe_vpc_endpoints()["VpcEndpoints"] if e["State"] != "deleted"],
@@ -222,7 +230,13 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
     queue, dead = arn("sqs", output["queue_name"]), arn("sqs", output["dlq_name"])
     table, bucket = arn("dynamodb", f"table/{output['table_name']}"), f"arn:aws:s3:::{output['bucket_name']}"
     logs = arn("logs", f"log-group:/aws/lambda/{name}-autoscale:*")
-    jobs = {queue: SEND, dead: {"sqs:GetQueueUrl"}, table: RECORDS, f"{bucket}/haulage/*": OBJECTS, bucket: {"s3:ListBucket"}}
+    jobs = {
+        queue: SEND,
+        dead: {"sqs:GetQueueUrl"},
+        table: RECORDS,
+        bucket: {"s3:ListBucket"},
+        f"{bucket}/haulage/*": OBJECTS,
+    }
     return {
         "producer": jobs,
         "consumer": jobs | {
@@ -345,7 +359,8 @@ def check_alarms_for_people_are_there(aws, shared, outputs):
 
 def check_reports_of_failed_tasks_are_kept(aws, shared, outputs):
     policies = aws("logs").describe_resource_policies()["resourcePolicies"]
-    assert [policy["policyName"] for policy in policies] == [f"haulage-{shared['vpc_id']}-events"], "one for all pipelines"
+    names = [policy["policyName"] for policy in policies]
+    assert names == [f"haulage-{shared['vpc_id']}-events"], "one for all pipelines of the VPC"
     document = json.loads(policies[0]["policyDocument"])
     statement = _lists(document["Statement"][0])
     assert statement["Resource"][0].endswith(":log-group:/aws/events/*:*"), statement

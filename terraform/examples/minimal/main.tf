@@ -55,6 +55,8 @@ module "pipeline" {
   service_autoscaling_min_capacity = 0
   # None to begin with: a task starts with the first job.
   desired_count = 0
+  # The Dockerfile beside this has it.
+  health_check_command = ["CMD", "haulage", "health"]
   # It is for a try, so a destroy takes all.
   ecr_force_delete             = true
   payload_bucket_force_destroy = true
