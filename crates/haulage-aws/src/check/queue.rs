@@ -61,7 +61,7 @@ fn kept(retention: Duration) -> Finding {
     if retention >= DAY * 4 {
         return Finding::ok("queue retention", format!("messages are kept for {shown}"));
     }
-    // Within a day, no consumer replaces a message that is about to go.
+    // With less than a day, a worker that is down for a night loses what waits.
     let severity = if retention < DAY { Severity::Problem } else { Severity::Warning };
     Finding::bad(
         severity,
