@@ -315,7 +315,7 @@ def check_alarms_drive_the_policies(aws, shared, outputs):
         by_name = {policy["PolicyName"]: policy for policy in policies}
         assert set(by_name) == {f"{name}-scale-out", f"{name}-scale-in", f"{name}-capacity-demand"}
         dimensions = {"ClusterName": name, "ServiceName": name, "QueueName": output["queue_name"]}
-        for kind, metric in (("scale-out", "ScaleOutTo"), ("scale-in", "CapacityDemand")):
+        for kind, metric in (("scale-out", "ScaleOutTo"), ("scale-in", "ScaleInTo")):
             alarm = cloudwatch.describe_alarms(AlarmNames=[f"{name}-{kind}"])["MetricAlarms"][0]
             assert (alarm["Namespace"], alarm["MetricName"]) == ("Haulage", metric)
             assert {d["Name"]: d["Value"] for d in alarm["Dimensions"]} == dimensions

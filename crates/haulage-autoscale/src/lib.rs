@@ -13,6 +13,7 @@
 //!     service: Service { running: 2, pending: 0, desired: 2 },
 //!     slots: Slots::new(2)?,
 //!     job_time: Estimate::configured(JobSeconds::new(60.0)?),
+//!     busy: None,
 //! };
 //! let metrics = observation.metrics(Target::new(300.0)?);
 //!
@@ -31,8 +32,9 @@ pub mod sim;
 
 pub use metrics::{
     BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
-    SCALE_OUT, ScaleOutTo,
+    SCALE_IN, SCALE_OUT, ScaleInTo, ScaleOutTo,
 };
 pub use observation::{
-    Estimate, Invalid, JobSeconds, MEASURED_OVER, Observation, QueueDepth, Service, Slots, Target,
+    BUSY_OVER, BusySlots, Estimate, Invalid, JobSeconds, MEASURED_OVER, Observation, QueueDepth, Service,
+    Slots, Target,
 };

@@ -8,8 +8,8 @@ use crate::observation::{Observation, Service, Target};
 /// reserved (CloudWatch API Reference, "PutMetricData").
 pub const NAMESPACE: &str = "Haulage";
 
-/// By which share of the desired tasks the exact need may be off. The
-/// Horizontal Pod Autoscaler has the same tolerance.
+/// By which share of the target, or of the desired tasks, it may be off: what
+/// is right to a tenth is right. The Horizontal Pod Autoscaler has the same.
 const TOLERANCE: f64 = 0.1;
 
 /// The time to drain what is due at the present capacity, in seconds. Jobs
@@ -17,12 +17,13 @@ const TOLERANCE: f64 = 0.1;
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct BacklogSeconds(f64);
 
-/// Due jobs, those that run included, for each task.
+/// Due jobs, those that run included, for each task. For dashboards, and for
+/// policies of one's own: none here acts on it.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct BacklogPerTask(f64);
 
-/// Whether work waits while the service is scaled to zero, which target
-/// tracking alone never leaves: it multiplies what is there.
+/// Whether work waits while the service is scaled to zero. For dashboards, and
+/// for policies of one's own: none here acts on it.
 ///
 /// Not while a task is desired, even if none is to be had: asking again would
 /// not help, and a policy that sets an exact capacity would scale in. Only
@@ -32,16 +33,22 @@ pub struct BacklogPerTask(f64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct QueueRequiresConsumer(bool);
 
-/// How many tasks drain what is due within the target: rounded up, and those
-/// that are desired where that is right to a tenth, since a task that comes
-/// and goes costs its start-up each time.
+/// How many tasks drain what is due within the target, rounded up.
+///
+/// Where the desired tasks are more than that, by a tenth at most, they are
+/// it: a task that comes and goes costs its start-up each time. One job that
+/// waits for a slot is never within the tolerance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct RequiredTasks(u64);
 
 /// The capacities that a step policy scales out to. It has 20 steps at most
 /// ("Application Auto Scaling endpoints and quotas"); target tracking adds
 /// what is between them, and beyond.
-pub const SCALE_OUT: [u64; 20] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 150, 200];
+pub const SCALE_OUT: [u64; 20] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 25, 32, 40, 50, 80, 125, 200];
+
+/// The capacities that a step policy scales in to, 20 at most again. A
+/// service of more than the last of them waits until that is enough.
+pub const SCALE_IN: [u64; 20] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 27, 36, 50, 100, 250, 1000];
 
 /// The required tasks, rounded down to one of [`SCALE_OUT`], where that is
 /// more than the desired ones, and else 0.
@@ -50,16 +57,27 @@ pub const SCALE_OUT: [u64; 20] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 4
 /// look does no harm: to set the same capacity again changes nothing, where to
 /// grow again by the same percentage would be too much. It is rounded here,
 /// and not by the policy alone, as a step below what is there would scale in.
-/// At zero it waits for [`QueueRequiresConsumer`].
+/// At zero tasks it takes a visible job, as for [`QueueRequiresConsumer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ScaleOutTo(u64);
 
-/// The required tasks as percent of the desired ones: 100 is just right.
+/// The required tasks, rounded up to one of [`SCALE_IN`], where that is fewer
+/// than the desired ones, and else [`ScaleInTo::STAY`].
 ///
-/// This is what target tracking holds at 100, since it computes the next
-/// capacity as desired × metric ÷ target, which is then the required one. At
-/// zero tasks, from which no percentage leads away, it is 100 where work
-/// waits: a look from before the first tasks must not multiply them.
+/// A step policy sets the highest of some minutes as an exact capacity. What
+/// was required in any of them is kept, one look at which nothing could be
+/// spared holds all, and to act again on the same looks changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ScaleInTo(u64);
+
+/// What the steps out leave to target tracking: the required tasks as percent
+/// of the desired or the running ones, whichever are more. It is held at 100.
+///
+/// Target tracking multiplies, and by the tasks that run, not by those that
+/// are desired ("Automatically scale your Amazon ECS service",
+/// considerations). With the larger of the two below the line, it arrives at
+/// no more than is required either way. And it is 100 while a step is to be
+/// taken: a look from before the step would multiply what the step made.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct CapacityDemand(f64);
 
@@ -113,6 +131,19 @@ impl ScaleOutTo {
     }
 }
 
+impl ScaleInTo {
+    /// The name of the metric in CloudWatch.
+    pub const NAME: &str = "ScaleInTo";
+
+    /// Nothing is to be scaled in: more tasks than any service has.
+    pub const STAY: u64 = 1_000_000;
+
+    /// Tasks, or [`ScaleInTo::STAY`].
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
 impl CapacityDemand {
     /// The name of the metric in CloudWatch.
     pub const NAME: &str = "CapacityDemand";
@@ -138,7 +169,9 @@ pub struct Metrics {
     pub required_tasks: RequiredTasks,
     /// The step to scale out to, or 0.
     pub scale_out_to: ScaleOutTo,
-    /// Required tasks as percent of the desired ones.
+    /// The step to scale in to, or [`ScaleInTo::STAY`].
+    pub scale_in_to: ScaleInTo,
+    /// What the steps out leave, in percent.
     pub capacity_demand: CapacityDemand,
 }
 
@@ -150,17 +183,17 @@ impl Metrics {
 impl Observation {
     /// The metrics, for a service that is to drain its queue within `target`.
     pub fn metrics(&self, target: Target) -> Metrics {
-        let due = self.queue.due() as f64;
+        let due = self.due() as f64;
         let tasks = f64::from(capacity(self.service));
         let slots = f64::from(self.slots.get());
+        let desired = u64::from(self.service.desired);
         let required = self.required_tasks(target);
         let from_zero = self.queue.visible > 0 && self.service.is_at_zero();
-        let step = SCALE_OUT.into_iter().rev().find(|step| *step <= required).unwrap_or(0);
-        let more = step > u64::from(self.service.desired) && (from_zero || !self.service.is_at_zero());
-        let demand = match self.service.desired {
-            0 => f64::from(u8::from(required > 0)),
-            desired => required as f64 / f64::from(desired),
-        };
+        let up = SCALE_OUT.into_iter().rev().find(|step| *step <= required);
+        let up = up.filter(|step| *step > desired && (from_zero || !self.service.is_at_zero()));
+        let down = SCALE_IN.into_iter().find(|step| *step >= required).filter(|step| *step < desired);
+        let there = self.service.desired.max(self.service.running).max(1);
+        let demand = if up.is_some() { 100.0 } else { 100.0 * required as f64 / f64::from(there) };
         Metrics {
             running_tasks: self.service.running,
             // At zero tasks these two are those of a service of one: they stay
@@ -169,26 +202,32 @@ impl Observation {
             backlog_per_task: BacklogPerTask(due / tasks),
             queue_requires_consumer: QueueRequiresConsumer(from_zero),
             required_tasks: RequiredTasks(required),
-            scale_out_to: ScaleOutTo(if more { step } else { 0 }),
-            capacity_demand: CapacityDemand(100.0 * demand),
+            scale_out_to: ScaleOutTo(up.unwrap_or(0)),
+            scale_in_to: ScaleInTo(down.unwrap_or(ScaleInTo::STAY)),
+            capacity_demand: CapacityDemand(demand),
         }
     }
 
     fn required_tasks(&self, target: Target) -> u64 {
-        let slots = f64::from(self.slots.get());
-        // A job runs in one slot: where it takes longer than the target,
-        // more slots than jobs would not make it faster.
-        let jobs_per_slot = (target.get() / self.job_time.get().get()).max(1.0);
-        let tasks = self.queue.due() as f64 / (jobs_per_slot * slots);
-        let desired = f64::from(self.service.desired);
-        if tasks > 0.0 && (tasks - desired).abs() <= TOLERANCE * desired {
-            return u64::from(self.service.desired);
-        }
-        // A retry or a delayed job comes within 15 minutes; a task that is
-        // there need not be started again for it.
-        let held = self.queue.due() > 0 || (self.queue.delayed > 0 && !self.service.is_at_zero());
-        // What rounding adds must not become a task.
-        ((tasks - 1e-9).ceil() as u64).max(u64::from(held))
+        let desired = u64::from(self.service.desired);
+        let jobs_per_task = self.rounds(target).saturating_mul(u64::from(self.slots.get()));
+        // A task that is there need not be started again for a job that will be due.
+        let held = self.hidden() > 0 && !self.service.is_at_zero();
+        let tasks = self.due().div_ceil(jobs_per_task).max(u64::from(held));
+        let spare = desired.saturating_sub(tasks);
+        if tasks > 0 && spare as f64 <= TOLERANCE * desired as f64 { tasks.max(desired) } else { tasks }
+    }
+
+    /// How many jobs a slot takes one after the other within the target.
+    ///
+    /// Whole ones, as a slot that has begun a job has to end it: at one and a
+    /// half, half the slots would take two. And one at least: where a job takes
+    /// longer than the target, more slots than jobs would not make it faster.
+    fn rounds(&self, target: Target) -> u64 {
+        let exact = target.get() / self.job_time.get().get();
+        let (down, up) = (exact.floor(), exact.ceil());
+        let rounds = if up <= exact * (1.0 + TOLERANCE) { up } else { down };
+        (rounds as u64).max(1)
     }
 }
 

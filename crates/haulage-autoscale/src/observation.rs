@@ -97,8 +97,9 @@ impl Estimate {
     }
 
     /// The mean of so many jobs that ended lately, as the consumers published
-    /// it. No jobs, and what no mean can be, leave the configured time in
-    /// force: a gap in the measurements must not move the service.
+    /// it. Without jobs, or with what no mean can be, the configured time is in
+    /// force. That is for when none ended. Where it could not be read how long
+    /// they took, there is no estimate at all: to fall back would be a jump.
     #[must_use]
     pub fn with_measured(self, mean: f64, jobs: u64) -> Self {
         let measured = JobSeconds::new(mean).ok().filter(|_| jobs > 0).map(|mean| (mean, jobs as f64));
@@ -113,6 +114,30 @@ impl Estimate {
     }
 }
 
+/// Within how many seconds the busiest minute is looked for: ten minutes. A
+/// task publishes once a minute, and jobs come and go within these.
+pub const BUSY_OVER: f64 = 600.0;
+
+/// How many slots of a task were busy in the busiest minute of late, on the
+/// average of the tasks, as the consumers published it: finite, and 0 or more.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct BusySlots(f64);
+
+impl BusySlots {
+    /// The name of the metric that the consumers publish.
+    pub const NAME: &str = "BusySlots";
+
+    /// Refuses negative numbers, infinity and NaN.
+    pub fn new(per_task: f64) -> Result<Self, Invalid> {
+        not_negative("the busy slots of a task", per_task).map(Self)
+    }
+
+    /// The number of slots.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
 /// The counts of an SQS queue. Each is approximate and may lag by a minute
 /// ("Amazon SQS Developer Guide: Available CloudWatch metrics").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,16 +145,11 @@ pub struct QueueDepth {
     /// `ApproximateNumberOfMessages`: could be received now.
     pub visible: u64,
     /// `ApproximateNumberOfMessagesNotVisible`: received, and not settled yet.
+    /// That is jobs which run, and those which wait hidden: for a retry, or
+    /// for a delay beyond what SQS has (any delay on a FIFO queue).
     pub in_flight: u64,
     /// `ApproximateNumberOfMessagesDelayed`: not due yet, 15 minutes at most.
     pub delayed: u64,
-}
-
-impl QueueDepth {
-    /// Jobs that need a slot now, or have one.
-    pub const fn due(self) -> u64 {
-        self.visible.saturating_add(self.in_flight)
-    }
 }
 
 /// The counts of an ECS service (`DescribeServices`).
@@ -165,6 +185,36 @@ pub struct Observation {
     pub slots: Slots,
     /// Seconds per job.
     pub job_time: Estimate,
+    /// The busy slots of a task; `None` where no consumer published any lately.
+    pub busy: Option<BusySlots>,
+}
+
+impl Observation {
+    /// Jobs that need a slot now, or have one.
+    pub fn due(&self) -> u64 {
+        self.queue.visible.saturating_add(self.in_slots())
+    }
+
+    /// Jobs that are neither done nor due, as far as can be seen.
+    pub(crate) fn hidden(&self) -> u64 {
+        self.queue.delayed.saturating_add(self.queue.in_flight - self.in_slots())
+    }
+
+    /// How many of those in flight are in slots.
+    ///
+    /// SQS counts those that are hidden along with them. Where there are more
+    /// than all slots hold, some are hidden, and what the consumers say is
+    /// better. Where there are fewer, SQS is: it knows at once what they
+    /// publish a minute later.
+    fn in_slots(&self) -> u64 {
+        let running = self.service.running;
+        let slots = u64::from(running) * u64::from(self.slots.get());
+        if self.queue.in_flight <= slots {
+            return self.queue.in_flight;
+        }
+        let busy = self.busy.map(|busy| (busy.get() * f64::from(running)).ceil() as u64);
+        busy.unwrap_or(slots).min(slots)
+    }
 }
 
 pub(crate) fn positive(what: &'static str, value: f64) -> Result<f64, Invalid> {
@@ -172,6 +222,14 @@ pub(crate) fn positive(what: &'static str, value: f64) -> Result<f64, Invalid> {
         Ok(value)
     } else {
         Err(Invalid { what, allowed: "a finite number above 0", value })
+    }
+}
+
+pub(crate) fn not_negative(what: &'static str, value: f64) -> Result<f64, Invalid> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(Invalid { what, allowed: "a finite number, 0 or more", value })
     }
 }
 
@@ -192,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn measurements_take_over_from_the_configured_time_and_a_gap_does_not() {
+    fn measurements_take_over_from_the_configured_time_and_without_any_it_is_in_force() {
         let configured = Estimate::configured(JobSeconds::new(60.0).expect("valid"));
         let seconds = |mean, jobs| configured.with_measured(mean, jobs).get().get();
         assert_eq!(configured.get().get(), 60.0);

@@ -60,8 +60,7 @@ fn dimensions(name: &str) -> Value {
     ])
 }
 
-/// What was put of a metric.
-fn put(name: &str, metric: &str) -> Vec<f64> {
+fn points(name: &str, metric: &str) -> Vec<Value> {
     let answer = AWS.call(
         "GraniteServiceVersion20100801.GetMetricStatistics",
         &json!({
@@ -69,11 +68,20 @@ fn put(name: &str, metric: &str) -> Vec<f64> {
             "Statistics": ["Sum", "SampleCount"], "StartTime": now() - 3600, "EndTime": now() + 60,
         }),
     );
-    let points = answer["Datapoints"].as_array().expect("data points").iter();
-    points
+    answer["Datapoints"].as_array().expect("data points").clone()
+}
+
+/// What was put of a metric.
+fn put(name: &str, metric: &str) -> Vec<f64> {
+    points(name, metric)
+        .iter()
         .inspect(|point| assert_eq!(point["SampleCount"], 1.0, "put once"))
         .map(|point| point["Sum"].as_f64().expect("a number"))
         .collect()
+}
+
+fn put_sum(name: &str, metric: &str) -> f64 {
+    points(name, metric).iter().map(|point| point["Sum"].as_f64().expect("a number")).sum()
 }
 
 fn failed((_, told): (std::time::Instant, Told)) -> (String, String) {
@@ -100,7 +108,8 @@ fn the_metrics_of_several_pairs_arrive() {
         ("QueueRequiresConsumer", 0.0, 1.0),
         ("RequiredTasks", 5.0, 2.0),
         ("ScaleOutTo", 5.0, 2.0),
-        ("CapacityDemand", 250.0, 100.0),
+        ("ScaleInTo", 1_000_000.0, 1_000_000.0),
+        ("CapacityDemand", 100.0, 100.0),
         ("RunningTasks", 2.0, 0.0),
     ] {
         assert_eq!(
@@ -183,6 +192,38 @@ fn the_time_that_jobs_took_counts_beside_the_estimate() {
     assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
     // 30 jobs of 120 s weigh as much as the 60 s that were expected: 90 s, in two slots.
     assert_eq!(put("measured", "BacklogSeconds"), [450.0]);
+}
+
+/// Ten received messages, which nobody works on: hidden, as for a retry.
+#[test]
+fn jobs_that_are_hidden_hold_one_task() {
+    let pair = pair("hidden", 10, 4);
+    let batch = json!({
+        "QueueUrl": pair["queue_url"], "MaxNumberOfMessages": 10, "VisibilityTimeout": 600,
+    });
+    let received = AWS.call("AmazonSQS.ReceiveMessage", &batch);
+    assert_eq!(received["Messages"].as_array().map(Vec::len), Some(10));
+    let lambda = lambda([]);
+    let look = |nth: &str| {
+        let (_, answer) = lambda.invoke(&event(&[&pair]), TIME);
+        assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })), "{nth}");
+    };
+    look("first");
+    // Two slots in each of four tasks: that many may be at work, for all that is known.
+    assert_eq!(put_sum("hidden", "RequiredTasks"), 4.0);
+    let busy = |value: f64, ago: u64| {
+        json!({
+            "MetricName": "BusySlots", "Dimensions": dimensions("hidden"), "Unit": "Count",
+            "Value": value, "Timestamp": now() - ago,
+        })
+    };
+    AWS.call(
+        "GraniteServiceVersion20100801.PutMetricData",
+        &json!({ "Namespace": "Haulage", "MetricData": [busy(0.5, 120), busy(0.0, 180), busy(2.0, 1200)] }),
+    );
+    look("second");
+    // Half a slot of each is two jobs, for which one task is enough.
+    assert_eq!(put_sum("hidden", "RequiredTasks"), 4.0 + 1.0);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What operators rely on when they set alarms on the metrics.
 
 use haulage_autoscale::{
-    Estimate, JobSeconds, Metrics, Observation, QueueDepth, SCALE_OUT, Service, Slots, Target,
+    BusySlots, Estimate, JobSeconds, Metrics, Observation, QueueDepth, SCALE_IN, SCALE_OUT, ScaleInTo,
+    Service, Slots, Target,
 };
 use proptest::prelude::*;
 
@@ -11,11 +12,21 @@ fn look(queue: (u64, u64, u64), service: (u32, u32, u32), slots: u32, seconds: f
         service: Service { running: service.0, pending: service.1, desired: service.2 },
         slots: Slots::new(slots).expect("slots"),
         job_time: Estimate::configured(JobSeconds::new(seconds).expect("seconds")),
+        busy: None,
     }
 }
 
+/// With what a task published of its slots.
+fn with_busy(look: Observation, per_task: f64) -> Observation {
+    Observation { busy: Some(BusySlots::new(per_task).expect("busy slots")), ..look }
+}
+
+fn target(seconds: f64) -> Target {
+    Target::new(seconds).expect("target")
+}
+
 fn metrics(queue: (u64, u64, u64), service: (u32, u32, u32), target: f64) -> Metrics {
-    look(queue, service, 1, 60.0).metrics(Target::new(target).expect("target"))
+    look(queue, service, 1, 60.0).metrics(self::target(target))
 }
 
 #[test]
@@ -81,7 +92,48 @@ fn tasks_that_start_are_not_asked_for_again() {
 fn a_deployment_that_doubles_the_tasks_changes_nothing() {
     let (during, before) =
         (metrics((30, 10, 0), (20, 0, 10), 300.0), metrics((30, 10, 0), (10, 0, 10), 300.0));
-    assert_eq!(Metrics { running_tasks: 10, ..during }, before);
+    assert_eq!(during.required_tasks, before.required_tasks);
+    assert_eq!((during.scale_out_to, during.scale_in_to), (before.scale_out_to, before.scale_in_to));
+}
+
+#[test]
+fn hidden_jobs_hold_a_task_and_start_none() {
+    // A thousand jobs of a FIFO queue with a delay of hours, and an idle task.
+    let delayed = look((0, 1000, 0), (1, 0, 1), 1, 60.0);
+    for look in [delayed, with_busy(delayed, 0.0), with_busy(delayed, 1.0)] {
+        let metrics = look.metrics(target(60.0));
+        assert_eq!(metrics.required_tasks.get(), 1);
+        assert_eq!((metrics.scale_out_to.get(), metrics.scale_in_to.get()), (0, ScaleInTo::STAY));
+    }
+    assert_eq!(metrics((0, 1000, 0), (0, 0, 0), 60.0).required_tasks.get(), 0);
+    assert_eq!(metrics((5, 1000, 0), (0, 0, 0), 60.0).required_tasks.get(), 5);
+}
+
+#[test]
+fn of_more_jobs_than_slots_only_those_count_that_consumers_say_are_at_work() {
+    // Ten tasks of four slots.
+    let look = look((0, 300, 0), (10, 0, 10), 4, 60.0);
+    let required = |look: Observation| look.metrics(target(60.0)).required_tasks.get();
+    assert_eq!(required(look), 10, "nobody says, so all may be");
+    assert_eq!(required(with_busy(look, 0.0)), 1);
+    assert_eq!(required(with_busy(look, 1.5)), 4, "15 jobs");
+    assert_eq!(required(with_busy(look, 400.0)), 10, "no more than there are slots");
+    // Where all fit into the slots, the queue knows better, and sooner.
+    let all_busy = Observation { queue: QueueDepth { in_flight: 40, ..look.queue }, ..look };
+    assert_eq!(required(with_busy(all_busy, 0.0)), 10);
+}
+
+#[test]
+fn capacity_is_given_back_in_steps_that_keep_what_is_required() {
+    let scale_in = |visible, desired| metrics((visible, 0, 0), (desired, 0, desired), 60.0).scale_in_to.get();
+    assert_eq!(scale_in(0, 50), 0);
+    assert_eq!(scale_in(1, 50), 1);
+    assert_eq!(scale_in(17, 50), 20);
+    assert_eq!(scale_in(41, 50), ScaleInTo::STAY, "the step up from it is what is there");
+    assert_eq!(scale_in(45, 50), ScaleInTo::STAY, "within a tenth");
+    assert_eq!(scale_in(60, 50), ScaleInTo::STAY);
+    assert_eq!(scale_in(0, 0), ScaleInTo::STAY);
+    assert_eq!(scale_in(501, 900), ScaleInTo::STAY, "beyond the steps");
 }
 
 #[test]
@@ -94,12 +146,36 @@ fn tasks_on_their_way_out_do_not_hide_work() {
 }
 
 #[test]
-fn a_tenth_more_or_less_moves_nothing() {
-    for visible in [46, 50, 55] {
-        assert_eq!(metrics((visible, 0, 0), (10, 0, 10), 300.0).required_tasks.get(), 10, "{visible}");
-    }
-    assert_eq!(metrics((56, 0, 0), (10, 0, 10), 300.0).required_tasks.get(), 12);
-    assert_eq!(metrics((44, 0, 0), (10, 0, 10), 300.0).required_tasks.get(), 9);
+fn a_tenth_less_moves_nothing_and_one_job_more_does() {
+    let at_10 = |visible| metrics((visible, 0, 0), (10, 0, 10), 300.0).required_tasks.get();
+    assert_eq!([41, 45, 50].map(at_10), [10; 3]);
+    assert_eq!([40, 51, 55, 56].map(at_10), [8, 11, 11, 12]);
+    // All ten busy for an hour, and one job that waits.
+    let waits = look((1, 10, 0), (10, 0, 10), 1, 3600.0).metrics(target(60.0));
+    assert_eq!((waits.required_tasks.get(), waits.capacity_demand.get()), (11, 110.0));
+}
+
+#[test]
+fn a_slot_takes_whole_jobs_within_the_target() {
+    let required =
+        |seconds| look((60, 0, 0), (1, 0, 1), 1, 60.0).metrics(target(seconds)).required_tasks.get();
+    // One job in up to 1.8 times its time, and two from there: a tenth too long.
+    assert_eq!([30.0, 60.0, 90.0, 108.0, 110.0, 120.0].map(required), [60, 60, 60, 60, 30, 30]);
+    assert_eq!([150.0, 180.0].map(required), [30, 20]);
+    // A measured time a little above the configured one changes nothing.
+    assert_eq!(look((60, 0, 0), (1, 0, 1), 1, 61.0).metrics(target(180.0)).required_tasks.get(), 20);
+}
+
+#[test]
+fn target_tracking_adds_to_the_larger_of_desired_and_running() {
+    // No step between 12 and 16.
+    let demand = |running, pending, desired| {
+        metrics((14, 0, 0), (running, pending, desired), 60.0).capacity_demand.get()
+    };
+    assert_eq!(demand(12, 0, 12), 1400.0 / 12.0);
+    assert_eq!(demand(2, 10, 12), 1400.0 / 12.0, "some start");
+    assert_eq!(demand(14, 0, 12), 100.0, "some are on their way out");
+    assert_eq!(metrics((16, 0, 0), (12, 0, 12), 60.0).capacity_demand.get(), 100.0, "a step does it");
 }
 
 #[test]
@@ -136,7 +212,7 @@ fn observations() -> impl Strategy<Value = Observation> {
 }
 
 fn targets() -> impl Strategy<Value = Target> {
-    (0.1..100_000.0_f64).prop_map(|seconds| Target::new(seconds).expect("target"))
+    (0.1..100_000.0_f64).prop_map(target)
 }
 
 proptest! {
@@ -155,27 +231,28 @@ proptest! {
         look in observations(), target in targets(),
     ) {
         let required = look.metrics(target).required_tasks.get();
-        let due = look.queue.due();
+        let due = look.due();
         prop_assume!(due > 0);
         let slots = u64::from(look.slots.get());
         // What a job takes beyond the target no task can shorten.
-        let bound = target.get().max(look.job_time.get().get());
-        let drain = |tasks: u64| due as f64 * look.job_time.get().get() / (tasks * slots) as f64;
-        prop_assert!(drain(required) <= bound * 1.1 * (1.0 + 1e-6));
-        // And none that could be done without: one fewer would be too slow,
-        // or they are a tenth of what is there.
+        let seconds = look.job_time.get().get();
+        let bound = target.get().max(seconds) * 1.1 * (1.0 + 1e-9);
+        let drain = |tasks: u64| due.div_ceil(tasks * slots) as f64 * seconds;
+        prop_assert!(drain(required) <= bound);
+        // And none that could be done without: one fewer would be too slow, or
+        // leave no time to spare, or they are a tenth of what is there.
         let spare = required == u64::from(look.service.desired);
         let enough = if spare { required - required / 9 - 1 } else { required - 1 };
-        prop_assert!(enough == 0 || drain(enough) > bound * (1.0 - 1e-6));
+        prop_assert!(enough == 0 || drain(enough) > target.get() * (1.0 - 1e-9));
     }
 
     #[test]
     fn there_is_never_a_task_without_a_job(look in observations(), target in targets()) {
         let required = look.metrics(target).required_tasks.get();
-        let jobs = look.queue.due().max(look.queue.delayed.min(1));
+        let hidden = u64::from(look.queue.in_flight + look.queue.delayed > 0);
         // Up to a tenth of those that are there may be left.
         let spare = if required == u64::from(look.service.desired) { required / 9 } else { 0 };
-        prop_assert!(required <= jobs + spare);
+        prop_assert!(required <= look.due().max(hidden) + spare);
     }
 
     #[test]
@@ -198,20 +275,44 @@ proptest! {
 
     #[test]
     fn jobs_that_were_taken_count_like_jobs_that_wait(look in observations(), target in targets()) {
+        let slots = u64::from(look.service.running) * u64::from(look.slots.get());
+        let mut look = look;
+        look.queue.in_flight %= slots + 1;
         let mut taken = look;
-        taken.queue.in_flight += taken.queue.visible;
-        taken.queue.visible = 0;
+        let moved = look.queue.visible.min(slots - look.queue.in_flight);
+        taken.queue.in_flight += moved;
+        taken.queue.visible -= moved;
         prop_assert_eq!(look.metrics(target).required_tasks, taken.metrics(target).required_tasks);
         prop_assert_eq!(look.metrics(target).backlog_seconds, taken.metrics(target).backlog_seconds);
     }
 
     #[test]
-    fn target_tracking_arrives_at_the_required_tasks(look in observations(), target in targets()) {
+    fn hidden_jobs_never_need_more_than_one_task(
+        look in observations(), target in targets(), more in 1..100_000_u64, busy in 0.0..64.0_f64,
+    ) {
+        let slots = u64::from(look.service.running) * u64::from(look.slots.get());
+        let mut full = with_busy(look, busy);
+        full.queue.in_flight = full.queue.in_flight.max(slots + 1);
+        let mut fuller = full;
+        fuller.queue.in_flight += more;
+        let required = full.metrics(target).required_tasks;
+        prop_assert_eq!(required, fuller.metrics(target).required_tasks);
+        let none = Observation { queue: QueueDepth { in_flight: 0, ..look.queue }, ..look };
+        let idle = with_busy(full, 0.0).metrics(target).required_tasks.get();
+        prop_assert!(idle <= none.metrics(target).required_tasks.get().max(1));
+    }
+
+    /// Whether it multiplies the tasks that run, or those that are desired.
+    #[test]
+    fn target_tracking_arrives_at_the_required_tasks_at_most(look in observations(), target in targets()) {
         let metrics = look.metrics(target);
-        prop_assume!(look.service.desired > 0);
-        let desired = f64::from(look.service.desired);
-        let next = (desired * metrics.capacity_demand.get() / 100.0 - 1e-6).ceil() as u64;
-        prop_assert_eq!(next, metrics.required_tasks.get());
+        let next = |base: u32| (f64::from(base) * metrics.capacity_demand.get() / 100.0 - 1e-6).ceil() as u64;
+        let (running, desired, required) =
+            (look.service.running, look.service.desired, metrics.required_tasks.get());
+        prop_assert!(next(running).max(next(desired)) <= required.max(u64::from(running.max(desired))));
+        if metrics.scale_out_to.get() == 0 && running == desired && desired > 0 {
+            prop_assert_eq!(next(desired), required);
+        }
     }
 
     #[test]
@@ -225,6 +326,20 @@ proptest! {
             // What target tracking is left with is a step at most.
             let next = SCALE_OUT.into_iter().find(|step| *step > desired);
             prop_assert!(next.is_none_or(|next| next > required));
+        }
+    }
+
+    #[test]
+    fn scale_in_never_scales_out_nor_takes_what_is_required(look in observations(), target in targets()) {
+        let metrics = look.metrics(target);
+        let to = metrics.scale_in_to.get();
+        if to == ScaleInTo::STAY {
+            let enough = SCALE_IN.into_iter().find(|step| *step >= metrics.required_tasks.get());
+            prop_assert!(enough.is_none_or(|step| step >= u64::from(look.service.desired)));
+        } else {
+            prop_assert!(SCALE_IN.contains(&to));
+            prop_assert!(to < u64::from(look.service.desired) && to >= metrics.required_tasks.get());
+            prop_assert_eq!(metrics.scale_out_to.get(), 0);
         }
     }
 

@@ -1,6 +1,10 @@
 //! What the simulator is trusted for when a service is tuned with it.
 
-use haulage_autoscale::sim::{self, Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict, compare};
+use haulage_autoscale::{
+    Slots,
+    sim::{self, Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict, compare},
+};
+use proptest::prelude::*;
 
 fn trace(csv: &str) -> Trace {
     Trace::from_csv("test", csv).expect("a trace")
@@ -42,7 +46,7 @@ fn every_policy_does_every_job_and_none_beats_the_bound() {
 }
 
 /// By hand: a job arrives at 0 and is counted from second 30 on. The look at
-/// 30 puts it, the period ends at 40, the alarm looks at 45 and the task
+/// 37 puts it, the period ends at 40, the alarm looks at 45 and the task
 /// starts. It is ready 60 s later, in the step after.
 #[test]
 fn the_first_job_waits_for_lag_look_alarm_and_start() {
@@ -53,14 +57,16 @@ fn the_first_job_waits_for_lag_look_alarm_and_start() {
 }
 
 #[test]
-fn capacity_goes_back_to_nothing() {
-    let outcome = simulate(&trace("0,60\n0,60\n0,60\n0,60\n0,60\n"), haulage(60.0), &Setup::default());
-    assert_eq!(outcome.tasks_max, 5);
+fn capacity_goes_back_to_nothing_at_once() {
+    let outcome = simulate(&trace(&"0,60\n".repeat(50)), haulage(60.0), &Setup::default());
+    assert_eq!(outcome.tasks_max, 50);
     assert_eq!(outcome.samples.last().map(|sample| sample.tasks), Some(0));
-    // Five tasks of: a start of 60 s, a job of 60 s, 2 minutes to be sure, and
-    // what it takes to see it.
-    let minutes = outcome.task_hours * 60.0 / 5.0;
-    assert!((4.0..7.0).contains(&minutes), "{minutes}");
+    // Fifty tasks of: a start of 60 s, a job of 60 s, the age of the counts, 2
+    // minutes to be sure, and what it takes to see it.
+    let minutes = outcome.task_hours * 60.0 / 50.0;
+    assert!((4.5..6.5).contains(&minutes), "{minutes}");
+    let tasks: Vec<u32> = outcome.samples.iter().map(|sample| sample.tasks).collect();
+    assert!(tasks.iter().all(|tasks| [0, 50].contains(tasks)), "{tasks:?}");
 }
 
 #[test]
@@ -86,7 +92,113 @@ fn the_reference_counts_visible_messages_and_scales_in_who_works() {
     let unprotected = Setup { protected: false, ..Setup::default() };
     let lost = simulate(&long, reference, &unprotected);
     assert!(lost.task_starts > 10 && lost.finished == 0, "the job is begun again and again");
+    assert_eq!(lost.waiting.p99, 30.0 * 86_400.0, "a job that is never done has waited all the time");
     assert_eq!(simulate(&long, haulage(60.0), &unprotected).task_starts, 1);
+}
+
+/// Ten jobs of two hours on ten tasks, and one more: it gets a task of its own
+/// within minutes.
+#[test]
+fn one_job_more_than_slots_gets_a_task() {
+    let outcome = simulate(&trace(&("0,7200\n".repeat(10) + "1800,60\n")), haulage(60.0), &Setup::default());
+    assert_eq!(outcome.desired_max, 11);
+    assert!(outcome.waiting.max < 400.0, "{}", outcome.waiting.max);
+}
+
+/// A thousand jobs with a delay of two hours: no more than a task until then.
+#[test]
+fn hidden_jobs_hold_one_task_and_start_none() {
+    let delayed = trace(&"60,30,7200\n".repeat(1000));
+    let running = Setup { min_tasks: 1, max_tasks: 200, ..Setup::default() };
+    for setup in [running, Setup { min_tasks: 0, ..running }] {
+        let outcome = simulate(&delayed, haulage(30.0), &setup);
+        let until_due = outcome.samples.iter().filter(|sample| sample.seconds < 7260);
+        assert_eq!(until_due.map(|sample| sample.tasks).max(), Some(setup.min_tasks));
+        assert_eq!((outcome.tasks_max, outcome.finished), (200, 1000));
+    }
+    // KEDA counts what is in flight.
+    let keda = simulate(&delayed, Policy::Keda { queue_length: 5.0 }, &running);
+    assert!(keda.task_hours > 390.0, "{}", keda.task_hours);
+}
+
+/// Two hours in which each attempt fails, and up to 700 jobs wait for a retry.
+#[test]
+fn retries_of_an_outage_are_not_scaled_out_for() {
+    let outage = Shipped::Outage.generate(1);
+    let during = |policy| {
+        let outcome = simulate(&outage, policy, &Setup::default());
+        let samples = outcome.samples.iter().filter(|sample| (9000..14_400).contains(&sample.seconds));
+        samples.map(|sample| sample.tasks).max().expect("samples")
+    };
+    assert!(during(haulage(60.0)) <= 20);
+    assert_eq!(during(Policy::Keda { queue_length: 5.0 }), 50);
+}
+
+/// A step to 32 tasks, in a minute in which target tracking finds more required.
+#[test]
+fn target_tracking_does_not_multiply_what_a_step_made() {
+    let jobs = "0,60\n0,60\n317,60\n377,60\n437,60\n437,60\n".to_owned() + &"471,60\n".repeat(32);
+    let setup = Setup { max_tasks: 200, ..Setup::default() };
+    for offset in 0..60 {
+        let outcome = simulate(
+            &trace(&jobs),
+            Policy::Haulage(Tuning::default()),
+            &Setup { look_offset: offset, ..setup },
+        );
+        assert!(outcome.desired_max <= 38, "{offset}: {}", outcome.desired_max);
+    }
+}
+
+#[test]
+fn the_second_of_the_look_matters_little() {
+    let steady = Shipped::Steady.generate(1);
+    let p99 = |look_offset| {
+        simulate(&steady, haulage(60.0), &Setup { look_offset, ..Setup::default() }).waiting.p99
+    };
+    let all = [0, 3, 7, 11, 14].map(p99);
+    let (least, most) = (all.into_iter().fold(f64::MAX, f64::min), all.into_iter().fold(0.0, f64::max));
+    assert!(most - least < 20.0, "{all:?}");
+}
+
+fn jobs() -> impl Strategy<Value = String> {
+    let moment = (0..1800_u32, 1..40_usize, 5..900_u32, prop_oneof![4 => Just(0), 1 => 0..900_u32]);
+    let line = |(at, number, seconds, delay)| format!("{at},{seconds},{delay}\n").repeat(number);
+    proptest::collection::vec(moment.prop_map(line), 1..8).prop_map(|lines| lines.concat())
+}
+
+fn setups() -> impl Strategy<Value = Setup> {
+    (0..90_u32, 0..60_u32, 5..400_u32, 1..4_u32).prop_map(|(count_lag, look_offset, startup, slots)| Setup {
+        count_lag,
+        look_offset,
+        startup_seconds: f64::from(startup),
+        slots: Slots::new(slots).expect("slots"),
+        max_tasks: 1000,
+        ..Setup::default()
+    })
+}
+
+fn tunings() -> impl Strategy<Value = Tuning> {
+    let looks = prop_oneof![Just(1), Just(2), Just(3), Just(4), Just(6)];
+    let target = prop_oneof![Just(None), (10.0..1000.0_f64).prop_map(Some)];
+    (target, 1..6_u32, looks).prop_map(|(target, scale_in_minutes, looks_per_minute)| Tuning {
+        target,
+        scale_in_minutes,
+        looks_per_minute,
+    })
+}
+
+proptest! {
+    /// Whatever alarms, policies and lags make of it together.
+    #[test]
+    fn there_are_never_more_tasks_than_jobs(jobs in jobs(), setup in setups(), tuning in tunings()) {
+        let outcome = simulate(&trace(&jobs), Policy::Haulage(tuning), &setup);
+        prop_assert!(
+            u64::from(outcome.desired_max) <= outcome.jobs_max,
+            "{} tasks, {} jobs", outcome.desired_max, outcome.jobs_max
+        );
+        prop_assert_eq!(outcome.finished, outcome.jobs);
+        prop_assert_eq!(outcome.samples.last().map(|sample| sample.tasks), Some(0));
+    }
 }
 
 #[test]
@@ -113,11 +225,22 @@ fn spot_losses_cost_time_and_no_job() {
     assert!(outcome.task_starts > calm.task_starts + 20);
 }
 
+#[test]
+fn the_bound_is_without_losses_and_policies_have_the_same_luck() {
+    let steady = Shipped::Steady.generate(1);
+    let setup = Setup { spot_losses_per_hour: 1.0, ..Setup::default() };
+    assert_eq!(
+        simulate(&steady, Policy::Clairvoyant, &setup).waiting,
+        simulate(&steady, Policy::Clairvoyant, &Setup::default()).waiting
+    );
+}
+
 /// What docs/scaling.md says of the defaults of the others.
 #[test]
 fn for_the_same_money_jobs_wait_no_longer_than_with_the_others() {
     for shipped in [Shipped::Steady, Shipped::Bursts] {
-        let comparisons = compare(&shipped.generate(1), &Setup::default()).expect("valid numbers");
+        let comparisons =
+            compare(&shipped.generate(1), &Setup::default(), Tuning::default()).expect("valid numbers");
         let defaults = |policy: Policy| Policy::all().contains(&policy);
         for comparison in comparisons.iter().filter(|c| defaults(c.other.policy)) {
             let other = comparison.other.policy.name();
@@ -135,6 +258,12 @@ fn numbers_that_cannot_be_are_told() {
         (Policy::BacklogPerInstance { latency: -1.0 }, setup, "the acceptable latency"),
         (haulage(60.0), Setup { job_seconds: Some(0.0), ..setup }, "seconds per job"),
         (haulage(60.0), Setup { max_tasks: 0, ..setup }, "the most tasks"),
+        (haulage(60.0), Setup { look_offset: 60, ..setup }, "the second of the first look"),
+        (
+            haulage(60.0),
+            Setup { slots: Slots::new(4_000_000_000).expect("slots"), ..setup },
+            "the number of slots in all",
+        ),
         (haulage(60.0), Setup { min_tasks: 60, ..setup }, "no fewer than the fewest"),
         (haulage(60.0), Setup { startup_seconds: f64::INFINITY, ..setup }, "the start-up"),
         (haulage(60.0), Setup { dollars_per_task_hour: -1.0, ..setup }, "the price"),

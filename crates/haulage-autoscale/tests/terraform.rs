@@ -3,15 +3,23 @@
 use std::{fs, path::Path};
 
 use haulage_autoscale::{
-    BacklogSeconds, CapacityDemand, NAMESPACE, RequiredTasks, SCALE_OUT, ScaleOutTo,
-    sim::{SCALE_IN, SCALE_IN_COOLDOWN, Tuning},
+    BacklogSeconds, CapacityDemand, NAMESPACE, RequiredTasks, SCALE_IN, SCALE_OUT, ScaleInTo, ScaleOutTo,
+    sim::Tuning,
 };
 
 fn module(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../terraform/modules");
     let text = fs::read_to_string(root.join(path)).expect("the module");
+    let code = text.lines().map(|line| line.split(" #").next().unwrap_or_default());
     // However it is aligned.
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    code.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
+/// A resource of the module, up to the next one.
+fn resource(module: &str, kind: &str, name: &str) -> String {
+    let start = format!("resource \"{kind}\" \"{name}\" {{");
+    let after = module.split(&start).nth(1).unwrap_or_else(|| panic!("no {start}"));
+    after.split("resource \"").next().unwrap_or_default().to_owned()
 }
 
 fn default(variables: &str, name: &str) -> u32 {
@@ -20,17 +28,77 @@ fn default(variables: &str, name: &str) -> u32 {
     value.and_then(|value| value.parse().ok()).expect("a number")
 }
 
-#[test]
-fn the_policies_have_the_same_steps() {
-    let main = module("autoscaling/main.tf");
-    for expected in [
-        format!("scale_out = {SCALE_OUT:?}"),
-        format!("scale_in = {SCALE_IN:?}"),
-        format!("cooldown = {SCALE_IN_COOLDOWN}"),
-        format!("namespace = \"{NAMESPACE}\""),
-    ] {
-        assert!(main.contains(&expected), "{expected}");
+fn assert_has(text: &str, expected: &[String]) {
+    for expected in expected {
+        assert!(text.contains(expected.as_str()), "{expected} in: {text}");
     }
+}
+
+#[test]
+fn the_steps_are_the_same() {
+    let main = module("autoscaling/main.tf");
+    assert_has(
+        &main,
+        &[
+            format!("scale_out = {SCALE_OUT:?}"),
+            format!("scale_in = {SCALE_IN:?}"),
+            format!("namespace = \"{NAMESPACE}\""),
+            "scale_out_threshold = 1".to_owned(),
+            "scale_in_threshold = max(local.scale_in...)".to_owned(),
+        ],
+    );
+    assert!(SCALE_IN.iter().all(|step| *step < ScaleInTo::STAY), "to stay is no breach");
+    assert!(SCALE_IN.is_sorted() && SCALE_OUT.is_sorted());
+}
+
+/// `sim/policy.rs` has the same, by hand; who changes one changes the other.
+#[test]
+fn alarms_and_policies_are_as_simulated() {
+    let main = module("autoscaling/main.tf");
+    let alarms = [
+        ("scale_out", ScaleOutTo::NAME, "period = 10 ", "GreaterThanOrEqualToThreshold"),
+        ("scale_in", ScaleInTo::NAME, "period = 60 * var.scale_in_minutes ", "LessThanOrEqualToThreshold"),
+    ];
+    for (name, metric, period, comparison) in alarms {
+        let alarm = resource(&main, "aws_cloudwatch_metric_alarm", name);
+        assert_has(
+            &alarm,
+            &[
+                format!("metric_name = \"{metric}\""),
+                "statistic = \"Maximum\"".to_owned(),
+                period.to_owned(),
+                "evaluation_periods = 1 ".to_owned(),
+                format!("comparison_operator = \"{comparison}\""),
+                format!("threshold = local.{name}_threshold"),
+                "treat_missing_data = \"notBreaching\"".to_owned(),
+                format!("alarm_actions = [aws_appautoscaling_policy.{name}.arn]"),
+            ],
+        );
+        assert!(!alarm.contains("datapoints_to_alarm"), "all of one");
+        let policy = resource(&main, "aws_appautoscaling_policy", name);
+        assert_has(
+            &policy,
+            &[
+                "policy_type = \"StepScaling\"".to_owned(),
+                "adjustment_type = \"ExactCapacity\"".to_owned(),
+                "metric_aggregation_type = \"Maximum\"".to_owned(),
+                "cooldown = 0 ".to_owned(),
+                format!("for_each = local.{name}_steps"),
+            ],
+        );
+    }
+    let tracking = resource(&main, "aws_appautoscaling_policy", "tracking");
+    assert_has(
+        &tracking,
+        &[
+            "policy_type = \"TargetTrackingScaling\"".to_owned(),
+            "target_value = 100 ".to_owned(),
+            "disable_scale_in = true".to_owned(),
+            "scale_out_cooldown = 300 ".to_owned(),
+            format!("metric_name = \"{}\"", CapacityDemand::NAME),
+            "statistic = \"Minimum\"".to_owned(),
+        ],
+    );
 }
 
 #[test]
@@ -42,10 +110,6 @@ fn the_defaults_are_the_same() {
 
 #[test]
 fn alarms_and_dashboard_know_the_metrics_by_their_names() {
-    let autoscaling = module("autoscaling/main.tf");
-    for name in [ScaleOutTo::NAME, CapacityDemand::NAME] {
-        assert!(autoscaling.contains(&format!("metric_name = \"{name}\"")), "{name}");
-    }
     let alarms = module("alarms/main.tf") + &module("alarms/dashboard.tf");
     for name in [BacklogSeconds::NAME, RequiredTasks::NAME] {
         assert!(alarms.contains(&format!("\"{name}\"")), "{name}");

@@ -38,7 +38,7 @@ data "aws_iam_policy_document" "lambda" {
 
   # Both know no resource; what is written is held to one namespace.
   statement {
-    sid       = "ReadJobTimes"
+    sid       = "ReadMeasurements"
     actions   = ["cloudwatch:GetMetricData"]
     resources = ["*"]
   }

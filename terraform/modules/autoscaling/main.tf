@@ -10,9 +10,9 @@ locals {
 
   # The capacities to go out to: the largest that is not above what is
   # required. A policy has 20 steps at most.
-  scale_out = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 150, 200]
-  # Where at most this percentage of the tasks was required, down to it.
-  scale_in = [10, 25, 50, 75, 90]
+  scale_out = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 25, 32, 40, 50, 80, 125, 200]
+  # And those to go back to: the smallest that is enough.
+  scale_in = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 27, 36, 50, 100, 250, 1000]
 
   # The bounds of a step count from the threshold of its alarm.
   scale_out_threshold = 1
@@ -22,10 +22,10 @@ locals {
     tasks = tasks
   }]
   scale_in_threshold = max(local.scale_in...)
-  scale_in_steps = [for i, percent in local.scale_in : {
-    lower   = i > 0 ? local.scale_in[max(i - 1, 0)] - local.scale_in_threshold : null
-    upper   = percent - local.scale_in_threshold
-    percent = percent - 100
+  scale_in_steps = [for i, tasks in local.scale_in : {
+    lower = i > 0 ? local.scale_in[max(i - 1, 0)] - local.scale_in_threshold : null
+    upper = tasks - local.scale_in_threshold
+    tasks = tasks
   }]
 }
 
@@ -80,7 +80,8 @@ resource "aws_cloudwatch_metric_alarm" "scale_out" {
   tags                = var.tags
 }
 
-# What is between the steps, and above the last.
+# What is between the steps, and above the last. It multiplies, so it goes by
+# the lowest value of a minute: an average would hold looks from before a step.
 resource "aws_appautoscaling_policy" "tracking" {
   name               = "${var.name}-capacity-demand"
   policy_type        = "TargetTrackingScaling"
@@ -96,7 +97,7 @@ resource "aws_appautoscaling_policy" "tracking" {
     customized_metric_specification {
       namespace   = local.namespace
       metric_name = "CapacityDemand"
-      statistic   = "Average"
+      statistic   = "Minimum"
       unit        = "Percent"
 
       dynamic "dimensions" {
@@ -111,8 +112,9 @@ resource "aws_appautoscaling_policy" "tracking" {
   }
 }
 
-# Back, once the highest demand of some minutes was lower. A task that works
-# is protected, and goes when its job is done.
+# Back, to the most that was required in some minutes. It sets a capacity, too:
+# a percentage would be one of the tasks that run, whatever is desired. A task
+# that works is protected, and goes when its job is done.
 resource "aws_appautoscaling_policy" "scale_in" {
   name               = "${var.name}-scale-in"
   policy_type        = "StepScaling"
@@ -121,16 +123,15 @@ resource "aws_appautoscaling_policy" "scale_in" {
   scalable_dimension = aws_appautoscaling_target.service.scalable_dimension
 
   step_scaling_policy_configuration {
-    adjustment_type         = "PercentChangeInCapacity"
+    adjustment_type         = "ExactCapacity"
     metric_aggregation_type = "Maximum"
-    # By then the metric shows what the last one did.
-    cooldown = 180
+    cooldown                = 0
 
     dynamic "step_adjustment" {
       for_each = local.scale_in_steps
 
       content {
-        scaling_adjustment          = step_adjustment.value.percent
+        scaling_adjustment          = step_adjustment.value.tasks
         metric_interval_lower_bound = step_adjustment.value.lower
         metric_interval_upper_bound = step_adjustment.value.upper
       }
@@ -140,9 +141,9 @@ resource "aws_appautoscaling_policy" "scale_in" {
 
 resource "aws_cloudwatch_metric_alarm" "scale_in" {
   alarm_name          = "${var.name}-scale-in"
-  alarm_description   = "Fewer tasks are required than desired. Not a fault: it scales ${var.service_name} in, and stays on while the service idles."
+  alarm_description   = "Fewer tasks are required than desired. Not a fault: it scales ${var.service_name} in, and stays on while it idles at its minimum of one task or more."
   namespace           = local.namespace
-  metric_name         = "CapacityDemand"
+  metric_name         = "ScaleInTo"
   dimensions          = local.dimensions
   statistic           = "Maximum"
   period              = 60 * var.scale_in_minutes

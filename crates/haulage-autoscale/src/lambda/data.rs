@@ -7,14 +7,14 @@ use aws_sdk_cloudwatch::{
 use futures_util::future::join_all;
 use haulage_autoscale::{
     BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
-    ScaleOutTo,
+    ScaleInTo, ScaleOutTo,
 };
 
 use crate::{event::Pair, failure::Failure};
 
 const CALL: &str = "cloudwatch:PutMetricData";
 
-/// Pairs in one call, of seven metrics each: 1,000 metrics and 1 MB are the
+/// Pairs in one call, of eight metrics each: 1,000 metrics and 1 MB are the
 /// limits (CloudWatch API Reference, "PutMetricData"), and the names of a pair
 /// may be long.
 const BATCH: usize = 100;
@@ -36,7 +36,7 @@ pub(crate) async fn put(cloudwatch: &Client, metrics: &[(&Pair, Metrics)]) -> Ve
 
 /// The metrics of a pair, with units and resolutions that the alarms and
 /// policies of `terraform/modules/autoscaling` ask for.
-fn data(pair: &Pair, metrics: &Metrics) -> [MetricDatum; 7] {
+fn data(pair: &Pair, metrics: &Metrics) -> [MetricDatum; 8] {
     let dimensions =
         pair.dimensions().map(|(name, value)| Dimension::builder().name(name).value(value).build());
     let datum = |name: &str, unit, value: f64, resolution| {
@@ -61,6 +61,7 @@ fn data(pair: &Pair, metrics: &Metrics) -> [MetricDatum; 7] {
         datum(RequiredTasks::NAME, Count, metrics.required_tasks.get() as f64, STANDARD),
         // Its alarm has a period of 10 s.
         datum(ScaleOutTo::NAME, Count, metrics.scale_out_to.get() as f64, HIGH),
+        datum(ScaleInTo::NAME, Count, metrics.scale_in_to.get() as f64, STANDARD),
         datum(CapacityDemand::NAME, Percent, metrics.capacity_demand.get(), STANDARD),
         datum(Metrics::RUNNING_TASKS, Count, f64::from(metrics.running_tasks), STANDARD),
     ]
@@ -83,10 +84,11 @@ mod tests {
         let event = event.expect("an event");
         let [pair] = event.pairs.as_slice() else { panic!("one pair") };
         let metrics = Observation {
-            queue: QueueDepth { visible: 30, in_flight: 4, delayed: 0 },
+            queue: QueueDepth { visible: 32, in_flight: 2, delayed: 0 },
             service: Service { running: 1, pending: 1, desired: 2 },
             slots: pair.slots_per_task,
             job_time: Estimate::configured(pair.job_seconds),
+            busy: None,
         }
         .metrics(pair.target_seconds);
         let data = data(pair, &metrics);
@@ -109,7 +111,8 @@ mod tests {
             ("QueueRequiresConsumer", 0.0, "Count", 60),
             ("RequiredTasks", 4.0, "Count", 60),
             ("ScaleOutTo", 4.0, "Count", 1),
-            ("CapacityDemand", 200.0, "Percent", 60),
+            ("ScaleInTo", 1_000_000.0, "Count", 60),
+            ("CapacityDemand", 100.0, "Percent", 60),
             ("RunningTasks", 1.0, "Count", 60),
         ];
         assert_eq!(

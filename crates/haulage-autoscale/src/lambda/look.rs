@@ -4,9 +4,9 @@ use futures_util::{
     future::join,
     stream::{self, StreamExt as _},
 };
-use haulage_autoscale::{Estimate, Metrics, Observation, QueueDepth, Service};
+use haulage_autoscale::{Metrics, Observation, QueueDepth, Service};
 
-use crate::{data, event::Pair, failure::Failure, queue, service, services::Services};
+use crate::{data, event::Pair, failure::Failure, measured::Measured, queue, service, services::Services};
 
 /// Queues that are asked for at once: each such call opens a connection, and
 /// its TLS handshake takes its time on the sliver of a CPU that a small Lambda has.
@@ -18,16 +18,18 @@ const AT_ONCE: usize = 16;
 pub(crate) async fn look(
     services: &Services,
     pairs: &[Pair],
-    job_times: &[Estimate],
+    measured: &[Result<Measured, Failure>],
 ) -> Vec<Result<(), Failure>> {
     let depths =
         stream::iter(pairs).map(|pair| queue::depth(&services.sqs, pair)).buffered(AT_ONCE).collect();
     let (depths, counts): (Vec<_>, _) = join(depths, service::counts(&services.ecs, pairs)).await;
     let read: Vec<Result<(&Pair, Metrics), Failure>> = pairs
         .iter()
-        .zip(job_times)
+        .zip(measured)
         .zip(depths.into_iter().zip(counts))
-        .map(|((pair, job_time), (depth, count))| Ok((pair, metrics(pair, *job_time, depth?, count?))))
+        .map(|((pair, measured), (depth, count))| {
+            Ok((pair, metrics(pair, measured.clone()?, depth?, count?)))
+        })
         .collect();
     let good: Vec<_> = read.iter().flatten().copied().collect();
     let mut put = data::put(&services.cloudwatch, &good).await.into_iter();
@@ -36,6 +38,8 @@ pub(crate) async fn look(
         .collect()
 }
 
-fn metrics(pair: &Pair, job_time: Estimate, queue: QueueDepth, service: Service) -> Metrics {
-    Observation { queue, service, slots: pair.slots_per_task, job_time }.metrics(pair.target_seconds)
+fn metrics(pair: &Pair, measured: Measured, queue: QueueDepth, service: Service) -> Metrics {
+    let job_time = measured.beside(pair.job_seconds);
+    Observation { queue, service, slots: pair.slots_per_task, job_time, busy: measured.busy() }
+        .metrics(pair.target_seconds)
 }

@@ -4,9 +4,9 @@
 mod data;
 mod event;
 mod failure;
-mod job_time;
 mod log;
 mod look;
+mod measured;
 mod minute;
 mod queue;
 mod report;

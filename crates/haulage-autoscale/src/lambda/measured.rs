@@ -1,4 +1,4 @@
-//! How long jobs took, as the tasks measured it.
+//! What the tasks have measured: how long jobs took, and how many slots were busy.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,24 +9,30 @@ use aws_sdk_cloudwatch::{
     types::{Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, StatusCode},
 };
 use futures_util::future::join_all;
-use haulage_autoscale::{Estimate, JobSeconds, MEASURED_OVER, NAMESPACE};
+use haulage_autoscale::{BUSY_OVER, BusySlots, Estimate, JobSeconds, MEASURED_OVER, NAMESPACE};
 
 use crate::{event::Pair, failure::Failure};
 
 const CALL: &str = "cloudwatch:GetMetricData";
 
-/// Queries in one call (CloudWatch API Reference, "GetMetricData"); a pair has two.
-const BATCH: usize = 500 / 2;
+/// Queries in one call (CloudWatch API Reference, "GetMetricData"); a pair has
+/// three. They have some 500 points, so that a whole batch fits into an answer
+/// of 100,800.
+const BATCH: usize = 500 / 3;
 
-/// Seconds. Some 70 points for each query, so that a whole batch fits into an
-/// answer of 100,800.
+/// Seconds of a data point of how long jobs took.
 const PERIOD: i32 = 300;
+/// And of how many slots were busy: a task publishes that once a minute.
+const BUSY_PERIOD: i32 = 60;
 
-/// Sum of the seconds, and number of the jobs.
+/// What was published of one pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Measured {
+    /// Sum of the time that jobs took.
     seconds: f64,
     jobs: f64,
+    /// In the busiest minute of late, the average of the tasks.
+    busy: Option<f64>,
 }
 
 impl Measured {
@@ -34,15 +40,21 @@ impl Measured {
     pub(crate) fn beside(self, configured: JobSeconds) -> Estimate {
         Estimate::configured(configured).with_measured(self.seconds / self.jobs, self.jobs as u64)
     }
+
+    /// None, where no task has published any.
+    pub(crate) fn busy(self) -> Option<BusySlots> {
+        self.busy.and_then(|busy| BusySlots::new(busy).ok())
+    }
 }
 
-/// The jobs of each pair that ended before `now`, within [`MEASURED_OVER`]. Of
-/// a pair that has not published any, there are none.
+/// What the tasks of each pair published before `now`: the jobs that ended
+/// within [`MEASURED_OVER`], and the slots that were busy within
+/// [`BUSY_OVER`]. Of a pair that has not published any, there are none.
 ///
 /// Sum and number rather than a mean of means, as periods have more jobs or fewer.
 pub(crate) async fn measured(
     cloudwatch: &Client,
-    pairs: &[Pair],
+    pairs: &[&Pair],
     now: SystemTime,
 ) -> Vec<Result<Measured, Failure>> {
     let calls = pairs.chunks(BATCH).map(|batch| async move {
@@ -56,12 +68,18 @@ pub(crate) async fn measured(
 
 async fn read(
     cloudwatch: &Client,
-    pairs: &[Pair],
+    pairs: &[&Pair],
     now: SystemTime,
 ) -> Result<Vec<Result<Measured, Failure>>, Failure> {
     let mut measured = vec![Ok(Measured::default()); pairs.len()];
     let queries = pairs.iter().enumerate().flat_map(|(at, pair)| {
-        [query(pair, format!("seconds_{at}"), "Sum"), query(pair, format!("jobs_{at}"), "SampleCount")]
+        let job_seconds =
+            |id, statistic| query(pair, format!("{id}_{at}"), JobSeconds::NAME, PERIOD, statistic);
+        [
+            job_seconds("seconds", "Sum"),
+            job_seconds("jobs", "SampleCount"),
+            query(pair, format!("busy_{at}"), BusySlots::NAME, BUSY_PERIOD, "Average"),
+        ]
     });
     let mut pages = cloudwatch
         .get_metric_data()
@@ -76,7 +94,7 @@ async fn read(
             let at =
                 result.id().and_then(|id| id.rsplit_once('_')).and_then(|(_, at)| at.parse::<usize>().ok());
             if let Some(entry) = at.and_then(|at| measured.get_mut(at)) {
-                add(entry, result);
+                add(entry, result, now);
             }
         }
     }
@@ -90,30 +108,35 @@ fn start(now: SystemTime) -> DateTime {
     DateTime::from_secs(start - start % i64::from(PERIOD))
 }
 
-fn query(pair: &Pair, id: String, statistic: &str) -> MetricDataQuery {
+fn query(pair: &Pair, id: String, name: &str, period: i32, statistic: &str) -> MetricDataQuery {
     let dimensions =
         pair.dimensions().map(|(name, value)| Dimension::builder().name(name).value(value).build());
     let metric = Metric::builder()
         .namespace(NAMESPACE)
-        .metric_name(JobSeconds::NAME)
+        .metric_name(name)
         .set_dimensions(Some(dimensions.to_vec()))
         .build();
-    let stat = MetricStat::builder().metric(metric).period(PERIOD).stat(statistic).build();
+    let stat = MetricStat::builder().metric(metric).period(period).stat(statistic).build();
     MetricDataQuery::builder().id(id).metric_stat(stat).build()
 }
 
-fn add(measured: &mut Result<Measured, Failure>, result: &MetricDataResult) {
-    match (result.status_code(), measured.as_mut()) {
-        // With one of the two cut short, the mean would be wrong.
-        (Some(code @ (StatusCode::InternalError | StatusCode::Forbidden)), _) => {
-            let why = result.messages().iter().filter_map(|message| message.value()).collect::<Vec<_>>();
-            *measured = Err(Failure::new(CALL, code.as_str(), why.join("; ")));
+fn add(entry: &mut Result<Measured, Failure>, result: &MetricDataResult, now: SystemTime) {
+    if let Some(code @ (StatusCode::InternalError | StatusCode::Forbidden)) = result.status_code() {
+        // With one of the three cut short, the others would mislead.
+        let why = result.messages().iter().filter_map(|message| message.value()).collect::<Vec<_>>();
+        *entry = Err(Failure::new(CALL, code.as_str(), why.join("; ")));
+    }
+    let Ok(measured) = entry else { return };
+    let sum = || result.values().iter().sum::<f64>();
+    match result.id().and_then(|id| id.split_once('_')).map(|(what, _)| what) {
+        Some("seconds") => measured.seconds += sum(),
+        Some("jobs") => measured.jobs += sum(),
+        Some("busy") => {
+            let since = DateTime::from(now - Duration::from_secs_f64(BUSY_OVER));
+            let points = result.timestamps().iter().zip(result.values());
+            let late = points.filter(|(at, _)| **at >= since).map(|(_, value)| *value);
+            measured.busy = late.chain(measured.busy).reduce(f64::max);
         }
-        (_, Ok(measured)) => {
-            let sum: f64 = result.values().iter().sum();
-            let of_jobs = result.id().is_some_and(|id| id.starts_with("jobs"));
-            *if of_jobs { &mut measured.jobs } else { &mut measured.seconds } += sum;
-        }
-        (_, Err(_)) => {}
+        _ => {}
     }
 }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use haulage_autoscale::Estimate;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     event::{Event, Pair},
     failure::Failure,
-    job_time, log,
+    log,
     look::look,
+    measured::{Measured, measured},
     report::Report,
     services::Services,
 };
@@ -18,17 +18,12 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// Looks as often as the event says, evenly over a minute and at once for the
 /// first time, until `deadline` at most.
-///
-/// How long jobs take is read once: it changes slowly, and is paid for.
 pub(crate) async fn run<'a>(event: &'a Event, services: &Services, deadline: Instant) -> Report<'a> {
     let pairs = event.pairs.as_slice();
     let looks = event.looks_per_minute.get();
     let start = Instant::now();
     let mut report = Report::new(pairs);
-    let Ok(job_times) = timeout_at(deadline, job_times(services, pairs, &mut report)).await else {
-        report.all_failed(&Failure::late());
-        return report;
-    };
+    let mut known = vec![None; pairs.len()];
     for number in 0..looks {
         let at = start + MINUTE * number / looks;
         if at >= deadline {
@@ -36,7 +31,11 @@ pub(crate) async fn run<'a>(event: &'a Event, services: &Services, deadline: Ins
         }
         sleep_until(at).await;
         let began = Instant::now();
-        match timeout_at(deadline, look(services, pairs, &job_times)).await {
+        let answers = async {
+            let measured = read(services, pairs, &mut known).await;
+            look(services, pairs, &measured).await
+        };
+        match timeout_at(deadline, answers).await {
             Ok(answers) => {
                 let failed = answers.iter().filter(|answer| answer.is_err()).count();
                 log::looked(pairs.len() - failed, failed, began.elapsed());
@@ -51,16 +50,24 @@ pub(crate) async fn run<'a>(event: &'a Event, services: &Services, deadline: Ins
     report
 }
 
-/// Where it cannot be read, the configured time is in force, and the pair has
-/// failed all the same: nobody would hear of it otherwise.
-async fn job_times(services: &Services, pairs: &[Pair], report: &mut Report<'_>) -> Vec<Estimate> {
-    let measured = job_time::measured(&services.cloudwatch, pairs, SystemTime::now()).await;
-    let measured = pairs.iter().zip(measured).enumerate().map(|(at, (pair, measured))| match measured {
-        Ok(measured) => measured.beside(pair.job_seconds),
-        Err(failure) => {
-            report.failed(at, failure);
-            Estimate::configured(pair.job_seconds)
+/// What the tasks have measured: read once, as it changes slowly and is paid
+/// for, and again at the next look where it could not be read. Until then a
+/// pair has no metrics: with the configured time in place of the measured one,
+/// it would be scaled one way and back.
+async fn read(
+    services: &Services,
+    pairs: &[Pair],
+    known: &mut [Option<Measured>],
+) -> Vec<Result<Measured, Failure>> {
+    let unknown: Vec<&Pair> =
+        pairs.iter().zip(&*known).filter(|(_, known)| known.is_none()).map(|(pair, _)| pair).collect();
+    let mut read = measured(&services.cloudwatch, &unknown, SystemTime::now()).await.into_iter();
+    let each = known.iter_mut().map(|known| match *known {
+        Some(measured) => Ok(measured),
+        None => {
+            let measured = read.next().unwrap_or_else(|| Ok(Measured::default()))?;
+            Ok(*known.insert(measured))
         }
     });
-    measured.collect()
+    each.collect()
 }

@@ -8,8 +8,9 @@
 //! - "Configuring how CloudWatch alarms treat missing data": the evaluation
 //!   range holds more data points than are needed, and missing ones are made
 //!   up for only where there are too few in it.
-//! - "Alarm actions": Auto Scaling actions are invoked again each minute for
-//!   as long as the alarm stays in ALARM.
+//! - "Alarm actions": Auto Scaling actions are invoked when the alarm goes to
+//!   ALARM, and again each minute for as long as it stays there. That holds
+//!   for alarms of high resolution, too.
 
 /// Seconds of a period of standard resolution.
 pub(crate) const PERIOD: u32 = 60;
@@ -26,6 +27,7 @@ const LOOK_BACK: usize = 2;
 struct Period {
     sum: f64,
     number: u32,
+    minimum: f64,
     maximum: f64,
     /// When the last was put.
     put: u32,
@@ -34,6 +36,7 @@ struct Period {
 #[derive(Clone, Copy, Debug)]
 enum Statistic {
     Average,
+    Minimum,
     Maximum,
 }
 
@@ -67,6 +70,7 @@ impl Series {
             self.periods.resize(period + 1, Period::default());
         }
         let entry = &mut self.periods[period];
+        entry.minimum = if entry.number == 0 { value } else { entry.minimum.min(value) };
         entry.maximum = if entry.number == 0 { value } else { entry.maximum.max(value) };
         entry.sum += value;
         entry.number += 1;
@@ -81,6 +85,7 @@ impl Series {
             let entry = self.periods.get(period)?;
             (entry.number > 0 && entry.put + self.delay <= now).then(|| match statistic {
                 Statistic::Average => entry.sum / f64::from(entry.number),
+                Statistic::Minimum => entry.minimum,
                 Statistic::Maximum => entry.maximum,
             })
         };
@@ -126,6 +131,8 @@ pub(crate) struct Alarm {
     /// So many of the metric's periods are one of the alarm's.
     width: usize,
     state: State,
+    /// When its action was invoked last, since it is in ALARM.
+    acted: Option<u32>,
 }
 
 impl Alarm {
@@ -141,28 +148,39 @@ impl Alarm {
             statistic: Statistic::Average,
             width: 1,
             state,
+            acted: None,
         }
     }
 
-    /// On the maximum of the latest `minutes`.
-    pub(crate) fn maximum(breach: Breach, threshold: f64, minutes: usize, missing: Missing) -> Self {
+    /// The same, of the lowest value of each period.
+    pub(crate) fn of_minimum(self) -> Self {
+        Self { statistic: Statistic::Minimum, ..self }
+    }
+
+    /// On the maximum of the latest `width` periods of the metric.
+    pub(crate) fn maximum(breach: Breach, threshold: f64, width: usize, missing: Missing) -> Self {
         Self {
             statistic: Statistic::Maximum,
-            width: minutes.max(1),
+            width: width.max(1),
             ..Self::all(breach, threshold, 1, missing)
         }
     }
 
-    /// Looks at the metric; returns the latest data point when the alarm is in
-    /// ALARM, which is when its action is invoked.
+    /// Looks at the metric; returns the latest data point when its action is
+    /// invoked.
     pub(crate) fn look(&mut self, series: &Series, now: u32) -> Option<f64> {
         let points = series.last(now, (self.periods + LOOK_BACK) * self.width, self.statistic);
         let maximum = |period: &[Option<f64>]| period.iter().flatten().copied().reduce(f64::max);
         let range: Vec<Option<f64>> = points.chunks(self.width).map(maximum).collect();
         self.state = self.judge(&range);
         if self.state != State::Alarm {
+            self.acted = None;
             return None;
         }
+        if self.acted.is_some_and(|at| now < at + PERIOD) {
+            return None;
+        }
+        self.acted = Some(now);
         range.iter().rev().flatten().next().copied()
     }
 
@@ -297,17 +315,21 @@ mod tests {
     }
 
     #[test]
-    fn high_resolution_is_seen_within_seconds_and_forgotten_as_soon() {
+    fn high_resolution_is_seen_within_seconds_and_acted_on_once_a_minute() {
         let mut series = Series::high_resolution(5);
         let mut alarm = Alarm::all(Breach::AtLeast, 1.0, 1, Missing::NotBreaching);
-        series.put(60, 4.0);
+        for at in (60..150).step_by(10) {
+            series.put(at, 4.0);
+        }
+        series.put(210, 6.0);
         let mut seen = Vec::new();
-        for now in 60..180 {
+        for now in 60..300 {
             if series.is_due(now) && alarm.look(&series, now).is_some() {
                 seen.push(now);
             }
         }
-        assert_eq!(seen, [75, 85, 95]);
+        // Again after a minute, and at once where it went back in between.
+        assert_eq!(seen, [75, 135, 225]);
     }
 
     #[test]

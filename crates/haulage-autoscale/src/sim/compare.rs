@@ -38,13 +38,45 @@ pub struct Comparison {
     pub verdict: Verdict,
 }
 
+/// All comparisons on a trace in one.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Settings of the others.
+    pub of: usize,
+    /// Against so many of them ours is no worse.
+    pub no_worse: usize,
+    /// Where ours does worst.
+    pub worst: Comparison,
+}
+
+impl Summary {
+    /// None, where nothing was compared.
+    pub fn of(comparisons: &[Comparison]) -> Option<Self> {
+        let worst = comparisons.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))?;
+        let no_worse = comparisons.iter().filter(|c| c.verdict == Verdict::NoWorse).count();
+        Some(Self { of: comparisons.len(), no_worse, worst: worst.clone() })
+    }
+}
+
+impl Comparison {
+    /// By what factor ours is worse, in money where it costs more, and else in
+    /// waiting, of which a second more or less is nothing.
+    fn excess(&self) -> f64 {
+        let dollars = self.ours.dollars / self.other.dollars;
+        let limit = EQUAL_SECONDS.max(self.other.waiting.p99 * EQUAL);
+        let waiting = (self.ours.waiting.p99 - limit).max(1.0) / self.other.waiting.p99.max(1.0);
+        if dollars > 1.0 + EQUAL { dollars.max(waiting) } else { waiting }
+    }
+}
+
 /// Each other policy, with its defaults and over a range of targets, beside
-/// this project's with the target, and the least number of tasks, 0 or 1, that
-/// do best for the same money. Fails where a number of the setup cannot be.
-pub fn compare(trace: &Trace, setup: &Setup) -> Result<Vec<Comparison>, Invalid> {
+/// this project's, tuned as said, with the target that does best for the same
+/// money. All are tried with a least number of tasks of 0 and of 1. Fails where
+/// a number of the setup cannot be.
+pub fn compare(trace: &Trace, setup: &Setup, tuning: Tuning) -> Result<Vec<Comparison>, Invalid> {
     let job_seconds = setup.job_seconds(trace)?.get();
-    let run = |policy: Policy, setup: &Setup| {
-        let mut outcome = simulate(trace, policy, setup)?;
+    let run = |(policy, min_tasks): (Policy, u32)| {
+        let mut outcome = simulate(trace, policy, &Setup { min_tasks, ..*setup })?;
         outcome.samples.clear();
         Ok(outcome)
     };
@@ -52,20 +84,21 @@ pub fn compare(trace: &Trace, setup: &Setup) -> Result<Vec<Comparison>, Invalid>
         |policy: Policy, times: f64| policy.tuned(times * job_seconds, job_seconds, setup.slots.get());
     let targets =
         std::iter::successors(Some(1.0), |times| Some(times * CLOSE)).take_while(|times| *times <= 30.0);
-    let mut ours = Vec::new();
-    for times in targets {
-        let policy = tuned(Policy::Haulage(Tuning::default()), times);
-        for min_tasks in [0, 1] {
-            ours.push(run(policy, &Setup { min_tasks, ..*setup })?);
-        }
-    }
+    let ours = targets.map(|times| tuned(Policy::Haulage(tuning), times));
+    let ours = ours.flat_map(|policy| [(policy, 0), (policy, 1)]).map(run);
+    let ours = ours.collect::<Result<Vec<_>, _>>()?;
     let others = Policy::all().into_iter().filter(|p| !matches!(p, Policy::Clairvoyant | Policy::Haulage(_)));
     let sweep = |policy: Policy| {
         let mut policies = vec![policy];
         policies.extend(TARGETS.map(|times| tuned(policy, times)));
         policies
     };
-    let others = others.flat_map(sweep).map(|other| run(other, setup)).collect::<Result<Vec<_>, _>>()?;
+    let least = |policy: Policy| match policy {
+        // It cannot go to zero.
+        Policy::BacklogPerInstance { .. } => vec![(policy, 1)],
+        _ => vec![(policy, 0), (policy, 1)],
+    };
+    let others = others.flat_map(sweep).flat_map(least).map(run).collect::<Result<Vec<_>, _>>()?;
     Ok(others.into_iter().filter_map(|other| beside(other, &ours)).collect())
 }
 
@@ -97,6 +130,8 @@ mod tests {
             task_hours: 1.0,
             dollars,
             task_starts: 0,
+            jobs_max: 1,
+            desired_max: 0,
             queue_max: 0,
             tasks_max: 0,
             samples: Vec::new(),

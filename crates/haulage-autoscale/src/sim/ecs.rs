@@ -58,6 +58,8 @@ struct Slot {
 struct Task {
     started: f64,
     ready: f64,
+    /// When Spot takes it, unless it has stopped by then.
+    taken_at: f64,
     /// When it is gone, once Spot has given its warning.
     lost_at: Option<f64>,
     slots: Vec<Slot>,
@@ -88,9 +90,15 @@ impl Fleet {
         fleet
     }
 
-    fn task(&self, started: f64, ready: f64) -> Task {
+    /// The same number of a task has the same time with Spot, whatever the
+    /// policy: so they are compared with the same luck.
+    fn task(&mut self, started: f64, ready: f64) -> Task {
         let slot = Slot { free_at: ready, job: None };
-        Task { started, ready, lost_at: None, slots: vec![slot; self.kind.slots as usize] }
+        let taken_at = match self.kind.spot_losses_per_hour {
+            0.0 => f64::INFINITY,
+            losses => ready + self.random.exponential(losses / 3600.0),
+        };
+        Task { started, ready, taken_at, lost_at: None, slots: vec![slot; self.kind.slots as usize] }
     }
 
     pub(crate) fn scale(&mut self, desired: u32) {
@@ -142,14 +150,9 @@ impl Fleet {
     }
 
     fn lose_spot(&mut self, now: f64, queue: &mut VecDeque<Waiting>) {
-        if self.kind.spot_losses_per_hour > 0.0 {
-            let chance = self.kind.spot_losses_per_hour / 3600.0;
-            for task in self.tasks.iter_mut().filter(|task| task.ready <= now && task.lost_at.is_none()) {
-                if self.random.unit() <= chance {
-                    // The worker takes no more jobs, and finishes what it can.
-                    task.lost_at = Some(now + SPOT_WARNING);
-                }
-            }
+        for task in self.tasks.iter_mut().filter(|task| task.taken_at <= now && task.lost_at.is_none()) {
+            // The worker takes no more jobs, and finishes what it can.
+            task.lost_at = Some(now + SPOT_WARNING);
         }
         let lost = |task: &Task| task.lost_at.is_some_and(|at| at <= now || !task.is_busy());
         for index in (0..self.tasks.len()).rev().filter(|i| lost(&self.tasks[*i])).collect::<Vec<_>>() {
@@ -161,7 +164,8 @@ impl Fleet {
         let lasting = self.tasks.iter().filter(|task| task.lost_at.is_none()).count();
         let desired = self.desired as usize;
         for _ in lasting..desired {
-            self.tasks.push(self.task(now, now + self.kind.startup));
+            let task = self.task(now, now + self.kind.startup);
+            self.tasks.push(task);
             self.starts += 1;
         }
         for _ in desired..lasting {
@@ -189,9 +193,11 @@ impl Fleet {
     }
 
     /// The end of the simulation: what still runs is paid for up to here.
-    pub(crate) fn close(&mut self, now: f64) {
-        self.billed_seconds +=
-            self.tasks.drain(..).map(|task| (now - task.started).max(LEAST_BILLED)).sum::<f64>();
+    /// Returns the jobs that are not done.
+    pub(crate) fn close(&mut self, now: f64) -> Vec<Waiting> {
+        let tasks = std::mem::take(&mut self.tasks);
+        self.billed_seconds += tasks.iter().map(|task| (now - task.started).max(LEAST_BILLED)).sum::<f64>();
+        tasks.into_iter().flat_map(|task| task.slots).filter_map(|slot| slot.job).collect()
     }
 }
 
@@ -312,7 +318,7 @@ mod tests {
         let kind = TaskKind { spot_losses_per_hour: 3600.0, ..PLAIN };
         let mut world = World::new(kind, 1, &[400.0]);
         assert_eq!(world.until(30).counts(), (1, 1), "the other one starts within the warning");
-        world.until(130);
+        world.until(150);
         assert_eq!(world.done.len(), 0);
         assert!(world.fleet.starts >= 1);
     }

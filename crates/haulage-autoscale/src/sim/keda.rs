@@ -31,20 +31,25 @@ impl Keda {
         Self { queue_length, range, active_at: 0, recommended: VecDeque::new() }
     }
 
-    /// The replicas after this second, for so many messages.
+    pub(crate) fn range(&self) -> Range {
+        self.range
+    }
+
+    /// The replicas after this second, for so many messages. The autoscaler
+    /// sees what KEDA has done when it looks next.
     pub(crate) fn tick(&mut self, now: u32, messages: u64, replicas: u32) -> u32 {
         let mut next = replicas;
-        if now.is_multiple_of(POLL) {
-            if messages > 0 {
-                self.active_at = now;
-                // KEDA starts the first; the autoscaler does nothing at zero.
-                next = next.max(1);
-            } else if replicas > 0 && now >= self.active_at + COOLDOWN {
-                next = 0;
-                self.recommended.clear();
-            }
+        if now.is_multiple_of(POLL) && messages > 0 {
+            self.active_at = now;
+            // KEDA starts the first; the autoscaler does nothing at zero.
+            next = next.max(1);
         }
-        if next > 0 && now.is_multiple_of(SYNC) {
+        let idle = now.is_multiple_of(POLL) && messages == 0 && now >= self.active_at + COOLDOWN;
+        if idle && self.range.min == 0 {
+            self.recommended.clear();
+            return 0;
+        }
+        if replicas > 0 && now.is_multiple_of(SYNC) {
             next = self.synced(now, messages, next);
         }
         next.clamp(self.range.min, self.range.max)
@@ -77,7 +82,8 @@ mod tests {
     /// are 30, and the scaler scales to 3 pods.
     #[test]
     fn thirty_messages_at_ten_a_pod_are_three_pods() {
-        assert_eq!(keda(10.0).tick(0, 30, 0), 3);
+        let mut keda = keda(10.0);
+        assert_eq!((keda.tick(0, 30, 0), keda.tick(15, 30, 1)), (1, 3));
     }
 
     #[test]
@@ -85,11 +91,11 @@ mod tests {
         let mut keda = keda(1.0);
         let mut replicas = 0;
         let mut seen = Vec::new();
-        for now in (0..75).step_by(15) {
+        for now in (0..90).step_by(15) {
             replicas = keda.tick(now, 60, replicas);
             seen.push(replicas);
         }
-        assert_eq!(seen, [5, 10, 20, 40, 60]);
+        assert_eq!(seen, [1, 5, 10, 20, 40, 60]);
     }
 
     #[test]
@@ -106,6 +112,12 @@ mod tests {
             replicas = next;
         }
         assert_eq!(changes, [(15, 10), (330, 0)]);
+    }
+
+    #[test]
+    fn keeps_its_fewest_replicas() {
+        let mut keda = Keda::new(5.0, Range { min: 2, max: 100 });
+        assert_eq!([0, 30, 600, 615].map(|now| keda.tick(now, 0, 2)), [2; 4]);
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! of a second; the same trace, setup and seed give the same result on every
 //! machine.
 //!
-//! What it leaves out: groups (jobs that may not run side by side), failures
-//! of jobs, a lack of capacity in AWS, and the requests that are paid for. A
-//! worker takes a job as soon as it can be had.
+//! What it leaves out: groups (jobs that may not run side by side), a lack of
+//! capacity in AWS, and the requests that are paid for. A worker takes a job
+//! as soon as it can be had. A retry is an arrival of the trace that is hidden
+//! at first, as is a job with a delay.
 //!
 //! ```
 //! use haulage_autoscale::sim::{Policy, Setup, Shipped, simulate};
@@ -22,6 +23,7 @@
 
 mod cloudwatch;
 mod compare;
+mod counts;
 mod ecs;
 mod keda;
 mod outcome;
@@ -34,23 +36,26 @@ mod trace;
 use std::collections::VecDeque;
 
 pub use self::{
-    compare::{Comparison, Verdict, compare},
+    compare::{Comparison, Summary, Verdict, compare},
     outcome::{Outcome, Sample, Waits},
     plot::{chart, svg},
-    policy::{Policy, SCALE_IN, SCALE_IN_COOLDOWN, Tuning},
+    policy::{Policy, Tuning},
     trace::{Arrival, Shipped, Trace, TraceError},
 };
 use self::{
-    ecs::{Done, Fleet, TaskKind, Waiting},
+    counts::{Busy, Lagging, Measured},
+    ecs::{Fleet, TaskKind, Waiting},
+    outcome::Seen,
     policy::{Controller, View},
     random::Random,
 };
-use crate::{Invalid, JobSeconds, MEASURED_OVER, QueueDepth, Slots};
+use crate::{Invalid, JobSeconds, QueueDepth, Slots, observation::not_negative};
 
-/// After the last arrival, the simulation goes on for this long at least, so
-/// that the cost of scaling in is seen. In seconds.
+/// After the last job, the simulation goes on for this long, so that the cost
+/// of scaling in is seen. In seconds.
 const TAIL: u32 = 1800;
-/// And not much longer than this, in case the jobs are never done: 30 days.
+/// But after the last arrival no longer than this, in case the jobs are never
+/// done: 30 days.
 const LONGEST_TAIL: u32 = 30 * 86_400;
 
 /// What a service is made of, and its limits.
@@ -69,6 +74,11 @@ pub struct Setup {
     /// How old the counts of the queue are, in seconds; SQS says that they
     /// settle within a minute. Default: 30.
     pub count_lag: u32,
+    /// When a Lambda looks first, in seconds after the full minute: EventBridge
+    /// says nothing of the second at which it runs a rule. Alarms have their
+    /// periods at the full ones. Default: 7, which is neither luck nor its
+    /// opposite.
+    pub look_offset: u32,
     /// Whether tasks that work are protected from scale-in. Default: yes.
     pub protected: bool,
     /// How often a task is lost to Spot, each hour. Default: 0.
@@ -89,17 +99,33 @@ impl Default for Setup {
             max_tasks: 50,
             job_seconds: None,
             count_lag: 30,
+            look_offset: 7,
             protected: true,
             spot_losses_per_hour: 0.0,
-            dollars_per_task_hour: 0.04048 + 4.0 * 0.004_445,
+            dollars_per_task_hour: 0.05826,
             seed: 1,
         }
     }
 }
 
+/// The most slots that are simulated: each takes memory.
+const MOST_SLOTS: f64 = 1e6;
+
 impl Setup {
     fn validate(&self) -> Result<(), Invalid> {
         let most = f64::from(self.max_tasks);
+        let slots = most * f64::from(self.slots.get());
+        if slots > MOST_SLOTS {
+            return Err(Invalid {
+                what: "the number of slots in all",
+                allowed: "a million or less",
+                value: slots,
+            });
+        }
+        if self.look_offset >= 60 {
+            let value = f64::from(self.look_offset);
+            return Err(Invalid { what: "the second of the first look", allowed: "0 to 59", value });
+        }
         if self.max_tasks == 0 {
             return Err(Invalid { what: "the most tasks", allowed: "1 or more", value: most });
         }
@@ -108,19 +134,12 @@ impl Setup {
         }
         not_negative("the start-up in seconds", self.startup_seconds)?;
         not_negative("the Spot losses an hour", self.spot_losses_per_hour)?;
-        not_negative("the price of a task and hour", self.dollars_per_task_hour)
+        not_negative("the price of a task and hour", self.dollars_per_task_hour)?;
+        Ok(())
     }
 
     fn job_seconds(&self, trace: &Trace) -> Result<JobSeconds, Invalid> {
         JobSeconds::new(self.job_seconds.unwrap_or_else(|| trace.mean_seconds()))
-    }
-}
-
-fn not_negative(what: &'static str, value: f64) -> Result<(), Invalid> {
-    if value.is_finite() && value >= 0.0 {
-        Ok(())
-    } else {
-        Err(Invalid { what, allowed: "a finite number, 0 or more", value })
     }
 }
 
@@ -130,83 +149,58 @@ fn not_negative(what: &'static str, value: f64) -> Result<(), Invalid> {
 pub fn simulate(trace: &Trace, policy: Policy, setup: &Setup) -> Result<Outcome, Invalid> {
     setup.validate()?;
     let mut controller = Controller::new(policy, setup, setup.job_seconds(trace)?)?;
+    let bound = matches!(policy, Policy::Clairvoyant);
     let kind = TaskKind {
         slots: setup.slots.get(),
         startup: setup.startup_seconds,
         protected: setup.protected,
-        spot_losses_per_hour: setup.spot_losses_per_hour,
+        // No waiting is shorter than without losses.
+        spot_losses_per_hour: if bound { 0.0 } else { setup.spot_losses_per_hour },
     };
     let mut fleet = Fleet::new(kind, controller.initial(), Random::new(setup.seed));
-    let mut arrivals = trace.arrivals().iter().peekable();
+    let jobs = trace.arrivals();
+    let mut by_due: Vec<&Arrival> = jobs.iter().collect();
+    by_due.sort_by(|a, b| a.due().total_cmp(&b.due()));
+    let (mut arrived, mut due) = (0, 0);
     let mut queue: VecDeque<Waiting> = VecDeque::new();
-    let mut done: Vec<Done> = Vec::with_capacity(trace.arrivals().len());
+    let mut seen = Seen::new(jobs.len());
     let mut counts = Lagging::new(setup.count_lag);
     let mut measured = Measured::default();
-    let mut samples = Vec::new();
-    let last = trace.last_arrival().ceil() as u32;
+    let mut busy = Busy::default();
+    let last = trace.last_due().ceil() as u32;
+    // When there was a job to do last.
+    let mut working = 0;
     let mut now: u32 = 0;
     loop {
         let moment = f64::from(now);
-        while let Some(job) = arrivals.next_if(|job| job.at <= moment) {
-            queue.push_back(Waiting { arrived: job.at, visible: job.at, seconds: job.seconds });
+        arrived += jobs[arrived..].iter().take_while(|job| job.at <= moment).count();
+        while let Some(job) = by_due.get(due).filter(|job| job.due() <= moment) {
+            queue.push_back(Waiting { arrived: job.due(), visible: job.due(), seconds: job.seconds });
+            due += 1;
         }
-        fleet.tick(moment, &mut queue, &mut done);
-        let depth = QueueDepth { visible: queue.len() as u64, in_flight: fleet.busy_slots(), delayed: 0 };
+        fleet.tick(moment, &mut queue, &mut seen.done);
+        let hidden = arrived.saturating_sub(due) as u64;
+        let in_slots = fleet.busy_slots();
+        let depth = QueueDepth { visible: queue.len() as u64, in_flight: in_slots + hidden, delayed: 0 };
         let service = fleet.counts(moment);
         if now.is_multiple_of(cloudwatch::PERIOD) {
-            samples.push(Sample { seconds: now, queue: depth.visible, tasks: service.running });
+            seen.samples.push(Sample { seconds: now, queue: depth.visible, tasks: service.running });
+            busy.publish(in_slots, service.running);
         }
-        let all_done = done.len() == trace.arrivals().len();
-        if (all_done && now >= last + TAIL) || now >= last.saturating_add(LONGEST_TAIL) {
+        seen.jobs_max = seen.jobs_max.max(depth.visible + depth.in_flight);
+        seen.desired_max = seen.desired_max.max(service.desired);
+        if seen.done.len() < jobs.len() {
+            working = now;
+        }
+        if now >= working.max(last) + TAIL || now >= last.saturating_add(LONGEST_TAIL) {
             break;
         }
-        let view = View { queue: counts.pass(depth), service, measured: measured.look(&done, moment) };
+        let measured = measured.look(&seen.done, moment);
+        let view = View { queue: counts.pass(depth), service, measured, busy: busy.look() };
         fleet.scale(controller.tick(now, &view));
         now += 1;
     }
-    fleet.close(f64::from(now));
-    Ok(outcome::outcome(trace, policy, setup, &done, &fleet, samples))
-}
-
-/// The mean of the jobs that ended lately, and their number.
-#[derive(Default)]
-struct Measured {
-    /// The first of them.
-    first: usize,
-    /// How many of `done` are in the sum.
-    summed: usize,
-    sum: f64,
-}
-
-impl Measured {
-    fn look(&mut self, done: &[Done], now: f64) -> (f64, u64) {
-        for job in &done[self.summed..] {
-            self.sum += job.seconds;
-        }
-        self.summed = done.len();
-        // They are in order of when they were noticed, which is close enough.
-        while let Some(job) = done.get(self.first).filter(|job| job.at <= now - MEASURED_OVER) {
-            self.sum -= job.seconds;
-            self.first += 1;
-        }
-        let number = self.summed - self.first;
-        (self.sum / number.max(1) as f64, number as u64)
-    }
-}
-
-/// Counts as they were some seconds ago.
-struct Lagging {
-    past: VecDeque<QueueDepth>,
-}
-
-impl Lagging {
-    fn new(lag: u32) -> Self {
-        // Before the start the queue was empty.
-        Self { past: vec![QueueDepth::default(); lag as usize].into() }
-    }
-
-    fn pass(&mut self, depth: QueueDepth) -> QueueDepth {
-        self.past.push_back(depth);
-        self.past.pop_front().unwrap_or(depth)
-    }
+    let left = fleet.close(f64::from(now));
+    seen.unfinished = queue.iter().chain(&left).map(|job| f64::from(now) - job.arrived).collect();
+    Ok(outcome::outcome(trace, policy, setup, &fleet, seen))
 }

@@ -7,8 +7,10 @@ use super::{
     ecs::{Done, Fleet},
 };
 
-/// Waiting times, in seconds: from a job's submit to its end, without the time
-/// that it ran for. What a lost task had done on it counts as waiting.
+/// Waiting times, in seconds: from when a job is due to its end, without the
+/// time that it ran for. What a lost task had done on it counts as waiting, and
+/// for a job that is not done, so does all the time to the end of the
+/// simulation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Waits {
     /// The mean.
@@ -65,6 +67,10 @@ pub struct Outcome {
     pub dollars: f64,
     /// Tasks that were started.
     pub task_starts: u64,
+    /// The most jobs that there were at a time, waiting, hidden and running.
+    pub jobs_max: u64,
+    /// The most tasks that were desired at a time.
+    pub desired_max: u32,
     /// The most jobs that waited at a time, at the full minutes.
     pub queue_max: u64,
     /// The most tasks that ran at a time, at the full minutes.
@@ -73,30 +79,48 @@ pub struct Outcome {
     pub samples: Vec<Sample>,
 }
 
-pub(crate) fn outcome(
-    trace: &Trace,
-    policy: Policy,
-    setup: &Setup,
-    done: &[Done],
-    fleet: &Fleet,
-    samples: Vec<Sample>,
-) -> Outcome {
+/// What a simulation has seen.
+pub(crate) struct Seen {
+    pub(crate) done: Vec<Done>,
+    /// Waiting times of the jobs that are not done.
+    pub(crate) unfinished: Vec<f64>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) jobs_max: u64,
+    pub(crate) desired_max: u32,
+}
+
+impl Seen {
+    pub(crate) fn new(jobs: usize) -> Self {
+        Self {
+            done: Vec::with_capacity(jobs),
+            unfinished: Vec::new(),
+            samples: Vec::new(),
+            jobs_max: 0,
+            desired_max: 0,
+        }
+    }
+}
+
+pub(crate) fn outcome(trace: &Trace, policy: Policy, setup: &Setup, fleet: &Fleet, seen: Seen) -> Outcome {
     let seconds = match policy {
         // Who knows when jobs come has no second without work to pay for.
         Policy::Clairvoyant => trace.work_seconds() / f64::from(setup.slots.get()),
         _ => fleet.billed_seconds,
     };
     let task_hours = seconds / 3600.0;
+    let Seen { done, unfinished, samples, jobs_max, desired_max } = seen;
     Outcome {
         trace: trace.name().to_owned(),
         policy,
         min_tasks: setup.min_tasks,
         jobs: trace.arrivals().len() as u64,
         finished: done.len() as u64,
-        waiting: Waits::of(done.iter().map(|job| job.waited).collect()),
+        waiting: Waits::of(done.iter().map(|job| job.waited).chain(unfinished).collect()),
         task_hours,
         dollars: task_hours * setup.dollars_per_task_hour,
         task_starts: fleet.starts,
+        jobs_max,
+        desired_max,
         queue_max: samples.iter().map(|sample| sample.queue).max().unwrap_or(0),
         tasks_max: samples.iter().map(|sample| sample.tasks).max().unwrap_or(0),
         samples,

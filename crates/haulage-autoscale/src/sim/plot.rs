@@ -12,6 +12,8 @@ const PANEL: f64 = 220.0;
 const LEFT: f64 = 60.0;
 const TOP: f64 = 60.0;
 const GAP: f64 = 40.0;
+/// The most points of a line: of a longer trace the highest of each stretch.
+const POINTS: usize = 1800;
 
 /// Jobs that wait and tasks that run over time, a line for each outcome.
 pub fn svg(outcomes: &[Outcome]) -> String {
@@ -58,7 +60,8 @@ fn panel(
         top + 12.0,
     );
     let hours = f64::from(end) / 3600.0;
-    let every = if hours > 12.0 { 4.0 } else { 1.0_f64.min(hours).max(0.5) };
+    // A dozen at most, as they have to be read.
+    let every = if hours <= 12.0 { 1.0_f64.min(hours).max(0.5) } else { (hours / 12.0 / 4.0).ceil() * 4.0 };
     for tick in 0..=((hours / every) as u32) {
         let hour = f64::from(tick) * every;
         let at = x((hour * 3600.0) as u32);
@@ -70,8 +73,9 @@ fn panel(
     }
     for (index, outcome) in outcomes.iter().enumerate() {
         let mut points = String::new();
-        for sample in &outcome.samples {
-            let _ = write!(points, "{:.1},{:.1} ", x(sample.seconds), y(of(sample)));
+        for stretch in outcome.samples.chunks(outcome.samples.len().div_ceil(POINTS).max(1)) {
+            let highest = stretch.iter().map(&of).fold(0.0, f64::max);
+            let _ = write!(points, "{:.1},{:.1} ", x(stretch[0].seconds), y(highest));
         }
         let colour = COLOURS[index % COLOURS.len()];
         let points = points.trim_end();
@@ -148,6 +152,15 @@ mod tests {
         assert!(svg.contains("a &lt; b") && !svg.contains("a < b"));
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn a_long_trace_makes_a_picture_of_the_same_size() {
+        let trace = Trace::from_csv("long", "0,60\n20000000,60\n").expect("a trace");
+        let long = simulate(&trace, Policy::all()[4], &Setup::default()).expect("valid");
+        assert!(long.samples.len() > 300_000);
+        let svg = svg(&[long]);
+        assert!(svg.len() < 60_000 && svg.matches(" h</text>").count() <= 26, "{}", svg.len());
     }
 
     #[test]

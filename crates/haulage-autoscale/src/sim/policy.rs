@@ -7,19 +7,22 @@ use super::{
     cloudwatch::{Alarm, Breach, Missing, PERIOD, Series},
     keda::Keda,
     scaling::{
-        Adjustment, Cooldowns, Policy as Scaling, Range, ScalableTarget, Step, StepPolicy, TargetTracking,
+        Capacity, Cooldowns, Policy as Scaling, Range, ScalableTarget, Step, StepPolicy, TargetTracking,
     },
 };
 use crate::{
-    Estimate, Invalid, JobSeconds, Observation, QueueDepth, SCALE_OUT, Service, Target, observation::positive,
+    BusySlots, Estimate, Invalid, JobSeconds, Observation, QueueDepth, SCALE_IN, SCALE_OUT, Service, Target,
+    observation::positive,
 };
 
 /// Seconds until a custom metric can be seen: put by the Lambda, it is there
 /// within seconds.
 const OWN_METRIC: u32 = 5;
-/// Seconds until a metric of SQS or of Container Insights can be seen: they
-/// come once a minute, and describe the minute before.
+/// The same of a metric of SQS or of Container Insights: they come once a
+/// minute, and describe the minute that has ended.
 const SERVICE_METRIC: u32 = 60;
+/// The last second of a minute, of which such a metric tells.
+const END_OF_MINUTE: u32 = PERIOD - 1;
 /// The default of Application Auto Scaling for ECS services, in seconds.
 const COOLDOWN: u32 = 300;
 
@@ -129,6 +132,8 @@ pub(crate) struct View {
     pub(crate) service: Service,
     /// Seconds per job of the jobs that ended lately, and their number.
     pub(crate) measured: (f64, u64),
+    /// What tasks published of their slots.
+    pub(crate) busy: Option<BusySlots>,
 }
 
 /// A policy at work.
@@ -168,7 +173,7 @@ impl Controller {
     pub(crate) fn initial(&self) -> u32 {
         match self {
             Self::Fixed(tasks) => *tasks,
-            Self::Keda(_) => 0,
+            Self::Keda(keda) => keda.range().min,
             Self::Aws(aws) => aws.target.range.min,
         }
     }
@@ -177,17 +182,13 @@ impl Controller {
     pub(crate) fn tick(&mut self, now: u32, view: &View) -> u32 {
         match self {
             Self::Fixed(tasks) => *tasks,
-            Self::Keda(keda) => keda.tick(now, view.queue.due(), view.service.desired),
+            Self::Keda(keda) => {
+                keda.tick(now, view.queue.visible + view.queue.in_flight, view.service.desired)
+            }
             Self::Aws(aws) => aws.tick(now, view),
         }
     }
 }
-
-/// Where demand is at most this percentage, down to it. What is above the last
-/// stays, as with target tracking.
-pub const SCALE_IN: [i32; 5] = [10, 25, 50, 75, 90];
-/// Seconds after a scale-in until the next: by then the metric shows it.
-pub const SCALE_IN_COOLDOWN: u32 = 180;
 
 /// How the metrics of a policy come about.
 #[derive(Clone, Copy, Debug)]
@@ -196,6 +197,7 @@ enum Metric {
     ReferenceRequiresConsumer,
     VisiblePerRunningTask,
     ScaleOutTo,
+    ScaleInTo,
     CapacityDemand,
 }
 
@@ -206,6 +208,8 @@ pub(crate) struct Aws {
     series: Vec<Series>,
     /// Seconds between looks.
     every: u32,
+    /// Seconds after the full minute until the first.
+    offset: u32,
     target: ScalableTarget,
     /// For the metrics of this crate.
     look: Option<(Setup, Estimate, Target)>,
@@ -216,11 +220,12 @@ impl Aws {
         let (job_seconds, slots) = (job_seconds.get(), f64::from(setup.slots.get()));
         let work_waits = Alarm::all(Breach::AtLeast, 1.0, 1, Missing::NotBreaching);
         let tracking = TargetTracking::new(target.get(), Cooldowns::new(COOLDOWN, COOLDOWN));
-        let from_zero = step(work_waits, Adjustment::Exact, &[(0.0, 1)], Cooldowns::new(0, 0));
+        let from_zero = step(work_waits, &[1]);
         Self {
             metrics: vec![Metric::ReferenceBacklog { job_seconds, slots }, Metric::ReferenceRequiresConsumer],
             series: vec![Series::new(OWN_METRIC), Series::new(OWN_METRIC)],
             every: PERIOD,
+            offset: setup.look_offset,
             target: ScalableTarget {
                 range,
                 policies: vec![(0, Scaling::Tracking(tracking)), (1, from_zero)],
@@ -235,38 +240,36 @@ impl Aws {
             metrics: vec![Metric::VisiblePerRunningTask],
             series: vec![Series::new(SERVICE_METRIC)],
             every: PERIOD,
+            offset: END_OF_MINUTE,
             target: ScalableTarget { range, policies: vec![(0, Scaling::Tracking(tracking))] },
             look: None,
         }
     }
 
     /// Three policies: a step to what is required, as soon as one data point
-    /// says so; target tracking for what is between the steps; and steps back
-    /// once the highest demand of some minutes was lower.
+    /// says so; target tracking for what is between the steps; and a step back
+    /// to the most that was required in some minutes.
     fn haulage(tuning: Tuning, target: Target, setup: &Setup, job_seconds: JobSeconds, range: Range) -> Self {
-        let scale_out = SCALE_OUT.map(|tasks| ((tasks - SCALE_OUT[0]) as f64, tasks as i32));
-        let most = SCALE_IN[SCALE_IN.len() - 1];
-        let above = |percent: i32| f64::from(percent - most) + 1e-6;
-        let lower = std::iter::once(f64::NEG_INFINITY).chain(SCALE_IN.map(above));
-        let scale_in: Vec<_> = lower.zip(SCALE_IN.map(|to| to - 100)).collect();
-        let low = Alarm::maximum(
-            Breach::AtMost,
-            f64::from(most),
-            tuning.scale_in_minutes as usize,
-            Missing::NotBreaching,
-        );
-        let high = Alarm::all(Breach::AtLeast, 1.0, 1, Missing::NotBreaching);
-        let tracking = TargetTracking::out_only(100.0, Cooldowns::new(COOLDOWN, 0));
+        let most = SCALE_IN[SCALE_IN.len() - 1] as f64;
+        let minutes = tuning.scale_in_minutes as usize;
+        let more = Alarm::maximum(Breach::AtLeast, 1.0, 1, Missing::NotBreaching);
+        let fewer = Alarm::maximum(Breach::AtMost, most, minutes, Missing::NotBreaching);
+        let tracking = TargetTracking::out_only_of_minimum(100.0, Cooldowns::new(COOLDOWN, 0));
         Self {
-            metrics: vec![Metric::ScaleOutTo, Metric::CapacityDemand],
-            series: vec![Series::high_resolution(OWN_METRIC), Series::new(OWN_METRIC)],
+            metrics: vec![Metric::ScaleOutTo, Metric::CapacityDemand, Metric::ScaleInTo],
+            series: vec![
+                Series::high_resolution(OWN_METRIC),
+                Series::new(OWN_METRIC),
+                Series::new(OWN_METRIC),
+            ],
             every: PERIOD / tuning.looks_per_minute.clamp(1, 6),
+            offset: setup.look_offset,
             target: ScalableTarget {
                 range,
                 policies: vec![
-                    (0, step(high, Adjustment::Exact, &scale_out, Cooldowns::new(0, 0))),
+                    (0, step(more, &SCALE_OUT)),
                     (1, Scaling::Tracking(tracking)),
-                    (1, step(low, Adjustment::Percent, &scale_in, Cooldowns::new(0, SCALE_IN_COOLDOWN))),
+                    (2, step(fewer, &SCALE_IN)),
                 ],
             },
             look: Some((*setup, Estimate::configured(job_seconds), target)),
@@ -274,14 +277,15 @@ impl Aws {
     }
 
     fn tick(&mut self, now: u32, view: &View) -> u32 {
-        if now.is_multiple_of(self.every) {
+        if now >= self.offset && (now - self.offset).is_multiple_of(self.every) {
             for index in 0..self.metrics.len() {
                 if let Some(value) = self.value(self.metrics[index], view) {
                     self.series[index].put(now, value);
                 }
             }
         }
-        self.target.evaluate(now, view.service.desired, &self.series)
+        let found = Capacity { desired: view.service.desired, running: view.service.running };
+        self.target.evaluate(now, found, &self.series)
     }
 
     fn value(&self, metric: Metric, view: &View) -> Option<f64> {
@@ -296,6 +300,7 @@ impl Aws {
             }
             Metric::VisiblePerRunningTask => (running > 0).then(|| visible / f64::from(running)),
             Metric::ScaleOutTo => self.observed(view).map(|metrics| metrics.scale_out_to.get() as f64),
+            Metric::ScaleInTo => self.observed(view).map(|metrics| metrics.scale_in_to.get() as f64),
             Metric::CapacityDemand => self.observed(view).map(|metrics| metrics.capacity_demand.get()),
         }
     }
@@ -307,12 +312,15 @@ impl Aws {
             service: view.service,
             slots: setup.slots,
             job_time: estimate.with_measured(view.measured.0, view.measured.1),
+            busy: view.busy,
         };
         Some(observation.metrics(*target))
     }
 }
 
-fn step(alarm: Alarm, adjustment: Adjustment, steps: &[(f64, i32)], cooldowns: Cooldowns) -> Scaling {
-    let steps = steps.iter().map(|&(from, adjust)| Step { from, adjust }).collect();
-    Scaling::Step(StepPolicy { alarm, adjustment, steps, cooldowns })
+/// A policy that sets the capacity which the metric says, rounded to one of these.
+fn step(alarm: Alarm, capacities: &[u64]) -> Scaling {
+    let step = |&to: &u64| Step { from: to as f64 - alarm.threshold, to: to as u32 };
+    let steps = capacities.iter().map(step).collect();
+    Scaling::Step(StepPolicy { alarm, steps })
 }

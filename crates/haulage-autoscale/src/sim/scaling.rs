@@ -7,12 +7,17 @@
 //!   seen in the console: above the target for 3 minutes, and below 90 % of it
 //!   for 15 minutes. It is said to scale in more gradually than out; how is
 //!   not published, and the model goes to the proportional capacity at once.
-//! - "How step scaling works": steps by the size of the breach, the kinds of
-//!   adjustment, and rounding of percentages.
-//! - "Cooldown periods" of both: in a scale-out cooldown, what was added last
-//!   is a part of what the next scale-out adds; a scale-in cooldown holds up
-//!   scale-in only.
+//! - "How step scaling works": steps by the size of the breach, here each to
+//!   an exact capacity.
+//! - "Cooldown periods": in a scale-out cooldown, what was added last is a part
+//!   of what the next scale-out adds; a scale-in cooldown holds up scale-in
+//!   only, and a scale-out ends it.
 //! - "Multiple scaling policies": the largest capacity wins.
+//!
+//! And in the Amazon ECS Developer Guide, "Automatically scale your Amazon ECS
+//! service", considerations: what is multiplied is the number of tasks that
+//! run, not of those that are desired. (Target tracking leaves zero by one
+//! task, it says too; no policy here leaves it to that.)
 
 use super::cloudwatch::{Alarm, Breach, Missing, Series};
 
@@ -61,6 +66,13 @@ impl Cooldowns {
     }
 }
 
+/// What a policy finds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    pub(crate) desired: u32,
+    pub(crate) running: u32,
+}
+
 /// Holds a metric at a target, in proportion to the capacity.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetTracking {
@@ -82,20 +94,21 @@ impl TargetTracking {
         }
     }
 
-    /// With `DisableScaleIn`.
-    pub(crate) fn out_only(target: f64, cooldowns: Cooldowns) -> Self {
-        Self { scales_in: false, ..Self::new(target, cooldowns) }
+    /// With `DisableScaleIn`, and on the lowest value of each minute.
+    pub(crate) fn out_only_of_minimum(target: f64, cooldowns: Cooldowns) -> Self {
+        let all = Self::new(target, cooldowns);
+        Self { scales_in: false, high: all.high.of_minimum(), ..all }
     }
 
-    fn propose(&mut self, now: u32, current: u32, series: &Series) -> Option<u32> {
+    fn propose(&mut self, now: u32, found: Capacity, series: &Series) -> Option<u32> {
         let high = self.high.look(series, now);
         let low = self.low.look(series, now);
         if let Some(value) = high {
-            let base = self.cooldowns.base(now, current);
-            return Some(self.proportional(base, value).max(current));
+            let base = self.cooldowns.base(now, found.running);
+            return Some(self.proportional(base, value).max(found.desired));
         }
         low.filter(|_| self.scales_in && !self.cooldowns.hold_up_in(now))
-            .map(|value| self.proportional(current, value).min(current))
+            .map(|value| self.proportional(found.running, value).min(found.desired))
     }
 
     fn proportional(&self, capacity: u32, value: f64) -> u32 {
@@ -104,58 +117,26 @@ impl TargetTracking {
     }
 }
 
-/// How a step's number changes the capacity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "the policies here use two of the three"))]
-pub(crate) enum Adjustment {
-    Change,
-    Percent,
-    Exact,
-}
-
-/// From this far above the threshold, this adjustment.
+/// From this far above the threshold, to this capacity.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) from: f64,
-    pub(crate) adjust: i32,
+    pub(crate) to: u32,
 }
 
-/// Changes the capacity by steps, when its alarm says so.
+/// Sets the capacity by steps (`ExactCapacity`, no cooldown), when its alarm
+/// says so. It may scale out or in, whatever it is meant for.
 #[derive(Clone, Debug)]
 pub(crate) struct StepPolicy {
     pub(crate) alarm: Alarm,
-    pub(crate) adjustment: Adjustment,
     /// By `from`; the last one that is reached counts.
     pub(crate) steps: Vec<Step>,
-    pub(crate) cooldowns: Cooldowns,
 }
 
 impl StepPolicy {
-    fn propose(&mut self, now: u32, current: u32, series: &Series) -> Option<u32> {
+    fn propose(&mut self, now: u32, series: &Series) -> Option<u32> {
         let breach = self.alarm.look(series, now)? - self.alarm.threshold;
-        let step = self.steps.iter().rev().find(|step| breach >= step.from)?;
-        let base = self.cooldowns.base(now, current);
-        let capacity = self.adjusted(base, step.adjust);
-        if capacity > base {
-            // What the cooldown's scale-out added is a part of this one.
-            return Some(capacity.max(current));
-        }
-        (!self.cooldowns.hold_up_in(now)).then(|| self.adjusted(current, step.adjust))
-    }
-
-    fn adjusted(&self, capacity: u32, adjust: i32) -> u32 {
-        let changed = |change: i64| (i64::from(capacity) + change).max(0) as u32;
-        match self.adjustment {
-            Adjustment::Exact => adjust.max(0) as u32,
-            Adjustment::Change => changed(i64::from(adjust)),
-            Adjustment::Percent => {
-                // Towards zero, but by one at least.
-                let exact = f64::from(capacity) * f64::from(adjust) / 100.0;
-                let whole =
-                    if exact.abs() < 1.0 { exact.signum() * exact.abs().ceil() } else { exact.trunc() };
-                changed(whole as i64)
-            }
-        }
+        self.steps.iter().rev().find(|step| breach >= step.from).map(|step| step.to)
     }
 }
 
@@ -166,17 +147,17 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
-    fn propose(&mut self, now: u32, current: u32, series: &Series) -> Option<u32> {
+    fn propose(&mut self, now: u32, found: Capacity, series: &Series) -> Option<u32> {
         match self {
-            Self::Tracking(policy) => policy.propose(now, current, series),
-            Self::Step(policy) => policy.propose(now, current, series),
+            Self::Tracking(policy) => policy.propose(now, found, series),
+            Self::Step(policy) => policy.propose(now, series),
         }
     }
 
-    fn scaled(&mut self, now: u32, from: u32, to: u32) {
+    fn cooldowns(&mut self) -> Option<&mut Cooldowns> {
         match self {
-            Self::Tracking(policy) => policy.cooldowns.scaled(now, from, to),
-            Self::Step(policy) => policy.cooldowns.scaled(now, from, to),
+            Self::Tracking(policy) => Some(&mut policy.cooldowns),
+            Self::Step(_) => None,
         }
     }
 }
@@ -189,22 +170,27 @@ pub(crate) struct ScalableTarget {
 }
 
 impl ScalableTarget {
-    /// What the policies whose alarms look now make of a service of `current` tasks.
-    pub(crate) fn evaluate(&mut self, now: u32, current: u32, metrics: &[Series]) -> u32 {
+    /// The desired tasks after what the policies whose alarms look now have found.
+    pub(crate) fn evaluate(&mut self, now: u32, found: Capacity, metrics: &[Series]) -> u32 {
         let proposals: Vec<Option<u32>> = self
             .policies
             .iter_mut()
             .map(|(metric, policy)| {
                 let series = &metrics[*metric];
-                if series.is_due(now) { policy.propose(now, current, series) } else { None }
+                if series.is_due(now) { policy.propose(now, found, series) } else { None }
             })
             .collect();
-        let wanted = proposals.iter().flatten().max().copied().unwrap_or(current);
+        let wanted = proposals.iter().flatten().max().copied().unwrap_or(found.desired);
         let next = wanted.clamp(self.range.min, self.range.max);
-        if next != current {
+        if next != found.desired {
             for ((_, policy), proposal) in self.policies.iter_mut().zip(proposals) {
+                let Some(cooldowns) = policy.cooldowns() else { continue };
                 if proposal == Some(wanted) {
-                    policy.scaled(now, current, next);
+                    let from = if next > found.desired { found.running } else { found.desired };
+                    cooldowns.scaled(now, from.min(found.desired), next);
+                }
+                if next > found.desired {
+                    cooldowns.last_in = None;
                 }
             }
         }
@@ -217,125 +203,127 @@ mod tests {
     use super::*;
     use crate::sim::cloudwatch::PERIOD;
 
-    fn step(
-        adjustment: Adjustment,
-        steps: &[(f64, i32)],
-        threshold: f64,
-        cooldowns: Cooldowns,
-    ) -> StepPolicy {
-        StepPolicy {
-            alarm: Alarm::all(Breach::AtLeast, threshold, 1, Missing::Absent),
-            adjustment,
-            steps: steps.iter().map(|&(from, adjust)| Step { from, adjust }).collect(),
-            cooldowns,
-        }
+    fn step(steps: &[(f64, u32)]) -> Policy {
+        Policy::Step(StepPolicy {
+            alarm: Alarm::all(Breach::AtLeast, 1.0, 1, Missing::Absent),
+            steps: steps.iter().map(|&(from, to)| Step { from, to }).collect(),
+        })
     }
 
-    /// What happens to `capacity` as the metric takes these values, minute by minute.
+    fn tracking(out: u32, into: u32) -> Policy {
+        Policy::Tracking(TargetTracking::new(100.0, Cooldowns::new(out, into)))
+    }
+
+    /// What happens to a service of `capacity` tasks, which start and stop at
+    /// once, as the metric takes these values, minute by minute.
     fn play(policies: Vec<Policy>, capacity: u32, values: &[f64]) -> Vec<u32> {
+        play_running(policies, capacity, values, |desired| desired)
+    }
+
+    fn play_running(
+        policies: Vec<Policy>,
+        capacity: u32,
+        values: &[f64],
+        running: impl Fn(u32) -> u32,
+    ) -> Vec<u32> {
         let policies = policies.into_iter().map(|policy| (0, policy)).collect();
         let mut target = ScalableTarget { range: Range { min: 0, max: 100 }, policies };
         let mut metrics = [Series::new(0)];
-        let mut current = capacity;
+        let mut desired = capacity;
         let mut seen = Vec::new();
-        for (minute, value) in values.iter().enumerate() {
-            let now = minute as u32 * PERIOD;
-            metrics[0].put(now, *value);
-            current = target.evaluate(now + PERIOD + 5, current, &metrics);
-            seen.push(current);
+        for (minute, value) in (0..).zip(values) {
+            metrics[0].put(minute * PERIOD, *value);
+            let found = Capacity { desired, running: running(desired) };
+            desired = target.evaluate((minute + 1) * PERIOD + 5, found, &metrics);
+            seen.push(desired);
         }
         seen
     }
 
-    /// "How step scaling works", step adjustments: a capacity and a desired
-    /// capacity of 10, a threshold of 60 %, and steps of 0, +10 % and +30 %
-    /// at 50 to 60, 60 to 70 and above 70; at 60 the capacity grows by 1 to
-    /// 11, and at 70 by 3 to 14.
     #[test]
-    fn steps_as_documented() {
-        let policy =
-            step(Adjustment::Percent, &[(0.0, 0), (10.0, 10), (20.0, 30)], 50.0, Cooldowns::new(0, 0));
-        assert_eq!(play(vec![Policy::Step(policy)], 10, &[50.0, 60.0, 70.0]), [10, 11, 14]);
-    }
-
-    /// The same page, adjustment types: values above 1 are rounded down and
-    /// those between 0 and 1 become 1; the same below zero.
-    #[test]
-    fn percentages_are_rounded_as_documented() {
-        let adjusted = |capacity, percent| {
-            step(Adjustment::Percent, &[], 0.0, Cooldowns::new(0, 0)).adjusted(capacity, percent)
-        };
-        assert_eq!(adjusted(127, 10), 127 + 12, "12.7");
-        assert_eq!(adjusted(67, 1), 67 + 1, "0.67");
-        assert_eq!(adjusted(58, -1), 58 - 1, "-0.58");
-        assert_eq!(adjusted(667, -1), 667 - 6, "-6.67");
-        assert_eq!(adjusted(0, 100), 0);
-    }
-
-    /// API reference, StepScalingPolicyConfiguration, Cooldown: a scale-out by
-    /// 2, and within its cooldown one by 3, which adds the third only.
-    #[test]
-    fn a_scale_out_within_the_cooldown_contains_the_last_one() {
-        let policy = step(Adjustment::Change, &[(0.0, 2), (10.0, 3)], 1.0, Cooldowns::new(300, 0));
-        assert_eq!(
-            play(vec![Policy::Step(policy)], 4, &[1.0, 1.0, 11.0, 11.0, 1.0, 1.0]),
-            [6, 6, 7, 7, 7, 9]
-        );
-    }
-
-    #[test]
-    fn an_exact_capacity_is_set_from_zero() {
-        let policy = step(Adjustment::Exact, &[(0.0, 1), (1.0, 2), (3.0, 4)], 1.0, Cooldowns::new(0, 0));
-        assert_eq!(play(vec![Policy::Step(policy)], 0, &[0.0, 3.0]), [0, 2]);
+    fn a_step_sets_its_capacity_from_zero_and_sets_it_again() {
+        let steps = || vec![step(&[(0.0, 1), (1.0, 2), (3.0, 4)])];
+        assert_eq!(play(steps(), 0, &[0.0, 3.0, 3.0, 3.0, 0.0]), [0, 2, 2, 2, 2]);
+        assert_eq!(play(steps(), 3, &[1.0]), [1], "it scales in, too");
     }
 
     #[test]
     fn target_tracking_scales_out_in_proportion_after_three_minutes() {
-        let policy = TargetTracking::new(100.0, Cooldowns::new(0, 0));
-        assert_eq!(play(vec![Policy::Tracking(policy)], 4, &[150.0, 150.0, 151.0]), [4, 4, 7]);
+        assert_eq!(play(vec![tracking(0, 0)], 4, &[150.0, 150.0, 151.0]), [4, 4, 7]);
+    }
+
+    /// Of ten desired tasks four run: half as many again are six, and no more
+    /// than there will be.
+    #[test]
+    fn target_tracking_multiplies_the_tasks_that_run() {
+        let play = |value| play_running(vec![tracking(0, 0)], 10, &[value; 3], |_| 4);
+        assert_eq!(play(150.0), [10; 3]);
+        assert_eq!(play(300.0), [10, 10, 12]);
     }
 
     #[test]
-    fn target_tracking_never_leaves_zero() {
-        let policy = TargetTracking::new(100.0, Cooldowns::new(0, 0));
-        assert_eq!(play(vec![Policy::Tracking(policy)], 0, &[900.0; 5]), [0; 5]);
+    fn of_the_minimum_one_low_value_in_a_minute_is_enough_to_stay() {
+        let policy = TargetTracking::out_only_of_minimum(100.0, Cooldowns::new(0, 0));
+        let mut target = ScalableTarget {
+            range: Range { min: 0, max: 100 },
+            policies: vec![(0, Policy::Tracking(policy))],
+        };
+        let mut metrics = [Series::new(0)];
+        for at in 0..180 {
+            metrics[0].put(at, if at == 170 { 110.0 } else { 300.0 });
+        }
+        assert_eq!(target.evaluate(185, Capacity { desired: 10, running: 10 }, &metrics), 11);
+    }
+
+    #[test]
+    fn target_tracking_does_not_multiply_nothing() {
+        assert_eq!(play(vec![tracking(0, 0)], 0, &[900.0; 5]), [0; 5]);
     }
 
     #[test]
     fn target_tracking_scales_in_after_fifteen_minutes_below_nine_tenths() {
-        let policy = || vec![Policy::Tracking(TargetTracking::new(100.0, Cooldowns::new(0, 0)))];
+        let policy = || vec![tracking(0, 0)];
         assert_eq!(play(policy(), 10, &[50.0; 15]), [[10; 14].as_slice(), &[5]].concat());
         assert_eq!(play(policy(), 10, &[91.0; 30]), [10; 30]);
     }
 
     #[test]
     fn scale_in_can_be_disabled() {
-        let policy = Policy::Tracking(TargetTracking::out_only(100.0, Cooldowns::new(0, 0)));
+        let policy = Policy::Tracking(TargetTracking::out_only_of_minimum(100.0, Cooldowns::new(0, 0)));
         assert_eq!(play(vec![policy], 10, &[50.0; 30]), [10; 30]);
     }
 
     #[test]
     fn cooldowns_of_target_tracking() {
-        let policy = TargetTracking::new(100.0, Cooldowns::new(300, 0));
         // From 4 to 8, and not again for the same four in the cooldown.
-        let seen = play(vec![Policy::Tracking(policy)], 4, &[200.0; 9]);
+        let seen = play(vec![tracking(300, 0)], 4, &[200.0; 9]);
         assert_eq!(seen, [4, 4, 8, 8, 8, 8, 8, 16, 16]);
-        let policy = TargetTracking::new(100.0, Cooldowns::new(0, 300));
-        let seen = play(vec![Policy::Tracking(policy)], 8, &[50.0; 21]);
+        let seen = play(vec![tracking(0, 300)], 8, &[50.0; 21]);
         assert_eq!(seen[14..], [4, 4, 4, 4, 4, 2, 2]);
+    }
+
+    /// The page on cooldowns: a scale-out "immediately", and the cooldown of
+    /// the scale-in before it stops.
+    #[test]
+    fn a_scale_out_ends_the_cooldown_of_a_scale_in() {
+        let mut values = vec![50.0; 15];
+        values.extend([100.0; 3]);
+        let policies = || vec![tracking(0, 10_000), step(&[(99.0, 9)])];
+        let seen = play(policies(), 8, &values);
+        assert_eq!(seen[14..], [4, 9, 9, 9]);
+        values.extend([50.0; 15]);
+        assert_eq!(play(policies(), 8, &values).last(), Some(&5), "in again, within the old cooldown");
     }
 
     #[test]
     fn the_largest_capacity_wins() {
-        let out = |to| Policy::Step(step(Adjustment::Exact, &[(0.0, to)], 1.0, Cooldowns::new(0, 0)));
-        assert_eq!(play(vec![out(3), out(7), out(5)], 1, &[1.0]), [7]);
-        let into = Policy::Step(step(Adjustment::Exact, &[(0.0, 1)], 1.0, Cooldowns::new(0, 0)));
-        assert_eq!(play(vec![into, out(7)], 3, &[1.0]), [7], "out goes before in");
+        let to = |to| step(&[(0.0, to)]);
+        assert_eq!(play(vec![to(3), to(7), to(5)], 1, &[1.0]), [7]);
+        assert_eq!(play(vec![to(1), to(7)], 3, &[1.0]), [7], "out goes before in");
     }
 
     #[test]
     fn no_policy_leaves_the_range() {
-        let policy = step(Adjustment::Exact, &[(0.0, 500)], 1.0, Cooldowns::new(0, 0));
-        assert_eq!(play(vec![Policy::Step(policy)], 1, &[1.0]), [100]);
+        assert_eq!(play(vec![step(&[(0.0, 500)])], 1, &[1.0]), [100]);
     }
 }

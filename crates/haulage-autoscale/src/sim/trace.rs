@@ -13,6 +13,20 @@ pub struct Arrival {
     pub at: f64,
     /// How long it runs, in seconds.
     pub seconds: f64,
+    /// For how long it is hidden first, in seconds: a delay, or the wait of a
+    /// retry. SQS counts it as in flight meanwhile.
+    pub hidden: f64,
+}
+
+impl Arrival {
+    const fn new(at: f64, seconds: f64) -> Self {
+        Self { at, seconds, hidden: 0.0 }
+    }
+
+    /// When it can be taken for the first time.
+    pub fn due(&self) -> f64 {
+        self.at + self.hidden
+    }
 }
 
 /// Jobs in the order in which they arrive.
@@ -24,7 +38,9 @@ pub struct Trace {
 
 /// Why a trace could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}; a line is ARRIVAL_SECONDS,JOB_SECONDS, such as 12.5,60")]
+#[error(
+    "line {line}: {problem}; a line is ARRIVAL_SECONDS,JOB_SECONDS or ARRIVAL_SECONDS,JOB_SECONDS,DELAY_SECONDS, such as 12.5,60"
+)]
 pub struct TraceError {
     line: usize,
     problem: String,
@@ -44,11 +60,15 @@ pub enum Shipped {
     HeavyTail,
     /// One job of 5 minutes after 8 silent hours.
     SilentNight,
+    /// Six jobs a minute for 6 hours; in the two in the middle each attempt
+    /// fails after 5 s, and the next comes 10 to 15 minutes later.
+    Outage,
 }
 
 impl Shipped {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Steady, Self::Bursts, Self::Daily, Self::HeavyTail, Self::SilentNight];
+    pub const ALL: [Self; 6] =
+        [Self::Steady, Self::Bursts, Self::Daily, Self::HeavyTail, Self::SilentNight, Self::Outage];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -58,6 +78,7 @@ impl Shipped {
             Self::Daily => "daily",
             Self::HeavyTail => "heavy-tail",
             Self::SilentNight => "silent-night",
+            Self::Outage => "outage",
         }
     }
 
@@ -80,7 +101,7 @@ impl Shipped {
                 poisson(&mut random, 12.0 * HOUR, 1.0 / 120.0, |_| 1.0, &mut arrivals, length);
                 for burst in 0..8 {
                     let at = f64::from(burst) * 1.5 * HOUR + random.between(0.0, HOUR);
-                    arrivals.extend((0..200).map(|_| Arrival { at, seconds: length(&mut random) }));
+                    arrivals.extend((0..200).map(|_| Arrival::new(at, length(&mut random))));
                 }
             }
             Self::Daily => {
@@ -98,7 +119,14 @@ impl Shipped {
                     |r| r.pareto(30.0, 1.4).min(HOUR),
                 );
             }
-            Self::SilentNight => arrivals.push(Arrival { at: 8.0 * HOUR, seconds: 300.0 }),
+            Self::SilentNight => arrivals.push(Arrival::new(8.0 * HOUR, 300.0)),
+            Self::Outage => {
+                poisson(&mut random, 6.0 * HOUR, 0.1, |_| 1.0, &mut arrivals, |r| r.between(40.0, 80.0));
+                let jobs = std::mem::take(&mut arrivals);
+                for job in jobs {
+                    fail_between(2.0 * HOUR, 4.0 * HOUR, job, &mut random, &mut arrivals);
+                }
+            }
         }
         Trace::sorted(self.name().to_owned(), arrivals)
     }
@@ -117,10 +145,22 @@ fn poisson(
     while at < until {
         if random.unit() <= share(at) {
             let seconds = length(random);
-            arrivals.push(Arrival { at, seconds });
+            arrivals.push(Arrival::new(at, seconds));
         }
         at += random.exponential(rate);
     }
+}
+
+/// The attempts of a job, all of which fail between two moments. Each is an
+/// arrival of its own, as if none had to wait for a task.
+fn fail_between(from: f64, to: f64, job: Arrival, random: &mut Random, arrivals: &mut Vec<Arrival>) {
+    const ATTEMPT: f64 = 5.0;
+    let mut next = job;
+    while (from..to).contains(&next.due()) {
+        arrivals.push(Arrival { seconds: ATTEMPT, ..next });
+        next = Arrival { at: next.due() + ATTEMPT, hidden: random.between(600.0, 900.0), ..job };
+    }
+    arrivals.push(next);
 }
 
 impl Trace {
@@ -129,19 +169,21 @@ impl Trace {
         Self { name, arrivals }
     }
 
-    /// Reads lines of arrival and job seconds, in any order. A first line that
-    /// is no pair of numbers is taken for a header; empty lines and lines that
-    /// begin with `#` are passed over.
+    /// Reads lines of arrival and job seconds, and those of its delay if there
+    /// is one, in any order. A first line in which no field is or begins like a
+    /// number is a header; empty lines and lines that begin with `#` are passed
+    /// over.
     pub fn from_csv(name: &str, text: &str) -> Result<Self, TraceError> {
         let mut arrivals = Vec::new();
+        // Spreadsheets put a byte order mark first.
+        let text = text.trim_start_matches('\u{feff}');
         let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         for (nth, (line, content)) in lines.enumerate() {
-            match arrival(content) {
-                Ok(arrival) => arrivals.push(arrival),
-                Err(_) if nth == 0 && content.contains(|c: char| c.is_ascii_alphabetic()) => {}
-                Err(problem) => return Err(TraceError { line, problem }),
+            if nth == 0 && is_header(content) {
+                continue;
             }
+            arrivals.push(arrival(content).map_err(|problem| TraceError { line, problem })?);
         }
         if arrivals.is_empty() {
             return Err(TraceError { line: 1, problem: "there is no job in it".to_owned() });
@@ -151,8 +193,12 @@ impl Trace {
 
     /// As [`Trace::from_csv`] reads it.
     pub fn to_csv(&self) -> String {
-        let lines = self.arrivals.iter().map(|job| format!("{},{}\n", job.at, job.seconds));
-        std::iter::once("arrival_seconds,job_seconds\n".to_owned()).chain(lines).collect()
+        let line = |job: &Arrival| match job.hidden {
+            0.0 => format!("{},{}\n", job.at, job.seconds),
+            hidden => format!("{},{},{hidden}\n", job.at, job.seconds),
+        };
+        let lines = self.arrivals.iter().map(line);
+        std::iter::once("arrival_seconds,job_seconds,delay_seconds\n".to_owned()).chain(lines).collect()
     }
 
     /// What it is called.
@@ -175,15 +221,24 @@ impl Trace {
         self.work_seconds() / self.arrivals.len().max(1) as f64
     }
 
-    /// When the last job arrives.
-    pub fn last_arrival(&self) -> f64 {
-        self.arrivals.last().map_or(0.0, |job| job.at)
+    /// When the last job is due.
+    pub fn last_due(&self) -> f64 {
+        self.arrivals.iter().map(Arrival::due).fold(0.0, f64::max)
     }
 }
 
+fn is_header(line: &str) -> bool {
+    let like_number =
+        |field: &str| field.starts_with(|c: char| c.is_ascii_digit()) || field.parse::<f64>().is_ok();
+    !line.split(',').map(str::trim).any(like_number)
+}
+
 fn arrival(line: &str) -> Result<Arrival, String> {
+    const DAY: f64 = 86_400.0;
     /// A year. Beyond it is a mistake, such as a date in place of an offset.
-    const LONGEST: f64 = 366.0 * 86_400.0;
+    const LATEST: f64 = 366.0 * DAY;
+    /// The simulation ends 30 days after the last arrival.
+    const LONGEST: f64 = 30.0 * DAY;
     let mut fields = line.split(',').map(str::trim);
     let mut number = |what: &str| {
         let field = fields.next().filter(|field| !field.is_empty());
@@ -191,17 +246,21 @@ fn arrival(line: &str) -> Result<Arrival, String> {
         field.parse::<f64>().map_err(|_| format!("the {what} {field:?} is no number"))
     };
     let (at, seconds) = (number("arrival")?, number("job time")?);
-    if !(0.0..=LONGEST).contains(&at) {
+    let hidden = if line.matches(',').count() > 1 { number("delay")? } else { 0.0 };
+    if !(0.0..=LATEST).contains(&at) {
         return Err(format!(
             "the arrival {at} is not a number of seconds since the start, of a year at most"
         ));
     }
     if !(seconds > 0.0 && seconds <= LONGEST) {
-        return Err(format!("the job time {seconds} is not a number of seconds above 0, of a year at most"));
+        return Err(format!("the job time {seconds} is not a number of seconds above 0, of 30 days at most"));
+    }
+    if !(0.0..=LONGEST).contains(&hidden) {
+        return Err(format!("the delay {hidden} is not a number of seconds, of 30 days at most"));
     }
     match fields.next() {
         Some(more) => Err(format!("{more:?} is one field too many")),
-        None => Ok(Arrival { at, seconds }),
+        None => Ok(Arrival { at, seconds, hidden }),
     }
 }
 
@@ -235,19 +294,29 @@ mod tests {
         let mut lengths: Vec<_> = heavy.arrivals().iter().map(|job| job.seconds).collect();
         lengths.sort_by(f64::total_cmp);
         assert!(lengths[lengths.len() / 2] < 60.0 && lengths[lengths.len() - 1] > 1800.0);
-        assert_eq!(Shipped::SilentNight.generate(1).arrivals(), [Arrival { at: 28_800.0, seconds: 300.0 }]);
+        assert_eq!(Shipped::SilentNight.generate(1).arrivals(), [Arrival::new(28_800.0, 300.0)]);
+        let outage = Shipped::Outage.generate(1);
+        let hidden = outage.arrivals().iter().filter(|job| job.hidden > 0.0).count();
+        assert!((3000..4500).contains(&hidden), "{hidden}");
     }
 
     #[test]
     fn csv_round_trips() {
-        let trace = Shipped::Bursts.generate(3);
-        assert_eq!(Trace::from_csv("bursts", &trace.to_csv()), Ok(trace));
+        for shipped in [Shipped::Bursts, Shipped::Outage] {
+            let trace = shipped.generate(3);
+            assert_eq!(Trace::from_csv(shipped.name(), &trace.to_csv()), Ok(trace));
+        }
     }
 
     #[test]
     fn csv_is_put_in_order_with_and_without_a_header() {
-        let expected = [Arrival { at: 1.0, seconds: 2.0 }, Arrival { at: 5.0, seconds: 60.0 }];
-        for text in ["at,seconds\n5,60\n\n1,2\n", "# mine\n5, 60\n1, 2"] {
+        let expected = [Arrival::new(1.0, 2.0), Arrival { hidden: 7.5, ..Arrival::new(5.0, 60.0) }];
+        for text in [
+            "at,seconds\n5,60,7.5\n\n1,2\n",
+            "# mine\n5, 60, 7.5\n1, 2,0",
+            "\u{feff}5,60,7.5\r\n1,2\r\n",
+            "\u{feff}at,job,delay\r\n5,60,7.5\r\n1,2\r\n",
+        ] {
             assert_eq!(Trace::from_csv("mine", text).expect("a trace").arrivals(), expected, "{text}");
         }
     }
@@ -260,8 +329,14 @@ mod tests {
             ("1,0\n", "line 1: the job time 0 is not"),
             ("-1,5\n", "line 1: the arrival -1 is not"),
             ("1764115200,5\n", "since the start, of a year at most"),
-            ("1,NaN,3\n1,nan\n", "line 2: the job time NaN is not"),
-            ("1,2,3\n", "line 1: \"3\" is one field too many"),
+            ("1,2\n1,nan\n", "line 2: the job time NaN is not"),
+            ("1,2,3,4\n", "line 1: \"4\" is one field too many"),
+            ("1,2,x\n", "line 1: the delay \"x\" is no number"),
+            ("1,2,-3\n", "line 1: the delay -3 is not"),
+            ("1,2592001\n", "line 1: the job time 2592001 is not a number of seconds above 0, of 30 days"),
+            ("5s,60\n1,2\n", "line 1: the arrival \"5s\" is no number"),
+            ("12,sixty\n1,2\n", "line 1: the job time \"sixty\" is no number"),
+            ("nan,60\n1,2\n", "line 1: the arrival NaN is not"),
             ("at,seconds\n", "there is no job in it"),
             ("", "there is no job in it"),
         ] {

@@ -19,8 +19,9 @@ const CHART: usize = 60;
 
 /// Simulate how a service on ECS follows its queue, and compare scaling policies
 ///
-/// TRACE is a shipped one (steady, bursts, daily, heavy-tail, silent-night), all of
-/// them (all), or a CSV file with a line ARRIVAL_SECONDS,JOB_SECONDS for each job.
+/// TRACE is a shipped one (steady, bursts, daily, heavy-tail, silent-night, outage), all of
+/// them (all), or a CSV file with a line ARRIVAL_SECONDS,JOB_SECONDS for each job,
+/// and a third field DELAY_SECONDS where it is submitted with a delay.
 ///
 /// Each policy is shown with its defaults, below a bound that none can beat: the
 /// most tasks all the time for waiting, no second without work for cost. The
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     target: Option<Duration>,
 
     /// Jobs that a task runs side by side
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     concurrency: u32,
 
     /// From the start of a task to its first job
@@ -63,7 +64,7 @@ pub(crate) struct Args {
 
     /// How often the queue is looked at, for our policy
     #[arg(long, value_name = "N", default_value_t = Tuning::default().looks_per_minute,
-          value_parser = clap::value_parser!(u32).range(1..=6))]
+          value_parser = looks_per_minute)]
     looks_per_minute: u32,
 
     /// How often a task is lost to Spot, each hour
@@ -98,6 +99,10 @@ pub(crate) struct Args {
     /// Set each policy to many targets, and show what ours does for the same money
     #[arg(long, conflicts_with_all = ["chart", "svg", "target"])]
     compare: bool,
+
+    /// A line for each trace: against how many settings ours is no worse, and the worst case
+    #[arg(long, requires = "compare")]
+    summary: bool,
 }
 
 impl Args {
@@ -107,17 +112,25 @@ impl Args {
         if traces.len() > 1 && (self.svg.is_some() || self.csv) {
             return Err(Exit::usage("--svg and --csv are for one trace; name it"));
         }
+        if output.json && (self.csv || self.chart) {
+            return Err(Exit::usage("--csv and --chart are not JSON; leave out one or the other"));
+        }
+        let mut summaries = Vec::new();
         for trace in &traces {
             if self.csv {
                 output.text(&trace.to_csv())?;
             } else if self.compare {
-                let comparisons = sim::compare(trace, &setup).map_err(usage)?;
-                compared(output, trace, &comparisons)?;
+                let comparisons = sim::compare(trace, &setup, self.tuning()).map_err(usage)?;
+                if self.summary {
+                    summaries.extend(sim::Summary::of(&comparisons));
+                } else {
+                    compared(output, trace, &comparisons)?;
+                }
             } else {
                 self.simulated(output, trace, &setup)?;
             }
         }
-        Ok(())
+        if self.summary { summarized(output, &summaries) } else { Ok(()) }
     }
 
     fn traces(&self) -> Result<Vec<Trace>> {
@@ -156,14 +169,17 @@ impl Args {
         })
     }
 
-    fn simulated(&self, output: Output, trace: &Trace, setup: &Setup) -> Result {
-        let tuning = Tuning {
+    fn tuning(&self) -> Tuning {
+        Tuning {
             target: self.target.map(|target| target.as_secs_f64()),
             scale_in_minutes: self.scale_in_minutes,
             looks_per_minute: self.looks_per_minute,
-        };
+        }
+    }
+
+    fn simulated(&self, output: Output, trace: &Trace, setup: &Setup) -> Result {
         let policies = Policy::all().map(|policy| match policy {
-            Policy::Haulage(_) => Policy::Haulage(tuning),
+            Policy::Haulage(_) => Policy::Haulage(self.tuning()),
             other => other,
         });
         let outcomes: Result<Vec<Outcome>, Invalid> =
@@ -173,6 +189,10 @@ impl Args {
             fs::write(path, sim::svg(&outcomes)).map_err(|error| {
                 Exit::new(Code::Failure, format!("cannot write {}: {error}", path.display()))
             })?;
+        }
+        for outcome in outcomes.iter().filter(|outcome| outcome.finished < outcome.jobs) {
+            let left = count(outcome.jobs - outcome.finished, "job");
+            output.talk(format!("{}: {left} not done in 30 days", outcome.policy.name()));
         }
         if output.json {
             return outcomes.iter().try_for_each(|outcome| output.json(outcome));
@@ -185,11 +205,6 @@ impl Args {
         output.text(&output.table(&header, &rows))?;
         if self.chart {
             output.text(&sim::chart(&outcomes, CHART))?;
-        }
-        let unfinished = |outcome: &&Outcome| outcome.finished < outcome.jobs;
-        for outcome in outcomes.iter().filter(unfinished) {
-            let left = outcome.jobs - outcome.finished;
-            output.talk(format!("{}: {left} jobs were not done in 30 days", outcome.policy.name()));
         }
         output.line("")
     }
@@ -222,7 +237,7 @@ fn compared(output: Output, trace: &Trace, comparisons: &[Comparison]) -> Result
         };
         vec![
             other.policy.name().to_owned(),
-            other.policy.setting(),
+            format!("{}, min {}", other.policy.setting(), other.min_tasks),
             format!("{:.0} s", other.waiting.p99),
             format!("{:.3}", other.dollars),
             format!("{}, min {}", ours.policy.setting(), ours.min_tasks),
@@ -240,6 +255,34 @@ fn compared(output: Output, trace: &Trace, comparisons: &[Comparison]) -> Result
     ))?;
     output.text(&output.table(&header, &rows))?;
     output.line("")
+}
+
+fn summarized(output: Output, summaries: &[sim::Summary]) -> Result {
+    if output.json {
+        return output.json(&summaries);
+    }
+    let header = ["TRACE", "NO WORSE", "WORST AGAINST", "P99", "DOLLARS", "OURS", "P99", "DOLLARS"];
+    let row = |summary: &sim::Summary| {
+        let (other, ours) = (&summary.worst.other, &summary.worst.ours);
+        vec![
+            other.trace.clone(),
+            format!("{} of {}", summary.no_worse, summary.of),
+            format!("{}, {}, min {}", other.policy.name(), other.policy.setting(), other.min_tasks),
+            format!("{:.0} s", other.waiting.p99),
+            format!("{:.3}", other.dollars),
+            format!("{}, min {}", ours.policy.setting(), ours.min_tasks),
+            format!("{:.0} s", ours.waiting.p99),
+            format!("{:.3}", ours.dollars),
+        ]
+    };
+    output.text(&output.table(&header, &summaries.iter().map(row).collect::<Vec<_>>()))
+}
+
+fn looks_per_minute(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(looks) if [1, 2, 3, 4, 6].contains(&looks) => Ok(looks),
+        _ => Err("write 1, 2, 3, 4 or 6".to_owned()),
+    }
 }
 
 fn usage(invalid: Invalid) -> Exit {

@@ -61,6 +61,11 @@ fn mistakes_say_what_would_be_right() {
         ),
         (vec!["simulate", "--svg", "x.svg"], "for one trace"),
         (vec!["simulate", "--spot-losses-per-hour=-1"], "0 or more"),
+        (vec!["simulate", "--looks-per-minute", "5"], "write 1, 2, 3, 4 or 6"),
+        (vec!["simulate", "--concurrency", "4000000000"], "1..=1000"),
+        (vec!["--json", "simulate", "steady", "--csv"], "--csv and --chart are not JSON"),
+        (vec!["--json", "simulate", "steady", "--chart"], "--csv and --chart are not JSON"),
+        (vec!["simulate", "steady", "--summary"], "--compare"),
     ] {
         let done = place.run(args.clone());
         assert_eq!(done.code, Some(2), "{args:?}: {}", done.stderr);
@@ -68,10 +73,103 @@ fn mistakes_say_what_would_be_right() {
     }
 }
 
+#[test]
+fn what_is_not_done_is_told_and_counts_as_waiting() {
+    let place = Place::new();
+    place.write("one.csv", "0,7200\n");
+    let done = place.run(["--json", "simulate", "one.csv", "--unprotected"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.contains("reference: 1 job not done in 30 days"), "{}", done.stderr);
+    let reference: serde_json::Value =
+        serde_json::from_str(done.stdout.lines().nth(1).expect("five policies")).expect("JSON");
+    assert_eq!((&reference["finished"], &reference["waiting"]["p99"]), (&0.into(), &2_592_000.0.into()));
+}
+
+#[test]
+fn a_comparison_takes_the_settings_of_ours() {
+    let place = Place::new();
+    let dollars = |minutes: &str| {
+        let text = place.ok([
+            "--json",
+            "simulate",
+            "silent-night",
+            "--compare",
+            "--summary",
+            "--scale-in-minutes",
+            minutes,
+        ]);
+        let summary: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        summary[0]["worst"]["ours"]["dollars"].as_f64().expect("a number")
+    };
+    assert!(dollars("30") > 2.0 * dollars("1"));
+}
+
+const PAGE: &str = include_str!("../../../../docs/scaling.md");
+
 /// docs/scaling.md shows what `make bench-scaling` prints first.
 #[test]
 fn the_numbers_in_the_documentation_are_current() {
-    let page = include_str!("../../../../docs/scaling.md");
     let shown = Place::new().ok(["simulate", "all"]);
-    assert!(page.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
+    assert!(PAGE.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
+}
+
+#[test]
+fn so_are_its_comparisons() {
+    let place = Place::new();
+    let shown = place.ok(["simulate", "all", "--compare", "--summary"]);
+    assert!(PAGE.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
+    let counts = |flag: &str, value: &str| -> Vec<(String, String)> {
+        let text = place.ok(["--json", "simulate", "all", "--compare", "--summary", flag, value]);
+        let summaries: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+        let text = |value: &serde_json::Value| value.as_str().expect("a name").to_owned();
+        let count = |summary: &serde_json::Value| {
+            (
+                text(&summary["worst"]["other"]["trace"]),
+                format!("{} of {}", summary["no_worse"], summary["of"]),
+            )
+        };
+        summaries.iter().map(count).collect()
+    };
+    let columns = [("--seed", "1"), ("--seed", "2"), ("--seed", "3"), ("--concurrency", "4")]
+        .map(|(f, v)| counts(f, v));
+    for (row, (trace, _)) in columns[0].iter().enumerate() {
+        let cells: Vec<_> = columns.iter().map(|column| column[row].1.as_str()).collect();
+        let line = format!("| {trace} | {} |", cells.join(" | "));
+        assert!(PAGE.contains(&line), "put this into docs/scaling.md: {line}");
+    }
+}
+
+/// What the page says in words: each pair of a flag's line and what it quotes.
+#[test]
+fn so_is_what_it_says_of_other_settings() {
+    let place = Place::new();
+    let run = |trace: &str, flags: &str| -> (String, String, u64) {
+        let flags = flags.split_whitespace().map(str::to_owned);
+        let all = ["--json", "simulate", trace].map(str::to_owned).into_iter().chain(flags);
+        let text = place.ok(all);
+        let ours: serde_json::Value =
+            serde_json::from_str(text.lines().last().expect("five policies")).expect("JSON");
+        let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+        let p99 = format!("{:.0} s", number(&ours["waiting"]["p99"]));
+        let dollars = format!("{:.2} dollars", number(&ours["dollars"]));
+        (p99, dollars, ours["task_starts"].as_u64().expect("a number"))
+    };
+    let mut quoted = Vec::new();
+    for looks in ["1", "4", "6"] {
+        let flags = format!("--looks-per-minute {looks}");
+        let (steady, bursts) = (run("steady", &flags).0, run("bursts", &flags).0);
+        quoted.push(format!("{looks}: {steady} and {bursts}"));
+    }
+    for minutes in ["1", "2", "5"] {
+        let flags = format!("--scale-in-minutes {minutes}");
+        let ((p99, dollars, starts), bursts) = (run("steady", &flags), run("bursts", &flags).1);
+        quoted.push(format!("{minutes}: {p99}, {dollars} and {starts} starts, {bursts}"));
+    }
+    for target in ["1m", "3m"] {
+        let (p99, dollars, _) = run("steady", &format!("--target {target}"));
+        quoted.push(format!("{target}: {p99} for {dollars}"));
+    }
+    for words in quoted {
+        assert!(PAGE.contains(&words), "docs/scaling.md does not say {words:?}");
+    }
 }

@@ -47,6 +47,25 @@ run "leaves_zero_at_the_first_data_point" {
   }
 }
 
+run "goes_back_by_exact_capacities" {
+  assert {
+    condition     = aws_appautoscaling_policy.scale_in.step_scaling_policy_configuration[0].adjustment_type == "ExactCapacity"
+    error_message = "A percentage would be one of the tasks that run, and not of those that are desired."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.scale_in.statistic == "Maximum" && aws_cloudwatch_metric_alarm.scale_in.period == 120
+    error_message = "What was required in any look of two minutes is kept."
+  }
+  assert {
+    condition     = contains([for step in aws_appautoscaling_policy.scale_in.step_scaling_policy_configuration[0].step_adjustment : step.scaling_adjustment], 0)
+    error_message = "To nothing at once, where nothing is to be done."
+  }
+  assert {
+    condition     = aws_appautoscaling_policy.tracking.target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].statistic == "Minimum"
+    error_message = "An average of looks from before and after a step would multiply what the step made."
+  }
+}
+
 run "the_lambda_has_what_it_needs" {
   assert {
     condition     = aws_lambda_function.autoscale.runtime == "provided.al2023" && aws_lambda_function.autoscale.architectures == tolist(["arm64"]) && aws_lambda_function.autoscale.timeout < 60

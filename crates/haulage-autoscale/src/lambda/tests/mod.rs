@@ -152,12 +152,33 @@ async fn many_pairs_are_put_and_measured_in_few_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_measured_times_the_metrics_are_put_and_it_is_told() {
-    let fake =
-        Fake::new(|call| (call.operation == "GetMetricData").then_some(Answer::Bad(403, "AccessDenied")));
-    let message = error(run(&fake, 2, &[pair("c", "s", "q")], PLENTY).await);
+async fn without_measured_times_nothing_is_put_and_they_are_read_again() {
+    let fake = Fake::new(|call| {
+        (call.operation == "GetMetricData" && call.at.as_secs() < 20)
+            .then_some(Answer::Bad(403, "AccessDenied"))
+    });
+    let message = error(run(&fake, 4, &[pair("c", "s", "q")], PLENTY).await);
     assert!(message.contains("c/s/q (cloudwatch:GetMetricData: AccessDenied)"), "{message}");
-    assert_eq!(fake.calls("PutMetricData").len(), 2);
+    assert_eq!(seconds(&fake.calls("GetMetricData")), [0, 15, 30]);
+    assert_eq!(seconds(&fake.calls("PutMetricData")), [30, 45]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pair_whose_times_cannot_be_read_hides_no_other_nor_is_it_put() {
+    let fake = Fake::new(|call| {
+        (call.operation == "GetMetricData").then(|| {
+            let result = |id: &str, status: &str| json!({ "Id": id, "StatusCode": status, "Values": [], "Timestamps": [] });
+            Answer::Good(json!({ "MetricDataResults": [
+                result("seconds_0", "Complete"), result("jobs_0", "Forbidden"), result("busy_1", "Complete"),
+            ] }))
+        })
+    });
+    let message = error(run(&fake, 1, &[pair("c", "s", "q"), pair("c", "s", "q2")], PLENTY).await);
+    assert!(
+        message.starts_with("1 of 2 pairs failed: c/s/q (cloudwatch:GetMetricData: Forbidden)"),
+        "{message}"
+    );
+    assert_eq!(fake.calls("PutMetricData").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
