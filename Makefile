@@ -121,9 +121,11 @@ bench-lambda: lambda tools ## Measure the scaling Lambda: size, cold start, memo
 	$(CARGO) build --package haulage-servers --bin bench-lambda
 	$(TARGET)/debug/bench-lambda $(TOOLS)/lambda
 
-bench-scaling: ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them
+bench-scaling: ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them; the last line is JSON
 	$(CARGO) run --release --package haulage-cli -- simulate all
 	$(CARGO) run --release --package haulage-cli -- simulate all --compare
+	$(CARGO) run --release --package haulage-cli -- simulate all --compare --summary
+	$(CARGO) run --release --package haulage-cli -- --json simulate all --compare --summary
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -116,8 +116,10 @@ fn the_numbers_in_the_documentation_are_current() {
 #[test]
 fn so_are_its_comparisons() {
     let place = Place::new();
-    let shown = place.ok(["simulate", "all", "--compare", "--summary"]);
-    assert!(PAGE.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
+    for slots in ["1", "4"] {
+        let shown = place.ok(["simulate", "all", "--compare", "--summary", "--concurrency", slots]);
+        assert!(PAGE.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
+    }
     let counts = |flag: &str, value: &str| -> Vec<(String, String)> {
         let text = place.ok(["--json", "simulate", "all", "--compare", "--summary", flag, value]);
         let summaries: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
