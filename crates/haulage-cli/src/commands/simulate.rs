@@ -192,7 +192,7 @@ impl Args {
         }
         for outcome in outcomes.iter().filter(|outcome| outcome.finished < outcome.jobs) {
             let left = count(outcome.jobs - outcome.finished, "job");
-            output.talk(format!("{}: {left} not done in 30 days", outcome.policy.name()));
+            output.report(format!("{}: {left} not done in 30 days", outcome.policy.name()));
         }
         if output.json {
             return outcomes.iter().try_for_each(|outcome| output.json(outcome));
