@@ -48,7 +48,7 @@ pub const SCALE_OUT: [u64; 20] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 25,
 
 /// The capacities that a step policy scales in to, 20 at most again. A
 /// service of more than the last of them waits until that is enough.
-pub const SCALE_IN: [u64; 20] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 27, 36, 50, 100, 250, 1000];
+pub const SCALE_IN: [u64; 20] = [0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 28, 40, 56, 80, 115, 165, 240, 350, 500];
 
 /// The required tasks, rounded down to one of [`SCALE_OUT`], where that is
 /// more than the desired ones, and else 0.

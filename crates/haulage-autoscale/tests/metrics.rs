@@ -134,6 +134,10 @@ fn capacity_is_given_back_in_steps_that_keep_what_is_required() {
     assert_eq!(scale_in(60, 50), ScaleInTo::STAY);
     assert_eq!(scale_in(0, 0), ScaleInTo::STAY);
     assert_eq!(scale_in(501, 900), ScaleInTo::STAY, "beyond the steps");
+    for required in 1..=500 {
+        let kept = scale_in(required, 5000);
+        assert!(kept >= required && kept * 2 <= required * 3, "{kept} for {required}");
+    }
 }
 
 #[test]

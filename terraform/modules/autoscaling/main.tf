@@ -12,7 +12,7 @@ locals {
   # required. A policy has 20 steps at most.
   scale_out = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 25, 32, 40, 50, 80, 125, 200]
   # And those to go back to: the smallest that is enough.
-  scale_in = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 27, 36, 50, 100, 250, 1000]
+  scale_in = [0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 28, 40, 56, 80, 115, 165, 240, 350, 500]
 
   # The bounds of a step count from the threshold of its alarm.
   scale_out_threshold = 1
