@@ -3,10 +3,10 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -126,6 +126,17 @@ impl Clock {
                 Timestamp(now.saturating_add(by.load(Ordering::Relaxed)))
             }
             Source::Manual(now) => *now.borrow(),
+        }
+    }
+
+    /// Time that only grows, from some moment on, for measuring how long
+    /// something took: the wall clock may be set meanwhile. A manual clock
+    /// moves this one, too.
+    pub(crate) fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match &self.0 {
+            Source::System | Source::Corrected(_) => START.elapsed(),
+            Source::Manual(now) => now.borrow().since(Timestamp(0)),
         }
     }
 

@@ -45,6 +45,13 @@ impl RetryPolicy {
     }
 }
 
+/// How long to wait after a call to the backend has failed so many times in a row.
+pub(crate) fn backoff(failures: u32) -> Duration {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(5);
+    FIRST.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST)
+}
+
 /// Keeps track of calls to the backend that fail in a row: how long to wait
 /// before the next, and a log line for the first and for the end.
 #[derive(Debug)]
@@ -56,9 +63,6 @@ pub(crate) struct Outage {
 }
 
 impl Outage {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(5);
-
     pub(crate) fn new(what: &'static str) -> Self {
         Self { what, failures: 0, since: None, answered: Instant::now() }
     }
@@ -66,6 +70,11 @@ impl Outage {
     /// Whether the last call failed.
     pub(crate) const fn is_on(&self) -> bool {
         self.since.is_some()
+    }
+
+    /// How many calls have failed since one last worked.
+    pub(crate) const fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// When a call last worked; at first, when this began.
@@ -86,9 +95,8 @@ impl Outage {
             self.since = Some(now);
             warn!(error = %with_causes(error), "cannot {}; trying on", self.what);
         }
-        let wait = Self::FIRST.saturating_mul(2_u32.saturating_pow(self.failures)).min(Self::LONGEST);
         self.failures = self.failures.saturating_add(1);
-        now + wait
+        now + backoff(self.failures)
     }
 
     /// Notes a call that worked.

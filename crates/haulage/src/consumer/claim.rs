@@ -62,7 +62,11 @@ impl Claims {
             }
             return;
         }
-        if room == 0 || Instant::now() < self.not_before {
+        if room == 0 {
+            self.outage.forget();
+            return;
+        }
+        if Instant::now() < self.not_before {
             return;
         }
         let stop = CancellationToken::new();

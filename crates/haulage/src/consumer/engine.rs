@@ -213,7 +213,7 @@ impl Engine {
                 while self.has_free_call()
                     && let Some(batch) = self.collector.take(now)
                 {
-                    self.call(batch, now);
+                    self.call(batch);
                 }
                 self.caller.launch();
                 self.claims.start(self.room(), &self.backend);
@@ -302,8 +302,8 @@ impl Engine {
         self.publish();
     }
 
-    fn call(&mut self, tickets: Vec<u64>, now: Timestamp) {
-        let (call, deliveries) = self.table.begin(tickets, now, &self.news);
+    fn call(&mut self, tickets: Vec<u64>) {
+        let (call, deliveries) = self.table.begin(tickets, self.backend.clock(), &self.news);
         for delivery in &deliveries {
             let ClaimKey { id, attempt } = delivery.context.key().clone();
             self.tell(Event::Started { id, attempt }, delivery.context.request_id());
@@ -355,7 +355,7 @@ impl Engine {
     }
 
     fn conclude(&mut self, ticket: u64, outcome: Outcome) {
-        if self.table.conclude(ticket, self.now()) {
+        if self.table.conclude(ticket, self.backend.clock()) {
             self.settles.push(ticket, outcome);
         }
     }

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{
     errand::Errand,
@@ -12,33 +13,47 @@ use super::{
 use crate::{
     Backend, Error, FailureKind, JobError, Result, Status,
     backend::{Outcome, Settlement},
-    retry::Outage,
+    retry::{Outage, backoff, with_causes},
 };
 
 /// Settles in batches, as many calls at a time as the backend likes: while
 /// those are under way, what becomes known in the meantime piles up for the next.
 #[derive(Debug)]
 pub(super) struct Settles {
-    queue: Vec<(u64, Outcome)>,
+    queue: Vec<Waiting>,
+    /// Those that the backend turned down while it took others.
+    later: Vec<(Instant, Waiting)>,
     batches: Vec<Batch>,
     at_once: usize,
     not_before: Instant,
     /// The longest wait after a failed call, where there is no time for more.
-    patience: Option<Duration>,
+    patience: Duration,
     outage: Outage,
+}
+
+/// An outcome that is to be settled.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    outcome: Outcome,
+    /// How many times the backend turned it down.
+    refusals: u32,
 }
 
 #[derive(Debug)]
 struct Batch {
-    outcomes: Vec<(u64, Outcome)>,
+    outcomes: Vec<Waiting>,
     errand: Errand<Vec<Result<Status>>>,
+    /// How many calls had failed in a row when this one was sent.
+    failures: u32,
 }
 
 /// What one call was asked, and what came back.
 #[derive(Debug)]
 pub(super) struct Answer {
-    outcomes: Vec<(u64, Outcome)>,
+    outcomes: Vec<Waiting>,
     answer: Result<Vec<Result<Status>>>,
+    failures: u32,
 }
 
 /// What became of a settlement.
@@ -52,10 +67,11 @@ impl Settles {
     pub(super) fn new(at_once: usize) -> Self {
         Self {
             queue: Vec::new(),
+            later: Vec::new(),
             batches: Vec::new(),
-            at_once,
+            at_once: at_once.max(1),
             not_before: Instant::now(),
-            patience: None,
+            patience: Duration::MAX,
             outage: Outage::new("settle"),
         }
     }
@@ -65,13 +81,17 @@ impl Settles {
     }
 
     pub(super) fn push(&mut self, ticket: u64, outcome: Outcome) {
-        self.queue.push((ticket, outcome));
+        self.queue.push(Waiting { ticket, outcome, refusals: 0 });
     }
 
     /// From now on, never wait longer than this after a failed call.
     pub(super) fn hurry(&mut self, patience: Duration) {
-        self.patience = Some(patience);
-        self.not_before = self.not_before.min(Instant::now() + patience);
+        self.patience = patience;
+        let Some(latest) = Instant::now().checked_add(patience) else { return };
+        self.not_before = self.not_before.min(latest);
+        for (at, _) in &mut self.later {
+            *at = latest.min(*at);
+        }
     }
 
     /// Settles all that is waiting to be, unless enough calls are under way.
@@ -79,18 +99,21 @@ impl Settles {
         if self.batches.len() >= self.at_once {
             return;
         }
+        let now = Instant::now();
+        let due = self.later.extract_if(.., |(at, _)| *at <= now).map(|(_, waiting)| waiting);
+        self.queue.extend(due);
         if self.queue.is_empty() {
             if self.batches.is_empty() {
                 self.outage.forget();
             }
             return;
         }
-        if Instant::now() < self.not_before {
+        if now < self.not_before {
             return;
         }
         let mut outcomes = std::mem::take(&mut self.queue);
         let mut settlements = Vec::with_capacity(outcomes.len());
-        outcomes.retain(|(ticket, outcome)| {
+        outcomes.retain(|Waiting { ticket, outcome, .. }| {
             // A claim that was lost in the meantime is not there any more.
             let Some(held) = table.get_mut(*ticket) else { return false };
             if let Stage::Settling { sent, .. } = &mut held.stage {
@@ -104,7 +127,7 @@ impl Settles {
         }
         let backend = backend.clone();
         let errand = Errand::send(async move { backend.settle(settlements).await });
-        self.batches.push(Batch { outcomes, errand });
+        self.batches.push(Batch { outcomes, errand, failures: self.outage.failures() });
     }
 
     /// Waits for the first answer of the calls that are under way. May be
@@ -118,15 +141,16 @@ impl Settles {
                 }
             });
             let Some((at, answer)) = ready else { return Poll::Pending };
-            Poll::Ready(Answer { outcomes: self.batches.swap_remove(at).outcomes, answer })
+            let Batch { outcomes, failures, .. } = self.batches.swap_remove(at);
+            Poll::Ready(Answer { outcomes, answer, failures })
         })
         .await
     }
 
-    /// Takes the answer in; tells each ticket's fate. What failed for now
+    /// Takes the answer in; tells each ticket's fate. What was not settled
     /// stays here, and is tried again for as long as its claim lives.
     pub(super) fn answered(&mut self, answer: Answer, table: &mut Table) -> Vec<(u64, Settled)> {
-        let Answer { outcomes, answer } = answer;
+        let Answer { outcomes, answer, failures } = answer;
         let (answers, mut failure) = match answer {
             Ok(answers) if answers.len() == outcomes.len() => (answers, None),
             Ok(answers) => {
@@ -138,41 +162,60 @@ impl Settles {
         };
         let mut settled = Vec::with_capacity(answers.len());
         let mut answers = answers.into_iter();
-        for (ticket, outcome) in outcomes {
-            let again = match answers.next() {
+        let mut worked = false;
+        let mut refused = Vec::new();
+        for waiting in outcomes {
+            let ticket = waiting.ticket;
+            match answers.next() {
                 Some(Ok(status)) => {
-                    settled.push((ticket, Settled::Done(outcome, status)));
+                    worked = true;
+                    settled.push((ticket, Settled::Done(waiting.outcome, status)));
                     continue;
                 }
                 Some(Err(Error::LostClaim { .. } | Error::NotFound(_) | Error::Expired(_))) => {
+                    worked = true;
                     settled.push((ticket, Settled::Lost));
                     continue;
                 }
                 Some(Err(
                     error @ (Error::TooLarge { .. } | Error::Invalid(_) | Error::InvalidJson { .. }),
-                )) if matches!(outcome, Outcome::Success(_)) => {
-                    Outcome::Fail(JobError::new(FailureKind::InvalidResult, error.to_string()))
+                )) if matches!(waiting.outcome, Outcome::Success(_)) => {
+                    worked = true;
+                    let error = JobError::new(FailureKind::InvalidResult, error.to_string());
+                    self.push(ticket, Outcome::Fail(error));
                 }
-                Some(Err(error)) => {
-                    failure = Some(error);
-                    outcome
-                }
-                None => outcome,
-            };
+                Some(Err(error)) => refused.push((waiting, error)),
+                None => self.queue.push(waiting),
+            }
             if let Some(held) = table.get_mut(ticket)
                 && let Stage::Settling { sent, .. } = &mut held.stage
             {
                 *sent = false;
             }
-            self.queue.push((ticket, again));
+        }
+        worked |= refused.iter().any(|(_, error)| !matches!(error, Error::Unavailable { .. }));
+        for (mut waiting, error) in refused {
+            if worked {
+                // It is this outcome that the backend does not take: the others
+                // do not have to wait with it.
+                waiting.refusals += 1;
+                if waiting.refusals == 1 {
+                    warn!(error = %with_causes(&error), "cannot settle a job; trying on");
+                }
+                let wait = backoff(waiting.refusals).min(self.patience);
+                self.later.push((Instant::now() + wait, waiting));
+            } else {
+                failure = Some(error);
+                self.queue.push(waiting);
+            }
         }
         match failure {
-            Some(error) => {
+            // Calls that were under way together and fail are one failure.
+            Some(error) if self.outage.failures() == failures => {
                 self.not_before = self.outage.failed(&error);
-                if let Some(patience) = self.patience {
-                    self.hurry(patience);
-                }
+                self.hurry(self.patience);
             }
+            Some(_) => {}
             None => self.outage.over(),
         }
         settled
@@ -180,8 +223,32 @@ impl Settles {
 
     /// When there is something to do here.
     pub(super) fn moments(&self, moments: &mut Moments) {
-        if self.batches.len() < self.at_once && !self.queue.is_empty() {
+        if self.batches.len() >= self.at_once {
+            return;
+        }
+        if !self.queue.is_empty() {
             moments.real(Some(self.not_before));
         }
+        moments.real(self.later.iter().map(|(at, _)| *at).min());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_fail_together_are_one_failure() {
+        let (mut settles, mut table) = (Settles::new(3), Table::default());
+        let failed = |failures| {
+            let answer = Err(Error::Unavailable { message: "down".into(), source: None });
+            Answer { outcomes: Vec::new(), answer, failures }
+        };
+        for _ in 0..3 {
+            settles.answered(failed(0), &mut table);
+        }
+        assert_eq!(settles.outage.failures(), 1);
+        settles.answered(failed(1), &mut table);
+        assert_eq!(settles.outage.failures(), 2);
     }
 }

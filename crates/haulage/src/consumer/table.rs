@@ -11,7 +11,7 @@ use futures_util::future::AbortHandle;
 
 use super::function::Delivery;
 use crate::{
-    Context, Timestamp,
+    Clock, Context, Timestamp,
     backend::{ClaimKey, Claimed},
     handler::News,
 };
@@ -48,7 +48,8 @@ pub(super) enum Stage {
 struct Call {
     tickets: Vec<u64>,
     abort: Option<AbortHandle>,
-    started: Timestamp,
+    /// By [`Clock::monotonic`].
+    started: Duration,
     size: u32,
     /// Jobs whose answer is still waited for.
     wanted: usize,
@@ -59,8 +60,8 @@ struct Call {
 
 impl Call {
     /// Of the time since its start, the part of each of its jobs.
-    fn share(&self, now: Timestamp) -> Duration {
-        now.since(self.started) / self.size
+    fn share(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.started) / self.size
     }
 }
 
@@ -162,10 +163,10 @@ impl Table {
     pub(super) fn begin(
         &mut self,
         tickets: Vec<u64>,
-        now: Timestamp,
+        clock: &Clock,
         news: &Arc<News>,
     ) -> (u64, Vec<Delivery>) {
-        let call = self.number();
+        let (call, now) = (self.number(), clock.now());
         let mut deliveries = Vec::with_capacity(tickets.len());
         for &ticket in &tickets {
             let Some(held) = self.jobs.get_mut(&ticket) else { continue };
@@ -183,7 +184,8 @@ impl Table {
         }
         let jobs = deliveries.len();
         let size = u32::try_from(jobs).unwrap_or(u32::MAX).max(1);
-        let begun = Call { tickets, abort: None, started: now, size, wanted: jobs, held: jobs, ended: false };
+        let started = clock.monotonic();
+        let begun = Call { tickets, abort: None, started, size, wanted: jobs, held: jobs, ended: false };
         self.calls.insert(call, begun);
         (call, deliveries)
     }
@@ -198,14 +200,15 @@ impl Table {
     /// The outcome of a job is known: from now on it only waits to be settled,
     /// and no answer for it is wanted any more. `false` where it was known
     /// before, or the claim is gone.
-    pub(super) fn conclude(&mut self, ticket: u64, now: Timestamp) -> bool {
+    pub(super) fn conclude(&mut self, ticket: u64, clock: &Clock) -> bool {
         let Some(held) = self.jobs.get_mut(&ticket) else { return false };
         let call = match held.stage {
             Stage::Waiting(_) => None,
             Stage::Running { call, .. } => Some(call),
             Stage::Settling { .. } => return false,
         };
-        let ran = call.and_then(|call| self.calls.get(&call)).map_or(Duration::ZERO, |call| call.share(now));
+        let ran = call.and_then(|call| self.calls.get(&call));
+        let ran = ran.map_or(Duration::ZERO, |call| call.share(clock.monotonic()));
         held.stage = Stage::Settling { call, sent: false, ran };
         self.silence(ticket);
         if let Some(call) = call {

@@ -93,8 +93,8 @@ pub struct Snapshot {
     /// How long jobs took up a slot, of each attempt that succeeded, failed or
     /// is to be tried again: from the call of the handler to its answer, or to
     /// the job's timeout. Each job of a batch counts with its share, the time
-    /// of the call over the number of its jobs, so that the sum is what slots
-    /// were busy with.
+    /// of the call until its answer over the number of its jobs, so that the
+    /// sum is what slots were busy with.
     ///
     /// Attempts that were cut short tell nothing of how long jobs take, and
     /// are left out: those that were cancelled, given back or lost.

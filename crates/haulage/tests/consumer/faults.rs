@@ -6,6 +6,8 @@ use haulage::{
     memory::MemoryBackend,
 };
 
+use tokio::time::Instant;
+
 use crate::support::{Faulty, Mode, Running, Verb, manual_clock, s};
 
 type Answer<T = ()> = Result<T, Failure>;
@@ -86,4 +88,26 @@ async fn a_settle_that_takes_long_holds_up_no_more_than_the_backend_says() {
         assert!(matches!(running.ending().await, Event::Succeeded { attempt: 1, .. }));
     }
     running.stop().await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_refused_holds_up_no_other() {
+    let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+    backend.take_no_failures();
+    let producer = Producer::new(backend.clone());
+    let handler =
+        async |job: Job<u8>, _| if job.body == 0 { Err(Failure::fatal("bad")) } else { Answer::Ok(()) };
+    let mut running = Running::start(Consumer::builder(backend.clone()).concurrency(2).handler(handler));
+    producer.submit(&0).await.expect("submit");
+    backend.called(Verb::Settle, 3).await;
+    // With its waits in between, five would take 11 s.
+    let begun = Instant::now();
+    for _ in 0..5 {
+        producer.submit(&1).await.expect("submit");
+        assert!(matches!(running.ending().await, Event::Succeeded { attempt: 1, .. }));
+    }
+    assert!(begun.elapsed() < s(5), "{:?}", begun.elapsed());
+    running.shutdown.stop_now();
+    let expected = Summary { succeeded: 5, lost: 1, ..Summary::default() };
+    assert_eq!(running.finish().await, expected);
 }

@@ -1,9 +1,15 @@
 //! What a consumer measures of itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use haulage::{
-    Consumer, Context, Failure, Job, NewJob, Producer, RetryPolicy,
+    Clock, Consumer, Context, Failure, Job, NewJob, Producer, RetryPolicy,
     consumer::{ConsumerBuilder, Summary},
     memory::MemoryBackend,
     metrics::{Meter, Snapshot, State},
@@ -218,6 +224,50 @@ async fn an_outage_of_what_is_not_called_any_more_is_over() {
     assert_eq!(lost.job_seconds.count(), 0);
     until(&metered.meter, |snapshot| snapshot.state == State::Ready).await;
     metered.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_failed_is_over_when_there_is_no_room_for_another() {
+    let clock = manual_clock();
+    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
+    let handler = async |jobs: Vec<(Job<()>, Context)>| {
+        jobs[0].1.cancelled().await;
+        jobs.iter().map(|_| Answer::Ok(())).collect()
+    };
+    let builder = Consumer::builder(backend.clone()).lease(s(24 * 3600)).claim_wait(s(1)).batch_handler(
+        2,
+        s(12 * 3600),
+        handler,
+    );
+    let metered = Metered::start(builder);
+    let job = Producer::new(backend.clone()).submit(&()).await.expect("submit");
+    until(&metered.meter, |snapshot| snapshot.held == 1).await;
+    backend.set(Verb::Claim, Mode::Fails);
+    until(&metered.meter, |snapshot| {
+        // The claim that is under way waits by this clock.
+        clock.advance(s(1));
+        snapshot.state == State::Unreachable
+    })
+    .await;
+    clock.advance(s(12 * 3600));
+    until(&metered.meter, |snapshot| snapshot.state == State::Ready && snapshot.busy == 1).await;
+    job.cancel().await.expect("cancel");
+    metered.stop().await;
+}
+
+#[tokio::test]
+async fn the_time_of_a_job_does_not_go_by_a_clock_that_can_be_set() {
+    let correction = Arc::new(AtomicI64::new(0));
+    let backend = Arc::new(MemoryBackend::with_clock(Clock::corrected(correction.clone())));
+    let handler = move |_: Job<()>, _: Context| {
+        correction.fetch_add(3_600_000_000, Ordering::Relaxed);
+        async { Answer::Ok(()) }
+    };
+    let metered = Metered::start(Consumer::builder(backend.clone()).lease(s(3600 * 24)).handler(handler));
+    let job = Producer::new(backend).submit(&()).await.expect("submit");
+    job.wait(None).await.expect("the end");
+    let snapshot = metered.stop().await;
+    assert!(snapshot.job_seconds.sum() < s(60), "{:?}", snapshot.job_seconds.sum());
 }
 
 #[tokio::test]

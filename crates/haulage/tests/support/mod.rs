@@ -4,7 +4,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use haulage::{
     Backend, Clock, Consumer, Error, JobId, NewJob, Record, Result, Status, Timestamp,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
+        Outcome, Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
     },
     consumer::{ConsumerBuilder, Event, Summary},
     memory::MemoryBackend,
@@ -100,6 +103,7 @@ pub(crate) struct Faulty {
     max_submit: Option<usize>,
     settles_at_once: Option<usize>,
     refused: Mutex<Option<&'static str>>,
+    takes_no_failures: AtomicBool,
 }
 
 impl Faulty {
@@ -126,6 +130,11 @@ impl Faulty {
     /// Refuses to accept jobs with this body, one by one.
     pub(crate) fn refuse(&self, body: &'static str) {
         *self.refused.lock().expect("no test panics with it") = Some(body);
+    }
+
+    /// Refuses to record that a job failed, one by one, and for good.
+    pub(crate) fn take_no_failures(&self) {
+        self.takes_no_failures.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn calls(&self, verb: Verb) -> Vec<Call> {
@@ -233,7 +242,18 @@ impl Backend for Faulty {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
-        self.through(Verb::Settle, settlements.len(), self.inner.settle(settlements)).await
+        let refuses = self.takes_no_failures.load(Ordering::Relaxed);
+        let (refused, taken): (Vec<_>, Vec<_>) = settlements
+            .into_iter()
+            .enumerate()
+            .partition(|(_, one)| refuses && matches!(one.outcome, Outcome::Fail(_)));
+        let count = refused.len() + taken.len();
+        let taken = taken.into_iter().map(|(_, one)| one).collect();
+        let mut answers = self.through(Verb::Settle, count, self.inner.settle(taken)).await?;
+        for (at, _) in refused {
+            answers.insert(at, Err(Error::Invalid("no failures here".into())));
+        }
+        Ok(answers)
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
