@@ -226,6 +226,9 @@ class DynamoDBClient:
 
         Like the other ``…_put``, for ids that are not of the queue's jobs: such a job is a
         ``DDBError``. ``KeyAlreadyExistsError`` where there is a record already.
+
+        On AWS, an id is a job's from when on a consumer has a message with it: the consumer runs
+        the job, and goes on with this record. Where the record is over, it deletes the message.
         """
         self._put(message_id, ResultStatus.SUBMITTED, None, request_id, ttl_seconds)
 

@@ -31,7 +31,7 @@ pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancell
 async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Option<Row>)> {
     loop {
         let now = inner.now();
-        let Some(row) = seen.take().filter(|row| !row.is_expired(now)) else {
+        let Some(row) = seen.take().filter(|row| row.is_job() && !row.is_expired(now)) else {
             return Ok((Cancellation::Missing, None));
         };
         let Some(status) = row.status() else { return Ok((Cancellation::Missing, Some(row))) };

@@ -15,6 +15,7 @@ pub(crate) mod name {
     /// The partition key: the id of a job, or of something that belongs to one.
     pub(crate) const ID: &str = "message_id";
     pub(crate) const STATUS: &str = "status";
+    /// The job's queue. What has none is the record of no job: a program keeps it as its own.
     pub(crate) const QUEUE: &str = "queue";
     pub(crate) const ATTEMPT: &str = "attempt";
     pub(crate) const UNCOUNTED: &str = "uncounted";
@@ -63,7 +64,7 @@ pub(crate) mod name {
 /// as the queue may still hold a message of it.
 pub(crate) const PURGED: &str = "PURGED";
 
-/// One item that is the record of a job.
+/// One item that is a record: of a job, or of a program's own.
 #[derive(Clone, Debug)]
 pub(crate) struct Row(pub(crate) Item);
 
@@ -117,6 +118,11 @@ impl Row {
         self.text(name::STATUS)?.parse().ok()
     }
 
+    /// Whether it is a job's. A program may have noted one before a consumer saw its message.
+    pub(crate) fn is_job(&self) -> bool {
+        self.text(name::QUEUE).is_some()
+    }
+
     /// Whether nothing is left to do for the job.
     pub(crate) fn is_over(&self) -> bool {
         self.status().is_none_or(Status::is_terminal)
@@ -154,9 +160,12 @@ impl Row {
             && self.due_at().is_some_and(|end| end > now)
     }
 
-    /// What has become of the job, if its lease ran out.
+    /// What has become of the job, if its lease ran out. Records of a program's
+    /// own have none.
     pub(crate) fn lapse(&self, now: Timestamp) -> Option<Lapse> {
-        let over = self.status() == Some(Status::InProgress) && self.due_at().is_none_or(|end| end <= now);
+        let over = self.is_job()
+            && self.status() == Some(Status::InProgress)
+            && self.due_at().is_none_or(|end| end <= now);
         over.then(|| {
             if self.flag(name::CANCEL) {
                 Lapse::Cancelled

@@ -26,6 +26,10 @@ pub(crate) const LEAST: Duration = Duration::from_secs(1);
 /// A lease that ends so soon is waited for, as SQS counts in whole seconds.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
 
+/// The condition that a program has noted a job as its own, and not its end: by
+/// its message, the record is this job's.
+pub(crate) const NOTED: &str = "(attribute_not_exists(#queue) AND (#status = :waits OR #status = :runs))";
+
 /// What became of a message.
 pub(crate) enum Fate {
     /// Its job is ours.
@@ -78,7 +82,7 @@ pub(crate) async fn look(inner: &Shared, request: &ClaimRequest, message: &Recei
             Written::Done(row) => return Ok(ours(inner, request, message, ticket, body, &row).await),
             Written::Refused(row) => row,
         };
-        let Some(row) = row else {
+        let Some(row) = row.filter(|row| row.is_job() || row.is_over()) else {
             // The record of an ended job, which this was to put back to work, has expired.
             if ticket.redrive.is_some() {
                 return Ok(Fate::Dropped);
@@ -165,7 +169,8 @@ fn first_claim(
             .keep(name::QUEUE, text(&inner.queue.name))
             .keep(name::UNCOUNTED, number(0))
             .keep(name::MAX_ATTEMPTS, number(max))
-            .when(&format!("(attribute_not_exists(#message_id) OR {waits})"));
+            .bind("runs", text(Status::InProgress.as_str()))
+            .when(&format!("(attribute_not_exists(#message_id) OR {waits} OR {NOTED})"));
         for (name, value) in described(ticket) {
             write = write.keep(name, value);
         }

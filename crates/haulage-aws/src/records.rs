@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use haulage::{
-    Error, FailureKind, JobId, Json, NewJob, Result, Status, Timestamp,
+    Error, FailureKind, JobId, Json, Result, Status, Timestamp,
     backend::{Detail, Lookup},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     bucket::Bucket,
     clients::{Clients, load},
     clock::ServerClock,
-    expr::{Write, moment, number, text},
+    expr::{Write, moment, text},
     get,
     inner::{MAX_IN_TABLE, Tuning},
     item::{name, seconds},
@@ -29,7 +29,10 @@ const MAX_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 /// The records of a table, whatever the queue: those of jobs, to be read, and
 /// such as a program keeps of work of its own, under ids that are no jobs'.
 ///
-/// No consumer sees the latter, and they are in no queue's `list` and `stats`.
+/// Nothing that is done to jobs is done to the latter: to a queue's `cancel`,
+/// `redrive`, `list` and `stats` they are not there. Where a message with such an
+/// id comes to a consumer, the id was a job's after all: the record becomes that
+/// job's, unless it is over; then the message is deleted, as that of a job is.
 #[derive(Clone)]
 pub struct Records {
     store: Arc<Store>,
@@ -147,10 +150,10 @@ impl Records {
         self.runtime
             .run(async move {
                 let now = store.now();
-                Ok(match store.table.write(id.as_str(), write(&id, &own, request_id, ttl, now)).await? {
+                Ok(match store.table.write(id.as_str(), write(&own, request_id, ttl, now)).await? {
                     Written::Done(_) => Ok(()),
                     Written::Refused(row) => {
-                        let own = row.filter(|row| row.text(name::QUEUE).is_none());
+                        let own = row.filter(|row| !row.is_job());
                         Err(own.and_then(|row| row.status()).map_or(Refusal::Job, Refusal::Exists))
                     }
                 })
@@ -160,27 +163,23 @@ impl Records {
 }
 
 /// What a record has in some statuses only.
-const OF_STATUS: [&str; 5] = [name::RESULT, name::ERROR, name::ERROR_KIND, name::FINISHED_AT, name::DUE_AT];
+const OF_STATUS: [&str; 4] = [name::RESULT, name::ERROR, name::ERROR_KIND, name::FINISHED_AT];
 
 /// The write, on the condition that the item is not a job's and not over.
-fn write(id: &JobId, own: &OwnRecord, request_id: Option<String>, ttl: Duration, now: Timestamp) -> Write {
+fn write(own: &OwnRecord, request_id: Option<String>, ttl: Duration, now: Timestamp) -> Write {
     let ends = now.after(ttl);
     let mut write = Write::at(now)
         .set(name::STATUS, text(own.status().as_str()))
         .set(name::EXPIRES_AT, moment(ends))
         .set(name::EXPIRATION, seconds(ends))
         .keep(name::SUBMITTED_AT, moment(now))
-        .keep(name::RESULT_TTL, number(NewJob::DEFAULT_RESULT_TTL.as_micros()))
         .bind("now", moment(now));
-    write = match request_id {
-        Some(given) => write.set(name::REQUEST_ID, text(given)),
-        None => write.keep(name::REQUEST_ID, text(id.as_str())),
-    };
+    if let Some(given) = request_id {
+        write = write.set(name::REQUEST_ID, text(given));
+    }
     let mut says = Vec::new();
     match own {
-        OwnRecord::Submitted => {}
-        // Without it, this would read as a claim whose lease ran out.
-        OwnRecord::InProgress => says.push((name::DUE_AT, moment(ends))),
+        OwnRecord::Submitted | OwnRecord::InProgress => {}
         OwnRecord::Success(result) => says.push((name::RESULT, text(result.as_str()))),
         OwnRecord::Error(message) => {
             says.push((name::ERROR, text(message)));

@@ -97,7 +97,7 @@ async fn by_id(inner: &Inner, ids: Vec<JobId>) -> Result<Vec<Row>> {
     let keys: HashSet<String> = ids.iter().map(ToString::to_string).collect();
     let found = inner.store.table.get_many(keys, None).await?;
     let mut rows: Vec<Row> = Vec::new();
-    for row in found.into_values().filter_map(Row::of) {
+    for row in found.into_values().filter_map(Row::of).filter(Row::is_job) {
         rows.extend(inner.store.reaped(row).await?);
     }
     sort(&mut rows);

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What `stats` and `purge` need of a record.
-const OUTLINE: &str = "#message_id, #status, #due_at, #dead, #attempt, #attempts_left, #uncounted, #max_attempts, \
+const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead, #attempt, #attempts_left, #uncounted, #max_attempts, \
                        #cancel_requested, #worker, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
                        #body_at, #result_at";
 
@@ -54,7 +54,7 @@ pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>>
                 .get(id.as_str())
                 .await?
                 .and_then(Row::of)
-                .filter(|row| row.status().is_some());
+                .filter(|row| row.is_job() && row.status().is_some());
             Some(place(&row.ok_or_else(|| Error::NotFound(id.clone()))?))
         }
         None => None,

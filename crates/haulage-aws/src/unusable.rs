@@ -12,7 +12,7 @@ use crate::{
     held::Received,
     inner::{Inner, Shared},
     item::{End, Row, name},
-    look::{Fate, hand_over},
+    look::{Fate, NOTED, hand_over},
     store::unchanged,
     table::Written,
     ticket::{Poison, Ticket},
@@ -33,8 +33,9 @@ pub(crate) async fn bury(inner: &Inner, message: &Received, poison: &Poison) -> 
         .set(name::SUBMITTED_AT, moment(ticket.submitted_at))
         .set(name::MAX_ATTEMPTS, number(ticket.max_attempts))
         // A submit whose message was broken later has its record.
-        .when("(attribute_not_exists(#message_id) OR #status = :waits)")
-        .bind("waits", text(Status::Submitted.as_str()));
+        .when(&format!("(attribute_not_exists(#message_id) OR #status = :waits OR {NOTED})"))
+        .bind("waits", text(Status::Submitted.as_str()))
+        .bind("runs", text(Status::InProgress.as_str()));
     inner.store.table.write(message.id.as_str(), write).await?;
     Ok(Fate::Dropped)
 }
@@ -72,7 +73,9 @@ pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket,
                 None => continue,
             }
         }
-        let end = End::failed(error.clone()).write(now, row.result_ttl(), inner.queue.retention);
+        let end = End::failed(error.clone())
+            .write(now, row.result_ttl(), inner.queue.retention)
+            .keep(name::QUEUE, text(&inner.queue.name));
         if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
             return Ok(Fate::Dropped);
         }

@@ -6,6 +6,7 @@ mod doctor;
 mod faults;
 mod hands;
 mod keeping;
+mod own_records;
 mod payloads;
 mod place;
 mod raw;

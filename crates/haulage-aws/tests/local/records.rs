@@ -14,20 +14,20 @@ use crate::{
     place::Place,
 };
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
-async fn look(records: &Records, id: &str) -> Lookup {
+pub(crate) async fn look(records: &Records, id: &str) -> Lookup {
     records.get(vec![JobId::from(id)], Detail::Full).await.expect("get").remove(0)
 }
 
-async fn found(records: &Records, id: &str) -> Record {
+pub(crate) async fn found(records: &Records, id: &str) -> Record {
     match look(records, id).await {
         Lookup::Found(record) => record,
         other => panic!("{other:?}"),
     }
 }
 
-async fn put(records: &Records, id: &str, own: OwnRecord, ttl: Duration) -> Result<(), Refusal> {
+pub(crate) async fn put(records: &Records, id: &str, own: OwnRecord, ttl: Duration) -> Result<(), Refusal> {
     records.put(JobId::from(id), own, None, ttl).await.expect("put")
 }
 

@@ -1,0 +1,186 @@
+//! Records of a program's own, beside the jobs of a queue.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use haulage::{
+    Backend, Error, FailureKind, JobId, Json, NewJob, Status,
+    backend::{Cancellation, ListQuery, Lookup, Redrive},
+};
+use haulage_aws::{OwnRecord, Records, Refusal};
+
+use crate::{
+    hands::{LONG, claim, record, request, settle, submit, success, take},
+    place::{Place, bucket, ministack, sdk},
+    raw,
+    records::{DAY, found, look, put},
+};
+
+async fn records(place: &Place) -> Records {
+    place.builder().await.open_records().await.expect("a table")
+}
+
+/// A record as the programs of the established kind write it.
+async fn put_foreign(place: &Place, id: &str, status: &str) {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let put = place.dynamodb().await.put_item().table_name(&place.table);
+    put.item("message_id", text(id))
+        .item("status", text(status))
+        .item("request_id", text("r-1"))
+        .item("updated_at", text("2025-01-01T00:00:00+00:00"))
+        .item("expiration", AttributeValue::N("1767225600".into()))
+        .send()
+        .await
+        .expect("an item");
+}
+
+#[tokio::test]
+async fn nothing_that_is_done_to_jobs_is_done_to_them() {
+    let place = Place::fifo().await;
+    let (backend, records) = (place.open().await, records(&place).await);
+    let all = [
+        ("waits", OwnRecord::Submitted, Status::Submitted),
+        ("runs", OwnRecord::InProgress, Status::InProgress),
+        ("failed", OwnRecord::Error("no".into()), Status::Error),
+    ];
+    for (id, own, status) in all {
+        assert_eq!(put(&records, id, own, DAY).await, Ok(()));
+        let before = found(&records, id).await;
+        let ids = vec![JobId::from(id)];
+        assert_eq!(backend.cancel(ids.clone()).await.expect("cancel"), [Cancellation::Missing], "{id}");
+        assert_eq!(backend.redrive(Redrive::Jobs(ids.clone())).await.expect("redrive"), [], "{id}");
+        let after = ListQuery { before: Some(ids[0].clone()), ..ListQuery::default() };
+        let listed = backend.list(after).await;
+        assert!(matches!(&listed, Err(Error::NotFound(of)) if *of == ids[0]), "{listed:?}");
+        assert_eq!(found(&records, id).await, before);
+        assert_eq!(before.status, status);
+    }
+    assert_eq!(backend.redrive(Redrive::Dead(10)).await.expect("redrive"), []);
+}
+
+#[tokio::test]
+async fn one_whose_time_is_over_does_not_die() {
+    let place = Place::fifo().await;
+    let (backend, records) = (place.open().await, records(&place).await);
+    assert_eq!(put(&records, "mine", OwnRecord::InProgress, Duration::ZERO).await, Ok(()));
+    put_foreign(&place, "theirs", "IN_PROGRESS").await;
+    for (id, cancel) in [("mine", true), ("theirs", true), ("mine", false), ("theirs", false)] {
+        let ids = vec![JobId::from(id)];
+        if cancel {
+            assert_eq!(backend.cancel(ids).await.expect("cancel"), [Cancellation::Missing]);
+        } else {
+            assert_eq!(backend.redrive(Redrive::Jobs(ids)).await.expect("redrive"), []);
+        }
+    }
+    assert!(matches!(look(&records, "mine").await, Lookup::Expired));
+    assert_eq!(found(&records, "theirs").await.status, Status::InProgress);
+}
+
+#[tokio::test]
+async fn a_message_with_its_id_makes_it_the_record_of_that_job() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let (backend, records) = (place.open().await, records(&place).await);
+        let body = format!("\"{}\"", "x".repeat(2000));
+        let all = [
+            Some((OwnRecord::Submitted, DAY)),
+            Some((OwnRecord::InProgress, DAY)),
+            Some((OwnRecord::Submitted, Duration::ZERO)),
+            None,
+        ];
+        for own in all {
+            let id = JobId::from(raw::send_text(&place, &body).await);
+            match own.clone() {
+                Some((own, ttl)) => {
+                    let written = records.put(id.clone(), own, Some("r-1".into()), ttl).await;
+                    assert_eq!(written.expect("put"), Ok(()));
+                }
+                None => put_foreign(&place, id.as_str(), "SUBMITTED").await,
+            }
+            let claimed = take(&backend, LONG).await;
+            assert_eq!((&claimed.key.id, claimed.key.attempt, claimed.counted), (&id, 1, 1), "{own:?}");
+            assert_eq!((claimed.request_id.as_str(), claimed.body.as_str()), ("r-1", body.as_str()));
+            // From now on its consumer alone writes it, and whatever concerns jobs concerns it.
+            assert_eq!(put(&records, id.as_str(), OwnRecord::InProgress, DAY).await, Err(Refusal::Job));
+            assert_eq!(
+                backend.cancel(vec![id.clone()]).await.expect("cancel"),
+                [Cancellation::Requested],
+                "{own:?}"
+            );
+            settle(&backend, &claimed.key, success()).await.expect("the holder");
+            let done = record(&backend, &id).await;
+            assert_eq!((done.status, done.request_id.as_str()), (Status::Success, "r-1"));
+            assert_eq!(done.body.expect("the body").as_str(), body);
+        }
+        assert_eq!(backend.stats().await.expect("stats").success, 4);
+        raw::assert_drained(&place, &place.queue).await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_whose_record_could_not_be_written_takes_over_what_stands_for_it() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let (backend, records) = (place.open().await, records(&place).await);
+        let options = |job: NewJob| job.max_attempts(1).request_id("r-2").result_ttl(2 * DAY);
+        let id = submit(&backend, options(NewJob::from_json(Json::from_stored("[1]")))).await;
+        let delete = place.dynamodb().await.delete_item().table_name(&place.table);
+        let delete = delete.key("message_id", AttributeValue::S(id.to_string()));
+        delete.send().await.expect("a delete");
+        assert_eq!(put(&records, id.as_str(), OwnRecord::Submitted, DAY).await, Ok(()));
+        let claimed = take(&backend, LONG).await;
+        assert_eq!((&claimed.key.id, claimed.max_attempts), (&id, 1));
+        assert_eq!(claimed.request_id, "r-2");
+        settle(&backend, &claimed.key, success()).await.expect("the holder");
+        let done = record(&backend, &id).await;
+        let kept = done.expires_at.expect("an end").since(done.finished_at.expect("an end"));
+        assert_eq!(kept, 2 * DAY);
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_one_that_is_over_is_done_with() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let (backend, records) = (place.open().await, records(&place).await);
+        let id = JobId::from(raw::send_text(&place, "1").await);
+        let own = OwnRecord::Success(Json::from_stored("2"));
+        assert_eq!(put(&records, id.as_str(), own, DAY).await, Ok(()));
+        let before = found(&records, id.as_str()).await;
+        assert_eq!(claim(&backend, LONG).await, []);
+        assert_eq!(found(&records, id.as_str()).await, before);
+        raw::assert_drained(&place, &place.queue).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_with_its_id_that_cannot_run_is_recorded_as_an_error() {
+    let place = Place::fifo().await;
+    let bucket = bucket().await;
+    let backend = place.builder().await.bucket(bucket).open().await.expect("a backend");
+    let records = records(&place).await;
+    let no_json = JobId::from(raw::send_text(&place, "hello").await);
+    // Its body is in the bucket, and then is gone; so is its record.
+    let large = Json::from_stored(format!("\"{}\"", "x".repeat(100_000)));
+    let no_body = submit(&backend, NewJob::from_json(large)).await;
+    let config = aws_sdk_s3::config::Builder::from(&sdk(ministack()).await).force_path_style(true).build();
+    let s3 = aws_sdk_s3::Client::from_conf(config);
+    let list = s3.list_objects_v2().bucket(bucket).send().await.expect("a list");
+    let mut keys = list.contents().iter().filter_map(|object| object.key());
+    let key = keys.find(|key| key.contains(&place.queue)).expect("an object");
+    s3.delete_object().bucket(bucket).key(key).send().await.expect("a delete");
+    let delete = place.dynamodb().await.delete_item().table_name(&place.table);
+    let delete = delete.key("message_id", AttributeValue::S(no_body.to_string()));
+    delete.send().await.expect("a delete");
+
+    for id in [&no_json, &no_body] {
+        assert_eq!(put(&records, id.as_str(), OwnRecord::InProgress, DAY).await, Ok(()));
+    }
+    let claimed = backend.claim(request(LONG, Duration::from_secs(4))).await.expect("claim");
+    assert_eq!(claimed, []);
+    for id in [no_json, no_body] {
+        let record = found(&records, id.as_str()).await;
+        let kind = record.error.map(|error| error.kind);
+        assert_eq!((record.status, kind), (Status::Error, Some(FailureKind::InvalidBody)), "{id}");
+        assert_eq!(put(&records, id.as_str(), OwnRecord::Submitted, DAY).await, Err(Refusal::Job));
+    }
+    raw::assert_drained(&place, &place.queue).await;
+    assert_eq!(backend.stats().await.expect("stats").error, 2);
+}
