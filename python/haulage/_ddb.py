@@ -245,5 +245,8 @@ class DynamoDBClient:
     def error_put(
         self, message_id: str, error: object, request_id: str | None = None, ttl_seconds: float | None = None
     ) -> None:
-        """Sets a record of your own to ``ERROR``, with its error; it is kept for 7 days by default."""
+        """Sets a record of your own to ``ERROR``, with its error; it is kept for 7 days by default.
+
+        Of an error over 8 KiB, the record on AWS has the end, as that of a job.
+        """
         self._put(message_id, ResultStatus.ERROR, str(error), request_id, ttl_seconds)

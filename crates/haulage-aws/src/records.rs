@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use haulage::{
-    Error, FailureKind, JobId, Json, Result, Status, Timestamp,
+    Error, FailureKind, JobError, JobId, Json, Result, Status, Timestamp,
     backend::{Detail, Lookup},
 };
 
@@ -48,7 +48,7 @@ pub enum OwnRecord {
     InProgress,
     /// The work is done, with this result.
     Success(Json),
-    /// The work failed, and why.
+    /// The work failed, and why; cut as [`JobError`]s are.
     Error(String),
 }
 
@@ -122,7 +122,8 @@ impl Records {
     }
 
     /// Writes a record of one's own, kept for `ttl` from now on. Without a
-    /// `request_id`, it keeps the one that it has; at first, that is its id.
+    /// `request_id`, it keeps the one that it has; at first, that is its id. One
+    /// whose time is over is made anew, and nothing of it stays.
     ///
     /// # Errors
     ///
@@ -150,7 +151,15 @@ impl Records {
         self.runtime
             .run(async move {
                 let now = store.now();
-                Ok(match store.table.write(id.as_str(), write(&own, request_id, ttl, now)).await? {
+                let write = |over| write(over, &own, request_id.as_ref(), ttl, now);
+                let first = if own == OwnRecord::Submitted { Over::Expired } else { Over::Unfinished };
+                let mut written = store.table.write(id.as_str(), write(first)).await?;
+                if first == Over::Unfinished
+                    && matches!(&written, Written::Refused(Some(row)) if row.is_expired(now))
+                {
+                    written = store.table.write(id.as_str(), write(Over::Expired)).await?;
+                }
+                Ok(match written {
                     Written::Done(_) => Ok(()),
                     Written::Refused(row) => {
                         let own = row.filter(|row| !row.is_job());
@@ -165,41 +174,55 @@ impl Records {
 /// What a record has in some statuses only.
 const OF_STATUS: [&str; 4] = [name::RESULT, name::ERROR, name::ERROR_KIND, name::FINISHED_AT];
 
-/// The write, on the condition that the item is not a job's and not over.
-fn write(own: &OwnRecord, request_id: Option<String>, ttl: Duration, now: Timestamp) -> Write {
+/// What a record may be written over, besides nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// One whose time is over, and of which nothing stays.
+    Expired,
+    /// One that goes on.
+    Unfinished,
+}
+
+/// The write, on the condition that the item is none, or such a record, and no job's.
+fn write(over: Over, own: &OwnRecord, request_id: Option<&String>, ttl: Duration, now: Timestamp) -> Write {
     let ends = now.after(ttl);
-    let mut write = Write::at(now)
-        .set(name::STATUS, text(own.status().as_str()))
-        .set(name::EXPIRES_AT, moment(ends))
-        .set(name::EXPIRATION, seconds(ends))
-        .keep(name::SUBMITTED_AT, moment(now))
-        .bind("now", moment(now));
-    if let Some(given) = request_id {
-        write = write.set(name::REQUEST_ID, text(given));
-    }
-    let mut says = Vec::new();
+    let mut says = vec![
+        (name::STATUS, text(own.status().as_str())),
+        (name::EXPIRES_AT, moment(ends)),
+        (name::EXPIRATION, seconds(ends)),
+    ];
+    says.extend(request_id.map(|id| (name::REQUEST_ID, text(id))));
     match own {
         OwnRecord::Submitted | OwnRecord::InProgress => {}
         OwnRecord::Success(result) => says.push((name::RESULT, text(result.as_str()))),
         OwnRecord::Error(message) => {
-            says.push((name::ERROR, text(message)));
-            says.push((name::ERROR_KIND, text(FailureKind::Handler.as_str())));
+            let error = JobError::new(FailureKind::Handler, message);
+            says.push((name::ERROR, text(error.message)));
+            says.push((name::ERROR_KIND, text(error.kind.as_str())));
         }
     }
     if own.status().is_terminal() {
         says.push((name::FINISHED_AT, moment(now)));
     }
+    let mut write = Write::at(now).bind("now", moment(now));
     // What it said before must not show through.
-    let gone: Vec<_> =
-        OF_STATUS.into_iter().filter(|attribute| says.iter().all(|(name, _)| name != attribute)).collect();
-    write = says.into_iter().fold(write, |write, (name, value)| write.set(name, value));
-    let replaced = if *own == OwnRecord::Submitted {
-        "#expires_at <= :now"
-    } else {
-        write = write.bind("waits", text(Status::Submitted.as_str()));
-        write = write.bind("runs", text(Status::InProgress.as_str()));
-        "(#expires_at <= :now OR #status = :waits OR #status = :runs)"
+    let mut gone = OF_STATUS.to_vec();
+    let replaced = match over {
+        Over::Expired => {
+            says.push((name::SUBMITTED_AT, moment(now)));
+            gone.push(name::REQUEST_ID);
+            "#expires_at <= :now"
+        }
+        Over::Unfinished => {
+            write = write
+                .keep(name::SUBMITTED_AT, moment(now))
+                .bind("waits", text(Status::Submitted.as_str()))
+                .bind("runs", text(Status::InProgress.as_str()));
+            "(#status = :waits OR #status = :runs) AND (attribute_not_exists(#expires_at) OR #expires_at > :now)"
+        }
     };
+    gone.retain(|gone| says.iter().all(|(name, _)| name != gone));
+    write = says.into_iter().fold(write, |write, (name, value)| write.set(name, value));
     write.remove(&gone).when(&format!(
         "(attribute_not_exists(#message_id) OR \
          attribute_exists(#status) AND attribute_not_exists(#queue) AND {replaced})"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulage::{
-    Backend, JobId, Json, Record, Status,
+    Backend, JobError, JobId, Json, Record, Status,
     backend::{Detail, Lookup, Outcome},
 };
 use haulage_aws::{OwnRecord, Records, Refusal};
@@ -65,11 +65,32 @@ async fn one_goes_from_submitted_to_its_end_and_stays() {
 async fn one_that_has_expired_is_made_anew() {
     let place = Place::fifo().await;
     let records = place.builder().await.open_records().await.expect("a table");
-    assert_eq!(put(&records, "mine", OwnRecord::Error("old".into()), Duration::ZERO).await, Ok(()));
-    assert!(matches!(look(&records, "mine").await, Lookup::Expired));
-    assert_eq!(put(&records, "mine", OwnRecord::Submitted, DAY).await, Ok(()));
-    let record = found(&records, "mine").await;
-    assert_eq!((record.status, record.error, record.finished_at), (Status::Submitted, None, None));
+    for (id, own) in [("waits", OwnRecord::Submitted), ("runs", OwnRecord::InProgress)] {
+        let old = OwnRecord::Error("old".into());
+        let first = records.put(JobId::from(id), old, Some("r-old".into()), Duration::ZERO).await;
+        assert_eq!(first.expect("put"), Ok(()));
+        assert!(matches!(look(&records, id).await, Lookup::Expired));
+        let between = format!("after-{id}");
+        assert_eq!(put(&records, &between, OwnRecord::Submitted, DAY).await, Ok(()));
+        let between = found(&records, &between).await.submitted_at;
+        assert_eq!(put(&records, id, own.clone(), DAY).await, Ok(()));
+        let record = found(&records, id).await;
+        assert_eq!((record.error, record.finished_at, record.request_id.as_str()), (None, None, id));
+        assert!(record.submitted_at >= between, "{own:?}: {}", record.submitted_at);
+        // From here on it keeps them.
+        assert_eq!(put(&records, id, OwnRecord::Error("no".into()), DAY).await, Ok(()));
+        assert_eq!(found(&records, id).await.submitted_at, record.submitted_at);
+    }
+}
+
+#[tokio::test]
+async fn a_long_error_is_cut_like_a_jobs() {
+    let place = Place::fifo().await;
+    let records = place.builder().await.open_records().await.expect("a table");
+    let traceback = format!("{}ValueError: no", "ä".repeat(300_000));
+    assert_eq!(put(&records, "mine", OwnRecord::Error(traceback), DAY).await, Ok(()));
+    let message = found(&records, "mine").await.error.expect("an error").message;
+    assert!(message.len() <= JobError::MAX_BYTES && message.ends_with("äValueError: no"), "{message}");
 }
 
 #[tokio::test]
