@@ -10,12 +10,13 @@ const COLOURS: [&str; 6] = ["#999999", "#e69f00", "#56b4e9", "#cc79a7", "#009e73
 const WIDTH: f64 = 900.0;
 const PANEL: f64 = 220.0;
 const LEFT: f64 = 60.0;
-const TOP: f64 = 60.0;
+const TOP: f64 = 90.0;
 const GAP: f64 = 40.0;
 /// The most points of a line: of a longer trace the highest of each stretch.
 const POINTS: usize = 1800;
 
-/// Jobs that wait and tasks that run over time, a line for each outcome.
+/// Jobs that wait and tasks that run over time, a line for each outcome; what
+/// came of each stands above.
 pub fn svg(outcomes: &[Outcome]) -> String {
     let height = TOP + 2.0 * (PANEL + GAP) + 10.0;
     let end = outcomes.iter().filter_map(|o| o.samples.last()).map(|s| s.seconds).max().unwrap_or(1).max(1);
@@ -29,8 +30,16 @@ pub fn svg(outcomes: &[Outcome]) -> String {
         let x = LEFT + 175.0 * index as f64;
         let colour = COLOURS[index % COLOURS.len()];
         let _ = writeln!(svg, "<rect x=\"{x}\" y=\"33\" width=\"14\" height=\"4\" fill=\"{colour}\"/>");
-        let label = escape(outcome.policy.name());
-        let _ = writeln!(svg, "<text x=\"{}\" y=\"40\">{label}</text>", x + 19.0);
+        let Outcome { waiting, task_hours, dollars, .. } = outcome;
+        let legend = [
+            escape(outcome.policy.name()),
+            format!("waiting p50 {:.0} s, p99 {:.0} s", waiting.p50, waiting.p99),
+            format!("{task_hours:.2} task-hours, ${dollars:.3}"),
+        ];
+        for (line, label) in legend.iter().enumerate() {
+            let y = 40 + 15 * line;
+            let _ = writeln!(svg, "<text x=\"{}\" y=\"{y}\">{label}</text>", x + 19.0);
+        }
     }
     panel(&mut svg, outcomes, end, TOP, "jobs waiting", |sample| sample.queue as f64);
     panel(&mut svg, outcomes, end, TOP + PANEL + GAP, "tasks running", |sample| f64::from(sample.tasks));
@@ -146,9 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn the_svg_has_a_line_for_each_policy_in_both_panels() {
-        let svg = svg(&outcomes());
+    fn the_svg_has_a_line_for_each_policy_in_both_panels_and_what_came_of_it() {
+        let outcomes = outcomes();
+        let svg = svg(&outcomes);
         assert_eq!(svg.matches("<polyline").count(), 10);
+        for Outcome { waiting, task_hours, dollars, .. } in &outcomes {
+            let told = [
+                format!("waiting p50 {:.0} s, p99 {:.0} s", waiting.p50, waiting.p99),
+                format!("{task_hours:.2} task-hours, ${dollars:.3}"),
+            ];
+            assert!(told.iter().all(|told| svg.contains(told)), "{told:?}");
+        }
         assert!(svg.contains("a &lt; b") && !svg.contains("a < b"));
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
