@@ -39,32 +39,23 @@ impl Site {
             })
             .build()
             .expect("the settings are in range");
-        let listener = Listener::bind("127.0.0.1:0").expect("a free port");
+        let listener = Listener::bind("127.0.0.1:0", "jobs").expect("a free port");
         let address = listener.address();
-        let serving = listener.serve(consumer.meter(), "jobs").expect("serve");
+        let serving = listener.serve(consumer.meter());
         let producer = Producer::new(backend);
         Self { address, _serving: serving, consumer: Some(consumer), producer, begun, go }
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("connect");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
-        stream
+        connect(self.address)
     }
 
-    /// Sends this, and reads to the end: the status, and all of the answer.
     fn send(&self, request: &str) -> (u16, String) {
-        let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).expect("send");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("read");
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-        (status.unwrap_or_else(|| panic!("no status: {answer}")), answer)
+        send(self.address, request)
     }
 
     fn get(&self, path: &str) -> (u16, String) {
-        let (status, answer) = self.send(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
-        (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
+        get(self.address, path)
     }
 
     /// Asks until the answer is this.
@@ -79,6 +70,27 @@ impl Site {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    stream
+}
+
+/// Sends this, and reads to the end: the status, and all of the answer.
+fn send(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = connect(address);
+    stream.write_all(request.as_bytes()).expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("read");
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status: {answer}")), answer)
+}
+
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let (status, answer) = send(address, &format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+    (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
 }
 
 fn json(status: &str) -> String {
@@ -116,6 +128,22 @@ fn the_pages_follow_the_consumer() {
     let (_, text) = site.get("/metrics");
     assert!(text.contains("haulage_jobs_total{queue=\"jobs\",outcome=\"success\"} 1\n"), "{text}");
     assert!(text.contains("haulage_job_duration_seconds_count{queue=\"jobs\"} 1\n"), "{text}");
+}
+
+#[test]
+fn the_pages_are_there_before_the_consumer() {
+    let listener = Listener::bind("127.0.0.1:0", "jobs").expect("a free port");
+    let address = listener.address();
+    assert_eq!(get(address, "/health"), (200, json("ok")));
+    assert_eq!(get(address, "/ready"), (500, json("starting")));
+    assert_eq!(get(address, "/busy"), (200, json("idle")));
+    let (status, text) = get(address, "/metrics");
+    assert_eq!(status, 200);
+    assert!(text.contains("haulage_slots{queue=\"jobs\"} 0\n"), "{text}");
+    assert!(text.contains("haulage_ready{queue=\"jobs\"} 0\n"), "{text}");
+    // Nothing came of the consumer.
+    drop(listener);
+    let _again = Listener::bind(&address.to_string(), "jobs").expect("it is free");
 }
 
 #[test]
@@ -170,9 +198,9 @@ fn clients_that_misbehave_keep_nobody_out() {
 
 #[test]
 fn an_address_that_cannot_be_had_is_named() {
-    let taken = Listener::bind("127.0.0.1:0").expect("a free port");
+    let taken = Listener::bind("127.0.0.1:0", "jobs").expect("a free port");
     for address in [taken.address().to_string(), "9464".into(), "no-such-host.invalid:1".into()] {
-        let Err(Error::Config(message)) = Listener::bind(&address) else { panic!("{address}") };
+        let Err(Error::Config(message)) = Listener::bind(&address, "jobs") else { panic!("{address}") };
         assert!(message.starts_with(&format!("cannot listen on {address}: ")), "{message}");
     }
 }
@@ -184,5 +212,5 @@ fn the_port_is_free_again_when_the_serving_ends() {
     let _open = site.connect();
     assert_eq!(site.get("/health").0, 200);
     drop(site);
-    Listener::bind(&address).expect("it is free");
+    let _again = Listener::bind(&address, "jobs").expect("it is free");
 }

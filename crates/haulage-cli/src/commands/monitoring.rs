@@ -28,11 +28,10 @@ pub(super) struct MonitoringArgs {
     service_name: Option<String>,
 }
 
-/// Ready to begin: the address is taken.
-pub(super) struct Prepared {
+/// What is published while the worker starts: the pages, which say so.
+pub(super) struct Starting {
     listener: Option<Listener>,
     emf: Option<Emf>,
-    queue: String,
 }
 
 /// Publishes for as long as it is there.
@@ -42,19 +41,21 @@ pub(super) struct Monitoring {
 }
 
 impl MonitoringArgs {
-    /// Takes the address, so that a wrong one is known before anything else begins.
-    pub(super) fn open(&self, url: &str) -> Result<Prepared> {
-        let queue = queue_name(url).to_owned();
-        let listener = self.http_listen.as_deref().map(Listener::bind).transpose()?;
+    /// Takes the address, so that a wrong one is known before anything else
+    /// begins, and answers there from then on.
+    pub(super) fn open(&self, url: &str) -> Result<Starting> {
+        let queue = queue_name(url);
+        let listener =
+            self.http_listen.as_deref().map(|address| Listener::bind(address, queue)).transpose()?;
         let emf = self.cluster_name.clone().zip(self.service_name.clone());
-        let emf = emf.map(|(cluster, service)| Emf { cluster, service, queue: queue.clone() });
-        Ok(Prepared { listener, emf, queue })
+        let emf = emf.map(|(cluster, service)| Emf { cluster, service, queue: queue.to_owned() });
+        Ok(Starting { listener, emf })
     }
 }
 
-impl Prepared {
+impl Starting {
     pub(super) fn start(self, meter: &Meter) -> Result<Monitoring> {
-        let serving = self.listener.map(|listener| listener.serve(meter.clone(), &self.queue)).transpose()?;
+        let serving = self.listener.map(|listener| listener.serve(meter.clone()));
         let emf = self.emf.map(|emf| EmfWriter::start(emf, meter.clone(), io::stdout())).transpose();
         let emf =
             emf.map_err(|error| Exit::new(Code::Failure, format!("cannot publish metrics: {error}")))?;

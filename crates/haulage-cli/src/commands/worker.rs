@@ -210,7 +210,10 @@ impl Args {
         logging::start(&self.log, self.log_format)?;
         let monitoring = self.monitoring.open(&session.url)?;
         let stop = Stop::listen()?;
-        let backend = session.backend().await?;
+        let backend = tokio::select! {
+            backend = session.backend() => backend?,
+            () = stop.stopping() => return Ok(()),
+        };
         let handler = handler.serving(&session.url, backend.capabilities().max_payload);
         tracing::info!(url = session.url, work = %handler, concurrency = self.concurrency, "worker starts");
         let consumer = self.consumer(backend, handler.clone())?;

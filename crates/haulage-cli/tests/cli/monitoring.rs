@@ -32,6 +32,7 @@ impl Site {
     /// The status and the body of a page.
     fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("connect");
+        stream.set_read_timeout(Some(LONG)).expect("a limit");
         write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").expect("send");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("read");
@@ -123,6 +124,21 @@ fn not_ready_while_the_database_cannot_be_written() {
     assert_eq!(site.get("/health").0, 200, "a restart would not help");
     database.execute_batch("ROLLBACK").expect("roll back");
     site.counts("success", 1);
+    site.becomes("/ready", 200, "ok");
+    site.worker.stop();
+}
+
+#[test]
+fn a_worker_that_waits_for_its_queue_is_well_but_not_ready() {
+    let place = Place::new();
+    let database = rusqlite::Connection::open(place.path("haulage.db")).expect("open");
+    database.execute_batch("BEGIN EXCLUSIVE").expect("nobody else can open it");
+    let site = Site::start(&place, &["--url", "sqlite://haulage.db?busy_timeout=10m", "--exec", "cat"]);
+    assert_eq!(site.get("/health"), (200, "{\"status\":\"ok\"}\n".into()));
+    assert_eq!(site.get("/ready"), (500, "{\"status\":\"starting\"}\n".into()));
+    assert_eq!(site.get("/busy"), (200, "{\"status\":\"idle\"}\n".into()));
+    site.becomes("/metrics", 200, "haulage_ready{queue=\"haulage.db\"} 0\n");
+    database.execute_batch("ROLLBACK").expect("roll back");
     site.becomes("/ready", 200, "ok");
     site.worker.stop();
 }

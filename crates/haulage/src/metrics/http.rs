@@ -3,8 +3,9 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -25,7 +26,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::Meter;
+use super::{Meter, Snapshot};
 use crate::{Error, Result};
 
 /// How long a request may take, from its connection to the end of the answer.
@@ -40,44 +41,31 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 const PATHS: [&str; 4] = ["/metrics", "/health", "/ready", "/busy"];
 
-/// An address that pages about a consumer are to be had at.
+/// An address at which there are pages about a consumer that is yet to come.
+///
+/// A worker may take minutes to begin: to load a model, to wait for
+/// credentials. The pages are there meanwhile, and say that it is
+/// [starting](super::State::Starting), so that nobody takes it for dead.
+/// Dropped, it ends the answers, and the address is free.
 #[derive(Debug)]
+#[must_use = "dropped, it ends the answers"]
 pub struct Listener {
-    listener: StdListener,
+    pages: Arc<Pages>,
     address: SocketAddr,
+    serving: Serving,
 }
 
 impl Listener {
     /// Takes the address: host and port, as in `127.0.0.1:9464`. Port 0 is one
-    /// that is free; see [`Listener::address`], and the log.
+    /// that is free; see [`Listener::address`], and the log. `queue` is the
+    /// label of that name in `/metrics`; see [`queue_name`](super::queue_name).
     ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] where this is no address, or it cannot be had.
-    pub fn bind(address: &str) -> Result<Self> {
-        let refused = |error: std::io::Error| {
-            Error::Config(format!(
-                "cannot listen on {address}: {error}; write it like 127.0.0.1:9464, with a port that is free"
-            ))
-        };
-        let listener = StdListener::bind(address).map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
-        tracing::info!("http://{address} has /metrics, /health, /ready and /busy");
-        Ok(Self { listener, address })
-    }
-
-    /// Where it listens.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Answers, until what this returns is dropped, from a thread of its own,
-    /// so that neither the consumer nor its handlers are in the way.
+    /// Answers from then on, from a thread of its own, so that neither the
+    /// consumer nor its handlers are in the way.
     ///
     /// | path | answer to GET and HEAD |
     /// | --- | --- |
-    /// | `/metrics` | 200, [`Snapshot::prometheus`](super::Snapshot::prometheus) |
+    /// | `/metrics` | 200, [`Snapshot::prometheus`] |
     /// | `/health` | 200 while the consumer is [alive](super::State::is_alive), else 500 |
     /// | `/ready` | 200 while it is [ready](super::State::is_ready), else 500 |
     /// | `/busy` | 503 while it holds jobs or a handler runs, else 200 |
@@ -90,15 +78,53 @@ impl Listener {
     ///
     /// # Errors
     ///
+    /// [`Error::Config`] where this is no address, or it cannot be had;
     /// [`Error::Unavailable`] where the system has no thread left.
-    pub fn serve(self, meter: Meter, queue: &str) -> Result<Serving> {
-        let failed = |error| Error::unavailable("cannot start the HTTP pages", error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    pub fn bind(address: &str, queue: &str) -> Result<Self> {
+        let refused = |error: io::Error| {
+            Error::Config(format!(
+                "cannot listen on {address}: {error}; write it like 127.0.0.1:9464, with a port that is free"
+            ))
+        };
+        let listener = StdListener::bind(address).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let pages = Arc::new(Pages { meter: OnceLock::new(), queue: queue.to_owned() });
+        let serving = Serving::start(listener, pages.clone())
+            .map_err(|error| Error::unavailable("cannot start the HTTP pages", error))?;
+        tracing::info!("http://{address} has /metrics, /health, /ready and /busy");
+        Ok(Self { pages, address, serving })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on, the pages are about the consumer of this meter, until what
+    /// this returns is dropped.
+    pub fn serve(self, meter: Meter) -> Serving {
+        // Nobody has set another: it takes `self`.
+        let _ = self.pages.meter.set(meter);
+        self.serving
+    }
+}
+
+/// Dropped, it ends the answers of a [`Listener`], whose address is free then.
+#[derive(Debug)]
+#[must_use = "dropped, it ends the answers"]
+pub struct Serving {
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Serving {
+    fn start(listener: StdListener, pages: Arc<Pages>) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let pages = Arc::new(Pages { meter, queue: queue.to_owned() });
         let listener = {
             let _entered = runtime.enter();
-            TcpListener::from_std(self.listener).map_err(failed)?
+            TcpListener::from_std(listener)?
         };
         let serve = move || {
             runtime.block_on(async move {
@@ -108,16 +134,9 @@ impl Listener {
                 }
             });
         };
-        let thread = thread::Builder::new().name("haulage-http".into()).spawn(serve).map_err(failed)?;
-        Ok(Serving { stop: Some(stop), thread: Some(thread) })
+        let thread = thread::Builder::new().name("haulage-http".into()).spawn(serve)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
-}
-
-/// Dropped, it ends the answers of a [`Listener`], whose address is free then.
-#[derive(Debug)]
-pub struct Serving {
-    stop: Option<oneshot::Sender<Infallible>>,
-    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Drop for Serving {
@@ -130,8 +149,10 @@ impl Drop for Serving {
     }
 }
 
+#[derive(Debug)]
 struct Pages {
-    meter: Meter,
+    /// None yet, where the consumer is yet to be made.
+    meter: OnceLock<Meter>,
     queue: String,
 }
 
@@ -177,7 +198,7 @@ impl Pages {
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
-        let snapshot = self.meter.snapshot();
+        let snapshot = self.meter.get().map_or_else(|| Snapshot::starting(0), Meter::snapshot);
         let state = snapshot.state;
         let (code, status) = match path {
             "/metrics" => {

@@ -101,6 +101,20 @@ pub struct Snapshot {
     pub job_seconds: Histogram,
 }
 
+impl Snapshot {
+    /// Of a consumer that has not begun.
+    fn starting(slots: usize) -> Self {
+        Self {
+            state: State::Starting,
+            slots,
+            busy: 0,
+            held: 0,
+            ended: Summary::default(),
+            job_seconds: Histogram::default(),
+        }
+    }
+}
+
 /// Whether a consumer works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Histogram, Meter, Snapshot, State};
+use super::{Meter, Snapshot, State};
 use crate::consumer::{Event, Summary};
 
 /// The pen of a consumer; there is one. The numbers are its own, so that
@@ -40,14 +40,7 @@ impl Shared {
 
 impl Recorder {
     pub(crate) fn new(slots: usize) -> Self {
-        let current = Snapshot {
-            state: State::Starting,
-            slots,
-            busy: 0,
-            held: 0,
-            ended: Summary::default(),
-            job_seconds: Histogram::default(),
-        };
+        let current = Snapshot::starting(slots);
         let published = Published { snapshot: current, at: Instant::now() };
         Self { current, shared: Arc::new(Shared(Mutex::new(published))) }
     }
