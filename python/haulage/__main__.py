@@ -140,9 +140,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = _command(words)
+    place = _command(words)
+    command = words[place] if place < len(words) else ""
     if command == "health":
-        return _health(words[words.index("health") + 1 :])
+        return _health(words[place + 1 :])
     if command not in ("", "worker"):
         _hand_over(command, words)
     parsed = _parser().parse_args(words)
@@ -158,15 +159,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(FAILURE, error)
 
 
-def _command(words: list[str]) -> str:
-    """The command among the words: the first that is no flag, and no flag's URL; or nothing."""
-    rest = iter(words)
-    for word in rest:
-        if word == "--url":
-            next(rest, None)
-        elif not word.startswith("-"):
-            return word
-    return ""
+def _command(words: list[str]) -> int:
+    """Where the command is among the words: the first that is no flag, and no flag's URL; or their end."""
+    place = 0
+    while place < len(words) and words[place].startswith("-"):
+        place += 2 if words[place] == "--url" else 1
+    return place
 
 
 def _fail(code: int, error: object) -> int:
@@ -240,10 +238,6 @@ def _worker(parsed: argparse.Namespace) -> int:
         key = name.replace("-", "_")
         if getattr(parsed, key) is not None:
             options[key] = getattr(parsed, key)
-    if "on_start" in options and "processes" not in options:
-        from ._load import load
-
-        options["on_start"] = load(options["on_start"])
     worker = Worker(parsed.python, getattr(parsed, "url", None), **options)
     stopped: list[int] = []
     summary = worker.run(on_signal=stopped.append)

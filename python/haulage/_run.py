@@ -35,6 +35,7 @@ class Run:
             self._operation = consumer.run()
         except BaseException:
             runner.close()
+            consumer.close()
             raise
 
     def wait(self, timeout: float | None = None) -> Summary | None:
@@ -64,7 +65,10 @@ class Run:
         with self._lock:
             if self._summary is None:
                 self._runner.close()
-                summary: Summary = self._operation.wait()
+                try:
+                    summary: Summary = self._operation.wait()
+                finally:
+                    self.consumer.close()
                 self._summary = summary
             return self._summary
 

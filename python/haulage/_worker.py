@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from . import _haulage, _log
-from ._client import Client, connect
+from ._client import Client, connect, default_url
 from ._handler import Signature
 from ._load import load
 from ._run import Run
@@ -113,6 +113,9 @@ class Worker:
     An exception means that the attempt failed: it is tried again with backoff, until the
     job's attempts are used up. ``Fail`` ends the job, ``Retry`` names the wait. The
     options are those of ``WorkerOptions``; those of ``@worker`` hold where none is given.
+
+    A name is imported when the worker starts. With ``http_listen``, the worker answers there
+    before that; where only ``@worker`` says so, after it.
     """
 
     def __init__(
@@ -122,23 +125,35 @@ class Worker:
         **options: Unpack[WorkerOptions],
     ) -> None:
         check_options(options)
-        self._target: str | None = None
+        self._handler, self._given = handler, options
         self._options, self._processes = options, options.get("processes", 0)
-        if not (isinstance(handler, str) and self._processes):
-            # Else, only the children load it.
-            loaded, merged = unwrapped(load(handler) if isinstance(handler, str) else handler, options)
-            self._processes = merged.get("processes", 0)
-            if not self._processes:
-                self._signature, self._options = Signature(loaded), merged
-        if self._processes:
-            if options.get("non_retryable"):
-                raise InvalidArgumentError("with processes, give non_retryable to @worker")
-            # The children say what the other options of `@worker` are.
-            self._target = handler if isinstance(handler, str) else _path(handler)
+        self._http_listen = options.get("http_listen")
+        self._target: str | None = None
+        if isinstance(handler, str):
+            if self._processes:
+                # Only the children load it.
+                self._in_processes(handler)
+        else:
+            self._use(handler)
         self._client = client
         self._non_retryable: NonRetryable = lambda: tuple(self._options.get("non_retryable") or ())
         self._lock = threading.Lock()
         self._now: Run | None = None
+
+    def _use(self, handler: Callable[..., Any]) -> None:
+        loaded, merged = unwrapped(handler, self._given)
+        self._http_listen = merged.get("http_listen")
+        self._processes = merged.get("processes", 0)
+        if self._processes:
+            self._in_processes(self._handler if isinstance(self._handler, str) else _path(handler))
+        else:
+            self._signature, self._options = Signature(loaded), merged
+
+    def _in_processes(self, target: str) -> None:
+        if self._given.get("non_retryable"):
+            raise InvalidArgumentError("with processes, give non_retryable to @worker")
+        # The children say what the other options of `@worker` are.
+        self._target = target
 
     def _connect(self) -> Client:
         if not isinstance(self._client, Client):
@@ -165,39 +180,56 @@ class Worker:
         """Everything that comes before the first claim."""
         if self._now is not None:
             raise InvalidArgumentError("the worker runs already")
-        client = self._connect()
         _log.refresh()
-        options: dict[str, Any] = {**self._options}
-        runner: Threads | Tasks | Processes
-        if self._target is not None:
-            runner = self._children(self._target)
-            options = {**runner.load(), **options}
-            grace = options.get("cancel_grace_period", runner.cancel_grace_period)
-            runner.cancel_grace_period = grace.total_seconds() if isinstance(grace, timedelta) else grace
-            concurrency: int = self._processes
-        else:
-            concurrency = options.get("concurrency", 1)
-            runner = self._runner(concurrency)
-        core = {name: value for name, value in options.items() if name in _CORE}
-        for name in ("cluster_name", "service_name"):
-            core.setdefault(name, os.environ.get(f"HAULAGE_{name.upper()}") or None)
-        try:
+        with contextlib.ExitStack() as undo:
+            # What follows may take minutes, in which health checks are to find the worker.
+            pages = self._listen(self._http_listen, undo)
+            if isinstance(self._handler, str) and self._target is None:
+                self._use(load(self._handler))
+            client = self._connect()
+            options: dict[str, Any] = {**self._options}
+            runner: Threads | Tasks | Processes
+            if self._target is not None:
+                runner = self._children(self._target)
+                undo.callback(runner.close)
+                options = {**runner.load(), **options}
+                grace = options.get("cancel_grace_period", runner.cancel_grace_period)
+                runner.cancel_grace_period = grace.total_seconds() if isinstance(grace, timedelta) else grace
+                concurrency: int = self._processes
+            else:
+                concurrency = options.get("concurrency", 1)
+                runner = self._runner(concurrency)
+                undo.callback(runner.close)
+            core = {name: value for name, value in options.items() if name in _CORE}
+            http_listen = core.pop("http_listen", None)
+            if pages is None:
+                pages = self._listen(http_listen, undo)
+            for name in ("cluster_name", "service_name"):
+                core.setdefault(name, os.environ.get(f"HAULAGE_{name.upper()}") or None)
             consumer = _haulage.Consumer(
-                client._core, runner.queue, url=client.url, concurrency=concurrency, **core
+                client._core, runner.queue, pages, url=client.url, concurrency=concurrency, **core
             )
-            if self._target is None and options.get("on_start") is not None:
-                options["on_start"]()
-        except BaseException:
-            runner.close()
-            raise
+            on_start = options.get("on_start")
+            if self._target is None and on_start is not None:
+                (load(on_start) if isinstance(on_start, str) else on_start)()
+            undo.pop_all()
         return runner, consumer
+
+    def _listen(self, http_listen: str | None, undo: contextlib.ExitStack) -> _haulage.Pages | None:
+        if http_listen is None:
+            return None
+        client = self._client
+        url = client.url if isinstance(client, Client) else default_url() if client is None else client
+        pages = _haulage.Pages(http_listen, url)
+        undo.callback(pages.close)
+        return pages
 
     def _launch(self, runner: Threads | Tasks | Processes, consumer: _haulage.Consumer) -> Run:
         with self._lock:
             if self._now is None:
                 self._now = Run(runner, consumer)
                 return self._now
-        runner.close()
+        _close_both(runner, consumer)
         raise InvalidArgumentError("the worker runs already")
 
     def _children(self, target: str) -> Processes:
@@ -307,7 +339,12 @@ class Worker:
 def _unwanted(preparing: asyncio.Future[tuple[Threads | Tasks | Processes, _haulage.Consumer]]) -> None:
     if not preparing.cancelled() and preparing.exception() is None:
         # In a thread, as it waits for children.
-        threading.Thread(target=preparing.result()[0].close, name="haulage-close").start()
+        threading.Thread(target=_close_both, args=preparing.result(), name="haulage-close").start()
+
+
+def _close_both(runner: Threads | Tasks | Processes, consumer: _haulage.Consumer) -> None:
+    runner.close()
+    consumer.close()
 
 
 def _path(function: Callable[..., Any]) -> str:

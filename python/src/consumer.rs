@@ -13,7 +13,7 @@ use std::{
 
 use haulage::{
     Consumer as CoreConsumer, RetryPolicy,
-    metrics::{Emf, EmfWriter, Listener, Meter, Serving, queue_name},
+    metrics::{Emf, EmfWriter, Meter, queue_name},
     shutdown::Shutdown,
 };
 use pyo3::{prelude::*, types::PyDict};
@@ -22,7 +22,7 @@ use crate::{
     client::Client,
     convert, errors,
     operation::{Operation, Output},
-    process::Here,
+    pages::Pages,
     queue::{Inner, Queue},
 };
 
@@ -76,8 +76,7 @@ pub(crate) struct Consumer {
     shutdown: Shutdown,
     meter: Meter,
     emf: Option<Emf>,
-    /// The pages are there for as long as this is.
-    _serving: Here<Option<Serving>>,
+    pages: Option<Py<Pages>>,
     /// Python writes the numbers of signals here, the moment they come in.
     signals: Mutex<Option<UnixStream>>,
 }
@@ -85,15 +84,21 @@ pub(crate) struct Consumer {
 #[pymethods]
 impl Consumer {
     /// The options are those of the Rust builder, lengths of time in seconds.
+    /// The pages, which are there already, are about this consumer from now on.
     #[new]
-    #[pyo3(signature = (client, queue, **options))]
-    fn new(client: &Client, queue: Bound<'_, Queue>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    #[pyo3(signature = (client, queue, pages=None, **options))]
+    fn new(
+        client: &Client,
+        queue: Bound<'_, Queue>,
+        pages: Option<Bound<'_, Pages>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         let py = queue.py();
         let producer = client.producer()?;
         let mut builder = CoreConsumer::builder(producer.backend().clone());
         let (mut max_batch_size, mut batch_timeout) = (1, Duration::ZERO);
         let mut retry = RetryPolicy::default();
-        let (mut url, mut listen, mut cluster, mut service) = (None, None, None, None);
+        let (mut url, mut cluster, mut service) = (None, None, None);
         for (name, value) in options.into_iter().flat_map(|options| options.iter()) {
             let name: String = name.extract()?;
             if value.is_none() {
@@ -114,10 +119,9 @@ impl Consumer {
                 "shutdown_grace_period" => builder.shutdown_grace_period(time()?),
                 "cancel_grace_period" => builder.cancel_grace_period(time()?),
                 "worker_name" => builder.worker_name(text()?),
-                "url" | "http_listen" | "cluster_name" | "service_name" => {
+                "url" | "cluster_name" | "service_name" => {
                     let wanted = match name.as_str() {
                         "url" => &mut url,
-                        "http_listen" => &mut listen,
                         "cluster_name" => &mut cluster,
                         _ => &mut service,
                     };
@@ -158,15 +162,16 @@ impl Consumer {
             .build()
             .map_err(|error| errors::raise(py, &error))?;
         let meter = consumer.meter();
-        let serve = |address: String| Listener::bind(&address)?.serve(meter.clone(), queue_name);
-        let serving = listen.map(serve).transpose().map_err(|error| errors::raise(py, &error))?;
+        if let Some(pages) = &pages {
+            pages.get().show(meter.clone())?;
+        }
         Ok(Self {
             consumer: Mutex::new(Some(consumer)),
             queue: queue.unbind(),
             shutdown: Shutdown::new(),
             meter,
             emf,
-            _serving: Here::new(serving),
+            pages: pages.map(Bound::unbind),
             signals: Mutex::new(None),
         })
     }
@@ -200,6 +205,13 @@ impl Consumer {
     /// Give back everything at once.
     fn stop_now(&self) {
         self.shutdown.stop_now();
+    }
+
+    /// Closes its pages.
+    fn close(&self, py: Python<'_>) {
+        if let Some(pages) = &self.pages {
+            pages.get().close(py);
+        }
     }
 
     #[getter]

@@ -7,7 +7,7 @@
 //! | `process` | what there is once a process: runtime, fork, the end |
 //! | `operation` | a call of the core, to be waited for in either way |
 //! | `client`, `job`, `record`, `records` | the producer's side |
-//! | `consumer`, `queue`, `call`, `context` | the consumer's side |
+//! | `consumer`, `pages`, `queue`, `call`, `context` | the consumer's side |
 //! | `encode`, `errors`, `convert` | values on their way between the languages |
 //! | `log` | from `tracing` to `logging` |
 
@@ -21,6 +21,7 @@ mod errors;
 mod job;
 mod log;
 mod operation;
+mod pages;
 mod process;
 mod queue;
 mod record;
@@ -41,6 +42,7 @@ mod _haulage {
         job::NewJob,
         log::{log_level, next_logs},
         operation::Operation,
+        pages::Pages,
         process::close,
         queue::Queue,
         record::Record,

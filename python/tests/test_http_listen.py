@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import haulage
 import pytest
@@ -102,6 +104,123 @@ def test_a_handler_that_holds_the_interpreter_does_not_keep_the_pages_waiting(
     assert get(address, "/health")[0] == 200
 
 
+# A module like one that loads a model: it holds the interpreter, until told to go on.
+SLOW = """
+import ctypes, os
+import haulage
+
+with open("loads", "a") as loads:
+    loads.write("x")
+
+def load():
+    gate = os.open("gate", os.O_RDWR)
+    print("loading", flush=True)
+    ctypes.PyDLL(None).read(gate, ctypes.create_string_buffer(1), 1)
+
+if os.environ.get("LOAD") != "on start":
+    load()
+
+def double(body):
+    return body * 2
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "broken.py").write_text("def fail(body=None):\n    raise OSError('no such model')\n")
+    os.mkfifo(tmp_path / "gate")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", ["flag", "variable", "processes", "on start", "program"])
+def test_the_pages_are_there_while_the_handler_is_loaded(
+    client: haulage.Client, folder: Path, url: str, address: str, how: str
+) -> None:
+    gate = os.open(folder / "gate", os.O_RDWR)
+    words = [sys.executable, "-m", "haulage", "worker", "--url", url, "--python", "slow:double"]
+    more: dict[str, str] = {"LOAD": how}
+    if how == "variable":
+        more["HAULAGE_HTTP_LISTEN"] = address
+    elif how == "program":
+        run = f"import haulage; haulage.Worker('slow:double', {url!r}, http_listen={address!r}).run()"
+        words = [sys.executable, "-c", run]
+    else:
+        words += ["--http-listen", address]
+    if how == "processes":
+        words += ["--processes", "2"]
+    if how == "on start":
+        words += ["--on-start", "slow:load"]
+    process = subprocess.Popen(
+        words, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert line(process) == "loading"
+        assert get(address, "/health") == (200, '{"status":"ok"}\n')
+        assert get(address, "/ready") == (500, '{"status":"starting"}\n')
+        assert get(address, "/busy") == (200, '{"status":"idle"}\n')
+        becomes(address, "/metrics", 200, 'haulage_ready{queue="jobs.db"} 0\n')
+        os.write(gate, b"go")
+        assert client.submit(21).result(timeout=SOON) == 42
+        becomes(address, "/ready", 200, '{"status":"ok"}')
+    finally:
+        # Whoever still waits there, whatever came of the test.
+        os.write(gate, b"go on")
+        process.terminate()
+        _, errors = process.communicate(timeout=SOON)
+        os.close(gate)
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "error"),
+    [
+        ("nothing:like_this", {}, haulage.errors.HandlerLoadError),
+        ("nothing:like_this", {"processes": 2}, haulage.errors.HandlerLoadError),
+        ("broken:fail", {"on_start": "broken:fail"}, OSError),
+        ("broken:fail", {"lease": 0}, haulage.InvalidArgumentError),
+    ],
+)
+def test_a_worker_that_cannot_start_leaves_the_address(
+    client: haulage.Client, folder: Path, address: str, target: str, options: Any, error: type[Exception]
+) -> None:
+    worker = haulage.Worker(target, client, http_listen=address, **options)
+    # The exception, with all that it holds, is there when the address is taken again.
+    with pytest.raises(error) as raised:
+        worker.start()
+    with haulage.Worker(lambda body: body, client, http_listen=address):
+        assert get(address, "/health")[0] == 200
+    assert raised.value is not None and not worker.is_running
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_address_that_is_taken_is_named_before_anything_is_loaded(
+    client: haulage.Client, folder: Path, processes: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        worker = haulage.Worker("slow:double", client, http_listen=address, processes=processes)
+        with pytest.raises(haulage.ConfigError, match=f"cannot listen on {address}: .*a port that is free"):
+            worker.start()
+    assert not (folder / "loads").exists()
+
+
+def test_an_address_that_only_the_decorator_names(client: haulage.Client, folder: Path, address: str) -> None:
+    for name, processes in (("inside", 0), ("beside", 1)):
+        (folder / f"{name}.py").write_text(
+            "import haulage\n\n"
+            f"@haulage.worker(http_listen={address!r}, processes={processes})\n"
+            "def double(body):\n    return body * 2\n"
+        )
+        with haulage.Worker(f"{name}:double", client):
+            assert client.submit(21).result(timeout=SOON) == 42
+            assert get(address, "/health")[0] == 200
+        with haulage.Worker(f"{name}:double", client, http_listen=None), pytest.raises(OSError):
+            get(address, "/health")
+
+
 def test_an_address_that_is_taken_is_named(client: haulage.Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -155,6 +274,9 @@ def test_the_command_and_its_health(
 
     capfd.readouterr()
     assert main(["health", "--http-listen", address]) == 1
+    assert f"the worker at {address} is not well: " in capfd.readouterr().err
+    # A database that is called like the command.
+    assert main(["--url", "health", "health", "--http-listen", address]) == 1
     assert f"the worker at {address} is not well: " in capfd.readouterr().err
 
 
