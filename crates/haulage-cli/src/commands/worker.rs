@@ -11,12 +11,15 @@ use haulage::{
 use super::{monitoring::MonitoringArgs, python, stop::Stop};
 use crate::{
     env,
-    exit::{Exit, Result},
+    exit::{Code, Exit, Result},
     handlers::{Exec, Handler, Http},
     logging, options,
     output::Output,
     session::Session,
 };
+
+/// How long the summary may take to be printed.
+const PRINT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Run jobs: each with a program, or through an HTTP server
 ///
@@ -273,10 +276,24 @@ fn report(output: Output, summary: &Summary) -> Result {
     if output.json {
         let object: serde_json::Map<_, _> =
             parts.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect();
-        return output.json(&object);
+        return print(output, object);
     }
     let parts: Vec<_> = parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
     let parts = if parts.is_empty() { "no jobs".to_owned() } else { parts.join(", ") };
     output.talk(format_args!("haulage: worker stopped: {parts}"));
     Ok(())
+}
+
+/// Prints the summary, unless nobody reads: a worker that is to end does not
+/// wait for that.
+fn print(output: Output, summary: serde_json::Map<String, serde_json::Value>) -> Result {
+    let (done, printed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(output.json(&summary)));
+    printed.recv_timeout(PRINT_LIMIT).unwrap_or_else(|_| {
+        let limit = PRINT_LIMIT.as_secs();
+        Err(Exit::new(
+            Code::Failure,
+            format!("nobody has read from stdout for {limit} s; what the worker did is not written"),
+        ))
+    })
 }

@@ -240,7 +240,9 @@ fn metrics_for_cloudwatch_are_all_there_is_on_stdout() {
     assert_eq!(times, 5);
     for line in &lines {
         assert_eq!((&line["ClusterName"], &line["ServiceName"]), (&"prod".into(), &"worker".into()));
-        assert_eq!((&line["QueueName"], &line["Slots"]), (&"haulage.db".into(), &2.into()));
+        assert_eq!(line["QueueName"], "haulage.db");
+        let has_slots = line.get("JobSeconds").is_none();
+        assert_eq!(line.get("Slots"), has_slots.then_some(&2.into()), "{stdout}");
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(directive["Namespace"], haulage_autoscale::NAMESPACE);
     }
@@ -254,6 +256,23 @@ fn a_cluster_needs_a_service() {
     assert!(done.stderr.contains("--service-name <NAME>"), "{done:?}");
     let done = place.command(["worker", "--exec", "cat"]).env("HAULAGE_SERVICE_NAME", "x").output();
     assert_eq!(done.expect("run").status.code(), Some(2));
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_does_not_keep_the_worker_from_ending() {
+    let place = Place::new();
+    let (mut stdout, _nobody_reads) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    stdout.set_nonblocking(true).expect("nonblocking");
+    while stdout.write(&[b' '; 4096]).is_ok() {}
+    stdout.set_nonblocking(false).expect("blocking");
+    let args = ["worker", "--json", "--exec", "cat", "--cluster-name", "prod", "--service-name", "worker"];
+    let mut command = place.command(args);
+    command.stdout(Stdio::from(std::os::fd::OwnedFd::from(stdout)));
+    let worker = Worker::start(command);
+    worker.says("worker starts");
+    worker.signal("TERM");
+    worker.says("nobody has read from stdout");
+    assert_eq!(worker.wait().0, Some(1));
 }
 
 #[test]

@@ -204,12 +204,13 @@ impl Worker {
         assert!(sent.success());
     }
 
-    /// Waits for the end: its code, its signal, and its stdout.
+    /// Waits for the end: its code, its signal, and its stdout, where that comes here.
     pub(crate) fn wait(mut self) -> (Option<i32>, Option<i32>, String) {
         use std::{io::Read as _, os::unix::process::ExitStatusExt as _};
         let mut stdout = String::new();
-        let mut pipe = self.child.stdout.take().expect("stdout");
-        pipe.read_to_string(&mut stdout).expect("read stdout");
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_string(&mut stdout).expect("read stdout");
+        }
         let status = self.child.wait().expect("wait");
         (status.code(), status.signal(), stdout)
     }

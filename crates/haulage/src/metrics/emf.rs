@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Histogram, Meter, Snapshot};
+use super::{Histogram, Meter, Snapshot, State};
 use crate::Timestamp;
 
 /// How often a line is written: CloudWatch keeps metrics by the minute.
@@ -41,46 +41,56 @@ impl Emf {
     /// The namespace of the metrics.
     pub const NAMESPACE: &str = "Haulage";
 
-    /// What happened between two snapshots, as one line without its end.
+    /// What happened between two snapshots, as a line, or two, each with its end.
     ///
     /// | metric | unit | value |
     /// | --- | --- | --- |
-    /// | `JobSeconds` | Seconds | [`Snapshot::job_seconds`]; not there where nothing came in |
     /// | `JobsSucceeded`, `JobsFailed`, `JobsRetried` | Count | how many claims ended so |
-    /// | `Slots`, `BusySlots` | Count | [`Snapshot::slots`] and [`Snapshot::busy`], at the later moment |
+    /// | `Slots`, `BusySlots` | Count | [`Snapshot::slots`] and [`Snapshot::busy`], at the later moment; not there while the consumer [starts](State::Starting), as it has no jobs to be busy with yet |
+    /// | `JobSeconds` | Seconds | [`Snapshot::job_seconds`], in a line of its own; not there where nothing came in |
     ///
     /// Average, Sum and SampleCount of `JobSeconds` are exact; its Minimum,
     /// Maximum and percentiles are those of the means of its buckets.
-    pub fn line(&self, before: &Snapshot, now: &Snapshot, at: Timestamp) -> String {
-        let mut metrics = Vec::new();
+    pub fn lines(&self, before: &Snapshot, now: &Snapshot, at: Timestamp) -> String {
+        let (ended, earlier) = (&now.ended, &before.ended);
+        let count = |now: u64, before: u64| now.saturating_sub(before).into();
+        let mut counts: Vec<(&str, &str, Value)> = vec![
+            ("JobsSucceeded", "Count", count(ended.succeeded, earlier.succeeded)),
+            ("JobsFailed", "Count", count(ended.failed, earlier.failed)),
+            ("JobsRetried", "Count", count(ended.retried, earlier.retried)),
+        ];
+        if now.state != State::Starting {
+            counts.push(("Slots", "Count", now.slots.into()));
+            counts.push(("BusySlots", "Count", now.busy.into()));
+        }
+        let mut lines = self.line(counts, at);
+        // Of its own, as it may have a form that the specification does not
+        // mention: where that is refused, the others are not lost with it.
+        if let Some(seconds) = values(&now.job_seconds.since(&before.job_seconds)) {
+            lines += &self.line(vec![("JobSeconds", "Seconds", seconds)], at);
+        }
+        lines
+    }
+
+    fn line(&self, metrics: Vec<(&str, &str, Value)>, at: Timestamp) -> String {
+        let named = metrics.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit }));
         let mut root = json!({
+            "_aws": {
+                "Timestamp": at.as_micros() / 1000,
+                "CloudWatchMetrics": [{
+                    "Namespace": Self::NAMESPACE,
+                    "Dimensions": [["ClusterName", "ServiceName", "QueueName"]],
+                    "Metrics": named.collect::<Value>(),
+                }],
+            },
             "ClusterName": self.cluster,
             "ServiceName": self.service,
             "QueueName": self.queue,
         });
-        let mut add = |name: &str, unit: &str, value: Value| {
-            metrics.push(json!({ "Name": name, "Unit": unit }));
+        for (name, _, value) in metrics {
             root[name] = value;
-        };
-        let (ended, earlier) = (&now.ended, &before.ended);
-        let count = |now: u64, before: u64| now.saturating_sub(before).into();
-        add("Slots", "Count", now.slots.into());
-        add("BusySlots", "Count", now.busy.into());
-        add("JobsSucceeded", "Count", count(ended.succeeded, earlier.succeeded));
-        add("JobsFailed", "Count", count(ended.failed, earlier.failed));
-        add("JobsRetried", "Count", count(ended.retried, earlier.retried));
-        if let Some(seconds) = values(&now.job_seconds.since(&before.job_seconds)) {
-            add("JobSeconds", "Seconds", seconds);
         }
-        root["_aws"] = json!({
-            "Timestamp": at.as_micros() / 1000,
-            "CloudWatchMetrics": [{
-                "Namespace": Self::NAMESPACE,
-                "Dimensions": [["ClusterName", "ServiceName", "QueueName"]],
-                "Metrics": metrics,
-            }],
-        });
-        root.to_string()
+        format!("{root}\n")
     }
 }
 
@@ -110,19 +120,19 @@ fn values(histogram: &Histogram) -> Option<Value> {
     }))
 }
 
-/// Writes a line a minute, and one at the end, from a thread of its own: where
+/// Writes [`Emf::lines`] once a minute, and at the end, from a thread of its own: where
 /// nobody reads what is written, that thread waits, and nothing else.
 #[derive(Debug)]
 pub struct EmfWriter {
-    /// Dropped, it asks for the last line.
+    /// Dropped, it asks for the last lines.
     end: Sender<()>,
     ended: Receiver<()>,
 }
 
 impl EmfWriter {
-    /// Begins to write to `out`. Each line is one call of `write_all`; errors
-    /// of it are passed over, and what they kept from being written is in the
-    /// next line.
+    /// Begins to write to `out`. The lines of a minute are one call of
+    /// `write_all`; errors of it are passed over, and what they kept from being
+    /// written is in the next lines.
     ///
     /// # Errors
     ///
@@ -147,7 +157,7 @@ impl EmfWriter {
         Ok(Self { end, ended })
     }
 
-    /// Has the last line written, and waits for that; no longer than 2 s.
+    /// Has the last lines written, and waits for that; no longer than 2 s.
     pub fn finish(self) {
         drop(self.end);
         // It ends without a message.
@@ -160,9 +170,8 @@ fn write(interval: Duration, emf: &Emf, meter: &Meter, mut out: impl Write, aske
     loop {
         let last = asked.recv_timeout(interval) != Err(RecvTimeoutError::Timeout);
         let now = meter.snapshot();
-        let mut line = emf.line(&before, &now, SystemTime::now().into());
-        line.push('\n');
-        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok() {
+        let lines = emf.lines(&before, &now, SystemTime::now().into());
+        if out.write_all(lines.as_bytes()).and_then(|()| out.flush()).is_ok() {
             before = now;
         }
         if last {
@@ -193,6 +202,12 @@ mod tests {
             recorder.observe(&event, Duration::from_secs_f64(seconds));
         }
         recorder.publish(State::Ready, 1, 1);
+    }
+
+    /// What the specification asks of documents; the answer is the documents.
+    fn documents(lines: &str) -> Vec<Value> {
+        assert!(lines.ends_with("}\n"), "{lines}");
+        lines.lines().map(valid).collect()
     }
 
     /// What the specification asks of a document; the answer is the document.
@@ -235,7 +250,8 @@ mod tests {
         let mut recorder = Recorder::new(4);
         succeed(&mut recorder, 3, 1.0);
         let snapshot = recorder.meter().snapshot();
-        let root = valid(&emf().line(&snapshot, &snapshot, Timestamp::from_micros(1_700_000_000_123_456)));
+        let at = Timestamp::from_micros(1_700_000_000_123_456);
+        let [root] = &documents(&emf().lines(&snapshot, &snapshot, at))[..] else { panic!("one line") };
         assert_eq!(root["_aws"]["Timestamp"], 1_700_000_000_123_u64);
         assert_eq!((&root["Slots"], &root["BusySlots"]), (&json!(4), &json!(1)));
         assert_eq!([&root["JobsSucceeded"], &root["JobsFailed"], &root["JobsRetried"]], [0, 0, 0]);
@@ -248,17 +264,28 @@ mod tests {
     }
 
     #[test]
+    fn a_consumer_that_starts_says_nothing_of_its_slots() {
+        let recorder = Recorder::new(4);
+        let starting = recorder.meter().snapshot();
+        let lines = emf().lines(&starting, &starting, Timestamp::from_micros(0));
+        let [root] = &documents(&lines)[..] else { panic!("one line: {lines}") };
+        assert!(!lines.contains("Slots"), "{lines}");
+        assert_eq!(root["JobsSucceeded"], 0);
+    }
+
+    #[test]
     fn up_to_a_hundred_times_are_an_array() {
         let mut recorder = Recorder::new(1);
         let before = recorder.meter().snapshot();
         succeed(&mut recorder, 1, 2.0);
         succeed(&mut recorder, 1, 1.5);
         succeed(&mut recorder, 98, 7200.0);
-        let root = valid(&emf().line(&before, &recorder.meter().snapshot(), Timestamp::from_micros(0)));
-        let seconds = root["JobSeconds"].as_array().expect("an array");
+        let lines = emf().lines(&before, &recorder.meter().snapshot(), Timestamp::from_micros(0));
+        let [counts, times] = &documents(&lines)[..] else { panic!("two lines: {lines}") };
+        let seconds = times["JobSeconds"].as_array().expect("an array");
         assert_eq!(seconds.len(), 100);
         assert_eq!(seconds[..3], [json!(1.75), json!(1.75), json!(7200.0)]);
-        assert_eq!(root["JobsSucceeded"], 100);
+        assert_eq!((&counts["JobsSucceeded"], counts.get("JobSeconds")), (&json!(100), None));
     }
 
     #[test]
@@ -269,8 +296,10 @@ mod tests {
             succeed(&mut recorder, 1_000_000, bound / 3.0);
         }
         succeed(&mut recorder, 1, 50_000.5);
-        let root = valid(&emf().line(&before, &recorder.meter().snapshot(), Timestamp::from_micros(0)));
-        let set = root["JobSeconds"].as_object().expect("a set");
+        let lines = emf().lines(&before, &recorder.meter().snapshot(), Timestamp::from_micros(0));
+        let [counts, times] = &documents(&lines)[..] else { panic!("two lines: {lines}") };
+        assert_eq!((&counts["JobsSucceeded"], counts.get("JobSeconds")), (&json!(20_000_001), None));
+        let set = times["JobSeconds"].as_object().expect("a set");
         let sum: f64 = std::iter::zip(
             set["Values"].as_array().expect("values"),
             set["Counts"].as_array().expect("counts"),
@@ -308,21 +337,19 @@ mod tests {
         let meter = recorder.meter();
         let writer =
             EmfWriter::every(Duration::from_millis(1), emf(), meter, Pipe(sender, 3)).expect("start");
-        let first = lines.recv().expect("a line");
-        assert!(first.ends_with("}\n"));
+        let counted = |lines: &str| -> u64 {
+            documents(lines).iter().filter_map(|root| root["JobsSucceeded"].as_u64()).sum()
+        };
+        assert_eq!(counted(&lines.recv().expect("lines")), 0);
         succeed(&mut recorder, 7, 1.0);
         let mut succeeded = 0;
         while succeeded < 7 {
-            let root = valid(lines.recv().expect("a line").trim_end());
-            succeeded += root["JobsSucceeded"].as_u64().expect("a number");
+            succeeded += counted(&lines.recv().expect("lines"));
         }
         assert_eq!(succeeded, 7);
         succeed(&mut recorder, 2, 1.0);
         writer.finish();
-        let rest: u64 = lines
-            .iter()
-            .map(|line| valid(line.trim_end())["JobsSucceeded"].as_u64().expect("a number"))
-            .sum();
+        let rest: u64 = lines.iter().map(|lines| counted(&lines)).sum();
         assert_eq!(rest, 2);
     }
 
