@@ -121,6 +121,7 @@ module "worker" {
   command                    = var.container_command
   environment                = var.container_environment
   health_check_command       = var.health_check_command
+  health_check_start_period  = var.health_check_start_period
   rollback                   = var.rollback
   wait_for_steady_state      = var.wait_for_steady_state
   log_retention_days         = var.log_retention_days

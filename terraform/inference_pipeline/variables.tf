@@ -115,6 +115,13 @@ variable "health_check_command" {
   default     = null
 }
 
+variable "health_check_start_period" {
+  description = "Seconds after the start of a container during which failed health checks do not count. A worker of Haulage answers from its start, while it loads a model, too; a container with another server may take longer."
+  type        = number
+  default     = 120
+  nullable    = false
+}
+
 variable "cpu" {
   description = "CPU units of a task; 1024 are one vCPU."
   type        = number

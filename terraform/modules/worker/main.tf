@@ -70,7 +70,7 @@ locals {
       interval    = 30
       timeout     = 5
       retries     = 3
-      startPeriod = 120
+      startPeriod = var.health_check_start_period
     }
     resourceRequirements = var.gpus > 0 ? [{ type = "GPU", value = tostring(var.gpus) }] : null
     logConfiguration = {

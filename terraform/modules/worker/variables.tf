@@ -285,6 +285,18 @@ variable "health_check_command" {
   }
 }
 
+variable "health_check_start_period" {
+  description = "Seconds after the start of a container during which failed health checks do not count. A worker of Haulage answers from its start, while it loads a model, too; a container with another server may take longer."
+  type        = number
+  default     = 120
+  nullable    = false
+
+  validation {
+    condition     = var.health_check_start_period >= 0 && var.health_check_start_period <= 300 && floor(var.health_check_start_period) == var.health_check_start_period
+    error_message = "The start period of a health check is a whole number of seconds from 0 to 300, the most that ECS takes."
+  }
+}
+
 variable "rollback" {
   description = "Whether a deployment that fails goes back to the last one that worked."
   type        = bool

@@ -154,6 +154,29 @@ run "a_health_check" {
     condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.command == ["CMD", "haulage", "health"]
     error_message = "ECS looks after the container."
   }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.startPeriod == 120
+    error_message = "Two minutes, unless told otherwise."
+  }
+}
+
+run "a_health_check_that_waits" {
+  variables {
+    health_check_command      = ["CMD", "haulage", "health"]
+    health_check_start_period = 300
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.startPeriod == 300
+    error_message = "The start period is that of the variable."
+  }
+}
+
+run "refused_start_period" {
+  command = plan
+  variables {
+    health_check_start_period = 301
+  }
+  expect_failures = [var.health_check_start_period]
 }
 
 run "refused_size" {
