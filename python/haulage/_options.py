@@ -58,8 +58,8 @@ class WorkerOptions(TypedDict, total=False):
     worker_name: str | None
     """The worker's name in the records. Default: host and process id."""
     http_listen: str | None
-    """Address for ``/metrics``, ``/health``, ``/ready`` and ``/busy``, such as ``127.0.0.1:9464``.
-    Default: none."""
+    """Address for ``/metrics``, ``/health``, ``/ready`` and ``/busy``, such as ``127.0.0.1:9464``,
+    from the worker's start on; by ``@worker`` alone, from the import on. Default: none."""
     cluster_name: str | None
     """Writes metrics for CloudWatch to stdout, a line a minute, as those of a service in this ECS
     cluster. Default: the environment variable ``HAULAGE_CLUSTER_NAME``, else no metrics."""
@@ -67,8 +67,8 @@ class WorkerOptions(TypedDict, total=False):
     """The ECS service whose metrics these are. Default: ``HAULAGE_SERVICE_NAME``."""
     non_retryable: tuple[type[BaseException], ...]
     """Exceptions that fail the job for good. Default: none but ``Fail``."""
-    on_start: Callable[[], Any] | None
-    """Called once before the first job, in each process that runs jobs. Default: nothing."""
+    on_start: Callable[[], Any] | str | None
+    """A function, or its name, called once before the first job, in each process that runs jobs. Default: nothing."""
 
 
 class Summary(TypedDict):
