@@ -67,8 +67,8 @@ class WorkerOptions(TypedDict, total=False):
     """The ECS service whose metrics these are. Default: ``HAULAGE_SERVICE_NAME``."""
     non_retryable: tuple[type[BaseException], ...]
     """Exceptions that fail the job for good. Default: none but ``Fail``."""
-    on_start: Callable[[], Any] | str | None
-    """A function, or its name, called once before the first job, in each process that runs jobs. Default: nothing."""
+    on_start: Callable[[], Any] | None
+    """Called once before the first job, in each process that runs jobs. Default: nothing."""
 
 
 class Summary(TypedDict):

@@ -150,7 +150,7 @@ def test_the_pages_are_there_while_the_handler_is_loaded(
     else:
         words += ["--http-listen", address]
     if how == "processes":
-        words += ["--processes", "2"]
+        words += ["--processes", "1"]
     if how == "on start":
         words += ["--on-start", "slow:load"]
     process = subprocess.Popen(
