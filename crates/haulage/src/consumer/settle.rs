@@ -199,8 +199,11 @@ impl Settles {
                 // It is this outcome that the backend does not take: the others
                 // do not have to wait with it.
                 waiting.refusals += 1;
-                if waiting.refusals == 1 {
-                    warn!(error = %with_causes(&error), "cannot settle a job; trying on");
+                if waiting.refusals.is_power_of_two()
+                    && let Some(held) = table.get_mut(waiting.ticket)
+                {
+                    let (job_id, attempts) = (&held.key.id, waiting.refusals);
+                    warn!(%job_id, attempts, error = %with_causes(&error), "cannot settle a job; trying on");
                 }
                 let wait = backoff(waiting.refusals).min(self.patience);
                 self.later.push((Instant::now() + wait, waiting));
