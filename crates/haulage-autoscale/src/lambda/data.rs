@@ -10,7 +10,7 @@ use haulage_autoscale::{
     ScaleInTo, ScaleOutTo,
 };
 
-use crate::{event::Pair, failure::Failure};
+use crate::{event::Pair, failure::Failure, limit::Limit};
 
 const CALL: &str = "cloudwatch:PutMetricData";
 
@@ -24,12 +24,16 @@ const STANDARD: i32 = 60;
 const HIGH: i32 = 1;
 
 /// Puts the metrics of each pair; there is an answer for each, in their order.
-pub(crate) async fn put(cloudwatch: &Client, metrics: &[(&Pair, Metrics)]) -> Vec<Result<(), Failure>> {
+pub(crate) async fn put(
+    cloudwatch: &Client,
+    metrics: &[(&Pair, Metrics)],
+    limit: &Limit,
+) -> Vec<Result<(), Failure>> {
     let calls = metrics.chunks(BATCH).map(|batch| async move {
         let data = batch.iter().flat_map(|(pair, metrics)| data(pair, metrics)).collect();
         let call = cloudwatch.put_metric_data().namespace(NAMESPACE).set_metric_data(Some(data));
-        let answer = call.send().await.map(drop).map_err(|error| Failure::of_call(CALL, &error));
-        vec![answer; batch.len()]
+        let call = async { call.send().await.map(drop).map_err(|error| Failure::of_call(CALL, &error)) };
+        vec![limit.within(CALL, call).await; batch.len()]
     });
     join_all(calls).await.into_iter().flatten().collect()
 }

@@ -7,7 +7,7 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 /// A call that failed, or an answer that is of no use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// The call, by the name of its IAM action, or `look` for all of a look.
+    /// The call, by the name of its IAM action.
     pub(crate) operation: &'static str,
     /// AWS's error code, or one of our own where there is none.
     pub(crate) code: String,
@@ -43,9 +43,9 @@ impl Failure {
         Self::new(operation, &code, told.unwrap_or_else(|| chain(error)))
     }
 
-    /// The Lambda's time was up.
-    pub(crate) fn late() -> Self {
-        Self::new("look", "Deadline", "the Lambda's time was up before it was through")
+    /// A call without an answer in time.
+    pub(crate) fn late(operation: &'static str) -> Self {
+        Self::new(operation, "Deadline", "there was no answer in the time that a look has for it")
     }
 
     /// Whether a call for several was refused for what one of them is.
@@ -77,8 +77,9 @@ fn advice(operation: &str, code: &str) -> String {
              the Lambda is not in a VPC without a way to this service"
         }
         "Deadline" => {
-            "AWS answers slowly, or there are too many pairs: fewer looks_per_minute, fewer pairs, or more \
-             memory_size"
+            "the next look tries again; if it goes on, see that the Lambda is not in a VPC without a way to \
+             this service, and the status of AWS; with many pairs, give the Lambda more memory_size, and \
+             with it more CPU"
         }
         "ExpiredToken" | "ExpiredTokenException" | "InvalidClientTokenId" | "UnrecognizedClientException" => {
             "AWS does not take the credentials; is the role of this Lambda still there?"
@@ -122,6 +123,7 @@ mod tests {
             ("RequestThrottled", "lower looks_per_minute"),
             ("ThrottlingException", "lower looks_per_minute"),
             ("Unreachable", "not in a VPC"),
+            ("Deadline", "not in a VPC"),
             ("ExpiredTokenException", "role of this Lambda"),
             ("InternalFailure", "API reference"),
         ] {

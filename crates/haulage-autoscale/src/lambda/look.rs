@@ -1,16 +1,22 @@
 //! One look at all pairs.
 
-use futures_util::{
-    future::join,
-    stream::{self, StreamExt as _},
-};
+use futures_util::future::{join_all, join3};
 use haulage_autoscale::{Metrics, Observation, QueueDepth, Service};
+use tokio::time::{Duration, Instant};
 
-use crate::{data, event::Pair, failure::Failure, measured::Measured, queue, service, services::Services};
+use crate::{
+    data,
+    event::Pair,
+    failure::Failure,
+    limit::Limit,
+    measured::{Known, Measured},
+    queue, service,
+    services::Services,
+};
 
-/// Queues that are asked for at once: each such call opens a connection, and
-/// its TLS handshake takes its time on the sliver of a CPU that a small Lambda has.
-const AT_ONCE: usize = 16;
+/// How long all reads may take, and then all puts: with both, a look is through
+/// before the next of six in a minute.
+const PHASE: Duration = Duration::from_secs(4);
 
 /// Reads all pairs, and puts the metrics of those that could be read; there is
 /// an answer for each, in their order. A pair that could not be read has no
@@ -18,21 +24,27 @@ const AT_ONCE: usize = 16;
 pub(crate) async fn look(
     services: &Services,
     pairs: &[Pair],
-    measured: &[Result<Measured, Failure>],
+    known: &mut Known,
+    deadline: Instant,
 ) -> Vec<Result<(), Failure>> {
-    let depths =
-        stream::iter(pairs).map(|pair| queue::depth(&services.sqs, pair)).buffered(AT_ONCE).collect();
-    let (depths, counts): (Vec<_>, _) = join(depths, service::counts(&services.ecs, pairs)).await;
+    let now = Instant::now();
+    // Where time is short, half of it is for the puts.
+    let reads = Limit::until(now + PHASE.min(deadline.saturating_duration_since(now) / 2));
+    let (measured, counts, depths) = join3(
+        known.read(&services.cloudwatch, pairs, &reads),
+        service::counts(&services.ecs, pairs, &reads),
+        join_all(pairs.iter().map(|pair| queue::depth(&services.sqs, pair, &reads))),
+    )
+    .await;
     let read: Vec<Result<(&Pair, Metrics), Failure>> = pairs
         .iter()
         .zip(measured)
         .zip(depths.into_iter().zip(counts))
-        .map(|((pair, measured), (depth, count))| {
-            Ok((pair, metrics(pair, measured.clone()?, depth?, count?)))
-        })
+        .map(|((pair, measured), (depth, count))| Ok((pair, metrics(pair, measured?, depth?, count?))))
         .collect();
     let good: Vec<_> = read.iter().flatten().copied().collect();
-    let mut put = data::put(&services.cloudwatch, &good).await.into_iter();
+    let puts = Limit::until(deadline.min(Instant::now() + PHASE));
+    let mut put = data::put(&services.cloudwatch, &good, &puts).await.into_iter();
     read.into_iter()
         .map(|read| read.and_then(|_| put.next().expect("an answer for each that was put")))
         .collect()

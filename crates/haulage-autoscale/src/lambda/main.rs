@@ -4,6 +4,7 @@
 mod data;
 mod event;
 mod failure;
+mod limit;
 mod log;
 mod look;
 mod measured;

@@ -11,7 +11,7 @@ use aws_sdk_cloudwatch::{
 use futures_util::future::join_all;
 use haulage_autoscale::{BUSY_OVER, BusySlots, Estimate, JobSeconds, MEASURED_OVER, NAMESPACE};
 
-use crate::{event::Pair, failure::Failure};
+use crate::{event::Pair, failure::Failure, limit::Limit};
 
 const CALL: &str = "cloudwatch:GetMetricData";
 
@@ -47,18 +47,53 @@ impl Measured {
     }
 }
 
+/// What is known of each pair. It is read once, as it changes slowly and is paid
+/// for, and again at the next look where it could not be read. Until then a
+/// pair has no metrics: with the configured time in place of the measured one,
+/// it would be scaled one way and back.
+#[derive(Debug)]
+pub(crate) struct Known(Vec<Option<Measured>>);
+
+impl Known {
+    /// Nothing yet, of so many pairs.
+    pub(crate) fn none_of(pairs: usize) -> Self {
+        Self(vec![None; pairs])
+    }
+
+    /// What is known of each of these pairs, and is read before where it is not.
+    pub(crate) async fn read(
+        &mut self,
+        cloudwatch: &Client,
+        pairs: &[Pair],
+        limit: &Limit,
+    ) -> Vec<Result<Measured, Failure>> {
+        let unknown: Vec<&Pair> =
+            pairs.iter().zip(&self.0).filter(|(_, known)| known.is_none()).map(|(pair, _)| pair).collect();
+        let mut read = measured(cloudwatch, &unknown, SystemTime::now(), limit).await.into_iter();
+        let each = self.0.iter_mut().map(|known| match *known {
+            Some(measured) => Ok(measured),
+            None => {
+                let measured = read.next().expect("an answer for each that was asked for")?;
+                Ok(*known.insert(measured))
+            }
+        });
+        each.collect()
+    }
+}
+
 /// What the tasks of each pair published before `now`: the jobs that ended
 /// within [`MEASURED_OVER`], and the slots that were busy within
 /// [`BUSY_OVER`]. Of a pair that has not published any, there are none.
 ///
 /// Sum and number rather than a mean of means, as periods have more jobs or fewer.
-pub(crate) async fn measured(
+async fn measured(
     cloudwatch: &Client,
     pairs: &[&Pair],
     now: SystemTime,
+    limit: &Limit,
 ) -> Vec<Result<Measured, Failure>> {
     let calls = pairs.chunks(BATCH).map(|batch| async move {
-        match read(cloudwatch, batch, now).await {
+        match limit.within(CALL, read(cloudwatch, batch, now)).await {
             Ok(measured) => measured,
             Err(failure) => vec![Err(failure); batch.len()],
         }

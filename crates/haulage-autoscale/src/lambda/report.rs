@@ -38,20 +38,9 @@ impl<'a> Report<'a> {
         self.looks += 1;
         for (at, answer) in answers.into_iter().enumerate() {
             if let Err(failure) = answer {
-                self.failed(at, failure);
+                log::failed(&self.pairs[at], &failure);
+                self.failures[at].get_or_insert(failure);
             }
-        }
-    }
-
-    /// This pair has failed.
-    pub(crate) fn failed(&mut self, at: usize, failure: Failure) {
-        log::failed(&self.pairs[at], &failure);
-        self.failures[at].get_or_insert(failure);
-    }
-
-    pub(crate) fn all_failed(&mut self, failure: &Failure) {
-        for at in 0..self.pairs.len() {
-            self.failed(at, failure.clone());
         }
     }
 

@@ -6,7 +6,7 @@ use aws_sdk_ecs::{Client, operation::describe_services::DescribeServicesOutput};
 use futures_util::future::join_all;
 use haulage_autoscale::Service;
 
-use crate::{event::Pair, failure::Failure};
+use crate::{event::Pair, failure::Failure, limit::Limit};
 
 const CALL: &str = "ecs:DescribeServices";
 
@@ -14,7 +14,7 @@ const CALL: &str = "ecs:DescribeServices";
 const BATCH: usize = 10;
 
 /// The counts of each pair's service, in the order of the pairs.
-pub(crate) async fn counts(ecs: &Client, pairs: &[Pair]) -> Vec<Result<Service, Failure>> {
+pub(crate) async fn counts(ecs: &Client, pairs: &[Pair], limit: &Limit) -> Vec<Result<Service, Failure>> {
     let mut clusters = BTreeMap::<&str, BTreeSet<&str>>::new();
     for pair in pairs {
         clusters.entry(pair.cluster.as_str()).or_default().insert(pair.service.as_str());
@@ -23,7 +23,7 @@ pub(crate) async fn counts(ecs: &Client, pairs: &[Pair]) -> Vec<Result<Service, 
         clusters.into_iter().map(|(cluster, services)| (cluster, services.into_iter().collect())).collect();
     let calls = clusters.iter().flat_map(|(cluster, services)| {
         services.chunks(BATCH).map(move |batch| async move {
-            let found = describe_each(ecs, cluster, batch).await;
+            let found = describe_each(ecs, cluster, batch, limit).await;
             batch.iter().map(|service| (*cluster, *service)).zip(found).collect::<Vec<_>>()
         })
     });
@@ -33,12 +33,17 @@ pub(crate) async fn counts(ecs: &Client, pairs: &[Pair]) -> Vec<Result<Service, 
 
 /// One call for all. Where it is refused, one for each: a role that may not
 /// see one of ten services is refused all ten.
-async fn describe_each(ecs: &Client, cluster: &str, services: &[&str]) -> Vec<Result<Service, Failure>> {
-    match describe(ecs, cluster, services).await {
+async fn describe_each(
+    ecs: &Client,
+    cluster: &str,
+    services: &[&str],
+    limit: &Limit,
+) -> Vec<Result<Service, Failure>> {
+    match describe(ecs, cluster, services, limit).await {
         Ok(answer) => services.iter().map(|service| find(&answer, service)).collect(),
         Err(failure) if services.len() > 1 && failure.may_concern_one() => {
             let calls = services.iter().map(|service| async move {
-                find(&describe(ecs, cluster, std::slice::from_ref(service)).await?, service)
+                find(&describe(ecs, cluster, std::slice::from_ref(service), limit).await?, service)
             });
             join_all(calls).await
         }
@@ -46,10 +51,16 @@ async fn describe_each(ecs: &Client, cluster: &str, services: &[&str]) -> Vec<Re
     }
 }
 
-async fn describe(ecs: &Client, cluster: &str, services: &[&str]) -> Result<DescribeServicesOutput, Failure> {
+async fn describe(
+    ecs: &Client,
+    cluster: &str,
+    services: &[&str],
+    limit: &Limit,
+) -> Result<DescribeServicesOutput, Failure> {
     let names = services.iter().map(ToString::to_string).collect();
     let call = ecs.describe_services().cluster(cluster).set_services(Some(names));
-    call.send().await.map_err(|error| Failure::of_call(CALL, &error))
+    let call = async { call.send().await.map_err(|error| Failure::of_call(CALL, &error)) };
+    limit.within(CALL, call).await
 }
 
 fn find(answer: &DescribeServicesOutput, name: &str) -> Result<Service, Failure> {

@@ -22,11 +22,10 @@ impl Services {
     pub(crate) async fn from_env() -> Self {
         // The TLS library that needs no more than a C compiler.
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        // A look that takes longer than this is old when it is put.
+        // So that there is time for another attempt; a look has a limit for them all.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(2))
             .operation_attempt_timeout(Duration::from_secs(3))
-            .operation_timeout(Duration::from_secs(8))
             .build();
         let loader =
             aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts);

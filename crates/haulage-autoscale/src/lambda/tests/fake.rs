@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::services::Services;
 
@@ -29,6 +29,14 @@ pub(super) struct Call {
     pub(super) body: Value,
     /// Since the start.
     pub(super) at: Duration,
+    raw: Vec<u8>,
+}
+
+impl Call {
+    /// Whether this is anywhere in what was asked.
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.raw.windows(text.len()).any(|part| part == text.as_bytes())
+    }
 }
 
 /// How it is answered.
@@ -36,6 +44,8 @@ pub(super) struct Call {
 pub(super) enum Answer {
     Good(Value),
     Bad(u16, &'static str),
+    /// Well, after so long.
+    Slow(Duration),
     Never,
 }
 
@@ -62,6 +72,7 @@ impl Fake {
             .region(Region::new("us-east-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .retry_config(RetryConfig::disabled())
+            .disable_request_compression(true)
             .http_client(http_client_fn(move |_, _| connector.clone()));
         Services::new(&config.build())
     }
@@ -85,21 +96,29 @@ impl HttpConnector for Fake {
             || request.uri().rsplit('/').next().unwrap_or_default().to_owned(),
             |target| target.rsplit('.').next().unwrap_or_default().to_owned(),
         );
-        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default();
-        let call = Call { operation, body, at: self.start.elapsed() };
+        let raw = request.body().bytes().unwrap_or_default().to_vec();
+        let body = serde_json::from_slice(&raw).unwrap_or_default();
+        let call = Call { operation, body, at: self.start.elapsed(), raw };
         let answer = (self.respond)(&call).unwrap_or_else(|| Answer::Good(usual(&call)));
         let in_json = !call.body.is_null();
+        let usual = usual(&call);
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
-        let (status, body) = match answer {
-            Answer::Good(body) => (200, body),
-            Answer::Bad(status, code) => (status, json!({ "__type": code, "message": "as planned" })),
+        let (status, body, after) = match answer {
+            Answer::Good(body) => (200, body, Duration::ZERO),
+            Answer::Bad(status, code) => {
+                (status, json!({ "__type": code, "message": "as planned" }), Duration::ZERO)
+            }
+            Answer::Slow(after) => (200, usual, after),
             Answer::Never => return HttpConnectorFuture::new(std::future::pending()),
         };
         let body = if in_json { body.to_string().into_bytes() } else { cbor(&body) };
         let status = StatusCode::try_from(status).expect("a status");
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         response.headers_mut().insert("smithy-protocol", "rpc-v2-cbor");
-        HttpConnectorFuture::ready(Ok(response))
+        HttpConnectorFuture::new(async move {
+            sleep(after).await;
+            Ok(response)
+        })
     }
 }
 

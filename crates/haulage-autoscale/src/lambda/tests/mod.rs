@@ -1,6 +1,7 @@
 //! An invocation, on an AWS in this process.
 
 mod fake;
+mod limits;
 
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
@@ -48,25 +49,6 @@ async fn looks_are_even_over_the_minute_and_the_first_is_at_once() {
         assert_eq!(seconds(&fake.calls(operation)), [0, 15, 30, 45], "{operation}");
     }
     assert_eq!(seconds(&fake.calls("GetMetricData")), [0], "once, since it is paid for");
-}
-
-#[tokio::test(start_paused = true)]
-async fn looks_that_would_begin_too_late_are_left_out() {
-    let fake = Fake::new(|_| None);
-    run(&fake, 6, &[pair("c", "s", "q")], Duration::from_secs(25)).await.expect("what there was time for");
-    assert_eq!(seconds(&fake.calls("PutMetricData")), [0, 10, 20]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_without_an_answer_ends_in_time_and_is_told() {
-    let fake = Fake::new(|call| {
-        (call.operation == "GetQueueAttributes" && call.at.as_secs() >= 30).then_some(Answer::Never)
-    });
-    let start = Instant::now();
-    let message = error(run(&fake, 2, &[pair("c", "s", "q")], PLENTY).await);
-    assert_eq!(start.elapsed().as_secs(), PLENTY.as_secs());
-    assert!(message.contains("Deadline"), "{message}");
-    assert_eq!(seconds(&fake.calls("PutMetricData")), [0], "the first look was put");
 }
 
 #[tokio::test(start_paused = true)]
