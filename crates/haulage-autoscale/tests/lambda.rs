@@ -148,8 +148,11 @@ fn a_queue_that_is_gone_is_told_and_hides_no_other_pair() {
 fn what_is_denied_is_told_with_the_action_to_allow() {
     let pair = pair("denied", 1, 1);
     let proxy = Microburst::start(AWS.url());
+    let start = || lambda([("AWS_ENDPOINT_URL_ECS", proxy.url())]);
+    // The proxy's first call takes seconds, and a look does not wait so long.
+    let _ = start().invoke(&event(&[&pair]), TIME);
     proxy.set(&[Rule::error("ecs", "AccessDeniedException", 400, 1.0)]);
-    let lambda = lambda([("AWS_ENDPOINT_URL_ECS", proxy.url())]);
+    let lambda = start();
     let (_, message) = failed(lambda.invoke(&event(&[&pair]), TIME));
     assert!(message.contains("ecs:DescribeServices: AccessDeniedException"), "{message}");
     // What comes right is right in the next invocation.
@@ -227,10 +230,15 @@ fn jobs_that_are_hidden_hold_one_task() {
 }
 
 #[test]
-fn it_ends_before_lambda_would_end_it() {
+fn it_ends_before_lambda_would_end_it_and_tells_what_is_left_out() {
     let pair = pair("short", 0, 1);
     let event = json!({ "looks_per_minute": 6, "pairs": [pair] });
     // The second look would be after 10 s, and so is left out.
-    let (_, answer) = lambda([]).invoke(&event, Duration::from_secs(8));
+    let lambda = lambda([]);
+    let (_, answer) = lambda.invoke(&event, Duration::from_secs(8));
     assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    let warnings = lines(&lambda.stop(), "WARN");
+    let [warning] = warnings.as_slice() else { panic!("one warning: {warnings:?}") };
+    assert_eq!((&warning["left_out"], &warning["looks_per_minute"]), (&json!(5), &json!(6)));
+    assert!(warning["advice"].as_str().is_some_and(|text| text.contains("timeout to 59 s")), "{warning}");
 }

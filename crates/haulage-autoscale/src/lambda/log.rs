@@ -19,6 +19,18 @@ pub(crate) fn looked(put: usize, failed: usize, took: Duration) {
     );
 }
 
+/// There is no time for so many of the looks.
+pub(crate) fn left_out(left_out: u32, looks: u32) {
+    let line = json!({
+        "level": "WARN",
+        "message": format!("{left_out} of {looks} looks left out: the Lambda's timeout ends it before they would begin"),
+        "left_out": left_out,
+        "looks_per_minute": looks,
+        "advice": "raise the Lambda's timeout to 59 s, as terraform/modules/autoscaling has it, or lower looks_per_minute",
+    });
+    println!("{line}");
+}
+
 /// A pair has failed.
 pub(crate) fn failed(pair: &Pair, failure: &Failure) {
     let line = json!({

@@ -18,6 +18,7 @@ pub(crate) async fn run<'a>(event: &'a Event, services: &Services, deadline: Ins
         let at = start + MINUTE * number / looks;
         // The first is made at any rate: an invocation without time for it is to fail.
         if number > 0 && at >= deadline {
+            log::left_out(looks - number, looks);
             break;
         }
         sleep_until(at).await;
