@@ -35,7 +35,8 @@ impl Slots {
     }
 }
 
-/// How long a job takes once it runs, in seconds: finite and above zero.
+/// How long a job takes once it runs, in seconds: a microsecond to a billion
+/// seconds, some 32 years.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct JobSeconds(f64);
 
@@ -43,9 +44,9 @@ impl JobSeconds {
     /// The name of the metric that the consumers publish, in seconds.
     pub const NAME: &str = "JobSeconds";
 
-    /// Refuses zero, negative numbers, infinity and NaN.
+    /// Refuses what is less or more, and NaN.
     pub fn new(seconds: f64) -> Result<Self, Invalid> {
-        positive("seconds per job", seconds).map(Self)
+        within_reason("seconds per job", seconds).map(Self)
     }
 
     /// The number of seconds.
@@ -54,15 +55,15 @@ impl JobSeconds {
     }
 }
 
-/// Within how many seconds a backlog is to be drained: finite and above zero.
-/// Shorter means more tasks, and less waiting.
+/// Within how many seconds a backlog is to be drained: a microsecond to a
+/// billion seconds. Shorter means more tasks, and less waiting.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Target(f64);
 
 impl Target {
-    /// Refuses zero, negative numbers, infinity and NaN.
+    /// Refuses what is less or more, and NaN.
     pub fn new(seconds: f64) -> Result<Self, Invalid> {
-        positive("the backlog target in seconds", seconds).map(Self)
+        within_reason("the backlog target in seconds", seconds).map(Self)
     }
 
     /// The number of seconds.
@@ -217,6 +218,15 @@ impl Observation {
     }
 }
 
+/// So that whatever is computed from it is a number that CloudWatch takes.
+fn within_reason(what: &'static str, seconds: f64) -> Result<f64, Invalid> {
+    if (1e-6..=1e9).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(Invalid { what, allowed: "from 0.000001 to 1000000000", value: seconds })
+    }
+}
+
 pub(crate) fn positive(what: &'static str, value: f64) -> Result<f64, Invalid> {
     if value.is_finite() && value > 0.0 {
         Ok(value)
@@ -239,12 +249,15 @@ mod tests {
 
     #[test]
     fn numbers_that_cannot_be_are_refused_by_name() {
-        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        for bad in [0.0, -1.0, 1e-7, 1e10, f64::MAX, f64::NAN, f64::INFINITY] {
             assert!(JobSeconds::new(bad).is_err(), "{bad}");
             assert!(Target::new(bad).is_err(), "{bad}");
         }
         let error = Target::new(-5.0).expect_err("negative").to_string();
-        assert_eq!(error, "the backlog target in seconds has to be a finite number above 0, and -5 is not");
+        assert_eq!(
+            error,
+            "the backlog target in seconds has to be from 0.000001 to 1000000000, and -5 is not"
+        );
         let error = Slots::new(0).expect_err("zero").to_string();
         assert_eq!(error, "slots per task has to be 1 or more, and 0 is not");
     }
@@ -257,7 +270,9 @@ mod tests {
         assert_eq!(seconds(120.0, 30), 90.0);
         assert_eq!(seconds(120.0, 270), 114.0);
         assert!((seconds(120.0, 1_000_000) - 120.0).abs() < 0.01);
-        for (mean, jobs) in [(120.0, 0), (0.0, 5), (f64::NAN, 5), (-1.0, 5), (f64::INFINITY, 5)] {
+        for (mean, jobs) in
+            [(120.0, 0), (0.0, 5), (f64::NAN, 5), (-1.0, 5), (f64::INFINITY, 5), (f64::MAX, 5)]
+        {
             assert_eq!(seconds(mean, jobs), 60.0, "{mean} {jobs}");
         }
     }

@@ -220,13 +220,31 @@ fn targets() -> impl Strategy<Value = Target> {
 }
 
 proptest! {
+    /// Whatever is counted, configured and measured: CloudWatch refuses NaN,
+    /// infinity and what is beyond 2^360 (CloudWatch API Reference, "MetricDatum"),
+    /// or by older editions of it nearer to zero than 2^-360.
     #[test]
-    fn every_metric_is_a_number(look in observations(), target in targets()) {
-        let metrics = look.metrics(target);
+    fn cloudwatch_takes_every_metric(
+        queue in (any::<u64>(), any::<u64>(), any::<u64>()),
+        service in (any::<u32>(), any::<u32>(), any::<u32>()),
+        slots in 1..=u32::MAX,
+        [job_seconds, target, mean, busy] in proptest::array::uniform4(proptest::num::f64::ANY),
+        jobs in any::<u64>(),
+    ) {
+        let usual = look(queue, service, slots, 60.0);
+        let look = Observation {
+            job_time: JobSeconds::new(job_seconds).map_or(usual.job_time, Estimate::configured)
+                .with_measured(mean, jobs),
+            busy: BusySlots::new(busy).ok(),
+            ..usual
+        };
+        let metrics = look.metrics(Target::new(target).unwrap_or(self::target(60.0)));
         for number in [
             metrics.backlog_seconds.get(), metrics.backlog_per_task.get(), metrics.capacity_demand.get(),
+            metrics.required_tasks.get() as f64, metrics.scale_out_to.get() as f64,
+            metrics.scale_in_to.get() as f64,
         ] {
-            prop_assert!(number.is_finite() && number >= 0.0, "{number}");
+            prop_assert!(number == 0.0 || (2_f64.powi(-360)..=2_f64.powi(360)).contains(&number), "{number}");
         }
     }
 

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use haulage_autoscale::{
-    BacklogSeconds, CapacityDemand, NAMESPACE, RequiredTasks, SCALE_IN, SCALE_OUT, ScaleInTo, ScaleOutTo,
-    sim::Tuning,
+    BacklogSeconds, CapacityDemand, JobSeconds, NAMESPACE, RequiredTasks, SCALE_IN, SCALE_OUT, ScaleInTo,
+    ScaleOutTo, Target, sim::Tuning,
 };
 
 fn module(path: &str) -> String {
@@ -106,6 +106,24 @@ fn the_defaults_are_the_same() {
     let variables = module("autoscaling/variables.tf");
     assert_eq!(default(&variables, "scale_in_minutes"), Tuning::default().scale_in_minutes);
     assert_eq!(default(&variables, "looks_per_minute"), Tuning::default().looks_per_minute);
+}
+
+/// What the Lambda would refuse is refused before anything is made.
+#[test]
+fn the_bounds_are_those_of_the_lambda() {
+    let variables = module("autoscaling/variables.tf");
+    for (name, takes) in [
+        ("job_seconds", (|seconds| JobSeconds::new(seconds).is_ok()) as fn(f64) -> bool),
+        ("backlog_target_seconds", |seconds| Target::new(seconds).is_ok()),
+    ] {
+        let bound = |comparison: &str| {
+            let after = variables.split(&format!("var.{name} {comparison} ")).nth(1).expect("a condition");
+            after.split(' ').next().and_then(|bound| bound.parse::<f64>().ok()).expect("a number")
+        };
+        let (least, most) = (bound(">="), bound("<="));
+        assert!(takes(least) && takes(most), "{name}");
+        assert!(!takes(least.next_down()) && !takes(most.next_up()), "{name}");
+    }
 }
 
 #[test]

@@ -122,8 +122,8 @@ variable "job_seconds" {
   nullable    = false
 
   validation {
-    condition     = var.job_seconds > 0
-    error_message = "A job takes more than 0 seconds."
+    condition     = var.job_seconds >= 0.000001 && var.job_seconds <= 1000000000
+    error_message = "A job takes from 0.000001 to 1000000000 seconds: the Lambda refuses anything else."
   }
 }
 
@@ -134,8 +134,8 @@ variable "backlog_target_seconds" {
   nullable    = false
 
   validation {
-    condition     = var.backlog_target_seconds > 0
-    error_message = "The backlog target is more than 0 seconds; `haulage simulate` shows what it does."
+    condition     = var.backlog_target_seconds >= 0.000001 && var.backlog_target_seconds <= 1000000000
+    error_message = "The backlog target is from 0.000001 to 1000000000 seconds: the Lambda refuses anything else. `haulage simulate` shows what it does."
   }
 }
 

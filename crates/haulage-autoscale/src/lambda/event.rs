@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong_and_where() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 12] = [
+        let cases: [(Change, &str); 14] = [
             (|e| *e = json!("hello"), "invalid type: string"),
             (|e| e["looks_per_minute"] = json!(7), "looks_per_minute: has to be 1 to 6, and is 7"),
             (|e| e["looks_per_minute"] = json!(0), "has to be 1 to 6"),
@@ -223,6 +223,14 @@ mod tests {
                 "pairs[0].slots_per_task: slots per task has to be 1 or more",
             ),
             (|e| e["pairs"][0]["job_seconds"] = json!(-1), "pairs[0].job_seconds: seconds per job has to be"),
+            (
+                |e| e["pairs"][0]["job_seconds"] = json!(1e300),
+                "pairs[0].job_seconds: seconds per job has to be from 0.000001 to 1000000000, and 1000",
+            ),
+            (
+                |e| e["pairs"][0]["target_seconds"] = json!(2e9),
+                "target_seconds: the backlog target in seconds has to be from 0.000001 to 1000000000, and 2000000000",
+            ),
             (
                 |e| e["pairs"][0]["target_seconds"] = json!(null),
                 "pairs[0].target_seconds: invalid type: null",

@@ -97,6 +97,15 @@ run "refused" {
   ]
 }
 
+run "refused_beyond_what_the_lambda_takes" {
+  command = plan
+  variables {
+    job_seconds            = 1e10
+    backlog_target_seconds = 1e10
+  }
+  expect_failures = [var.job_seconds, var.backlog_target_seconds]
+}
+
 run "refused_without_a_package" {
   command = plan
   variables {
