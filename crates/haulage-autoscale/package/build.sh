@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the scaling Lambda for both architectures of AWS Lambda, and packs each
-# as .tools/lambda/haulage-autoscale-ARCHITECTURE.zip. The same sources and
-# toolchain give the same bytes, wherever they are. The programs beside the
-# zips are for measuring.
+# as .tools/lambda/haulage-autoscale-ARCHITECTURE.zip. The same sources give the
+# same bytes wherever they are, with the same versions of Rust, of zig
+# (requirements.txt), and of Python and the zlib that it packs with. The
+# programs beside the zips are for measuring.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 here=crates/haulage-autoscale/package

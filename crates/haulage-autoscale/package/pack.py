@@ -1,4 +1,7 @@
-"""Packs one program for Lambda, so that the same program makes the same zip."""
+"""Packs one program for Lambda, so that the same program makes the same zip.
+
+With another version of zlib it may be other bytes, of the same program.
+"""
 
 import pathlib
 import sys
