@@ -24,18 +24,30 @@ const STANDARD: i32 = 60;
 const HIGH: i32 = 1;
 
 /// Puts the metrics of each pair; there is an answer for each, in their order.
+///
+/// Where a call for several is refused for what is in it, each is put alone:
+/// CloudWatch takes all of a call or none.
 pub(crate) async fn put(
     cloudwatch: &Client,
     metrics: &[(&Pair, Metrics)],
     limit: &Limit,
 ) -> Vec<Result<(), Failure>> {
     let calls = metrics.chunks(BATCH).map(|batch| async move {
-        let data = batch.iter().flat_map(|(pair, metrics)| data(pair, metrics)).collect();
-        let call = cloudwatch.put_metric_data().namespace(NAMESPACE).set_metric_data(Some(data));
-        let call = async { call.send().await.map(drop).map_err(|error| Failure::of_call(CALL, &error)) };
-        vec![limit.within(CALL, call).await; batch.len()]
+        match put_batch(cloudwatch, batch, limit).await {
+            Err(failure) if batch.len() > 1 && failure.is_invalid() => {
+                join_all(batch.chunks(1).map(|pair| put_batch(cloudwatch, pair, limit))).await
+            }
+            answer => vec![answer; batch.len()],
+        }
     });
     join_all(calls).await.into_iter().flatten().collect()
+}
+
+async fn put_batch(cloudwatch: &Client, batch: &[(&Pair, Metrics)], limit: &Limit) -> Result<(), Failure> {
+    let data = batch.iter().flat_map(|(pair, metrics)| data(pair, metrics)).collect();
+    let call = cloudwatch.put_metric_data().namespace(NAMESPACE).set_metric_data(Some(data));
+    let call = async { call.send().await.map(drop).map_err(|error| Failure::of_call(CALL, &error)) };
+    limit.within(CALL, call).await
 }
 
 /// The metrics of a pair, with units and resolutions that the alarms and

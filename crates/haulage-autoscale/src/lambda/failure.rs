@@ -48,10 +48,19 @@ impl Failure {
         Self::new(operation, "Deadline", "there was no answer in the time that a look has for it")
     }
 
-    /// Whether a call for several was refused for what one of them is.
+    /// Whether a call for several may have been refused for what one of them is.
     pub(crate) fn may_concern_one(&self) -> bool {
-        is_denied(&self.code) || matches!(self.code.as_str(), "InvalidParameterException" | "ClientException")
+        is_denied(&self.code) || self.is_invalid() || self.code == "ClientException"
     }
+
+    /// Whether it was refused for what was sent, and will be again.
+    pub(crate) fn is_invalid(&self) -> bool {
+        is_invalid(&self.code)
+    }
+}
+
+fn is_invalid(code: &str) -> bool {
+    code.starts_with("InvalidParameter") || code.starts_with("Validation")
 }
 
 fn is_denied(code: &str) -> bool {
@@ -71,6 +80,10 @@ fn advice(operation: &str, code: &str) -> String {
         }
         "MISSING" | "INACTIVE" => {
             "the service is gone, or its name is wrong; correct it, or take the pair out of the event"
+        }
+        _ if is_invalid(code) => {
+            "AWS refuses what it was sent, and the message says why; correct that in the event, or take the \
+             pair out of it"
         }
         "Timeout" | "Unreachable" => {
             "AWS was not reached. The next look tries again; if it goes on, see the status of AWS, and that \
@@ -124,6 +137,8 @@ mod tests {
             ("ThrottlingException", "lower looks_per_minute"),
             ("Unreachable", "not in a VPC"),
             ("Deadline", "not in a VPC"),
+            ("InvalidParameterValue", "correct that in the event"),
+            ("ValidationError", "correct that in the event"),
             ("ExpiredTokenException", "role of this Lambda"),
             ("InternalFailure", "API reference"),
         ] {

@@ -164,6 +164,25 @@ async fn a_pair_whose_times_cannot_be_read_hides_no_other_nor_is_it_put() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pair_whose_metrics_are_refused_hides_no_other() {
+    let fake = Fake::new(|call| {
+        (call.operation == "PutMetricData" && call.has("odd"))
+            .then_some(Answer::Bad(400, "InvalidParameterValueException"))
+    });
+    let pairs = [pair("c", "s", "q"), pair("c", "s", "odd"), pair("c", "s", "q2")];
+    let message = error(run(&fake, 1, &pairs, PLENTY).await);
+    assert!(
+        message.starts_with(
+            "1 of 3 pairs failed: c/s/odd (cloudwatch:PutMetricData: InvalidParameterValueException)"
+        ),
+        "{message}"
+    );
+    let puts = fake.calls("PutMetricData");
+    let taken: Vec<_> = puts.iter().filter(|put| !put.has("odd")).collect();
+    assert_eq!((puts.len(), taken.len()), (4, 2), "all, then each alone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn metrics_that_are_not_taken_are_told() {
     let fake = Fake::new(|call| {
         (call.operation == "PutMetricData").then_some(Answer::Bad(400, "ThrottlingException"))
