@@ -57,7 +57,7 @@ fn mistakes_say_what_would_be_right() {
         (vec!["simulate", "--min-tasks", "5", "--max-tasks", "2"], "--min-tasks is above --max-tasks"),
         (
             vec!["simulate", "--target", "0s"],
-            "the backlog target in seconds has to be a finite number above 0",
+            "the backlog target in seconds has to be from 0.000001 to 1000000000",
         ),
         (vec!["simulate", "--svg", "x.svg"], "for one trace"),
         (vec!["simulate", "--spot-losses-per-hour=-1"], "0 or more"),
