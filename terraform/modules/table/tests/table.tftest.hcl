@@ -1,0 +1,43 @@
+mock_provider "aws" {}
+
+variables {
+  name = "jobs-records"
+}
+
+run "what_the_program_expects" {
+  assert {
+    condition     = aws_dynamodb_table.records.hash_key == "message_id" && [for key in aws_dynamodb_table.records.attribute : "${key.name} ${key.type}"] == ["message_id S"]
+    error_message = "A record is found by the id of its job."
+  }
+  assert {
+    condition     = aws_dynamodb_table.records.ttl[0].enabled && aws_dynamodb_table.records.ttl[0].attribute_name == "expiration"
+    error_message = "Records go once their time is over."
+  }
+  assert {
+    condition     = aws_dynamodb_table.records.billing_mode == "PAY_PER_REQUEST"
+    error_message = "An idle table costs nothing."
+  }
+  assert {
+    condition     = !aws_dynamodb_table.records.point_in_time_recovery[0].enabled && !aws_dynamodb_table.records.deletion_protection_enabled
+    error_message = "What is paid for, or stands in the way of a destroy, is asked for."
+  }
+}
+
+run "for_production" {
+  variables {
+    point_in_time_recovery = true
+    deletion_protection    = true
+  }
+  assert {
+    condition     = aws_dynamodb_table.records.point_in_time_recovery[0].enabled && aws_dynamodb_table.records.deletion_protection_enabled
+    error_message = "It can be restored, and is not deleted along the way."
+  }
+}
+
+run "refused_name" {
+  command = plan
+  variables {
+    name = "jobs records"
+  }
+  expect_failures = [var.name]
+}
