@@ -22,11 +22,20 @@ resource "aws_ecr_lifecycle_policy" "this" {
 
   repository = aws_ecr_repository.this[0].name
   policy = jsonencode({
-    rules = [{
-      rulePriority = 1
-      description  = "Untagged images go after two weeks"
-      selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
-      action       = { type = "expire" }
-    }]
+    rules = [
+      {
+        rulePriority = 1
+        description  = "Untagged images go after two weeks"
+        selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
+        action       = { type = "expire" }
+      },
+      # Under tags that never move, no image is ever untagged.
+      {
+        rulePriority = 2
+        description  = "Of those with a tag, the last ${var.ecr_keep_images} are kept"
+        selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = var.ecr_keep_images }
+        action       = { type = "expire" }
+      },
+    ]
   })
 }

@@ -89,6 +89,18 @@ variable "ecr_force_delete" {
   nullable    = false
 }
 
+variable "ecr_keep_images" {
+  description = "How many images with a tag the repository keeps; the oldest go, also where a task still runs on one. Let it be more than you push between two deployments."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.ecr_keep_images >= 2 && floor(var.ecr_keep_images) == var.ecr_keep_images
+    error_message = "Keep 2 images or more, a whole number: the one that runs, and the one to go back to."
+  }
+}
+
 variable "container_tag" {
   description = "Tag of the image. A tag that never moves, such as a version, makes a rollback possible."
   type        = string

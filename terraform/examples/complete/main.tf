@@ -80,6 +80,28 @@ resource "aws_ecr_repository" "model" {
   }
 }
 
+# Of tags that never move, none would go. Both pipelines count: keep more than
+# are pushed between two deployments.
+resource "aws_ecr_lifecycle_policy" "model" {
+  repository = aws_ecr_repository.model.name
+  policy = jsonencode({
+    rules = [
+      {
+        rulePriority = 1
+        description  = "Untagged images go after two weeks"
+        selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
+        action       = { type = "expire" }
+      },
+      {
+        rulePriority = 2
+        description  = "Of those with a tag, the last 30 are kept"
+        selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = 30 }
+        action       = { type = "expire" }
+      },
+    ]
+  })
+}
+
 resource "aws_sns_topic" "alerts" {
   name              = "haulage-alerts"
   kms_master_key_id = aws_kms_key.alerts.key_id
@@ -179,6 +201,7 @@ module "staging" {
   service_autoscaling_min_capacity = 0
   service_autoscaling_max_capacity = 3
   payload_bucket_force_destroy     = true
+  health_check_command             = ["CMD", "haulage", "health"]
   tags                             = { environment = "staging" }
 }
 

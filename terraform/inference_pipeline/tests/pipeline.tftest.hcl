@@ -54,6 +54,12 @@ run "defaults" {
     error_message = "Without a repository one is made, that scans."
   }
   assert {
+    condition = [for rule in jsondecode(aws_ecr_lifecycle_policy.this[0].policy).rules : [
+      rule.selection.tagStatus, rule.selection.countNumber, rule.action.type,
+    ]] == [["untagged", 14, "expire"], ["tagged", 30, "expire"]]
+    error_message = "Images do not pile up, under tags that never move either."
+  }
+  assert {
     condition     = !aws_ecr_repository.this[0].force_delete
     error_message = "Images are not deleted along the way."
   }
@@ -133,6 +139,21 @@ run "another_architecture_and_size" {
   assert {
     condition     = abs(local.dollars_per_task_hour - 0.09324) < 0.000001
     error_message = "Two vCPUs and 8 GB: 2 * 0.03238 + 8 * 0.00356."
+  }
+}
+
+run "more_images_under_tags_that_never_move" {
+  variables {
+    container_tag   = "v1"
+    ecr_keep_images = 100
+  }
+  assert {
+    condition     = jsondecode(aws_ecr_lifecycle_policy.this[0].policy).rules[1].selection.countNumber == 100
+    error_message = "As many as was asked for."
+  }
+  assert {
+    condition     = aws_ecr_repository.this[0].image_tag_mutability == "IMMUTABLE"
+    error_message = "A version stays what it was."
   }
 }
 

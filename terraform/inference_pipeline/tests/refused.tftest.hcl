@@ -130,6 +130,14 @@ run "a_repository_of_another_region" {
   expect_failures = [var.ecr]
 }
 
+run "a_repository_that_keeps_nothing_to_go_back_to" {
+  command = plan
+  variables {
+    ecr_keep_images = 1
+  }
+  expect_failures = [var.ecr_keep_images]
+}
+
 run "two_repositories" {
   command = plan
   variables {
