@@ -53,6 +53,8 @@ module "pipeline" {
   lambda_package      = var.lambda_package
   capacity_provider   = aws_ecs_capacity_provider.gpu.name
   gpus                = 1
+  # The image has to have the program, or the Python package.
+  health_check_command = ["CMD", "haulage", "health"]
   # Less than the instance has, as its own programs need some.
   cpu    = 3072
   memory = 12288

@@ -1,7 +1,7 @@
 # The smallest set-up: endpoints and one pipeline in a VPC that is there. The
 # image has to be in its repository before the tasks are, so that comes first.
-# With `make lambda` done at the top of the repository, and the three variables
-# in terraform.tfvars:
+# With `make lambda` done at the top of the repository, and the first three
+# variables in terraform.tfvars:
 #
 #   terraform init
 #   terraform apply -target=module.pipeline.aws_ecr_repository.this
@@ -37,6 +37,13 @@ variable "lambda_package" {
   nullable    = false
 }
 
+variable "cpu_architecture" {
+  description = "X86_64 or ARM64, as the image is built: on a machine with an Arm processor, such as Apple Silicon, ARM64 is built much faster."
+  type        = string
+  default     = "X86_64"
+  nullable    = false
+}
+
 module "endpoints" {
   source = "../../endpoints"
 
@@ -52,6 +59,7 @@ module "pipeline" {
   subnet_ids                       = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
   lambda_package                   = var.lambda_package
+  cpu_architecture                 = var.cpu_architecture
   service_autoscaling_min_capacity = 0
   # None to begin with: a task starts with the first job.
   desired_count = 0
