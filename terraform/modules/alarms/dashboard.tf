@@ -3,13 +3,35 @@
 locals {
   queue_metric = ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queue_name]
   own_metrics  = ["ClusterName", var.cluster.name, "ServiceName", var.cluster.service_name, "QueueName", var.queue_name]
+  # The Lambda counts them. Without it, they count themselves: each puts its
+  # Slots once a minute.
+  tasks = concat(
+    [for name in var.lambda_name[*] :
+      concat(["Haulage", "RunningTasks"], local.own_metrics, [{ id = "tasks", label = "running" }])
+    ],
+    [for line in [
+      [{ expression = "60 * lines / PERIOD(lines)", id = "tasks", label = "running" }],
+      concat(["Haulage", "Slots"], local.own_metrics, [{ id = "lines", stat = "SampleCount", visible = false }]),
+    ] : line if var.lambda_name == null],
+  )
+  required = [for name in var.lambda_name[*] :
+    concat(["Haulage", "RequiredTasks"], local.own_metrics, [{ label = "required" }])
+  ]
+  time_to_drain = [for name in var.lambda_name[*] :
+    concat(["Haulage", "BacklogSeconds"], local.own_metrics, [{ label = "time to drain" }])
+  ]
+  lambda_errors = [for name in var.lambda_name[*] :
+    ["AWS/Lambda", "Errors", "FunctionName", name, { label = "failed runs of the Lambda", stat = "Sum" }]
+  ]
   # Without a price, there is nothing to multiply.
   cost_widgets = [for price in var.dollars_per_task_hour[*] : {
     title = "Cost of the tasks, in dollars an hour"
-    metrics = [
-      [{ expression = "tasks * ${price}", label = "tasks", id = "cost" }],
-      concat(["Haulage", "RunningTasks"], local.own_metrics, [{ id = "tasks", visible = false }]),
-    ]
+    metrics = concat(
+      [[{ expression = "tasks * ${price}", label = "tasks", id = "cost" }]],
+      [for line in local.tasks : concat(
+        slice(line, 0, length(line) - 1), [merge(line[length(line) - 1], { visible = false })],
+      )],
+    )
   }]
   widgets = concat([
     {
@@ -21,11 +43,8 @@ locals {
       ]
     },
     {
-      title = "Tasks"
-      metrics = [
-        concat(["Haulage", "RunningTasks"], local.own_metrics, [{ label = "running" }]),
-        concat(["Haulage", "RequiredTasks"], local.own_metrics, [{ label = "required" }]),
-      ]
+      title   = "Tasks"
+      metrics = concat(local.tasks, local.required)
     },
     {
       title = "Slots in use, in percent"
@@ -37,10 +56,9 @@ locals {
     },
     {
       title = "Waiting, in seconds"
-      metrics = [
-        concat(["Haulage", "BacklogSeconds"], local.own_metrics, [{ label = "time to drain" }]),
+      metrics = concat(local.time_to_drain, [
         ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", var.queue_name, { label = "age of the oldest job", stat = "Maximum" }],
-      ]
+      ])
     },
     {
       title = "Seconds for a job"
@@ -59,13 +77,13 @@ locals {
     },
     {
       title = "Errors"
-      metrics = [
+      metrics = concat([
         ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.dlq_name, { label = "dead letters", stat = "Maximum" }],
         ["AWS/Events", "TriggeredRules", "RuleName", aws_cloudwatch_event_rule.task_failures.name, { label = "failed tasks", stat = "Sum" }],
         # ThrottledRequests has another line for each operation.
         ["AWS/DynamoDB", "ReadThrottleEvents", "TableName", var.table_name, { label = "throttled reads", stat = "Sum" }],
         ["AWS/DynamoDB", "WriteThrottleEvents", "TableName", var.table_name, { label = "throttled writes", stat = "Sum" }],
-      ]
+      ], local.lambda_errors)
     },
   ], local.cost_widgets)
 }

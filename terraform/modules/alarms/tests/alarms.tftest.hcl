@@ -56,6 +56,51 @@ run "somebody_is_told" {
   }
 }
 
+run "the_dashboard_has_the_lambda" {
+  variables {
+    lambda_name           = "jobs-autoscale"
+    dashboard             = true
+    dollars_per_task_hour = 0.5
+  }
+  assert {
+    condition = alltrue([for word in ["RunningTasks", "RequiredTasks", "BacklogSeconds", "AWS/Lambda"] :
+      strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, word)
+    ])
+    error_message = "What it puts, and whether it fails."
+  }
+  assert {
+    condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets :
+      widget.properties.metrics[1] if startswith(widget.properties.title, "Cost")
+    ] == [["Haulage", "RunningTasks", "ClusterName", "jobs", "ServiceName", "jobs", "QueueName", "jobs.fifo", { id = "tasks", label = "running", visible = false }]]
+    error_message = "The price is times the tasks, which are not shown twice."
+  }
+}
+
+run "a_dashboard_without_a_lambda" {
+  variables {
+    dashboard             = true
+    dollars_per_task_hour = 0.5
+  }
+  assert {
+    condition = !anytrue([for word in ["RunningTasks", "RequiredTasks", "BacklogSeconds", "AWS/Lambda"] :
+      strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, word)
+    ])
+    error_message = "No line that would stay empty."
+  }
+  assert {
+    condition = length([for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets :
+      widget if length(widget.properties.metrics) == 0
+    ]) == 0
+    error_message = "No widget without a line."
+  }
+  assert {
+    condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets :
+      widget.properties.metrics[0][0].expression if widget.properties.title == "Tasks"
+    ] == ["60 * lines / PERIOD(lines)"]
+    error_message = "Tasks count by what they put."
+  }
+}
+
 run "without_a_lambda" {
   assert {
     condition     = length(output.alarm_names) == 4 && length(aws_cloudwatch_dashboard.this) == 0
