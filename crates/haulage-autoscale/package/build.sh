@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the scaling Lambda for both architectures of AWS Lambda, and packs each
-# as .tools/lambda/haulage-autoscale-ARCHITECTURE.zip. The same sources give the
+# Builds the scaling Lambda for both architectures of AWS Lambda, or for those
+# that are named (arm64, x86_64), and packs each as
+# .tools/lambda/haulage-autoscale-ARCHITECTURE.zip. The same sources give the
 # same bytes wherever they are, with the same versions of Rust, of zig
 # (requirements.txt), and of Python and the zlib that it packs with. The
 # programs beside the zips are for measuring.
@@ -33,9 +34,9 @@ flags=("--remap-path-prefix=$target=/target" "--remap-path-prefix=${CARGO_HOME:-
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\037' && echo "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS
 
-for pair in arm64:aarch64 x86_64:x86_64; do
-    architecture=${pair%:*}
-    triple=${pair#*:}-unknown-linux-musl
+[ $# -gt 0 ] || set -- arm64 x86_64
+for architecture in "$@"; do
+    triple=${architecture/arm64/aarch64}-unknown-linux-musl
     if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ]; then
         if ! command -v rustup >/dev/null 2>&1; then
             echo "build.sh: the Rust target $triple is missing, and there is no rustup to add it; install" \

@@ -13,7 +13,12 @@ const STARTS: usize = 40;
 const PAIRS: usize = 10;
 const TIME: Duration = Duration::from_secs(59);
 
-#[allow(clippy::print_stdout)] // a program of its own
+/// What it must not grow beyond: some times what is measured (docs/scaling.md),
+/// and half of the memory that the Lambda has.
+const LIMITS: [(&str, f64); 4] =
+    [("/zip_mb/arm64", 4.0), ("/zip_mb/x86_64", 4.0), ("/cold_start_ms", 60.0), ("/resident_mb", 64.0)];
+
+#[allow(clippy::print_stdout, clippy::print_stderr)] // a program of its own
 fn main() {
     let folder = std::env::args_os().nth(1).expect("usage: bench-lambda FOLDER");
     let folder = Path::new(&folder);
@@ -41,6 +46,17 @@ fn main() {
         "resident_mb: at most, in a look at {PAIRS} pairs (without TLS, which local servers do not speak)"
     );
     println!("{result}");
+    let over: Vec<_> = LIMITS
+        .iter()
+        .filter_map(|(name, limit)| {
+            let measured = result.pointer(name).and_then(Value::as_f64).expect("a number");
+            (measured > *limit).then(|| format!("{name} is {measured}, and more than {limit}"))
+        })
+        .collect();
+    if !over.is_empty() {
+        eprintln!("bench-lambda: {}", over.join("; "));
+        std::process::exit(1);
+    }
 }
 
 /// Until it is ready, and until its handler has answered, in milliseconds.
