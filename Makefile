@@ -16,7 +16,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform
+.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ demo: ## Classify 1,797 handwritten digits through a real queue, and show accura
 
 # The plain program has no AWS; all the rest is tested with it. The AWS backend's
 # tests wait more than they compute, so more of them run at once.
-test: lint deny doc tools test-python ## Check all that needs only Rust, a C compiler and Python 3
+test: lint deny doc tools test-python ## Check all that needs only Rust, a C compiler and Python 3.10
 	$(CARGO) test --package haulage-cli --test cli without_aws
 	$(CARGO) test --workspace --features $(AWS)
 	$(CARGO) test --workspace --features $(AWS) --test local -- --test-threads 6
@@ -63,8 +63,11 @@ demo-python: python-tools ## Embed sentences with a small language model, by two
 	$(PY)/pip install --quiet --no-deps --requirement examples/embeddings/requirements.txt
 	$(PY)/python examples/embeddings/demo.py
 
-# The tests of the code come last, so that their summary does.
-test-full: test-terraform test-root test-servers test ## The same, and what needs root, Java and Node.js
+# In this order, whatever `-j` says: the tests of the code come last, so that
+# their summary does. Cargo uses all cores by itself.
+.NOTPARALLEL:
+
+test-full: test-terraform test-lambda test-root test-servers test ## The same, and what needs root, Java, Node.js and rustup
 
 test-servers: ## What needs Java: the AWS backend on Amazon's DynamoDB Local
 	tests/servers/install.sh ministack dynamodb-local
@@ -73,6 +76,9 @@ test-servers: ## What needs Java: the AWS backend on Amazon's DynamoDB Local
 test-terraform: ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
 	PYTHON=$(PYTHON) terraform/tests/install.sh
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
+
+test-lambda: ## What needs rustup: the scaling Lambda builds, and is small
+	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh arm64
 
 tools: ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack
@@ -120,6 +126,9 @@ lambda: ## Build the scaling Lambda for arm64 and x86_64, as zips in .tools/lamb
 bench-lambda: lambda tools ## Measure the scaling Lambda: size, cold start, memory
 	$(CARGO) build --package haulage-servers --bin bench-lambda
 	$(TARGET)/debug/bench-lambda $(TOOLS)/lambda
+
+costs: ## Print what a pipeline on AWS costs while it is idle, as docs/deploy.md shows it
+	$(PYTHON) terraform/tests/costs.py
 
 bench-scaling: ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them; the last line is JSON
 	$(CARGO) run --release --package haulage-cli -- simulate all
