@@ -4,6 +4,8 @@ import json
 
 import boto3
 
+import costs
+
 ACCOUNT = "123456789012"
 
 # What all that touch jobs may do; docs/aws.md lists the same.
@@ -116,6 +118,8 @@ def planned(plan: dict) -> None:
         assert group["retention_in_days"] == 30, f"logs for ever: {group['name']}"
     for alarm in of("aws_cloudwatch_metric_alarm"):
         assert alarm["treat_missing_data"] in ("breaching", "notBreaching"), f"{alarm['alarm_name']} leaves it open"
+    for name, count in costs.counts(of).items():
+        assert count == getattr(costs, name), f"costs.py has another {name} than {count}"
     # What is not said is not known before the apply, as the provider may say it.
     untagged = [
         change["address"] for change in plan["resource_changes"]
@@ -146,6 +150,20 @@ def planned_minimal(plan: dict) -> None:
     assert [s["min_capacity"] for s in of("aws_appautoscaling_target")] == [0]
     assert [r["force_delete"] for r in of("aws_ecr_repository")] == [True]
     assert [b["force_destroy"] for b in of("aws_s3_bucket")] == [True]
+
+
+def complete(aws: Aws) -> None:
+    """What examples/complete has beyond the stacks that it is made of."""
+    ecr, ecs = aws("ecr"), aws("ecs")
+    (repository,) = ecr.describe_repositories()["repositories"]
+    assert repository["imageScanningConfiguration"] == {"scanOnPush": True}, repository
+    policy = json.loads(ecr.get_lifecycle_policy(repositoryName="haulage-model")["lifecyclePolicyText"])
+    kept = {rule["selection"]["tagStatus"]: rule["selection"]["countNumber"] for rule in policy["rules"]}
+    assert kept == {"untagged": 14, "tagged": 30}, kept
+    for arn in ecs.list_task_definitions()["taskDefinitionArns"]:
+        definition = ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]
+        check = definition["containerDefinitions"][0].get("healthCheck")
+        assert check and check["command"] == ["CMD", "haulage", "health"], arn
 
 
 def _resources(module: dict):

@@ -6,6 +6,7 @@ import re
 
 def faults(root: pathlib.Path) -> list[str]:
     found = []
+    everything = "\n".join(path.read_text() for path in root.rglob("*.tf"))
     for folder in sorted({path.parent for path in root.rglob("*.tf")}):
         text = "\n".join(path.read_text() for path in sorted(folder.glob("*.tf")))
         blocks = re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.M | re.S)
@@ -19,6 +20,10 @@ def faults(root: pathlib.Path) -> list[str]:
                 found.append(f"{where} has no description")
             if ("nullable" in block) == bool(re.search(r"^  default\s+= null$", block, re.M)):
                 found.append(f"{where} is either nullable = false, or null by default")
+        if folder.parent.name == "modules":
+            for name in re.findall(r'^output "(\w+)"', text, re.M):
+                if not re.search(rf"\bmodule\.{folder.name}(\[0\])?\.{name}\b", everything):
+                    found.append(f"{folder.relative_to(root)}: output {name} is used nowhere")
         arguments = _arguments(text)
         for path in sorted(folder.glob("*.tf")):
             for source in re.findall(r'^  source\s+= "(\.[^"]+)"', path.read_text(), re.M):
@@ -29,6 +34,16 @@ def faults(root: pathlib.Path) -> list[str]:
                         for name in _variables(module) - arguments.get(source, set())
                     ]
     return found
+
+
+def unnamed_outputs(root: pathlib.Path, page: str) -> list[str]:
+    """The outputs of the stacks that the page does not name."""
+    return [
+        f"{stack}.{name}"
+        for stack in ("endpoints", "inference_pipeline")
+        for name in re.findall(r'^output "(\w+)"', (root / stack / "outputs.tf").read_text(), re.M)
+        if f"`{name}`" not in page
+    ]
 
 
 def _variables(folder: pathlib.Path) -> set[str]:

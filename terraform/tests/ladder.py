@@ -18,6 +18,7 @@ import urllib.request
 import zipfile
 
 import checks
+import costs
 import form
 import schema
 from downlevel import Downlevel
@@ -102,6 +103,9 @@ def current_schema(work: pathlib.Path) -> None:
             for root, check in (("minimal", checks.planned_minimal), ("gpu", checks.planned_on_instances)):
                 with step(f"current provider: what is planned for examples/{root}"):
                     check(plan(current / "examples" / root, work / root, vpc | package, reattach))
+            with step("current provider: what is refused is told with what would do"):
+                for values, words in REFUSED:
+                    refused(current / "inference_pipeline", work / "refused.tfvars.json", PLANNED | values, words, reattach)
             tested = sorted({path.parents[1].relative_to(current) for path in current.rglob("*.tftest.hcl")})
             for folder in tested:
                 with step(f"current provider: terraform test {folder}"):
@@ -121,6 +125,26 @@ PLANNED = {
     "enable_dashboard": True,
     "tags": {"team": "search"},
 }
+
+
+# That these are refused, the tests beside the stacks show; here is what is said.
+REFUSED = [
+    ({"lambda_package": None}, "`make lambda` builds it; set lambda_package to the path of its zip"),
+    ({"memory": 1024}, "One vCPU (1024) goes with 2048 to 8192 MiB"),
+    ({"gpus": 1}, "set capacity_provider to one of ECS Managed Instances or EC2"),
+    ({"heartbeat_interval": 20}, "too late for a lease of 30 s: let two fit into it"),
+    ({"queue_message_retention_seconds": 3600}, "Keep messages for 86400 (a day) to 1209600 seconds"),
+    ({"compute_queue_backlog_lambda_invocation_interval": "rate(5 minutes)"}, "set the looks per minute to 1"),
+    ({"ecr_keep_images": 1}, "Keep 2 images or more"),
+]
+
+
+def refused(folder: pathlib.Path, variables: pathlib.Path, values: dict, words: str, reattach: dict) -> None:
+    variables.write_text(json.dumps(values))
+    said = terraform(folder, "plan", "-input=false", "-no-color", f"-var-file={variables}", ok=(0, 1), **reattach)
+    # A message comes in lines with a bar before each.
+    text = " ".join(said.stderr.replace("│", " ").split())
+    assert said.returncode == 1 and words in text, f"no {words!r} in\n{said.stdout}\n{said.stderr}"
 
 
 def plan(folder: pathlib.Path, out: pathlib.Path, values: dict, reattach: dict) -> dict:
@@ -272,6 +296,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         complete = stack("examples/complete", "complete", lambda_package=str(package))
         with step("emulator: apply examples/complete"):
             complete.apply()
+            checks.complete(aws)
         with step("emulator: a second plan of examples/complete is empty"):
             complete.assert_settled()
 
@@ -315,6 +340,13 @@ def main() -> None:
     with step("variables: all are described, used and handed on"):
         faults = form.faults(ROOT)
         assert not faults, "\n".join(faults)
+    page = (ROOT.parent / "docs" / "deploy.md").read_text()
+    with step("outputs: docs/deploy.md names all of them"):
+        unnamed = form.unnamed_outputs(ROOT, page)
+        assert not unnamed, f"docs/deploy.md says nothing of the outputs {unnamed}"
+    with step("costs: docs/deploy.md has what `make costs` prints"):
+        missing = [line for line in ["\n".join(costs.table()), *costs.sentences()] if line not in page]
+        assert not missing, "put this into docs/deploy.md:\n" + "\n".join(missing)
     current_schema(work)
     on_emulator(work, downleveled(work))
     scanners()

@@ -69,6 +69,10 @@ run "the_dashboard_has_the_lambda" {
     error_message = "What it puts, and whether it fails."
   }
   assert {
+    condition     = !strcontains(aws_cloudwatch_dashboard.this[0].dashboard_body, "SampleCount")
+    error_message = "Tasks are counted once."
+  }
+  assert {
     condition = [for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets :
       widget.properties.metrics[1] if startswith(widget.properties.title, "Cost")
     ] == [["Haulage", "RunningTasks", "ClusterName", "jobs", "ServiceName", "jobs", "QueueName", "jobs.fifo", { id = "tasks", label = "running", visible = false }]]

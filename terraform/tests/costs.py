@@ -1,0 +1,102 @@
+"""What a pipeline costs while it is idle, by the month: `make costs` prints the
+table of docs/deploy.md, which the ladder holds against it.
+"""
+
+HOURS = 730
+MINUTES = 60 * HOURS
+
+# List prices in US dollars, for us-east-1 (N. Virginia), without free tiers and
+# volume discounts, as of June 2026, from the pricing page that is named. They
+# are assumptions: no check looks them up.
+ENDPOINT_HOUR = 0.01  # "AWS PrivateLink pricing": an interface endpoint, in each availability zone
+VCPU_HOUR, GB_HOUR = 0.04048, 0.004445  # "AWS Fargate pricing": Linux on x86, on demand
+METRIC = 0.30  # "Amazon CloudWatch pricing": a custom metric, a month
+ALARM, FAST_ALARM = 0.10, 0.30  # the same: for each metric of an alarm; of high resolution
+METRIC_READ = 0.01 / 1000  # the same: a metric of GetMetricData
+METRICS_PUT = 0.01 / 1000  # the same: a call of PutMetricData
+SQS_REQUEST = 0.50 / 1e6  # "Amazon SQS pricing": a FIFO queue
+LAMBDA_GB_SECOND, LAMBDA_RUN = 0.0000133334, 0.20 / 1e6  # "AWS Lambda pricing": arm64
+
+# What a pipeline has by default.
+ENDPOINTS = 5
+INSTANCE_ENDPOINTS = 3  # ecs, ecs_agent and ecs_telemetry
+SCALING_METRICS, TASK_METRICS = 8, 6  # docs/scaling.md and docs/metrics.md list them
+METRICS_READ = 3  # each minute
+# What people and scaling have, and, as an assumption, two that Application Auto
+# Scaling makes for its target tracking.
+ALARM_METRICS, FAST_ALARMS = 10 + 2, 1
+LOOKS, LAMBDA_GB = 4, 0.125
+
+
+def seconds_of_lambda(looks: int) -> float:
+    """How long a run of the Lambda is: looks are spread over the minute, the
+    first one at once, and the last one takes a second (an assumption)."""
+    return 60 * (looks - 1) / looks + 1
+
+
+def lambda_costs(looks: int) -> tuple[float, float, float]:
+    """Its time, its calls at each look, and what it reads once."""
+    time = MINUTES * (seconds_of_lambda(looks) * LAMBDA_GB * LAMBDA_GB_SECOND + LAMBDA_RUN)
+    calls = MINUTES * looks * (METRICS_PUT + SQS_REQUEST)
+    return time, calls, MINUTES * METRICS_READ * METRIC_READ
+
+
+def counts(of) -> dict[str, int]:
+    """Of a planned pipeline, where `of` has the resources of a type: what the
+    numbers above say of it."""
+    alarms, policies = of("aws_cloudwatch_metric_alarm"), of("aws_appautoscaling_policy")
+    fast = [alarm for alarm in alarms if (alarm.get("period") or 60) < 60]
+    metrics = sum(sum(bool(query.get("metric")) for query in alarm.get("metric_query", [])) or 1 for alarm in alarms)
+    tracking = [policy for policy in policies if policy["policy_type"] == "TargetTrackingScaling"]
+    return {"ALARM_METRICS": metrics - len(fast) + 2 * len(tracking), "FAST_ALARMS": len(fast)}
+
+
+def table() -> list[str]:
+    task = VCPU_HOUR + 4 * GB_HOUR
+    time, calls, reads = lambda_costs(LOOKS)
+    alarms = ALARM_METRICS * ALARM + FAST_ALARMS * FAST_ALARM
+    always = [
+        (
+            f"{ENDPOINTS} interface endpoints, in each availability zone, shared by all pipelines of the VPC: "
+            f"{ENDPOINTS} × {HOURS} × {ENDPOINT_HOUR}", ENDPOINTS * HOURS * ENDPOINT_HOUR,
+        ),
+        (f"autoscaling: {SCALING_METRICS} metrics at {METRIC:.2f}", SCALING_METRICS * METRIC),
+        (
+            f"autoscaling: the Lambda, 128 MB on arm64, for about {seconds_of_lambda(LOOKS):.0f} s of each minute: "
+            f"{MINUTES:,} × ({seconds_of_lambda(LOOKS):.0f} × {LAMBDA_GB} × {LAMBDA_GB_SECOND:.10f} + 0.0000002)", time,
+        ),
+        (
+            f"autoscaling: each of its {MINUTES * LOOKS:,} looks, a call of CloudWatch at 0.01 a thousand and one "
+            "of SQS at 0.50 a million", calls,
+        ),
+        (f"autoscaling: the {METRICS_READ} metrics that it reads each minute, at 0.01 a thousand", reads),
+        (
+            f"alarms: {ALARM_METRICS} metrics at {ALARM:.2f}, and {FAST_ALARMS} of high resolution at "
+            f"{FAST_ALARM:.2f}", alarms,
+        ),
+    ]
+    working = [
+        (f"and a task of one vCPU and 4 GB, with a minimum capacity of 1: {HOURS} × {task:.5f}", HOURS * task),
+        (
+            f"and what tasks measure: {TASK_METRICS} metrics at {METRIC:.2f}, for the hours in which a task runs "
+            "([metrics.md](metrics.md#metrics-in-cloudwatch))", TASK_METRICS * METRIC,
+        ),
+    ]
+    together = [("**together**, in one zone, with a minimum capacity of 0", sum(dollars for _, dollars in always))]
+    rows = [f"| {what} | {dollars:.2f} |" for what, dollars in always + together + working]
+    return ["| idle, by the month | dollars |", "| --- | --- |", *rows]
+
+
+def sentences() -> list[str]:
+    """What else docs/deploy.md says."""
+    zone = HOURS * ENDPOINT_HOUR
+    return [
+        f"`lambda_looks_per_minute = 1` brings the three lines of the Lambda down to {sum(lambda_costs(1)):.2f} dollars",
+        f"Leaving it out saves {zone:.2f} dollars a month in each zone",
+        f"they cost {INSTANCE_ENDPOINTS * zone:.2f} dollars a month in each zone",
+        f"{ENDPOINTS * zone:.2f} of them for the endpoints",
+    ]
+
+
+if __name__ == "__main__":
+    print("\n".join([*table(), "", *(f"{sentence}." for sentence in sentences())]))
