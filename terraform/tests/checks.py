@@ -155,7 +155,7 @@ def planned_minimal(plan: dict) -> None:
 def complete(aws: Aws) -> None:
     """What examples/complete has beyond the stacks that it is made of."""
     ecr, ecs = aws("ecr"), aws("ecs")
-    (repository,) = ecr.describe_repositories()["repositories"]
+    (repository,) = ecr.describe_repositories(repositoryNames=["haulage-model"])["repositories"]
     assert repository["imageScanningConfiguration"] == {"scanOnPush": True}, repository
     policy = json.loads(ecr.get_lifecycle_policy(repositoryName="haulage-model")["lifecyclePolicyText"])
     kept = {rule["selection"]["tagStatus"]: rule["selection"]["countNumber"] for rule in policy["rules"]}
