@@ -109,7 +109,10 @@ def test_ctrl_c_and_the_end_of_a_test_come_through_an_inline_handler() -> None:
             client.submit("interrupt", max_attempts=1)
         with pytest.raises(pytest.fail.Exception, match="not what the test wants"):
             client.submit("fail", max_attempts=1)
-        assert client.stats()["in_progress"] == 0
+        # Neither job is left to run: they end, as soon as the worker has noted it.
+        jobs = [record.id for record in client.list()]
+        assert len(jobs) == 2
+        assert {record.status for record in client.wait(jobs, timeout=10)} == {haulage.Status.ERROR}
 
 
 def test_async_handlers_do_not_run_inline() -> None:
