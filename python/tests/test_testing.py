@@ -110,7 +110,7 @@ def test_ctrl_c_and_the_end_of_a_test_come_through_an_inline_handler() -> None:
         with pytest.raises(pytest.fail.Exception, match="not what the test wants"):
             client.submit("fail", max_attempts=1)
         # Neither job is left to run: they end, as soon as the worker has noted it.
-        jobs = [record.id for record in client.list()]
+        jobs = [record.id for record in client.records()]
         assert len(jobs) == 2
         assert {record.status for record in client.wait(jobs, timeout=10)} == {haulage.Status.ERROR}
 
