@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use haulage::{
     Backend, Clock, JobId, Producer, Timestamp,
-    backend::{Detail, ListQuery, PurgeQuery, Redrive},
+    backend::{Cancellation, Detail, ListQuery, PurgeQuery, Redrive},
     memory::MemoryBackend,
 };
 use pyo3::prelude::*;
@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use crate::{
     convert, errors,
     job::NewJob,
-    operation::{Failed, Operation, Output},
+    operation::{AsJson, Failed, Operation},
     process::Here,
+    record::Record,
 };
 
 /// A connection to where the jobs are.
@@ -35,7 +36,7 @@ pub(crate) type Credentials = (String, String, Option<String>);
 pub(crate) fn connect(url: String, credentials: Option<Credentials>) -> PyResult<Operation> {
     Operation::start(async move {
         let backend = open(&url, credentials).await?;
-        Ok(Output::Client(Producer::new(backend), None))
+        Ok(Client::new(Producer::new(backend), None))
     })
 }
 
@@ -44,7 +45,7 @@ pub(crate) fn connect(url: String, credentials: Option<Credentials>) -> PyResult
 pub(crate) fn connect_manual() -> PyResult<Operation> {
     let clock = Clock::manual(Timestamp::from(std::time::SystemTime::now()));
     let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
-    Operation::start(async move { Ok(Output::Client(Producer::new(backend), Some(clock))) })
+    Operation::start(async move { Ok(Client::new(Producer::new(backend), Some(clock))) })
 }
 
 async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
@@ -113,11 +114,8 @@ impl Client {
                 Ok(handles) => handles,
                 Err(error) => return Err(Failed::SubmitMany(Box::new(error), count)),
             };
-            let answers = handles.iter().map(|job| haulage::backend::Submitted {
-                id: job.id().clone(),
-                duplicate: job.is_duplicate(),
-            });
-            Ok(Output::Submitted(answers.collect()))
+            let answers = handles.iter().map(|job| (job.id().to_string(), job.is_duplicate()));
+            Ok(answers.collect::<Vec<_>>())
         })
     }
 
@@ -128,9 +126,9 @@ impl Client {
         let detail = if body { Detail::Full } else { Detail::Result };
         Operation::start(async move {
             let found = producer.backend().get(ids.clone(), detail).await?;
-            let records: haulage::Result<_> =
-                found.into_iter().zip(&ids).map(|(lookup, id)| lookup.into_record(id)).collect();
-            Ok(Output::Records(records?))
+            let records: haulage::Result<Vec<_>> =
+                found.into_iter().zip(&ids).map(|(lookup, id)| lookup.into_record(id).map(Record)).collect();
+            Ok(records?)
         })
     }
 
@@ -141,33 +139,38 @@ impl Client {
         let ids: Vec<JobId> = ids.into_iter().map(JobId::from).collect();
         let timeout = convert::optional_duration("timeout", timeout)?;
         Operation::start_with(|shared| async move {
-            producer.wait_each(&ids, timeout, |index, record| shared.item(index, record)).await?;
-            Ok(Output::Nothing)
+            Ok(producer.wait_each(&ids, timeout, |index, record| shared.item(index, record)).await?)
         })
     }
 
     /// Cancels a job.
     fn cancel(&self, id: String) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        Operation::start(async move { Ok(Output::Cancellation(producer.cancel(&JobId::from(id)).await?)) })
+        let id = JobId::from(id);
+        Operation::start(async move {
+            match producer.cancel(&id).await? {
+                Cancellation::Done => Ok("done"),
+                Cancellation::Requested => Ok("requested"),
+                Cancellation::TooLate(_) => Ok("too_late"),
+                Cancellation::Missing => Err(haulage::Error::NotFound(id).into()),
+            }
+        })
     }
 
     /// Puts a job that failed or was cancelled back to work.
     fn redrive(&self, id: String) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        Operation::start(async move {
-            producer.redrive(&JobId::from(id)).await?;
-            Ok(Output::Nothing)
-        })
+        Operation::start(async move { Ok(producer.redrive(&JobId::from(id)).await?) })
     }
 
     /// Puts up to so many dead letters back to work, oldest first.
     fn redrive_dead(&self, limit: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         let limit = convert::count("limit", limit)?;
-        Operation::start(
-            async move { Ok(Output::Ids(producer.backend().redrive(Redrive::Dead(limit)).await?)) },
-        )
+        Operation::start(async move {
+            let ids = producer.backend().redrive(Redrive::Dead(limit)).await?;
+            Ok(ids.iter().map(JobId::to_string).collect::<Vec<_>>())
+        })
     }
 
     /// Records, newest first.
@@ -177,7 +180,10 @@ impl Client {
         let limit = convert::count("limit", limit)?;
         let status = status_name.map(status).transpose()?;
         let query = ListQuery { status, dead, limit, ..ListQuery::default() };
-        Operation::start(async move { Ok(Output::Records(producer.backend().list(query).await?)) })
+        Operation::start(async move {
+            let records = producer.backend().list(query).await?;
+            Ok(records.into_iter().map(Record).collect::<Vec<_>>())
+        })
     }
 
     /// Deletes records that have had a status for so long.
@@ -185,28 +191,25 @@ impl Client {
         let producer = self.producer()?.clone();
         let older_than = convert::duration("older_than", older_than)?;
         let query = PurgeQuery { status: status(status_name)?, older_than };
-        Operation::start(async move { Ok(Output::Count(producer.backend().purge(query).await?)) })
+        Operation::start(async move { Ok(producer.backend().purge(query).await?) })
     }
 
     /// The queue in numbers.
     fn stats(&self) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        Operation::start(async move { Ok(Output::Stats(producer.backend().stats().await?)) })
+        Operation::start(async move { Ok(AsJson(producer.backend().stats().await?)) })
     }
 
     /// Whether queue and records answer.
     fn ping(&self) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        Operation::start(async move {
-            producer.backend().ping().await?;
-            Ok(Output::Nothing)
-        })
+        Operation::start(async move { Ok(producer.backend().ping().await?) })
     }
 
     /// Checks the backend's health.
     fn check(&self) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        Operation::start(async move { Ok(Output::Findings(producer.backend().check().await?)) })
+        Operation::start(async move { Ok(AsJson(producer.backend().check().await?)) })
     }
 
     /// Moves the clock of a client of [`connect_manual`].

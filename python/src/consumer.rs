@@ -21,7 +21,7 @@ use pyo3::{prelude::*, types::PyDict};
 use crate::{
     client::Client,
     convert, errors,
-    operation::{Operation, Output},
+    operation::{AsJson, Operation},
     pages::Pages,
     queue::{Inner, Queue},
 };
@@ -193,7 +193,7 @@ impl Consumer {
                 // It may wait for a full pipe; where it cannot be waited for, the end has come.
                 let _ = tokio::task::spawn_blocking(|| emf.finish()).await;
             }
-            Ok(Output::Summary(summary))
+            Ok(AsJson(summary))
         })
     }
 

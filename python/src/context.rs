@@ -2,10 +2,7 @@
 
 use pyo3::{prelude::*, types::PyDict};
 
-use crate::{
-    convert,
-    operation::{Operation, Output},
-};
+use crate::{convert, operation::Operation};
 
 /// What surrounds one attempt at a job.
 #[pyclass(frozen, module = "haulage")]
@@ -87,7 +84,7 @@ impl Context {
                 }
                 None => context.cancelled().await,
             }
-            Ok(Output::Nothing)
+            Ok(())
         })
     }
 

@@ -7,37 +7,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haulage::{
-    Error, Record as CoreRecord,
-    backend::{Cancellation, Stats, Submitted},
-    consumer::Summary,
-    producer::SubmitManyError,
-};
-use pyo3::{prelude::*, types::PyDict};
+use haulage::{Error, Record as CoreRecord, producer::SubmitManyError};
+use pyo3::{IntoPyObjectExt as _, prelude::*};
+use serde::Serialize;
 use tokio::task::AbortHandle;
 
-use crate::{client::Client, convert, errors, process, record::Record};
+use crate::{convert, errors, process, record::Record};
 
 /// How often a waiting thread looks whether a signal came in. Python runs the
 /// handlers of signals in the main thread only, when that comes back to it.
 const SIGNALS: Duration = Duration::from_millis(50);
 
-/// What an operation brings.
-pub(crate) enum Output {
-    Nothing,
-    Client(haulage::Producer, Option<haulage::Clock>),
-    Submitted(Vec<Submitted>),
-    Records(Vec<CoreRecord>),
-    Cancellation(Cancellation),
-    Stats(Stats),
-    Findings(Vec<haulage::backend::Finding>),
-    Ids(Vec<haulage::JobId>),
-    Count(u64),
-    Summary(Summary),
-    #[cfg(feature = "aws")]
-    Table(haulage_aws::Records),
-    #[cfg(feature = "aws")]
-    Refusal(Option<&'static str>),
+/// What an operation brings: a Python value, made by whoever takes it.
+type Output = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// Brings what the JSON form of a value is in Python.
+pub(crate) struct AsJson<T>(pub(crate) T);
+
+impl<'py, T: Serialize> IntoPyObject<'py> for AsJson<T> {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let json = serde_json::to_string(&self.0).map_err(|e| errors::unavailable(e.to_string()))?;
+        convert::loads(py, "the answer", &json)
+    }
 }
 
 /// How it may fail.
@@ -50,6 +45,16 @@ pub(crate) enum Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self::Core(error)
+    }
+}
+
+impl Failed {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        match self {
+            Self::Core(error) => errors::raise(py, &error),
+            Self::SubmitMany(error, of) => errors::raise_submit_many(py, &error, of),
+            Self::Bug(why) => errors::unavailable(format!("the call has no outcome: {why}")),
+        }
     }
 }
 
@@ -117,24 +122,29 @@ pub(crate) struct Operation {
 
 impl Operation {
     /// Starts a task.
-    pub(crate) fn start<F>(task: F) -> PyResult<Self>
+    pub(crate) fn start<F, T>(task: F) -> PyResult<Self>
     where
-        F: Future<Output = Result<Output, Failed>> + Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
         Self::start_with(|_| task)
     }
 
     /// Starts a task that brings records on the way.
-    pub(crate) fn start_with<F>(task: impl FnOnce(Arc<Shared>) -> F) -> PyResult<Self>
+    pub(crate) fn start_with<F, T>(task: impl FnOnce(Arc<Shared>) -> F) -> PyResult<Self>
     where
-        F: Future<Output = Result<Output, Failed>> + Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
         let runtime = process::runtime()?;
         let shared = Arc::new(Shared { state: Mutex::default(), news: Condvar::new() });
         let ending = Ending(shared.clone());
         let task = task(shared.clone());
-        let task = runtime.spawn(async move { ending.0.end(task.await) }).abort_handle();
-        Ok(Self { shared, task })
+        let task = runtime.spawn(async move {
+            let end = task.await;
+            ending.0.end(end.map(|value| Box::new(|py: Python<'_>| value.into_py_any(py)) as Output));
+        });
+        Ok(Self { shared, task: task.abort_handle() })
     }
 
     /// Waits until this holds, or a signal raises an exception.
@@ -168,11 +178,13 @@ impl Operation {
 impl Operation {
     /// Waits for the end, and takes what it brought. The interpreter is free
     /// meanwhile.
-    pub(crate) fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         process::runtime()?;
         self.wait_or_abort(py, |state| state.ended)?;
         let end = self.shared.lock().end.take();
-        output(py, end.unwrap_or(Err(Failed::Bug("its outcome was taken already"))))
+        end.unwrap_or(Err(Failed::Bug("its outcome was taken already"))).map_err(|failed| failed.raise(py))?(
+            py,
+        )
     }
 
     /// Waits for the end for so many seconds at most; tells whether it has come.
@@ -218,66 +230,5 @@ impl Operation {
 impl fmt::Debug for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation").field("ended", &self.shared.lock().ended).finish_non_exhaustive()
-    }
-}
-
-fn output(py: Python<'_>, end: Result<Output, Failed>) -> PyResult<Bound<'_, PyAny>> {
-    let output = match end {
-        Ok(output) => output,
-        Err(Failed::Core(error)) => return Err(errors::raise(py, &error)),
-        Err(Failed::SubmitMany(error, of)) => return Err(errors::raise_submit_many(py, &error, of)),
-        Err(Failed::Bug(why)) => return Err(errors::unavailable(format!("the call has no outcome: {why}"))),
-    };
-    match output {
-        Output::Nothing => Ok(py.None().into_bound(py)),
-        Output::Client(producer, clock) => Ok(Bound::new(py, Client::new(producer, clock))?.into_any()),
-        Output::Submitted(answers) => {
-            let answers: Vec<_> = answers.iter().map(|a| (a.id.as_str(), a.duplicate)).collect();
-            answers.into_pyobject(py).map(Bound::into_any)
-        }
-        Output::Records(records) => {
-            let records: Vec<_> = records.into_iter().map(Record).collect();
-            records.into_pyobject(py)
-        }
-        Output::Cancellation(answer) => {
-            let name = match answer {
-                Cancellation::Done => "done",
-                Cancellation::Requested => "requested",
-                Cancellation::TooLate(_) => "too_late",
-                Cancellation::Missing => "missing",
-            };
-            Ok(name.into_pyobject(py)?.into_any())
-        }
-        Output::Stats(stats) => {
-            let json = serde_json::to_string(&stats).map_err(|e| errors::unavailable(e.to_string()))?;
-            convert::loads(py, "the answer", &json)
-        }
-        Output::Findings(findings) => {
-            let json = serde_json::to_string(&findings).map_err(|e| errors::unavailable(e.to_string()))?;
-            convert::loads(py, "the answer", &json)
-        }
-        Output::Ids(ids) => {
-            let ids: Vec<_> = ids.iter().map(haulage::JobId::as_str).collect();
-            ids.into_pyobject(py).map(Bound::into_any)
-        }
-        Output::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
-        #[cfg(feature = "aws")]
-        Output::Table(records) => Ok(Bound::new(py, crate::records::Records::new(records))?.into_any()),
-        #[cfg(feature = "aws")]
-        Output::Refusal(refusal) => Ok(refusal.into_pyobject(py)?),
-        Output::Summary(summary) => {
-            let dict = PyDict::new(py);
-            for (name, count) in [
-                ("succeeded", summary.succeeded),
-                ("retried", summary.retried),
-                ("failed", summary.failed),
-                ("cancelled", summary.cancelled),
-                ("released", summary.released),
-                ("lost", summary.lost),
-            ] {
-                dict.set_item(name, count)?;
-            }
-            Ok(dict.into_any())
-        }
     }
 }

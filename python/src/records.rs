@@ -9,8 +9,9 @@ use crate::{
     convert,
     encode::encode,
     errors,
-    operation::{Operation, Output},
+    operation::Operation,
     process::Here,
+    record::Record,
 };
 
 /// The records of a table.
@@ -24,14 +25,8 @@ pub(crate) struct Records(Here<Core>);
 pub(crate) fn connect_records(url: String, credentials: Option<Credentials>) -> PyResult<Operation> {
     Operation::start(async move {
         let config = haulage_aws::Config::from_table_url(&url)?;
-        Ok(Output::Table(aws_config(config, credentials).open_records().await?))
+        Ok(Records(Here::new(aws_config(config, credentials).open_records().await?)))
     })
-}
-
-impl Records {
-    pub(crate) fn new(records: Core) -> Self {
-        Self(Here::new(records))
-    }
 }
 
 #[pymethods]
@@ -41,7 +36,7 @@ impl Records {
         let (records, id) = (self.0.get()?.clone(), JobId::from(id));
         Operation::start(async move {
             let lookup = records.get(vec![id.clone()], Detail::Result).await?.remove(0);
-            Ok(Output::Records(vec![lookup.into_record(&id)?]))
+            Ok(vec![Record(lookup.into_record(&id)?)])
         })
     }
 
@@ -67,12 +62,11 @@ impl Records {
         let ttl = convert::duration("ttl_seconds", ttl)?;
         let records = self.0.get()?.clone();
         Operation::start(async move {
-            let refused = match records.put(JobId::from(id), own, request_id, ttl).await? {
+            Ok(match records.put(JobId::from(id), own, request_id, ttl).await? {
                 Ok(()) => None,
                 Err(Refusal::Exists(status)) => Some(status.as_str()),
                 Err(_) => Some("job"),
-            };
-            Ok(Output::Refusal(refused))
+            })
         })
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use tracing::{debug, error, info, warn};
 
 use super::call::panic_message;
@@ -157,7 +158,7 @@ fn why_not_stored(result: &Json, limits: Capabilities) -> JobError {
 }
 
 /// How the claims of a consumer ended, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Attempts that ended their job in `SUCCESS`.
     pub succeeded: u64,
