@@ -106,46 +106,24 @@ impl Consumer {
             }
             let time = || convert::duration(&name, &value);
             let text = || convert::text(&name, &value);
-            let count = || {
-                value.extract::<usize>().map_err(|_| {
-                    errors::invalid(format!("{name} is {value}; it is a whole number, 1 at least"))
-                })
-            };
-            builder = match name.as_str() {
-                "concurrency" => builder.concurrency(count()?),
-                "lease" => builder.lease(time()?),
-                "heartbeat_interval" => builder.heartbeat_interval(time()?),
-                "claim_wait" => builder.claim_wait(time()?),
-                "shutdown_grace_period" => builder.shutdown_grace_period(time()?),
-                "cancel_grace_period" => builder.cancel_grace_period(time()?),
-                "worker_name" => builder.worker_name(text()?),
-                "url" | "cluster_name" | "service_name" => {
-                    let wanted = match name.as_str() {
-                        "url" => &mut url,
-                        "cluster_name" => &mut cluster,
-                        _ => &mut service,
-                    };
-                    *wanted = Some(text()?);
-                    builder
-                }
-                "max_batch_size" => {
-                    max_batch_size = count()?;
-                    builder
-                }
-                "batch_timeout" => {
-                    batch_timeout = time()?;
-                    builder
-                }
-                "retry_base" => {
-                    retry.base = time()?;
-                    builder
-                }
-                "retry_cap" => {
-                    retry.cap = time()?;
-                    builder
-                }
+            let count = || convert::count::<usize>(&name, &value);
+            match name.as_str() {
+                "concurrency" => builder = builder.concurrency(count()?),
+                "lease" => builder = builder.lease(time()?),
+                "heartbeat_interval" => builder = builder.heartbeat_interval(time()?),
+                "claim_wait" => builder = builder.claim_wait(time()?),
+                "shutdown_grace_period" => builder = builder.shutdown_grace_period(time()?),
+                "cancel_grace_period" => builder = builder.cancel_grace_period(time()?),
+                "worker_name" => builder = builder.worker_name(text()?),
+                "max_batch_size" => max_batch_size = count()?,
+                "batch_timeout" => batch_timeout = time()?,
+                "retry_base" => retry.base = time()?,
+                "retry_cap" => retry.cap = time()?,
+                "url" => url = Some(text()?),
+                "cluster_name" => cluster = Some(text()?),
+                "service_name" => service = Some(text()?),
                 _ => return Err(errors::invalid(format!("a worker has no option {name}"))),
-            };
+            }
         }
         let calls = queue.get().inner.clone();
         let queue_name = queue_name(url.as_deref().unwrap_or_default());
@@ -212,11 +190,6 @@ impl Consumer {
         if let Some(pages) = &self.pages {
             pages.get().close(py);
         }
-    }
-
-    #[getter]
-    fn stopping(&self) -> bool {
-        self.shutdown.is_stopping()
     }
 
     /// How many jobs it holds.

@@ -13,7 +13,7 @@ use pyo3::{
 use crate::errors;
 
 /// A function of a Python module, looked up once.
-fn function<'py>(
+pub(crate) fn function<'py>(
     py: Python<'py>,
     cell: &PyOnceLock<Py<PyAny>>,
     module: &str,

@@ -10,7 +10,7 @@ use pyo3::{
     types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple},
 };
 
-use crate::errors;
+use crate::{convert::function, errors};
 
 /// How deep lists and dicts may be nested. Python's own decoder gives up at
 /// the recursion limit, 1000 frames by default.
@@ -102,10 +102,7 @@ fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> Result<()
 /// What a value of another type is written as; see `haulage/_convert.py`.
 fn converted<'py>(value: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Refusal> {
     static CONVERT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = value.py();
-    let convert = CONVERT
-        .get_or_try_init(py, || PyResult::Ok(py.import("haulage._convert")?.getattr("convert")?.unbind()))?;
-    Ok(convert.bind(py).call1((value,))?)
+    Ok(function(value.py(), &CONVERT, "haulage._convert", "convert")?.call1((value,))?)
 }
 
 fn string(out: &mut Vec<u8>, text: &Bound<'_, PyString>) -> Result<(), Refusal> {
@@ -169,7 +166,8 @@ fn mapping(out: &mut Vec<u8>, dict: &Bound<'_, PyDict>, depth: usize) -> Result<
             out.push(b',');
         }
         first = false;
-        let plain = if key.is_instance_of::<PyString>() { plain_key(&key)? } else { key.clone() };
+        let subclass = key.is_instance_of::<PyString>() && !key.is_exact_instance_of::<PyString>();
+        let plain = if subclass { converted(&key)? } else { key.clone() };
         let Ok(name) = plain.cast_exact::<PyString>() else {
             let kind = key.get_type().name()?;
             return Err(Refusal::new(format!("has the key {key} of type {kind}; keys of JSON are strings")));
@@ -183,8 +181,4 @@ fn mapping(out: &mut Vec<u8>, dict: &Bound<'_, PyDict>, depth: usize) -> Result<
     }
     out.push(b'}');
     Ok(())
-}
-
-fn plain_key<'py>(key: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Refusal> {
-    if key.is_exact_instance_of::<PyString>() { Ok(key.clone()) } else { converted(key) }
 }

@@ -15,26 +15,29 @@ fn exception(py: Python<'_>, class: &str, message: String, attributes: &[(&str, 
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+fn plain(class: &str, message: impl Into<String>) -> PyErr {
+    Python::attach(|py| exception(py, class, message.into(), &[]))
+}
+
 pub(crate) fn invalid(message: impl Into<String>) -> PyErr {
-    let message = message.into();
-    Python::attach(|py| exception(py, "InvalidArgumentError", message, &[]))
+    plain("InvalidArgumentError", message)
 }
 
 pub(crate) fn invalid_json(message: impl Into<String>) -> PyErr {
-    let message = message.into();
-    Python::attach(|py| exception(py, "InvalidJSONError", message, &[]))
+    plain("InvalidJSONError", message)
 }
 
 pub(crate) fn unavailable(message: impl Into<String>) -> PyErr {
-    let message = message.into();
-    Python::attach(|py| exception(py, "UnavailableError", message, &[]))
+    plain("UnavailableError", message)
 }
 
 pub(crate) fn forked() -> PyErr {
-    let message = "this process was forked from one that had Haulage running, and its threads and database \
-                   connections do not survive a fork; connect in the child only, or start processes with \
-                   multiprocessing's `spawn` or `forkserver` method";
-    Python::attach(|py| exception(py, "ForkError", message.into(), &[]))
+    plain(
+        "ForkError",
+        "this process was forked from one that had Haulage running, and its threads and database connections \
+         do not survive a fork; connect in the child only, or start processes with multiprocessing's `spawn` \
+         or `forkserver` method",
+    )
 }
 
 /// The exception for an error of the core.
