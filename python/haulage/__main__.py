@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 # The exit codes are those of the program `haulage`.
 FAILURE, USAGE, UNAVAILABLE = 1, 2, 7
 
+# How long the end of a worker waits for whoever reads what it prints, in seconds.
+_PRINT_LIMIT = 5
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -149,9 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(words)
     try:
         return _worker(parsed)
-    except HandlerLoadError as error:
-        return _fail(USAGE, error)
-    except (ConfigError, InvalidArgumentError) as error:
+    except (ConfigError, HandlerLoadError, InvalidArgumentError) as error:
         return _fail(USAGE, error)
     except UnavailableError as error:
         return _fail(UNAVAILABLE, error)
@@ -225,6 +226,8 @@ def _is_script(program: str) -> bool:
 
 
 def _worker(parsed: argparse.Namespace) -> int:
+    from concurrent.futures import ThreadPoolExecutor, TimeoutError
+
     from ._worker import Worker
 
     if not parsed.python:
@@ -241,8 +244,16 @@ def _worker(parsed: argparse.Namespace) -> int:
     worker = Worker(parsed.python, getattr(parsed, "url", None), **options)
     stopped: list[int] = []
     summary = worker.run(on_signal=stopped.append)
-    _report(summary, getattr(parsed, "json", False))
-    sys.stdout.flush()
+    printing = ThreadPoolExecutor(1).submit(_report, summary, getattr(parsed, "json", False))
+    try:
+        printing.result(_PRINT_LIMIT)
+    except TimeoutError:
+        _fail(
+            FAILURE,
+            f"nobody has read from stdout for {_PRINT_LIMIT} s; what the worker printed last is not written",
+        )
+        # The end of the interpreter would wait for that, too.
+        os._exit(FAILURE)
     if len(stopped) > 1:
         # A handler may still run, in a thread that nothing ends but the process.
         os._exit(128 + stopped[-1])
@@ -252,10 +263,12 @@ def _worker(parsed: argparse.Namespace) -> int:
 def _report(summary: Summary, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
-        return
-    counts: dict[str, Any] = {**summary}
-    parts = [f"{count} {name}" for name, count in counts.items() if count]
-    print(f"haulage: worker stopped: {', '.join(parts) or 'no jobs'}", file=sys.stderr)
+    else:
+        counts: dict[str, Any] = {**summary}
+        parts = [f"{count} {name}" for name, count in counts.items() if count]
+        print(f"haulage: worker stopped: {', '.join(parts) or 'no jobs'}", file=sys.stderr)
+    # With what handlers have printed.
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

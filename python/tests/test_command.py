@@ -65,6 +65,14 @@ def act(body, ctx):
 def batch(bodies):
     return [body + len(bodies) for body in bodies]
 
+def fill_stdout(body):
+    os.set_blocking(1, False)
+    try:
+        while True:
+            os.write(1, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(1, True)
+
 async def later(body):
     import asyncio
     await asyncio.sleep(0)
@@ -119,6 +127,14 @@ def test_it_runs_a_function_and_says_what_it_did(start: Start, client: haulage.C
     assert list(client.map([1, 2, 3], wait_timeout=SOON)) == [2, 4, 6]
     code, output, _ = stopped(process)
     assert (code, json.loads(output)["succeeded"]) == (0, 3)
+
+
+def test_it_ends_though_nobody_reads_what_it_did(start: Start, client: haulage.Client) -> None:
+    process = start("--python", "tasks:fill_stdout", "--json")
+    client.submit(1).result(SOON)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SOON) == 1
+    assert "haulage: nobody has read from stdout for 5 s" in process.communicate()[1]
 
 
 def test_the_module_is_loaded_once_for_all_threads(
