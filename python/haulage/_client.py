@@ -6,7 +6,6 @@ import os
 
 from . import _haulage, _log, _wait
 from ._haulage import NewJob, Record
-from .errors import NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,21 +226,14 @@ class Client:
 
         Raises ``WaitTimeoutError`` when ``timeout`` seconds have passed; default: no limit.
         """
-        ids = _ids(jobs)
-        records: list[Record | None] = [None] * len(ids)
-        for index, record in self._ended(ids, timeout):
-            records[index] = record
-        return [record for record in records if record is not None]
+        return [record for _, record in sorted(self._ended(_ids(jobs), timeout))]
 
     async def wait_async(
         self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
     ) -> list[Record]:
         """Like ``wait``, in an event loop."""
-        ids = _ids(jobs)
-        records: list[Record | None] = [None] * len(ids)
-        async for index, record in _wait.items(self._core.wait(ids, timeout)):
-            records[index] = record
-        return [record for record in records if record is not None]
+        ended = [item async for item in _wait.items(self._core.wait(_ids(jobs), timeout))]
+        return [record for _, record in sorted(ended)]
 
     def as_completed(
         self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
@@ -325,11 +317,13 @@ class Client:
 
         Raises ``NotFoundError``, ``ExpiredError``, ``UnavailableError``.
         """
-        return _first(job_id, self._core.get([job_id], body).wait())
+        record: Record = self._core.get([job_id], body).wait()[0]
+        return record
 
     async def record_async(self, job_id: str, *, body: bool = False) -> Record:
         """Like ``record``, in an event loop."""
-        return _first(job_id, await _wait.ended(self._core.get([job_id], body)))
+        record: Record = (await _wait.ended(self._core.get([job_id], body)))[0]
+        return record
 
     def cancel(self, job_id: str) -> Cancellation:
         """Cancels a job; see ``JobHandle.cancel``."""
@@ -419,12 +413,6 @@ def _name(status: Status | str | None) -> str | None:
 
 def _ids(jobs: Iterable[JobHandle | str]) -> list[str]:
     return [job if isinstance(job, str) else job.id for job in jobs]
-
-
-def _first(job_id: str, records: list[Record]) -> Record:
-    if not records:
-        raise NotFoundError(f"there is no job {job_id}")
-    return records[0]
 
 
 def _result(record: Record, return_exceptions: bool) -> Any:

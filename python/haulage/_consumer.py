@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ._ddb import DynamoDBClient
+from ._handler import is_async
 from ._place import ClientSettings, check_settings, merged, place
 from ._worker import Worker
 from .errors import (
@@ -147,7 +148,7 @@ class Consumer:
             if self._worker is not None:
                 raise ConsumerAlreadyConsumingError(f"the consumer of {self.queue_name} runs already")
             worker = Worker(
-                self._compute_async if _is_async(self._compute_result) else self._compute,
+                self._compute_async if is_async(self._compute_result) else self._compute,
                 self._place.client,
                 concurrency=self.concurrency,
                 claim_wait=self.queue_wait_time_seconds,
@@ -211,11 +212,6 @@ class Consumer:
         except HaulageError:
             return False
         return True
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    call = getattr(function, "__call__", None)  # noqa: B004
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
 def _protection(enabled: bool, options: Mapping[str, Any]) -> dict[str, str]:

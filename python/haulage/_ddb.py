@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from typing_extensions import Unpack
 
     from ._haulage import Record
@@ -50,6 +53,17 @@ class ResultStatus(str, Enum):
 def result_status(status: Status) -> ResultStatus:
     """A status by the established names."""
     return ResultStatus.ERROR if status is Status.CANCELLED else ResultStatus(status.value)
+
+
+@contextlib.contextmanager
+def established_errors() -> Generator[None, None, None]:
+    """Raises what there is no record for by the established names."""
+    try:
+        yield
+    except NotFoundError as error:
+        raise KeyNotFoundError(str(error)) from error
+    except ExpiredError as error:
+        raise ExpiredItemError(str(error)) from error
 
 
 class DynamoDBClient:
@@ -186,7 +200,8 @@ class DynamoDBClient:
         where, record = self._find(message_id)
         try:
             if record is not None and where.url:
-                where.client.wait([message_id], timeout_seconds)
+                with established_errors():
+                    where.client.wait([message_id], timeout_seconds)
             # Nobody tells of the end of other records.
             while self.status_get(message_id) not in (ResultStatus.SUCCESS, ResultStatus.ERROR):
                 left = until - time.monotonic()
@@ -197,10 +212,6 @@ class DynamoDBClient:
             raise AwaitingResultTimeoutError(
                 f"job {message_id} has no result after {timeout_seconds} s; it goes on"
             ) from error
-        except NotFoundError as error:
-            raise KeyNotFoundError(str(error)) from error
-        except ExpiredError as error:
-            raise ExpiredItemError(str(error)) from error
         return self.result_get(message_id)
 
     def _put(

@@ -32,6 +32,14 @@ _BY_NAME = {
 _BY_POSITION = ("id", "context")
 
 
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether a call of it has to be awaited."""
+    import inspect
+
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
 class Signature:
     """How a function wants to be called.
 
@@ -48,9 +56,8 @@ class Signature:
 
         if not callable(function):
             raise ValueError(f"the handler is {function!r}, which cannot be called")
-        call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
         self.function = function
-        self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+        self.is_async = is_async(function)
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):

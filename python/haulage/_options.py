@@ -1,4 +1,4 @@
-"""The options of jobs and workers, for type checkers; never imported at run time."""
+"""The options of jobs and workers."""
 
 from __future__ import annotations
 

@@ -6,18 +6,10 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._ddb import DynamoDBClient, ResultStatus, result_status
+from ._ddb import DynamoDBClient, ResultStatus, established_errors, result_status
 from ._place import ClientSettings, check_settings, merged, place
 from ._status import Status
-from .errors import (
-    AwaitingResultTimeoutError,
-    ExpiredError,
-    ExpiredItemError,
-    KeyNotFoundError,
-    NotFoundError,
-    ResultErrorStatusError,
-    WaitTimeoutError,
-)
+from .errors import AwaitingResultTimeoutError, ResultErrorStatusError, WaitTimeoutError
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -108,12 +100,8 @@ class Producer:
 
     def retrieve_result_status(self, message_id: str) -> ResultStatus:
         """Where the job is. Raises ``KeyNotFoundError``, ``ExpiredItemError``."""
-        try:
+        with established_errors():
             return result_status(self._place.client.record(message_id).status)
-        except NotFoundError as error:
-            raise KeyNotFoundError(str(error)) from error
-        except ExpiredError as error:
-            raise ExpiredItemError(str(error)) from error
 
     def retrieve_result(self, message_id: str) -> Response:
         """The result, once it is there; as with ``post``, failures are in the response.
@@ -124,20 +112,15 @@ class Producer:
 
     def _wait(self, message_id: str, request_id: str | None) -> Response:
         client = self._place.client
-        try:
-            record = client.wait([message_id], self.timeout_seconds)[0]
-        except NotFoundError as error:
-            raise KeyNotFoundError(str(error)) from error
-        except ExpiredError as error:
-            raise ExpiredItemError(str(error)) from error
-        except WaitTimeoutError:
-            if request_id is None:
-                request_id = client.record(message_id).request_id
-            late = AwaitingResultTimeoutError(
-                f"job {message_id} has no result after {self.timeout_seconds} s; it goes on"
-            )
-            return Response(message_id, request_id, ResultStatus.ERROR, 500, None, late)
-        return _response(record)
+        with established_errors():
+            try:
+                return _response(client.wait([message_id], self.timeout_seconds)[0])
+            except WaitTimeoutError:
+                request_id = request_id or client.record(message_id).request_id
+        late = AwaitingResultTimeoutError(
+            f"job {message_id} has no result after {self.timeout_seconds} s; it goes on"
+        )
+        return Response(message_id, request_id, ResultStatus.ERROR, 500, None, late)
 
 
 def _response(record: Record) -> Response:

@@ -13,6 +13,7 @@ from . import _haulage, _log
 from ._client import Client, connect, default_url
 from ._handler import Signature
 from ._load import load
+from ._options import WorkerOptions
 from ._run import Run
 from ._threads import Tasks, Threads, batch, single
 from .errors import InvalidArgumentError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, Self, Unpack
 
-    from ._options import Summary, WorkerOptions
+    from ._options import Summary
     from ._processes import Processes
     from ._threads import NonRetryable
 
@@ -33,32 +34,16 @@ else:
     # Python 3.9 has no `ParamSpec`; only type checkers need one.
     P = TypeVar("P")
 
-# What the core knows; the rest is this module's.
-_CORE = frozenset(
-    {
-        "max_batch_size",
-        "batch_timeout",
-        "lease",
-        "heartbeat_interval",
-        "claim_wait",
-        "shutdown_grace_period",
-        "cancel_grace_period",
-        "retry_base",
-        "retry_cap",
-        "worker_name",
-        "http_listen",
-        "cluster_name",
-        "service_name",
-    }
-)
-_OWN = frozenset({"concurrency", "processes", "non_retryable", "on_start"})
+# What this module looks after; the rest is the core's.
+_OWN = frozenset({"concurrency", "processes", "http_listen", "non_retryable", "on_start"})
+_CORE = frozenset(WorkerOptions.__annotations__) - _OWN
 
 
 def check_options(options: WorkerOptions) -> None:
     """Refuses what no worker knows, and what would be noticed late."""
     for name in options:
-        if name not in _CORE and name not in _OWN:
-            known = ", ".join(sorted(_CORE | _OWN))
+        if name not in WorkerOptions.__annotations__:
+            known = ", ".join(sorted(WorkerOptions.__annotations__))
             raise InvalidArgumentError(f"a worker has no option {name}; it knows {known}")
     for name, count, least in (
         ("concurrency", options.get("concurrency", 1), 1),
@@ -201,9 +186,8 @@ class Worker:
                 runner = self._runner(concurrency)
                 undo.callback(runner.close)
             core = {name: value for name, value in options.items() if name in _CORE}
-            http_listen = core.pop("http_listen", None)
             if pages is None:
-                pages = self._listen(http_listen, undo)
+                pages = self._listen(options.get("http_listen"), undo)
             for name in ("cluster_name", "service_name"):
                 core.setdefault(name, os.environ.get(f"HAULAGE_{name.upper()}") or None)
             consumer = _haulage.Consumer(
