@@ -215,6 +215,12 @@ fn observations() -> impl Strategy<Value = Observation> {
         .prop_map(|(queue, service, slots, seconds)| look(queue, service, slots, seconds))
 }
 
+/// Any number at all, and as often one that is let in, to the very ends.
+fn numbers() -> impl Strategy<Value = f64> {
+    let within = (-6.0..=9.0_f64).prop_map(|exponent| 10_f64.powf(exponent));
+    prop_oneof![proptest::num::f64::ANY, within, Just(1e-6), Just(1e9)]
+}
+
 fn targets() -> impl Strategy<Value = Target> {
     (0.1..100_000.0_f64).prop_map(target)
 }
@@ -228,7 +234,7 @@ proptest! {
         queue in (any::<u64>(), any::<u64>(), any::<u64>()),
         service in (any::<u32>(), any::<u32>(), any::<u32>()),
         slots in 1..=u32::MAX,
-        [job_seconds, target, mean, busy] in proptest::array::uniform4(proptest::num::f64::ANY),
+        [job_seconds, target, mean, busy] in proptest::array::uniform4(numbers()),
         jobs in any::<u64>(),
     ) {
         let usual = look(queue, service, slots, 60.0);

@@ -99,19 +99,17 @@ impl HttpConnector for Fake {
         let raw = request.body().bytes().unwrap_or_default().to_vec();
         let body = serde_json::from_slice(&raw).unwrap_or_default();
         let call = Call { operation, body, at: self.start.elapsed(), raw };
-        let answer = (self.respond)(&call).unwrap_or_else(|| Answer::Good(usual(&call)));
-        let in_json = !call.body.is_null();
-        let usual = usual(&call);
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
-        let (status, body, after) = match answer {
-            Answer::Good(body) => (200, body, Duration::ZERO),
-            Answer::Bad(status, code) => {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call.clone());
+        let (status, body, after) = match (self.respond)(&call) {
+            None => (200, usual(&call), Duration::ZERO),
+            Some(Answer::Good(body)) => (200, body, Duration::ZERO),
+            Some(Answer::Bad(status, code)) => {
                 (status, json!({ "__type": code, "message": "as planned" }), Duration::ZERO)
             }
-            Answer::Slow(after) => (200, usual, after),
-            Answer::Never => return HttpConnectorFuture::new(std::future::pending()),
+            Some(Answer::Slow(after)) => (200, usual(&call), after),
+            Some(Answer::Never) => return HttpConnectorFuture::new(std::future::pending()),
         };
-        let body = if in_json { body.to_string().into_bytes() } else { cbor(&body) };
+        let body = if call.body.is_null() { cbor(&body) } else { body.to_string().into_bytes() };
         let status = StatusCode::try_from(status).expect("a status");
         let mut response = HttpResponse::new(status, SdkBody::from(body));
         response.headers_mut().insert("smithy-protocol", "rpc-v2-cbor");
