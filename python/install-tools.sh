@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 tools=$PWD/.tools
 python=${PYTHON:-python3}
 stamp=$tools/.python-installed
-version=$("$python" --version && cksum < python/requirements.txt)
+# A virtual environment knows its own path: in a checkout that was moved, it is made anew.
+version=$("$python" --version && cksum < python/requirements.txt && echo "$tools")
 if [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
     exit
 fi

@@ -23,7 +23,8 @@ for tool in "$python" npm node; do
     }
 done
 
-stamp=$(cat "$here/install.sh" "$here/requirements.txt" "$here/scanners.txt" | cksum)
+# A virtual environment knows its own path: in a checkout that was moved, it is made anew.
+stamp="$(cat "$here/install.sh" "$here/requirements.txt" "$here/scanners.txt" | cksum) $tools"
 if [ "$(cat "$tools/.installed" 2>/dev/null)" = "$stamp" ]; then
     exit 0
 fi

@@ -21,9 +21,10 @@ need() {
     }
 }
 
-# Runs a step once for each version of what it installs.
+# Runs a step once for each version of what it installs, and each place.
 once() {
-    local name=$1 version=$2 stamp=$tools/.$1-installed
+    # A virtual environment knows its own path: in a checkout that was moved, it is made anew.
+    local name=$1 version="$2 in $tools" stamp=$tools/.$1-installed
     shift 2
     if [ -d "$tools/$name" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
         return

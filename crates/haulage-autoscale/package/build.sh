@@ -12,7 +12,8 @@ tools=$PWD/.tools
 python=${PYTHON:-python3}
 cargo=${CARGO:-cargo}
 
-stamp=$(cksum < "$here/requirements.txt")
+# A virtual environment knows its own path: in a checkout that was moved, it is made anew.
+stamp="$(cksum < "$here/requirements.txt") $tools"
 if [ "$(cat "$tools/.zig-installed" 2>/dev/null)" != "$stamp" ]; then
     echo "installing cargo-zigbuild and zig into .tools"
     rm -rf "$tools/zig"
