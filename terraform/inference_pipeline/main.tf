@@ -4,8 +4,8 @@
 locals {
   # Who gives a repository names it by its URL; who gives none gets one.
   create_repository = var.create_repository != null ? var.create_repository : var.ecr == null
-  repository_url    = local.create_repository ? aws_ecr_repository.this[0].repository_url : var.ecr
-  repository_arn = local.create_repository ? aws_ecr_repository.this[0].arn : format(
+  repository_url    = local.create_repository ? module.repository[0].url : var.ecr
+  repository_arn = local.create_repository ? module.repository[0].arn : format(
     "arn:%s:ecr:%s:%s:repository/%s",
     data.aws_partition.current.partition,
     split(".", var.ecr)[3],
@@ -81,6 +81,18 @@ module "table" {
   point_in_time_recovery = var.dynamodb_point_in_time_recovery_enabled
   deletion_protection    = var.dynamodb_deletion_protection_enabled
   tags                   = var.tags
+}
+
+# Where none is given.
+module "repository" {
+  source = "../modules/repository"
+  count  = local.create_repository ? 1 : 0
+
+  name           = var.name
+  immutable_tags = var.container_tag != "latest"
+  keep_images    = var.ecr_keep_images
+  force_delete   = var.ecr_force_delete
+  tags           = var.tags
 }
 
 module "bucket" {

@@ -114,6 +114,9 @@ def planned(plan: dict) -> None:
     assert [s["availability_zone_rebalancing"] for s in of("aws_ecs_service")] == ["DISABLED"]
     assert [t["runtime_platform"][0]["cpu_architecture"] for t in of("aws_ecs_task_definition")] == ["ARM64"]
     assert [f["architectures"] for f in of("aws_lambda_function")] == [["arm64"]]
+    (repository,), (policy,) = of("aws_ecr_repository"), of("aws_ecr_lifecycle_policy")
+    assert (repository["image_tag_mutability"], repository["force_delete"]) == ("IMMUTABLE", False), repository
+    assert [r["selection"]["countNumber"] for r in json.loads(policy["policy"])["rules"]] == [14, 100], policy
     for group in of("aws_cloudwatch_log_group"):
         assert group["retention_in_days"] == 30, f"logs for ever: {group['name']}"
     for alarm in of("aws_cloudwatch_metric_alarm"):
@@ -148,7 +151,8 @@ def planned_minimal(plan: dict) -> None:
     of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
     assert [s["desired_count"] for s in of("aws_ecs_service")] == [0]
     assert [s["min_capacity"] for s in of("aws_appautoscaling_target")] == [0]
-    assert [r["force_delete"] for r in of("aws_ecr_repository")] == [True]
+    repositories = [(r["force_delete"], r["image_tag_mutability"]) for r in of("aws_ecr_repository")]
+    assert repositories == [(True, "MUTABLE")], "`latest` moves"
     assert [b["force_destroy"] for b in of("aws_s3_bucket")] == [True]
 
 

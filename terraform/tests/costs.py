@@ -63,13 +63,13 @@ def table() -> list[str]:
         (f"autoscaling: {SCALING_METRICS} metrics at {METRIC:.2f}", SCALING_METRICS * METRIC),
         (
             f"autoscaling: the Lambda, 128 MB on arm64, for about {seconds_of_lambda(LOOKS):.0f} s of each minute: "
-            f"{MINUTES:,} × ({seconds_of_lambda(LOOKS):.0f} × {LAMBDA_GB} × {LAMBDA_GB_SECOND:.10f} + 0.0000002)", time,
+            f"{MINUTES:,} × ({seconds_of_lambda(LOOKS):.0f} × {LAMBDA_GB} × {LAMBDA_GB_SECOND:.10f} + {LAMBDA_RUN:.7f})", time,
         ),
         (
-            f"autoscaling: each of its {MINUTES * LOOKS:,} looks, a call of CloudWatch at 0.01 a thousand and one "
-            "of SQS at 0.50 a million", calls,
+            f"autoscaling: each of its {MINUTES * LOOKS:,} looks, a call of CloudWatch at {METRICS_PUT * 1e3:.2f} a "
+            f"thousand and one of SQS at {SQS_REQUEST * 1e6:.2f} a million", calls,
         ),
-        (f"autoscaling: the {METRICS_READ} metrics that it reads each minute, at 0.01 a thousand", reads),
+        (f"autoscaling: the {METRICS_READ} metrics that it reads each minute, at {METRIC_READ * 1e3:.2f} a thousand", reads),
         (
             f"alarms: {ALARM_METRICS} metrics at {ALARM:.2f}, and {FAST_ALARMS} of high resolution at "
             f"{FAST_ALARM:.2f}", alarms,

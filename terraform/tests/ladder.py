@@ -121,6 +121,8 @@ PLANNED = {
     "sqs_vpc_endpoint_id": "vpce-0123456789abcdef0",
     "lambda_package": "tests/package.zip",
     "cpu_architecture": "ARM64",
+    "container_tag": "v1",
+    "ecr_keep_images": 100,
     "dynamodb_deletion_protection_enabled": True,
     "enable_dashboard": True,
     "tags": {"team": "search"},
@@ -269,7 +271,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         }
         # As docs/deploy.md has it: tasks that find no image would fail.
         with step("emulator: the repository alone comes first"):
-            first = pipelines["prod"].apply("-target=aws_ecr_repository.this")
+            first = pipelines["prod"].apply("-target=module.repository")
             aws.assert_repository_alone("prod", first)
         outputs = {}
         for name, pipeline in pipelines.items():
@@ -290,7 +292,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         # there yet, is what is left to see. The emulator ends with them.
         minimal = stack("examples/minimal", "minimal", lambda_package=str(package), **vpc)
         with step("emulator: the repository of examples/minimal, then a plan of the rest"):
-            first = minimal.apply("-target=module.pipeline.aws_ecr_repository.this")
+            first = minimal.apply("-target=module.pipeline.module.repository")
             aws.assert_repository_alone("demo", first)
             minimal.plan()
         complete = stack("examples/complete", "complete", lambda_package=str(package))

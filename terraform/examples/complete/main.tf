@@ -2,7 +2,7 @@
 # each other, with images from one repository. That comes first, as tasks that
 # find no image fail:
 #
-#   terraform apply -target=aws_ecr_repository.model
+#   terraform apply -target=module.repository
 #   …                            # push v1 and v2-rc1: docs/deploy.md
 #   terraform apply
 
@@ -71,35 +71,15 @@ resource "aws_route_table_association" "private" {
   route_table_id = aws_route_table.private.id
 }
 
-resource "aws_ecr_repository" "model" {
-  name                 = "haulage-model"
-  image_tag_mutability = "IMMUTABLE"
+# Images of both pipelines count among those that are kept.
+module "repository" {
+  source = "../../modules/repository"
 
-  image_scanning_configuration {
-    scan_on_push = true
-  }
-}
-
-# Of tags that never move, none would go. Both pipelines count: keep more than
-# are pushed between two deployments.
-resource "aws_ecr_lifecycle_policy" "model" {
-  repository = aws_ecr_repository.model.name
-  policy = jsonencode({
-    rules = [
-      {
-        rulePriority = 1
-        description  = "Untagged images go after two weeks"
-        selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
-        action       = { type = "expire" }
-      },
-      {
-        rulePriority = 2
-        description  = "Of those with a tag, the last 30 are kept"
-        selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = 30 }
-        action       = { type = "expire" }
-      },
-    ]
-  })
+  name           = "haulage-model"
+  immutable_tags = true
+  keep_images    = 30
+  force_delete   = false
+  tags           = {}
 }
 
 resource "aws_sns_topic" "alerts" {
@@ -166,7 +146,7 @@ module "prod" {
   vpc_id                                  = aws_vpc.this.id
   subnet_ids                              = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id                     = module.endpoints.vpc_endpoints.sqs
-  ecr                                     = aws_ecr_repository.model.repository_url
+  ecr                                     = module.repository.url
   create_repository                       = false
   container_tag                           = "v1"
   lambda_package                          = var.lambda_package
@@ -193,7 +173,7 @@ module "staging" {
   vpc_id                           = aws_vpc.this.id
   subnet_ids                       = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
-  ecr                              = aws_ecr_repository.model.repository_url
+  ecr                              = module.repository.url
   create_repository                = false
   container_tag                    = "v2-rc1"
   lambda_package                   = var.lambda_package
@@ -207,7 +187,7 @@ module "staging" {
 
 output "ecr_repository_url" {
   description = "Where to push the images."
-  value       = aws_ecr_repository.model.repository_url
+  value       = module.repository.url
 }
 
 output "prod" {

@@ -4,7 +4,7 @@
 # variables in terraform.tfvars:
 #
 #   terraform init
-#   terraform apply -target=module.pipeline.aws_ecr_repository.this
+#   terraform apply -target=module.pipeline.module.repository
 #   …                            # build and push the image: docs/deploy.md
 #   terraform apply
 

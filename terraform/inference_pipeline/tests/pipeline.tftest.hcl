@@ -50,18 +50,8 @@ run "defaults" {
     error_message = "The names can be looked up."
   }
   assert {
-    condition     = aws_ecr_repository.this[0].image_scanning_configuration[0].scan_on_push
-    error_message = "Without a repository one is made, that scans."
-  }
-  assert {
-    condition = [for rule in jsondecode(aws_ecr_lifecycle_policy.this[0].policy).rules : [
-      rule.selection.tagStatus, rule.selection.countNumber, rule.action.type,
-    ]] == [["untagged", 14, "expire"], ["tagged", 30, "expire"]]
-    error_message = "Images do not pile up, under tags that never move either."
-  }
-  assert {
-    condition     = !aws_ecr_repository.this[0].force_delete
-    error_message = "Images are not deleted along the way."
+    condition     = length(module.repository) == 1
+    error_message = "Without a repository one is made."
   }
   assert {
     condition     = abs(local.dollars_per_task_hour - 0.05826) < 0.000001
@@ -84,7 +74,7 @@ run "as_little_as_can_be" {
     error_message = "What is not wanted is not made."
   }
   assert {
-    condition     = length(aws_ecr_repository.this) == 0 && output.ecr_repository_url == var.ecr
+    condition     = length(module.repository) == 0 && output.ecr_repository_url == var.ecr
     error_message = "The repository that is given is used."
   }
   assert {
@@ -139,21 +129,6 @@ run "another_architecture_and_size" {
   assert {
     condition     = abs(local.dollars_per_task_hour - 0.09324) < 0.000001
     error_message = "Two vCPUs and 8 GB: 2 * 0.03238 + 8 * 0.00356."
-  }
-}
-
-run "more_images_under_tags_that_never_move" {
-  variables {
-    container_tag   = "v1"
-    ecr_keep_images = 100
-  }
-  assert {
-    condition     = jsondecode(aws_ecr_lifecycle_policy.this[0].policy).rules[1].selection.countNumber == 100
-    error_message = "As many as was asked for."
-  }
-  assert {
-    condition     = aws_ecr_repository.this[0].image_tag_mutability == "IMMUTABLE"
-    error_message = "A version stays what it was."
   }
 }
 

@@ -1,11 +1,9 @@
-# The repository of the image, where none is given.
+# Where images are, which are looked through for known faults, and do not pile up.
 
-resource "aws_ecr_repository" "this" {
-  count = local.create_repository ? 1 : 0
-
+resource "aws_ecr_repository" "images" {
   name                 = var.name
-  force_delete         = var.ecr_force_delete
-  image_tag_mutability = var.container_tag == "latest" ? "MUTABLE" : "IMMUTABLE"
+  force_delete         = var.force_delete
+  image_tag_mutability = var.immutable_tags ? "IMMUTABLE" : "MUTABLE"
   tags                 = var.tags
 
   image_scanning_configuration {
@@ -17,10 +15,8 @@ resource "aws_ecr_repository" "this" {
   }
 }
 
-resource "aws_ecr_lifecycle_policy" "this" {
-  count = local.create_repository ? 1 : 0
-
-  repository = aws_ecr_repository.this[0].name
+resource "aws_ecr_lifecycle_policy" "images" {
+  repository = aws_ecr_repository.images.name
   policy = jsonencode({
     rules = [
       {
@@ -32,8 +28,8 @@ resource "aws_ecr_lifecycle_policy" "this" {
       # Under tags that never move, no image is ever untagged.
       {
         rulePriority = 2
-        description  = "Of those with a tag, the last ${var.ecr_keep_images} are kept"
-        selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = var.ecr_keep_images }
+        description  = "Of those with a tag, the last ${var.keep_images} are kept"
+        selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = var.keep_images }
         action       = { type = "expire" }
       },
     ]
