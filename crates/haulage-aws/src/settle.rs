@@ -167,7 +167,7 @@ enum Stored {
     Success { packed: Packed, place: Place },
     Ends(End),
     Retry { error: JobError, delay: Duration },
-    Release,
+    Release { after: Duration, reason: Option<JobError> },
 }
 
 async fn store(inner: &Inner, key: &ClaimKey, outcome: Outcome, terms: &Terms) -> Result<Stored> {
@@ -186,7 +186,9 @@ async fn store(inner: &Inner, key: &ClaimKey, outcome: Outcome, terms: &Terms) -
         Outcome::Fail(error) => Stored::Ends(End::failed(error)),
         Outcome::Cancelled => Stored::Ends(End::cancelled()),
         Outcome::Retry { error, delay } => Stored::Retry { error, delay },
-        Outcome::Release => Stored::Release,
+        Outcome::Release { after, reason } => {
+            Stored::Release { after, reason: reason.map(JobError::released) }
+        }
     })
 }
 
@@ -233,21 +235,24 @@ impl Stored {
             Self::Retry { error, delay } => {
                 with_error(back(now, *delay), error).when("attribute_not_exists(#cancel_requested)")
             }
-            Self::Release => back(now, Duration::ZERO)
-                .add(name::UNCOUNTED, 0, 1)
-                .add(name::LEFT, 0, 1)
-                .when("attribute_not_exists(#cancel_requested)"),
+            Self::Release { after, reason } => {
+                let mut write = back(now, *after).add(name::UNCOUNTED, 0, 1).add(name::LEFT, 0, 1);
+                if let Some(reason) = reason {
+                    write = with_error(write, reason);
+                }
+                write.when("attribute_not_exists(#cancel_requested)")
+            }
         }
     }
 
     /// Whether the job waits for another attempt afterwards, or would have.
     fn goes_back(&self) -> bool {
-        matches!(self, Self::Retry { .. } | Self::Release)
+        matches!(self, Self::Retry { .. } | Self::Release { .. })
     }
 
     fn delay(&self) -> Duration {
         match self {
-            Self::Retry { delay, .. } => *delay,
+            Self::Retry { delay, .. } | Self::Release { after: delay, .. } => *delay,
             _ => Duration::ZERO,
         }
     }

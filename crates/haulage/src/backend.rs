@@ -229,8 +229,23 @@ pub enum Outcome {
     Fail(JobError),
     /// The handler stopped because the job was cancelled.
     Cancelled,
-    /// Give the job back untried; the attempt does not count.
-    Release,
+    /// Give the job back; the attempt does not count.
+    Release {
+        /// How long the job waits before it may be claimed again. With zero it
+        /// goes back to the place in the queue that it had.
+        after: Duration,
+        /// Why, for the record: it is kept there as its error, of the kind
+        /// [`FailureKind::Released`](crate::FailureKind::Released). With `None`
+        /// the record keeps the error that it has.
+        reason: Option<String>,
+    },
+}
+
+impl Outcome {
+    /// Give the job back to its place in the queue, without a word.
+    pub const fn release() -> Self {
+        Self::Release { after: Duration::ZERO, reason: None }
+    }
 }
 
 /// The end of one claim.

@@ -100,11 +100,14 @@ pub enum FailureKind {
     InvalidResult,
     /// Somebody cancelled the job.
     Cancelled,
+    /// The attempt was given back and does not count: the handler put the job
+    /// off, or what it needs was out of reach.
+    Released,
 }
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Handler,
         Self::Panic,
         Self::Timeout,
@@ -112,6 +115,7 @@ impl FailureKind {
         Self::InvalidBody,
         Self::InvalidResult,
         Self::Cancelled,
+        Self::Released,
     ];
 
     /// The name in records: `handler`, `worker_lost` and so on.
@@ -124,6 +128,7 @@ impl FailureKind {
             Self::InvalidBody => "invalid_body",
             Self::InvalidResult => "invalid_result",
             Self::Cancelled => "cancelled",
+            Self::Released => "released",
         }
     }
 
@@ -167,6 +172,11 @@ impl JobError {
         Self::new(FailureKind::Cancelled, "cancelled")
     }
 
+    /// Why a job was given back, in its record.
+    pub fn released(reason: impl Into<String>) -> Self {
+        Self::new(FailureKind::Released, reason)
+    }
+
     /// The error of a job whose lease ran out in the hands of its worker.
     pub fn worker_lost(counted: u32, max: u32, worker: Option<&str>) -> Self {
         let worker = worker.unwrap_or("unknown");
@@ -196,7 +206,7 @@ pub struct Record {
     /// latest claim. 0 before the first.
     pub attempt: u32,
     /// How many of these attempts do not count towards `max_attempts`: those
-    /// that a consumer gave back at shutdown, and all before a redrive.
+    /// that were given back, and all before a redrive.
     pub uncounted: u32,
     /// How many attempts that count the job has.
     pub max_attempts: u32,
@@ -227,7 +237,8 @@ pub struct Record {
     pub cancel_requested: bool,
     /// Whether the job is a dead letter: in `ERROR`, its attempts used up.
     pub dead: bool,
-    /// The error of the latest attempt that failed.
+    /// The error of the latest attempt that failed, or the reason for which it
+    /// was given back.
     pub error: Option<JobError>,
     /// The result, where the job succeeded and the result was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -227,7 +227,7 @@ async fn jobs_that_follow_in_a_group_go_on_without_another_receive() {
     }
     // One that is given back takes the rest with it, for others.
     let claimed = take(&backend, LONG).await;
-    settle(&backend, &claimed.key, haulage::backend::Outcome::Release).await.expect("the holder");
+    settle(&backend, &claimed.key, haulage::backend::Outcome::release()).await.expect("the holder");
     let other = place.open().await;
     for id in &ids[3..] {
         let claimed = take(&other, LONG).await;

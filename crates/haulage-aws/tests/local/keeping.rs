@@ -51,7 +51,7 @@ async fn a_group_is_not_moved_away() {
     }
     let claimed = claim(&backend, LONG).await.remove(0);
     assert_eq!(claimed.key.id, ids[0]);
-    settle(&backend, &claimed.key, Outcome::Release).await.expect("the holder");
+    settle(&backend, &claimed.key, Outcome::release()).await.expect("the holder");
     assert_eq!(work_off(&backend).await, ids);
     raw::assert_drained(&place, &place.queue).await;
     assert_eq!(raw::count(&place, &place.dead).await, 0);
@@ -236,7 +236,7 @@ async fn a_job_whose_message_expires_while_it_runs_can_be_given_back() {
     let place = short_lived().await;
     let (holder, other) = (place.open().await, place.open().await);
     let (key, ids) = outlived(&place, &holder, &other).await;
-    settle(&holder, &key, Outcome::Release).await.expect("the holder");
+    settle(&holder, &key, Outcome::release()).await.expect("the holder");
     let mut done = work_off(&other).await;
     done.sort();
     let mut ids = ids.to_vec();

@@ -59,7 +59,7 @@ async fn a_result_of_a_lost_claim_leaves_nothing() {
     let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
     submit(&backend, job(1)).await;
     let claimed = take(&backend, LONG).await;
-    settle(&backend, &claimed.key, Outcome::Release).await.expect("the holder");
+    settle(&backend, &claimed.key, Outcome::release()).await.expect("the holder");
     let late = settle(&backend, &claimed.key, Outcome::Success(document(100_000))).await;
     assert!(matches!(late, Err(Error::LostClaim { .. })), "{late:?}");
     assert!(!objects().await.iter().any(|key| key.contains(&place.queue)));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use haulage::{Record, Status, Timestamp};
+use haulage::{FailureKind, JobError, Record, Status, Timestamp};
 
 use crate::output::{Output, brief, gist, harmless};
 
@@ -95,11 +95,15 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("worker", record.worker.clone());
     field("progress", progress(record));
     field("cancelling", record.cancel_requested.then(|| "its worker has been asked".into()));
-    field(
-        if record.status == Status::Error { "error" } else { "last error" },
-        record.error.as_ref().map(|error| error.message.clone()),
-    );
-    field("error kind", record.error.as_ref().map(|error| error.kind.as_str().to_owned()));
+    if let Some(JobError { kind, message, .. }) = &record.error {
+        let name = match kind {
+            _ if record.status == Status::Error => "error",
+            FailureKind::Released => "given back",
+            _ => "last error",
+        };
+        field(name, Some(message.clone()));
+        field("error kind", Some(kind.as_str().to_owned()));
+    }
     field("body", record.body.as_ref().map(ToString::to_string));
     field("result", record.result.as_ref().map(ToString::to_string));
     text

@@ -108,7 +108,7 @@ async fn attempts_grow(t: &Trial<'_>) {
             assert_eq!(Some(claimed.key.attempt), seen.iter().max().copied(), "attempts grow");
             match way {
                 0 => drop(t.finish(&claimed.key, retry("again")).await),
-                1 => drop(t.finish(&claimed.key, Outcome::Release).await),
+                1 => drop(t.finish(&claimed.key, Outcome::release()).await),
                 _ => t.pass(2).await,
             }
         }
@@ -192,7 +192,7 @@ async fn no_progress(t: &Trial<'_>) {
     let progress = Some(Progress { fraction: 0.5, message: None });
     let beat = Heartbeat { key: claimed.key.clone(), lease: t.ticks(50), progress: progress.clone() };
     t.backend.heartbeat(vec![beat]).await.expect("heartbeat");
-    t.finish(&claimed.key, Outcome::Release).await;
+    t.finish(&claimed.key, Outcome::release()).await;
     assert_eq!(t.record(&claimed.key.id).await.progress, progress);
     let again = t.take().await;
     assert_eq!(t.record(&again.key.id).await.progress, None);

@@ -61,7 +61,7 @@ async fn reclaimed(t: &Trial<'_>) {
 
 async fn released(t: &Trial<'_>) {
     let old = t.start(job(1)).await;
-    t.finish(&old.key, Outcome::Release).await;
+    t.finish(&old.key, Outcome::release()).await;
     t.assert_lost(&old.key).await;
     let new = t.take().await;
     t.assert_lost(&old.key).await;
@@ -142,7 +142,7 @@ async fn generations(t: &Trial<'_>) {
         match n % 3 {
             0 => t.pass(40).await,
             1 => drop(t.finish(&claimed.key, retry("again")).await),
-            _ => drop(t.finish(&claimed.key, Outcome::Release).await),
+            _ => drop(t.finish(&claimed.key, Outcome::release()).await),
         }
         old.push(claimed.key);
     }

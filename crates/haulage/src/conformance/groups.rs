@@ -14,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     grouped("groups: one does not hold up another, nor what has none", |t| Box::pin(side_by_side(t))),
     grouped("groups: one claim takes one job of each", |t| Box::pin(one_of_each(t))),
     grouped("groups: a retry that waits holds up its group", |t| Box::pin(retry_blocks(t))),
+    grouped("groups: a job that is put off holds up its group", |t| Box::pin(release_blocks(t))),
     grouped("groups: a delayed job holds up its group", |t| Box::pin(delay_blocks(t))),
     seen_whole("groups: a delay counts from the submit, not from the turn", |t| Box::pin(delay_in_turn(t))),
     grouped("groups: a released or lost job comes before the next", |t| Box::pin(given_back(t))),
@@ -108,6 +109,20 @@ async fn retry_blocks(t: &Trial<'_>) {
     assert_eq!(t.take().await.key.id, ids[1]);
 }
 
+async fn release_blocks(t: &Trial<'_>) {
+    let ids = submit_group(t, 2).await;
+    let head = t.take().await;
+    t.finish(&head.key, Outcome::Release { after: t.ticks(4), reason: Some("later".into()) }).await;
+    t.pass(2).await;
+    t.assert_idle().await;
+    t.pass(2).await;
+    let again = t.take().await;
+    assert_eq!((&again.key.id, again.key.attempt, again.counted), (&ids[0], 2, 1));
+    t.assert_idle().await;
+    t.finish(&again.key, success(1)).await;
+    assert_eq!(t.take().await.key.id, ids[1]);
+}
+
 async fn delay_blocks(t: &Trial<'_>) {
     let ids = t.submit_all(vec![of("g", 0).delay(t.ticks(3)), of("g", 1)]).await;
     t.assert_idle().await;
@@ -137,7 +152,7 @@ async fn delay_in_turn(t: &Trial<'_>) {
 async fn given_back(t: &Trial<'_>) {
     let ids = submit_group(t, 2).await;
     let head = t.take_for(50).await;
-    t.finish(&head.key, Outcome::Release).await;
+    t.finish(&head.key, Outcome::release()).await;
     let head = t.take_for(2).await;
     assert_eq!(head.key.id, ids[0]);
     t.pass(2).await;
@@ -237,7 +252,7 @@ async fn redrive_before(t: &Trial<'_>) {
 }
 
 async fn redrive_overtakes(t: &Trial<'_>) {
-    let ways: [fn() -> Option<Outcome>; 3] = [|| Some(retry("again")), || Some(Outcome::Release), || None];
+    let ways: [fn() -> Option<Outcome>; 3] = [|| Some(retry("again")), || Some(Outcome::release()), || None];
     for outcome in ways.map(|way| way()) {
         let first = t.end(of("g", 0), End::Cancelled).await;
         t.submit(of("g", 1)).await;

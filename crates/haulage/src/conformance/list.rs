@@ -113,6 +113,6 @@ async fn stable(t: &Trial<'_>) {
     let submitted = t.submit_all(jobs(4)).await;
     let claimed = t.claim(4).await;
     t.finish(&claimed[0].key, retry("again")).await;
-    t.finish(&claimed[2].key, Outcome::Release).await;
+    t.finish(&claimed[2].key, Outcome::release()).await;
     assert_eq!(ids(t, all()).await, reversed(&submitted));
 }

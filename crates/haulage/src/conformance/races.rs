@@ -256,7 +256,7 @@ async fn group(t: &Trial<'_>) {
                     note(true);
                     tokio::task::yield_now().await;
                     assert!(claimed.key.attempt <= 2, "{:?}", claimed.key);
-                    let outcome = if claimed.key.attempt == 1 { Outcome::Release } else { success(1) };
+                    let outcome = if claimed.key.attempt == 1 { Outcome::release() } else { success(1) };
                     note(false);
                     let settlement = Settlement { key: claimed.key, outcome };
                     let status = backend.settle(vec![settlement]).await.expect("settle").remove(0);
@@ -312,7 +312,7 @@ async fn arrows(t: &Trial<'_>) {
         let claimed = t.take_for(3).await;
         match n % 3 {
             0 => drop(t.finish(&claimed.key, retry("again")).await),
-            1 => drop(t.finish(&claimed.key, Outcome::Release).await),
+            1 => drop(t.finish(&claimed.key, Outcome::release()).await),
             _ => t.pass(3).await,
         }
         tokio::task::yield_now().await;
@@ -410,7 +410,7 @@ async fn work(backend: Arc<dyn Backend>, request: ClaimRequest, tick: Duration) 
                 3 => retry("again"),
                 4 => Outcome::Retry { error: error("later"), delay: tick },
                 5 => Outcome::Fail(error("no use")),
-                6 => Outcome::Release,
+                6 => Outcome::Release { after: tick, reason: Some("put off".into()) },
                 _ => continue, // dies
             };
             let settlement = Settlement { key: key.clone(), outcome };

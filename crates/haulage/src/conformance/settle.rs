@@ -1,5 +1,7 @@
 //! `settle`: what each outcome leads to.
 
+use std::time::Duration;
+
 use super::{
     Case,
     submit::{exceedable_limit, fillable_limit, filled},
@@ -18,6 +20,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("settle: a retry waits", &[7], |t| Box::pin(retry_waits(t))),
     Case::new("settle: a retry without attempts is a dead letter", &[6], |t| Box::pin(exhausted(t))),
     Case::new("settle: a release does not count", &[6], |t| Box::pin(releases(t))),
+    Case::new("settle: a release with a delay waits, and does not count", &[6, 7], |t| {
+        Box::pin(release_waits(t))
+    }),
+    Case::new("settle: a release says why in the record", &[6], |t| Box::pin(release_reason(t))),
     Case::new("settle: once a cancel was requested", &[2, 4], |t| Box::pin(cancel_requested(t))),
     Case::new("settle: keeps the error of the attempt before", &[2], |t| Box::pin(keeps_error(t))),
     Case::new("settle: keeps long and odd errors", &[2], |t| Box::pin(odd_errors(t))),
@@ -115,7 +121,7 @@ async fn releases(t: &Trial<'_>) {
     for n in 1..=3 {
         let claimed = t.take().await;
         assert_eq!((claimed.key.attempt, claimed.counted), (n, 1));
-        assert_eq!(t.finish(&claimed.key, Outcome::Release).await, Status::Submitted);
+        assert_eq!(t.finish(&claimed.key, Outcome::release()).await, Status::Submitted);
         let record = t.record(&id).await;
         assert_eq!((record.attempt, record.uncounted, record.error), (n, n, None));
         assert!(record.due_at.is_some_and(|due| due <= t.now()), "claimable at once: {:?}", record.due_at);
@@ -125,13 +131,50 @@ async fn releases(t: &Trial<'_>) {
     assert!(t.record(&id).await.dead);
 }
 
+async fn release_waits(t: &Trial<'_>) {
+    let id = t.submit(job(1).max_attempts(1)).await;
+    let first = t.take().await;
+    let outcome = Outcome::Release { after: t.ticks(4), reason: Some("no licence is free".into()) };
+    assert_eq!(t.finish(&first.key, outcome).await, Status::Submitted);
+    let record = t.record(&id).await;
+    assert_eq!((record.attempt, record.uncounted, record.dead), (1, 1, false));
+    t.assert_near(record.due_at, t.now().after(t.ticks(4)));
+    let second = t.take_after(4, record.due_at.expect("near")).await;
+    assert_eq!((second.key.attempt, second.counted), (2, 1));
+    // Given back without a delay, it does not wait again for the one before.
+    t.finish(&second.key, Outcome::release()).await;
+    let record = t.record(&id).await;
+    assert_eq!(record.uncounted, 2);
+    assert!(record.due_at.is_some_and(|due| due <= t.now()), "claimable at once: {:?}", record.due_at);
+    let last = t.take().await;
+    assert_eq!(t.finish(&last.key, retry("really tried")).await, Status::Error);
+    assert!(t.record(&id).await.dead);
+}
+
+async fn release_reason(t: &Trial<'_>) {
+    let first = t.start(job(1)).await;
+    t.finish(&first.key, retry("really tried")).await;
+    let second = t.take().await;
+    t.finish(&second.key, Outcome::release()).await;
+    assert_eq!(t.record(&first.key.id).await.error, Some(error("really tried")), "nothing new to say");
+    let third = t.take().await;
+    let reason = "🚲".repeat(JobError::MAX_BYTES);
+    let outcome = Outcome::Release { after: Duration::ZERO, reason: Some(reason.clone()) };
+    assert_eq!(t.finish(&third.key, outcome).await, Status::Submitted);
+    let record = t.record(&first.key.id).await;
+    assert_eq!(record.error, Some(JobError::released(reason)));
+    assert!(record.due_at.is_some_and(|due| due <= t.now()), "claimable at once: {:?}", record.due_at);
+    assert_eq!((record.attempt, record.uncounted, record.status), (3, 2, Status::Submitted));
+}
+
 async fn cancel_requested(t: &Trial<'_>) {
     for (outcome, status) in [
         (success(1), Status::Success),
         (fail("no use"), Status::Error),
         (Outcome::Cancelled, Status::Cancelled),
         (retry("again"), Status::Cancelled),
-        (Outcome::Release, Status::Cancelled),
+        (Outcome::release(), Status::Cancelled),
+        (Outcome::Release { after: t.ticks(5), reason: Some("later".into()) }, Status::Cancelled),
     ] {
         let claimed = t.start(job(1)).await;
         t.backend.cancel(vec![claimed.key.id.clone()]).await.expect("cancel");
@@ -157,9 +200,16 @@ async fn keeps_error(t: &Trial<'_>) {
 
 async fn odd_errors(t: &Trial<'_>) {
     let long = "🚲".repeat(JobError::MAX_BYTES);
-    for (kind, message) in
-        FailureKind::ALL.into_iter().zip(["", "\"'\\\n\t", "ünï", "%s {}", "\u{7f}", &long, "x"])
-    {
+    for (kind, message) in FailureKind::ALL.into_iter().zip([
+        "",
+        "\"'\\\n\t",
+        "ünï",
+        "%s {}",
+        "\u{7f}",
+        &long,
+        "x",
+        "no\rreturn",
+    ]) {
         let claimed = t.start(job(1)).await;
         let error = JobError::new(kind, message);
         t.finish(&claimed.key, Outcome::Fail(error.clone())).await;

@@ -65,7 +65,7 @@ pub(super) fn retry(message: &str) -> Outcome {
 
 /// One outcome of each kind.
 pub(super) fn every_outcome() -> [Outcome; 5] {
-    [success(666), retry("stale"), fail("stale"), Outcome::Cancelled, Outcome::Release]
+    [success(666), retry("stale"), fail("stale"), Outcome::Cancelled, Outcome::release()]
 }
 
 /// The ways in which a job ends.

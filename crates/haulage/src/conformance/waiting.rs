@@ -93,7 +93,7 @@ async fn earlier_lapse(t: &Trial<'_>) {
 async fn release(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
     let mut waiter = t.wait_for_job(50).await;
-    t.finish(&claimed.key, Outcome::Release).await;
+    t.finish(&claimed.key, Outcome::release()).await;
     assert_eq!(t.answer(&mut waiter).await[0].key.id, claimed.key.id);
 }
 

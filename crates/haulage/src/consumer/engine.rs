@@ -240,7 +240,7 @@ impl Engine {
         if matches!(self.phase, Phase::Running) && (at_once || self.shutdown.is_stopping()) {
             self.claims.stop();
             for ticket in self.collector.drain() {
-                self.conclude(ticket, Outcome::Release);
+                self.conclude(ticket, Outcome::release());
             }
             let grace_ends = now.after(self.settings.shutdown_grace_period);
             self.phase = Phase::Draining { grace_ends };
@@ -295,7 +295,7 @@ impl Engine {
             let ticket = self.table.admit(claimed);
             match self.phase {
                 Phase::Running => self.collector.push(ticket, now),
-                Phase::Draining { .. } | Phase::Ending { .. } => self.conclude(ticket, Outcome::Release),
+                Phase::Draining { .. } | Phase::Ending { .. } => self.conclude(ticket, Outcome::release()),
             }
         }
         // Before a handler can ask.
@@ -343,7 +343,7 @@ impl Engine {
             Verdict::Success(result) => Outcome::Success(result),
             // Whatever went wrong after it was told to stop.
             _ if held.cancel_requested => Outcome::Cancelled,
-            _ if ending => Outcome::Release,
+            _ if ending => Outcome::release(),
             Verdict::Retry(error, delay) => {
                 let delay = delay.unwrap_or_else(|| self.settings.retry_policy.delay(held.counted));
                 Outcome::Retry { error, delay }
@@ -363,7 +363,7 @@ impl Engine {
     /// Ends the claim of a job that runs, or did, and has no answer.
     fn give_back(&mut self, ticket: u64) {
         let cancelled = self.table.get_mut(ticket).is_some_and(|held| held.cancel_requested);
-        self.conclude(ticket, if cancelled { Outcome::Cancelled } else { Outcome::Release });
+        self.conclude(ticket, if cancelled { Outcome::Cancelled } else { Outcome::release() });
     }
 
     fn ring(&mut self, alarm: Alarm) {

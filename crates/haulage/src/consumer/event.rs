@@ -79,6 +79,10 @@ pub enum Event {
         id: JobId,
         /// The attempt.
         attempt: u32,
+        /// How long the job waits now.
+        after: Duration,
+        /// Why, where there is more to say than that the consumer stops.
+        reason: Option<String>,
     },
     /// The claim ended without this consumer: its lease ran out before a
     /// heartbeat got through, and the job is, or will be, another's.
@@ -105,7 +109,7 @@ impl Event {
             (Outcome::Retry { error, .. }, Status::Error) => Self::Failed { id, attempt, error },
             (Outcome::Retry { error, delay }, _) => Self::Retried { id, attempt, error, delay },
             (Outcome::Fail(error), _) => Self::Failed { id, attempt, error },
-            (Outcome::Release, _) => Self::Released { id, attempt },
+            (Outcome::Release { after, reason }, _) => Self::Released { id, attempt, after, reason },
         }
     }
 
@@ -131,7 +135,10 @@ impl Event {
             }
             Self::Failed { error, .. } => warn!(%job_id, request_id, attempt, %error, "failed"),
             Self::Cancelled { .. } => info!(%job_id, request_id, attempt, "cancelled"),
-            Self::Released { .. } => info!(%job_id, request_id, attempt, "given back"),
+            Self::Released { after, reason, .. } => {
+                let reason = reason.as_deref();
+                info!(%job_id, request_id, attempt, ?after, reason, "given back");
+            }
             Self::Lost { .. } => warn!(%job_id, request_id, attempt, "claim lost"),
         }
     }
@@ -144,7 +151,7 @@ impl Event {
             | Self::Retried { id, attempt, .. }
             | Self::Failed { id, attempt, .. }
             | Self::Cancelled { id, attempt }
-            | Self::Released { id, attempt }
+            | Self::Released { id, attempt, .. }
             | Self::Lost { id, attempt } => (id, *attempt),
         }
     }

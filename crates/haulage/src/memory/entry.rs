@@ -11,7 +11,8 @@ use crate::{
 pub(super) struct Entry {
     pub(super) record: Record,
     /// The job's place in the queue: from when on it may be claimed. Set by its
-    /// submit, a retry, or a redrive; a release takes it back there.
+    /// submit, a retry, a redrive, or a release with a delay; one without takes
+    /// it back there.
     place: Timestamp,
     timeout: Option<Duration>,
     result_ttl: Duration,
@@ -92,11 +93,12 @@ impl Entry {
             }
             Outcome::Fail(error) => self.finish(Status::Error, Some(error), now),
             Outcome::Cancelled => self.cancel(now),
-            Outcome::Retry { .. } | Outcome::Release if cancel => self.cancel(now),
+            Outcome::Retry { .. } | Outcome::Release { .. } if cancel => self.cancel(now),
             Outcome::Retry { error, delay } => self.retry(error, now.after(delay), now),
-            Outcome::Release => {
+            Outcome::Release { after, reason } => {
                 self.record.uncounted += 1;
-                self.wait(self.place);
+                self.record.error = reason.map(JobError::released).or(self.record.error.take());
+                self.wait(if after.is_zero() { self.place } else { now.after(after) });
             }
         }
         self.record.status

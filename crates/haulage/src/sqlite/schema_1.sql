@@ -16,7 +16,7 @@ CREATE TABLE job (
     dead             INTEGER NOT NULL DEFAULT 0,
     result_ttl       INTEGER NOT NULL,        -- microseconds
     timeout          INTEGER,                 -- microseconds
-    not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, or redrive
+    not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, put-off, or redrive
     group_id         TEXT,
     request_id       TEXT,                    -- NULL: the job's id
     worker           TEXT,

@@ -38,14 +38,17 @@ pub(super) fn settle(
             Outcome::Success(result) => tx.finish(&job, success(result, limits))?,
             Outcome::Fail(error) => tx.finish(&job, End::Error { error, dead: false })?,
             Outcome::Cancelled => tx.finish(&job, End::Cancelled)?,
-            Outcome::Retry { .. } | Outcome::Release if job.cancel_requested => {
+            Outcome::Retry { .. } | Outcome::Release { .. } if job.cancel_requested => {
                 tx.finish(&job, End::Cancelled)?
             }
             Outcome::Retry { error, .. } if job.is_exhausted() => {
                 tx.finish(&job, End::Error { error, dead: true })?
             }
             Outcome::Retry { error, delay } => tx.retry(&job, tx.now.after(delay), &error)?,
-            Outcome::Release => tx.release(&job)?,
+            Outcome::Release { after, reason } => {
+                let due = (!after.is_zero()).then(|| tx.now.after(after));
+                tx.release(&job, due, reason.map(JobError::released).as_ref())?
+            }
         };
         answers.push(Ok(status));
     }

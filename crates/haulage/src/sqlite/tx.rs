@@ -257,12 +257,24 @@ impl<'a> Tx<'a> {
         self.requeued(job)
     }
 
-    /// Puts a claimed job back to its place in the queue, as if it had not been claimed.
-    pub(super) fn release(&mut self, job: &Hot) -> Sql<Status> {
+    /// Puts a claimed job back into the queue as if it had not been claimed:
+    /// claimable from `due`, or at the place that it had.
+    pub(super) fn release(
+        &mut self,
+        job: &Hot,
+        due: Option<Timestamp>,
+        reason: Option<&JobError>,
+    ) -> Sql<Status> {
         self.execute(
-            "UPDATE job SET status = 0, due = coalesce(not_before, submitted_at), uncounted = uncounted + 1
-             WHERE seq = ?1",
-            [job.seq],
+            "UPDATE job SET status = 0, uncounted = uncounted + 1, not_before = coalesce(?2, not_before),
+             due = coalesce(?2, not_before, submitted_at), error_kind = coalesce(?3, error_kind),
+             error = coalesce(?4, error) WHERE seq = ?1",
+            params![
+                job.seq,
+                due.map(Timestamp::as_micros),
+                reason.map(|e| e.kind.as_str()),
+                reason.map(|e| e.message.as_str()),
+            ],
         )?;
         self.requeued(job)
     }

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Instant};
 
 use haulage::{
-    Backend, Consumer, Context, Failure, Job, NewJob, Producer, Status,
+    Backend, Consumer, Context, Failure, Job, JobId, NewJob, Producer, Status,
     backend::ClaimRequest,
     consumer::{Event, Summary},
     memory::MemoryBackend,
@@ -15,6 +15,11 @@ use crate::support::{Faulty, Mode, OnDrop, Running, Verb, manual_clock, s, soon}
 
 type Answer<T = ()> = Result<T, Failure>;
 type Endless = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// How the first attempt of a job ends whose consumer stops.
+fn given_back(id: JobId) -> Event {
+    Event::Released { id, attempt: 1, after: s(0), reason: None }
+}
 
 /// What another consumer would get, now: id, attempt, and how many count.
 async fn claim(backend: &dyn Backend) -> Vec<(String, u32, u32)> {
@@ -143,7 +148,7 @@ async fn dropping_the_future_gives_everything_back() {
     assert_eq!(soon(seen.recv()).await, Some("begun"));
     running.task.abort();
     assert_eq!(soon(seen.recv()).await, Some("dropped"));
-    assert_eq!(running.ending().await, Event::Released { id: job.id().clone(), attempt: 1 });
+    assert_eq!(running.ending().await, given_back(job.id().clone()));
     assert_eq!(claim(&*backend).await, [(job.id().to_string(), 2, 1)]);
     assert!(soon(running.events.recv()).await.is_none(), "the engine is gone");
 }
@@ -162,7 +167,7 @@ fn a_runtime_that_ends_gives_everything_back() {
     });
     drop(first);
     runtime().block_on(async {
-        assert_eq!(running.ending().await, Event::Released { id: job.id().clone(), attempt: 1 });
+        assert_eq!(running.ending().await, given_back(job.id().clone()));
         assert!(soon(running.events.recv()).await.is_none(), "the engine is gone");
         assert_eq!(claim(&*backend).await, [(job.id().to_string(), 2, 1)]);
     });
@@ -199,7 +204,7 @@ async fn what_the_last_claim_still_brings_is_given_back() {
     backend.set(Verb::Claim, Mode::Works);
     let id = job.id().clone();
     assert_eq!(running.next().await, Event::Claimed { id: id.clone(), attempt: 1 });
-    assert_eq!(running.next().await, Event::Released { id, attempt: 1 });
+    assert_eq!(running.next().await, given_back(id));
     assert_eq!(running.finish().await, Summary { released: 1, ..Summary::default() });
 }
 

@@ -211,11 +211,17 @@ impl Model {
             }
             Outcome::Cancelled => job.cancel(now),
             Outcome::Retry { .. } if cancel => job.cancel(now),
-            Outcome::Release if cancel => job.cancel(now),
+            Outcome::Release { .. } if cancel => job.cancel(now),
             Outcome::Retry { error, delay } => job.fail_attempt(error, now.after(delay), now),
-            Outcome::Release => {
+            Outcome::Release { after, reason } => {
                 job.record.uncounted += 1;
                 job.record.status = Status::Submitted;
+                if let Some(reason) = reason {
+                    job.record.error = Some(JobError::new(FailureKind::Released, reason));
+                }
+                if after > Duration::ZERO {
+                    job.place = now.after(after);
+                }
                 job.record.due_at = Some(job.place);
             }
         }

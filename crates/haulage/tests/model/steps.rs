@@ -112,7 +112,10 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         4 => (error(), delay).prop_map(|(error, delay)| Outcome::Retry { error, delay }),
         1 => error().prop_map(Outcome::Fail),
         1 => Just(Outcome::Cancelled),
-        2 => Just(Outcome::Release),
+        2 => (seconds(0..6), option::of(0u8..100)).prop_map(|(after, n)| Outcome::Release {
+            after,
+            reason: n.map(|n| format!("reason {n}")),
+        }),
     ]
 }
 
