@@ -46,8 +46,12 @@ fn run(cli: Cli, output: Output) -> Result {
         .enable_all()
         .build()
         .map_err(|error| Exit::new(Code::Failure, format!("cannot start: {error}")))?;
-    let session = Session { url: cli.url, output };
-    let result = runtime.block_on(cli.command.run(&session));
+    let session = Session::new(cli.url, output);
+    let result = runtime.block_on(async {
+        let result = cli.command.run(&session).await;
+        session.close().await;
+        result
+    });
     // A read of stdin that nobody waits for any more must not hold us up.
     runtime.shutdown_background();
     result

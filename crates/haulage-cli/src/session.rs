@@ -1,6 +1,9 @@
 //! What every command gets: where the jobs are, and where its words go.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use haulage::{Backend, Producer};
 
@@ -14,11 +17,33 @@ use crate::{
 pub(crate) struct Session {
     pub(crate) url: String,
     pub(crate) output: Output,
+    opened: Mutex<Vec<Arc<dyn Backend>>>,
 }
 
 impl Session {
-    /// Opens the backend.
+    pub(crate) fn new(url: String, output: Output) -> Self {
+        Self { url, output, opened: Mutex::default() }
+    }
+
+    /// Opens the backend, which is closed with the session.
     pub(crate) async fn backend(&self) -> Result<Arc<dyn Backend>> {
+        let backend = self.open().await?;
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&backend));
+        Ok(backend)
+    }
+
+    /// Closes what has been opened, so that nothing is left to be tidied up.
+    pub(crate) async fn close(&self) {
+        let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
+        for backend in opened {
+            // The command has done what it was asked to: all the same.
+            if let Err(error) = backend.close().await {
+                tracing::debug!(%error, "not closed");
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Arc<dyn Backend>> {
         if self.url.trim().starts_with("memory:") {
             let why = "memory:// is gone when this command ends, and other commands cannot see it";
             return Err(Exit::usage(format!("{why}; keep the jobs in a file, with sqlite://haulage.db")));

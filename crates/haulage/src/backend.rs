@@ -100,6 +100,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Checks the backend's health and set-up, one finding a check.
     async fn check(&self) -> Result<Vec<Finding>>;
+
+    /// Lets go of what the backend has open, for this handle and all others of
+    /// it. What was acknowledged stays; calls that come later fail. To be
+    /// called when nothing uses the backend any more: not every one has
+    /// something to close.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// How a backend tells of changes. `None` means that one has to ask.

@@ -12,6 +12,7 @@ use crate::{Backend, Error, Result, memory::MemoryBackend};
 /// | `sqlite://jobs.db` | the embedded backend, in this file of the working directory |
 /// | `sqlite:///srv/haulage/jobs.db` | the same, by an absolute path |
 /// | `sqlite://jobs.db?busy_timeout=30s` | with a limit to the wait for another process's transaction |
+/// | `sqlite:///mnt/jobs.db?allow_network_filesystem=true` | although two machines must never open it there |
 ///
 /// In the path, `%20` and the like stand for the bytes that they encode. URLs
 /// of AWS, `sqs://…`, are for `AwsBackend::connect` of the crate `haulage-aws`.
@@ -49,7 +50,12 @@ fn no_scheme(text: &str) -> String {
     if text.is_empty() {
         "the backend's URL is empty; for a file of this machine, write sqlite://haulage.db".to_owned()
     } else {
-        format!("`{text}` is no URL; for a file of this machine, write sqlite://{text}")
+        // `sqlite:x.db` and `sqlite:/x.db` are other programs' ways to say it.
+        let path = match text.split_once(':') {
+            Some((scheme, path)) if scheme.eq_ignore_ascii_case("sqlite") => path,
+            _ => text,
+        };
+        format!("`{text}` is not a URL; for a file of this machine, write sqlite://{path}")
     }
 }
 
@@ -70,6 +76,12 @@ mod sqlite {
                     .into(),
             ));
         }
+        if path == ":memory:" {
+            return Err(Error::Config(
+                "sqlite:// keeps jobs in a file; for jobs that are gone with the program, write memory://"
+                    .into(),
+            ));
+        }
         let mut options = SqliteBackend::options(decode(path)?);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -81,9 +93,15 @@ mod sqlite {
                     })?;
                     options = options.busy_timeout(timeout);
                 }
+                "allow_network_filesystem" => {
+                    let allow = value.parse().map_err(|_| {
+                        Error::Config(format!("allow_network_filesystem={value}: write true or false"))
+                    })?;
+                    options = options.allow_network_filesystem(allow);
+                }
                 _ => {
                     return Err(Error::Config(format!(
-                        "unknown parameter `{name}`; sqlite:// knows busy_timeout"
+                        "unknown parameter `{name}`; sqlite:// knows busy_timeout and allow_network_filesystem"
                     )));
                 }
             }
@@ -140,6 +158,8 @@ mod tests {
         assert!(refused("amqp://host").await.contains("unknown URL scheme `amqp`; this build knows"));
         assert!(refused("SQS://jobs.fifo").await.contains("haulage_aws::AwsBackend::connect"));
         assert!(refused("jobs.db").await.ends_with("write sqlite://jobs.db"));
+        assert!(refused("sqlite:jobs.db").await.ends_with("write sqlite://jobs.db"));
+        assert!(refused("sqlite:/srv/jobs.db").await.ends_with("write sqlite:///srv/jobs.db"));
         assert!(refused("").await.contains("empty"));
     }
 
@@ -158,6 +178,8 @@ mod tests {
     async fn says_what_is_wrong_with_a_path() {
         assert!(refused("sqlite://").await.contains("sqlite:///srv/haulage.db"));
         assert!(refused("sqlite://?busy_timeout=1s").await.contains("path is missing"));
+        assert!(refused("sqlite://:memory:").await.ends_with("write memory://"));
+        assert!(refused("sqlite://x.db?allow_network_filesystem=yes").await.contains("true or false"));
         assert!(refused("sqlite://x.db?cache=1").await.contains("unknown parameter `cache`"));
         assert!(refused("sqlite://x.db?busy_timeout=soon").await.contains("30s"));
         assert!(refused("sqlite://x%zz.db").await.contains("%25"));

@@ -45,29 +45,6 @@ async fn conforms() {
     conformance::run(&Sqlite { folder, next: AtomicUsize::new(0) }).await.assert_ok();
 }
 
-/// Closing any other descriptor of the file would take away the locks by which
-/// SQLite knows, in other processes, that the database is in use here.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn opening_a_database_twice_keeps_its_locks() {
-    use std::os::unix::fs::MetadataExt as _;
-
-    let folder = tempfile::tempdir().expect("tempdir");
-    let path = folder.path().join("x.db");
-    let _first = SqliteBackend::open(&path).await.expect("open");
-    let inode = std::fs::metadata(&path).expect("metadata").ino();
-    let ours = format!(" {} ", std::process::id());
-    let locked = || {
-        let locks = std::fs::read_to_string("/proc/locks").expect("locks");
-        locks.lines().any(|l| l.contains("POSIX") && l.contains(&ours) && l.contains(&format!(":{inode} ")))
-    };
-    assert!(locked());
-    let second = SqliteBackend::open(&path).await.expect("open again");
-    assert!(locked());
-    drop(second);
-    assert!(locked());
-}
-
 #[tokio::test]
 async fn a_link_leads_to_the_same_queue() {
     let folder = tempfile::tempdir().expect("tempdir");

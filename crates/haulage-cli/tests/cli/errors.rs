@@ -142,16 +142,19 @@ fn a_locked_database_is_unavailable() {
     assert_eq!((done.code, done.stdout.as_str()), (Some(7), ""), "{done:?}");
     let path = place.path("haulage.db").canonicalize().expect("the database");
     let path = path.display();
-    let words =
-        format!("haulage: {path} is locked by another program: nothing was stored; close it and try again\n");
-    assert_eq!(done.stderr, words);
+    let (me, pid) = (std::fs::read_to_string("/proc/self/comm").expect("comm"), std::process::id());
+    let why = format!(
+        "{path} has been locked for more than 50ms: nothing was stored; process {pid} ({}) holds it: close that, \
+         and try again",
+        me.trim_end()
+    );
+    assert_eq!(done.stderr, format!("haulage: {why}\n"));
     // A file goes in all the same, up to where it does not.
     place.write("jobs.jsonl", "1\n2\n");
     let done = place.run(["submit", "--jsonl", "jobs.jsonl", "--url", url]);
     assert_eq!(done.code, Some(7));
     let words = format!(
-        "haulage: 0 of 2 jobs were submitted; the first that was not is line 1 of jobs.jsonl: \
-                 {path} is locked by another program: nothing was stored; close it and try again\n"
+        "haulage: 0 of 2 jobs were submitted; the first that was not is line 1 of jobs.jsonl: {why}\n"
     );
     assert_eq!(done.stderr, words);
     other.execute_batch("ROLLBACK").expect("unlock");

@@ -1,10 +1,14 @@
 //! A health check of the database.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rusqlite::Connection;
 
-use super::{fault::Fault, schema, stats, sys};
+use super::{
+    fault::Fault,
+    location, schema, space, stats,
+    sys::{self, Disk},
+};
 use crate::{
     Timestamp,
     backend::{Finding, Severity},
@@ -17,32 +21,19 @@ const LOW_DISK: u64 = 1 << 30;
 /// A log of this size means that something keeps it from being emptied.
 const LARGE_LOG: u64 = 512 << 20;
 
-pub(super) fn check(connection: &Connection, path: &Path, now: Timestamp) -> Result<Vec<Finding>, Fault> {
-    let mut findings = vec![Finding::ok("database", format!("{} is open", path.display()))];
-    let text = |sql: &str| connection.query_row(sql, [], |r| r.get::<_, String>(0));
-    findings
-        .push(Finding::ok("schema", format!("version {}, SQLite {}", schema::VERSION, rusqlite::version())));
-    let stats = stats::stats(connection, now, path)?;
-    if stats.stored_bytes.unwrap_or(0) <= MAX_FULL_CHECK {
-        let verdict = text("PRAGMA quick_check(1)")?;
-        findings.push(if verdict == "ok" {
-            Finding::ok("integrity", "every page is sound")
-        } else {
-            Finding::bad(
-                Severity::Problem,
-                "integrity",
-                format!("the file is damaged: {verdict}"),
-                "stop all workers, then `sqlite3 OLD .recover | sqlite3 NEW`, and look at the disk's health",
-            )
-        });
+/// Looks at the files, without trust in what they say.
+pub(super) fn files(connection: &Connection, path: &Path) -> Vec<Finding> {
+    let mut findings = vec![
+        Finding::ok("database", format!("{} is open", path.display())),
+        Finding::ok("schema", format!("version {}, SQLite {}", schema::VERSION, rusqlite::version())),
+    ];
+    findings.push(if std::fs::metadata(path).is_ok_and(|meta| meta.len() > MAX_FULL_CHECK) {
+        Finding::ok("integrity", "not checked: the file is larger than 2 GiB")
     } else {
-        findings.push(Finding::ok("integrity", "not checked: the file is larger than 2 GiB"));
-    }
-    findings.push(tally(connection)?);
+        integrity(connection, path)
+    });
     findings.extend(disk(path));
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let log = std::fs::metadata(log).map_or(0, |m| m.len());
+    let log = std::fs::metadata(location::beside(path, "-wal")).map_or(0, |m| m.len());
     if log > LARGE_LOG {
         findings.push(Finding::bad(
             Severity::Warning,
@@ -51,6 +42,13 @@ pub(super) fn check(connection: &Connection, path: &Path, now: Timestamp) -> Res
             "some program keeps a read transaction open on the database; close it, and the log shrinks",
         ));
     }
+    findings
+}
+
+/// Looks at the jobs.
+pub(super) fn jobs(connection: &Connection, path: &Path, now: Timestamp) -> Result<Vec<Finding>, Fault> {
+    let stats = stats::stats(connection, now, path)?;
+    let mut findings = vec![tally(connection)?];
     findings.push(match stats.oldest_visible_seconds {
         Some(age) if stats.in_progress == 0 && age > 60.0 => Finding::bad(
             Severity::Warning,
@@ -72,6 +70,34 @@ pub(super) fn check(connection: &Connection, path: &Path, now: Timestamp) -> Res
         ));
     }
     Ok(findings)
+}
+
+/// Whether every page is sound. What seems damaged is read once more, without
+/// what this connection remembers: a disk may fail to read a page once.
+fn integrity(connection: &Connection, path: &Path) -> Finding {
+    let verdict = |connection: &Connection| {
+        connection
+            .query_row("PRAGMA quick_check(1)", [], |r| r.get::<_, String>(0))
+            .map_err(|e| e.to_string())
+    };
+    if verdict(connection).as_deref() == Ok("ok") {
+        return Finding::ok("integrity", "every page is sound");
+    }
+    let again = schema::open_reader(path, Duration::from_secs(5)).map_err(|e| e.to_string());
+    match again.and_then(|fresh| verdict(&fresh)) {
+        Ok(verdict) if verdict == "ok" => Finding::bad(
+            Severity::Warning,
+            "integrity",
+            "every page is sound, but was read at the second try only",
+            "the disk fails to read now and then: see the system's log",
+        ),
+        Ok(verdict) | Err(verdict) => Finding::bad(
+            Severity::Problem,
+            "integrity",
+            format!("the file is damaged: {verdict}"),
+            "stop all workers, then `sqlite3 OLD .recover | sqlite3 NEW`, and look at the disk's health",
+        ),
+    }
 }
 
 /// Whether the kept counts are those of the rows.
@@ -100,12 +126,22 @@ fn tally(connection: &Connection) -> Result<Finding, Fault> {
 }
 
 fn disk(path: &Path) -> Option<Finding> {
-    let free = sys::free_bytes(path).ok()?;
-    Some(if free < LOW_DISK {
+    let Disk { total, free } = sys::disk(path).ok()?;
+    Some(if free < space::reserve(total) {
+        Finding::bad(
+            Severity::Problem,
+            "disk",
+            format!(
+                "{} are free, fewer than are kept for ending jobs: no new ones are accepted",
+                space::in_mib(free)
+            ),
+            "free some space, or delete records with `haulage purge`, which gives their space to new ones",
+        )
+    } else if free < LOW_DISK {
         Finding::bad(
             Severity::Warning,
             "disk",
-            format!("{} MiB are free", free >> 20),
+            format!("{} are free", space::in_mib(free)),
             "free some space; `haulage purge` gives the space of old records to new ones, not back to the disk",
         )
     } else {

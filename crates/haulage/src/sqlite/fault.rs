@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
+use super::sys;
 use crate::Error;
 
 /// An error on its way out: SQLite's, or one that is ready for the caller.
@@ -39,6 +40,11 @@ impl From<Error> for Fault {
 #[error("SQLite: {0}")]
 struct Cause(String);
 
+/// Whether somebody else has the lock.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 /// Says what happened to the database at `path`, and what to do.
 pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
     let shown = path.display();
@@ -50,6 +56,10 @@ pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("{shown} is locked by another program: nothing was stored; close it and try again")
         }
+        // A file beside the database that cannot be made for want of space.
+        Some(ErrorCode::CannotOpen) if sys::disk(path).is_ok_and(|disk| disk.free == 0) => {
+            format!("the disk that holds {shown} is full: nothing was stored; free some space and try again")
+        }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             return Error::Config(format!(
                 "cannot write to {shown}: the file or its folder is read-only for this user ({cause})"
@@ -60,9 +70,11 @@ pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
                 "{shown} is not a Haulage database: it is not an SQLite file; name another file, or move this one away"
             ));
         }
+        // SQLite says so of a page that a failing disk did not read, too.
         Some(ErrorCode::DatabaseCorrupt) => {
             format!(
-                "{shown} is damaged ({cause}); stop all workers and recover it with `sqlite3 OLD .recover | sqlite3 NEW`"
+                "{shown} could not be read ({cause}): the disk failed to read it, or the file is damaged; \
+                 `haulage doctor` checks every page and tells which"
             )
         }
         Some(ErrorCode::SystemIoFailure) => {

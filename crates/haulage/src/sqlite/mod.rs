@@ -8,7 +8,12 @@
 //! Beside `NAME` live `NAME-wal` and `NAME-shm`, SQLite's own, and
 //! `NAME-wake`, through which processes wake each other. They belong together:
 //! move or copy them only while nobody has the database open. The file must be
-//! on a local disk, and everybody who opens it on the same machine.
+//! on a local disk, and everybody who opens it on the same machine. When the
+//! last process has closed it, `NAME` alone is all of it.
+//!
+//! Nothing else in a process that has it open should open the file by itself,
+//! such as a second copy of SQLite. On Linux that does no harm; elsewhere it
+//! takes this one's locks away.
 
 mod cancel;
 mod check;
@@ -16,21 +21,31 @@ mod claim;
 mod fault;
 mod get;
 mod heartbeat;
+mod holder;
 mod id;
+mod location;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod locks;
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+#[path = "locks_elsewhere.rs"]
+mod locks;
 mod purge;
 mod reader;
 mod redrive;
 mod schema;
 mod settle;
+mod space;
 mod stats;
 mod submit;
 mod sys;
+mod thread;
+mod turn;
 mod tx;
 mod wake;
 mod writer;
 
 use std::{
-    fmt, io,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -49,7 +64,7 @@ use crate::{
     Backend, Clock, Error, JobId, NewJob, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Outcome, Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
+        Outcome, Pulse, PurgeQuery, Redrive, Settlement, Severity, Signals, Stats, Submitted,
     },
 };
 
@@ -61,14 +76,26 @@ const MAX_PAYLOAD: usize = 256 << 20;
 /// net under them, should the wake file be deleted under running processes.
 const NET: Duration = Duration::from_secs(2);
 
+/// How long a close waits for each connection to finish what it does.
+const CLOSING: Duration = Duration::from_secs(30);
+
 /// Jobs in one SQLite file. Cloning is cheap and shares the connections.
+///
+/// The last handle to go closes the database, as does [`Backend::close`]; where
+/// no other process has it open, the log is merged into the file then.
 #[derive(Clone)]
 pub struct SqliteBackend {
     path: Arc<Path>,
     clock: Clock,
     wake: Arc<Wake>,
-    writer: Writer,
+    connections: Arc<Connections>,
+}
+
+/// In the order in which they are closed: the last one merges the log, and
+/// nobody may be reading it then.
+struct Connections {
     reader: Reader,
+    writer: Writer,
 }
 
 /// How to open a [`SqliteBackend`].
@@ -77,6 +104,7 @@ pub struct Options {
     path: PathBuf,
     clock: Clock,
     busy_timeout: Duration,
+    allow_network_filesystem: bool,
 }
 
 impl Options {
@@ -96,6 +124,15 @@ impl Options {
         self
     }
 
+    /// Opens the database although it is on a network file system. Default:
+    /// that is refused. SQLite's log works only for processes of one machine:
+    /// with two, jobs are lost.
+    #[must_use]
+    pub fn allow_network_filesystem(mut self, allow: bool) -> Self {
+        self.allow_network_filesystem = allow;
+        self
+    }
+
     /// Opens the database, creates it where there is none, and brings one of
     /// an older version up to date.
     ///
@@ -111,27 +148,37 @@ impl Options {
     }
 
     fn open_blocking(self) -> Result<SqliteBackend> {
-        let Self { path, clock, busy_timeout } = self;
-        let current = schema::inspect(&path, busy_timeout)?;
-        let path = resolve(&path)
-            .map_err(|e| Error::Config(format!("cannot find the folder of {}: {e}", path.display())))?;
-        let wake = Wake::open(&path).map_err(|e| {
-            Error::Config(format!(
-                "cannot write {}: {e}; the folder must be writable",
-                Wake::path(&path).display()
-            ))
-        })?;
-        let wake = Arc::new(wake);
-        let writer = Writer::start(&path, current, Arc::clone(&wake), clock.clone(), busy_timeout)?;
+        let Self { path, clock, busy_timeout, allow_network_filesystem } = self;
+        if locks::was_forked() {
+            return Err(Error::Config(format!(
+                "this process was forked from one that had a database open, and cannot open {} itself; open it in \
+                 the child only, or start the child as a program of its own",
+                path.display()
+            )));
+        }
+        locks::install();
+        let path: Arc<Path> = location::resolve(&path)
+            .map_err(|e| Error::Config(format!("cannot find the folder of {}: {e}", path.display())))?
+            .into();
+        location::check(&path, allow_network_filesystem)?;
+        let found = schema::inspect(&path, busy_timeout)?;
+        let wake = Arc::new(Wake::open(&path)?);
+        let writer = Writer::start(&path, found.current, Arc::clone(&wake), clock.clone(), busy_timeout)?;
         let reader = Reader::start(&path, busy_timeout)?;
-        Ok(SqliteBackend { path: path.into(), clock, wake, writer, reader })
+        drop(found);
+        Ok(SqliteBackend { path, clock, wake, connections: Arc::new(Connections { reader, writer }) })
     }
 }
 
 impl SqliteBackend {
     /// Names the database file, to be opened with [`Options::open`].
     pub fn options(path: impl Into<PathBuf>) -> Options {
-        Options { path: path.into(), clock: Clock::system(), busy_timeout: Duration::from_secs(30) }
+        Options {
+            path: path.into(),
+            clock: Clock::system(),
+            busy_timeout: Duration::from_secs(30),
+            allow_network_filesystem: false,
+        }
     }
 
     /// Opens the database file at `path` with the default options.
@@ -152,24 +199,10 @@ impl SqliteBackend {
     /// next is true.
     async fn reap(&self) -> Result<()> {
         let now = self.clock.now();
-        if self.reader.run(move |c| Ok(get::any_lapsed(c, now)?)).await? {
-            self.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
+        if self.connections.reader.run(move |c| Ok(get::any_lapsed(c, now)?)).await? {
+            self.connections.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
         }
         Ok(())
-    }
-}
-
-/// The file itself, whatever links lead to it. SQLite keeps its log beside
-/// that one, and the wake file must be the same for everybody, too.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match path.canonicalize() {
-        // New, or a link to a file that is.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.read_link() {
-            Ok(target) => resolve(&parent.join(target)),
-            Err(_) => Ok(parent.canonicalize()?.join(path.file_name().unwrap_or_default())),
-        },
-        found => found,
     }
 }
 
@@ -209,8 +242,9 @@ impl Backend for SqliteBackend {
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
         self.capabilities().check_submit(&jobs)?;
-        let weight = Weight { rows: jobs.len(), bytes: jobs.iter().map(|job| job.body.size()).sum() };
-        let submitted = self.writer.run(weight, move |tx| submit::submit(tx, &jobs)).await?;
+        let bytes = jobs.iter().map(|job| job.body.size()).sum();
+        let weight = Weight { rows: jobs.len(), bytes, adds: true };
+        let submitted = self.connections.writer.run(weight, move |tx| submit::submit(tx, &jobs)).await?;
         Ok(submitted.into_iter().map(Ok).collect())
     }
 
@@ -226,8 +260,9 @@ impl Backend for SqliteBackend {
             }
             ready.borrow_and_update();
             let name = Arc::clone(&worker);
-            let weight = Weight { rows: max, bytes: 0 };
-            let claimed = self.writer.run(weight, move |tx| claim::claim(tx, max, lease, &name)).await?;
+            let weight = Weight { rows: max, ..Weight::default() };
+            let claimed =
+                self.connections.writer.run(weight, move |tx| claim::claim(tx, max, lease, &name)).await?;
             let next_due = match claimed {
                 Claim::Jobs(jobs) => return Ok(jobs),
                 Claim::Nothing(next_due) => next_due,
@@ -248,8 +283,8 @@ impl Backend for SqliteBackend {
 
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
         beats.iter().try_for_each(|beat| self.capabilities().check_lease(beat.lease))?;
-        let weight = Weight { rows: beats.len(), bytes: 0 };
-        self.writer.run(weight, move |tx| heartbeat::heartbeat(tx, &beats)).await
+        let weight = Weight { rows: beats.len(), ..Weight::default() };
+        self.connections.writer.run(weight, move |tx| heartbeat::heartbeat(tx, &beats)).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
@@ -257,32 +292,32 @@ impl Backend for SqliteBackend {
             Outcome::Success(result) => result.size(),
             _ => 0,
         });
-        let weight = Weight { rows: settlements.len(), bytes: bytes.sum() };
+        let weight = Weight { rows: settlements.len(), bytes: bytes.sum(), ..Weight::default() };
         let limits = self.capabilities();
-        self.writer.run(weight, move |tx| settle::settle(tx, settlements, &limits)).await
+        self.connections.writer.run(weight, move |tx| settle::settle(tx, settlements, &limits)).await
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
         let ids: Arc<[JobId]> = ids.into();
         loop {
             let (wanted, now) = (Arc::clone(&ids), self.clock.now());
-            let found = self.reader.run(move |c| get::get(c, &wanted, detail, now)).await?;
+            let found = self.connections.reader.run(move |c| get::get(c, &wanted, detail, now)).await?;
             if !found.iter().any(|lookup| get::is_lapsed(lookup, now)) {
                 return Ok(found);
             }
-            self.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
+            self.connections.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
         }
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
-        let weight = Weight { rows: ids.len(), bytes: 0 };
-        self.writer.run(weight, move |tx| cancel::cancel(tx, &ids)).await
+        let weight = Weight { rows: ids.len(), ..Weight::default() };
+        self.connections.writer.run(weight, move |tx| cancel::cancel(tx, &ids)).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
         self.reap().await?;
         let now = self.clock.now();
-        self.reader.run(move |c| get::list(c, &query, now)).await
+        self.connections.reader.run(move |c| get::list(c, &query, now)).await
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
@@ -290,8 +325,9 @@ impl Backend for SqliteBackend {
             Redrive::Dead(limit) => *limit,
             Redrive::Jobs(ids) => ids.len(),
         };
-        self.writer
-            .run(Weight { rows, bytes: 0 }, move |tx| {
+        self.connections
+            .writer
+            .run(Weight { rows, ..Weight::default() }, move |tx| {
                 tx.reap()?;
                 let ids = match what {
                     Redrive::Dead(limit) => redrive::dead(tx, limit)?,
@@ -314,23 +350,61 @@ impl Backend for SqliteBackend {
         // In parts, so that others get their turns in between.
         loop {
             let part = query.clone();
-            let seqs = self.reader.run(move |c| purge::find(c, &part, now, from, AT_ONCE)).await?;
+            let seqs =
+                self.connections.reader.run(move |c| purge::find(c, &part, now, from, AT_ONCE)).await?;
             let Some(last) = seqs.last().copied() else { return Ok(purged) };
             from = last;
-            let weight = Weight { rows: seqs.len(), bytes: 0 };
-            purged += self.writer.run(weight, move |tx| purge::purge(tx, status, before, &seqs)).await?;
+            let weight = Weight { rows: seqs.len(), ..Weight::default() };
+            purged += self
+                .connections
+                .writer
+                .run(weight, move |tx| purge::purge(tx, status, before, &seqs))
+                .await?;
         }
     }
 
     async fn stats(&self) -> Result<Stats> {
         self.reap().await?;
         let (now, path) = (self.clock.now(), Arc::clone(&self.path));
-        self.reader.run(move |c| stats::stats(c, now, &path)).await
+        self.connections.reader.run(move |c| stats::stats(c, now, &path)).await
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        self.reap().await?;
         let (now, path) = (self.clock.now(), Arc::clone(&self.path));
-        self.reader.run(move |c| check::check(c, &path, now)).await
+        let reader = &self.connections.reader;
+        let mut findings = reader.run(move |c| Ok(check::files(c, &path))).await?;
+        let path = Arc::clone(&self.path);
+        let jobs = match self.reap().await {
+            Ok(()) => reader.run(move |c| check::jobs(c, &path, now)).await,
+            Err(error) => Err(error),
+        };
+        match jobs {
+            Ok(jobs) => findings.extend(jobs),
+            Err(error) => {
+                let remedy = "mend what else is wrong first";
+                findings.push(Finding::bad(Severity::Problem, "jobs", error.to_string(), remedy));
+            }
+        }
+        Ok(findings)
+    }
+
+    async fn close(&self) -> Result<()> {
+        let connections = Arc::clone(&self.connections);
+        // Calls that wait for a signal see at once that it is over.
+        let closed = tokio::task::spawn_blocking(move || {
+            connections.reader.close(CLOSING) && connections.writer.close(CLOSING)
+        });
+        self.wake.ring(Bell::Ready);
+        match closed.await {
+            Ok(true) => Ok(()),
+            _ => Err(Error::Unavailable {
+                message: format!(
+                    "{} is still busy after {}, and was not closed; nothing is lost",
+                    self.path.display(),
+                    humantime::format_duration(CLOSING)
+                ),
+                source: None,
+            }),
+        }
     }
 }

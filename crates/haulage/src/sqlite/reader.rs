@@ -3,42 +3,48 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::mpsc,
-    thread,
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
-use rusqlite::Connection;
+use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::oneshot;
 
 use super::{
     fault::{self, Fault},
+    location::Files,
     schema,
+    thread::Worker,
 };
 use crate::{Error, Result};
 
 type Query = Box<dyn FnOnce(&Connection) + Send>;
 
-/// Hands queries to the reading thread. It ends when the last is dropped.
-#[derive(Clone, Debug)]
+/// Hands queries to the reading thread.
 pub(super) struct Reader {
-    queue: mpsc::Sender<Query>,
-    path: std::sync::Arc<Path>,
+    thread: Worker<Query>,
+    path: Arc<Path>,
+    files: Files,
+    interrupt: InterruptHandle,
 }
 
 impl Reader {
-    pub(super) fn start(path: &Path, busy_timeout: Duration) -> Result<Self> {
+    pub(super) fn start(path: &Arc<Path>, busy_timeout: Duration) -> Result<Self> {
         let connection = schema::open_reader(path, busy_timeout).map_err(|e| fault::to_error(path, &e))?;
-        let (queue, queries) = mpsc::channel::<Query>();
-        thread::Builder::new()
-            .name("haulage-reader".into())
-            .spawn(move || {
-                for query in queries {
-                    query(&connection);
-                }
-            })
-            .map_err(|e| Error::unavailable(format!("cannot start the reading thread: {e}"), e))?;
-        Ok(Self { queue, path: path.into() })
+        let files = Files::opened(path)?;
+        let interrupt = connection.get_interrupt_handle();
+        let thread = Worker::start("haulage-reader", move |queries: mpsc::Receiver<Query>| {
+            for query in queries {
+                query(&connection);
+            }
+        })?;
+        Ok(Self { thread, path: Arc::clone(path), files, interrupt })
+    }
+
+    /// Ends the thread, and waits until its connection is closed.
+    pub(super) fn close(&self, patience: Duration) -> bool {
+        self.interrupt.interrupt();
+        self.thread.end(patience)
     }
 
     /// Runs a query on one consistent state of the database.
@@ -47,8 +53,9 @@ impl Reader {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     {
+        self.files.check("what it says is out of date")?;
         let (reply, answer) = oneshot::channel();
-        let path = std::sync::Arc::clone(&self.path);
+        let path = Arc::clone(&self.path);
         let query: Query = Box::new(move |connection| {
             // A panic drops the reply, which the caller sees; the thread goes on.
             let run = || {
@@ -59,8 +66,8 @@ impl Reader {
                 let _ = reply.send(result.map_err(|fault: Fault| fault.into_error(&path)));
             }
         });
+        self.thread.send(query)?;
         let closed = || Error::Unavailable { message: "the database was closed".into(), source: None };
-        self.queue.send(query).map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 }

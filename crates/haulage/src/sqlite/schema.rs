@@ -5,7 +5,10 @@ use std::{fs, io::ErrorKind, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::fault::{self, Fault};
+use super::{
+    fault::{self, Fault},
+    location, space, sys,
+};
 use crate::{Error, Result};
 
 /// Marks a file as ours (`PRAGMA application_id`): "Haul".
@@ -21,21 +24,26 @@ pub(super) const VERSION: usize = MIGRATIONS.len();
 
 /// WAL pages after which a commit also moves them into the database file.
 /// Larger means less often, and each page once for more changes, but a longer
-/// log: this is 32 MiB of it. SQLite's own default, 1,000, costs throughput.
+/// log: this is 32 MiB of it, less on disks below 2 GiB. SQLite's own default,
+/// 1,000, costs throughput.
 pub const CHECKPOINT_PAGES: u32 = 8_000;
 
+/// What there is at a path.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// A database of ours, which needs no migration.
+    pub(super) current: bool,
+    /// By which it was looked at. Kept until others are open: the last one to
+    /// close cleans up, and the next one to open starts from the beginning.
+    pub(super) _connection: Option<Connection>,
+}
+
 /// Looks at the path without changing anything: is there, or can there be, a
-/// database of ours? Tells whether it is there and up to date.
-pub(super) fn inspect(path: &Path, busy_timeout: Duration) -> Result<bool> {
+/// database of ours?
+pub(super) fn inspect(path: &Path, busy_timeout: Duration) -> Result<Found> {
     let shown = path.display();
     match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => {
-            return Err(Error::Config(format!(
-                "{shown} is a folder, not a database; name a file in it, such as {}",
-                path.join("haulage.db").display()
-            )));
-        }
-        Ok(meta) if meta.len() == 0 => return Ok(false),
+        Ok(meta) if meta.len() == 0 => return Ok(Found { current: false, _connection: None }),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -45,20 +53,23 @@ pub(super) fn inspect(path: &Path, busy_timeout: Duration) -> Result<bool> {
                     parent.display()
                 )));
             }
-            return Ok(false);
+            return Ok(Found { current: false, _connection: None });
         }
-        Err(error) => return Err(unreadable(path, &error)),
+        Err(error) => return Err(Error::Config(format!("cannot read {shown}: {error}"))),
     }
     // Only through SQLite: closing a file that was opened without it would take
-    // the locks of this process's other connections from them.
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .map_err(|e| fault::to_error(path, &e))?;
-    connection.busy_timeout(busy_timeout).map_err(|e| fault::to_error(path, &e))?;
-    let snapshot = connection.unchecked_transaction().map_err(|e| fault::to_error(path, &e))?;
-    let (id, version) = identity(&snapshot).map_err(|e| fault::to_error(path, &e))?;
-    let tables: i64 = snapshot
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
-        .map_err(|e| fault::to_error(path, &e))?;
+    // the POSIX locks of this process's other connections from them.
+    let look = || {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(busy_timeout)?;
+        let snapshot = connection.unchecked_transaction()?;
+        let (id, version) = identity(&snapshot)?;
+        let tables: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+        let mode: String = snapshot.query_row("PRAGMA journal_mode", [], |r| r.get(0))?;
+        snapshot.finish()?;
+        Ok((connection, id, version, tables, mode))
+    };
+    let (connection, id, version, tables, mode) = look().map_err(|e| fault::to_error(path, &e))?;
     if id != APPLICATION_ID && (id != 0 || tables > 0) {
         return Err(Error::Config(format!(
             "{shown} is an SQLite database of another program; Haulage keeps its jobs in a file of its own"
@@ -67,9 +78,7 @@ pub(super) fn inspect(path: &Path, busy_timeout: Duration) -> Result<bool> {
     if version > VERSION {
         return Err(newer(path, version));
     }
-    let mode: String =
-        snapshot.query_row("PRAGMA journal_mode", [], |r| r.get(0)).map_err(|e| fault::to_error(path, &e))?;
-    Ok(version == VERSION && mode == "wal")
+    Ok(Found { current: version == VERSION && mode == "wal", _connection: Some(connection) })
 }
 
 fn newer(path: &Path, version: usize) -> Error {
@@ -77,10 +86,6 @@ fn newer(path: &Path, version: usize) -> Error {
         "{} has schema version {version}, and this version of Haulage knows {VERSION}; use a newer Haulage",
         path.display()
     ))
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::Config(format!("cannot read {}: {error}", path.display()))
 }
 
 fn identity(connection: &Connection) -> rusqlite::Result<(i32, usize)> {
@@ -93,6 +98,7 @@ fn identity(connection: &Connection) -> rusqlite::Result<(i32, usize)> {
 
 /// Opens the connection that writes, and creates or migrates the database.
 pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connection, Fault> {
+    location::create(path).map_err(|e| location::to_error(format!("cannot create {}", path.display()), e))?;
     let mut connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -110,9 +116,12 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
     }
     // FULL: a commit is on the disk before it is acknowledged.
     connection.execute_batch("PRAGMA synchronous = FULL;")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    let pages = sys::disk(path).map_or(CHECKPOINT_PAGES, |disk| space::checkpoint_pages(disk.total));
+    connection.pragma_update(None, "wal_autocheckpoint", pages)?;
     // After a time of overlapping readers the log shrinks to this again.
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "journal_size_limit", 2 * 4096 * i64::from(pages))?;
+    // What is deleted is overwritten.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     let version = migrate(&mut connection, MIGRATIONS)?;
     if version > VERSION {
         return Err(newer(path, version).into());

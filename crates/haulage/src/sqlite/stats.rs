@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::{fault::Fault, tx::code};
+use super::{fault::Fault, location, tx::code};
 use crate::{Status, Timestamp, backend::Stats};
 
 pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Result<Stats, Fault> {
@@ -50,11 +50,7 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
         .query_row([], |r| r.get(0))?;
     stats.oldest_visible_seconds =
         oldest.map(Timestamp::from_micros).filter(|due| *due <= now).map(|due| now.since(due).as_secs_f64());
-    let size = |suffix: &str| {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        std::fs::metadata(file).map_or(0, |m| m.len())
-    };
+    let size = |suffix| std::fs::metadata(location::beside(path, suffix)).map_or(0, |m| m.len());
     stats.stored_bytes = Some(size("") + size("-wal"));
     Ok(stats)
 }

@@ -1,7 +1,7 @@
 //! The few things that need the operating system: a page of memory that
 //! processes share, waiting on a word in it, and a fair lock between them.
 //!
-//! This is the only unsafe code of the crate.
+//! This and `locks.rs` are the only unsafe code of the crate.
 #![allow(unsafe_code)]
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 /// How many words a [`SharedPage`] has in use.
 const WORDS: usize = 8;
 /// How long the page is: that of the smallest memory page.
-const BYTES: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 
 /// A few words of memory, shared by all processes that map the same file.
 #[derive(Debug)]
@@ -29,19 +29,21 @@ unsafe impl Send for SharedPage {}
 unsafe impl Sync for SharedPage {}
 
 impl SharedPage {
-    /// Maps the beginning of `file`, and makes the file long enough for it.
-    pub(super) fn map(file: &File) -> io::Result<Self> {
-        if file.metadata()?.len() < BYTES as u64 {
-            file.set_len(BYTES as u64)?;
+    /// Maps `file`, makes it long enough for that, and writes one word.
+    pub(super) fn map(file: &File, word: usize, value: u32) -> io::Result<Self> {
+        assert!(word < WORDS);
+        if file.metadata()?.len() < PAGE as u64 {
+            file.set_len(PAGE as u64)?;
         }
-        // Not a hole: a store to one would kill the process where the disk is full.
-        std::os::unix::fs::FileExt::write_all_at(file, &[0], 4 * WORDS as u64)?;
+        // By a write, which fails where the disk is full: a store into the
+        // mapping of a hole would kill the process there.
+        std::os::unix::fs::FileExt::write_all_at(file, &value.to_ne_bytes(), 4 * word as u64)?;
         // SAFETY: a fresh shared mapping of an open file at an address that
         // the kernel chooses; the file has at least this length.
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                BYTES,
+                PAGE,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 file.as_raw_fd(),
@@ -81,7 +83,7 @@ impl Drop for SharedPage {
         // SAFETY: mapped by `map` with this length, and nobody can hold a
         // reference into it any more.
         unsafe {
-            libc::munmap(self.0.as_ptr().cast(), BYTES);
+            libc::munmap(self.0.as_ptr().cast(), PAGE);
         }
     }
 }
@@ -162,8 +164,16 @@ pub(super) fn lock_byte(_file: &File, _byte: i64, _lock: Lock) -> io::Result<()>
     Ok(())
 }
 
-/// Bytes that an unprivileged process can still write on the file's disk.
-pub(super) fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
+/// How large a disk is, and how much of it an unprivileged process can still
+/// write, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Disk {
+    pub(super) total: u64,
+    pub(super) free: u64,
+}
+
+/// The disk that holds a file or folder.
+pub(super) fn disk(path: &std::path::Path) -> io::Result<Disk> {
     let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
     // SAFETY: all-zero is a valid `statvfs`, and the path ends in NUL.
     unsafe {
@@ -172,6 +182,7 @@ pub(super) fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
             return Err(io::Error::last_os_error());
         }
         #[allow(clippy::unnecessary_cast, clippy::useless_conversion)] // widths differ by platform
-        Ok(u64::from(stat.f_bavail) * stat.f_frsize as u64)
+        let bytes = |blocks| u64::from(blocks).saturating_mul(stat.f_frsize as u64);
+        Ok(Disk { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
     }
 }

@@ -1,24 +1,29 @@
 //! What processes on one database tell each other: that something changed,
-//! and whose turn it is to write.
+//! and who is writing.
 //!
 //! It lives in a small file beside the database (`…-wake`). Nothing durable
 //! is in it: it may be deleted when no process has the database open.
 
 use std::{
-    fs::File,
-    io::{self, ErrorKind},
-    path::{Path, PathBuf},
+    fs::{self, File, Permissions},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::watch;
 
-use super::sys::{self, Lock, SharedPage};
+use super::{
+    location,
+    locks::{self, Shut},
+    sys::{self, SharedPage},
+};
+use crate::{Error, Result};
 
 /// What can have changed. The discriminant is the word in the shared page.
 #[derive(Clone, Copy, Debug)]
@@ -31,16 +36,27 @@ pub(super) enum Bell {
     Cancels = 2,
 }
 
-/// The word that holds the process id of whoever writes.
-const WRITER: usize = 3;
+/// The words of the page behind those of the bells.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Word {
+    /// The process that writes, or wrote last.
+    Writer = 3,
+    /// How many turns at writing there have been.
+    Turns = 4,
+    /// What makes the file ours.
+    Magic = 7,
+}
+
+/// "Haul", as everywhere where a file of ours is marked.
+const MAGIC: u32 = u32::from_ne_bytes(*b"Haul");
 /// How often a listener looks whether it is still wanted.
 const LISTENER_TURN: Duration = Duration::from_secs(1);
-const TURNSTILE: i64 = 0;
-const PEN: i64 = 1;
 
 /// The wake file of one database.
 #[derive(Debug)]
 pub(super) struct Wake {
+    // First, so that it goes before the file does.
+    _shut: Shut,
     file: File,
     page: Arc<SharedPage>,
     bells: [Channel; 3],
@@ -53,20 +69,17 @@ struct Channel {
 }
 
 impl Wake {
-    /// Where the wake file of a database is.
-    pub(super) fn path(database: &Path) -> PathBuf {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-wake");
-        path.into()
-    }
-
-    pub(super) fn open(database: &Path) -> io::Result<Self> {
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).open(Self::path(database))?;
-        let page = Arc::new(SharedPage::map(&file)?);
+    /// Opens the wake file of a database, and makes it where there is none.
+    pub(super) fn open(database: &Path) -> Result<Self> {
+        let path = location::beside(database, "-wake");
+        let failed = |error| location::to_error(format!("cannot write {}", path.display()), error);
+        let file = open_own(&path)?;
+        like_database(&file, database);
+        let page = Arc::new(SharedPage::map(&file, Word::Magic as usize, MAGIC).map_err(failed)?);
         let channel =
             || Channel { changes: Arc::new(watch::Sender::new(0)), listening: AtomicBool::new(false) };
-        Ok(Self { file, page, bells: [channel(), channel(), channel()] })
+        let shut = locks::shut_in_children(&file);
+        Ok(Self { _shut: shut, file, page, bells: [channel(), channel(), channel()] })
     }
 
     /// Tells everybody on this database, in this process and in others.
@@ -95,56 +108,72 @@ impl Wake {
         receiver
     }
 
-    /// Waits until it is this process's turn to write.
-    ///
-    /// SQLite's own lock keeps writers apart; this one makes them take turns.
-    /// Who waits holds the turnstile, so that a writer who comes straight back
-    /// finds it closed and cannot overtake.
-    pub(super) fn take_pen(&self) -> io::Result<Pen<'_>> {
-        self.take(Lock::Wait)
+    /// The file, whose bytes are locked in turn by those who write.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
-    /// The same, for as long as `patience` lasts.
-    pub(super) fn take_pen_within(&self, patience: Duration) -> io::Result<Pen<'_>> {
-        let end = Instant::now() + patience;
-        loop {
-            match self.take(Lock::Try) {
-                // EACCES and EAGAIN both mean that somebody has it.
-                Err(error)
-                    if Instant::now() < end
-                        && matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) =>
-                {
-                    thread::sleep(Duration::from_millis(5));
-                }
-                taken => return taken,
-            }
-        }
+    pub(super) fn read(&self, word: Word) -> u32 {
+        self.page.word(word as usize).load(Ordering::Relaxed)
     }
 
-    fn take(&self, lock: Lock) -> io::Result<Pen<'_>> {
-        sys::lock_byte(&self.file, TURNSTILE, lock)?;
-        let taken = sys::lock_byte(&self.file, PEN, lock);
-        sys::lock_byte(&self.file, TURNSTILE, Lock::Free)?;
-        taken?;
-        self.page.word(WRITER).store(std::process::id(), Ordering::Relaxed);
-        Ok(Pen(self))
-    }
-
-    /// The process that writes now or wrote last, as far as is known.
-    pub(super) fn writer_pid(&self) -> u32 {
-        self.page.word(WRITER).load(Ordering::Relaxed)
+    /// Notes that this process writes now.
+    pub(super) fn begin_turn(&self) {
+        self.page.word(Word::Writer as usize).store(std::process::id(), Ordering::Relaxed);
+        self.page.word(Word::Turns as usize).fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The right to write, until dropped.
-#[derive(Debug)]
-pub(super) struct Pen<'a>(&'a Wake);
+/// Opens a file that is ours or new. What else has that name is refused before
+/// anything is written: it may be somebody's who wants it overwritten.
+fn open_own(path: &Path) -> Result<File> {
+    let shown = path.display();
+    let foreign = || {
+        Error::Config(format!(
+            "{shown} is not a file of Haulage's, which needs that name for itself; move it away, or delete it"
+        ))
+    };
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(location::NEW_FILE_MODE)
+        // No link is followed, and no pipe waited for.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENXIO) => foreign(),
+            _ => location::to_error(format!("cannot write {shown}"), error),
+        })?;
+    let failed = |error| location::to_error(format!("cannot read {shown}"), error);
+    let meta = file.metadata().map_err(failed)?;
+    let mut page = [0; sys::PAGE];
+    match meta.len() {
+        _ if !meta.is_file() => return Err(foreign()),
+        // Another process may just be about to fill it.
+        0 => return Ok(file),
+        n if n == page.len() as u64 => file.read_exact_at(&mut page, 0).map_err(failed)?,
+        _ => return Err(foreign()),
+    }
+    let at = 4 * Word::Magic as usize;
+    if page[at..at + 4] == MAGIC.to_ne_bytes() || page.iter().all(|byte| *byte == 0) {
+        Ok(file)
+    } else {
+        Err(foreign())
+    }
+}
 
-impl Drop for Pen<'_> {
-    fn drop(&mut self) {
-        // Unlocking an open file cannot fail in a way that we could mend; the
-        // kernel frees the lock at the latest when the file is closed.
-        let _ = sys::lock_byte(&self.0.file, PEN, Lock::Free);
+/// Whoever may use the database may use this file: it gets its mode and, from
+/// root, its owner. Those who are not the owner leave it as it is.
+fn like_database(file: &File, database: &Path) {
+    let (Ok(database), Ok(now)) = (fs::metadata(database), file.metadata()) else { return };
+    if (database.uid(), database.gid()) != (now.uid(), now.gid()) {
+        let _ = std::os::unix::fs::fchown(file, Some(database.uid()), Some(database.gid()));
+    }
+    let mode = database.mode() & 0o777;
+    if mode != now.mode() & 0o777 {
+        let _ = file.set_permissions(Permissions::from_mode(mode));
     }
 }
 
@@ -177,27 +206,40 @@ mod tests {
     }
 
     #[test]
-    fn writers_take_turns() {
+    fn no_link_and_no_foreign_file_is_written_to() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("x.db");
-        let turns = std::sync::Mutex::new(Vec::new());
-        thread::scope(|scope| {
-            for name in 0..3 {
-                let (path, turns) = (&path, &turns);
-                scope.spawn(move || {
-                    let wake = Wake::open(path).expect("open");
-                    for _ in 0..50 {
-                        let pen = wake.take_pen().expect("lock");
-                        turns.lock().expect("lock").push(name);
-                        thread::sleep(Duration::from_micros(200));
-                        drop(pen);
-                    }
-                });
-            }
-        });
-        // Without the turnstile one thread takes nearly all its turns in a row.
-        let turns = turns.into_inner().expect("lock");
-        let repeats = turns.windows(2).take(100).filter(|w| w[0] == w[1]).count();
-        assert!(repeats < 50, "{repeats} of 100 turns went to the same writer again: {turns:?}");
+        let (database, wake) = (dir.path().join("x.db"), dir.path().join("x.db-wake"));
+        let victim = dir.path().join("victim.conf");
+        let text = "do not overwrite";
+        fs::write(&victim, text).expect("write");
+        std::os::unix::fs::symlink(&victim, &wake).expect("link");
+        let refused = || Wake::open(&database).expect_err("foreign").to_string();
+        assert!(refused().contains("x.db-wake is not a file of Haulage's"), "{}", refused());
+        fs::remove_file(&wake).expect("remove");
+        for foreign in [text.to_owned(), text.repeat(256)] {
+            fs::write(&wake, &foreign).expect("write");
+            assert!(refused().contains("move it away"), "{}", refused());
+            assert_eq!(fs::read_to_string(&wake).expect("read"), foreign);
+        }
+        assert_eq!(fs::read_to_string(&victim).expect("read"), text);
+        // Made by another process that has not filled it yet, or emptied by a crash.
+        for unfinished in [0, sys::PAGE] {
+            fs::write(&wake, vec![0; unfinished]).expect("write");
+            Wake::open(&database).expect("ours");
+        }
+        Wake::open(&database).expect("ours, marked");
+    }
+
+    #[test]
+    fn the_wake_file_is_open_to_whom_the_database_is() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let database = dir.path().join("x.db");
+        let mode = || fs::metadata(dir.path().join("x.db-wake")).expect("metadata").mode() & 0o777;
+        Wake::open(&database).expect("open");
+        assert_eq!(mode(), 0o600);
+        fs::write(&database, "").expect("create");
+        fs::set_permissions(&database, Permissions::from_mode(0o660)).expect("chmod");
+        Wake::open(&database).expect("open");
+        assert_eq!(mode(), 0o660);
     }
 }

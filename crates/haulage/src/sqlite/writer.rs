@@ -6,14 +6,13 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::Connection;
@@ -21,7 +20,12 @@ use tokio::sync::oneshot;
 
 use super::{
     fault::{self, Fault},
+    holder,
+    location::{self, Files},
     purge, schema,
+    space::Space,
+    thread::Worker,
+    turn::Turns,
     tx::Tx,
     wake::Wake,
 };
@@ -38,12 +42,13 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 pub(super) struct Weight {
     pub(super) rows: usize,
     pub(super) bytes: usize,
+    /// It adds jobs, and has to leave room for ending those that are there.
+    pub(super) adds: bool,
 }
 
-/// Hands work to the writing thread. The thread ends when the last is dropped.
-#[derive(Clone, Debug)]
+/// Hands work to the writing thread.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Box<dyn Work>>,
+    thread: Worker<Box<dyn Work>>,
     path: Arc<Path>,
     wake: Arc<Wake>,
     busy_timeout: Duration,
@@ -108,45 +113,33 @@ impl Writer {
     /// Opens the database and starts the thread. A database that is not
     /// `current` is created or migrated first, in turn with other processes.
     pub(super) fn start(
-        path: &Path,
+        path: &Arc<Path>,
         current: bool,
         wake: Arc<Wake>,
         clock: Clock,
         busy_timeout: Duration,
     ) -> Result<Self> {
-        let open = || schema::open_writer(path, busy_timeout).map_err(|fault| fault.into_error(path));
-        let connection = if current {
-            open()?
-        } else {
-            // Beside writers that come and go there is no moment to take it; but
-            // then the database is there already, and nothing is left to do.
-            let end = std::time::Instant::now() + busy_timeout;
-            loop {
-                match wake.take_pen_within(Duration::from_millis(50)) {
-                    Ok(_pen) => break open()?,
-                    Err(_) if schema::inspect(path, busy_timeout)? => break open()?,
-                    Err(_) if std::time::Instant::now() >= end => {
-                        return Err(locked(path, busy_timeout, &wake));
-                    }
-                    Err(_) => {}
-                }
-            }
-        };
-        let (queue, calls) = mpsc::channel();
+        let turns = Turns::new(Arc::clone(&wake));
+        let turn = if current { None } else { turns.take() };
+        let connection = schema::open_writer(path, busy_timeout).map_err(|fault| match fault {
+            Fault::Sqlite(error) if fault::is_busy(&error) => locked(path, busy_timeout, &wake),
+            fault => fault.into_error(path),
+        })?;
+        drop(turn);
         let this = Thread {
-            calls,
+            files: Files::opened(path)?,
+            space: Space::new(path),
+            turns,
             connection,
             wake: Arc::clone(&wake),
             next_sweep: clock.now(),
+            next_trim: Instant::now(),
             clock,
-            path: path.to_owned(),
+            path: Arc::clone(path),
             busy_timeout,
         };
-        thread::Builder::new()
-            .name("haulage-writer".into())
-            .spawn(move || this.run())
-            .map_err(|e| Error::unavailable(format!("cannot start the writing thread: {e}"), e))?;
-        Ok(Self { queue, path: path.into(), wake, busy_timeout })
+        let thread = Worker::start("haulage-writer", move |calls| this.run(&calls))?;
+        Ok(Self { thread, path: Arc::clone(path), wake, busy_timeout })
     }
 
     /// Runs `work` in a transaction, together with other calls, and returns
@@ -159,9 +152,8 @@ impl Writer {
         let (reply, mut answer) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
         let call = Call { weight, work: Some(work), done: None, reply, taken: Arc::clone(&taken) };
-        self.queue.send(Box::new(call)).map_err(|_| closed())?;
-        // The thread itself gives up after `busy_timeout` on a lock of SQLite's;
-        // on our own it waits, and the caller must not wait with it for ever.
+        self.thread.send(Box::new(call))?;
+        // The thread itself gives up after `busy_timeout`; but there may be others before this one.
         match tokio::time::timeout(self.busy_timeout + Duration::from_secs(1), &mut answer).await {
             Ok(answer) => answer.map_err(|_| closed())?,
             // It is being done: only the answer tells what came of it.
@@ -169,15 +161,21 @@ impl Writer {
             Err(_) => Err(locked(&self.path, self.busy_timeout, &self.wake)),
         }
     }
+
+    /// Ends the thread, after what it has been given, and waits until its
+    /// connection is closed.
+    pub(super) fn close(&self, patience: Duration) -> bool {
+        self.thread.end(patience)
+    }
 }
 
-/// Some other process has the pen and does not give it back.
+/// Some other process has the database and does not give it back.
 fn locked(path: &Path, waited: Duration, wake: &Wake) -> Error {
     let message = format!(
-        "{} has been locked for more than {}: nothing was stored; process {} wrote last: see whether it hangs",
+        "{} has been locked for more than {}: nothing was stored; {}",
         path.display(),
         humantime::format_duration(waited),
-        wake.writer_pid(),
+        holder::describe(path, wake),
     );
     Error::Unavailable { message, source: None }
 }
@@ -185,68 +183,95 @@ fn locked(path: &Path, waited: Duration, wake: &Wake) -> Error {
 /// How often a writing process looks for records whose time is over.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// How often a log that has grown too long is looked at, where it cannot be
+/// emptied for its readers.
+const TRIM_EVERY: Duration = Duration::from_secs(30);
+
 struct Thread {
-    calls: mpsc::Receiver<Box<dyn Work>>,
     connection: Connection,
+    files: Files,
+    space: Space,
+    turns: Turns,
     wake: Arc<Wake>,
     clock: Clock,
-    path: PathBuf,
+    path: Arc<Path>,
     busy_timeout: Duration,
     next_sweep: Timestamp,
+    next_trim: Instant,
 }
 
+type Calls = mpsc::Receiver<Box<dyn Work>>;
+
 impl Thread {
-    fn run(mut self) {
+    fn run(mut self, calls: &Calls) {
         let mut carried = None;
-        while let Some(first) = carried.take().or_else(|| self.calls.recv().ok()) {
-            carried = self.transact(first);
+        while let Some(first) = carried.take().or_else(|| calls.recv().ok()) {
+            carried = self.transact(first, calls);
         }
     }
 
     /// Runs one transaction; returns the call that did not fit into it.
-    fn transact(&mut self, first: Box<dyn Work>) -> Option<Box<dyn Work>> {
-        let mut calls = Vec::new();
-        let (result, carried) = self.collect(first, &mut calls);
-        for call in calls {
+    fn transact(&mut self, first: Box<dyn Work>, calls: &Calls) -> Option<Box<dyn Work>> {
+        let mut done = Vec::new();
+        let (result, carried) = self.collect(first, calls, &mut done);
+        for call in done {
             call.answer(result.clone());
+        }
+        if result.is_ok() {
+            self.trim();
         }
         carried
     }
 
     /// Readers that overlap for ever keep SQLite from starting the log over,
-    /// and it grows. Once it is long, wait for them, briefly.
-    fn trim(&self) {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        if std::fs::metadata(log).map_or(0, |m| m.len()) < 4 * u64::from(schema::CHECKPOINT_PAGES) * 4096 {
+    /// and it grows. Once it is long, wait for them, briefly and not often.
+    fn trim(&mut self) {
+        let short = self.space.is_short();
+        if !short && self.next_trim > Instant::now() {
             return;
         }
-        let _ = self.connection.busy_timeout(Duration::from_millis(500));
-        let _ = self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
+        self.next_trim = Instant::now() + Duration::from_secs(1);
+        let log = std::fs::metadata(location::beside(&self.path, "-wal")).map_or(0, |m| m.len());
+        if !short && log < 4 * u64::from(schema::CHECKPOINT_PAGES) * 4096 {
+            return;
+        }
+        let _ = self.connection.busy_timeout(if short { Duration::ZERO } else { Duration::from_millis(500) });
+        let emptied = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |r| Ok(r.get::<_, i64>(0)? == 0))
+            .unwrap_or(false);
         let _ = self.connection.busy_timeout(self.busy_timeout);
+        if !emptied && !short {
+            self.next_trim = Instant::now() + TRIM_EVERY;
+        }
     }
 
     fn collect(
         &mut self,
         first: Box<dyn Work>,
-        calls: &mut Vec<Box<dyn Work>>,
+        calls: &Calls,
+        done: &mut Vec<Box<dyn Work>>,
     ) -> (Result<()>, Option<Box<dyn Work>>) {
-        let pen = match self.wake.take_pen() {
-            Ok(pen) => pen,
-            Err(error) => {
-                calls.push(first);
-                return (Err(Error::unavailable(format!("cannot lock the wake file: {error}"), error)), None);
-            }
-        };
+        if let Err(error) = self.files.check("nothing was stored") {
+            done.push(first);
+            return (Err(error), None);
+        }
+        let turn = self.turns.take();
         let mut tx = match Tx::begin(&self.connection, &self.clock) {
             Ok(tx) => tx,
             Err(error) => {
-                calls.push(first);
-                return (Err(fault::to_error(&self.path, &error)), None);
+                done.push(first);
+                let error = if fault::is_busy(&error) {
+                    locked(&self.path, self.busy_timeout, &self.wake)
+                } else {
+                    fault::to_error(&self.path, &error)
+                };
+                return (Err(error), None);
             }
         };
+        self.wake.begin_turn();
         let (mut next, mut total) = (Some(first), Weight::default());
-        while let Some(mut call) = next.take().or_else(|| self.calls.try_recv().ok()) {
+        while let Some(mut call) = next.take().or_else(|| calls.try_recv().ok()) {
             let weight = call.weight();
             if total.rows > 0
                 && (total.rows.saturating_add(weight.rows) > MAX_ROWS
@@ -259,12 +284,19 @@ impl Thread {
             if !call.begin() {
                 continue;
             }
+            if weight.adds
+                && let Err(error) =
+                    self.space.room_for(total.bytes.saturating_add(weight.bytes), &self.connection)
+            {
+                call.answer(Err(error));
+                continue;
+            }
             total.rows = total.rows.saturating_add(weight.rows);
             total.bytes = total.bytes.saturating_add(weight.bytes);
             // A panic, which would be a mistake of ours, must not end the thread
             // on which every later call depends.
             let run = catch_unwind(AssertUnwindSafe(|| call.run(&mut tx)));
-            calls.push(call);
+            done.push(call);
             let error = match run {
                 Ok(Ok(())) => continue,
                 Ok(Err(fault)) => fault.into_error(&self.path),
@@ -279,8 +311,7 @@ impl Thread {
             tx.roll_back();
             return (Err(error), None);
         }
-        let swept = self.next_sweep <= tx.now;
-        if swept {
+        if self.next_sweep <= tx.now {
             match purge::sweep(&mut tx) {
                 // As long as there is more, some goes with each transaction.
                 Ok(more) => self.next_sweep = tx.now.after(if more { Duration::ZERO } else { SWEEP_EVERY }),
@@ -290,19 +321,16 @@ impl Thread {
                 }
             }
         }
-        match tx.commit() {
-            Ok(changes) => {
-                if swept {
-                    self.trim();
-                }
-                drop(pen);
-                for bell in changes {
-                    self.wake.ring(bell);
-                }
-                (Ok(()), next)
-            }
-            Err(error) => (Err(fault::to_error(&self.path, &error)), next),
+        let changes = match tx.commit() {
+            Ok(changes) => changes,
+            Err(error) => return (Err(fault::to_error(&self.path, &error)), next),
+        };
+        drop(turn);
+        for bell in changes {
+            self.wake.ring(bell);
         }
+        // What has just gone into a file that nobody can find is not stored.
+        (self.files.check("what was asked for may not be stored"), next)
     }
 }
 
@@ -321,24 +349,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_hangs_while_it_writes_is_named_and_hangs_no_reader() {
+    async fn whoever_is_stopped_while_it_is_his_turn_stops_nobody_else() {
         let folder = tempfile::tempdir().expect("tempdir");
         let path = folder.path().join("x.db");
-        let hung = Wake::open(&path).expect("open");
-        let pen = hung.take_pen().expect("pen");
-        let creating = message(SqliteBackend::options(&path).busy_timeout(SHORT).open().await);
-        assert!(creating.contains(&format!("process {} wrote last", std::process::id())), "{creating}");
+        let stopped = Turns::new(Arc::new(Wake::open(&path).expect("open")));
+        let _turn = stopped.take().expect("free");
+        let backend = SqliteBackend::options(&path).busy_timeout(SHORT).open().await.expect("create");
+        backend.submit(vec![NewJob::new("meanwhile").expect("JSON")]).await.expect("submit");
+        assert_eq!(backend.stats().await.expect("stats").unfinished(), 1);
+    }
 
-        drop(pen);
-        SqliteBackend::open(&path).await.expect("create");
-        let pen = hung.take_pen().expect("pen");
-        let backend = SqliteBackend::options(&path).busy_timeout(SHORT).open().await.expect("open");
-        assert_eq!(backend.stats().await.expect("stats").unfinished(), 0);
+    #[tokio::test]
+    async fn what_was_refused_because_of_a_lock_is_not_done_later() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let backend = SqliteBackend::options(&path).busy_timeout(SHORT).open().await.expect("create");
+        let other = Connection::open(&path).expect("open");
+        other.execute_batch("BEGIN IMMEDIATE").expect("lock");
+        assert_eq!(backend.stats().await.expect("a reader needs no lock").unfinished(), 0);
         let job = NewJob::new("late").expect("JSON");
         let submitting = message(backend.submit(vec![job]).await);
-        assert!(submitting.contains("nothing was stored"), "{submitting}");
-        drop(pen);
-        // What was given up is not done later, either.
+        assert!(submitting.contains("locked for more than 100ms: nothing was stored"), "{submitting}");
+        other.execute_batch("ROLLBACK").expect("unlock");
         let job = NewJob::new("in time").expect("JSON");
         backend.submit(vec![job]).await.expect("submit");
         assert_eq!(backend.stats().await.expect("stats").unfinished(), 1);
@@ -348,7 +380,10 @@ mod tests {
     async fn a_panic_in_a_call_fails_that_transaction_and_no_other() {
         let folder = tempfile::tempdir().expect("tempdir");
         let backend = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
-        let call = backend.writer.run(Weight::default(), |_| -> Result<(), Fault> { panic!("a mistake") });
+        let call = backend
+            .connections
+            .writer
+            .run(Weight::default(), |_| -> Result<(), Fault> { panic!("a mistake") });
         assert!(message(call.await).contains("panicked"));
         backend.submit(vec![NewJob::new("after").expect("JSON")]).await.expect("submit");
         assert_eq!(backend.stats().await.expect("stats").unfinished(), 1);

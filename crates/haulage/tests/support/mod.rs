@@ -287,6 +287,10 @@ impl Backend for Faulty {
     async fn check(&self) -> Result<Vec<Finding>> {
         self.inner.check().await
     }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
 }
 
 /// A consumer that runs, and what it tells.
