@@ -57,7 +57,7 @@ pub(crate) const SHELL: Setting = setting("HAULAGE_SHELL", "Line for `sh -c` to 
 pub(crate) const HTTP: Setting = setting("HAULAGE_HTTP", "URL to POST each job's body to");
 pub(crate) const HTTP_READY: Setting = setting(
     "HAULAGE_HTTP_READY",
-    "Path on the --http server that must answer 2xx before the first job is claimed, such as /ping",
+    "Path on the --http server that answers 2xx while it is ready for jobs, such as /ping; they are claimed only then",
 );
 pub(crate) const PYTHON: Setting = setting(
     "HAULAGE_PYTHON",
@@ -99,7 +99,9 @@ pub(crate) const CANCEL_GRACE_PERIOD: Setting = setting(
 pub(crate) const RETRY_BASE: Setting =
     setting("HAULAGE_RETRY_BASE", "Longest wait before the first retry; it doubles with each failure")
         .or("1s");
-pub(crate) const RETRY_CAP: Setting = setting("HAULAGE_RETRY_CAP", "Longest wait before any retry").or("5m");
+pub(crate) const RETRY_CAP: Setting =
+    setting("HAULAGE_RETRY_CAP", "Longest wait before any retry, also where a server asks for a longer one")
+        .or("5m");
 pub(crate) const WORKER_NAME: Setting =
     setting("HAULAGE_WORKER_NAME", "Name of this worker in the records [default: host:pid]");
 pub(crate) const HTTP_LISTEN: Setting = setting(

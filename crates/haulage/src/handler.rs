@@ -236,7 +236,10 @@ impl fmt::Debug for Context {
 ///         return Err(Failure::fatal("the image is empty")); // not tried again
 ///     }
 ///     if image.len() > 1_000_000 {
-///         return Err(Failure::retry_after("no GPU is free", Duration::from_secs(60)));
+///         return Err(Failure::retry_after("out of memory", Duration::from_secs(60)));
+///     }
+///     if image == b"pending" {
+///         return Err(Failure::snooze(Duration::from_secs(60))); // not counted as an attempt
 ///     }
 ///     Ok(image.len())
 /// }
@@ -255,6 +258,9 @@ pub(crate) enum Kind {
     Retry(Option<Duration>),
     Fatal,
     Cancelled,
+    /// For so long.
+    Snooze(Duration),
+    NotReady,
 }
 
 impl Failure {
@@ -283,6 +289,49 @@ impl Failure {
     /// `CANCELLED`.
     pub fn cancelled() -> Self {
         Self::new(Kind::Cancelled, "cancelled")
+    }
+
+    /// The shortest time for which a job is put off.
+    pub const MIN_SNOOZE: Duration = Duration::from_secs(1);
+
+    /// Put the job off: it is given back, and may be claimed again after
+    /// `after`, by any consumer. The attempt does not count, however often.
+    ///
+    /// For what is a matter of time, and of this job: a quota that is used up,
+    /// an upload that has not come. At least [`Failure::MIN_SNOOZE`], so that a
+    /// job that puts itself off for no time keeps nobody busy, and at most
+    /// [`NewJob::MAX_DURATION`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use haulage::Failure;
+    /// let put_off = Failure::snooze(Duration::from_secs(60)).because("the upload has not come yet");
+    /// # assert_eq!(put_off.message(), "the upload has not come yet");
+    /// ```
+    pub fn snooze(after: Duration) -> Self {
+        let after = after.clamp(Self::MIN_SNOOZE, NewJob::MAX_DURATION);
+        Self::new(Kind::Snooze(after), format!("put off for {}", humantime::format_duration(after)))
+    }
+
+    /// What the handler needs is not there, and the job has not begun: a server
+    /// that is down, a device that does not answer.
+    ///
+    /// The job is given back to its place in the queue at once, and the attempt
+    /// does not count. The consumer claims no more until it is ready: it waits,
+    /// from a second up to a minute, asks the
+    /// [readiness probe](crate::consumer::ConsumerBuilder::readiness_probe) if
+    /// it has one, and then tries one job; once that job has not come back
+    /// like this, it takes as many as before. Jobs that run go on meanwhile.
+    ///
+    /// For what only some jobs need, use [`Failure::snooze`]: others can go on.
+    pub fn not_ready(reason: impl Into<String>) -> Self {
+        Self::new(Kind::NotReady, reason)
+    }
+
+    /// The same with other words: what is kept in the job's record.
+    #[must_use]
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        Self { message: reason.into(), ..self }
     }
 
     /// What happened, in words.

@@ -77,9 +77,14 @@ impl Outage {
         self.failures
     }
 
-    /// When a call last worked; at first, when this began.
+    /// From when on an answer may be expected: the last one, or the last call.
     pub(crate) const fn answered(&self) -> Instant {
         self.answered
+    }
+
+    /// A call is made: an answer may be expected from now on.
+    pub(crate) fn begin(&mut self) {
+        self.answered = Instant::now();
     }
 
     /// Nothing is left to call for, so nobody will know when it is over.

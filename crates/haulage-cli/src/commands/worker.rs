@@ -3,7 +3,7 @@
 use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use haulage::{
-    Consumer, Context, Job, Json, RetryPolicy,
+    Consumer, Context, Failure, Job, Json, RetryPolicy,
     backend::Backend,
     consumer::{Event, Summary},
 };
@@ -28,9 +28,13 @@ const PRINT_LIMIT: Duration = Duration::from_secs(5);
 /// may, and the end of what it wrote to stderr is the job's error.
 ///
 /// A server gets the body by POST, with the headers X-Haulage-Job-Id, X-Haulage-Attempt and
-/// X-Request-Id, and answers with the result as JSON; an empty 2xx answer is `null`. 408, 429, 5xx and no answer at
-/// all are tried again, after the time in Retry-After if it is there; other answers than 2xx
-/// fail the job.
+/// X-Request-Id, and answers with the result as JSON; an empty 2xx answer is `null`. 408, 429, other 5xx than 503, and
+/// an answer that is lost are tried again, after the time in Retry-After if it is there, but no later than
+/// --retry-cap; other answers than 2xx fail the job.
+///
+/// A program that cannot be started, a server that cannot be reached, and the answer 503 cost a
+/// job no attempt. The worker gives the job back and claims no more until it can go on; it
+/// tries by itself, after one second at first and one minute at most.
 ///
 /// A Python function gets the body and returns the result. It is run by the package `haulage`
 /// in the python3 of the PATH, which this program becomes; see `python3 -m haulage worker --help`.
@@ -199,7 +203,7 @@ impl WorkArgs {
         Ok(match work {
             Work::Exec { line, more } => Handler::Exec(Exec::new(&line, more)?),
             Work::Shell(line) => Handler::Exec(Exec::shell(&line)?),
-            Work::Http(url) => Handler::Http(Box::new(Http::new(&url)?)),
+            Work::Http(url) => Handler::Http(Box::new(Http::new(&url, self.http_ready.as_deref())?)),
             Work::Python => return Err(python::become_python()),
         })
     }
@@ -217,16 +221,11 @@ impl Args {
             backend = session.backend() => backend?,
             () = stop.stopping() => return Ok(()),
         };
-        let handler = handler.serving(&session.url, backend.capabilities().max_payload);
+        let limit = backend.capabilities().max_payload;
+        let handler = handler.serving(&session.url, limit, self.timing.retry_cap);
         tracing::info!(url = session.url, work = %handler, concurrency = self.concurrency, "worker starts");
-        let consumer = self.consumer(backend, handler.clone())?;
+        let consumer = self.consumer(backend, handler)?;
         let monitoring = monitoring.start(&consumer.meter())?;
-        if let (Handler::Http(http), Some(path)) = (&handler, &self.work.http_ready) {
-            tokio::select! {
-                ready = http.ready(path) => ready?,
-                () = stop.stopping() => return Ok(()),
-            }
-        }
         let summary = consumer.run(stop.shutdown()).await;
         monitoring.finish();
         report(session.output, &summary)?;
@@ -255,6 +254,11 @@ impl Args {
             }
         });
         let handler = Arc::new(handler);
+        let probed = Arc::clone(&handler);
+        builder = builder.readiness_probe(move || {
+            let handler = Arc::clone(&probed);
+            async move { handler.ready().await.map_err(Failure::not_ready) }
+        });
         let run = move |job: Job<Json>, context: Context| {
             let handler = Arc::clone(&handler);
             async move { handler.run(job, context).await }

@@ -45,8 +45,9 @@ impl Exec {
             words::split(line).map_err(|why| Exit::usage(format!("cannot split --exec '{line}': {why}")))?;
         let mut words = words.into_iter().map(OsString::from).chain(more);
         let program = words.next().ok_or_else(|| Exit::usage("--exec needs a program to run"))?;
-        program::find(&program, std::env::var_os("PATH").as_deref()).map_err(Exit::usage)?;
-        Ok(Self { program, args: words.collect(), limit: usize::MAX, url: String::new() })
+        let exec = Self { program, args: words.collect(), limit: usize::MAX, url: String::new() };
+        exec.ready().map_err(Exit::usage)?;
+        Ok(exec)
     }
 
     /// A line for the shell.
@@ -68,6 +69,11 @@ impl Exec {
     /// The program, for messages.
     pub(crate) fn name(&self) -> &OsStr {
         &self.program
+    }
+
+    /// Whether the program is there.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        program::find(&self.program, std::env::var_os("PATH").as_deref())
     }
 
     pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, Failure> {
@@ -136,9 +142,10 @@ impl Exec {
             command.env(env::job::DEADLINE, deadline.to_string());
         }
         unix::die_with_worker(&mut command);
+        // Whatever it is, a missing file or a table that is full, it is not this job's fault.
         command
             .spawn()
-            .map_err(|error| Failure::retry(format!("cannot start {}: {error}", self.program.display())))
+            .map_err(|error| Failure::not_ready(format!("cannot start {}: {error}", self.program.display())))
     }
 }
 

@@ -13,12 +13,14 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT},
     http::request::Builder,
+    http::uri::PathAndQuery,
 };
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use tower_service::Service as _;
 
 use super::{TAIL, result, retry_after, too_large};
 use crate::exit::{Code, Exit, Result};
@@ -28,9 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent connection is checked, so that a job of hours neither
 /// loses it to a router that forgets nor waits on a machine that is gone.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// How often to ask whether the server is ready.
-const READY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long one such question may take.
+/// How long the question whether the server is ready may take.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of an answer that is no result is read, to keep its end.
 const MAX_ERROR_BODY: usize = 1 << 20;
@@ -40,19 +40,29 @@ const MAX_ERROR_BODY: usize = 1 << 20;
 pub(crate) struct Http {
     connection: Connection,
     target: Uri,
+    /// Answers 2xx while the server is ready for jobs.
+    ready: Option<Uri>,
     limit: usize,
+    longest_wait: Duration,
 }
 
 /// Certificates are read only where they are needed: many containers have none.
 #[derive(Clone, Debug)]
 enum Connection {
-    Plain(Client<HttpConnector, Full<Bytes>>),
-    Secure(Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Plain(Client<HttpConnector, Full<Bytes>>, HttpConnector),
+    Secure(Client<HttpsConnector<HttpConnector>, Full<Bytes>>, HttpsConnector<HttpConnector>),
+}
+
+/// Why there is no answer.
+struct NoAnswer {
+    why: String,
+    /// The server may have got the request, or a part of it.
+    sent: bool,
 }
 
 impl Http {
-    /// The server at `url`.
-    pub(crate) fn new(url: &str) -> Result<Self> {
+    /// The server at `url`, and the path on it that says whether it is ready.
+    pub(crate) fn new(url: &str, ready: Option<&str>) -> Result<Self> {
         let wrong = |why: &str| {
             Exit::usage(format!("--http {url}: {why}; write it like http://localhost:8080/invocations"))
         };
@@ -60,6 +70,9 @@ impl Http {
         let authority = target.authority().ok_or_else(|| wrong("the URL names no server"))?;
         if authority.as_str().contains('@') {
             return Err(wrong("a name and password in the URL are not supported"));
+        }
+        if authority.as_str().len() > authority.host().len() && !matches!(authority.port_u16(), Some(1..)) {
+            return Err(wrong("the port is not a number from 1 to 65535"));
         }
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -71,7 +84,7 @@ impl Http {
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         let connection = match target.scheme_str() {
-            Some("http") => Connection::Plain(client.build(connector)),
+            Some("http") => Connection::Plain(client.build(connector.clone()), connector),
             Some("https") => {
                 let https = HttpsConnectorBuilder::new()
                     .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
@@ -80,17 +93,20 @@ impl Http {
                             "cannot read the system's certificates: {error}; install ca-certificates, or set SSL_CERT_FILE"
                         ))
                     })?;
-                Connection::Secure(client.build(https.https_only().enable_http1().wrap_connector(connector)))
+                let connector = https.https_only().enable_http1().wrap_connector(connector);
+                Connection::Secure(client.build(connector.clone()), connector)
             }
             _ => return Err(wrong("the scheme is not http or https")),
         };
-        Ok(Self { connection, target, limit: usize::MAX })
+        let ready = ready.map(|path| beside(&target, path)).transpose()?;
+        Ok(Self { connection, target, ready, limit: usize::MAX, longest_wait: Duration::MAX })
     }
 
-    /// The largest result that the backend takes.
+    /// The largest result that the backend takes, and the longest wait that a
+    /// server can ask for.
     #[must_use]
-    pub(crate) fn limit(mut self, bytes: usize) -> Self {
-        self.limit = bytes;
+    pub(crate) const fn limits(mut self, bytes: usize, longest_wait: Duration) -> Self {
+        (self.limit, self.longest_wait) = (bytes, longest_wait);
         self
     }
 
@@ -99,24 +115,35 @@ impl Http {
         &self.target
     }
 
-    /// Waits until a GET of `path` is answered with 2xx.
-    pub(crate) async fn ready(&self, path: &str) -> Result {
-        let mut parts = self.target.clone().into_parts();
-        parts.path_and_query = Some(path.parse().map_err(|_| not_a_path(path))?);
-        let uri = Uri::from_parts(parts).map_err(|_| not_a_path(path))?;
-        let mut said = false;
-        loop {
-            let request = request(Method::GET, &uri).body(Full::default()).map_err(|_| not_a_path(path))?;
-            let why = match tokio::time::timeout(READY_TIMEOUT, self.send(request)).await {
-                Ok(Ok(response)) if response.status().is_success() => return Ok(()),
-                Ok(Ok(response)) => format!("HTTP {}", response.status()),
-                Ok(Err(why)) => why,
-                Err(_) => "no answer".into(),
-            };
-            if !std::mem::replace(&mut said, true) {
-                tracing::info!(%uri, why, "waiting for the server to be ready");
+    /// Whether the server would take a job: its readiness path answers 2xx, or
+    /// where there is none, it takes a connection.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        let Some(uri) = &self.ready else {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await;
+            let connected =
+                connected.unwrap_or_else(|_| Err(format!("no connection in {CONNECT_TIMEOUT:?}")));
+            return connected.map_err(|why| format!("cannot connect to {}: {why}", self.target));
+        };
+        let request = request(Method::GET, uri).body(Full::default()).map_err(|error| error.to_string())?;
+        let why = match tokio::time::timeout(READY_TIMEOUT, self.send(request)).await {
+            Ok(Ok(response)) if response.status().is_success() => return Ok(()),
+            Ok(Ok(response)) => format!("HTTP {}", response.status()),
+            Ok(Err(none)) => none.why,
+            Err(_) => format!("no answer in {READY_TIMEOUT:?}"),
+        };
+        Err(format!("{uri} is not ready: {why}"))
+    }
+
+    /// Makes a connection, and lets it go.
+    async fn connect(&self) -> Result<(), String> {
+        let target = self.target.clone();
+        match &self.connection {
+            Connection::Plain(_, connector) => {
+                connector.clone().call(target).await.map(drop).map_err(|error| with_causes(&error))
             }
-            tokio::time::sleep(READY_INTERVAL).await;
+            Connection::Secure(_, connector) => {
+                connector.clone().call(target).await.map(drop).map_err(|error| with_causes(&*error))
+            }
         }
     }
 
@@ -136,10 +163,13 @@ impl Http {
             .header("x-haulage-attempt", context.attempt())
             .body(Full::from(job.body.as_str().to_owned()))
             .map_err(|error| Failure::fatal(format!("cannot make a request of this job: {error}")))?;
-        let mut response = self
-            .send(request)
-            .await
-            .map_err(|why| Failure::retry(format!("no answer from {}: {why}", self.target)))?;
+        let mut response = self.send(request).await.map_err(|NoAnswer { why, sent }| {
+            if sent {
+                Failure::retry(format!("no answer from {}: {why}", self.target))
+            } else {
+                Failure::not_ready(format!("cannot reach {}: {why}", self.target))
+            }
+        })?;
         let status = response.status();
         if status.is_success() {
             let body = read(&mut response, self.limit).await;
@@ -172,26 +202,43 @@ impl Http {
         if !tail.is_empty() {
             let _ = write!(message, ": {tail}");
         }
+        // It turns the job down unseen: it loads, or has its hands full.
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            return Failure::not_ready(message);
+        }
         let retryable = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         match named(RETRY_AFTER).and_then(|value| retry_after::parse(value, SystemTime::now())) {
             _ if !retryable => Failure::fatal(message),
-            Some(delay) => Failure::retry_after(message, delay),
+            Some(delay) => Failure::retry_after(message, delay.min(self.longest_wait)),
             None => Failure::retry(message),
         }
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NoAnswer> {
         match &self.connection {
-            Connection::Plain(client) => client.request(request).await,
-            Connection::Secure(client) => client.request(request).await,
+            Connection::Plain(client, _) => client.request(request).await,
+            Connection::Secure(client, _) => client.request(request).await,
         }
-        .map_err(|error| with_causes(&error))
+        .map_err(|error| NoAnswer { why: with_causes(&error), sent: may_have_been_sent(&error) })
     }
 }
 
-fn not_a_path(path: &str) -> Exit {
-    Exit::usage(format!("--http-ready {path}: this is not a path; write it like /ping"))
+/// Whether the server may have seen the request that ended so. Not, for sure,
+/// where there was no connection (names, TCP and TLS are the connector's), or
+/// where it was gone before hyper took the request up: that is what it calls
+/// cancelled.
+fn may_have_been_sent(error: &hyper_util::client::legacy::Error) -> bool {
+    let cancelled = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+    !error.is_connect() && !cancelled.is_some_and(hyper::Error::is_canceled)
+}
+
+/// Another path on the same server.
+fn beside(target: &Uri, path: &str) -> Result<Uri> {
+    let refused = || Exit::usage(format!("--http-ready {path}: this is not a path; write it like /ping"));
+    let mut parts = target.clone().into_parts();
+    parts.path_and_query = Some(path.parse::<PathAndQuery>().map_err(|_| refused())?);
+    Uri::from_parts(parts).map_err(|_| refused())
 }
 
 fn request(method: Method, uri: &Uri) -> Builder {

@@ -8,7 +8,7 @@ mod stderr;
 mod unix;
 mod words;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 pub(crate) use self::{
     exec::Exec,
@@ -27,12 +27,20 @@ pub(crate) enum Handler {
 }
 
 impl Handler {
-    /// Sets where the jobs come from, and the largest result, in bytes, that
-    /// is taken there.
-    pub(crate) fn serving(self, url: &str, limit: usize) -> Self {
+    /// Sets where the jobs come from, the largest result, in bytes, that is
+    /// taken there, and the longest wait that a server can ask for.
+    pub(crate) fn serving(self, url: &str, limit: usize, longest_wait: Duration) -> Self {
         match self {
             Self::Exec(exec) => Self::Exec(exec.serving(url, limit)),
-            Self::Http(http) => Self::Http(Box::new(http.limit(limit))),
+            Self::Http(http) => Self::Http(Box::new(http.limits(limit, longest_wait))),
+        }
+    }
+
+    /// Whether a job could be handed over; else, why not.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        match self {
+            Self::Exec(exec) => exec.ready(),
+            Self::Http(http) => http.ready().await,
         }
     }
 

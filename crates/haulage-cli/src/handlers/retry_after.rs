@@ -11,21 +11,10 @@ pub(super) fn parse(value: &str, now: SystemTime) -> Option<Duration> {
         // More digits than a number holds is a long time.
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        http_date(value)?.duration_since(now).unwrap_or_default()
+        // In any of the three forms that there have been.
+        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
     };
     (!value.is_empty()).then(|| delay.min(NewJob::MAX_DURATION))
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send.
-fn http_date(text: &str) -> Option<SystemTime> {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let mut parts = text.split_once(", ")?.1.split(' ');
-    let (day, month, year, time) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let month = MONTHS.find(month).filter(|at| at % 3 == 0 && month.len() == 3)? / 3 + 1;
-    if parts.collect::<Vec<_>>() != ["GMT"] {
-        return None;
-    }
-    humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
 }
 
 #[cfg(test)]
@@ -40,6 +29,8 @@ mod tests {
             (" 0 ", Some(0)),
             ("99999999999999999999999", Some(366 * 24 * 3600)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(30)),
+            ("Sun Nov  6 08:49:37 1994", Some(30)),
             ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
             ("Sun, 06 Nov 1994 08:49:37", None),
             ("Sun, 06 Foo 1994 08:49:37 GMT", None),

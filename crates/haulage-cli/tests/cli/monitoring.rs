@@ -1,64 +1,14 @@
 //! What a worker publishes of itself.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{io::Write as _, net::TcpListener, process::Stdio};
 
 use serde_json::Value;
 
 use crate::{
-    place::{LONG, Place, Worker},
+    place::{Place, Worker},
     server::{Answer, Server},
+    site::Site,
 };
-
-/// A worker that listens, and where.
-struct Site {
-    worker: Worker,
-    address: String,
-}
-
-impl Site {
-    fn start(place: &Place, args: &[&str]) -> Self {
-        let worker = place.worker(&[&["--http-listen", "127.0.0.1:0"], args].concat());
-        let line = worker.says("has /metrics");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("no address in {line}")).to_owned();
-        Self { worker, address }
-    }
-
-    /// The status and the body of a page.
-    fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).expect("connect");
-        stream.set_read_timeout(Some(LONG)).expect("a limit");
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").expect("send");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("read");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
-        (head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status"), body.to_owned())
-    }
-
-    /// Asks until the answer has this status and these words.
-    fn becomes(&self, path: &str, status: u16, words: &str) {
-        let limit = Instant::now() + LONG;
-        loop {
-            let answer = self.get(path);
-            if answer.0 == status && answer.1.contains(words) {
-                return;
-            }
-            assert!(Instant::now() < limit, "{path} is {answer:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Waits until this many claims ended so.
-    fn counts(&self, outcome: &str, count: u32) {
-        let line = format!("haulage_jobs_total{{queue=\"haulage.db\",outcome=\"{outcome}\"}} {count}\n");
-        self.becomes("/metrics", 200, &line);
-    }
-}
 
 #[test]
 fn counts_follow_the_jobs() {
@@ -153,9 +103,14 @@ fn a_worker_that_waits_for_its_server_is_well_but_not_ready() {
         Answer::new(if open { "200 OK" } else { "503 Service Unavailable" }, "3")
     });
     let site = Site::start(&place, &["--http", &server.url("/invocations"), "--http-ready", "/ping"]);
-    site.worker.says("waiting for the server");
-    assert_eq!(site.get("/ready"), (500, "{\"status\":\"starting\"}\n".into()));
+    site.becomes(
+        "/ready",
+        500,
+        "/ping is not ready: HTTP 503 Service Unavailable\",\"status\":\"not ready\"}",
+    );
     assert_eq!(site.get("/health").0, 200);
+    let done = place.run(["health", "--http-listen", &site.address]);
+    assert!(done.code == Some(0) && done.stdout.contains("is not ready: HTTP 503"), "{done:?}");
     sender.send(()).expect("the server is there");
     site.becomes("/ready", 200, "ok");
     sender.send(()).expect("the server is there");

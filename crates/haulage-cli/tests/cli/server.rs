@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
 };
@@ -44,6 +45,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     requests: Receiver<Request>,
     hangups: Receiver<()>,
+    stopped: Arc<AtomicBool>,
 }
 
 /// An answer.
@@ -53,6 +55,8 @@ pub(crate) enum Answer {
     Full(&'static str, String, String),
     /// None at all: tells when the other side hangs up.
     Never,
+    /// Hangs up itself.
+    HangUp,
 }
 
 impl Answer {
@@ -63,7 +67,15 @@ impl Answer {
 
 impl Server {
     pub(crate) fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::listen("http", |stream| stream, answer)
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer)
+    }
+
+    /// The same, at this address.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(address, "http", |stream| stream, answer)
     }
 
     /// The same, with TLS.
@@ -80,26 +92,38 @@ impl Server {
         let secure = move |stream| {
             StreamOwned::new(ServerConnection::new(Arc::clone(&config)).expect("a connection"), stream)
         };
-        Self::listen("https", secure, answer)
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), "https", secure, answer)
     }
 
     fn listen<S: Read + Write>(
+        address: SocketAddr,
         scheme: &'static str,
         wrap: impl Fn(TcpStream) -> S + Send + Sync + 'static,
         answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+        let listener = TcpListener::bind(address).expect("bind");
         let address = listener.local_addr().expect("address");
         let (sender, requests) = channel();
         let (hung_up, hangups) = channel();
         let shared = Arc::new((wrap, answer));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = stopped.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
                 let (sender, hung_up, shared) = (sender.clone(), hung_up.clone(), Arc::clone(&shared));
                 std::thread::spawn(move || serve(shared.0(stream), &sender, &hung_up, &shared.1));
             }
         });
-        Self { scheme, address, requests, hangups }
+        Self { scheme, address, requests, hangups, stopped }
+    }
+
+    /// From now on it refuses connections. What it has begun to answer, it answers.
+    pub(crate) fn stop(self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        while TcpStream::connect(self.address).is_ok() {}
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -155,6 +179,7 @@ fn serve(
             let stream = stream.get_mut();
             let _ = stream.write_all((head + &body).as_bytes()).and_then(|()| stream.flush());
         }
+        Answer::HangUp => {}
         Answer::Never => {
             if matches!(stream.read(&mut [0]), Ok(0) | Err(_)) {
                 let _ = hung_up.send(());

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, Consumer, Event, event::Hook, function::Function};
+use super::{Call, Consumer, Event, event::Hook, function::Function, readiness::Probe};
 use crate::{
     Backend, Context, Error, Failure, Job, NewJob, Result, RetryPolicy, handler::Predicate, metrics::Recorder,
 };
@@ -24,6 +24,7 @@ pub struct ConsumerBuilder {
     retry_policy: RetryPolicy,
     non_retryable: Vec<Predicate>,
     worker_name: Option<String>,
+    readiness_probe: Option<Probe>,
     hook: Option<Hook>,
 }
 
@@ -42,6 +43,7 @@ pub(super) struct Settings {
     pub(super) retry_policy: RetryPolicy,
     pub(super) non_retryable: Arc<[Predicate]>,
     pub(super) worker_name: String,
+    pub(super) readiness_probe: Option<Probe>,
     pub(super) hook: Option<Hook>,
 }
 
@@ -61,6 +63,7 @@ impl ConsumerBuilder {
             retry_policy: RetryPolicy::default(),
             non_retryable: Vec::new(),
             worker_name: None,
+            readiness_probe: None,
             hook: None,
         }
     }
@@ -152,6 +155,27 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn worker_name(mut self, name: impl Into<String>) -> Self {
         self.worker_name = Some(name.into());
+        self
+    }
+
+    /// An async function that tells whether what the handler needs is there: a
+    /// model server, a device. No job is claimed before it has said so, nor
+    /// after the handler has said [`Failure::not_ready`], until it says so
+    /// again. Default: none; one job finds out then.
+    ///
+    /// It is run on the runtime of [`Consumer::run`], and asked again after a
+    /// quarter of a second, up to 5 s. What has not ended after 30 s is dropped.
+    #[must_use]
+    pub fn readiness_probe<E, F, Fut>(mut self, probe: F) -> Self
+    where
+        E: Into<Failure>,
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        self.readiness_probe = Some(Arc::new(move || {
+            let asked = probe();
+            Box::pin(async move { asked.await.map_err(|error| error.into().message().to_owned()) })
+        }));
         self
     }
 
@@ -341,6 +365,7 @@ impl ConsumerBuilder {
             retry_policy: self.retry_policy,
             non_retryable: self.non_retryable.into(),
             worker_name,
+            readiness_probe: self.readiness_probe,
             hook: self.hook,
         };
         let recorder = Recorder::new(settings.concurrency);

@@ -69,6 +69,7 @@ impl Claims {
         if Instant::now() < self.not_before {
             return;
         }
+        self.outage.begin();
         let stop = CancellationToken::new();
         let request = ClaimRequest {
             max: room,

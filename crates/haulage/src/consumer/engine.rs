@@ -28,6 +28,7 @@ use super::{
     heartbeat::Heartbeats,
     moments::Moments,
     phase::Phase,
+    readiness::Readiness,
     settle::{self, Settled, Settles},
     table::{Alarm, Stage, Table},
 };
@@ -51,6 +52,7 @@ pub(super) struct Engine {
     /// Fires when nobody waits for the consumer's end any more.
     abandoned: CancellationToken,
     phase: Phase,
+    readiness: Readiness,
     table: Table,
     collector: Collector,
     claims: Claims,
@@ -71,6 +73,7 @@ enum Wake {
     Heartbeat(Result<Vec<Pulse>>),
     Settle(settle::Answer),
     Claim(Result<Vec<Claimed>>),
+    Probe(Result<(), String>),
     Reports,
     Cancels(bool),
     News,
@@ -90,9 +93,11 @@ impl Engine {
     ) -> Self {
         let (sender, reports) = unbounded_channel();
         let (function, non_retryable) = (settings.function.clone(), settings.non_retryable.clone());
+        let readiness = Readiness::new(settings.readiness_probe.clone(), runtime.clone());
         let caller = Caller::new(runtime, function, non_retryable, sender, parent);
         Self {
             phase: Phase::Running,
+            readiness,
             table: Table::default(),
             collector: Collector::new(settings.max_batch_size, settings.batch_timeout),
             claims: Claims::new(settings.lease, settings.claim_wait, settings.worker_name.clone()),
@@ -124,6 +129,7 @@ impl Engine {
                 Wake::Heartbeat(answer) => self.take_pulses(answer),
                 Wake::Settle(answer) => self.take_settled(answer),
                 Wake::Claim(answer) => self.take_claimed(answer),
+                Wake::Probe(answer) => self.readiness.answered(answer, self.backend.clock().monotonic()),
                 Wake::Reports => self.take_reports(),
                 Wake::Cancels(true) => {
                     self.heartbeats.want_cancels();
@@ -158,6 +164,7 @@ impl Engine {
             answer = self.heartbeats.answer() => Wake::Heartbeat(answer),
             answer = self.settles.answer() => Wake::Settle(answer),
             answer = self.claims.answer() => Wake::Claim(answer),
+            answer = self.readiness.answer(), if running => Wake::Probe(answer),
             _ = self.reports.recv_many(&mut self.inbox, 1024) => Wake::Reports,
             changed = changed(&mut self.cancels) => Wake::Cancels(changed),
             () = self.news.rung() => Wake::News,
@@ -178,6 +185,7 @@ impl Engine {
                 if self.has_free_call() {
                     moments.clock(self.collector.due());
                 }
+                self.readiness.moments(self.backend.clock(), moments);
                 self.claims.moments(self.room(), moments);
                 self.settles.moments(moments);
             }
@@ -216,6 +224,7 @@ impl Engine {
                     self.call(batch);
                 }
                 self.caller.launch();
+                self.readiness.advance(self.backend.clock().monotonic());
                 self.claims.start(self.room(), &self.backend);
             }
             Phase::Draining { .. } => {}
@@ -279,7 +288,8 @@ impl Engine {
     /// takes no settles.
     fn room(&self) -> usize {
         let free_calls = self.settings.concurrency.saturating_sub(self.table.calls());
-        free_calls.saturating_mul(self.settings.max_batch_size).saturating_sub(self.collector.len())
+        let room = free_calls.saturating_mul(self.settings.max_batch_size);
+        self.readiness.limit(room.saturating_sub(self.collector.len()))
     }
 
     fn take_claimed(&mut self, answer: Result<Vec<Claimed>>) {
@@ -293,9 +303,12 @@ impl Engine {
             let ClaimKey { id, attempt } = claimed.key.clone();
             self.tell(Event::Claimed { id, attempt }, &claimed.request_id);
             let ticket = self.table.admit(claimed);
-            match self.phase {
-                Phase::Running => self.collector.push(ticket, now),
-                Phase::Draining { .. } | Phase::Ending { .. } => self.conclude(ticket, Outcome::release()),
+            // It may have been asked for in better times.
+            if matches!(self.phase, Phase::Running) && self.readiness.limit(1) > 0 {
+                self.readiness.admitted(ticket, self.backend.clock().monotonic());
+                self.collector.push(ticket, now);
+            } else {
+                self.conclude(ticket, Outcome::release());
             }
         }
         // Before a handler can ask.
@@ -327,7 +340,11 @@ impl Engine {
                         let error = JobError::new(FailureKind::Panic, message);
                         self.judge(ticket, Verdict::Retry(error, None));
                     }
-                    End::Returned | End::Dropped => self.give_back(ticket),
+                    // Nothing was done about it, and would be if it were tried again at once.
+                    End::Returned | End::Dropped => {
+                        let reason = "the call was dropped before it had an answer".to_owned();
+                        self.judge(ticket, Verdict::NotReady(reason));
+                    }
                 }
             }
         }
@@ -337,6 +354,7 @@ impl Engine {
     /// Makes an outcome of what the handler said. It is too late for that where
     /// the job has been concluded without it, or is lost.
     fn judge(&mut self, ticket: u64, verdict: Verdict) {
+        self.learn(ticket, &verdict);
         let Some(held) = self.table.get_mut(ticket) else { return };
         let ending = matches!(self.phase, Phase::Ending { .. });
         let outcome = match verdict {
@@ -350,11 +368,29 @@ impl Engine {
             }
             Verdict::Fail(error) => Outcome::Fail(error),
             Verdict::Cancelled => Outcome::Cancelled,
+            Verdict::Snooze(after, reason) => Outcome::Release { after, reason: Some(reason) },
+            Verdict::NotReady(reason) => Outcome::Release { after: Duration::ZERO, reason: Some(reason) },
         };
         self.conclude(ticket, outcome);
     }
 
+    /// What the outcome of one job says for others.
+    fn learn(&mut self, ticket: u64, verdict: &Verdict) {
+        let now = self.backend.clock().monotonic();
+        if verdict.is_of_a_run() {
+            self.readiness.worked(ticket, now);
+        } else if let Verdict::NotReady(reason) = verdict
+            && matches!(self.phase, Phase::Running)
+            && self.readiness.failed(ticket, reason, now)
+        {
+            for waiting in self.collector.drain() {
+                self.conclude(waiting, Outcome::release());
+            }
+        }
+    }
+
     fn conclude(&mut self, ticket: u64, outcome: Outcome) {
+        self.readiness.ended(ticket);
         if self.table.conclude(ticket, self.backend.clock()) {
             self.settles.push(ticket, outcome);
         }
@@ -421,6 +457,7 @@ impl Engine {
     /// The claim is gone. It is never settled, and its handler is to stop.
     fn lose(&mut self, ticket: u64) {
         let Some(held) = self.table.remove(ticket) else { return };
+        self.readiness.ended(ticket);
         match held.stage {
             Stage::Waiting(_) => self.collector.remove(ticket),
             Stage::Running { call, context } => {
@@ -468,7 +505,9 @@ impl Engine {
 
     /// Brings the meters up to date.
     fn publish(&mut self) {
-        self.recorder.publish(self.phase.state(self.is_answered()), self.table.calls(), self.table.jobs());
+        let state = self.phase.state(self.is_answered(), self.readiness.state());
+        self.recorder.set_readiness(self.readiness.outages(), self.readiness.reason());
+        self.recorder.publish(state, self.table.calls(), self.table.jobs());
     }
 
     /// Whether the backend does what it is asked, and has answered in time: a

@@ -135,6 +135,10 @@ impl Event {
             }
             Self::Failed { error, .. } => warn!(%job_id, request_id, attempt, %error, "failed"),
             Self::Cancelled { .. } => info!(%job_id, request_id, attempt, "cancelled"),
+            // The consumer says itself that it is not ready, once.
+            Self::Released { after: Duration::ZERO, reason: Some(reason), .. } => {
+                debug!(%job_id, request_id, attempt, reason, "given back");
+            }
             Self::Released { after, reason, .. } => {
                 let reason = reason.as_deref();
                 info!(%job_id, request_id, attempt, ?after, reason, "given back");

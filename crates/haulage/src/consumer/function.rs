@@ -30,6 +30,22 @@ pub(super) enum Verdict {
     Retry(JobError, Option<Duration>),
     Fail(JobError),
     Cancelled,
+    /// The handler puts the job off for so long.
+    Snooze(Duration, String),
+    /// What the handler needs is not there.
+    NotReady(String),
+}
+
+impl Verdict {
+    /// Whether the job had been handed over: the handler, and what it needs,
+    /// were there.
+    pub(super) fn is_of_a_run(&self) -> bool {
+        match self {
+            Self::Success(_) | Self::Retry(..) | Self::Snooze(..) => true,
+            Self::Fail(error) => error.kind != FailureKind::InvalidBody,
+            Self::Cancelled | Self::NotReady(_) => false,
+        }
+    }
 }
 
 pub(super) type Verdicts = Vec<(u64, Verdict)>;
@@ -65,6 +81,8 @@ impl Surroundings {
         let error = JobError::new(FailureKind::Handler, failure.message());
         match failure.kind {
             Kind::Cancelled => Verdict::Cancelled,
+            Kind::Snooze(after) => Verdict::Snooze(after, error.message),
+            Kind::NotReady => Verdict::NotReady(error.message),
             Kind::Fatal => Verdict::Fail(error),
             Kind::Retry(_) if failure.is_any(&self.non_retryable) => Verdict::Fail(error),
             Kind::Retry(delay) => Verdict::Retry(error, delay),

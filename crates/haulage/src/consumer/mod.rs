@@ -5,6 +5,7 @@
 //! | `builder` | the settings |
 //! | `engine` | the loop: who waits for what, and what follows from it |
 //! | `phase` | how far it is on its way to the end |
+//! | `readiness` | whether what handlers need is there |
 //! | `table` | the claims and calls in flight |
 //! | `claim`, `heartbeat`, `settle` | when to make which call to the backend |
 //! | `batch` | gathers jobs for a call of the handler |
@@ -25,6 +26,7 @@ mod function;
 mod heartbeat;
 mod moments;
 mod phase;
+mod readiness;
 mod settle;
 mod table;
 
@@ -85,6 +87,8 @@ use crate::{
 /// | the handler returns `Ok` | `SUCCESS` |
 /// | it returns an error, or panics | tried again while attempts are left, then `ERROR` |
 /// | it returns [`Failure::fatal`](crate::Failure::fatal), or a non-retryable error | `ERROR` |
+/// | it returns [`Failure::snooze`](crate::Failure::snooze) | claimable again when the time is up; the attempt does not count |
+/// | it returns [`Failure::not_ready`](crate::Failure::not_ready) | given back at once; the attempt does not count, and the consumer waits until it is ready |
 /// | the body does not fit, or the result has no JSON form or is too large | `ERROR` |
 /// | the attempt runs longer than the job's `timeout` | dropped, and tried again while attempts are left |
 /// | somebody cancels the job | what the handler returns: `SUCCESS` if `Ok`, else `CANCELLED`; `CANCELLED` also where it does not return in time |

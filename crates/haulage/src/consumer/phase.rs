@@ -47,12 +47,14 @@ impl Phase {
         }
     }
 
-    /// What the meters are told; `answered`: the backend does as it is asked.
-    pub(super) const fn state(self, answered: bool) -> State {
-        match self {
-            Self::Running if answered => State::Ready,
-            Self::Running => State::Unreachable,
-            Self::Draining { .. } | Self::Ending { .. } => State::Stopping,
+    /// What the meters are told. `answered`: the backend does as it is asked;
+    /// `unready`: what there is to say where handlers lack what they need.
+    pub(super) const fn state(self, answered: bool, unready: Option<State>) -> State {
+        match (self, unready) {
+            (Self::Running, Some(state)) => state,
+            (Self::Running, None) if answered => State::Ready,
+            (Self::Running, None) => State::Unreachable,
+            (Self::Draining { .. } | Self::Ending { .. }, _) => State::Stopping,
         }
     }
 }

@@ -70,7 +70,8 @@ impl Listener {
     /// | `/ready` | 200 while it is [ready](super::State::is_ready), else 500 |
     /// | `/busy` | 503 while it holds jobs or a handler runs, else 200 |
     ///
-    /// The last three say the same in JSON, as in `{"status":"ok"}`. Another
+    /// The last three say the same in JSON, as in `{"status":"ok"}`; `/health`
+    /// and `/ready` with a `reason` where it is not ready. Another
     /// path is a 404 that lists these, another method a 405.
     ///
     /// A request may take 5 s and have a head of 8 KiB; there are 64
@@ -212,7 +213,11 @@ impl Pages {
             _ if state.is_ready() => (StatusCode::OK, state.as_str()),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, state.as_str()),
         };
-        page(code, &json!({ "status": status }))
+        let mut body = json!({ "status": status });
+        if let Some(reason) = snapshot.reason.as_deref().filter(|_| path != "/busy") {
+            body["reason"] = reason.into();
+        }
+        page(code, &body)
     }
 }
 

@@ -75,11 +75,15 @@ impl Meter {
 /// What a consumer had done by some moment, and what it was about.
 ///
 /// Counts and times begin with the consumer, and only grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// Whether it works.
     pub state: State,
+    /// Why it is [not ready](State::NotReady), in the handler's or the probe's words.
+    pub reason: Option<Arc<str>>,
+    /// How often it has begun to be not ready.
+    pub outages: u64,
     /// How many calls of the handler it can have at once: its `concurrency`.
     pub slots: usize,
     /// How many of the slots are taken: by handlers that run, and by outcomes
@@ -106,6 +110,8 @@ impl Snapshot {
     fn starting(slots: usize) -> Self {
         Self {
             state: State::Starting,
+            reason: None,
+            outages: 0,
             slots,
             busy: 0,
             held: 0,
@@ -126,6 +132,10 @@ pub enum State {
     /// The backend does not: the last call of some kind failed, or there has
     /// been no answer for 30 s longer than one may take. It tries on.
     Unreachable,
+    /// What its handler needs is not there: its readiness probe says so, or a
+    /// job that came back with [`Failure::not_ready`](crate::Failure::not_ready).
+    /// It claims no jobs, and looks again by itself.
+    NotReady,
     /// It claims no more, and finishes what runs.
     Stopping,
     /// Its engine has not come round for 30 s. Something blocks it, such as a
@@ -156,6 +166,7 @@ impl State {
             Self::Starting => "starting",
             Self::Ready => "ok",
             Self::Unreachable => "the queue does not answer",
+            Self::NotReady => "not ready",
             Self::Stopping => "stopping",
             Self::Stuck => "stuck",
             Self::Stopped => "stopped",

@@ -26,13 +26,19 @@ impl Snapshot {
         ] {
             page.line("haulage_jobs_total", &format!(",outcome=\"{outcome}\""), count);
         }
+        page.begin(
+            "haulage_outages_total",
+            "counter",
+            "How often the worker stopped claiming, as what its handler needs was not there.",
+        );
+        page.line("haulage_outages_total", "", self.outages);
         for (name, help, value) in [
             ("haulage_slots", "Calls of the handler that may run at once.", self.slots),
             ("haulage_slots_busy", "Slots that are taken.", self.busy),
             ("haulage_jobs_held", "Jobs in the slots, or waiting for their batch to fill.", self.held),
             (
                 "haulage_ready",
-                "Whether the worker takes jobs and the queue answers, 1 or 0.",
+                "Whether the worker takes jobs, and the queue and what its handler needs answer, 1 or 0.",
                 usize::from(self.state.is_ready()),
             ),
         ] {

@@ -34,14 +34,14 @@ impl Shared {
     /// What was published last, and how long ago.
     pub(super) fn read(&self) -> (Snapshot, Duration) {
         let published = self.lock();
-        (published.snapshot, published.at.elapsed())
+        (published.snapshot.clone(), published.at.elapsed())
     }
 }
 
 impl Recorder {
     pub(crate) fn new(slots: usize) -> Self {
         let current = Snapshot::starting(slots);
-        let published = Published { snapshot: current, at: Instant::now() };
+        let published = Published { snapshot: current.clone(), at: Instant::now() };
         Self { current, shared: Arc::new(Shared(Mutex::new(published))) }
     }
 
@@ -64,16 +64,25 @@ impl Recorder {
         }
     }
 
+    /// How often it was not ready, and why it is not now.
+    pub(crate) fn set_readiness(&mut self, outages: u64, reason: Option<&Arc<str>>) {
+        self.current.outages = outages;
+        if self.current.reason.as_ref() != reason {
+            self.current.reason = reason.cloned();
+        }
+    }
+
     /// Tells the meters all of it.
     pub(crate) fn publish(&mut self, state: State, busy: usize, held: usize) {
-        self.current = Snapshot { state, busy, held, ..self.current };
+        (self.current.state, self.current.busy, self.current.held) = (state, busy, held);
         let mut published = self.shared.lock();
-        *published = Published { snapshot: self.current, at: Instant::now() };
+        *published = Published { snapshot: self.current.clone(), at: Instant::now() };
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
+        self.current.reason = None;
         self.publish(State::Stopped, 0, 0);
     }
 }

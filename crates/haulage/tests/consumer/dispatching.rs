@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use haulage::{
-    Consumer, Failure, FailureKind, Producer, Status,
+    Backend, Consumer, Failure, FailureKind, Producer, Status,
     consumer::{Call, Event, Summary},
     memory::MemoryBackend,
 };
@@ -95,7 +95,11 @@ async fn a_call_that_is_dropped_or_panics_gives_its_job_back() {
         1 => panic!("this test's dispatcher panics"),
         _ => call.finish(vec![Ok("third")]),
     };
-    let mut running = Running::start(Consumer::builder(backend).dispatcher(1, s(0), dispatch));
+    let mut running = Running::start(Consumer::builder(backend.clone()).dispatcher(1, s(0), dispatch));
+    for _ in 0..2 {
+        assert!(matches!(running.ending().await, Event::Released { .. }));
+        backend.clock().advance(s(2));
+    }
     assert_eq!(job.wait_result::<String>(None).await.expect("result"), "third");
     let record = job.record().await.expect("record");
     assert_eq!((record.status, record.attempt, record.uncounted), (Status::Success, 3, 2));

@@ -7,6 +7,7 @@ mod faults;
 mod leases;
 mod metering;
 mod outcomes;
+mod readiness;
 mod stopping;
 mod stress;
 #[path = "../support/mod.rs"]
