@@ -371,7 +371,7 @@ variable "compute_queue_backlog_lambda_invocation_interval" {
 }
 
 variable "lambda_looks_per_minute" {
-  description = "How often the Lambda looks at the queue while it runs: 1, 2, 3, 4 or 6 times a minute."
+  description = "How often the Lambda looks at the queue while it runs: 2, 3, 4 or 6 times a minute."
   type        = number
   default     = 4
   nullable    = false

@@ -91,7 +91,7 @@ def sentences() -> list[str]:
     """What else docs/deploy.md says."""
     zone = HOURS * ENDPOINT_HOUR
     return [
-        f"`lambda_looks_per_minute = 1` brings the three lines of the Lambda down to {sum(lambda_costs(1)):.2f} dollars",
+        f"`lambda_looks_per_minute = 2`, the fewest, brings the three lines of the Lambda down to {sum(lambda_costs(2)):.2f} dollars",
         f"Leaving it out saves {zone:.2f} dollars a month in each zone",
         f"they cost {INSTANCE_ENDPOINTS * zone:.2f} dollars a month in each zone",
         f"{ENDPOINTS * zone:.2f} of them for the endpoints",

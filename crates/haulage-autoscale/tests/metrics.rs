@@ -226,6 +226,9 @@ fn targets() -> impl Strategy<Value = Target> {
 }
 
 proptest! {
+    // What fails is printed, and goes into a test of its own.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever is counted, configured and measured: CloudWatch refuses NaN,
     /// infinity and what is beyond 2^360 (CloudWatch API Reference, "MetricDatum"),
     /// or by older editions of it nearer to zero than 2^-360.

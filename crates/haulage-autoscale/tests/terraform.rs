@@ -106,6 +106,7 @@ fn the_defaults_are_the_same() {
     let variables = module("autoscaling/variables.tf");
     assert_eq!(default(&variables, "scale_in_minutes"), Tuning::default().scale_in_minutes);
     assert_eq!(default(&variables, "looks_per_minute"), Tuning::default().looks_per_minute);
+    assert_has(&variables, &[format!("contains({:?}, var.looks_per_minute)", Tuning::LOOKS)]);
 }
 
 /// What the Lambda would refuse is refused before anything is made.

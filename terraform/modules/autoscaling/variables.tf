@@ -63,7 +63,7 @@ variable "invocation_interval" {
 
   validation {
     condition     = var.invocation_interval == "rate(1 minute)"
-    error_message = "The Lambda runs at rate(1 minute): target tracking and the alarms count minutes, and would starve on fewer. To pay for less of it, set the looks per minute to 1."
+    error_message = "The Lambda runs at rate(1 minute): target tracking and the alarms count minutes, and would starve on fewer. To pay for less of it, set the looks per minute to 2."
   }
 }
 
@@ -74,8 +74,8 @@ variable "looks_per_minute" {
   nullable    = false
 
   validation {
-    condition     = contains([1, 2, 3, 4, 6], var.looks_per_minute)
-    error_message = "The Lambda looks 1, 2, 3, 4 or 6 times a minute."
+    condition     = contains([2, 3, 4, 6], var.looks_per_minute)
+    error_message = "The Lambda looks 2, 3, 4 or 6 times a minute. One look could be from before target tracking acted, which would then multiply what it has made."
   }
 }
 

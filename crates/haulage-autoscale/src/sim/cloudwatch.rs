@@ -59,9 +59,10 @@ impl Series {
         Self { period: SHORT_PERIOD, delay, periods: Vec::new() }
     }
 
-    /// Whether alarms look at it in this second: a little after each period.
-    pub(crate) fn is_due(&self, now: u32) -> bool {
-        now % self.period == SHORT_PERIOD / 2
+    /// Whether alarms look at it in this second: `second` of each minute, and
+    /// where it is of high resolution, a little after each period.
+    pub(crate) fn is_due(&self, now: u32, second: u32) -> bool {
+        now % self.period == if self.period == PERIOD { second } else { SHORT_PERIOD / 2 }
     }
 
     pub(crate) fn put(&mut self, now: u32, value: f64) {
@@ -324,7 +325,7 @@ mod tests {
         series.put(210, 6.0);
         let mut seen = Vec::new();
         for now in 60..300 {
-            if series.is_due(now) && alarm.look(&series, now).is_some() {
+            if series.is_due(now, 5) && alarm.look(&series, now).is_some() {
                 seen.push(now);
             }
         }

@@ -79,6 +79,10 @@ pub struct Setup {
     /// periods at the full ones. Default: 7, which is neither luck nor its
     /// opposite.
     pub look_offset: u32,
+    /// When alarms of standard resolution look, in seconds after the full
+    /// minute. CloudWatch says only that they do so each minute ("Alarm
+    /// evaluation"). Default: 5, as soon as what was put last can be seen.
+    pub alarm_second: u32,
     /// Whether tasks that work are protected from scale-in. Default: yes.
     pub protected: bool,
     /// How often a task is lost to Spot, each hour. Default: 0.
@@ -100,6 +104,7 @@ impl Default for Setup {
             job_seconds: None,
             count_lag: 30,
             look_offset: 7,
+            alarm_second: 5,
             protected: true,
             spot_losses_per_hour: 0.0,
             dollars_per_task_hour: 0.05826,
@@ -122,9 +127,13 @@ impl Setup {
                 value: slots,
             });
         }
-        if self.look_offset >= 60 {
-            let value = f64::from(self.look_offset);
-            return Err(Invalid { what: "the second of the first look", allowed: "0 to 59", value });
+        for (what, second) in [
+            ("the second of the first look", self.look_offset),
+            ("the second at which alarms look", self.alarm_second),
+        ] {
+            if second >= 60 {
+                return Err(Invalid { what, allowed: "0 to 59", value: f64::from(second) });
+            }
         }
         if self.max_tasks == 0 {
             return Err(Invalid { what: "the most tasks", allowed: "1 or more", value: most });

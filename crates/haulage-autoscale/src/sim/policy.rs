@@ -64,8 +64,25 @@ pub struct Tuning {
     /// Capacity that was not required at any time in so many minutes is given
     /// back; target tracking does it after 15.
     pub scale_in_minutes: u32,
-    /// How often the Lambda looks, each minute.
+    /// How often the Lambda looks, each minute: one of [`Self::LOOKS`].
     pub looks_per_minute: u32,
+}
+
+impl Tuning {
+    /// How often the Lambda may look, each minute.
+    ///
+    /// Twice at least: target tracking multiplies by the lowest value of a
+    /// minute, a minute later. Of one look, that may be from before it acted
+    /// itself, and it would multiply what it has made.
+    pub const LOOKS: [u32; 4] = [2, 3, 4, 6];
+
+    fn validate(self) -> Result<(), Invalid> {
+        if Self::LOOKS.contains(&self.looks_per_minute) {
+            return Ok(());
+        }
+        let value = f64::from(self.looks_per_minute);
+        Err(Invalid { what: "the number of looks a minute", allowed: "2, 3, 4 or 6", value })
+    }
 }
 
 impl Default for Tuning {
@@ -160,9 +177,10 @@ impl Controller {
                 let latency = positive("the acceptable latency in seconds", latency)?;
                 let target = latency / job_seconds.get() * f64::from(setup.slots.get());
                 // Undefined at zero tasks.
-                Self::Aws(Aws::backlog_per_instance(target, Range { min: range.min.max(1), ..range }))
+                Self::Aws(Aws::backlog_per_instance(target, setup, Range { min: range.min.max(1), ..range }))
             }
             Policy::Haulage(tuning) => {
+                tuning.validate()?;
                 let target = Target::new(tuning.target.unwrap_or(job_seconds.get()))?;
                 Self::Aws(Aws::haulage(tuning, target, setup, job_seconds, range))
             }
@@ -228,20 +246,25 @@ impl Aws {
             offset: setup.look_offset,
             target: ScalableTarget {
                 range,
+                alarm_second: setup.alarm_second,
                 policies: vec![(0, Scaling::Tracking(tracking)), (1, from_zero)],
             },
             look: None,
         }
     }
 
-    fn backlog_per_instance(target: f64, range: Range) -> Self {
+    fn backlog_per_instance(target: f64, setup: &Setup, range: Range) -> Self {
         let tracking = TargetTracking::new(target, Cooldowns::new(COOLDOWN, COOLDOWN));
         Self {
             metrics: vec![Metric::VisiblePerRunningTask],
             series: vec![Series::new(SERVICE_METRIC)],
             every: PERIOD,
             offset: END_OF_MINUTE,
-            target: ScalableTarget { range, policies: vec![(0, Scaling::Tracking(tracking))] },
+            target: ScalableTarget {
+                range,
+                alarm_second: setup.alarm_second,
+                policies: vec![(0, Scaling::Tracking(tracking))],
+            },
             look: None,
         }
     }
@@ -262,10 +285,11 @@ impl Aws {
                 Series::new(OWN_METRIC),
                 Series::new(OWN_METRIC),
             ],
-            every: PERIOD / tuning.looks_per_minute.clamp(1, 6),
+            every: PERIOD / tuning.looks_per_minute,
             offset: setup.look_offset,
             target: ScalableTarget {
                 range,
+                alarm_second: setup.alarm_second,
                 policies: vec![
                     (0, step(more, &SCALE_OUT)),
                     (1, Scaling::Tracking(tracking)),

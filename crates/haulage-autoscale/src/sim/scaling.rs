@@ -166,6 +166,8 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub(crate) struct ScalableTarget {
     pub(crate) range: Range,
+    /// At which second of each minute the alarms look.
+    pub(crate) alarm_second: u32,
     pub(crate) policies: Vec<(usize, Policy)>,
 }
 
@@ -177,7 +179,7 @@ impl ScalableTarget {
             .iter_mut()
             .map(|(metric, policy)| {
                 let series = &metrics[*metric];
-                if series.is_due(now) { policy.propose(now, found, series) } else { None }
+                if series.is_due(now, self.alarm_second) { policy.propose(now, found, series) } else { None }
             })
             .collect();
         let wanted = proposals.iter().flatten().max().copied().unwrap_or(found.desired);
@@ -227,7 +229,7 @@ mod tests {
         running: impl Fn(u32) -> u32,
     ) -> Vec<u32> {
         let policies = policies.into_iter().map(|policy| (0, policy)).collect();
-        let mut target = ScalableTarget { range: Range { min: 0, max: 100 }, policies };
+        let mut target = ScalableTarget { range: Range { min: 0, max: 100 }, alarm_second: 5, policies };
         let mut metrics = [Series::new(0)];
         let mut desired = capacity;
         let mut seen = Vec::new();
@@ -266,6 +268,7 @@ mod tests {
         let policy = TargetTracking::out_only_of_minimum(100.0, Cooldowns::new(0, 0));
         let mut target = ScalableTarget {
             range: Range { min: 0, max: 100 },
+            alarm_second: 5,
             policies: vec![(0, Policy::Tracking(policy))],
         };
         let mut metrics = [Series::new(0)];

@@ -280,8 +280,8 @@ fn summarized(output: Output, summaries: &[sim::Summary]) -> Result {
 
 fn looks_per_minute(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(looks) if [1, 2, 3, 4, 6].contains(&looks) => Ok(looks),
-        _ => Err("write 1, 2, 3, 4 or 6".to_owned()),
+        Ok(looks) if Tuning::LOOKS.contains(&looks) => Ok(looks),
+        _ => Err("write 2, 3, 4 or 6".to_owned()),
     }
 }
 

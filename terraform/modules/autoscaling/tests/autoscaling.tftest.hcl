@@ -97,6 +97,14 @@ run "refused" {
   ]
 }
 
+run "one_look_a_minute_is_refused" {
+  command = plan
+  variables {
+    looks_per_minute = 1
+  }
+  expect_failures = [var.looks_per_minute]
+}
+
 run "refused_beyond_what_the_lambda_takes" {
   command = plan
   variables {
