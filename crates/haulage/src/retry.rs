@@ -150,6 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn jobs_that_failed_together_come_back_spread_over_the_whole_delay() {
+        let policy = RetryPolicy { base: Duration::from_secs(8), cap: Duration::from_secs(8) };
+        let mut quarters = [0; 4];
+        for _ in 0..1_000 {
+            let quarter = policy.delay(1).as_millis() / 2_000;
+            quarters[usize::try_from(quarter.min(3)).expect("small")] += 1;
+        }
+        // 250 each are expected; fewer than 150 are seven standard deviations away.
+        assert!(quarters.iter().all(|count| *count > 150), "{quarters:?}");
+    }
+
+    #[test]
     fn names_each_cause_once() {
         let inner = std::io::Error::other("disk full");
         let error = Error::unavailable("cannot write", inner);

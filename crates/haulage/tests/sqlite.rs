@@ -58,3 +58,77 @@ async fn a_link_leads_to_the_same_queue() {
     names.sort();
     assert_eq!(names, ["link.db", "real.db", "real.db-shm", "real.db-wake", "real.db-wal"]);
 }
+
+/// Opens a database that is not ours to open, and returns what is said; nothing
+/// may have been changed or made by that.
+async fn left_alone(folder: &TempDir, path: &std::path::Path) -> String {
+    let state = || {
+        let entries = std::fs::read_dir(folder).expect("list").map(|entry| entry.expect("entry").path());
+        let mut files: Vec<_> = entries.map(|path| (std::fs::read(&path).expect("read"), path)).collect();
+        files.sort();
+        files
+    };
+    let before = state();
+    let error = SqliteBackend::open(path).await.expect_err("refused");
+    assert!(state() == before, "the folder has changed");
+    assert!(matches!(error, haulage::Error::Config(_)), "{error:?}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_haulage_is_left_alone_and_says_so() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("x.db");
+    drop(SqliteBackend::open(&path).await.expect("create"));
+    let sql = rusqlite::Connection::open(&path).expect("open");
+    let version: i64 = sql.query_row("PRAGMA user_version", [], |r| r.get(0)).expect("version");
+    sql.pragma_update(None, "user_version", version + 1).expect("newer");
+    alone(sql);
+    let says = left_alone(&folder, &path).await;
+    let expected = format!("has schema version {}, and this version of Haulage knows {version}", version + 1);
+    assert!(says.contains(&expected), "{says}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_is_left_alone_and_says_so() {
+    for made in ["CREATE TABLE theirs (x)", "PRAGMA application_id = 7; PRAGMA user_version = 1"] {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let sql = rusqlite::Connection::open(&path).expect("open");
+        sql.execute_batch(made).expect("make it");
+        alone(sql);
+        let says = left_alone(&folder, &path).await;
+        assert!(says.contains("is an SQLite database of another program"), "{made}: {says}");
+    }
+}
+
+/// Waits until nobody else has the database open, and closes it: then it is one file.
+fn alone(sql: rusqlite::Connection) {
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while sql.pragma_update(None, "journal_mode", "DELETE").is_err() {
+        assert!(std::time::Instant::now() < end, "somebody has it open");
+        std::thread::yield_now();
+    }
+    drop(sql);
+}
+
+#[tokio::test]
+async fn a_check_finds_a_damaged_page() {
+    use std::os::unix::fs::FileExt as _;
+
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("x.db");
+    drop(SqliteBackend::open(&path).await.expect("create"));
+    let sql = rusqlite::Connection::open(&path).expect("open");
+    let number = |query: &str| sql.query_row(query, [], |r| r.get::<_, u32>(0)).expect("number");
+    let page = number("SELECT rootpage FROM sqlite_schema WHERE name = 'body'");
+    let size = number("PRAGMA page_size");
+    alone(sql);
+    let file = std::fs::File::options().write(true).open(&path).expect("open");
+    file.write_all_at(&[0xAA; 64], u64::from((page - 1) * size)).expect("damage");
+    drop(file);
+    let backend = SqliteBackend::open(&path).await.expect("open");
+    let findings = backend.check().await.expect("check");
+    let integrity = findings.iter().find(|finding| finding.check == "integrity").expect("it is checked");
+    assert_eq!(integrity.severity, haulage::backend::Severity::Problem, "{integrity:?}");
+}

@@ -1,5 +1,6 @@
-//! What must hold through kill -9 of anybody at any moment, and through
-//! restarts under load: nothing lost, nothing recorded twice, nothing stuck.
+//! What must hold through kill -9 of anybody at any moment, through processes
+//! that are stopped for longer than a lease, and through restarts under load:
+//! nothing lost, nothing recorded twice, nothing stuck.
 //!
 //! `HAULAGE_CRASH_SEED` chooses the moments of the kills, `HAULAGE_CRASH_JOBS`
 //! how many jobs (20,000).
@@ -10,12 +11,13 @@ use std::{
     fs::{self, File},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use haulage::{
-    Backend, FailureKind, JobId, Record, Status,
+    Backend, FailureKind, JobId, Producer, Record, Status,
     backend::{Detail, Lookup, Severity},
     sqlite::SqliteBackend,
 };
@@ -52,9 +54,13 @@ fn start(folder: &Path, args: &[&str]) -> Child {
 }
 
 #[allow(unsafe_code)]
-fn terminate(child: &Child) {
+fn signal(child: &Child, signal: i32) {
     // SAFETY: sends a signal to a child that we have not reaped yet.
-    unsafe { libc::kill(i32::try_from(child.id()).expect("pid"), libc::SIGTERM) };
+    unsafe { libc::kill(i32::try_from(child.id()).expect("pid"), signal) };
+}
+
+fn terminate(child: &Child) {
+    signal(child, libc::SIGTERM);
 }
 
 /// Makes the database and puts the audit into it.
@@ -250,6 +256,61 @@ fn killed_at_random_moments() {
         assert!(error.message.contains("attempt 2 of 2 was lost"), "{error}");
     }
     eprintln!("{} jobs, {kills} kills, {} dead letters, {:?}", records.len(), poisoned, began.elapsed());
+}
+
+/// As a suspended machine, a paused container or a debugger does it.
+#[test]
+fn stopped_for_longer_than_a_lease_at_random_moments() {
+    const EACH: u64 = 2_000;
+    let seed = number("HAULAGE_CRASH_SEED", u64::from(std::process::id()));
+    eprintln!("HAULAGE_CRASH_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (folder, backend) = prepare();
+    let folder = folder.path();
+    let mut actors: Vec<Kept<'_>> = (0..PRODUCERS)
+        .map(|name| Kept::new(folder, &["produce", &name.to_string(), &EACH.to_string(), "plain"]))
+        .chain((0..CONSUMERS).map(|_| Kept::new(folder, &["consume"])))
+        .collect();
+    for _ in 0..6 {
+        thread::sleep(Duration::from_millis(random.u64(50..300)));
+        actors.iter_mut().for_each(Kept::tend);
+        // The lease is 2 s.
+        let stopped: Vec<_> = actors.iter().filter(|actor| !actor.done && random.bool()).collect();
+        stopped.iter().for_each(|actor| signal(&actor.child, libc::SIGSTOP));
+        thread::sleep(Duration::from_millis(random.u64(100..3_500)));
+        stopped.iter().for_each(|actor| signal(&actor.child, libc::SIGCONT));
+    }
+    let began = Instant::now();
+    while actors.iter().any(|actor| actor.args[0] == "produce" && !actor.done) {
+        assert!(began.elapsed() < Duration::from_secs(120), "the producers do not get on");
+        thread::sleep(Duration::from_millis(50));
+        actors.iter_mut().for_each(Kept::tend);
+    }
+    drain(&backend, folder);
+    let records = verify(folder, &backend, EACH * PRODUCERS);
+    assert!(records.iter().all(|r| r.status == Status::Success), "nobody's job failed");
+}
+
+/// What one process has submitted or ended, another hears of at once, and not
+/// when it looks by itself.
+#[test]
+fn processes_wake_each_other() {
+    let (folder, backend) = prepare();
+    let _consumer = Kept::new(folder.path(), &["consume"]);
+    let producer = Producer::new(Arc::new(backend));
+    let mut times = runtime().block_on(async {
+        let mut times = Vec::new();
+        for _ in 0..9 {
+            let began = Instant::now();
+            let job = producer.submit(&"nothing").await.expect("submit");
+            job.wait_result::<u32>(Some(Duration::from_secs(60))).await.expect("result");
+            times.push(began.elapsed());
+        }
+        times
+    });
+    times.sort();
+    // By itself, each of the two looks every one to two seconds.
+    assert!(times[4] < Duration::from_millis(400), "{times:?}");
 }
 
 #[test]

@@ -186,3 +186,17 @@ pub(super) fn disk(path: &std::path::Path) -> io::Result<Disk> {
         Ok(Disk { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shared_page_has_its_place_on_the_disk_before_it_is_written() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let file = tempfile::tempfile().expect("file");
+        let _page = SharedPage::map(&file, 0, 1).expect("map");
+        assert_ne!(file.metadata().expect("metadata").blocks(), 0, "a hole, which a full disk cannot fill");
+    }
+}

@@ -1,7 +1,9 @@
 //! A backend that fails for a while.
 
+use std::time::Duration;
+
 use haulage::{
-    Backend, Consumer, Failure, Job, NewJob, Producer, Status,
+    Backend, Consumer, Context, Failure, Job, NewJob, Producer, Status,
     consumer::{Event, Summary},
     memory::MemoryBackend,
 };
@@ -110,4 +112,54 @@ async fn an_outcome_that_is_refused_holds_up_no_other() {
     running.shutdown.stop_now();
     let expected = Summary { succeeded: 5, lost: 1, ..Summary::default() };
     assert_eq!(running.finish().await, expected);
+}
+
+/// In real time, as an answer that does not come is.
+#[tokio::test]
+async fn a_heartbeat_that_gets_no_answer_is_not_waited_for_for_ever() {
+    let backend = Faulty::new(MemoryBackend::new());
+    backend.set(Verb::Heartbeat, Mode::Hangs);
+    let builder = Consumer::builder(backend.clone()).lease(Duration::from_millis(900));
+    let mut running =
+        Running::start(builder.handler(async |_: Job<()>, _| -> Answer { std::future::pending().await }));
+    Producer::new(backend.clone()).submit(&()).await.expect("submit");
+    running.started(1).await;
+    backend.called(Verb::Heartbeat, 2).await;
+    backend.set(Verb::Heartbeat, Mode::Works);
+    running.shutdown.stop_now();
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn progress_is_not_lost_with_a_heartbeat_that_failed() {
+    let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+    backend.set(Verb::Heartbeat, Mode::Fails);
+    let running = Running::start(Consumer::builder(backend.clone()).handler(
+        async |_: Job<()>, context: Context| -> Answer {
+            context.set_progress(0.5, None);
+            std::future::pending().await
+        },
+    ));
+    let job = Producer::new(backend.clone()).submit(&()).await.expect("submit");
+    backend.answered(Verb::Heartbeat, 1).await;
+    backend.set(Verb::Heartbeat, Mode::Works);
+    backend.answered(Verb::Heartbeat, 2).await;
+    let progress = job.record().await.expect("record").progress.expect("progress");
+    assert_eq!(progress.fraction, 0.5);
+    running.shutdown.stop_now();
+    running.finish().await;
+}
+
+/// In real time: the pauses between tries are.
+#[tokio::test]
+async fn a_result_that_could_not_be_recorded_is_tried_quickly_before_the_end() {
+    let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+    backend.set(Verb::Settle, Mode::Fails);
+    let builder = Consumer::builder(backend.clone()).shutdown_grace_period(s(0));
+    let running = Running::start(builder.handler(async |_: Job<()>, _| Answer::Ok(())));
+    Producer::new(backend.clone()).submit(&()).await.expect("submit");
+    // By now the pause is longer than the end may take.
+    backend.answered(Verb::Settle, 6).await;
+    backend.set(Verb::Settle, Mode::Works);
+    assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
 }

@@ -1,0 +1,85 @@
+//! A consumer whose database cannot be written for a while.
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{Consumer, Failure, Job, Producer, Status, consumer::Summary};
+use tokio::sync::Semaphore;
+
+use crate::{
+    Store,
+    disk::Trouble,
+    job, submit,
+    support::{Running, s, soon},
+};
+
+/// What keeps a database from being written.
+#[derive(Clone, Copy, Debug)]
+enum Obstacle {
+    Disk(Trouble),
+    /// Another program holds SQLite's lock.
+    Lock,
+}
+
+const OBSTACLES: [Obstacle; 5] = [
+    Obstacle::Disk(Trouble::Full),
+    Obstacle::Disk(Trouble::NoWrites),
+    Obstacle::Disk(Trouble::NoFlushes),
+    Obstacle::Disk(Trouble::Stuck),
+    Obstacle::Lock,
+];
+
+/// A job runs, and ends, while nothing can be written for so long.
+async fn a_job_ends_behind(obstacle: Obstacle, lasting: Duration) {
+    let store = Store::with_busy_timeout(Duration::from_millis(100)).await;
+    let backend = store.backend.clone();
+    let gate = Arc::new(Semaphore::new(0));
+    let open = gate.clone();
+    let builder = Consumer::builder(backend.clone()).handler(move |job: Job<u32>, _| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.expect("open").forget();
+            Ok::<_, Failure>(job.body)
+        }
+    });
+    let mut running = Running::start(builder);
+    let handle = Producer::new(backend.clone()).submit(&7).await.expect("submit");
+    running.started(1).await;
+
+    let mut flushes = store.disk.flushes();
+    let other = store.sql();
+    match obstacle {
+        Obstacle::Disk(trouble) => store.disk.breaks(trouble),
+        Obstacle::Lock => other.execute_batch("BEGIN IMMEDIATE").expect("lock"),
+    }
+    open.add_permits(1);
+    // Some of the time with signs of life that fail, then the rest at once.
+    let felt = || async {
+        match obstacle {
+            Obstacle::Disk(Trouble::Stuck) => {}
+            _ => drop(submit(&*backend, job("refused")).await.expect_err("nothing can be written")),
+        }
+    };
+    if let Obstacle::Disk(Trouble::Stuck) = obstacle {
+        soon(flushes.changed()).await.expect("the disk is there");
+    }
+    felt().await;
+    store.clock.advance(lasting / 2);
+    felt().await;
+    store.clock.advance(lasting / 2);
+    felt().await;
+    match obstacle {
+        Obstacle::Disk(_) => store.disk.mend(),
+        Obstacle::Lock => other.execute_batch("ROLLBACK").expect("unlock"),
+    }
+    let result: u32 = soon(handle.wait_result(None)).await.expect("result");
+    let record = handle.record().await.expect("record");
+    assert_eq!((result, record.status, record.attempt), (7, Status::Success, 1), "{obstacle:?}");
+    assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() }, "{obstacle:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_for_a_while_costs_no_job_anything() {
+    for obstacle in OBSTACLES {
+        a_job_ends_behind(obstacle, s(20)).await;
+    }
+}

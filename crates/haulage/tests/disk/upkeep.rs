@@ -1,0 +1,191 @@
+//! What keeps the file small, and others from waiting.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::join_all};
+use haulage::{
+    Backend, NewJob, Status,
+    backend::{Lookup, Outcome, PurgeQuery},
+    sqlite::SqliteBackend,
+};
+
+use crate::{
+    Store, claim,
+    disk::Trouble,
+    job, large, look, record, settle, submit,
+    support::{s, soon},
+};
+
+impl Store {
+    /// Goes on working, for as long as it takes until nothing of this is left.
+    async fn works_until_there_is_no(&self, what: &str) {
+        let work = async {
+            while self.count(what) > 0 {
+                self.clock.advance(s(6));
+                submit(&*self.backend, job("work")).await.expect("submit");
+            }
+        };
+        soon(work).await;
+    }
+}
+
+#[tokio::test]
+async fn records_whose_time_is_over_leave_the_file() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    let jobs = vec![job("short").result_ttl(s(60)); 3];
+    backend.submit(jobs).await.expect("submit");
+    for claimed in claim(backend, 3).await.expect("claim") {
+        settle(backend, &claimed, Outcome::Success(large(10))).await.expect("settle");
+    }
+    assert_eq!((store.count("result"), store.count("job WHERE status = 2")), (3, 3));
+    store.clock.advance(s(61));
+    store.works_until_there_is_no("job WHERE status = 2").await;
+    assert_eq!((store.count("result"), store.count("body")), (0, store.count("job")));
+}
+
+#[tokio::test]
+async fn idempotency_keys_whose_time_is_over_leave_the_file() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    submit(backend, job("once").idempotency_key("key").result_ttl(s(60))).await.expect("submit");
+    let claimed = claim(backend, 1).await.expect("claim").remove(0);
+    settle(backend, &claimed, Outcome::Success(large(10))).await.expect("settle");
+    assert_eq!(store.count("idempotency"), 1);
+    store.clock.advance(NewJob::IDEMPOTENCY_WINDOW + s(61));
+    store.works_until_there_is_no("idempotency").await;
+}
+
+/// Somebody who reads at every moment, until dropped: two connections by turns.
+struct Readers(Arc<AtomicBool>);
+
+impl Readers {
+    fn start(path: &Path) -> Self {
+        let readers = [(); 2].map(|()| rusqlite::Connection::open(path).expect("open"));
+        let begin = "BEGIN; SELECT count(*) FROM tally;";
+        readers[0].execute_batch(begin).expect("read");
+        let (enough, mut turn) = (Arc::new(AtomicBool::new(false)), 0);
+        let this = Self(enough.clone());
+        thread::spawn(move || {
+            while !enough.load(Relaxed) {
+                readers[1 - turn].execute_batch(begin).expect("read");
+                // As long as a reader reads: it is what this is about.
+                thread::sleep(Duration::from_millis(100));
+                readers[turn].execute_batch("COMMIT").expect("end");
+                turn = 1 - turn;
+            }
+        });
+        this
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_long_log_shrinks_though_somebody_reads_at_every_moment() {
+    const MIB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("x.db");
+    let backend = SqliteBackend::open(&path).await.expect("open");
+    let log = || std::fs::metadata(folder.path().join("x.db-wal")).expect("log").len();
+    let _readers = Readers::start(&path);
+    for _ in 0..10 {
+        submit(&backend, NewJob::from_json(large(15 << 20))).await.expect("submit");
+    }
+    // On a busy machine the first try may come to nothing; the next is 30 s later.
+    let shrinks = async {
+        while log() > 65 * MIB {
+            submit(&backend, job("more")).await.expect("submit");
+        }
+    };
+    let shrunk = tokio::time::timeout(s(60), shrinks).await;
+    assert!(shrunk.is_ok(), "the log has {} MiB", log() / MIB);
+}
+
+#[tokio::test]
+async fn others_get_their_turn_during_a_long_purge() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    backend.submit(vec![job("old"); 2_500]).await.expect("submit");
+    let mut flushes = store.disk.flushes();
+    store.disk.breaks(Trouble::Stuck);
+    let query = PurgeQuery { status: Status::Submitted, older_than: Duration::ZERO };
+    let mut purging = backend.purge(query);
+    tokio::select! {
+        purged = &mut purging => panic!("{purged:?} before anything was flushed"),
+        flushed = soon(flushes.changed()) => flushed.expect("the disk is there"),
+    }
+    let mut submitting = Box::pin(submit(backend, job("new")));
+    assert!((&mut submitting).now_or_never().is_none());
+    store.disk.mend();
+    tokio::select! {
+        biased;
+        submitted = &mut submitting => drop(submitted.expect("submit")),
+        purged = &mut purging => panic!("{purged:?} before anybody else had a turn"),
+    }
+    purging.await.expect("purge");
+}
+
+#[tokio::test]
+async fn a_job_that_is_claimed_while_a_purge_looks_for_it_is_not_deleted() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    let id = submit(backend, job("wanted")).await.expect("submit");
+    let mut flushes = store.disk.flushes();
+    store.disk.breaks(Trouble::Stuck);
+    let mut claiming = Box::pin(claim(backend, 1));
+    tokio::select! {
+        claimed = &mut claiming => panic!("{claimed:?} before it was flushed"),
+        flushed = soon(flushes.changed()) => flushed.expect("the disk is there"),
+    }
+    // Queries are answered in turn: behind each answer the purge has come a
+    // step further, up to where it waits to write.
+    let query = PurgeQuery { status: Status::Submitted, older_than: Duration::ZERO };
+    let mut purging = backend.purge(query);
+    for _ in 0..10 {
+        tokio::select! {
+            biased;
+            purged = &mut purging => panic!("{purged:?} before its turn"),
+            record = record(backend, &id) => assert_eq!(record.status, Status::Submitted),
+        }
+    }
+    store.disk.mend();
+    let claimed = claiming.await.expect("claim").remove(0);
+    assert_eq!(purging.await.expect("purge"), 0);
+    settle(backend, &claimed, Outcome::Success(large(10))).await.expect("settle");
+    assert!(matches!(look(backend, &id).await, Lookup::Found(_)));
+}
+
+#[tokio::test]
+async fn large_jobs_do_not_wait_for_each_other_to_be_written() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    let mut flushes = store.disk.flushes();
+    store.disk.breaks(Trouble::Stuck);
+    let mut first = Box::pin(submit(backend, job("first")));
+    tokio::select! {
+        answer = &mut first => panic!("{answer:?} before it was flushed"),
+        flushed = soon(flushes.changed()) => flushed.expect("the disk is there"),
+    }
+    // All of these wait for the first, and then are there at the same moment.
+    let mut others = join_all((0..3).map(|_| submit(backend, NewJob::from_json(large(9 << 20)))));
+    assert!((&mut others).now_or_never().is_none());
+    let before = *flushes.borrow();
+    store.disk.mend();
+    first.await.expect("submit");
+    assert!(others.await.iter().all(Result::is_ok));
+    let transactions = *flushes.borrow() - before;
+    assert!(transactions >= 3, "27 MiB in {transactions} transactions");
+}
