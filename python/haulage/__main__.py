@@ -1,7 +1,7 @@
-"""The command ``haulage worker``, also ``python -m haulage worker``.
+"""The command ``haulage worker --python``, also ``python -m haulage worker``.
 
-The other commands are those of the program ``haulage``, which is handed them where it is
-installed.
+The other commands, and workers of other kinds, are those of the program ``haulage``, which is
+handed them where it is installed.
 """
 
 from __future__ import annotations
@@ -149,6 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _health(words[place + 1 :])
     if command not in ("", "worker"):
         _hand_over(command, words)
+    flag = _other_work(words[place + 1 :]) if command else None
+    if flag is not None:
+        _hand_over(f"worker {flag}", words)
     parsed = _parser().parse_args(words)
     try:
         return _worker(parsed)
@@ -166,6 +169,21 @@ def _command(words: list[str]) -> int:
     while place < len(words) and words[place].startswith("-"):
         place += 2 if words[place] == "--url" else 1
     return place
+
+
+def _other_work(words: list[str]) -> str | None:
+    """What says that a worker's jobs are run by something else than a Python function."""
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag in ("--exec", "--shell", "--http", "--http-ready", "--"):
+            return flag
+        if flag == "--python":
+            return None
+    if not os.environ.get("HAULAGE_PYTHON"):
+        for name in ("HAULAGE_EXEC", "HAULAGE_SHELL", "HAULAGE_HTTP"):
+            if os.environ.get(name):
+                return f"with {name}"
+    return None
 
 
 def _fail(code: int, error: object) -> int:
@@ -213,7 +231,7 @@ def _hand_over(command: str, words: list[str]) -> NoReturn:
     raise SystemExit(
         _fail(
             USAGE,
-            f"the Python package knows the command worker; `haulage {command}` is a command of the "
+            f"the Python package knows `haulage worker --python`; `haulage {command}` is for the "
             "program haulage, which is not on the PATH: cargo install haulage-cli",
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from .errors import Cancelled, Fail, Retry
+from .errors import Cancelled, Fail, NotReady, Retry, Snooze
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     # Of UTF-8 text and plain numbers, so that each can be sent to another process and recorded.
     # The value of "ok" alone may be anything.
     Answer = Union[
-        tuple[Literal["ok", "json", "unfit", "fail", "invalid_body"], Any],
+        tuple[Literal["ok", "json", "unfit", "fail", "invalid_body", "not_ready"], Any],
         tuple[Literal["retry"], str, Union[float, None]],
+        tuple[Literal["snooze"], str, float],
         tuple[Literal["cancelled"]],
     ]
 
@@ -142,6 +143,12 @@ def failure(error: BaseException, non_retryable: tuple[type[BaseException], ...]
     if isinstance(error, Retry):
         after, remark = _after(error)
         return ("retry", _told(error) + remark, after)
+    if isinstance(error, Snooze):
+        after, remark = _after(error)
+        # Without a length of time it is a mistake, which must not go on for ever.
+        return ("retry", _told(error) + remark, None) if after is None else ("snooze", _told(error), after)
+    if isinstance(error, NotReady):
+        return ("not_ready", _told(error))
     if isinstance(error, Fail):
         return ("fail", _told(error))
     if isinstance(error, Cancelled):
@@ -158,7 +165,7 @@ def interrupts(error: BaseException) -> bool:
     )
 
 
-def _after(error: Retry) -> tuple[float | None, str]:
+def _after(error: Retry | Snooze) -> tuple[float | None, str]:
     """The wait that is asked for, in seconds, and a remark where it cannot be had."""
     # A subclass may never have called `Retry.__init__`.
     after = getattr(error, "after", None)
@@ -171,7 +178,7 @@ def _after(error: Retry) -> tuple[float | None, str]:
     if seconds >= 0 and not isinstance(after, str):
         return seconds, ""
     return None, _plain(
-        f"\n\n(The handler asked for a retry after {after!r}, which is no length of time; "
+        f"\n\n(The handler asked to be called again after {after!r}, which is not a length of time; "
         "the worker's own backoff was taken. Give seconds, or a timedelta.)"
     )
 

@@ -98,6 +98,9 @@ class Record:
     def attempt(self) -> int:
         """How many times it has been claimed; 0 before the first."""
     @property
+    def uncounted(self) -> int:
+        """How many of these attempts do not count: they were given back, or came before a redrive."""
+    @property
     def max_attempts(self) -> int:
         """How many attempts that count it has."""
     @property
@@ -236,5 +239,7 @@ class Consumer:
     def stop_now(self) -> None: ...
     @property
     def busy(self) -> int: ...
+    @property
+    def state(self) -> str: ...
     def signal_fd(self) -> int: ...
     def close_signal_fd(self) -> None: ...

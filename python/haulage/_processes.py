@@ -19,7 +19,7 @@ from . import _logging
 from ._frames import Closed, Line
 from ._threads import Threads
 from ._time import micros
-from .errors import HandlerLoadError
+from .errors import HandlerLoadError, ProcessError
 
 if TYPE_CHECKING:
     from ._handler import Answer
@@ -29,6 +29,9 @@ _log = logging.getLogger("haulage.processes")
 
 # How long children may take to end by themselves, in seconds; longer than their last output takes.
 _LAST_OUTPUT = 3.0
+
+# How long to wait before children are started again that all died while they loaded, in seconds.
+_START_PAUSES = (1.0, 2.0)
 
 # What a child runs. The path comes first: modules of the working directory must not stand
 # in for those of the standard library, which they do not in the parent either.
@@ -88,12 +91,12 @@ class ChildProcess:
     def ready(self) -> dict[str, Any]:
         """Waits until it has loaded the function; the options of ``@worker``.
 
-        Raises ``HandlerLoadError``.
+        Raises ``HandlerLoadError`` where that fails, and ``ProcessError`` where it dies meanwhile.
         """
         try:
             message, _ = self._line.receive()
         except Closed:
-            raise HandlerLoadError(f"the child process {self._death()} while it loaded the handler") from None
+            raise ProcessError(f"the child process {self._death()} while it loaded the handler") from None
         if "failed" in message:
             raise HandlerLoadError(message["failed"])
         return dict(message["ready"])
@@ -109,7 +112,10 @@ class ChildProcess:
         return not self._gone.is_set()
 
     def work(self, jobs: list[tuple[str, Context]], cancel_grace_period: float) -> list[Answer]:
-        """Has it carry out a call; what is said of its death, where it dies."""
+        """Has it carry out a call; what is said of its death, where it dies.
+
+        Raises ``Closed`` where it was gone before it had the jobs.
+        """
         self._calls += 1
         call = self._calls
         watch = _Watch(self, call, [context for _, context in jobs], cancel_grace_period)
@@ -117,18 +123,22 @@ class ChildProcess:
             known = [_known(context) for _, context in jobs]
             self._line.send({"call": call, "jobs": known}, [text for text, _ in jobs])
             watch.may_tell()
-            while True:
-                message, texts = self._line.receive()
-                if message["call"] != call:
-                    continue  # what a handler left running says of a job that is over
-                if "answers" in message:
-                    return _answers(message["answers"], texts)
-                index, fraction, words = message["progress"]
-                jobs[int(index)][1].set_progress(fraction, words)
-        except Closed:
-            return [("retry", f"the process that ran the job {self._death()}", None)] * len(jobs)
+            try:
+                return self._answers(call, jobs)
+            except Closed:
+                return [("retry", f"the process that ran the job {self._death()}", None)] * len(jobs)
         finally:
             watch.end()
+
+    def _answers(self, call: int, jobs: list[tuple[str, Context]]) -> list[Answer]:
+        while True:
+            message, texts = self._line.receive()
+            if message["call"] != call:
+                continue  # what a handler left running says of a job that is over
+            if "answers" in message:
+                return _answers(message["answers"], texts)
+            index, fraction, words = message["progress"]
+            jobs[int(index)][1].set_progress(fraction, words)
 
     def stop_job(self, call: int, index: int) -> None:
         """Tells it that a job of the call is to stop. May wait for it to listen."""
@@ -250,16 +260,49 @@ class Processes:
     def load(self) -> dict[str, Any]:
         """Starts the children, and waits until they have loaded; the options of ``@worker``.
 
-        Raises ``HandlerLoadError``.
+        Where some of them die meanwhile, others take their places later; where all do, they are
+        started anew, a few times. Raises ``HandlerLoadError`` or ``ProcessError``.
         """
-        options: dict[str, Any] = {}
         try:
-            for child in [self._start_one() for _ in range(self._count)]:
-                options = child.ready()
-                self._idle.put(child)
+            for pause in (*_START_PAUSES, None):
+                try:
+                    return self._load_all()
+                except ProcessError as error:
+                    if pause is None:
+                        raise
+                    _log.warning("%s; trying again in %s s", error, pause)
+                time.sleep(pause)
+            raise AssertionError("the last pause raises")
         except BaseException:
             self.close()
             raise
+
+    def _load_all(self) -> dict[str, Any]:
+        """Raises ``ProcessError`` where not one of them lives."""
+        options: dict[str, Any] | None = None
+        children: list[ChildProcess | None] = []
+        why = ProcessError("there are no child processes")
+        for _ in range(self._count):
+            try:
+                children.append(self._start_one())
+            except ProcessError as error:
+                children.append(None)
+                why = error
+        for place, child in enumerate(children):
+            if child is None:
+                continue
+            try:
+                options = child.ready()
+            except ProcessError as error:
+                self._part_with(child)
+                children[place] = None
+                why = error
+        if options is None:
+            raise why
+        for child in children:
+            if child is None:
+                _log.warning("%s; another takes its place with its first job", why)
+            self._idle.put(child)
         return options
 
     def start(self) -> None:
@@ -272,23 +315,33 @@ class Processes:
             jobs = call.texts()
             answers: list[Answer]
             try:
-                child = self._living(child)
-            except HandlerLoadError as error:
+                child, answers = self._work(child, jobs)
+            except (HandlerLoadError, ProcessError) as error:
                 child = None
-                why = f"a new process for the job could not be started: {error}"
-                answers = [("retry", why, None)] * len(jobs)
-            else:
-                answers = child.work(jobs, self.cancel_grace_period)
+                # The jobs have not been handed over: it is not their fault.
+                answers = [("not_ready", f"a process for the job could not be started: {error}")] * len(jobs)
             call.finish(answers)
             if child is not None:
                 # Before there is a job that would have to wait for it.
                 child = self._living(child)
-        except HandlerLoadError as error:
+        except (HandlerLoadError, ProcessError) as error:
             child = None
             if not self._closed:
                 _log.error("a child process could not be replaced: %s", error)
         finally:
             self._idle.put(child)
+
+    def _work(
+        self, child: ChildProcess | None, jobs: list[tuple[str, Context]]
+    ) -> tuple[ChildProcess, list[Answer]]:
+        """Has this child carry out the call, or another in its place."""
+        while True:
+            child = self._living(child)
+            with contextlib.suppress(Closed):
+                return child, child.work(jobs, self.cancel_grace_period)
+            # It had died with nothing to do.
+            self._part_with(child)
+            child = None
 
     def _living(self, child: ChildProcess | None) -> ChildProcess:
         """This child, or another in the place of one that is dead."""
@@ -307,11 +360,11 @@ class Processes:
     def _start_one(self) -> ChildProcess:
         with self._lock:
             if self._closed:
-                raise HandlerLoadError("the worker stops")
+                raise ProcessError("the worker stops")
             try:
                 child = self._new()
             except (OSError, RuntimeError) as error:
-                raise HandlerLoadError(f"a child process cannot be started: {error}") from error
+                raise ProcessError(f"a child process cannot be started: {error}") from error
             self._all.add(child)
         return child
 

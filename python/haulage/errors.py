@@ -18,7 +18,7 @@ exception                   is also a             when
 ``ForkError``               ``RuntimeError``      used in a forked child of the process
 ==========================  ====================  =================================================
 
-All are under ``HaulageError``. A handler raises ``Retry`` or ``Fail``.
+All are under ``HaulageError``. A handler raises ``Retry``, ``Snooze``, ``NotReady`` or ``Fail``.
 """
 
 from __future__ import annotations
@@ -122,6 +122,10 @@ class HandlerLoadError(HaulageError):
     """The handler that was named cannot be loaded; the message says why."""
 
 
+class ProcessError(HaulageError):
+    """A child process cannot be started, or died before it had loaded the handler."""
+
+
 class Retry(Exception):
     """Raised by a handler: this attempt failed; try again, if attempts are left.
 
@@ -131,6 +135,33 @@ class Retry(Exception):
     def __init__(self, message: str = "", *, after: float | timedelta | None = None) -> None:
         super().__init__(message or "the handler asked for a retry")
         self.after = after
+
+
+class Snooze(Exception):
+    """Raised by a handler: put the job off for ``after``, in seconds or as a ``timedelta``.
+
+    The job may be claimed again after that, by any worker. The attempt does not count, however
+    often. It is put off for one second at least.
+    """
+
+    def __init__(self, after: float | timedelta, message: str = "") -> None:
+        super().__init__(message or "the handler put the job off")
+        self.after = after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.after, *self.args)
+
+
+class NotReady(Exception):
+    """Raised by a handler that has not begun, as what it needs is not there: a server, a device.
+
+    The job is given back at once, and the attempt does not count. The worker claims no more
+    until it is ready: it tries one job after a second, then after longer, up to a minute, and
+    goes on with the first that does not come back. For what only some jobs need, ``Snooze``.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "what the handler needs is not there")
 
 
 class Fail(Exception):

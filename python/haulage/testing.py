@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ._haulage import Call, NewJob, Operation, Record
     from ._options import Seconds, WorkerOptions
 
+# How long a worker that is not ready waits at most, in seconds.
+_LONGEST_WAIT = 60
+# A handler that puts its jobs off for ever would run for ever.
+_MOST_WAITS = 1000
+
 __all__ = ["InlineClient", "inline", "memory"]
 
 
@@ -34,9 +39,10 @@ def memory() -> Client:
 def inline(handler: Callable[..., Any], **options: Unpack[WorkerOptions]) -> InlineClient:
     """A client on which every submit runs the job to its end, in the calling thread.
 
-    Nothing waits: retries and delays pass at once, on a clock of their own. Records, attempts
-    and errors are those of the real thing. ``handler`` must not be ``async``. Jobs that it
-    submits by this client run when it has returned; it cannot wait for them.
+    Nothing waits: retries, delays, and the pauses of a worker that is not ready pass at once,
+    on a clock of their own. Records, attempts and errors are those of the real thing.
+    ``handler`` must not be ``async``. Jobs that it submits by this client run when it has
+    returned; it cannot wait for them.
     """
     return InlineClient(handler, **options)
 
@@ -122,16 +128,27 @@ class _InlineCore:
                 )
 
     def _work_off(self) -> None:
+        waits = 0
         while not self._closed:
             stats: dict[str, Any] = self._core.stats().wait()
             if stats["visible"] or stats["in_progress"]:
                 call = self._queue.take_for(0.05)
                 if call is not None:
                     self._carry_out(call)
+                    continue
+                if self._consumer.state != "not ready":
+                    continue
+                self._core.advance(_LONGEST_WAIT)
             elif stats["delayed"]:
                 self._pass_time(stats["delayed"] + stats["blocked"])
             else:
                 return
+            waits += 1
+            if waits > _MOST_WAITS:
+                raise HaulageError(
+                    f"after {_MOST_WAITS} waits there are still jobs to do: the handler puts them off, or is "
+                    "not ready, each time"
+                )
 
     def _carry_out(self, call: Call) -> None:
         self._in_handler = True

@@ -96,6 +96,11 @@ fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Answer, Failure>> {
                 None => Err(Failure::retry(message)),
             }
         }
+        "snooze" => {
+            let after = convert::duration_of("after", of.get_item(2)?.extract()?)?;
+            Err(Failure::snooze(after).because(value()?.extract::<String>()?))
+        }
+        "not_ready" => Err(Failure::not_ready(value()?.extract::<String>()?)),
         "fail" => Err(Failure::fatal(value()?.extract::<String>()?)),
         "cancelled" => Err(Failure::cancelled()),
         other => return Err(errors::invalid(format!("there is no answer {other:?}"))),
@@ -143,7 +148,8 @@ impl Call {
 
     /// Ends the call with an answer for each job: `("ok", value)`,
     /// `("json", text)`, `("unfit", why)`, `("retry", message, after)`,
-    /// `("fail", message)`, `("cancelled",)` or `("invalid_body", why)`.
+    /// `("snooze", message, after)`, `("not_ready", reason)`, `("fail", message)`,
+    /// `("cancelled",)` or `("invalid_body", why)`.
     fn finish(&self, answers: Vec<Bound<'_, PyTuple>>) -> PyResult<()> {
         let mut made = Vec::with_capacity(answers.len());
         for one in &answers {

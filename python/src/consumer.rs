@@ -198,6 +198,12 @@ impl Consumer {
         self.meter.snapshot().held
     }
 
+    /// Whether it works, in a word or two: `ok`, `not ready`, …
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.meter.snapshot().state.as_str()
+    }
+
     /// A file descriptor for `signal.set_wakeup_fd`: SIGTERM and SIGINT stop
     /// the worker, the second of them at once, whatever holds the interpreter.
     fn signal_fd(&self) -> PyResult<i32> {

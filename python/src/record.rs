@@ -26,6 +26,12 @@ impl Record {
         self.0.attempt
     }
 
+    /// Of these attempts, those that do not count towards `max_attempts`.
+    #[getter]
+    fn uncounted(&self) -> u32 {
+        self.0.uncounted
+    }
+
     #[getter]
     fn max_attempts(&self) -> u32 {
         self.0.max_attempts

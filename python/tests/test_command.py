@@ -344,7 +344,18 @@ def test_other_commands_are_those_of_the_program(tmp_path: Path) -> None:
     # A word like a command of this package, but in another's place.
     words = ("--url", "worker", "submit", "--group", "worker")
     assert run(str(tmp_path), *words).stdout == " ".join(words) + "\n"
-    assert "`haulage submit` is a command of the program" in run("/nowhere", *words).stderr
+    assert "`haulage submit` is for the program haulage" in run("/nowhere", *words).stderr
+    # A worker whose jobs are run by something else than a function of Python's.
+    for others in (
+        ["worker", "--exec", "python infer.py"],
+        ["worker", "--concurrency", "2", "--", "./infer"],
+        ["worker", "--http=http://localhost:8080/", "--http-ready", "/ping"],
+    ):
+        assert run(str(tmp_path), *others).stdout == " ".join(others) + "\n"
+    assert (
+        "`haulage worker --exec` is for the program haulage"
+        in run("/nowhere", "worker", "--exec", "x").stderr
+    )
 
 
 def test_durations_are_read_as_by_the_program() -> None:

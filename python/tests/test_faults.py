@@ -58,8 +58,8 @@ def unspeakable() -> None:
 CASES: dict[str, tuple[Callable[[], None], str]] = {
     "fail with a surrogate": (fail_with_a_surrogate, "bad file caf?.png"),
     "retry with a surrogate": (retry_with_a_surrogate, "bad file caf?.png"),
-    "negative": (retry_of_no_time(-1), "no GPU is free\n\n(The handler asked for a retry after -1,"),
-    "text": (retry_of_no_time("5m"), "after '5m', which is no length of time"),
+    "negative": (retry_of_no_time(-1), "no GPU is free\n\n(The handler asked to be called again after -1,"),
+    "text": (retry_of_no_time("5m"), "after '5m', which is not a length of time"),
     "nan": (retry_of_no_time(float("nan")), "after nan"),
     "decimal": (retry_of_no_time(Decimal("0.001")), "no GPU is free"),
     "half made": (half_made_retry, ""),

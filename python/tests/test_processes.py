@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import haulage
 import pytest
-from haulage import Status, _processes
+from haulage import Status, __main__, _frames, _processes
 
 from support import SOON
 
@@ -62,6 +63,8 @@ def act(body, ctx):
     if body == "print":
         print("not yet written", end="")
         logging.getLogger("tasks").warning("logged by the child")
+    if body == "die":
+        os._exit(3)
     if body == "let go":
         os.closerange(3, 1000)
     return [ctx.attempt, body]
@@ -196,19 +199,94 @@ def test_a_wish_to_stop_that_comes_before_the_call_is_told_after_it() -> None:
     assert told == ["the call", (7, 0)]
 
 
-def test_a_child_that_cannot_be_replaced_costs_attempts_and_is_tried_again(
-    client: haulage.Client, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with worker(client):
+def becomes(of: haulage.Worker, state: str) -> None:
+    """Waits until the worker says so of itself."""
+    until = time.monotonic() + SOON
+    while of._now is None or of._now.consumer.state != state:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_child_that_cannot_be_replaced_is_started_later(client: haulage.Client, folder: Path) -> None:
+    with worker(client) as running:
         (folder / "tasks.py").write_text("1 / 0\n")
         os.kill(client.submit("pid").result(SOON), signal.SIGKILL)
-        record = client.submit("fails", max_attempts=2).wait(SOON)
-        assert record.status is Status.ERROR
+        job = client.submit("waits", max_attempts=1)
+        becomes(running, "not ready")
+        record = job.record()
+        assert record.attempt == record.uncounted
         assert record.error is not None and "ZeroDivisionError" in record.error
         assert children() == []
         (folder / "tasks.py").write_text(TASKS)
-        assert client.submit("works").result(SOON) == [1, "works"]
+        assert job.result(SOON)[1] == "waits"
         assert len(children()) == 1
+    assert children() == []
+
+
+def test_a_module_that_does_not_load_any_more_costs_no_job_an_attempt(
+    client: haulage.Client, folder: Path
+) -> None:
+    with worker(client, processes=2) as running:
+        sound = (folder / "tasks.py").read_text()
+        (folder / "tasks.py").write_text("import weights_of_last_week")
+        for job in [client.submit("die", max_attempts=1) for _ in range(2)]:
+            assert "exited with code 3" in str(job.wait(SOON).error)
+        jobs = client.submit_many(["a job"] * 30, max_attempts=1)
+        becomes(running, "not ready")
+        until = time.monotonic() + SOON
+        while {job.status() for job in jobs} != {Status.SUBMITTED}:
+            assert time.monotonic() < until
+        records = [job.record() for job in jobs]
+        assert {record.error_kind for record in records} <= {None, "released"}
+        why = [record.error for record in records if record.error is not None]
+        assert why and "there is no such module" in why[0]
+        (folder / "tasks.py").write_text(sound)
+        assert {record.status for record in client.wait(jobs, SOON)} == {Status.SUCCESS}
+
+
+def test_a_call_that_did_not_reach_its_process_goes_to_another(
+    client: haulage.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with worker(client):
+        first = client.submit("pid").result(SOON)
+        send, lost = _frames.Line.send, list[Any]()
+
+        def failing(self: Any, message: dict[str, Any], texts: list[str] | None = None) -> None:
+            if "jobs" in message and not lost:
+                lost.append(message)
+                raise _frames.Closed
+            send(self, message, texts)
+
+        monkeypatch.setattr(_frames.Line, "send", failing)
+        assert client.submit("pid", max_attempts=1).result(SOON) != first
+        assert lost
+
+
+KILLED = """
+import os, signal
+if not os.path.exists("loaded"):
+    open("loaded", "w").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+def act(body):
+    return body
+"""
+
+
+def test_a_child_that_is_killed_while_it_loads_does_not_end_a_starting_worker(
+    client: haulage.Client, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "killed.py").write_text(KILLED)
+    monkeypatch.setattr(_processes, "_START_PAUSES", (0.0,))
+    with worker(client, "killed:act"):
+        assert client.submit(7).result(SOON) == 7
+    # Where that never ends, the arguments are not at fault.
+    (folder / "killed.py").write_text(KILLED.replace("if not os.path.exists", "if True or os.path.exists"))
+    words = ["--url", client.url, "worker", "--python", "killed:act", "--processes", "1"]
+    assert __main__.main(words) == __main__.FAILURE
+    assert "died of SIGKILL, perhaps for want of memory while it loaded the handler" in capfd.readouterr().err
+    # A module that cannot be loaded is a mistake, and told at once.
+    (folder / "killed.py").write_text("import weights_of_last_week")
+    assert __main__.main(words) == __main__.USAGE
     assert children() == []
 
 
@@ -223,10 +301,15 @@ def test_a_start_that_fails_half_way_leaves_nothing_behind(
         started.append(start(*args, **options))
         return started[-1]
 
-    descriptors = len(os.listdir("/dev/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", failing)
-        with pytest.raises(haulage.errors.HandlerLoadError, match="cannot be started: no more processes"):
+        patch.setattr(_processes, "_START_PAUSES", (0.0,))
+        # With one of two it works; what it lacks is started when it is needed.
+        with worker(client, processes=2):
+            assert client.submit("pid").result(SOON) == started[0].pid
+        descriptors = len(os.listdir("/dev/fd"))
+        # With none it does not.
+        with pytest.raises(haulage.ProcessError, match="cannot be started: no more processes"):
             worker(client, processes=2).start()
     assert children() == []
     assert len(os.listdir("/dev/fd")) <= descriptors

@@ -28,6 +28,26 @@ def test_inline_delays_and_backoff_take_no_time() -> None:
         assert client.submit(1, delay=365 * 24 * 3600, max_attempts=10).result() == 10
 
 
+def test_inline_a_worker_that_is_not_ready_takes_no_time() -> None:
+    down = iter([True] * 20)
+
+    def handler(body: int) -> int:
+        if next(down, False):
+            raise haulage.NotReady("the model server is down")
+        return body
+
+    with testing.inline(handler) as client:
+        assert client.submit(7, max_attempts=1).result() == 7
+
+
+def test_inline_a_job_that_is_put_off_for_ever_is_told() -> None:
+    def handler(body: int) -> int:
+        raise haulage.Snooze(60)
+
+    with testing.inline(handler) as client, pytest.raises(haulage.HaulageError, match="puts them off"):
+        client.submit(7)
+
+
 def test_inline_map_batches_and_redrive() -> None:
     broken = True
 

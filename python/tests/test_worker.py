@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import haulage
@@ -95,6 +97,77 @@ def test_a_decorated_function_is_still_a_function() -> None:
     assert batched.options == {"concurrency": 2, "max_batch_size": 3}
     with testing.inline(plain) as client:
         assert client.submit(1).result() == 2
+
+
+def test_a_handler_puts_its_job_off_and_no_attempt_is_counted() -> None:
+    def handler(body: Any, ctx: haulage.Context) -> int:
+        if ctx.attempt < 10:
+            raise haulage.Snooze(timedelta(minutes=1), "no licence is free")
+        return ctx.attempt
+
+    with testing.inline(handler) as client:
+        job = client.submit(1, max_attempts=1)
+        assert job.result() == 10
+        record = job.record()
+        assert (record.error_kind, record.error) == ("released", "no licence is free")
+        assert record.uncounted == 9
+
+
+def test_a_job_that_is_put_off_says_why_it_waits() -> None:
+    def handler(bodies: list[int]) -> list[Any]:
+        return [haulage.Snooze(3600, "later") if body == 1 else body for body in bodies]
+
+    async def task(body: int) -> int:
+        if body == 1:
+            raise haulage.Snooze(3600)
+        return body
+
+    for function, options, why in ((handler, {"max_batch_size": 2}, "later"), (task, {}, "the handler put")):
+        client = testing.memory()
+        given: dict[str, Any] = {**options}
+        with haulage.Worker(function, client, **given):
+            put_off, done = client.submit_many([1, 2], max_attempts=1)
+            assert done.result(SOON) == 2
+            while (record := put_off.record()).error is None:
+                time.sleep(0.01)
+        assert record.status is Status.SUBMITTED and record.error.startswith(why)
+        assert record.due_at is not None and record.due_at > record.submitted_at + timedelta(minutes=59)
+
+
+def test_a_handler_that_is_put_off_for_no_length_of_time_has_failed() -> None:
+    def handler(body: Any) -> None:
+        raise haulage.Snooze("soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    with testing.inline(handler) as client:
+        record = client.submit(1, max_attempts=2).wait()
+        assert record.dead and "'soon', which is not a length of time" in str(record.error)
+
+
+def test_a_handler_that_is_not_ready_costs_no_attempt_and_is_called_no_more_until_it_is() -> None:
+    calls: list[int] = []
+    server = threading.Event()
+
+    def handler(body: int) -> int:
+        calls.append(body)
+        if not server.is_set():
+            raise haulage.NotReady("the model server is down")
+        return body
+
+    client = testing.memory()
+    with haulage.Worker(handler, client, concurrency=4) as worker:
+        jobs = client.submit_many(list(range(50)), max_attempts=1)
+        while worker._now is None or worker._now.consumer.state != "not ready":
+            time.sleep(0.01)
+        assert {job.status() for job in jobs} == {Status.SUBMITTED}
+        assert len(calls) <= 4 + 1, "and one that found out"
+        server.set()
+        assert [job.result(SOON) for job in jobs] == list(range(50))
+
+
+def test_what_a_handler_raises_survives_a_pickle() -> None:
+    put_off = pickle.loads(pickle.dumps(haulage.Snooze(60, "later")))
+    assert (put_off.after, str(put_off)) == (60, "later")
+    assert str(pickle.loads(pickle.dumps(haulage.NotReady("down")))) == "down"
 
 
 def test_an_error_is_tried_again_and_recorded_with_its_traceback() -> None:

@@ -205,14 +205,15 @@ impl Readiness {
     }
 
     fn wait(&mut self, reason: &str, until: Duration, probes: u32, now: Duration) {
+        let reason = in_one_line(reason);
         let (_, tries) = self.outage.get_or_insert((now, 0));
         *tries = tries.saturating_add(1);
         match *tries {
             1 => {
                 self.outages += 1;
-                warn!(reason, "not ready: no jobs are claimed until it is");
+                warn!(%reason, "not ready: no jobs are claimed until it is");
             }
-            tries if tries.is_power_of_two() => warn!(reason, tries, "still not ready"),
+            tries if tries.is_power_of_two() => warn!(%reason, tries, "still not ready"),
             _ => {}
         }
         self.reason = Some(reason.into());
@@ -224,6 +225,16 @@ impl Readiness {
         if let Some((since, tries)) = self.outage.take() {
             info!(after = ?now.saturating_sub(since), tries, "ready again");
         }
+    }
+}
+
+/// The first line and the last, which are what a traceback has to say.
+fn in_one_line(reason: &str) -> String {
+    let mut lines = reason.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(last) => format!("{first} … {last}"),
+        None => first.to_owned(),
     }
 }
 
@@ -240,5 +251,18 @@ fn jittered(most: Duration) -> Duration {
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readiness").field("failures", &self.failures).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_many_lines_becomes_one() {
+        let reason = "it cannot be imported:\nTraceback\n  1 / 0\nZeroDivisionError: division by zero\n";
+        assert_eq!(in_one_line(reason), "it cannot be imported: … ZeroDivisionError: division by zero");
+        assert_eq!(in_one_line(" refused\n"), "refused");
+        assert_eq!(in_one_line(""), "");
     }
 }
