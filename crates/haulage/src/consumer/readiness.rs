@@ -24,7 +24,7 @@ const LONGEST_PROBE_WAIT: Duration = Duration::from_secs(5);
 /// How long a probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// A job that has run for so long has been handed over: connections are given
-/// up earlier.
+/// up earlier. A trial for which there has been no job for so long says nothing.
 const TRIAL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Asks whether handlers would find what they need; else, says why not.
@@ -55,11 +55,13 @@ enum Stage {
         probes: u32,
         answer: JoinHandle<Result<(), String>>,
     },
-    /// One job is to show whether others would get through. `probed`: the
-    /// probe says so.
+    /// One job is to show whether others would get through. `since`: when it was
+    /// claimed, or the trial began. `trusted`: the probe says so, or there has
+    /// been no job for a while, and nothing that speaks against it.
     Trial {
-        job: Option<(u64, Duration)>,
-        probed: bool,
+        job: Option<u64>,
+        since: Duration,
+        trusted: bool,
     },
 }
 
@@ -85,7 +87,7 @@ impl Readiness {
     /// What there is to say where it is not ready.
     pub(super) fn state(&self) -> Option<State> {
         match self.stage {
-            Stage::Ready | Stage::Trial { probed: true, .. } => None,
+            Stage::Ready | Stage::Trial { trusted: true, .. } => None,
             _ if self.reason.is_none() => Some(State::Starting),
             _ => Some(State::NotReady),
         }
@@ -103,8 +105,8 @@ impl Readiness {
 
     /// A job was claimed.
     pub(super) fn admitted(&mut self, ticket: u64, now: Duration) {
-        if let Stage::Trial { job: job @ None, .. } = &mut self.stage {
-            *job = Some((ticket, now));
+        if let Stage::Trial { job: job @ None, since, .. } = &mut self.stage {
+            (*job, *since) = (Some(ticket), now);
         }
     }
 
@@ -113,7 +115,7 @@ impl Readiness {
     pub(super) fn failed(&mut self, ticket: u64, reason: &str, now: Duration) -> bool {
         let news = match self.stage {
             Stage::Ready => true,
-            Stage::Trial { job: Some((job, _)), .. } => job == ticket,
+            Stage::Trial { job: Some(job), .. } => job == ticket,
             Stage::Waiting { .. } | Stage::Probing { .. } | Stage::Trial { .. } => false,
         };
         if news {
@@ -128,7 +130,7 @@ impl Readiness {
     pub(super) fn worked(&mut self, ticket: u64, now: Duration) {
         match &mut self.stage {
             Stage::Ready => self.failures = 0,
-            Stage::Trial { job: Some((job, _)), .. } if *job == ticket => {
+            Stage::Trial { job: Some(job), .. } if *job == ticket => {
                 self.failures = 0;
                 self.ready(now);
             }
@@ -141,7 +143,7 @@ impl Readiness {
     /// A job has ended in a way that shows nothing.
     pub(super) fn ended(&mut self, ticket: u64) {
         if let Stage::Trial { job, .. } = &mut self.stage
-            && job.is_some_and(|(job, _)| job == ticket)
+            && *job == Some(ticket)
         {
             *job = None;
         }
@@ -157,14 +159,17 @@ impl Readiness {
                         probes: *probes,
                         answer: self.runtime.spawn(probe()),
                     },
-                    None => Stage::Trial { job: None, probed: false },
+                    None => Stage::Trial { job: None, since: now, trusted: false },
                 };
             }
             Stage::Probing { until, answer, .. } if *until <= now => {
                 answer.abort();
                 self.answered(Err(format!("the readiness probe has taken longer than {PROBE_LIMIT:?}")), now);
             }
-            Stage::Trial { job: Some((_, since)), .. } if *since + TRIAL_LIMIT <= now => self.ready(now),
+            Stage::Trial { job: Some(_), since, .. } if *since + TRIAL_LIMIT <= now => self.ready(now),
+            Stage::Trial { job: None, since, trusted: false } if *since + TRIAL_LIMIT <= now => {
+                self.stage = Stage::Trial { job: None, since: now, trusted: true };
+            }
             _ => {}
         }
     }
@@ -185,7 +190,7 @@ impl Readiness {
         let Stage::Probing { probes, .. } = self.stage else { return };
         match answer {
             Ok(()) if self.failures == 0 => self.ready(now),
-            Ok(()) => self.stage = Stage::Trial { job: None, probed: true },
+            Ok(()) => self.stage = Stage::Trial { job: None, since: now, trusted: true },
             Err(reason) => {
                 let most = doubled(FIRST_PROBE_WAIT, probes, LONGEST_PROBE_WAIT);
                 self.wait(&reason, now + jittered(most), probes.saturating_add(1), now);
@@ -198,8 +203,8 @@ impl Readiness {
         let due = match &self.stage {
             Stage::Ready => return,
             Stage::Waiting { until, .. } | Stage::Probing { until, .. } => *until,
-            Stage::Trial { job: None, .. } => return,
-            Stage::Trial { job: Some((_, since)), .. } => *since + TRIAL_LIMIT,
+            Stage::Trial { job: None, trusted: true, .. } => return,
+            Stage::Trial { since, .. } => *since + TRIAL_LIMIT,
         };
         moments.clock(Some(clock.now().after(due.saturating_sub(clock.monotonic()))));
     }

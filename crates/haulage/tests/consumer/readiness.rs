@@ -396,6 +396,35 @@ async fn a_consumer_that_is_not_ready_says_so_and_stops_when_told() {
 }
 
 #[tokio::test]
+async fn a_consumer_with_nothing_to_try_is_ready_for_the_next_job() {
+    let backend = Arc::new(MemoryBackend::with_clock(manual_clock()));
+    let clock = backend.clock().clone();
+    let producer = Producer::new(backend.clone());
+    let job = producer.submit(&1).await.expect("submit");
+    let handler = async |job: Job<u8>, _| match job.body {
+        1 => Err(Failure::not_ready("no device")),
+        _ => Ok(()),
+    };
+    let consumer = Consumer::builder(backend.clone()).handler(handler).build().expect("in range");
+    let (meter, shutdown) = (consumer.meter(), Shutdown::new());
+    let running = tokio::spawn(consumer.run(shutdown.clone()));
+    becomes(&meter, State::NotReady).await;
+    job.cancel().await.expect("cancel");
+    wait_out(&clock);
+    soon(async {
+        while meter.snapshot().state != State::Ready {
+            clock.advance(s(5));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let job = producer.submit(&2).await.expect("submit");
+    assert_eq!(job.wait(None).await.expect("record").status, Status::Success);
+    shutdown.stop();
+    soon(running).await.expect("the consumer does not panic");
+}
+
+#[tokio::test]
 async fn a_dispatcher_that_drops_every_call_does_not_spin() {
     let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
     let job = Producer::new(backend.clone()).submit("x").await.expect("submit");
