@@ -1,12 +1,12 @@
 //! `cancel`: at once where the job waits, by a note to its consumer where it runs.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use haulage::{JobId, Result, Status, backend::Cancellation};
+use haulage::{JobId, Result, backend::Cancellation};
 
 use crate::{
     expr::Write,
     inner::{Inner, Shared},
-    item::{End, Lapse, Row, name},
+    item::{End, Row, name},
     store::unchanged,
     table::Written,
 };
@@ -38,18 +38,13 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
         if status.is_terminal() {
             return Ok((Cancellation::TooLate(status), Some(row)));
         }
-        let end = |row: &Row| End::cancelled().write(now, row.result_ttl(), inner.queue.retention);
-        let (write, answer) = match row.lapse(now) {
-            None if status == Status::InProgress => {
-                let write = Write::at(now).set(name::CANCEL, AttributeValue::Bool(true));
-                (write, Cancellation::Requested)
-            }
-            // Nobody runs it any more, so nobody needs to be asked.
-            None | Some(Lapse::Again) => (end(&row), Cancellation::Done),
-            Some(Lapse::Dead | Lapse::Cancelled) => {
-                seen = inner.store.reaped(row).await?;
-                continue;
-            }
+        let (write, answer) = if row.is_leased(now) {
+            let write = Write::at(now).set(name::CANCEL, AttributeValue::Bool(true));
+            (write, Cancellation::Requested)
+        } else {
+            // Nobody can be asked. Should a holder come back, it is told that it has lost the job.
+            let end = End::cancelled().write(now, row.result_ttl(), inner.queue.retention);
+            (end, Cancellation::Done)
         };
         match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
             Written::Done(row) => return Ok((answer, Some(row))),

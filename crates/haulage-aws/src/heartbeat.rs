@@ -44,18 +44,20 @@ pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Ve
                 }
                 pulses.push(pulse);
             }
-            // One that fails leaves the others their leases, and keeps the rest of its own.
-            (Err(error), until) if !all_failed => {
-                warn!(%error, job = %key.id, "its lease was not extended; the next heartbeat tries again");
-                pulses.push(match until.filter(|until| *until > inner.now()) {
-                    Some(until) => Pulse::Held(until),
-                    None => Pulse::Lost,
-                });
+            // One that fails leaves the others their leases. Nobody has said that it is lost.
+            (Err(error), until) => {
+                held.push(key.clone());
+                if all_failed {
+                    failure = Some(error);
+                } else {
+                    warn!(%error, job = %key.id, "its lease was not extended; the next heartbeat tries again");
+                    pulses.push(Pulse::Held(until.unwrap_or_else(|| inner.now())));
+                }
             }
-            (Err(error), _) => failure = Some(error),
         }
     }
     // The queue decides nothing; where it is slow, the leases are good all the same.
+    // Where the table is, others must not find the messages before it is back.
     let hidden = inner.tasks.clone().spawn(stay_hidden(inner, held, lease));
     let _ = tokio::time::timeout((lease / 6).max(LEAST), hidden).await;
     match failure {
@@ -123,7 +125,13 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
     };
     let now = inner.now();
     let until = now.after(beat.lease);
-    let mut write = while_held(Write::at(now), key, now).set(name::DUE_AT, moment(until));
+    inner.held.with(key, |hold| {
+        hold.wanted_at = now;
+        hold.noticed = false;
+    });
+    let mut write = while_held(Write::at(now), key)
+        .set(name::DUE_AT, moment(until))
+        .set(name::LEASE, number(beat.lease.as_micros()));
     if let Some(progress) = &progress {
         write = write.set(name::PROGRESS, text(short(progress)));
     }
@@ -131,7 +139,7 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
         // A settle that is under way, or whose answer was lost, may be why; it will tell.
         let settling =
             |hold: &mut Hold| (hold.settling || !hold.in_doubt.is_empty()).then_some(hold.lease_until);
-        if let Some(until) = inner.held.with(key, settling).flatten().filter(|until| *until > now) {
+        if let Some(until) = inner.held.with(key, settling).flatten() {
             return Ok(Pulse::Held(until));
         }
         drop_hold(inner, key);
@@ -155,13 +163,13 @@ fn short(progress: &Progress) -> String {
     serde_json::to_string(&progress).unwrap_or_default()
 }
 
-/// On the condition that this claim holds the job.
-pub(crate) fn while_held(write: Write, key: &ClaimKey, now: haulage::Timestamp) -> Write {
+/// On the condition that this claim holds the job. A lease that ran out changes
+/// nothing as long as nobody has taken the job.
+pub(crate) fn while_held(write: Write, key: &ClaimKey) -> Write {
     write
-        .when("#status = :running AND #attempt = :held AND #due_at > :now")
+        .when("#status = :running AND #attempt = :held")
         .bind("running", text(Status::InProgress.as_str()))
         .bind("held", number(key.attempt))
-        .bind("now", moment(now))
 }
 
 /// Takes the newer receipt that another consumer has left in the record.

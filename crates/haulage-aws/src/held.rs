@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long after the end of its lease a claim is forgotten that nobody has
-/// settled or extended.
+/// settled, or has tried to extend since.
 const FORGET: Duration = Duration::from_secs(60);
 /// After how many claims those are looked for.
 const SWEEP: usize = 256;
@@ -115,6 +115,11 @@ pub(crate) struct Hold {
     pub(crate) attempts_left: u32,
     /// As far as we know, the claim is held until then.
     pub(crate) lease_until: Timestamp,
+    /// When a heartbeat for it was last asked for, whether it got through or not.
+    pub(crate) wanted_at: Timestamp,
+    /// No heartbeat was asked for since its message was found with a lease that
+    /// had run out.
+    pub(crate) noticed: bool,
     /// The marks of the writes that were to settle it and had no answer: they may
     /// have been made.
     pub(crate) in_doubt: Vec<String>,
@@ -154,7 +159,7 @@ impl Held {
     }
 
     fn sweep(&self, now: Timestamp) {
-        self.holds().retain(|_, hold| hold.lease_until.after(FORGET) > now);
+        self.holds().retain(|_, hold| hold.lease_until.max(hold.wanted_at).after(FORGET) > now);
     }
 
     pub(crate) fn insert(&self, key: ClaimKey, hold: Hold, now: Timestamp) {
@@ -171,6 +176,11 @@ impl Held {
 
     pub(crate) fn with<T>(&self, key: &ClaimKey, look: impl FnOnce(&mut Hold) -> T) -> Option<T> {
         self.holds().get_mut(key).map(look)
+    }
+
+    /// Whether we hold the job, and have not been told of a lapse before.
+    pub(crate) fn give_notice(&self, key: &ClaimKey) -> bool {
+        self.with(key, |hold| !std::mem::replace(&mut hold.noticed, true)).unwrap_or(false)
     }
 
     /// Takes a newer receipt for a job that we hold, and says whether we do.
@@ -280,6 +290,8 @@ pub(crate) mod tests {
             result_ttl: FORGET,
             attempts_left: 1,
             lease_until: now,
+            wanted_at: now,
+            noticed: false,
             in_doubt: Vec::new(),
             settling: false,
             progress: None,

@@ -33,6 +33,8 @@ pub(crate) mod name {
     pub(crate) const UPDATED_AT: &str = "updated_at";
     /// While `SUBMITTED`, from when on it may be claimed; while `IN_PROGRESS`, the end of the lease.
     pub(crate) const DUE_AT: &str = "due_at";
+    /// While `IN_PROGRESS`, how long a lease its holder has asked for.
+    pub(crate) const LEASE: &str = "lease_us";
     /// From when on the record reads as expired, in microseconds.
     pub(crate) const EXPIRES_AT: &str = "expires_at";
     /// From when on DynamoDB may delete the item, in seconds: its TTL attribute.
@@ -153,19 +155,32 @@ impl Row {
         self.moment(name::EXPIRES_AT).is_some_and(|t| t <= now)
     }
 
-    /// Whether this claim holds the job at `now`.
-    pub(crate) fn is_held(&self, attempt: u32, now: Timestamp) -> bool {
-        self.status() == Some(Status::InProgress)
-            && self.attempt() == attempt
-            && self.due_at().is_some_and(|end| end > now)
+    /// Whether this claim holds the job: nobody has taken it since.
+    pub(crate) fn is_held_by(&self, attempt: u32) -> bool {
+        self.status() == Some(Status::InProgress) && self.attempt() == attempt
     }
 
-    /// What has become of the job, if its lease ran out. Records of a program's
-    /// own have none.
+    /// Whether a claim holds the job whose lease has not run out.
+    pub(crate) fn is_leased(&self, now: Timestamp) -> bool {
+        self.status() == Some(Status::InProgress) && self.due_at().is_some_and(|end| end > now)
+    }
+
+    /// What a claim makes of the job, if the lease of its holder ran out.
+    /// Records of a program's own have none.
     pub(crate) fn lapse(&self, now: Timestamp) -> Option<Lapse> {
+        self.silent_since(Duration::ZERO, now)
+    }
+
+    /// The same for whoever only looks, which is once the holder was silent for
+    /// another lease: until then it may only have slept.
+    pub(crate) fn abandoned(&self, now: Timestamp) -> Option<Lapse> {
+        self.silent_since(self.duration(name::LEASE).unwrap_or_default(), now)
+    }
+
+    fn silent_since(&self, end_of_lease: Duration, now: Timestamp) -> Option<Lapse> {
         let over = self.is_job()
             && self.status() == Some(Status::InProgress)
-            && self.due_at().is_none_or(|end| end <= now);
+            && self.due_at().is_none_or(|end| end.after(end_of_lease) <= now);
         over.then(|| {
             if self.flag(name::CANCEL) {
                 Lapse::Cancelled
@@ -189,8 +204,8 @@ impl Row {
         Some(JobError::new(kind, message))
     }
 
-    /// The record as it is at `now`, without body and result. A lease that ran
-    /// out shows as that, written or not.
+    /// The record as it is at `now`, without body and result. A job that its
+    /// holder has abandoned shows as that, written or not.
     pub(crate) fn record(&self, now: Timestamp) -> Option<Record> {
         let submitted_at = self.moment(name::SUBMITTED_AT).unwrap_or(Timestamp::from_micros(0));
         let mut record = Record::new(self.id(), submitted_at, self.count(name::MAX_ATTEMPTS));
@@ -211,7 +226,7 @@ impl Row {
         record.cancel_requested = self.flag(name::CANCEL);
         record.dead = self.flag(name::DEAD);
         record.error = self.error();
-        if self.lapse(now) == Some(Lapse::Again) {
+        if self.abandoned(now) == Some(Lapse::Again) {
             record.status = Status::Submitted;
             record.error = Some(self.lapse_error());
         }

@@ -136,13 +136,13 @@ impl Tries {
         };
         let row = within(self.limit, slow, inner.store.table.get(id.as_str())).await;
         match row.ok().flatten().and_then(Row::of) {
-            Some(row) if self.is_ours(&row, inner.now()) => Ok(Written::Done(row)),
+            Some(row) if self.is_ours(&row) => Ok(Written::Done(row)),
             _ => Err(error),
         }
     }
 
-    fn is_ours(&self, row: &Row, now: Timestamp) -> bool {
-        row.is_held(row.attempt(), now)
+    fn is_ours(&self, row: &Row) -> bool {
+        row.is_held_by(row.attempt())
             && row.text(name::CLAIM).is_some_and(|mark| self.marks.iter().any(|ours| ours == mark))
     }
 }
@@ -188,6 +188,7 @@ fn held(request: &ClaimRequest, now: Timestamp) -> Write {
         .set(name::CLAIM, mark)
         .set(name::STATUS, text(Status::InProgress.as_str()))
         .set(name::DUE_AT, moment(now.after(request.lease)))
+        .set(name::LEASE, number(request.lease.as_micros()))
         .set(name::STARTED_AT, moment(now))
         .set(name::WORKER, text(&request.worker))
         .remove(&[name::PROGRESS, name::RECEIPT, name::RECEIVED_AT])
@@ -212,7 +213,7 @@ async fn consider(
 ) -> Result<Next> {
     let now = inner.now();
     // A try whose answer was lost, and of which others have taken note already.
-    if tries.is_ours(&row, now) {
+    if tries.is_ours(&row) {
         return Ok(Next::Claimed(Box::new(row)));
     }
     if row.is_over() {
@@ -239,6 +240,15 @@ async fn consider(
         }
         return Ok(Next::Fate(Fate::Hidden(wait)));
     }
+    let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
+    if row.lapse(now).is_some() && inner.held.give_notice(&key) {
+        // It is in our own hands, and its heartbeats had no chance: the machine
+        // slept, or the table was out of reach. They have it now.
+        let lease = row.duration(name::LEASE).unwrap_or(request.lease);
+        let notice = (lease / 12 * 5).max(LEAST);
+        let fate = hand_over(inner, message, &row, notice).await?;
+        return Ok(fate.map_or(Next::LookAgain, Next::Fate));
+    }
     match row.lapse(now) {
         None => elsewhere(inner, message, &row, now).await,
         Some(Lapse::Again) => {
@@ -252,7 +262,7 @@ async fn consider(
             })
         }
         Some(_) => {
-            if let Some(row) = inner.store.reaped(row).await?
+            if let Some(row) = inner.store.taken(row).await?
                 && row.flag(name::DEAD)
             {
                 inner.clone().copy_dead_soon(row, ticket.clone());
@@ -328,6 +338,8 @@ async fn ours(
         result_ttl: row.result_ttl(),
         attempts_left: row.count(name::LEFT),
         lease_until,
+        wanted_at: lease_until,
+        noticed: false,
         in_doubt: Vec::new(),
         settling: false,
         progress: None,

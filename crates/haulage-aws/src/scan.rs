@@ -21,14 +21,14 @@ use crate::{
 
 /// What `stats` and `purge` need of a record.
 const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead, #attempt, #attempts_left, #uncounted, #max_attempts, \
-                       #cancel_requested, #worker, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
+                       #cancel_requested, #worker, #lease_us, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
                        #body_at, #result_at";
 
 /// What `list` shows besides: all but body and result.
 const LISTED: &str = "#request_id, #job_group, #metadata, #started_at, #progress, #error, #error_kind";
 
-/// All records of this queue that have not expired, with every claim that
-/// lapsed and ended its job noted.
+/// All records of this queue that have not expired, with every claim that was
+/// abandoned and ended its job noted.
 async fn rows(inner: &Inner, names: &str) -> Result<Vec<Row>> {
     let (filter, value) = inner.of_queue();
     let rows = inner.store.table.scan(filter, HashMap::from([value]), Some(names)).await?;

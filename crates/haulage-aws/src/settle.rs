@@ -89,15 +89,15 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
     let stored = store(inner, key, outcome, &terms).await?;
     inner.held.with(key, |hold| hold.settling = true);
     let now = inner.now();
-    let mut written = write(inner, key, stored.write(inner, &terms, now), now).await?;
+    let mut written = write(inner, key, stored.write(inner, &terms, now)).await?;
     if let Written::Refused(Some(row)) = &written
         && stored.goes_back()
         && row.flag(name::CANCEL)
-        && row.is_held(key.attempt, now)
+        && row.is_held_by(key.attempt)
     {
         // Somebody wants it cancelled, and it is not running any more.
         let cancelled = End::cancelled().write(now, terms.result_ttl, inner.queue.retention);
-        written = write(inner, key, cancelled, now).await?;
+        written = write(inner, key, cancelled).await?;
     }
     match written {
         Written::Done(row) => {
@@ -121,9 +121,9 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
 
 /// Writes the end of a claim. A try whose answer was lost for good is known by
 /// the mark that it has left in the record.
-async fn write(inner: &Inner, key: &ClaimKey, write: Write, now: haulage::Timestamp) -> Result<Written> {
+async fn write(inner: &Inner, key: &ClaimKey, write: Write) -> Result<Written> {
     let op = write.op.clone();
-    let written = inner.store.table.write(key.id.as_str(), while_held(write, key, now)).await;
+    let written = inner.store.table.write(key.id.as_str(), while_held(write, key)).await;
     // Known once, so that of several calls one has settled it.
     let is_ours = |hold: &mut Hold, row: &Row| {
         let known = hold.in_doubt.iter().any(|op| op == row.op());
@@ -158,7 +158,7 @@ async fn terms(inner: &Inner, key: &ClaimKey) -> Result<Option<Terms>> {
         return Ok(None);
     }
     let row = inner.store.table.get(key.id.as_str()).await?.and_then(Row::of);
-    let row = row.filter(|row| row.is_held(key.attempt, inner.now()));
+    let row = row.filter(|row| row.is_held_by(key.attempt));
     Ok(row.map(|row| Terms { result_ttl: row.result_ttl(), attempts_left: row.count(name::LEFT) }))
 }
 

@@ -9,7 +9,7 @@ use crate::{
     body::{Packed, Place},
     bucket::Bucket,
     expr::{Write, text},
-    item::{End, Row, name},
+    item::{End, Lapse, Row, name},
     table::{Table, Written},
 };
 
@@ -113,14 +113,28 @@ impl Store {
         Ok(record)
     }
 
-    /// The record as it is now. A claim whose lease ran out and that ends its
-    /// job is written as that first, so that nobody sees another outcome later.
-    /// `None` if the record is gone since.
-    pub(crate) async fn reaped(&self, mut row: Row) -> Result<Option<Row>> {
+    /// The record as it is now. An abandoned claim that ends its job is written
+    /// as that first, so that nobody sees another outcome later. `None` if the
+    /// record is gone since.
+    pub(crate) async fn reaped(&self, row: Row) -> Result<Option<Row>> {
+        self.ended_if(row, Row::abandoned).await
+    }
+
+    /// The same for who would claim the job, and need not wait for longer than
+    /// the lease.
+    pub(crate) async fn taken(&self, row: Row) -> Result<Option<Row>> {
+        self.ended_if(row, Row::lapse).await
+    }
+
+    async fn ended_if(
+        &self,
+        mut row: Row,
+        lapse: fn(&Row, Timestamp) -> Option<Lapse>,
+    ) -> Result<Option<Row>> {
         for round in 0.. {
             self.give_up_after(round, &row.id())?;
             let now = self.now();
-            let Some(end) = row.lapse(now).and_then(|lapse| End::lapsed(&row, lapse)) else {
+            let Some(end) = lapse(&row, now).and_then(|lapse| End::lapsed(&row, lapse)) else {
                 break;
             };
             let write = unchanged(end.write(now, row.result_ttl(), self.retention), &row);

@@ -66,7 +66,7 @@ pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket,
             return Ok(Fate::Dropped);
         }
         // Whoever runs it has had the body.
-        if row.is_held(row.attempt(), now) {
+        if row.is_leased(now) {
             let left = row.due_at().map(|end| end.since(now)).unwrap_or_default();
             match hand_over(inner, message, &row, left).await? {
                 Some(fate) => return Ok(fate),

@@ -52,20 +52,32 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// to `wait` for the first. Returns early and empty when `stop` fires.
     ///
     /// Each claim has an attempt number that no earlier claim of its job had.
-    /// No job is claimed while another claim on it is live, or while an
-    /// earlier job of its group is not over. A job whose lease ran out is
-    /// claimed again where it has attempts left, and recorded as `ERROR` where
-    /// it has none.
+    /// No job is claimed while the lease of another claim on it is live, or
+    /// while an earlier job of its group is not over. A job without a delay is
+    /// claimable at once, wherever the clock has been or goes.
+    ///
+    /// A claim whose lease ran out is its holder's until its job is taken. That
+    /// is for claims to do, one lease after its end at the latest: the job is
+    /// claimed again where it has attempts left, and recorded as `ERROR` where it
+    /// has none. A holder that could not heartbeat for a reason that kept others
+    /// from it too (the machine slept, the disk was full, the clock was set) is
+    /// given time to do so first.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>>;
 
-    /// Extends leases and stores progress; tells which claims are lost and
-    /// which jobs somebody wants cancelled. Answers in order.
+    /// Sets leases anew, which may make them shorter, and stores progress; tells
+    /// which claims are lost and which jobs somebody wants cancelled. Answers in
+    /// order.
+    ///
+    /// However late it comes, it revives a claim whose job nobody has taken.
+    /// [`Pulse::Lost`] is the one sign that a handler is to stop; a backend that
+    /// is silent or fails says nothing about claims.
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>>;
 
     /// Ends claims; each answer, in order, is the status that the job has now.
     ///
     /// A claim that is not current changes nothing and is answered with
-    /// [`Error::LostClaim`]. A [`Outcome::Retry`] of a job whose attempts are
+    /// [`Error::LostClaim`]; one whose lease ran out is current as long as nobody
+    /// has taken the job. A [`Outcome::Retry`] of a job whose attempts are
     /// used up is recorded as `ERROR`, a dead letter; one of a job that
     /// somebody wants cancelled as `CANCELLED`, and so is a [`Outcome::Release`]
     /// of it. A result over [`Capabilities::max_payload`] ends the job in
@@ -73,10 +85,16 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>>;
 
     /// Looks records up; answers in order.
+    ///
+    /// This, as all that only looks, takes no job from a holder that may only be
+    /// asleep. Once the holder has been silent for a second lease, a job that has
+    /// attempts left is shown as `SUBMITTED`, as whoever claims finds it; one that
+    /// has none, or was to be cancelled, is ended, so that nobody waits for it for
+    /// ever.
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>>;
 
-    /// Cancels jobs: one that waits at once, one that runs by asking its
-    /// consumer. Answers in order.
+    /// Cancels jobs: one that waits at once, and one whose lease ran out; one
+    /// that runs by asking its consumer. Answers in order.
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>>;
 
     /// Records, newest first.

@@ -97,7 +97,15 @@ enum Source {
     #[default]
     System,
     Corrected(Arc<AtomicI64>),
-    Manual(Arc<watch::Sender<Timestamp>>),
+    Manual(Arc<watch::Sender<Manual>>),
+}
+
+/// The time of a manual clock.
+#[derive(Clone, Copy, Debug)]
+struct Manual {
+    wall: Timestamp,
+    /// How far it has been moved on; setting the clock does not change it.
+    passed: Duration,
 }
 
 impl Clock {
@@ -114,7 +122,8 @@ impl Clock {
 
     /// A clock that stands still until [`Clock::advance`] moves it.
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(watch::Sender::new(start))))
+        let time = Manual { wall: start, passed: Duration::ZERO };
+        Self(Source::Manual(Arc::new(watch::Sender::new(time))))
     }
 
     /// The time now.
@@ -125,7 +134,7 @@ impl Clock {
                 let Timestamp(now) = SystemTime::now().into();
                 Timestamp(now.saturating_add(by.load(Ordering::Relaxed)))
             }
-            Source::Manual(now) => *now.borrow(),
+            Source::Manual(time) => time.borrow().wall,
         }
     }
 
@@ -136,7 +145,7 @@ impl Clock {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         match &self.0 {
             Source::System | Source::Corrected(_) => START.elapsed(),
-            Source::Manual(now) => now.borrow().since(Timestamp(0)),
+            Source::Manual(time) => time.borrow().passed,
         }
     }
 
@@ -151,7 +160,25 @@ impl Clock {
             Source::System | Source::Corrected(_) => {
                 panic!("the system clock cannot be advanced; make a Clock::manual")
             }
-            Source::Manual(now) => now.send_modify(|t| *t = t.after(by)),
+            Source::Manual(time) => time.send_modify(|time| {
+                time.wall = time.wall.after(by);
+                time.passed = time.passed.saturating_add(by);
+            }),
+        }
+    }
+
+    /// Sets a manual clock, forward or back, as somebody sets that of a
+    /// machine: no time passes.
+    ///
+    /// # Panics
+    ///
+    /// On the system clock.
+    pub fn set(&self, to: Timestamp) {
+        match &self.0 {
+            Source::System | Source::Corrected(_) => {
+                panic!("the system clock cannot be set from here; make a Clock::manual")
+            }
+            Source::Manual(time) => time.send_modify(|time| time.wall = to),
         }
     }
 
@@ -160,24 +187,28 @@ impl Clock {
         self.sleep_until(self.now().after(duration)).await;
     }
 
-    /// Waits until `moment`.
+    /// Waits until `moment`; no longer than it is away now, should the clock be
+    /// set back meanwhile.
     pub async fn sleep_until(&self, moment: Timestamp) {
+        let away = moment.since(self.now());
         match &self.0 {
             Source::System | Source::Corrected(_) => {
-                // Wall time may be set back while we sleep, and a monotonic
-                // timer does not see that: sleep in bounded steps.
+                // The clock may be set forward, or the machine sleep, and a
+                // monotonic timer does not see that: sleep in bounded steps.
+                let end = Instant::now().checked_add(away);
                 loop {
-                    let left = moment.since(self.now());
+                    let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+                    let left = left.min(moment.since(self.now()));
                     if left.is_zero() {
                         return;
                     }
                     tokio::time::sleep(left.min(Duration::from_secs(60))).await;
                 }
             }
-            Source::Manual(now) => {
-                let mut now = now.subscribe();
+            Source::Manual(time) => {
+                let end = self.monotonic().saturating_add(away);
                 // The sender lives in `self`, so this cannot fail.
-                let _ = now.wait_for(|t| *t >= moment).await;
+                let _ = time.subscribe().wait_for(|t| t.wall >= moment || t.passed >= end).await;
             }
         }
     }
@@ -194,6 +225,8 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -222,5 +255,20 @@ mod tests {
         assert!(!sleeper.is_finished());
         clock.advance(Duration::from_secs(2));
         assert_eq!(sleeper.await.expect("join").since(moment), Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_makes_no_wait_longer() {
+        let clock = Clock::manual(Timestamp::from_micros(0).after(Duration::from_secs(7200)));
+        let began = clock.monotonic();
+        let sleep = clock.sleep(Duration::from_secs(10));
+        tokio::pin!(sleep);
+        assert!((&mut sleep).now_or_never().is_none());
+        clock.set(clock.now().before(Duration::from_secs(3600)));
+        clock.advance(Duration::from_secs(9));
+        assert!((&mut sleep).now_or_never().is_none());
+        clock.advance(Duration::from_secs(1));
+        sleep.await;
+        assert_eq!(clock.monotonic() - began, Duration::from_secs(10));
     }
 }

@@ -50,8 +50,8 @@ pub enum Error {
     #[error("the record of job {0} has expired")]
     Expired(JobId),
 
-    /// The claim is not the job's current one: its lease ran out and the job
-    /// went to another consumer, or the job is over. Nothing was changed.
+    /// The claim is not the job's current one: its lease ran out and its job was
+    /// taken from it, or the job is over. Nothing was changed.
     #[error("lost claim: attempt {attempt} no longer holds job {id}")]
     LostClaim {
         /// The job.

@@ -25,6 +25,7 @@ pub mod handler;
 mod id;
 pub mod job;
 pub mod json;
+mod lease;
 pub mod memory;
 pub mod metrics;
 pub mod producer;

@@ -285,6 +285,20 @@ impl Record {
         self.counted() >= self.max_attempts
     }
 
+    /// The error of an attempt whose lease ran out.
+    pub(crate) fn worker_lost(&self) -> JobError {
+        JobError::worker_lost(self.counted(), self.max_attempts, self.worker.as_deref())
+    }
+
+    /// Shows a job that its holder has abandoned as what it is: one that waits
+    /// for its next attempt, if it has one.
+    pub(crate) fn show_abandoned(&mut self) {
+        if !self.cancel_requested && !self.is_exhausted() {
+            self.status = Status::Submitted;
+            self.error = Some(self.worker_lost());
+        }
+    }
+
     /// Whether the record has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|t| t <= now)

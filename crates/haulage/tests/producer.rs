@@ -278,7 +278,11 @@ async fn a_dead_worker_does_not_leave_a_wait_hanging() {
     assert_eq!(claim(&*backend, 1).await.len(), 1);
     let wait = tokio::spawn(async move { job.wait(None).await });
     backend.answered(Verb::Get, 1).await;
-    clock.advance(s(31));
+    // Another lease beyond its end, in case that it only slept; and some notice.
+    for look in 2..5 {
+        clock.advance(s(30));
+        backend.answered(Verb::Get, look).await;
+    }
     let record = soon(wait).await.expect("join").expect("record");
     assert_eq!(record.error.expect("error").kind, FailureKind::WorkerLost);
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use super::{
     Case,
-    trial::{Trial, job, jobs, retry},
+    trial::{Trial, job, jobs, retry, success},
 };
 use crate::{
     Error, FailureKind, NewJob, Status,
@@ -17,18 +17,23 @@ pub(super) const CASES: &[Case] = &[
     Case::new("claim: by due time, then by the order of submits", &[7], |t| Box::pin(due_order(t))),
     Case::new("claim: what it tells, and what it records", &[4], |t| Box::pin(recorded(t))),
     Case::new("claim: not while a lease is live", &[5], |t| Box::pin(live_lease(t))),
-    Case::new("claim: again once the lease ran out", &[1, 5, 6], |t| Box::pin(lapsed(t))),
+    Case::new("claim: again once its holder was silent for too long", &[1, 5, 6], |t| Box::pin(lapsed(t))),
     Case::new("claim: no attempt number comes twice", &[3, 6], |t| Box::pin(attempts_grow(t))),
     Case::new("claim: a crash counts, and after the last one the job is dead", &[6], |t| {
         Box::pin(crashes(t))
     }),
-    Case::new("claim: a lost job is never seen in progress", &[6], |t| Box::pin(never_in_progress(t))),
+    Case::new("claim: an abandoned job is not seen in progress for ever", &[6], |t| {
+        Box::pin(never_in_progress(t))
+    }),
     Case::new("claim: a lost job that was to be cancelled is cancelled", &[6], |t| {
         Box::pin(lost_cancelled(t))
     }),
     Case::new("claim: a lost job is cancelled at once", &[6], |t| Box::pin(lost_then_cancelled(t))),
     Case::new("claim: rings for a job that died with its worker", &[6], |t| Box::pin(death_rings(t)))
         .needs(|b| b.signals().outcomes.is_none().then_some("no signal for outcomes")),
+    Case::new("claim: looks that only read leave a silent holder its job", &[5], |t| {
+        Box::pin(looks_take_nothing(t))
+    }),
     Case::new("claim: starts with no progress", &[4], |t| Box::pin(no_progress(t))),
     Case::new("claim: refuses what makes no sense", &[5], |t| Box::pin(invalid(t))),
 ];
@@ -92,7 +97,7 @@ async fn lapsed(t: &Trial<'_>) {
     assert_eq!(error.kind, FailureKind::WorkerLost);
     assert!(error.message.contains("attempt 1 of 3 was lost: worker tester"), "{error}");
 
-    let second = t.take().await;
+    let second = t.retake(2).await;
     assert_eq!((&second.key.id, second.key.attempt, second.counted), (&id, 2, 2));
     assert_eq!(t.finish(&second.key, Outcome::Success(second.body)).await, Status::Success);
 }
@@ -109,10 +114,10 @@ async fn attempts_grow(t: &Trial<'_>) {
             match way {
                 0 => drop(t.finish(&claimed.key, retry("again")).await),
                 1 => drop(t.finish(&claimed.key, Outcome::release()).await),
-                _ => t.pass(2).await,
+                _ => {}
             }
         }
-        let last = t.take().await;
+        let last = t.retake(2).await;
         assert!(seen.insert(last.key.attempt), "attempt {} came twice", last.key.attempt);
         assert_eq!(last.counted, 3, "round {round}: of four claims, one was given back");
         assert_eq!(t.finish(&last.key, retry("out of attempts")).await, Status::Error);
@@ -122,11 +127,15 @@ async fn attempts_grow(t: &Trial<'_>) {
 
 async fn crashes(t: &Trial<'_>) {
     let id = t.submit(job(1).max_attempts(3)).await;
+    let request = ClaimRequest { lease: t.ticks(2), ..t.request() };
+    let mut claimed = t.take_as(request.clone()).await;
     for attempt in 1..=3 {
-        let claimed = t.take_for(2).await;
         assert_eq!((claimed.key.attempt, claimed.counted, claimed.max_attempts), (attempt, attempt, 3));
-        t.pass(3).await;
+        if attempt < 3 {
+            claimed = t.retake_as(2, request.clone()).await;
+        }
     }
+    t.abandon(2).await;
     t.assert_idle().await;
     let record = t.record(&id).await;
     assert_eq!((record.status, record.attempt, record.dead), (Status::Error, 3, true));
@@ -143,7 +152,7 @@ async fn never_in_progress(t: &Trial<'_>) {
     t.take_for(2).await;
     let dead = t.submit(job(2).max_attempts(1)).await;
     t.take_for(2).await;
-    t.pass(2).await;
+    t.abandon(2).await;
 
     // Nobody claims: whoever looks must see it all the same.
     let stats = t.stats().await;
@@ -160,7 +169,7 @@ async fn lost_cancelled(t: &Trial<'_>) {
     t.take_for(2).await;
     let asked = t.backend.cancel(vec![id.clone()]).await.expect("cancel");
     assert_eq!(asked, [Cancellation::Requested]);
-    t.pass(2).await;
+    t.abandon(2).await;
     let record = t.record(&id).await;
     assert_eq!((record.status, record.dead), (Status::Cancelled, false));
     assert_eq!(record.error.map(|e| e.kind), Some(FailureKind::Cancelled));
@@ -182,9 +191,26 @@ async fn death_rings(t: &Trial<'_>) {
     t.submit(job(1).max_attempts(1)).await;
     t.take_for(2).await;
     t.pass(2).await;
+    t.assert_idle().await;
+    t.pass(2).await;
     outcomes.borrow_and_update();
     t.assert_idle().await;
     outcomes.changed().await.expect("a ring");
+}
+
+async fn looks_take_nothing(t: &Trial<'_>) {
+    let ids = t.submit_all(vec![job(1).max_attempts(1), job(2)]).await;
+    let claimed = [t.take_for(4).await, t.take_for(4).await];
+    for _ in 0..3 {
+        t.pass(2).await;
+        t.stats().await;
+        for id in &ids {
+            assert_eq!(t.status(id).await, Status::InProgress, "{id} was taken from its holder");
+        }
+    }
+    for claimed in claimed {
+        assert_eq!(t.finish(&claimed.key, success(1)).await, Status::Success);
+    }
 }
 
 async fn no_progress(t: &Trial<'_>) {

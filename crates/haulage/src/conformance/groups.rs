@@ -155,8 +155,7 @@ async fn given_back(t: &Trial<'_>) {
     t.finish(&head.key, Outcome::release()).await;
     let head = t.take_for(2).await;
     assert_eq!(head.key.id, ids[0]);
-    t.pass(2).await;
-    let head = t.take().await;
+    let head = t.retake(2).await;
     assert_eq!((&head.key.id, head.key.attempt), (&ids[0], 3));
     t.assert_idle().await;
 }
@@ -175,9 +174,8 @@ async fn every_end(t: &Trial<'_>) {
 async fn death(t: &Trial<'_>) {
     let ids = t.submit_all(vec![of("g", 0).max_attempts(1), of("g", 1)]).await;
     t.take_for(2).await;
-    t.pass(2).await;
     // Nobody has looked since: the claim itself finds out.
-    assert_eq!(t.take().await.key.id, ids[1]);
+    assert_eq!(t.retake(2).await.key.id, ids[1]);
     assert!(t.record(&ids[0]).await.dead);
 }
 
@@ -258,11 +256,13 @@ async fn redrive_overtakes(t: &Trial<'_>) {
         t.submit(of("g", 1)).await;
         let second = t.take_for(2).await;
         t.redrive(&[&first]).await;
-        match outcome {
-            Some(outcome) => drop(t.finish(&second.key, outcome).await),
-            None => t.pass(2).await,
-        }
-        let claimed = t.take().await;
+        let claimed = match outcome {
+            Some(outcome) => {
+                t.finish(&second.key, outcome).await;
+                t.take().await
+            }
+            None => t.retake(2).await,
+        };
         assert_eq!(claimed.key.id, first);
         assert_eq!(t.record(&second.key.id).await.due_at, None);
         t.assert_idle().await;

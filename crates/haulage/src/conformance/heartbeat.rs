@@ -17,7 +17,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("heartbeat: the lease counts from now", &[5], |t| Box::pin(from_now(t))),
     Case::new("heartbeat: stores progress, and keeps it", &[4], |t| Box::pin(progress(t))),
     Case::new("heartbeat: tells that the job is to be cancelled", &[5], |t| Box::pin(tells_cancel(t))),
-    Case::new("heartbeat: comes too late for a lease that ran out", &[3, 5], |t| Box::pin(too_late(t))),
+    Case::new("heartbeat: revives a lease that ran out, as long as nobody has taken the job", &[5], |t| {
+        Box::pin(revives(t))
+    }),
+    Case::new("heartbeat: comes too late once somebody has", &[3, 5], |t| Box::pin(too_late(t))),
     Case::new("heartbeat: tells every lost claim, each in its place", &[3, 5], |t| Box::pin(in_order(t))),
     Case::new("heartbeat: of a lost claim leaves its successor alone", &[3, 5], |t| Box::pin(successor(t))),
     Case::new("heartbeat: one bad lease, and none is extended", &[5], |t| Box::pin(invalid(t))),
@@ -48,8 +51,10 @@ async fn extends(t: &Trial<'_>) {
 
 async fn from_now(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
-    send(t, vec![beat(t, &claimed, 2)]).await;
-    t.pass(2).await;
+    let pulses = send(t, vec![beat(t, &claimed, 2)]).await;
+    let Pulse::Held(until) = pulses[0] else { panic!("{pulses:?}") };
+    t.assert_near(Some(until), t.now().after(t.ticks(2)));
+    assert_eq!(t.retake(2).await.key.attempt, 2, "it can be shorter than the one before");
     t.assert_lost(&claimed.key).await;
 }
 
@@ -78,14 +83,29 @@ async fn tells_cancel(t: &Trial<'_>) {
     }
 }
 
+async fn revives(t: &Trial<'_>) {
+    let id = t.submit(job(1).max_attempts(1)).await;
+    let claimed = t.take_for(2).await;
+    // Longer than a lease, and than two.
+    for silence in [3, 9] {
+        t.pass(silence).await;
+        let pulses = send(t, vec![beat(t, &claimed, 2)]).await;
+        let Pulse::Held(until) = pulses[0] else { panic!("after {silence} ticks: {pulses:?}") };
+        t.assert_near(Some(until), t.now().after(t.ticks(2)));
+        let record = t.record(&id).await;
+        assert_eq!((record.status, record.attempt, record.error), (Status::InProgress, 1, None));
+    }
+    send(t, vec![beat(t, &claimed, 50)]).await;
+    t.assert_idle().await;
+    assert_eq!(t.finish(&claimed.key, success(1)).await, Status::Success);
+}
+
 async fn too_late(t: &Trial<'_>) {
     t.submit(job(1)).await;
     let claimed = t.take_for(2).await;
-    t.pass(2).await;
-    // Nobody else has looked since.
+    assert_eq!(t.retake(2).await.key.attempt, 2);
     assert_eq!(send(t, vec![beat(t, &claimed, 50)]).await, [Pulse::Lost]);
     t.assert_lost(&claimed.key).await;
-    assert_eq!(t.take().await.key.attempt, 2);
 }
 
 async fn in_order(t: &Trial<'_>) {
@@ -111,14 +131,11 @@ async fn in_order(t: &Trial<'_>) {
 async fn successor(t: &Trial<'_>) {
     t.submit(job(1)).await;
     let old = t.take_for(2).await;
-    t.pass(2).await;
-    let new = t.take_for(4).await;
+    let new = t.retake(2).await;
     let before = t.record(&new.key.id).await;
     let progress = Some(Progress { fraction: 0.9, message: Some("stale".into()) });
     assert_eq!(send(t, vec![Heartbeat { progress, ..beat(t, &old, 50) }]).await, [Pulse::Lost]);
     assert_eq!(t.record(&new.key.id).await, before);
-    t.pass(4).await;
-    t.assert_lost(&new.key).await;
 }
 
 async fn invalid(t: &Trial<'_>) {

@@ -114,7 +114,7 @@ pub const PROMISES: [&str; 11] = [
     "a job has exactly one outcome, and a terminal record never changes",
     "only the holder of the current attempt settles",
     "status only moves along the arrows",
-    "a job with a live lease is not claimed again, and who lost a lease is told",
+    "a job with a live lease is not claimed again; its holder keeps it until another has it, and is told then",
     "attempts are bounded, and a crash counts as one",
     "retries wait",
     "groups run in order, one job at a time",

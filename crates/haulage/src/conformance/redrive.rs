@@ -113,7 +113,7 @@ async fn dies_again(t: &Trial<'_>) {
     let id = t.end(job(1), End::Dead).await;
     t.redrive(&[&id]).await;
     t.take_for(2).await;
-    t.pass(2).await;
+    t.abandon(2).await;
     let record = t.record(&id).await;
     assert_eq!((record.status, record.dead, record.attempt), (Status::Error, true, 2));
     let message = record.error.map(|e| e.message).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! One backend during one case, and the short forms in which cases speak.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::Location, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinHandle,
@@ -159,7 +159,7 @@ impl<'a> Trial<'a> {
 
     #[track_caller]
     pub(super) fn assert_idle(&self) -> impl Future<Output = ()> + Send {
-        let place = std::panic::Location::caller();
+        let place = Location::caller();
         async move {
             let claimed = self.claim(10).await;
             assert!(claimed.is_empty(), "{place}: nothing should be claimable, and there was {claimed:?}");
@@ -180,20 +180,53 @@ impl<'a> Trial<'a> {
 
     #[track_caller]
     pub(super) fn take_as(&self, request: ClaimRequest) -> impl Future<Output = Claimed> + Send {
-        let place = std::panic::Location::caller();
+        self.take_as_at(request, Location::caller())
+    }
+
+    async fn take_as_at(&self, request: ClaimRequest, place: &'static Location<'static>) -> Claimed {
+        // It is there, but a queue may need a moment to find it.
+        let request = ClaimRequest { wait: self.ticks(LONG), ..request };
+        let claimed = timeout(self.subject.patience(), self.backend.claim(request)).await;
+        let claimed = claimed.unwrap_or_else(|_| panic!("{place}: no job could be claimed"));
+        claimed.expect("claim").pop().unwrap_or_else(|| panic!("{place}: no job could be claimed"))
+    }
+
+    /// Lets the lease of a silent holder, of so many ticks, run out, and claims
+    /// its job. A claim may give notice first, of no more than another lease.
+    #[track_caller]
+    pub(super) fn retake(&self, ticks: u32) -> impl Future<Output = Claimed> + Send {
+        self.retake_as(ticks, self.request())
+    }
+
+    #[track_caller]
+    pub(super) fn retake_as(
+        &self,
+        ticks: u32,
+        request: ClaimRequest,
+    ) -> impl Future<Output = Claimed> + Send {
+        let place = Location::caller();
         async move {
-            // It is there, but a queue may need a moment to find it.
-            let request = ClaimRequest { wait: self.ticks(LONG), ..request };
-            let claimed = timeout(self.subject.patience(), self.backend.claim(request)).await;
-            let claimed = claimed.unwrap_or_else(|_| panic!("{place}: no job could be claimed"));
-            claimed.expect("claim").pop().unwrap_or_else(|| panic!("{place}: no job could be claimed"))
+            self.pass(ticks).await;
+            if let Some(claimed) = self.backend.claim(request.clone()).await.expect("claim").pop() {
+                return claimed;
+            }
+            self.pass(ticks).await;
+            self.take_as_at(request, place).await
         }
+    }
+
+    /// Lets the lease of a silent holder, of so many ticks, run out, and another
+    /// one: whoever looks then may say that the job is lost, after some notice.
+    pub(super) async fn abandon(&self, ticks: u32) {
+        self.pass(2 * ticks).await;
+        self.stats().await;
+        self.pass(ticks).await;
     }
 
     /// Claims one job, which is there in `ticks`, and not before.
     #[track_caller]
     pub(super) fn take_after(&self, ticks: u32, due: Timestamp) -> impl Future<Output = Claimed> + Send {
-        let place = std::panic::Location::caller();
+        let place = Location::caller();
         async move {
             for pass in [0, ticks - 1] {
                 self.pass(pass).await;
@@ -236,7 +269,7 @@ impl<'a> Trial<'a> {
     /// Settles a claim that is current.
     #[track_caller]
     pub(super) fn finish(&self, key: &ClaimKey, outcome: Outcome) -> impl Future<Output = Status> + Send {
-        let place = std::panic::Location::caller();
+        let place = Location::caller();
         let key = key.clone();
         async move { self.settle(&key, outcome).await.unwrap_or_else(|e| panic!("{place}: {e}")) }
     }
@@ -279,7 +312,7 @@ impl<'a> Trial<'a> {
     /// Checks that a claim which is not current can do nothing.
     #[track_caller]
     pub(super) fn assert_lost(&self, key: &ClaimKey) -> impl Future<Output = ()> + Send {
-        let place = std::panic::Location::caller();
+        let place = Location::caller();
         let key = key.clone();
         async move {
             let before = self.lookup(&key.id).await;
@@ -311,7 +344,7 @@ impl<'a> Trial<'a> {
     /// What a waiting claim brings, with no time passing.
     #[track_caller]
     pub(super) fn answer(&self, waiter: &mut Waiter) -> impl Future<Output = Vec<Claimed>> + Send {
-        let place = std::panic::Location::caller();
+        let place = Location::caller();
         let patience = self.subject.patience();
         async move {
             let answer = waiter.answer(patience).await;
@@ -326,7 +359,7 @@ impl<'a> Trial<'a> {
         waiter: &mut Waiter,
         ticks: u32,
     ) -> impl Future<Output = Vec<Claimed>> + Send {
-        let place = std::panic::Location::caller();
+        let place = Location::caller();
         async move {
             for _ in 0..ticks {
                 self.pass(1).await;
@@ -349,7 +382,7 @@ pub(super) struct Waiter {
 impl Waiter {
     #[track_caller]
     pub(super) fn assert_waits(&mut self) -> impl Future<Output = ()> + Send {
-        let place = std::panic::Location::caller();
+        let place = Location::caller();
         async move {
             if let Ok(answer) = self.answer(GLIMPSE).await {
                 panic!("{place}: the claim should wait, and brought {answer:?}");

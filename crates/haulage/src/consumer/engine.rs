@@ -210,12 +210,9 @@ impl Engine {
         while let Some(alarm) = self.table.take_alarm(now) {
             self.ring(alarm);
         }
-        for ticket in self.heartbeats.lapsed(&self.table, now) {
-            // A settle that is under way decides for itself.
-            if !self.is_sent(ticket) {
-                self.lose(ticket);
-            }
-        }
+        // Before a claim asks for more: after a time in which nothing could be
+        // done here, it might find jobs of ours whose holder seems to be silent.
+        self.heartbeats.start(&self.table, &self.backend, &self.news);
         match self.phase {
             Phase::Running => {
                 while self.has_free_call()
@@ -238,7 +235,6 @@ impl Engine {
                 }
             }
         }
-        self.heartbeats.start(&self.table, &self.backend, &self.news);
         if !matches!(self.phase, Phase::Ending { handlers_until: Some(_), .. }) {
             self.settles.start(&mut self.table, &self.backend);
         }

@@ -84,8 +84,8 @@ pub enum Event {
         /// Why, where there is more to say than that the consumer stops.
         reason: Option<String>,
     },
-    /// The claim ended without this consumer: its lease ran out before a
-    /// heartbeat got through, and the job is, or will be, another's.
+    /// The claim ended without this consumer: it was silent for so long that its
+    /// job was taken from it.
     Lost {
         /// The job.
         id: JobId,

@@ -1,4 +1,8 @@
 //! When to heartbeat, and for which claims.
+//!
+//! A claim is lost when the backend says so. One that is silent, or out of
+//! reach, may still keep it: nobody else may have taken the job, and then the
+//! next heartbeat that gets through revives the claim, however late it is.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,8 +30,6 @@ pub(super) struct Heartbeats {
     /// clock can be set back, and the leases of a remote queue do not wait.
     next: (Timestamp, Instant),
     round: Option<Round>,
-    /// While a round is under way or failing: when the next lease runs out.
-    lapse: Option<Timestamp>,
     outage: Outage,
     news: Early,
     cancels: Early,
@@ -35,7 +37,6 @@ pub(super) struct Heartbeats {
 
 #[derive(Debug)]
 struct Round {
-    started: Timestamp,
     beats: Vec<(u64, Option<Progress>)>,
     errand: Errand<Vec<Pulse>>,
 }
@@ -73,7 +74,6 @@ impl Heartbeats {
             interval,
             next: (clock.now(), Instant::now()),
             round: None,
-            lapse: None,
             outage: Outage::new("heartbeat"),
             news: Early::new(Duration::from_secs(1)),
             cancels: Early::new(Duration::from_millis(50)),
@@ -133,18 +133,17 @@ impl Heartbeats {
         let extended_just_now = now.after(self.lease).before(self.interval / 2);
         let after_next_round = now.after(self.interval + self.interval / 4);
         let fresh = extended_just_now.max(after_next_round);
+        // A lease from before the clock was set back: it, too, is to end in time.
+        let longest = now.after(self.lease);
         let mut beats = Vec::new();
         let mut calls = Vec::new();
-        let mut lapse = None;
         for (ticket, held) in table.iter() {
-            if held.lease_until > now {
-                lapse = earlier(lapse, held.lease_until);
-            }
             let progress = match &held.stage {
                 Stage::Running { context, .. } => context.take_progress(),
                 Stage::Waiting(_) | Stage::Settling { .. } => None,
             };
-            if progress.is_some() || all || (regular && held.lease_until < fresh) {
+            let due = held.lease_until < fresh || held.lease_until > longest;
+            if progress.is_some() || all || (regular && due) {
                 beats.push((ticket, progress.clone()));
                 calls.push(Heartbeat { key: held.key.clone(), lease: self.lease, progress });
             }
@@ -152,8 +151,7 @@ impl Heartbeats {
         if beats.is_empty() {
             return;
         }
-        self.lapse = lapse;
-        // A call that takes longer than a lease has nothing left to save.
+        // Then it is better to ask anew.
         let limit = self.lease.max(Duration::from_secs(1));
         let backend = backend.clone();
         let errand = Errand::send(async move {
@@ -162,7 +160,7 @@ impl Heartbeats {
                 Err(Error::Unavailable { message, source: None })
             })
         });
-        self.round = Some(Round { started: now, beats, errand });
+        self.round = Some(Round { beats, errand });
     }
 
     /// Waits for the round that is under way.
@@ -184,7 +182,6 @@ impl Heartbeats {
         match answer {
             Ok(pulses) => {
                 self.outage.over();
-                self.lapse = None;
                 round.beats.into_iter().map(|(ticket, _)| ticket).zip(pulses).collect()
             }
             Err(error) => {
@@ -199,32 +196,9 @@ impl Heartbeats {
                         context.return_progress(progress);
                     }
                 }
-                self.lapse = table.iter().map(|(_, held)| held.lease_until).min();
                 Vec::new()
             }
         }
-    }
-
-    /// The claims whose leases have run out with no heartbeat getting through.
-    ///
-    /// While a round is under way, those that ran out before it are left to
-    /// its answer: after the machine slept, the backend may well still grant
-    /// them.
-    pub(super) fn lapsed(&mut self, table: &Table, now: Timestamp) -> Vec<u64> {
-        if self.lapse.is_none_or(|at| at > now) {
-            return Vec::new();
-        }
-        let started = self.round.as_ref().map(|round| round.started);
-        self.lapse = None;
-        let mut lapsed = Vec::new();
-        for (ticket, held) in table.iter() {
-            if held.lease_until > now {
-                self.lapse = earlier(self.lapse, held.lease_until);
-            } else if started.is_none_or(|started| held.lease_until > started) {
-                lapsed.push(ticket);
-            }
-        }
-        lapsed
     }
 
     /// When there is something to do here.
@@ -232,7 +206,6 @@ impl Heartbeats {
         if table.is_empty() {
             return;
         }
-        moments.clock(self.lapse);
         if self.round.is_none() {
             moments.clock(Some(self.next.0));
             moments.real(Some(self.next.1));
@@ -240,8 +213,4 @@ impl Heartbeats {
             moments.real(self.cancels.moment());
         }
     }
-}
-
-fn earlier(moment: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
-    Some(moment.map_or(other, |moment| moment.min(other)))
 }

@@ -148,7 +148,7 @@ impl Settles {
     }
 
     /// Takes the answer in; tells each ticket's fate. What was not settled
-    /// stays here, and is tried again for as long as its claim lives.
+    /// stays here, and is tried again until the backend has an answer.
     pub(super) fn answered(&mut self, answer: Answer, table: &mut Table) -> Vec<(u64, Settled)> {
         let Answer { outcomes, answer, failures } = answer;
         let (answers, mut failure) = match answer {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     DEAD_LETTER_TTL, JobError, JobId, NewJob, Record, Status, Timestamp,
     backend::{ClaimKey, ClaimRequest, Claimed, Detail, Outcome},
+    lease::Lease,
 };
 
 /// A job: its record, body and result included, and what no record shows.
@@ -14,6 +15,10 @@ pub(super) struct Entry {
     /// submit, a retry, a redrive, or a release with a delay; one without takes
     /// it back there.
     place: Timestamp,
+    /// It waits for no moment: it may be claimed at once, wherever the clock may be.
+    at_once: bool,
+    /// While it is in progress.
+    lease: Option<Lease>,
     timeout: Option<Duration>,
     result_ttl: Duration,
 }
@@ -21,18 +26,21 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(id: JobId, job: NewJob, now: Timestamp) -> Self {
         let mut record = Record::new(id, now, job.max_attempts);
-        let place = now.after(job.delay);
+        let (place, at_once) = (now.after(job.delay), job.delay.is_zero());
         record.due_at = Some(place);
         record.request_id = job.request_id.unwrap_or(record.request_id);
         record.group = job.group;
         record.metadata = job.metadata;
         record.body = Some(job.body);
-        Self { record, place, timeout: job.timeout, result_ttl: job.result_ttl }
+        Self { record, place, at_once, lease: None, timeout: job.timeout, result_ttl: job.result_ttl }
     }
 
-    /// The record, with as much of it as was asked for.
-    pub(super) fn show(&self, detail: Detail) -> Record {
+    /// The record as it is at `now`, with as much of it as was asked for.
+    pub(super) fn show(&self, detail: Detail, now: Timestamp) -> Record {
         let mut record = self.record.clone();
+        if self.lease.is_some_and(|lease| lease.is_abandoned(now)) {
+            record.show_abandoned();
+        }
         record.result = record.result.filter(|_| detail >= Detail::Result);
         record.body = record.body.filter(|_| detail >= Detail::Full);
         record
@@ -44,6 +52,31 @@ impl Entry {
 
     pub(super) fn is_running(&self) -> bool {
         self.record.status == Status::InProgress
+    }
+
+    pub(super) fn is_at_once(&self) -> bool {
+        self.at_once
+    }
+
+    pub(super) fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// Gives the holder another lease.
+    pub(super) fn set_lease(&mut self, lease: Lease) {
+        self.record.due_at = Some(lease.until);
+        self.lease = Some(lease);
+    }
+
+    /// Whether the lease of its holder has run out.
+    pub(super) fn is_lapsed(&self, now: Timestamp) -> bool {
+        self.lease.is_some_and(|lease| lease.until <= now)
+    }
+
+    /// Whether nobody will ever claim it, and its holder has long been silent.
+    pub(super) fn is_over_when_abandoned(&self, now: Timestamp) -> bool {
+        let ends = self.record.cancel_requested || self.record.is_exhausted();
+        ends && self.lease.is_some_and(|lease| lease.is_abandoned(now))
     }
 
     /// Whether the claim is the one that holds the job.
@@ -62,12 +95,13 @@ impl Entry {
     }
 
     pub(super) fn claim(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
-        let lease_until = now.after(request.lease);
+        let lease = Lease::new(now, request.lease);
+        let lease_until = lease.until;
+        self.set_lease(lease);
         let record = &mut self.record;
         record.status = Status::InProgress;
         record.attempt += 1;
         record.started_at = Some(now);
-        record.due_at = Some(lease_until);
         record.worker = Some(request.worker.clone());
         record.progress = None;
 
@@ -98,22 +132,25 @@ impl Entry {
             Outcome::Release { after, reason } => {
                 self.record.uncounted += 1;
                 self.record.error = reason.map(JobError::released).or(self.record.error.take());
-                self.wait(if after.is_zero() { self.place } else { now.after(after) });
+                // Back in its place, it waits for a moment only if it did before.
+                let (place, at_once) = match after {
+                    none if none.is_zero() => (self.place, self.at_once),
+                    after => (now.after(after), false),
+                };
+                self.wait(place);
+                self.at_once = at_once;
             }
         }
         self.record.status
     }
 
-    /// Ends a claim whose lease ran out.
+    /// Takes the job from a holder that has been silent for too long.
     pub(super) fn lapse(&mut self, now: Timestamp) {
         if self.record.cancel_requested {
             self.cancel(now);
         } else {
             let lease_end = self.record.due_at.unwrap_or(now);
-            let record = &self.record;
-            let error =
-                JobError::worker_lost(record.counted(), record.max_attempts, record.worker.as_deref());
-            self.retry(error, lease_end, now);
+            self.retry(self.record.worker_lost(), lease_end, now);
         }
     }
 
@@ -144,6 +181,8 @@ impl Entry {
 
     fn wait(&mut self, place: Timestamp) {
         self.place = place;
+        self.at_once = false;
+        self.lease = None;
         self.record.status = Status::Submitted;
         self.record.due_at = Some(place);
     }
@@ -151,6 +190,7 @@ impl Entry {
     fn finish(&mut self, status: Status, error: Option<JobError>, now: Timestamp) {
         let ttl = if self.record.dead { self.result_ttl.max(DEAD_LETTER_TTL) } else { self.result_ttl };
         let record = &mut self.record;
+        self.lease = None;
         record.status = status;
         record.due_at = None;
         record.finished_at = Some(now);

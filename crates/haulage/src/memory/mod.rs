@@ -21,6 +21,7 @@ use crate::{
         Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery,
         Lookup, Outcome, Pulse, PurgeQuery, Redrive, Settlement, Severity, Signals, Stats, Submitted,
     },
+    lease::Lease,
 };
 
 /// Keeps jobs in memory: nothing outlives the process, and no other process
@@ -70,7 +71,7 @@ impl MemoryBackend {
         let mut state = self.lock();
         let now = self.clock.now();
         let expected = state.next_event();
-        state.reap(now);
+        state.tidy(now);
         let answer = verb(&mut state, now);
         let sooner = state.next_event().is_some_and(|next| expected.is_none_or(|e| next < e));
         let rings = mem::take(&mut state.rings);
@@ -133,6 +134,7 @@ impl Backend for MemoryBackend {
             let (claimed, now, next) = self.with(|state, now| {
                 // Marked as seen under the lock, so that no change is missed.
                 work.borrow_and_update();
+                state.take_silent(now);
                 (claim_due(state, &request, now), now, state.next_event())
             });
             if !claimed.is_empty() || now >= deadline {
@@ -164,12 +166,15 @@ impl Backend for MemoryBackend {
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        let look_up = |state: &State, id: JobId| match state.find(&id) {
-            Some(seq) => Lookup::Found(state.entry(seq).show(detail)),
+        let look_up = |state: &State, id: JobId, now| match state.find(&id) {
+            Some(seq) => Lookup::Found(state.entry(seq).show(detail, now)),
             None if state.is_expired(&id) => Lookup::Expired,
             None => Lookup::Missing,
         };
-        Ok(self.with(|state, _| ids.into_iter().map(|id| look_up(state, id)).collect()))
+        Ok(self.with(|state, now| {
+            state.end_abandoned(now);
+            ids.into_iter().map(|id| look_up(state, id, now)).collect()
+        }))
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
@@ -180,14 +185,15 @@ impl Backend for MemoryBackend {
         let wanted = |record: &Record| {
             query.status.is_none_or(|status| record.status == status) && (record.dead || !query.dead)
         };
-        self.with(|state, _| {
+        self.with(|state, now| {
+            state.end_abandoned(now);
             let before = match &query.before {
                 Some(id) => state.order(id).ok_or_else(|| Error::NotFound(id.clone()))?,
                 None => u64::MAX,
             };
             let newest_first = state.entries().rev().skip_while(|(seq, _)| *seq >= before);
-            let wanted = newest_first.filter(|(_, entry)| wanted(&entry.record));
-            Ok(wanted.take(query.limit).map(|(_, entry)| entry.show(Detail::Status)).collect())
+            let shown = newest_first.map(|(_, entry)| entry.show(Detail::Status, now));
+            Ok(shown.filter(wanted).take(query.limit).collect())
         })
     }
 
@@ -210,6 +216,7 @@ impl Backend for MemoryBackend {
             ));
         }
         Ok(self.with(|state, now| {
+            state.end_abandoned(now);
             let newest = now.before(query.older_than);
             let old = |r: &Record| r.finished_at.unwrap_or(r.submitted_at) <= newest;
             let gone: Vec<_> = state
@@ -224,12 +231,18 @@ impl Backend for MemoryBackend {
 
     async fn stats(&self) -> Result<Stats> {
         Ok(self.with(|state, now| {
+            state.end_abandoned(now);
             let mut stats = Stats::default();
-            for record in state.records() {
+            let mut oldest = None;
+            for (_, entry) in state.entries() {
+                let record = entry.show(Detail::Status, now);
                 let count = match (record.status, record.due_at) {
                     (Status::Submitted, None) => &mut stats.blocked,
-                    (Status::Submitted, Some(due)) if due > now => &mut stats.delayed,
-                    (Status::Submitted, Some(_)) => &mut stats.visible,
+                    (Status::Submitted, Some(due)) if due > now && !entry.is_at_once() => &mut stats.delayed,
+                    (Status::Submitted, Some(due)) => {
+                        oldest = Some(oldest.map_or(due, |oldest: Timestamp| oldest.min(due)));
+                        &mut stats.visible
+                    }
                     (Status::InProgress, _) => &mut stats.in_progress,
                     (Status::Success, _) => &mut stats.success,
                     (Status::Error, _) => &mut stats.error,
@@ -238,7 +251,6 @@ impl Backend for MemoryBackend {
                 *count += 1;
                 stats.dead += u64::from(record.dead);
             }
-            let oldest = state.first_due(now).and_then(|seq| state.entry(seq).record.due_at);
             stats.oldest_visible_seconds = oldest.map(|due| now.since(due).as_secs_f64());
             stats
         }))
@@ -278,9 +290,10 @@ fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<C
 
 fn pulse(state: &mut State, beat: Heartbeat, now: Timestamp) -> Pulse {
     let Some(seq) = state.held(&beat.key) else { return Pulse::Lost };
-    let until = now.after(beat.lease);
+    let lease = Lease::new(now, beat.lease);
+    let until = lease.until;
     state.update(seq, now, |entry| {
-        entry.record.due_at = Some(until);
+        entry.set_lease(lease);
         entry.record.progress = beat.progress.or(entry.record.progress.take());
         if entry.record.cancel_requested { Pulse::CancelRequested(until) } else { Pulse::Held(until) }
     })
@@ -288,7 +301,13 @@ fn pulse(state: &mut State, beat: Heartbeat, now: Timestamp) -> Pulse {
 
 fn cancel(state: &mut State, id: &JobId, now: Timestamp) -> Cancellation {
     let Some(seq) = state.find(id) else { return Cancellation::Missing };
-    match state.entry(seq).record.status {
+    let entry = state.entry(seq);
+    match entry.record.status {
+        // Nobody can be asked. Should its holder come back, it is told that it has lost the job.
+        Status::InProgress if entry.is_lapsed(now) => {
+            state.update(seq, now, |entry| entry.cancel(now));
+            Cancellation::Done
+        }
         Status::Submitted => {
             state.update(seq, now, |entry| entry.cancel(now));
             Cancellation::Done

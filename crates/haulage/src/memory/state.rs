@@ -9,6 +9,7 @@ use super::entry::Entry;
 use crate::{
     JobId, NewJob, Record, Timestamp,
     backend::{ClaimKey, Submitted},
+    lease::{Check, Lease},
 };
 
 /// The place of a job in the order of submits.
@@ -18,16 +19,20 @@ pub(super) type Seq = u64;
 const REMEMBER_EXPIRED: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything that the backend keeps. Its methods leave it consistent; each
-/// verb calls [`State::reap`] first, and then sees neither a lease that has
-/// run out nor a record that has expired.
+/// verb calls [`State::tidy`] first, and then sees no record that has expired.
 #[derive(Default)]
 pub(super) struct State {
     jobs: BTreeMap<Seq, Entry>,
     next: Seq,
+    /// When it was last looked at.
+    latest: Option<Timestamp>,
     ids: HashMap<JobId, Seq>,
-    /// Waiting jobs that are not blocked, by the moment they are due.
+    /// Waiting jobs that are not blocked and have to wait for no moment, by the
+    /// moment since which they are due.
     ready: BTreeSet<(Timestamp, Seq)>,
-    /// Running jobs, by the end of their leases.
+    /// The same of those that wait for a moment.
+    waiting: BTreeSet<(Timestamp, Seq)>,
+    /// Running jobs, by the moment at which their leases are looked at next.
     leases: BTreeSet<(Timestamp, Seq)>,
     /// Jobs that are over, by the moment their records expire.
     expiries: BTreeSet<(Timestamp, Seq)>,
@@ -104,12 +109,17 @@ impl State {
 
     /// The job to be claimed next.
     pub(super) fn first_due(&self, now: Timestamp) -> Option<Seq> {
-        self.ready.first().filter(|(due, _)| *due <= now).map(|(_, seq)| *seq)
+        let waited = self.waiting.first().filter(|(due, _)| *due <= now);
+        [self.ready.first(), waited].into_iter().flatten().min().map(|(_, seq)| *seq)
     }
 
     /// When there may be something to claim next, as things are.
     pub(super) fn next_event(&self) -> Option<Timestamp> {
-        [self.ready.first(), self.leases.first()].into_iter().flatten().map(|(moment, _)| *moment).min()
+        [self.ready.first(), self.waiting.first(), self.leases.first()]
+            .into_iter()
+            .flatten()
+            .map(|(moment, _)| *moment)
+            .min()
     }
 
     /// Changes a job, and whatever hangs on it. Afterwards it may be gone.
@@ -136,16 +146,46 @@ impl State {
         self.rings.outcomes = true;
     }
 
-    /// Ends the leases and records whose time is over.
-    pub(super) fn reap(&mut self, now: Timestamp) {
-        while let Some(&(end, seq)) = self.leases.first()
-            && end <= now
-        {
-            self.update(seq, now, |entry| entry.lapse(now));
+    /// Ends what is kept for a time that is over, and leases from a time when the
+    /// clock was ahead.
+    pub(super) fn tidy(&mut self, now: Timestamp) {
+        if self.latest.replace(now).is_some_and(|latest| now < latest) {
+            let ahead = |seq: &Seq| self.jobs[seq].lease().is_some_and(|l| l.until > now.after(l.length));
+            let ahead: Vec<_> = self.leases.iter().map(|(_, seq)| *seq).filter(ahead).collect();
+            for seq in ahead {
+                self.update(seq, now, |entry| {
+                    if let Some(lease) = entry.lease() {
+                        entry.set_lease(Lease::new(now, lease.length));
+                    }
+                });
+            }
         }
         self.expire(now);
         self.expired.fade(now);
         self.keys.fade(now);
+    }
+
+    /// Looks after the leases that are due for it, for a claim: gives notice to
+    /// holders that are overdue, and takes their jobs from those that had it.
+    pub(super) fn take_silent(&mut self, now: Timestamp) {
+        self.check_leases(now, |_| true);
+    }
+
+    /// Ends jobs that nobody will ever claim, and whose holders have long been silent.
+    pub(super) fn end_abandoned(&mut self, now: Timestamp) {
+        self.check_leases(now, |entry| entry.is_over_when_abandoned(now));
+    }
+
+    fn check_leases(&mut self, now: Timestamp, which: impl Fn(&Entry) -> bool) {
+        let due = self.leases.iter().take_while(|(check_at, _)| *check_at <= now).map(|(_, seq)| *seq);
+        let due: Vec<_> = due.filter(|seq| which(&self.jobs[seq])).collect();
+        for seq in due {
+            match self.jobs.get(&seq).and_then(Entry::lease).map(|lease| lease.check(now)) {
+                Some(Check::Notice(lease)) => self.update(seq, now, |entry| entry.set_lease(lease)),
+                Some(Check::Over) => self.update(seq, now, |entry| entry.lapse(now)),
+                Some(Check::None) | None => {}
+            }
+        }
     }
 
     fn expire(&mut self, now: Timestamp) {
@@ -175,9 +215,10 @@ impl State {
         let entry = self.jobs.get(&seq)?;
         let record = &entry.record;
         if entry.is_waiting() {
-            Some((&mut self.ready, record.due_at?))
+            let shelf = if entry.is_at_once() { &mut self.ready } else { &mut self.waiting };
+            Some((shelf, record.due_at?))
         } else if entry.is_running() {
-            Some((&mut self.leases, record.due_at?))
+            Some((&mut self.leases, entry.lease()?.check_at))
         } else {
             Some((&mut self.expiries, record.expires_at?))
         }

@@ -8,7 +8,6 @@ use super::{
 use crate::{JobId, Status, backend::Cancellation};
 
 pub(super) fn cancel(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<Vec<Cancellation>, Fault> {
-    tx.reap()?;
     let mut answers = Vec::with_capacity(ids.len());
     for id in ids {
         let Some(job) = tx.job(id)?.filter(|job| !job.is_expired(tx.now)) else {
@@ -16,6 +15,11 @@ pub(super) fn cancel(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<Vec<Cancellation>
             continue;
         };
         answers.push(match job.status {
+            Status::InProgress if job.is_lapsed(tx.now) => {
+                // Nobody can be asked. Should its holder come back, it is told that it has lost the job.
+                tx.finish(&job, End::Cancelled)?;
+                Cancellation::Done
+            }
             Status::Submitted => {
                 tx.finish(&job, End::Cancelled)?;
                 Cancellation::Done

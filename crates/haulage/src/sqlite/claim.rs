@@ -5,11 +5,31 @@ use std::time::Duration;
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{fault::Fault, id, tx::Tx};
+use super::{
+    fault::Fault,
+    id,
+    tx::{Tx, micros},
+};
 use crate::{
     Error, Json, Metadata, Status, Timestamp,
     backend::{ClaimKey, Claimed},
+    lease::Lease,
 };
+
+/// What is due, in the order of claims. INDEXED BY keeps SQLite to the one index
+/// whose two halves are in that order.
+const DUE: &str =
+    "SELECT job.seq, id, attempt, uncounted, max_attempts, submitted_at, timeout, group_id, request_id,
+     metadata, json, ready.due FROM (
+         SELECT * FROM (
+             SELECT due, seq FROM job INDEXED BY job_ready
+             WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 0 ORDER BY due, seq LIMIT ?2)
+         UNION ALL SELECT * FROM (
+             SELECT due, seq FROM job INDEXED BY job_ready
+             WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 1 AND due <= ?1
+             ORDER BY due, seq LIMIT ?2)
+         ORDER BY due, seq LIMIT ?2
+     ) AS ready JOIN job ON job.seq = ready.seq JOIN body ON body.seq = job.seq";
 
 /// What a try to claim brought.
 #[derive(Debug)]
@@ -20,42 +40,46 @@ pub(super) enum Claim {
 }
 
 pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) -> Result<Claim, Fault> {
-    tx.reap()?;
-    let lease_until = tx.now.after(lease);
-    // INDEXED BY keeps SQLite to the one index whose order is that of the claims.
-    let due = tx.rows(
-        "SELECT job.seq, id, attempt, uncounted, max_attempts, submitted_at, timeout, group_id, request_id,
-         metadata, json FROM job INDEXED BY job_ready JOIN body ON body.seq = job.seq
-         WHERE status = 0 AND due IS NOT NULL AND due <= ?1 ORDER BY due, job.seq LIMIT ?2",
-        params![tx.now.as_micros(), i64::try_from(max).unwrap_or(i64::MAX)],
-        |r| {
-            let id = id::show(Uuid::from_bytes(r.get(1)?));
-            let attempt = r.get::<_, u32>(2)?.saturating_add(1);
-            let body = Json::from_stored(r.get_ref(10)?.as_str()?);
-            let submitted_at = Timestamp::from_micros(r.get(5)?);
-            let key = ClaimKey { id, attempt };
-            let mut claimed = Claimed::new(key, body, submitted_at, lease_until);
-            claimed.counted = attempt.saturating_sub(r.get(3)?);
-            claimed.max_attempts = r.get(4)?;
-            claimed.timeout = r.get::<_, Option<i64>>(6)?.map(duration);
-            claimed.group = r.get(7)?;
-            if let Some(request_id) = r.get(8)? {
-                claimed.request_id = request_id;
-            }
-            let metadata: Option<String> = r.get(9)?;
-            Ok((r.get::<_, i64>(0)?, claimed, metadata))
-        },
-    )?;
+    tx.take_silent()?;
+    let lease = Lease::new(tx.now, lease);
+    let lease_until = lease.until;
+    let mut due = tx.rows(DUE, params![tx.now.as_micros(), i64::try_from(max).unwrap_or(i64::MAX)], |r| {
+        let id = id::show(Uuid::from_bytes(r.get(1)?));
+        let attempt = r.get::<_, u32>(2)?.saturating_add(1);
+        let body = Json::from_stored(r.get_ref(10)?.as_str()?);
+        let submitted_at = Timestamp::from_micros(r.get(5)?);
+        let key = ClaimKey { id, attempt };
+        let mut claimed = Claimed::new(key, body, submitted_at, lease_until);
+        claimed.counted = attempt.saturating_sub(r.get(3)?);
+        claimed.max_attempts = r.get(4)?;
+        claimed.timeout = r.get::<_, Option<i64>>(6)?.map(duration);
+        claimed.group = r.get(7)?;
+        if let Some(request_id) = r.get(8)? {
+            claimed.request_id = request_id;
+        }
+        let metadata: Option<String> = r.get(9)?;
+        Ok((r.get::<_, i64>(11)?, r.get::<_, i64>(0)?, claimed, metadata))
+    })?;
     if due.is_empty() {
         return Ok(Claim::Nothing(next_due(tx)?));
     }
+    // The join keeps that order, though nobody says so.
+    due.sort_by_key(|(due, seq, ..)| (*due, *seq));
     let mut claims = Vec::with_capacity(due.len());
     let mut take = tx.prepare(
-        "UPDATE job SET status = 1, attempt = ?2, due = ?3, started_at = ?4, worker = ?5,
+        "UPDATE job SET status = 1, attempt = ?2, due = ?3, started_at = ?4, worker = ?5, lease = ?6, check_at = ?7,
          progress = NULL, progress_message = NULL WHERE seq = ?1",
     )?;
-    for (seq, mut claimed, metadata) in due {
-        take.execute(params![seq, claimed.key.attempt, lease_until.as_micros(), tx.now.as_micros(), worker])?;
+    for (_, seq, mut claimed, metadata) in due {
+        take.execute(params![
+            seq,
+            claimed.key.attempt,
+            lease_until.as_micros(),
+            tx.now.as_micros(),
+            worker,
+            micros(lease.length),
+            lease.check_at.as_micros(),
+        ])?;
         tx.count_move(Status::Submitted, Status::InProgress);
         if let Some(metadata) = metadata {
             claimed.metadata = serde_json::from_str::<Metadata>(&metadata).map_err(Error::from)?;
@@ -67,9 +91,10 @@ pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) 
 
 fn next_due(tx: &Tx<'_>) -> rusqlite::Result<Option<Timestamp>> {
     let next = tx.row(
-        "SELECT min(due) FROM (
-             SELECT min(due) AS due FROM job WHERE status = 0 AND due IS NOT NULL
-             UNION ALL SELECT min(due) FROM job WHERE status = 1)",
+        "SELECT min(at) FROM (
+             SELECT min(due) AS at FROM job
+             WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 1
+             UNION ALL SELECT min(check_at) FROM job WHERE status = 1)",
         [],
         |r| r.get::<_, Option<i64>>(0),
     )?;
@@ -79,4 +104,21 @@ fn next_due(tx: &Tx<'_>) -> rusqlite::Result<Option<Timestamp>> {
 /// A span as stored, which is never negative.
 fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_walks_the_index_of_the_queue_and_sorts_only_what_it_takes() {
+        let connection = rusqlite::Connection::open_in_memory().expect("open");
+        connection.execute_batch(include_str!("schema_1.sql")).expect("the schema");
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {DUE}")).expect("prepare");
+        let rows = plan.query_map(params![0, 10], |r| r.get::<_, String>(3)).expect("a plan");
+        let plan = rows.collect::<rusqlite::Result<Vec<_>>>().expect("its steps").join("\n");
+        assert_eq!(plan.matches("SEARCH job USING INDEX job_ready (<expr>=?").count(), 2, "{plan}");
+        assert!(plan.contains("SEARCH job USING INTEGER PRIMARY KEY"), "{plan}");
+        assert!(!plan.contains("SCAN job"), "{plan}");
+    }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     fault::Fault,
     id,
-    tx::{code, status},
+    tx::{code, lease, status},
 };
 use crate::{
     Error, FailureKind, JobError, JobId, Json, Progress, Record, Status, Timestamp,
@@ -18,13 +18,15 @@ macro_rules! select_record {
         concat!(
             "SELECT id, submitted_at, max_attempts, status, attempt, uncounted, request_id, group_id, metadata, ",
             "started_at, finished_at, due, expires_at, worker, progress, progress_message, cancel_requested, ",
-            "dead, error_kind, error, seq FROM job ",
+            "dead, error_kind, error, seq, lease, check_at FROM job ",
             $rest
         )
     };
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<(i64, Record)> {
+/// A row as it is at `now`: a job that its holder has abandoned waits for the
+/// next claim, though nothing of that is written.
+fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<(i64, Record)> {
     let time = |i| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(i)?.map(Timestamp::from_micros));
     let id = id::show(Uuid::from_bytes(row.get(0)?));
     let mut record = Record::new(id, Timestamp::from_micros(row.get(1)?), row.get(2)?);
@@ -54,6 +56,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<(i64, Record)> {
         let message = row.get::<_, Option<String>>(19)?.unwrap_or_default();
         record.error = Some(JobError { kind: FailureKind::from_name(&kind), message });
     }
+    if record.status == Status::InProgress && lease(row, 11, 21)?.is_some_and(|lease| lease.is_abandoned(now))
+    {
+        record.show_abandoned();
+    }
     Ok((row.get(20)?, record))
 }
 
@@ -74,7 +80,7 @@ pub(super) fn get(
     let mut answers = Vec::with_capacity(ids.len());
     for id in ids {
         let found = match id::parse(id) {
-            Some(id) => find.query_row(params![id::seq(id), id.as_bytes()], read).optional()?,
+            Some(id) => find.query_row(params![id::seq(id), id.as_bytes()], |r| read(r, now)).optional()?,
             None => None,
         };
         answers.push(match found {
@@ -100,10 +106,14 @@ pub(super) fn is_lapsed(lookup: &Lookup, now: Timestamp) -> bool {
     matches!(lookup, Lookup::Found(r) if r.status == Status::InProgress && r.due_at.is_none_or(|t| t <= now))
 }
 
-/// Whether any lease has run out.
-pub(super) fn any_lapsed(connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
+/// Whether [`Tx::end_abandoned`](super::tx::Tx::end_abandoned) has something to do.
+pub(super) fn any_abandoned(connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE status = 1 AND due <= ?1)")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_leased
+             WHERE status = 1 AND check_at <= ?1 AND due + lease <= ?1
+             AND (cancel_requested OR attempt - uncounted >= max_attempts))",
+        )?
         .query_row([now.as_micros()], |r| r.get(0))
 }
 
@@ -136,7 +146,8 @@ pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -
         }
         (false, Some(Status::InProgress)) => {
             select_record!(
-                "INDEXED BY job_leased WHERE status = 1 AND +seq < ?1 AND ?2 = 1 AND ?3 IS NOT NULL
+                "INDEXED BY job_leased WHERE status = 1 AND +seq < ?1 AND ?2 = 1
+                 AND (due + lease > ?3 OR cancel_requested OR attempt - uncounted >= max_attempts)
                  ORDER BY +seq DESC LIMIT ?4"
             )
         }
@@ -145,7 +156,14 @@ pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -
                 "WHERE status = ?2 AND status > 2 AND seq < ?1 AND expires_at > ?3 ORDER BY seq DESC LIMIT ?4"
             )
         }
-        (false, Some(Status::Submitted | Status::Success)) => {
+        (false, Some(Status::Submitted)) => {
+            select_record!(
+                "WHERE seq < ?1 AND ?2 = 0 AND (+status = 0 OR (+status = 1 AND due + lease <= ?3
+                 AND NOT cancel_requested AND attempt - uncounted < max_attempts))
+                 ORDER BY seq DESC LIMIT ?4"
+            )
+        }
+        (false, Some(Status::Success)) => {
             select_record!(
                 "WHERE +status = ?2 AND seq < ?1 AND (expires_at IS NULL OR expires_at > ?3) ORDER BY seq DESC LIMIT ?4"
             )
@@ -158,6 +176,7 @@ pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -
     };
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(sql)?;
-    let records = statement.query_map(params![before, wanted, now.as_micros(), limit], |r| Ok(read(r)?.1))?;
+    let records =
+        statement.query_map(params![before, wanted, now.as_micros(), limit], |r| Ok(read(r, now)?.1))?;
     Ok(records.collect::<rusqlite::Result<_>>()?)
 }

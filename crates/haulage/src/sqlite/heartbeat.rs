@@ -1,20 +1,19 @@
 //! Signs of life.
 
-use rusqlite::params;
-
-use super::{fault::Fault, tx::Tx};
+use super::{
+    fault::Fault,
+    tx::{Hot, Tx},
+};
 use crate::{
     Status,
     backend::{ClaimKey, Heartbeat, Pulse},
+    lease::Lease,
 };
 
-use super::tx::Hot;
-
-/// The job, if this claim is its current one and its lease has not run out.
+/// The job, if this claim is its current one. A lease that ran out changes
+/// nothing as long as nobody has taken the job.
 pub(super) fn held(tx: &Tx<'_>, key: &ClaimKey) -> rusqlite::Result<Option<Hot>> {
-    Ok(tx.job(&key.id)?.filter(|job| {
-        job.status == Status::InProgress && job.attempt == key.attempt && !job.is_lapsed(tx.now)
-    }))
+    Ok(tx.job(&key.id)?.filter(|job| job.status == Status::InProgress && job.attempt == key.attempt))
 }
 
 pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Pulse>, Fault> {
@@ -24,8 +23,9 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Puls
             pulses.push(Pulse::Lost);
             continue;
         };
-        let until = tx.now.after(beat.lease);
-        tx.execute("UPDATE job SET due = ?2 WHERE seq = ?1", params![job.seq, until.as_micros()])?;
+        let lease = Lease::new(tx.now, beat.lease);
+        let until = lease.until;
+        tx.set_lease(job.seq, lease)?;
         if let Some(progress) = &beat.progress {
             tx.progress(job.seq, progress)?;
         }

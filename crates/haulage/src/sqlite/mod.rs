@@ -78,6 +78,8 @@ const NET: Duration = Duration::from_secs(2);
 
 /// How long a close waits for each connection to finish what it does.
 const CLOSING: Duration = Duration::from_secs(30);
+/// How long a read waits for its turn to write down that a job was abandoned.
+const READ_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Jobs in one SQLite file. Cloning is cheap and shares the connections.
 ///
@@ -195,12 +197,19 @@ impl SqliteBackend {
         &self.path
     }
 
-    /// Takes lapsed leases back, where there are any, so that what is read
-    /// next is true.
-    async fn reap(&self) -> Result<()> {
+    /// Ends what has been abandoned, so that what is read next is true, and tells
+    /// whether that was done. Who only reads gets an answer also where nothing
+    /// can be written: then the jobs are still as they were.
+    async fn end_abandoned(&self) -> bool {
+        let ended = self.connections.writer.run(Weight::default(), |tx| Ok(tx.end_abandoned()?));
+        matches!(tokio::time::timeout(READ_PATIENCE, ended).await, Ok(Ok(())))
+    }
+
+    /// The same, where a look shows that there is something.
+    async fn end_any_abandoned(&self) -> Result<()> {
         let now = self.clock.now();
-        if self.connections.reader.run(move |c| Ok(get::any_lapsed(c, now)?)).await? {
-            self.connections.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
+        if self.connections.reader.run(move |c| Ok(get::any_abandoned(c, now)?)).await? {
+            self.end_abandoned().await;
         }
         Ok(())
     }
@@ -299,14 +308,19 @@ impl Backend for SqliteBackend {
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
         let ids: Arc<[JobId]> = ids.into();
-        loop {
-            let (wanted, now) = (Arc::clone(&ids), self.clock.now());
-            let found = self.connections.reader.run(move |c| get::get(c, &wanted, detail, now)).await?;
-            if !found.iter().any(|lookup| get::is_lapsed(lookup, now)) {
-                return Ok(found);
-            }
-            self.connections.writer.run(Weight::default(), |tx| Ok(tx.reap()?)).await?;
+        let read = |now| {
+            let wanted = Arc::clone(&ids);
+            self.connections.reader.run(move |c| {
+                let found = get::get(c, &wanted, detail, now)?;
+                let unsure = found.iter().any(|lookup| get::is_lapsed(lookup, now));
+                Ok((found, unsure && get::any_abandoned(c, now)?))
+            })
+        };
+        let (found, abandoned) = read(self.clock.now()).await?;
+        if abandoned && self.end_abandoned().await {
+            return Ok(read(self.clock.now()).await?.0);
         }
+        Ok(found)
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
@@ -315,7 +329,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
-        self.reap().await?;
+        self.end_any_abandoned().await?;
         let now = self.clock.now();
         self.connections.reader.run(move |c| get::list(c, &query, now)).await
     }
@@ -328,7 +342,6 @@ impl Backend for SqliteBackend {
         self.connections
             .writer
             .run(Weight { rows, ..Weight::default() }, move |tx| {
-                tx.reap()?;
                 let ids = match what {
                     Redrive::Dead(limit) => redrive::dead(tx, limit)?,
                     Redrive::Jobs(ids) => ids,
@@ -343,7 +356,7 @@ impl Backend for SqliteBackend {
         if query.status == Status::InProgress {
             return Err(Error::Invalid("jobs in progress cannot be purged; cancel them first".into()));
         }
-        self.reap().await?;
+        self.end_any_abandoned().await?;
         let (now, status) = (self.clock.now(), query.status);
         let before = now.before(query.older_than);
         let (mut purged, mut from) = (0, i64::MIN);
@@ -364,7 +377,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn stats(&self) -> Result<Stats> {
-        self.reap().await?;
+        self.end_any_abandoned().await?;
         let (now, path) = (self.clock.now(), Arc::clone(&self.path));
         self.connections.reader.run(move |c| stats::stats(c, now, &path)).await
     }
@@ -374,7 +387,7 @@ impl Backend for SqliteBackend {
         let reader = &self.connections.reader;
         let mut findings = reader.run(move |c| Ok(check::files(c, &path))).await?;
         let path = Arc::clone(&self.path);
-        let jobs = match self.reap().await {
+        let jobs = match self.end_any_abandoned().await {
             Ok(()) => reader.run(move |c| check::jobs(c, &path, now)).await,
             Err(error) => Err(error),
         };

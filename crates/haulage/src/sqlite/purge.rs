@@ -41,9 +41,11 @@ pub(super) fn purge(tx: &mut Tx<'_>, status: Status, before: Timestamp, seqs: &[
     Ok(purged)
 }
 
-/// Deletes some of what has expired, and tells whether there may be more.
+/// Deletes some of what has expired, and tells whether there may be more; cuts
+/// leases that are too long.
 pub(super) fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
     const AT_ONCE: i64 = 500;
+    tx.cut_leases()?;
     let now = tx.now.as_micros();
     let expired = tx.rows(Hot::EXPIRED, params![now, AT_ONCE], Hot::read)?;
     // Large bodies take longer; others are waiting for the rest of this transaction.

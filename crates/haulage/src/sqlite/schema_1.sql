@@ -8,6 +8,8 @@ CREATE TABLE job (
     uncounted        INTEGER NOT NULL DEFAULT 0,
     max_attempts     INTEGER NOT NULL,
     due              INTEGER,                 -- SUBMITTED: claimable from; NULL behind its group. IN_PROGRESS: end of the lease
+    lease            INTEGER,                 -- IN_PROGRESS: how long a lease its holder has asked for, in microseconds
+    check_at         INTEGER,                 -- IN_PROGRESS: when a claim looks next at whether its holder is silent
     submitted_at     INTEGER NOT NULL,
     started_at       INTEGER,
     finished_at      INTEGER,
@@ -16,7 +18,8 @@ CREATE TABLE job (
     dead             INTEGER NOT NULL DEFAULT 0,
     result_ttl       INTEGER NOT NULL,        -- microseconds
     timeout          INTEGER,                 -- microseconds
-    not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, put-off, or redrive
+    not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, put-off, or redrive.
+                                              -- Without one it is claimable at once, wherever the clock may be
     group_id         TEXT,
     request_id       TEXT,                    -- NULL: the job's id
     worker           TEXT,
@@ -27,10 +30,10 @@ CREATE TABLE job (
     error            TEXT
 ) STRICT;
 
--- The queue, in the order of claims.
-CREATE INDEX job_ready ON job (due) WHERE status = 0 AND due IS NOT NULL;
--- What consumers hold, by the end of its lease.
-CREATE INDEX job_leased ON job (due) WHERE status = 1;
+-- The queue in the order of claims: what has to wait for no moment, and what does.
+CREATE INDEX job_ready ON job (not_before IS NOT NULL, due) WHERE status = 0 AND due IS NOT NULL;
+-- What consumers hold, by the moment at which it is looked at next.
+CREATE INDEX job_leased ON job (check_at) WHERE status = 1;
 -- The unfinished jobs of each group, in order.
 CREATE INDEX job_group ON job (group_id, seq) WHERE group_id IS NOT NULL AND status < 2;
 -- The one job of each group that is claimable or held.

@@ -67,7 +67,7 @@ impl<'a> Fast<'a> {
         Ok(Self {
             end: tx.prepare(
                 "UPDATE job SET status = 2, due = NULL, finished_at = ?4, expires_at = ?4 + result_ttl
-                 WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND due > ?4 AND group_id IS NULL",
+                 WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND group_id IS NULL",
             )?,
             store: tx.prepare("INSERT INTO result (seq, json) VALUES (?1, ?2)")?,
         })

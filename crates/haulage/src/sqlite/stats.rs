@@ -24,10 +24,22 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
         })?;
     stats.delayed = count(
         connection
-            .prepare_cached("SELECT count(*) FROM job WHERE status = 0 AND due IS NOT NULL AND due > ?1")?
+            .prepare_cached(
+                "SELECT count(*) FROM job INDEXED BY job_ready
+                 WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 1 AND due > ?1",
+            )?
             .query_row([now_micros], |r| r.get(0))?,
     );
     stats.visible = count(submitted).saturating_sub(stats.delayed + stats.blocked);
+    // What its holder has abandoned may be claimed.
+    let (abandoned, abandoned_since) = connection
+        .prepare_cached(
+            "SELECT count(*), min(due) FROM job INDEXED BY job_leased
+             WHERE status = 1 AND due + lease <= ?1 AND attempt - uncounted < max_attempts AND NOT cancel_requested",
+        )?
+        .query_row([now_micros], |r| Ok((count(r.get(0)?), r.get::<_, Option<i64>>(1)?)))?;
+    stats.in_progress = stats.in_progress.saturating_sub(abandoned);
+    stats.visible += abandoned;
     // What has expired and is not swept yet is gone for everybody but the tally.
     let mut expired = connection.prepare_cached(
         "SELECT status, dead, count(*) FROM job WHERE expires_at <= ?1 GROUP BY status, dead",
@@ -45,11 +57,14 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
             stats.dead = stats.dead.saturating_sub(count(n));
         }
     }
-    let oldest: Option<i64> = connection
-        .prepare_cached("SELECT min(due) FROM job WHERE status = 0 AND due IS NOT NULL")?
-        .query_row([], |r| r.get(0))?;
+    let mut oldest = connection.prepare_cached(
+        "SELECT min(due) FROM job INDEXED BY job_ready
+         WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = ?1",
+    )?;
+    let mut oldest = |waits: i64| oldest.query_row([waits], |r| r.get::<_, Option<i64>>(0));
+    let due = [oldest(0)?, oldest(1)?.filter(|due| *due <= now_micros), abandoned_since];
     stats.oldest_visible_seconds =
-        oldest.map(Timestamp::from_micros).filter(|due| *due <= now).map(|due| now.since(due).as_secs_f64());
+        due.into_iter().flatten().min().map(|due| now.since(Timestamp::from_micros(due)).as_secs_f64());
     let size = |suffix| std::fs::metadata(location::beside(path, suffix)).map_or(0, |m| m.len());
     stats.stored_bytes = Some(size("") + size("-wal"));
     Ok(stats)

@@ -1,11 +1,14 @@
 //! Accepting jobs.
 
-use std::time::Duration;
-
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{fault::Fault, id, tx::Tx, wake::Bell};
+use super::{
+    fault::Fault,
+    id,
+    tx::{Tx, micros},
+    wake::Bell,
+};
 use crate::{Error, NewJob, backend::Submitted};
 
 pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>, Fault> {
@@ -77,8 +80,4 @@ fn first_with_key(tx: &Tx<'_>, job: &NewJob, id: Uuid) -> Result<Option<Uuid>, F
         )?;
     }
     Ok(first.map(Uuid::from_bytes))
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::{id, wake::Bell};
-use crate::{DEAD_LETTER_TTL, JobError, JobId, Json, Progress, Status, Timestamp};
+use crate::{
+    DEAD_LETTER_TTL, JobError, JobId, Json, Progress, Status, Timestamp,
+    lease::{Check, Lease},
+};
 
 type Sql<T> = rusqlite::Result<T>;
 
@@ -42,6 +45,15 @@ pub(super) fn status(code: i64) -> Sql<Status> {
         .ok_or(rusqlite::Error::IntegralValueOutOfRange(0, code))
 }
 
+/// The lease of a job in progress; `length` is the first of its own two columns.
+pub(super) fn lease(row: &Row<'_>, until: usize, length: usize) -> Sql<Option<Lease>> {
+    let Some(until) = row.get::<_, Option<i64>>(until)?.map(Timestamp::from_micros) else { return Ok(None) };
+    let span = row.get::<_, Option<i64>>(length)?.and_then(|micros| u64::try_from(micros).ok());
+    let check_at = row.get::<_, Option<i64>>(length + 1)?.map(Timestamp::from_micros);
+    let length = Duration::from_micros(span.unwrap_or(0));
+    Ok(Some(Lease { until, length, check_at: check_at.unwrap_or(until) }))
+}
+
 /// What the moves need to know of a job.
 #[derive(Debug)]
 pub(super) struct Hot {
@@ -51,6 +63,7 @@ pub(super) struct Hot {
     pub(super) uncounted: u32,
     pub(super) max_attempts: u32,
     pub(super) due: Option<Timestamp>,
+    pub(super) lease: Option<Lease>,
     pub(super) cancel_requested: bool,
     pub(super) dead: bool,
     pub(super) group: Option<String>,
@@ -63,7 +76,7 @@ macro_rules! hot {
     ($rest:literal) => {
         concat!(
             "SELECT seq, status, attempt, uncounted, max_attempts, due, cancel_requested, dead, group_id, ",
-            "result_ttl, expires_at, worker FROM job ",
+            "result_ttl, expires_at, worker, lease, check_at FROM job ",
             $rest
         )
     };
@@ -73,16 +86,23 @@ impl Hot {
     pub(super) const BY_ID: &str = hot!("WHERE seq = ?1 AND id = ?2");
     pub(super) const OLD: &str = hot!("WHERE seq = ?1 AND coalesce(finished_at, submitted_at) <= ?2");
     pub(super) const EXPIRED: &str = hot!("WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2");
-    pub(super) const LAPSED: &str = hot!("WHERE status = 1 AND due <= ?1 ORDER BY due LIMIT ?2");
+    pub(super) const UNCHECKED: &str = hot!("WHERE status = 1 AND check_at <= ?1 ORDER BY check_at LIMIT ?2");
+    pub(super) const AHEAD: &str = hot!("INDEXED BY job_leased WHERE status = 1 AND due > ?1 + lease");
+    pub(super) const ABANDONED: &str = hot!(
+        "WHERE status = 1 AND check_at <= ?1 AND due + lease <= ?1
+         AND (cancel_requested OR attempt - uncounted >= max_attempts) ORDER BY check_at LIMIT ?2"
+    );
 
     pub(super) fn read(row: &Row<'_>) -> Sql<Self> {
+        let status = status(row.get(1)?)?;
         Ok(Self {
             seq: row.get(0)?,
-            status: status(row.get(1)?)?,
+            status,
             attempt: row.get(2)?,
             uncounted: row.get(3)?,
             max_attempts: row.get(4)?,
             due: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
+            lease: if status == Status::InProgress { lease(row, 5, 12)? } else { None },
             cancel_requested: row.get(6)?,
             dead: row.get(7)?,
             group: row.get(8)?,
@@ -101,9 +121,9 @@ impl Hot {
         self.counted() >= self.max_attempts
     }
 
-    /// Whether it is held by nobody, though it says so.
+    /// Whether its lease has run out.
     pub(super) fn is_lapsed(&self, now: Timestamp) -> bool {
-        self.status == Status::InProgress && self.due.is_none_or(|t| t <= now)
+        self.lease.is_some_and(|lease| lease.until <= now)
     }
 
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
@@ -351,22 +371,61 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// Takes leases that ran out from those who held them: a crash, a kill, or
-    /// a lost disk. The attempt counts.
-    pub(super) fn reap(&mut self) -> Sql<()> {
+    /// Looks after the leases that are due for it, for a claim: gives notice to
+    /// holders that are overdue, and takes their jobs from those that had it.
+    pub(super) fn take_silent(&mut self) -> Sql<()> {
+        self.check_leases(Hot::UNCHECKED)
+    }
+
+    /// Ends jobs that nobody will ever claim, as they have no attempts left or
+    /// were to be cancelled, and whose holders have long been silent.
+    pub(super) fn end_abandoned(&mut self) -> Sql<()> {
+        self.check_leases(Hot::ABANDONED)
+    }
+
+    fn check_leases(&mut self, which: &str) -> Sql<()> {
+        const AT_ONCE: i64 = 200;
         loop {
-            const AT_ONCE: i64 = 200;
-            let lapsed = self.rows(Hot::LAPSED, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
-            for job in &lapsed {
-                self.reap_one(job)?;
+            // Each one is found no more after its turn.
+            let found = self.rows(which, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
+            for job in &found {
+                match job.lease.map(|lease| lease.check(self.now)) {
+                    Some(Check::Notice(lease)) => self.set_lease(job.seq, lease)?,
+                    Some(Check::Over) => drop(self.reap(job)?),
+                    Some(Check::None) | None => {}
+                }
             }
-            if i64::try_from(lapsed.len()) != Ok(AT_ONCE) {
+            if i64::try_from(found.len()) != Ok(AT_ONCE) {
                 return Ok(());
             }
         }
     }
 
-    fn reap_one(&mut self, job: &Hot) -> Sql<Status> {
+    /// Ends each lease at the latest when one that begins now would: later ones
+    /// are from a time when the clock was ahead.
+    pub(super) fn cut_leases(&mut self) -> Sql<()> {
+        let now = self.now;
+        let ahead = self.rows(Hot::AHEAD, [now.as_micros()], Hot::read)?;
+        for job in ahead {
+            if let Some(lease) = job.lease {
+                self.set_lease(job.seq, Lease::new(now, lease.length))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the lease of a job that is in progress.
+    pub(super) fn set_lease(&self, seq: i64, lease: Lease) -> Sql<()> {
+        self.execute(
+            "UPDATE job SET due = ?2, lease = ?3, check_at = ?4 WHERE seq = ?1",
+            params![seq, lease.until.as_micros(), micros(lease.length), lease.check_at.as_micros()],
+        )?;
+        Ok(())
+    }
+
+    /// Takes a job from its holder, which has crashed, was killed, or has lost
+    /// the disk. The attempt counts.
+    pub(super) fn reap(&mut self, job: &Hot) -> Sql<Status> {
         if job.cancel_requested {
             return self.finish(job, End::Cancelled);
         }
@@ -386,6 +445,11 @@ impl<'a> Tx<'a> {
         )?;
         Ok(())
     }
+}
+
+/// A span as it is stored.
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Drop for Tx<'_> {

@@ -29,7 +29,7 @@ use super::{
     tx::Tx,
     wake::Wake,
 };
-use crate::{Clock, Error, Result, Timestamp};
+use crate::{Clock, Error, Result};
 
 /// How much goes into one transaction, in rows. More would not be faster, and
 /// would keep other processes from the database for longer.
@@ -132,7 +132,7 @@ impl Writer {
             turns,
             connection,
             wake: Arc::clone(&wake),
-            next_sweep: clock.now(),
+            next_sweep: clock.monotonic(),
             next_trim: Instant::now(),
             clock,
             path: Arc::clone(path),
@@ -180,7 +180,8 @@ fn locked(path: &Path, waited: Duration, wake: &Wake) -> Error {
     Error::Unavailable { message, source: None }
 }
 
-/// How often a writing process looks for records whose time is over.
+/// How often a writing process looks for records whose time is over, and for
+/// leases from a time when the clock was ahead.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// How often a log that has grown too long is looked at, where it cannot be
@@ -196,7 +197,8 @@ struct Thread {
     clock: Clock,
     path: Arc<Path>,
     busy_timeout: Duration,
-    next_sweep: Timestamp,
+    /// By [`Clock::monotonic`]: the wall clock may be set back.
+    next_sweep: Duration,
     next_trim: Instant,
 }
 
@@ -311,10 +313,11 @@ impl Thread {
             tx.roll_back();
             return (Err(error), None);
         }
-        if self.next_sweep <= tx.now {
+        let since = self.clock.monotonic();
+        if self.next_sweep <= since {
             match purge::sweep(&mut tx) {
                 // As long as there is more, some goes with each transaction.
-                Ok(more) => self.next_sweep = tx.now.after(if more { Duration::ZERO } else { SWEEP_EVERY }),
+                Ok(more) => self.next_sweep = since + if more { Duration::ZERO } else { SWEEP_EVERY },
                 Err(error) => {
                     tx.roll_back();
                     return (Err(fault::to_error(&self.path, &error)), next);

@@ -10,10 +10,12 @@ use std::{
 
 use haulage::{
     Backend, Consumer, Context, Failure, FailureKind, Job, NewJob, Producer, Status,
+    backend::{ClaimRequest, Claimed},
     consumer::{Event, Summary},
     memory::MemoryBackend,
 };
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Faulty, Mode, OnDrop, Running, Verb, manual_clock, s, soon};
 
@@ -50,86 +52,100 @@ async fn heartbeats_keep_a_claim_for_as_long_as_the_handler_runs() {
     running.stop().await;
 }
 
-/// What is seen when a claim is lost, however it came about, and what comes
-/// after once the backend, too, thinks that it is lost.
-async fn loses_its_claim(backend: Arc<Faulty>, lose: impl AsyncFnOnce(), later: Duration) {
-    let clock = backend.clock().clone();
+/// Claims one job as somebody else, and with it takes those that have been
+/// silent for too long from their holders.
+async fn taken_by_another(backend: &Faulty) -> Claimed {
+    for _ in 0..2 {
+        let request = ClaimRequest {
+            max: 1,
+            lease: s(1000),
+            wait: Duration::ZERO,
+            worker: "another".into(),
+            stop: CancellationToken::new(),
+        };
+        // Not through the faults: it is somebody else.
+        if let Some(claimed) = backend.inner.claim(request).await.expect("claim").pop() {
+            return claimed;
+        }
+        backend.clock().advance(s(31));
+    }
+    panic!("the holder keeps its job")
+}
+
+#[tokio::test]
+async fn a_handler_is_stopped_when_the_backend_says_that_its_claim_is_lost() {
+    let clock = manual_clock();
+    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
     let builder = Consumer::builder(backend.clone()).cancel_grace_period(s(3));
     let (sender, mut seen) = mpsc::unbounded_channel();
     let mut running = Running::start(builder.handler(move |_: Job<()>, context: Context| {
         let sender = sender.clone();
         async move {
-            if context.attempt() > 1 {
-                return Answer::Ok(());
-            }
             let _dropped = OnDrop(sender.clone(), "dropped");
             context.cancelled().await;
             let _ = sender.send("told");
-            std::future::pending().await
+            std::future::pending::<Answer>().await
         }
     }));
     let job = Producer::new(backend.clone()).submit(&()).await.expect("submit");
     running.started(1).await;
-    lose().await;
-    assert_eq!(soon(seen.recv()).await, Some("told"));
+    backend.set(Verb::Heartbeat, Mode::Fails);
+    clock.advance(s(31));
+    let other = taken_by_another(&backend).await;
+    assert_eq!(other.key.attempt, 2);
+    backend.set(Verb::Heartbeat, Mode::Works);
     assert_eq!(running.ending().await, Event::Lost { id: job.id().clone(), attempt: 1 });
-    assert_eq!(backend.count(Verb::Settle), 0);
+    assert_eq!(soon(seen.recv()).await, Some("told"));
     // The handler has time to tidy up, and keeps its slot meanwhile.
     clock.advance(s(2));
     assert!(seen.try_recv().is_err());
-    assert_ne!(job.record().await.expect("record").attempt, 2);
     clock.advance(s(1));
     assert_eq!(soon(seen.recv()).await, Some("dropped"));
-    backend.set(Verb::Heartbeat, Mode::Works);
-    clock.advance(later);
-    assert_eq!(running.ending().await, Event::Succeeded { id: job.id().clone(), attempt: 2 });
+    assert_eq!(backend.count(Verb::Settle), 0);
     let record = job.record().await.expect("record");
     assert_eq!(record.error.map(|e| e.kind), Some(FailureKind::WorkerLost));
-    assert_eq!(running.stop().await, Summary { succeeded: 1, lost: 1, ..Summary::default() });
+    assert_eq!(running.stop().await, Summary { lost: 1, ..Summary::default() });
+}
+
+/// A handler runs while the heartbeats of its consumer do this; nobody else is there.
+async fn outlives(mode: Mode) {
+    let clock = manual_clock();
+    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
+    let gate = Arc::new(Semaphore::new(0));
+    let open = gate.clone();
+    let builder = Consumer::builder(backend.clone()).heartbeat_interval(s(10));
+    let mut running = Running::start(builder.handler(move |_: Job<()>, context: Context| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.expect("open").forget();
+            Answer::Ok(context.is_cancelled())
+        }
+    }));
+    let job = NewJob::new(&()).expect("body").max_attempts(1);
+    let job = Producer::new(backend.clone()).submit_job(job).await.expect("submit");
+    running.started(1).await;
+    backend.set(Verb::Heartbeat, mode);
+    clock.advance(s(10));
+    backend.called(Verb::Heartbeat, 1).await;
+    // Whoever looks takes nothing from it.
+    clock.advance(s(45));
+    assert_eq!(job.status().await.expect("status"), Status::InProgress);
+    backend.set(Verb::Heartbeat, Mode::Works);
+    open.add_permits(1);
+    let told_to_stop: bool = job.wait_result(Some(s(20))).await.expect("result");
+    assert!(!told_to_stop);
+    assert_eq!(job.record().await.expect("record").attempt, 1);
+    assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
 }
 
 #[tokio::test]
-async fn a_claim_that_the_backend_says_is_lost() {
-    let clock = manual_clock();
-    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
-    loses_its_claim(backend, async || clock.advance(s(31)), s(0)).await;
+async fn a_backend_that_refuses_heartbeats_for_longer_than_a_lease_stops_no_handler() {
+    outlives(Mode::Fails).await;
 }
 
 #[tokio::test]
-async fn a_claim_whose_heartbeats_fail_until_its_lease_is_over() {
-    let clock = manual_clock();
-    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
-    backend.set(Verb::Heartbeat, Mode::Fails);
-    loses_its_claim(
-        backend.clone(),
-        async || {
-            clock.advance(s(10));
-            backend.answered(Verb::Heartbeat, 1).await;
-            // It is tried again soon, as leases are running out.
-            backend.answered(Verb::Heartbeat, 2).await;
-            clock.advance(s(20));
-        },
-        s(0),
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn a_claim_whose_heartbeat_gets_no_answer_until_its_lease_is_over() {
-    let clock = manual_clock();
-    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
-    backend.set(Verb::Heartbeat, Mode::Hangs);
-    loses_its_claim(
-        backend.clone(),
-        async || {
-            clock.advance(s(10));
-            backend.called(Verb::Heartbeat, 1).await;
-            // The backend has extended the lease, but nobody here knows.
-            clock.advance(s(20));
-        },
-        s(10),
-    )
-    .await;
+async fn a_backend_that_answers_no_heartbeat_for_longer_than_a_lease_stops_no_handler() {
+    outlives(Mode::Hangs).await;
 }
 
 #[tokio::test]
@@ -144,11 +160,16 @@ async fn an_answer_after_the_claim_was_lost_is_not_recorded() {
     let job = NewJob::new(&()).expect("body").max_attempts(1);
     let job = Producer::new(backend.clone()).submit_job(job).await.expect("submit");
     running.started(1).await;
-    clock.advance(s(31));
+    backend.set(Verb::Heartbeat, Mode::Fails);
+    for _ in 0..2 {
+        clock.advance(s(61));
+        job.status().await.expect("status");
+    }
+    assert_eq!(job.status().await.expect("status"), Status::Error, "abandoned");
+    backend.set(Verb::Heartbeat, Mode::Works);
     assert!(matches!(running.ending().await, Event::Lost { .. }));
     assert_eq!(running.stop().await, Summary { lost: 1, ..Summary::default() });
     assert_eq!(backend.count(Verb::Settle), 0);
-    assert_eq!(job.status().await.expect("status"), Status::Error);
 }
 
 /// In real time, since that is what it is about.
@@ -204,8 +225,9 @@ async fn a_result_that_cannot_be_recorded_yet_keeps_its_claim() {
     assert_eq!(running.stop().await, Summary { succeeded: 10, ..Summary::default() });
 }
 
+/// A pause, a full disk, an outage: whatever kept everybody from the backend.
 #[tokio::test]
-async fn a_claim_that_runs_out_while_its_result_waits_is_lost() {
+async fn a_result_outlasts_the_lease_while_the_backend_takes_nothing() {
     let clock = manual_clock();
     let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
     for verb in [Verb::Settle, Verb::Heartbeat] {
@@ -214,14 +236,35 @@ async fn a_claim_that_runs_out_while_its_result_waits_is_lost() {
     let builder = Consumer::builder(backend.clone());
     let mut running =
         Running::start(builder.handler(async |_: Job<()>, context: Context| Answer::Ok(context.attempt())));
+    let job = NewJob::new(&()).expect("body").max_attempts(1);
+    let job = Producer::new(backend.clone()).submit_job(job).await.expect("submit");
+    running.started(1).await;
+    backend.answered(Verb::Settle, 1).await;
+    clock.advance(s(3600));
+    backend.answered(Verb::Heartbeat, 1).await;
+    for verb in [Verb::Settle, Verb::Heartbeat] {
+        backend.set(verb, Mode::Works);
+    }
+    assert_eq!(job.wait_result::<u32>(Some(s(20))).await.expect("result"), 1);
+    assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
+}
+
+#[tokio::test]
+async fn a_result_whose_claim_another_has_taken_is_lost() {
+    let clock = manual_clock();
+    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
+    for verb in [Verb::Settle, Verb::Heartbeat] {
+        backend.set(verb, Mode::Fails);
+    }
+    let builder = Consumer::builder(backend.clone());
+    let mut running = Running::start(builder.handler(async |_: Job<()>, _| Answer::Ok("late")));
     let job = Producer::new(backend.clone()).submit(&()).await.expect("submit");
     running.started(1).await;
     backend.answered(Verb::Settle, 1).await;
     clock.advance(s(31));
+    let other = taken_by_another(&backend).await;
+    backend.set(Verb::Settle, Mode::Works);
     assert!(matches!(running.ending().await, Event::Lost { attempt: 1, .. }));
-    for verb in [Verb::Settle, Verb::Heartbeat] {
-        backend.set(verb, Mode::Works);
-    }
-    assert_eq!(job.wait_result::<u32>(None).await.expect("result"), 2);
+    assert_eq!((job.status().await.expect("status"), other.key.attempt), (Status::InProgress, 2));
     running.stop().await;
 }

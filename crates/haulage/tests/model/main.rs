@@ -174,7 +174,7 @@ impl Pair {
         assert_eq!(answers, expected, "{settlements:?}");
     }
 
-    /// Lets time pass, and looks at once, so that both see a lapse at the same moment.
+    /// Lets time pass, and looks at once, so that both see what is abandoned at the same moment.
     async fn pass(&mut self, time: Duration) {
         self.clock.advance(time);
         self.model.pass(time);
@@ -214,7 +214,8 @@ impl Pair {
         }
     }
 
-    async fn compare_stats(&self) {
+    async fn compare_stats(&mut self) {
+        self.model.end_abandoned();
         let whole_seconds = |mut stats: Stats| {
             stats.stored_bytes = None;
             stats.oldest_visible_seconds = stats.oldest_visible_seconds.map(f64::round);

@@ -24,6 +24,9 @@ struct Job {
     options: NewJob,
     /// From when on it may be claimed, as long as nothing moves it.
     place: Timestamp,
+    /// The length of its lease, and when a claim looks at that next.
+    lease: Duration,
+    check_at: Timestamp,
     purged: bool,
 }
 
@@ -34,6 +37,39 @@ impl Job {
 
     fn has_expired(&self, now: Timestamp) -> bool {
         self.record.expires_at.is_some_and(|t| t <= now)
+    }
+
+    /// Whether its holder has been silent for a second lease.
+    fn is_abandoned(&self, now: Timestamp) -> bool {
+        let lease_end = self.record.due_at.filter(|_| self.record.status == Status::InProgress);
+        lease_end.is_some_and(|end| end.after(self.lease) <= now)
+    }
+
+    fn has_another_attempt(&self) -> bool {
+        !self.record.cancel_requested
+            && self.record.attempt - self.record.uncounted < self.record.max_attempts
+    }
+
+    fn extend(&mut self, lease: Duration, now: Timestamp) {
+        self.record.due_at = Some(now.after(lease));
+        self.lease = lease;
+        self.check_at = now.after(lease).before(lease * 5 / 12);
+    }
+
+    /// The record as everybody sees it.
+    fn show(&self, detail: Detail, now: Timestamp) -> Record {
+        let mut record = self.record.clone();
+        if self.is_abandoned(now) && self.has_another_attempt() {
+            record.status = Status::Submitted;
+            record.error = Some(worker_lost(&record));
+        }
+        if detail < Detail::Full {
+            record.body = None;
+        }
+        if detail < Detail::Result {
+            record.result = None;
+        }
+        record
     }
 
     fn end(&mut self, status: Status, now: Timestamp) {
@@ -70,30 +106,39 @@ impl Model {
         Self { now, jobs: Vec::new(), keys: Vec::new() }
     }
 
-    /// Time passes: leases run out.
+    /// Time passes. By itself it changes nothing: whoever looks does.
     pub(crate) fn pass(&mut self, time: Duration) {
-        let now = self.now.after(time);
-        self.now = now;
+        self.now = self.now.after(time);
+    }
+
+    /// A look at every lease whose time for that has come, and which is `wanted`.
+    fn check_leases(&mut self, wanted: impl Fn(&Job, Timestamp) -> bool) {
+        let now = self.now;
         for job in &mut self.jobs {
-            let record = &job.record;
-            let Some(lease_end) = record.due_at.filter(|t| record.status == Status::InProgress && *t <= now)
+            let Some(lease_end) = job.record.due_at.filter(|_| job.record.status == Status::InProgress)
             else {
                 continue;
             };
-            if record.cancel_requested {
-                job.cancel(now);
+            if now < job.check_at || !wanted(job, now) {
                 continue;
             }
-            let message = format!(
-                "attempt {} of {} was lost: worker {} stopped heartbeating and its lease ran out; \
-                 it crashed, was killed, or lost the database",
-                record.attempt - record.uncounted,
-                record.max_attempts,
-                record.worker.as_ref().expect("the worker that had it"),
-            );
-            job.fail_attempt(JobError::new(FailureKind::WorkerLost, message), lease_end, now);
+            if job.check_at < lease_end {
+                // The holder has notice.
+                job.check_at = lease_end.max(now.after(job.lease * 5 / 12));
+                continue;
+            }
+            if job.record.cancel_requested {
+                job.cancel(now);
+            } else {
+                job.fail_attempt(worker_lost(&job.record), lease_end, now);
+            }
         }
         self.keep_groups();
+    }
+
+    /// What everybody does who only looks: ends what nobody will claim any more.
+    pub(crate) fn end_abandoned(&mut self) {
+        self.check_leases(|job, now| job.is_abandoned(now) && !job.has_another_attempt());
     }
 
     /// Sees to it that of each group the oldest job is due, and no other, or
@@ -148,7 +193,14 @@ impl Model {
                 record.request_id = request_id.clone();
             }
             let place = now.after(job.delay);
-            self.jobs.push(Job { record, options: job, place, purged: false });
+            self.jobs.push(Job {
+                record,
+                options: job,
+                place,
+                lease: Duration::ZERO,
+                check_at: now,
+                purged: false,
+            });
             answers.push(Submitted { id, duplicate: false });
             self.keep_groups();
         }
@@ -156,6 +208,7 @@ impl Model {
     }
 
     pub(crate) fn claim(&mut self, max: usize, lease: Duration, worker: &str) -> Vec<Claimed> {
+        self.check_leases(|_, _| true);
         let now = self.now;
         let is_due = |r: &Record| r.status == Status::Submitted && r.due_at.is_some_and(|t| t <= now);
         let mut due: Vec<_> = self.jobs.iter_mut().filter(|job| !job.purged && is_due(&job.record)).collect();
@@ -164,12 +217,12 @@ impl Model {
 
         let mut claims = Vec::new();
         for job in due {
+            job.extend(lease, now);
             let (record, options) = (&mut job.record, &job.options);
             let until = now.after(lease);
             record.status = Status::InProgress;
             record.attempt += 1;
             record.started_at = Some(now);
-            record.due_at = Some(until);
             record.worker = Some(worker.to_owned());
             record.progress = None;
             let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
@@ -187,8 +240,9 @@ impl Model {
 
     pub(crate) fn heartbeat(&mut self, beat: &Heartbeat) -> Pulse {
         let until = self.now.after(beat.lease);
+        let now = self.now;
         let Some(job) = self.find_held(&beat.key) else { return Pulse::Lost };
-        job.record.due_at = Some(until);
+        job.extend(beat.lease, now);
         if let Some(progress) = &beat.progress {
             job.record.progress = Some(progress.clone());
         }
@@ -238,6 +292,10 @@ impl Model {
                 job.cancel(now);
                 Cancellation::Done
             }
+            Status::InProgress if job.record.due_at.is_some_and(|end| end <= now) => {
+                job.cancel(now);
+                Cancellation::Done
+            }
             Status::InProgress => {
                 job.record.cancel_requested = true;
                 Cancellation::Requested
@@ -278,6 +336,7 @@ impl Model {
     }
 
     pub(crate) fn purge(&mut self, status: Status, older_than: Duration) -> u64 {
+        self.end_abandoned();
         let now = self.now;
         let mut purged = 0;
         for job in &mut self.jobs {
@@ -296,7 +355,7 @@ impl Model {
             None => Lookup::Missing,
             Some(job) if job.purged => Lookup::Missing,
             Some(job) if job.has_expired(self.now) => Lookup::Expired,
-            Some(job) => Lookup::Found(show(&job.record, detail)),
+            Some(job) => Lookup::Found(job.show(detail, self.now)),
         }
     }
 
@@ -306,18 +365,16 @@ impl Model {
             Some(id) => self.jobs.iter().position(|job| job.record.id == *id && !job.purged)?,
             None => self.jobs.len(),
         };
-        let wanted = |job: &&Job| {
-            !job.is_gone(self.now)
-                && query.status.is_none_or(|status| status == job.record.status)
-                && (!query.dead || job.record.dead)
-        };
-        let newest_first = self.jobs[..end].iter().rev().filter(wanted).take(query.limit);
-        Some(newest_first.map(|job| show(&job.record, Detail::Status)).collect())
+        let kept = self.jobs[..end].iter().rev().filter(|job| !job.is_gone(self.now));
+        let shown = kept.map(|job| job.show(Detail::Status, self.now));
+        let wanted =
+            |r: &Record| query.status.is_none_or(|status| status == r.status) && (!query.dead || r.dead);
+        Some(shown.filter(wanted).take(query.limit).collect())
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let kept: Vec<_> =
-            self.jobs.iter().filter(|job| !job.is_gone(self.now)).map(|job| &job.record).collect();
+        let kept = self.jobs.iter().filter(|job| !job.is_gone(self.now));
+        let kept: Vec<_> = kept.map(|job| job.show(Detail::Status, self.now)).collect();
         let count = |wanted: &dyn Fn(&Record) -> bool| kept.iter().filter(|r| wanted(r)).count() as u64;
         let waiting = |r: &Record| r.status == Status::Submitted;
         let visible = |r: &Record| waiting(r) && r.due_at.is_some_and(|t| t <= self.now);
@@ -362,13 +419,13 @@ impl Model {
     }
 }
 
-fn show(record: &Record, detail: Detail) -> Record {
-    let mut record = record.clone();
-    if detail < Detail::Full {
-        record.body = None;
-    }
-    if detail < Detail::Result {
-        record.result = None;
-    }
-    record
+fn worker_lost(record: &Record) -> JobError {
+    let message = format!(
+        "attempt {} of {} was lost: worker {} stopped heartbeating and its lease ran out; \
+         it crashed, was killed, or lost the database",
+        record.attempt - record.uncounted,
+        record.max_attempts,
+        record.worker.as_ref().expect("the worker that had it"),
+    );
+    JobError::new(FailureKind::WorkerLost, message)
 }

@@ -97,7 +97,7 @@ impl Default for Control {
 /// A memory backend that fails when it is told to, and counts its calls.
 #[derive(Default)]
 pub(crate) struct Faulty {
-    inner: MemoryBackend,
+    pub(crate) inner: MemoryBackend,
     controls: [Control; 5],
     no_signals: bool,
     max_submit: Option<usize>,

@@ -1,0 +1,181 @@
+//! The wall clock is set, forward and back.
+#![cfg(feature = "sqlite")]
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::sqlite::SqliteBackend;
+use haulage::{
+    Backend, Clock, JobId, Json, NewJob, Status, Timestamp,
+    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Outcome, Pulse, Settlement},
+    memory::MemoryBackend,
+};
+use tokio_util::sync::CancellationToken;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A backend on a clock that only the test moves.
+struct Place {
+    backend: Arc<dyn Backend>,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+}
+
+async fn places() -> Vec<Place> {
+    let clock = || Clock::manual(Timestamp::from_micros(1_800_000_000_000_000));
+    let folder = || tempfile::tempdir().expect("a folder");
+    let (memory, sqlite) = (clock(), clock());
+    let memory = Place {
+        backend: Arc::new(MemoryBackend::with_clock(memory.clone())),
+        clock: memory,
+        _folder: folder(),
+    };
+    let folder = folder();
+    let options = SqliteBackend::options(folder.path().join("x.db")).clock(sqlite.clone());
+    let backend = Arc::new(options.open().await.expect("open"));
+    vec![memory, Place { backend, clock: sqlite, _folder: folder }]
+}
+
+impl Place {
+    fn set_back(&self) {
+        self.clock.set(self.clock.now().before(HOUR));
+    }
+
+    async fn submit(&self, job: NewJob) -> JobId {
+        self.backend.submit(vec![job]).await.expect("submit").remove(0).expect("accepted").id
+    }
+
+    async fn claim(&self, max: usize) -> Vec<Claimed> {
+        let request = ClaimRequest {
+            max,
+            lease: LEASE,
+            wait: Duration::ZERO,
+            worker: "worker".into(),
+            stop: CancellationToken::new(),
+        };
+        self.backend.claim(request).await.expect("claim")
+    }
+
+    async fn beat(&self, key: &ClaimKey) -> Pulse {
+        let beat = Heartbeat { key: key.clone(), lease: LEASE, progress: None };
+        self.backend.heartbeat(vec![beat]).await.expect("heartbeat").remove(0)
+    }
+
+    async fn settle(&self, key: ClaimKey) -> Status {
+        let done = Settlement { key, outcome: Outcome::Success(json(1)) };
+        self.backend.settle(vec![done]).await.expect("settle").remove(0).expect("it holds the job")
+    }
+
+    async fn due_at(&self, id: &JobId) -> Option<Timestamp> {
+        let found = self.backend.get(vec![id.clone()], Detail::Status).await.expect("get").remove(0);
+        found.into_record(id).expect("a record").due_at
+    }
+}
+
+fn json(number: u32) -> Json {
+    Json::parse(&number.to_string()).expect("a number")
+}
+
+fn job(number: u32) -> NewJob {
+    NewJob::from_json(json(number))
+}
+
+#[tokio::test]
+async fn jobs_submitted_while_the_clock_was_ahead_run_at_once() {
+    for place in places().await {
+        let name = place.backend.name();
+        let mut ids = vec![place.submit(job(1)).await, place.submit(job(2)).await];
+        let group = place.submit(job(3).group("g")).await;
+        place.set_back();
+        let stats = place.backend.stats().await.expect("stats");
+        assert_eq!((stats.visible, stats.delayed), (3, 0), "{name}");
+        ids.push(group);
+        let claimed: Vec<_> = place.claim(9).await.into_iter().map(|c| c.key.id).collect();
+        assert_eq!(claimed, ids, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_released_after_the_clock_was_set_back_runs_at_once() {
+    for place in places().await {
+        let id = place.submit(job(1)).await;
+        let claimed = place.claim(1).await.remove(0);
+        place.set_back();
+        let release = Settlement { key: claimed.key, outcome: Outcome::release() };
+        place.backend.settle(vec![release]).await.expect("settle").remove(0).expect("released");
+        assert_eq!(place.claim(1).await[0].key.id, id, "{}", place.backend.name());
+    }
+}
+
+#[tokio::test]
+async fn a_delay_still_delays_and_the_order_is_that_of_due_times() {
+    for place in places().await {
+        let late = place.submit(job(1).delay(LEASE)).await;
+        let first = place.submit(job(2)).await;
+        place.clock.advance(LEASE);
+        let last = place.submit(job(3)).await;
+        let delayed = place.submit(job(4).delay(LEASE)).await;
+        let claimed: Vec<_> = place.claim(9).await.into_iter().map(|c| c.key.id).collect();
+        assert_eq!(claimed, [first, late, last], "{}: not {delayed}", place.backend.name());
+    }
+}
+
+#[tokio::test]
+async fn a_lease_of_a_dead_worker_from_when_the_clock_was_ahead_ends_in_time() {
+    for place in places().await {
+        place.submit(job(1)).await;
+        place.claim(1).await;
+        place.set_back();
+        let mut again = Vec::new();
+        // A lease, another one at most, and the time until somebody looks.
+        for _ in 0..70 {
+            place.clock.advance(Duration::from_secs(1));
+            again = place.claim(1).await;
+            if !again.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(again.first().map(|c| c.key.attempt), Some(2), "{}", place.backend.name());
+    }
+}
+
+#[tokio::test]
+async fn a_heartbeat_after_the_clock_was_set_back_sets_its_lease_down() {
+    for place in places().await {
+        let id = place.submit(job(1)).await;
+        let claimed = place.claim(1).await.remove(0);
+        place.set_back();
+        let until = place.clock.now().after(LEASE);
+        assert_eq!(place.beat(&claimed.key).await, Pulse::Held(until));
+        assert_eq!(place.due_at(&id).await, Some(until), "{}", place.backend.name());
+    }
+}
+
+/// As after a suspend: leases are over, and everybody is there.
+#[tokio::test]
+async fn a_step_forward_takes_no_job_from_a_worker_that_lives() {
+    for place in places().await {
+        let name = place.backend.name();
+        place.submit(job(1).max_attempts(1)).await;
+        let held = place.claim(1).await.remove(0);
+        for _ in 0..3 {
+            place.clock.set(place.clock.now().after(HOUR));
+            place.backend.stats().await.expect("stats");
+            assert_eq!(place.claim(1).await, [], "{name}: it has had no chance to heartbeat");
+            assert!(matches!(place.beat(&held.key).await, Pulse::Held(_)), "{name}");
+        }
+        assert_eq!(place.settle(held.key).await, Status::Success, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_step_forward_frees_the_job_of_a_worker_that_is_dead() {
+    for place in places().await {
+        place.submit(job(1)).await;
+        place.claim(1).await;
+        place.clock.set(place.clock.now().after(HOUR));
+        assert_eq!(place.claim(1).await, []);
+        place.clock.advance(LEASE);
+        assert_eq!(place.claim(1).await[0].key.attempt, 2, "{}", place.backend.name());
+    }
+}
