@@ -16,6 +16,8 @@ exception                   is also a             when
 ``ConfigError``             ``ValueError``        the URL is wrong, or what is at that place
 ``UnavailableError``        ``ConnectionError``   the backend is out of reach; try again later
 ``ForkError``               ``RuntimeError``      used in a forked child of the process
+``HandlerLoadError``                              the handler that was named cannot be loaded
+``ProcessError``                                  a child process of a worker cannot be started
 ==========================  ====================  =================================================
 
 All are under ``HaulageError``. A handler raises ``Retry``, ``Snooze``, ``NotReady`` or ``Fail``.
