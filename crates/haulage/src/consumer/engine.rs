@@ -6,6 +6,8 @@
 //! owns all state; handlers, which run on the caller's runtime, and calls to
 //! the backend report to it, and nothing is locked.
 
+mod answers;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
@@ -21,19 +23,18 @@ use tracing::{Span, warn};
 use super::{
     batch::Collector,
     builder::Settings,
-    call::{Caller, End, Report},
+    call::{Caller, Report},
     claim::Claims,
     event::{Event, Summary},
-    function::Verdict,
     heartbeat::Heartbeats,
     moments::Moments,
     phase::Phase,
     readiness::Readiness,
     settle::{self, Settled, Settles},
-    table::{Alarm, Stage, Table},
+    table::{Stage, Table},
 };
 use crate::{
-    Backend, Context, FailureKind, JobError, Result, Timestamp,
+    Backend, Result, Timestamp,
     backend::{ClaimKey, Claimed, Outcome, Pulse},
     handler::News,
     metrics::Recorder,
@@ -321,97 +322,6 @@ impl Engine {
         self.table.set_abort(call, abort);
     }
 
-    fn take_reports(&mut self) {
-        let mut inbox = std::mem::take(&mut self.inbox);
-        for Report { call, verdicts, end } in inbox.drain(..) {
-            for (ticket, verdict) in verdicts {
-                self.judge(ticket, verdict);
-            }
-            let Some(end) = end else { continue };
-            // Those that are still running got no answer, and never will.
-            for ticket in self.table.end(call) {
-                match &end {
-                    End::Panicked(message) => {
-                        let message = format!("the handler panicked: {message}");
-                        let error = JobError::new(FailureKind::Panic, message);
-                        self.judge(ticket, Verdict::Retry(error, None));
-                    }
-                    // Nothing was done about it, and would be if it were tried again at once.
-                    End::Returned | End::Dropped => {
-                        let reason = "the call was dropped before it had an answer".to_owned();
-                        self.judge(ticket, Verdict::NotReady(reason));
-                    }
-                }
-            }
-        }
-        self.inbox = inbox;
-    }
-
-    /// Makes an outcome of what the handler said. It is too late for that where
-    /// the job has been concluded without it, or is lost.
-    fn judge(&mut self, ticket: u64, verdict: Verdict) {
-        self.learn(ticket, &verdict);
-        let Some(held) = self.table.get_mut(ticket) else { return };
-        let ending = matches!(self.phase, Phase::Ending { .. });
-        let outcome = match verdict {
-            Verdict::Success(result) => Outcome::Success(result),
-            // Whatever went wrong after it was told to stop.
-            _ if held.cancel_requested => Outcome::Cancelled,
-            _ if ending => Outcome::release(),
-            Verdict::Retry(error, delay) => {
-                let delay = delay.unwrap_or_else(|| self.settings.retry_policy.delay(held.counted));
-                Outcome::Retry { error, delay }
-            }
-            Verdict::Fail(error) => Outcome::Fail(error),
-            Verdict::Cancelled => Outcome::Cancelled,
-            Verdict::Snooze(after, reason) => Outcome::Release { after, reason: Some(reason) },
-            Verdict::NotReady(reason) => Outcome::Release { after: Duration::ZERO, reason: Some(reason) },
-        };
-        self.conclude(ticket, outcome);
-    }
-
-    /// What the outcome of one job says for others.
-    fn learn(&mut self, ticket: u64, verdict: &Verdict) {
-        let now = self.backend.clock().monotonic();
-        if verdict.is_of_a_run() {
-            self.readiness.worked(ticket, now);
-        } else if let Verdict::NotReady(reason) = verdict
-            && matches!(self.phase, Phase::Running)
-            && self.readiness.failed(ticket, reason, now)
-        {
-            for waiting in self.collector.drain() {
-                self.conclude(waiting, Outcome::release());
-            }
-        }
-    }
-
-    fn conclude(&mut self, ticket: u64, outcome: Outcome) {
-        self.readiness.ended(ticket);
-        if self.table.conclude(ticket, self.backend.clock()) {
-            self.settles.push(ticket, outcome);
-        }
-    }
-
-    /// Ends the claim of a job that runs, or did, and has no answer.
-    fn give_back(&mut self, ticket: u64) {
-        let cancelled = self.table.get_mut(ticket).is_some_and(|held| held.cancel_requested);
-        self.conclude(ticket, if cancelled { Outcome::Cancelled } else { Outcome::release() });
-    }
-
-    fn ring(&mut self, alarm: Alarm) {
-        match alarm {
-            Alarm::Timeout(ticket) => {
-                let Some(held) = self.table.get_mut(ticket) else { return };
-                let Stage::Running { context, .. } = &held.stage else { return };
-                context.cancel();
-                let error = JobError::new(FailureKind::Timeout, timeout_message(context));
-                self.judge(ticket, Verdict::Retry(error, None));
-            }
-            Alarm::CancelGrace(ticket) => self.conclude(ticket, Outcome::Cancelled),
-            Alarm::LostGrace(call) => self.table.unwant(call),
-        }
-    }
-
     fn take_pulses(&mut self, answer: Result<Vec<Pulse>>) {
         let clock = self.backend.clock().clone();
         for (ticket, pulse) in self.heartbeats.answered(answer, &mut self.table, &clock) {
@@ -522,10 +432,4 @@ async fn changed(signal: &mut Option<watch::Receiver<u64>>) -> bool {
         Some(signal) => signal.changed().await.is_ok(),
         None => std::future::pending().await,
     }
-}
-
-fn timeout_message(context: &Context) -> String {
-    let timeout = context.timeout().unwrap_or_default();
-    let attempt = context.attempt();
-    format!("attempt {attempt} ran longer than its timeout of {}", humantime::format_duration(timeout))
 }

@@ -3,7 +3,7 @@
 //! | file | what lives there |
 //! | --- | --- |
 //! | `builder` | the settings |
-//! | `engine` | the loop: who waits for what, and what follows from it |
+//! | `engine` | the loop: who waits for what, and what follows from it; `answers`, from what handlers say |
 //! | `phase` | how far it is on its way to the end |
 //! | `readiness` | whether what handlers need is there |
 //! | `table` | the claims and calls in flight |
