@@ -258,6 +258,6 @@ class DynamoDBClient:
     ) -> None:
         """Sets a record of your own to ``ERROR``, with its error; it is kept for 7 days by default.
 
-        Of an error over 8 KiB, the record on AWS has the end, as that of a job.
+        Of an error over 64 KiB, the record on AWS has the end, as that of a job.
         """
         self._put(message_id, ResultStatus.ERROR, str(error), request_id, ttl_seconds)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         tuple[Literal["cancelled"]],
     ]
 
-# The core keeps the last 8 KiB of an error.
+# How much of an exception is kept.
 _MOST_BYTES = 8 * 1024
 _MOST_SUMMARY = 1000
 

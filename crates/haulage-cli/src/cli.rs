@@ -12,6 +12,8 @@ use crate::{
     },
     env,
     exit::{Code, Exit, Result},
+    handlers::guard,
+    logging::Format,
     output::Output,
     session::Session,
 };
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     DemoWorker(demo::WorkerArgs),
     #[command(hide = true)]
     Docs(docs::Args),
+    #[command(hide = true)]
+    Guard(guard::Args),
 }
 
 impl Command {
@@ -92,6 +96,20 @@ impl Command {
             Self::DemoWorker(args) => args.run(session).await,
             Self::Completions(args) => args.run(session.output),
             Self::Docs(args) => args.run(session.output),
+            Self::Guard(args) => args.run(),
+        }
+    }
+
+    /// Whether it runs jobs, until it is told to stop.
+    pub(crate) const fn is_worker(&self) -> bool {
+        matches!(self, Self::Worker(_))
+    }
+
+    /// How the lines on stderr look.
+    pub(crate) fn log_format(&self) -> Format {
+        match self {
+            Self::Worker(args) => args.log_format(),
+            _ => Format::Text,
         }
     }
 }
@@ -105,7 +123,8 @@ impl Cli {
             Ok(cli) => return Ok(cli),
             Err(error) => error,
         };
-        let output = Output::new(std::env::args_os().any(|arg| arg == OsStr::new("--json")));
+        let json = std::env::args_os().any(|arg| arg == OsStr::new("--json"));
+        let output = Output::new(json, Format::of(std::env::args_os()));
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 // A closed pipe is all that can go wrong.
@@ -120,7 +139,7 @@ impl Cli {
                 let text = error.render().to_string();
                 let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
                 let exit = Exit::usage(text);
-                output.report(exit.report(output.json).unwrap_or_default());
+                output.report(exit.report(output).unwrap_or_default());
                 Err(exit.code)
             }
         }
@@ -162,8 +181,9 @@ mod tests {
     fn every_variable_is_in_the_one_list_under_the_name_of_its_flag() {
         let mut used = BTreeSet::new();
         variables(&Cli::command(), &mut used);
-        // What a worker does is one choice of several flags, and read as one.
-        for choice in [&env::EXEC, &env::SHELL, &env::HTTP, &env::PYTHON] {
+        // What a worker does is one choice of several flags, and read as one; and
+        // several variables are read as one.
+        for choice in [&env::EXEC, &env::SHELL, &env::HTTP, &env::PYTHON, &env::ENV] {
             used.insert((choice.name.to_owned(), choice.flag()));
         }
         let listed: BTreeSet<_> = env::SECTIONS

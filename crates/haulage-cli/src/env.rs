@@ -77,6 +77,43 @@ pub(crate) const ON_START: Setting = setting(
     "HAULAGE_ON_START",
     "With --python: function to call before the first job, in each process, as package.module:function",
 );
+pub(crate) const HTTP_HEADER: Setting = setting(
+    "HAULAGE_HTTP_HEADER",
+    "Header to send with each request to the --http server, such as `Authorization: Bearer …`; \
+     the variable, and --http-header-file, can be read by fewer than the flag",
+);
+pub(crate) const HTTP_HEADER_FILE: Setting = setting(
+    "HAULAGE_HTTP_HEADER_FILE",
+    "File with such headers, one a line; it is read again for each job, so that a token can change",
+);
+pub(crate) const HTTP_TIMEOUT: Setting = setting(
+    "HAULAGE_HTTP_TIMEOUT",
+    "How long the --http server may take for a job, where the job has no timeout",
+)
+.or("24h");
+pub(crate) const ENV: Setting = setting(
+    "HAULAGE_ENV",
+    "Variables that the program of --exec or --shell gets, as NAME or NAME=VALUE, split into words as a shell does",
+);
+pub(crate) const CLEAN_ENV: Setting = setting(
+    "HAULAGE_CLEAN_ENV",
+    "Give the program nothing of the worker's environment but PATH, HOME, LANG, TZ, TMPDIR, what --env names, \
+     and what is set for the job: no credentials [default: all of it]",
+);
+pub(crate) const MEMORY_LIMIT: Setting = setting(
+    "HAULAGE_MEMORY_LIMIT",
+    "Most memory that each process of a program may have of its own, such as 4GiB (RLIMIT_DATA) [default: no limit]",
+);
+pub(crate) const PROCESS_LIMIT: Setting = setting(
+    "HAULAGE_PROCESS_LIMIT",
+    "Most processes and threads that the worker's user may have for a program to start another (RLIMIT_NPROC; \
+     root has no limit) [default: no limit]",
+);
+pub(crate) const LOG_LIMIT: Setting = setting(
+    "HAULAGE_LOG_LIMIT",
+    "How much of what a program prints for one job is logged; a line counts for 100 bytes at least",
+)
+.or("1MiB");
 pub(crate) const CONCURRENCY: Setting =
     setting("HAULAGE_CONCURRENCY", "How many jobs to run at once").or("1");
 pub(crate) const LEASE: Setting = setting(
@@ -146,11 +183,19 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
             &SHELL,
             &HTTP,
             &HTTP_READY,
+            &HTTP_HEADER,
+            &HTTP_HEADER_FILE,
+            &HTTP_TIMEOUT,
             &PYTHON,
             &PROCESSES,
             &MAX_BATCH_SIZE,
             &BATCH_TIMEOUT,
             &ON_START,
+            &ENV,
+            &CLEAN_ENV,
+            &MEMORY_LIMIT,
+            &PROCESS_LIMIT,
+            &LOG_LIMIT,
             &CONCURRENCY,
             &LEASE,
             &HEARTBEAT_INTERVAL,
@@ -179,15 +224,26 @@ pub(crate) mod job {
     pub(crate) const ATTEMPT: &str = "HAULAGE_ATTEMPT";
     pub(crate) const MAX_ATTEMPTS: &str = super::MAX_ATTEMPTS.name;
     pub(crate) const DEADLINE: &str = "HAULAGE_DEADLINE";
+    pub(crate) const RESULT: &str = "HAULAGE_RESULT";
+    pub(crate) const RUN: &str = "HAULAGE_RUN";
 
     /// Each with its meaning.
-    pub(crate) const ALL: [(&str, &str); 6] = [
+    pub(crate) const ALL: [(&str, &str); 8] = [
         (URL, "Where the worker's jobs are kept"),
         (JOB_ID, "The job's id"),
         (REQUEST_ID, "The correlation id given at submit; the job's id where none was given"),
         (ATTEMPT, "The attempt, from 1; a higher one fences off a lower one"),
         (MAX_ATTEMPTS, "How many attempts the job has"),
         (DEADLINE, "When this attempt times out, in RFC 3339; not set where the job has no timeout"),
+        (
+            RESULT,
+            "A file that is not there yet. Where the program writes it, it is the result, and stdout is a log",
+        ),
+        (
+            RUN,
+            "A mark of this attempt: by it the worker finds what the program has started, to end that with it. \
+             Leave it as it is",
+        ),
     ];
 }
 

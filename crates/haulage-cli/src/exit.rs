@@ -5,6 +5,11 @@ use std::{fmt::Write as _, process::ExitCode};
 use haulage::Error;
 use serde_json::json;
 
+use crate::{
+    logging::{self, Format},
+    output::{Output, harmless, harmless_json},
+};
+
 /// A command's result.
 pub(crate) type Result<T = (), E = Exit> = std::result::Result<T, E>;
 
@@ -159,28 +164,36 @@ impl Exit {
         Err(first)
     }
 
-    /// The text for stderr, with `--json` as one object.
-    pub(crate) fn report(&self, json: bool) -> Option<String> {
+    /// The text for stderr: one object with `--json`, a line of the log where
+    /// that is JSON.
+    pub(crate) fn report(&self, output: Output) -> Option<String> {
         if self.messages.is_empty() {
             return None;
         }
-        Some(if json {
+        let code = self.code;
+        Some(if output.json {
             let error = json!({
-                "code": self.code.name(),
-                "exit_code": self.code.number(),
+                "code": code.name(),
+                "exit_code": code.number(),
                 "message": self.messages.join("\n"),
             });
-            json!({ "error": error }).to_string()
+            harmless_json(&json!({ "error": error }).to_string()).into_owned()
+        } else if output.log == Format::Json {
+            let more = [("code", json!(code.name())), ("exit_code", json!(code.number()))];
+            let more = more.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+            logging::json_line("ERROR", &self.messages.join("\n"), more)
         } else {
-            self.messages.iter().map(|m| format!("haulage: {m}")).collect::<Vec<_>>().join("\n")
+            let lines = self.messages.iter().map(|message| format!("haulage: {}", harmless(message)));
+            lines.collect::<Vec<_>>().join("\n")
         })
     }
 }
 
 impl From<Error> for Exit {
     fn from(error: Error) -> Self {
-        // The message alone says what happened, why, and what to do.
-        Self::new(Code::from(&error), error.to_string())
+        // The message alone says what happened, why, and what to do. Further
+        // lines are a handler's, and are not to look like ours.
+        Self::new(Code::from(&error), error.to_string().trim_end().replace('\n', "\n  "))
     }
 }
 

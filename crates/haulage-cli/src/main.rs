@@ -6,6 +6,7 @@ mod commands;
 mod env;
 mod exit;
 mod handlers;
+mod init;
 mod input;
 mod logging;
 mod options;
@@ -13,7 +14,7 @@ mod output;
 mod progress;
 mod session;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use crate::{
     cli::Cli,
@@ -22,21 +23,38 @@ use crate::{
     session::Session,
 };
 
+/// How long the end waits for the log to be written.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// The same where somebody wants an end at once.
+const FLUSH_LIMIT_NOW: Duration = Duration::from_millis(250);
+
 fn main() -> ExitCode {
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
-    let output = Output::new(cli.json);
-    match run(cli, output) {
-        Ok(()) => Code::Ok.into(),
-        Err(exit) => {
-            if let Some(report) = exit.report(output.json) {
-                output.report(report);
+    let output = Output::new(cli.json, cli.command.log_format());
+    if cli.command.is_worker() {
+        match init::run_in_child() {
+            Ok(None) => {}
+            Ok(Some(code)) => return code.into(),
+            Err(error) => {
+                output.report(format!("haulage: as process 1, cannot start the worker in a child: {error}"));
             }
-            exit.code.into()
         }
     }
+    let code = match run(cli, output) {
+        Ok(()) => Code::Ok,
+        Err(exit) => {
+            if let Some(report) = exit.report(output) {
+                output.report(report);
+            }
+            exit.code
+        }
+    };
+    // Who was told twice to end does not wait for whoever reads the log.
+    logging::flush(if matches!(code, Code::Signal(_)) { FLUSH_LIMIT_NOW } else { FLUSH_LIMIT });
+    code.into()
 }
 
 fn run(cli: Cli, output: Output) -> Result {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     env,
     exit::{Code, Exit, Result},
+    logging::{self, Format},
 };
 
 /// Where a command's words go.
@@ -19,12 +20,14 @@ use crate::{
 pub(crate) struct Output {
     /// JSON for programs in place of text for people.
     pub(crate) json: bool,
+    /// How the lines of stderr look, those of a worker's log.
+    pub(crate) log: Format,
     colour: bool,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, colour: io::stdout().is_terminal() && !env::no_color() }
+    pub(crate) fn new(json: bool, log: Format) -> Self {
+        Self { json, log, colour: io::stdout().is_terminal() && !env::no_color() }
     }
 
     /// Data: `text` and the end of its line.
@@ -41,7 +44,14 @@ impl Output {
     /// Data: a value as JSON, on one line.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result {
         let text = serde_json::to_string(value).map_err(haulage::Error::from)?;
-        self.line(one_line(&text))
+        self.json_text(&one_line(&text))
+    }
+
+    /// Data: JSON that there is already, and the end of its line. On a terminal,
+    /// what could play with it is escaped; for a program it is the same text,
+    /// byte by byte.
+    pub(crate) fn json_text(&self, json: &str) -> Result {
+        if self.is_terminal() { self.line(harmless_json(json)) } else { self.line(json) }
     }
 
     /// Talk to a person. Whether anybody hears it changes nothing.
@@ -51,9 +61,10 @@ impl Output {
         }
     }
 
-    /// What went wrong, for a person or a program.
+    /// What went wrong, for a person or a program. It waits for no reader where
+    /// a worker's log goes to stderr, too.
     pub(crate) fn report(&self, text: impl Display) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        logging::say(&text.to_string());
     }
 
     /// Talk that waits for an answer on the same line.
@@ -120,16 +131,99 @@ pub(crate) fn one_line(json: &str) -> Cow<'_, str> {
 }
 
 /// Text from elsewhere, such as an error that ends in a program's stderr,
-/// without the control characters by which it could play with a terminal.
+/// without what could play with a terminal: control characters and whole
+/// sequences of them, and marks that turn the direction of writing. Lines and
+/// tabs stay.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => skip_sequence(&mut rest),
+            '\u{9b}' => skip_parameters(&mut rest),
+            '\n' | '\t' => plain.push(c),
+            _ if plays(c) => {}
+            _ => plain.push(c),
+        }
+    }
+    plain
 }
 
-/// The last line that says something, cut to `width`: tracebacks end with
-/// what happened.
+/// The same, on one line.
+pub(crate) fn harmless_line(text: &str) -> String {
+    harmless(text).replace(['\n', '\t'], " ")
+}
+
+/// JSON from elsewhere, with what could play with a terminal escaped: it can
+/// only be in strings, and means the same there.
+pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
+    let odd = |c: char| plays(c) && !matches!(c, '\n' | '\t' | '\r');
+    if !json.contains(odd) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if odd(c) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Whether a terminal does something else with it than to show it. The marks
+/// of direction are those of Unicode Standard Annex 9, and two ends of lines.
+fn plays(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What follows an escape character (ECMA-48, sections 5.3 and 5.4; 8.3.89 for
+/// the strings).
+fn skip_sequence(rest: &mut std::str::Chars<'_>) {
+    /// The longest title or link that is taken for one.
+    const LONGEST: usize = 1024;
+    let mut ahead = rest.clone();
+    match ahead.next() {
+        Some('[') => {
+            *rest = ahead;
+            skip_parameters(rest);
+        }
+        Some(']' | 'P' | 'X' | '^' | '_') => {
+            let ended = ahead.by_ref().take(LONGEST).any(|c| matches!(c, '\x07' | '\x1b' | '\u{9c}'));
+            if ended {
+                // Where it ended with an escape, there is its other half.
+                *rest = ahead.clone();
+                if ahead.next() == Some('\\') {
+                    *rest = ahead;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The rest of a control sequence: parameters, and a letter that says what it is.
+fn skip_parameters(rest: &mut std::str::Chars<'_>) {
+    let mut ahead = rest.clone();
+    while let Some(c) = ahead.next() {
+        match c {
+            ' '..='?' => *rest = ahead.clone(),
+            '@'..='~' => {
+                *rest = ahead;
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+/// The first line that says something, cut to `width`: errors begin with what
+/// happened.
 pub(crate) fn gist(text: &str, width: usize) -> String {
-    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line = harmless(line).replace('\t', " ");
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = harmless_line(line);
     match line.char_indices().nth(width) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
@@ -162,18 +256,42 @@ mod tests {
     }
 
     #[test]
-    fn gist_is_the_end_without_tricks() {
-        assert_eq!(
-            gist("Traceback:\n  File\nValueError: \x1b[31mbad\x1b[0m\n\n", 80),
-            "ValueError: [31mbad[0m"
-        );
+    fn gist_is_the_first_line_without_tricks() {
+        assert_eq!(gist("\n ValueError: \x1b[31mbad\x1b[0m\n\nTraceback:\n  File\n", 80), "ValueError: bad");
         assert_eq!(gist("äöüß", 2), "äö…");
         assert_eq!(gist("", 2), "");
     }
 
     #[test]
+    fn nothing_from_elsewhere_plays_with_the_terminal() {
+        for (text, plain) in [
+            ("a\tb\nc", "a\tb\nc"),
+            ("\x1b[2J\x1b[1;31mred\x1b[0m", "red"),
+            ("\u{9b}31mred", "red"),
+            ("\x1b]0;title\x07x\x1b]8;;http://a\x1b\\y", "xy"),
+            // What is no whole sequence loses its control character only.
+            ("\x1b]no end", "]no end"),
+            ("\x1b[ä", "ä"),
+            ("\x1b[12", ""),
+            ("a\0b\rc\x08\x7f\u{85}", "abc"),
+            ("\u{202e}fdp.exe\u{2066}", "fdp.exe"),
+            ("ä – 日本語 👩\u{200d}🔬", "ä – 日本語 👩\u{200d}🔬"),
+        ] {
+            assert_eq!(harmless(text), plain, "{text:?}");
+        }
+        assert_eq!(harmless_line("a\nb\tc"), "a b c");
+    }
+
+    #[test]
+    fn json_is_the_same_without_tricks() {
+        let json = "{\"a\": \"\u{9b}2J\u{202e}\x1b\u{7f}ä\"}\n";
+        assert_eq!(harmless_json(json), "{\"a\": \"\\u009b2J\\u202e\\u001b\\u007fä\"}\n");
+        assert!(matches!(harmless_json("[1]\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
     fn columns_line_up() {
-        let output = Output { json: false, colour: false };
+        let output = Output { json: false, log: Format::Text, colour: false };
         let rows = [vec!["a".to_owned(), "SUCCESS".to_owned()], vec!["ähm".to_owned(), "x".to_owned()]];
         assert_eq!(output.table(&["ID", "STATUS"], &rows), "ID   STATUS\na    SUCCESS\nähm  x\n");
     }

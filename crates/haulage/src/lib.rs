@@ -10,6 +10,7 @@
 //! | [`producer`], [`consumer`], [`handler`] | the two sides of the queue |
 //! | [`retry`], [`shutdown`], [`clock`] | what they are set up with |
 //! | [`metrics`] | what a consumer measures of itself |
+//! | [`log`] | where it writes, so that no reader holds it up |
 //! | [`memory`], [`sqlite`] | the backends of this crate |
 //! | `conformance` | the suite for backends, with the feature of that name |
 
@@ -26,6 +27,7 @@ mod id;
 pub mod job;
 pub mod json;
 mod lease;
+pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod producer;

@@ -149,9 +149,9 @@ pub struct JobError {
 }
 
 impl JobError {
-    /// The longest message that a record keeps, in bytes: 8 KiB. The end of a
+    /// The longest message that a record keeps, in bytes: 64 KiB. The end of a
     /// longer one is kept, as that is where a traceback says what happened.
-    pub const MAX_BYTES: usize = 8 * 1024;
+    pub const MAX_BYTES: usize = 64 * 1024;
 
     /// An error of this kind; a long message is cut to its end.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {

@@ -40,9 +40,9 @@ impl Shutdown {
         Self::default()
     }
 
-    /// A signal that SIGTERM and SIGINT give as well: the first is
+    /// A signal that SIGTERM, SIGINT and SIGHUP give as well: the first is
     /// [`stop`](Self::stop), the second [`stop_now`](Self::stop_now). Where
-    /// there are no such signals, Ctrl-C.
+    /// there are no such signals, Ctrl-C. See [`StopSignals`].
     ///
     /// A thread of its own waits for them, so that a handler that keeps every
     /// thread of the async runtime busy does not keep the signals out. From the
@@ -59,13 +59,13 @@ impl Shutdown {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut signals = {
             let _guard = runtime.enter();
-            Signals::new()?
+            StopSignals::listen()?
         };
         std::thread::Builder::new().name("haulage-signals".into()).spawn(move || {
             runtime.block_on(async move {
                 loop {
                     tokio::select! {
-                        () = signals.next() => {}
+                        _ = signals.next() => {}
                         () = forgotten.cancelled() => return,
                     }
                     if stop.is_cancelled() {
@@ -112,39 +112,92 @@ impl Shutdown {
     }
 }
 
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+/// A signal that asks a process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopSignal {
+    /// Its name, such as `SIGTERM`.
+    pub name: &'static str,
+    /// Its number.
+    pub number: i32,
+}
+
+/// The signals that ask a process to end: SIGTERM, SIGINT, and SIGHUP, which a
+/// terminal or a connection sends that goes away. Where there are no such
+/// signals, Ctrl-C.
+///
+/// A process that was started so that SIGHUP is ignored, as by `nohup`, goes on
+/// ignoring it.
+#[derive(Debug)]
+pub struct StopSignals {
+    #[cfg(unix)]
+    signals: Vec<(StopSignal, tokio::signal::unix::Signal)>,
 }
 
 #[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
+impl StopSignals {
+    /// Starts to listen, in an async runtime. From then on, these signals do
+    /// not end the process any more, for as long as it lives.
+    ///
+    /// # Errors
+    ///
+    /// Where the system does not let a signal be caught.
+    pub fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let wanted = [
+            ("SIGTERM", SignalKind::terminate()),
+            ("SIGINT", SignalKind::interrupt()),
+            ("SIGHUP", SignalKind::hangup()),
+        ];
+        let signals = wanted
+            .into_iter()
+            .filter(|(_, kind)| *kind != SignalKind::hangup() || !is_ignored(kind.as_raw_value()))
+            .map(|(name, kind)| Ok((StopSignal { name, number: kind.as_raw_value() }, signal(kind)?)));
+        Ok(Self { signals: signals.collect::<io::Result<_>>()? })
     }
 
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> StopSignal {
+        std::future::poll_fn(|context| {
+            for (which, signal) in &mut self.signals {
+                if signal.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*which);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Whether the process was started so that this signal does nothing.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros is a valid `sigaction`, which the call fills; where no
+    // new action is given, it changes nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
     }
 }
 
 #[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
+impl StopSignals {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {})
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one.
+    pub async fn next(&mut self) -> StopSignal {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+        StopSignal { name: "Ctrl-C", number: 2 }
     }
 }

@@ -28,4 +28,9 @@ async fn the_first_signal_is_polite_and_the_second_is_not() {
     assert!(!shutdown.is_stopping_now());
     signal("-INT");
     tokio::time::timeout(limit, shutdown.stopping_now()).await.expect("told to stop at once");
+
+    // A terminal that goes away is a polite signal, too.
+    let shutdown = Shutdown::on_signals().expect("signals can be caught");
+    signal("-HUP");
+    tokio::time::timeout(limit, shutdown.stopping()).await.expect("told to stop");
 }

@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod list;
 mod monitoring;
+mod program;
 pub(crate) mod purge;
 mod python;
 pub(crate) mod queue;

@@ -40,7 +40,7 @@ pub(super) fn print(output: Output, record: &Record) -> Result {
         return output.json(record);
     }
     match &record.result {
-        Some(result) => output.line(result),
+        Some(result) => output.json_text(result.as_str()),
         None => Ok(()),
     }
 }

@@ -1,16 +1,18 @@
-//! SIGTERM and SIGINT, as a worker takes them.
+//! The signals that stop a worker, as it takes them.
 
 use std::{
+    io,
+    process::exit,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    thread,
     time::Duration,
 };
 
-use haulage::shutdown::Shutdown;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use haulage::shutdown::{Shutdown, StopSignal, StopSignals};
+use tokio::runtime;
 
 use crate::exit::{Code, Exit, Result};
 
@@ -19,48 +21,42 @@ use crate::exit::{Code, Exit, Result};
 /// send it twice.
 const ECHO: Duration = Duration::from_millis(250);
 
+/// How long the worker may take to end after the second signal. It takes less,
+/// unless something blocks it that nobody thought of.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
 /// Listens for signals: the first asks the worker to stop, the second ends it.
 #[derive(Debug)]
 pub(super) struct Stop {
     shutdown: Shutdown,
-    stopping: CancellationToken,
     /// The second signal's number; 0 while there was none.
     forced_by: Arc<AtomicU8>,
 }
 
 impl Stop {
-    /// Starts to listen.
+    /// Starts to listen, in a thread of its own: signals are heard whatever
+    /// holds up the others.
     pub(super) fn listen() -> Result<Self> {
-        let failed = |error| Exit::new(Code::Failure, format!("cannot listen for signals: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let stop =
-            Self { shutdown: Shutdown::new(), stopping: CancellationToken::new(), forced_by: Arc::default() };
-        let (shutdown, stopping, forced_by) =
-            (stop.shutdown.clone(), stop.stopping.clone(), Arc::clone(&stop.forced_by));
-        tokio::spawn(async move {
-            let name = next(&mut terminate, &mut interrupt).await.0;
-            stopping.cancel();
-            shutdown.stop();
-            tracing::info!("{name}: no more jobs are taken, and those that run may finish");
-            let echo = async {
-                loop {
-                    next(&mut terminate, &mut interrupt).await;
-                }
+        let stop = Self { shutdown: Shutdown::new(), forced_by: Arc::default() };
+        let (shutdown, forced_by) = (stop.shutdown.clone(), Arc::clone(&stop.forced_by));
+        let listening = || -> io::Result<_> {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let signals = {
+                let _entered = runtime.enter();
+                StopSignals::listen()?
             };
-            let _ = tokio::time::timeout(ECHO, echo).await;
-            tracing::info!("a second signal ends the jobs that run at once");
-            let (name, number) = next(&mut terminate, &mut interrupt).await;
-            tracing::warn!("{name} again: the jobs that run are given back");
-            forced_by.store(number, Ordering::Relaxed);
-            shutdown.stop_now();
-        });
+            thread::Builder::new()
+                .name("haulage-signals".into())
+                .spawn(move || runtime.block_on(listen(signals, &shutdown, &forced_by)))
+        };
+        listening()
+            .map_err(|error| Exit::new(Code::Failure, format!("cannot listen for signals: {error}")))?;
         Ok(stop)
     }
 
     /// Waits for the first signal.
     pub(super) async fn stopping(&self) {
-        self.stopping.cancelled().await;
+        self.shutdown.stopping().await;
     }
 
     /// What the consumer is to run with.
@@ -77,9 +73,22 @@ impl Stop {
     }
 }
 
-async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, u8) {
-    tokio::select! {
-        _ = terminate.recv() => ("SIGTERM", 15),
-        _ = interrupt.recv() => ("SIGINT", 2),
-    }
+async fn listen(mut signals: StopSignals, shutdown: &Shutdown, forced_by: &AtomicU8) {
+    let StopSignal { name, .. } = signals.next().await;
+    shutdown.stop();
+    tracing::info!("{name}: no more jobs are taken, and those that run may finish");
+    let echo = async {
+        loop {
+            signals.next().await;
+        }
+    };
+    let _ = tokio::time::timeout(ECHO, echo).await;
+    tracing::info!("send it again to end the running jobs now");
+    let StopSignal { name, number } = signals.next().await;
+    let number = u8::try_from(number).unwrap_or(u8::MAX);
+    forced_by.store(number, Ordering::Relaxed);
+    shutdown.stop_now();
+    tracing::warn!("{name} again: the jobs that run are given back");
+    tokio::time::sleep(END_LIMIT).await;
+    exit(i32::from(Code::Signal(number).number()));
 }

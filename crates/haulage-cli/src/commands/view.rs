@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use haulage::{FailureKind, JobError, Record, Status, Timestamp};
 
-use crate::output::{Output, brief, gist, harmless};
+use crate::output::{Output, brief, gist, harmless, harmless_line};
 
 /// How much of a note a table shows.
 const NOTE: usize = 60;
@@ -15,7 +15,7 @@ pub(super) fn table(output: Output, records: &[Record], now: Timestamp) -> Strin
         .iter()
         .map(|record| {
             vec![
-                harmless(record.id.as_str()),
+                harmless_line(record.id.as_str()),
                 record.status.to_string(),
                 attempts(record),
                 brief(now.since(record.submitted_at)),

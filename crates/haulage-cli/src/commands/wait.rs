@@ -9,7 +9,7 @@ use crate::{
     env,
     exit::{Code, Exit, Result},
     input, options,
-    output::{Output, count},
+    output::{Output, count, harmless_line},
     progress,
     session::Session,
 };
@@ -57,7 +57,7 @@ impl Args {
             if output.json {
                 output.json(&record)
             } else {
-                output.line(format_args!("{} {}", record.id, record.status))
+                output.line(format_args!("{} {}", harmless_line(record.id.as_str()), record.status))
             }
         };
         for_each(&producer, &ids, &self.limit, output, tell).await

@@ -1,18 +1,19 @@
 //! `haulage worker`
 
-use std::{ffi::OsString, sync::Arc, time::Duration};
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use haulage::{
     Consumer, Context, Failure, Job, Json, RetryPolicy,
     backend::Backend,
     consumer::{Event, Summary},
+    metrics::Meter,
 };
 
-use super::{monitoring::MonitoringArgs, python, stop::Stop};
+use super::{monitoring::MonitoringArgs, program::ProgramArgs, python, stop::Stop};
 use crate::{
     env,
     exit::{Code, Exit, Result},
-    handlers::{Exec, Handler, Http},
+    handlers::{Exec, Handler, Headers, Http},
     logging, options,
     output::Output,
     session::Session,
@@ -21,9 +22,13 @@ use crate::{
 /// How long the summary may take to be printed.
 const PRINT_LIMIT: Duration = Duration::from_secs(5);
 
+/// How often the worker shows that its main thread is alive.
+const SHOW_LIFE: Duration = Duration::from_secs(5);
+
 /// Run jobs: each with a program, or through an HTTP server
 ///
-/// A program gets the body on stdin and writes the result, as JSON, to stdout. It ends with 0
+/// A program gets the body on stdin and writes the result, as JSON, to stdout; or to the file that
+/// the variable HAULAGE_RESULT names, and stdout is a log then. It ends with 0
 /// where it succeeded; with 65 where trying again would not help; with anything else where it
 /// may, and the end of what it wrote to stderr is the job's error.
 ///
@@ -39,7 +44,7 @@ const PRINT_LIMIT: Duration = Duration::from_secs(5);
 /// A Python function gets the body and returns the result. It is run by the package `haulage`
 /// in the python3 of the PATH, which this program becomes; see `python3 -m haulage worker --help`.
 ///
-/// SIGTERM or Ctrl-C stops the worker when its jobs are done, or are given back after the
+/// SIGTERM, SIGHUP or Ctrl-C stops the worker when its jobs are done, or are given back after the
 /// grace period; a second one stops it at once.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -66,6 +71,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     python: python::PythonArgs,
+
+    #[command(flatten)]
+    program: ProgramArgs,
 
     #[command(flatten)]
     timing: Timing,
@@ -107,6 +115,21 @@ struct WorkArgs {
 
     #[arg(long, value_name = "PATH", env = env::HTTP_READY.name, help = env::HTTP_READY.help)]
     http_ready: Option<String>,
+
+    #[arg(
+        long, value_name = "NAME: VALUE", hide_env_values = true,
+        env = env::HTTP_HEADER.name, help = env::HTTP_HEADER.help
+    )]
+    http_header: Option<String>,
+
+    #[arg(long, value_name = "FILE", env = env::HTTP_HEADER_FILE.name, help = env::HTTP_HEADER_FILE.help)]
+    http_header_file: Option<PathBuf>,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
+        env = env::HTTP_TIMEOUT.name, default_value = env::HTTP_TIMEOUT.fallback(), help = env::HTTP_TIMEOUT.help
+    )]
+    http_timeout: Duration,
 
     /// The program and its arguments, or more arguments for the one of --exec
     #[arg(last = true, value_name = "COMMAND")]
@@ -196,24 +219,46 @@ impl WorkArgs {
         }
     }
 
-    fn handler(&mut self, work: Work) -> Result<Handler> {
-        if self.http_ready.is_some() && !matches!(work, Work::Http(_)) {
-            return Err(Exit::usage("--http-ready goes with --http, and there is none"));
+    fn handler(&mut self, work: Work, program: &ProgramArgs) -> Result<Handler> {
+        if !matches!(work, Work::Http(_)) {
+            for (flag, given) in [
+                ("--http-ready", self.http_ready.is_some()),
+                ("--http-header", self.http_header.is_some()),
+                ("--http-header-file", self.http_header_file.is_some()),
+            ] {
+                if given {
+                    return Err(Exit::usage(format!("{flag} goes with --http, and there is none")));
+                }
+            }
         }
-        Ok(match work {
-            Work::Exec { line, more } => Handler::Exec(Exec::new(&line, more)?),
-            Work::Shell(line) => Handler::Exec(Exec::shell(&line)?),
-            Work::Http(url) => Handler::Http(Box::new(Http::new(&url, self.http_ready.as_deref())?)),
-            Work::Python => return Err(python::become_python()),
-        })
+        let exec = match work {
+            Work::Exec { line, more } => Exec::new(&line, more)?,
+            Work::Shell(line) => Exec::shell(&line)?,
+            Work::Http(url) => {
+                program.refuse()?;
+                let headers = Headers::new(self.http_header.take(), self.http_header_file.take())?;
+                let http = Http::new(&url, self.http_ready.as_deref())?;
+                return Ok(Handler::Http(Box::new(http.asked(headers, self.http_timeout))));
+            }
+            Work::Python => {
+                program.refuse()?;
+                return Err(python::become_python());
+            }
+        };
+        Ok(Handler::Exec(exec.confined(program.confinement()?, program.log_limit())))
     }
 }
 
 impl Args {
+    /// How the lines of the log look.
+    pub(crate) const fn log_format(&self) -> logging::Format {
+        self.log_format
+    }
+
     pub(crate) async fn run(mut self, session: &Session) -> Result {
         let work = self.work.choose()?;
         self.python.check(matches!(work, Work::Python))?;
-        let handler = self.work.handler(work)?;
+        let handler = self.work.handler(work, &self.program)?;
         logging::start(&self.log, self.log_format)?;
         let monitoring = self.monitoring.open(&session.url)?;
         let stop = Stop::listen()?;
@@ -222,10 +267,11 @@ impl Args {
             () = stop.stopping() => return Ok(()),
         };
         let limit = backend.capabilities().max_payload;
-        let handler = handler.serving(&session.url, limit, self.timing.retry_cap);
+        let handler = handler.serving(&session.url, limit, self.timing.retry_cap, stop.shutdown())?;
         tracing::info!(url = session.url, work = %handler, concurrency = self.concurrency, "worker starts");
         let consumer = self.consumer(backend, handler)?;
         let monitoring = monitoring.start(&consumer.meter())?;
+        tokio::spawn(show_life(consumer.meter()));
         let summary = consumer.run(stop.shutdown()).await;
         monitoring.finish();
         report(session.output, &summary)?;
@@ -249,8 +295,8 @@ impl Args {
         }
         // Everything else that is worth a line, the consumer logs itself.
         builder = builder.on_event(|event| {
-            if let Event::Succeeded { id, attempt } = event {
-                tracing::info!(job_id = %id, attempt, "succeeded");
+            if let Event::Succeeded { id, attempt, took } = event {
+                tracing::info!(job_id = %id, attempt, ?took, "succeeded");
             }
         });
         let handler = Arc::new(handler);
@@ -267,6 +313,15 @@ impl Args {
     }
 }
 
+/// Says now and then that the main thread is alive, where all handlers run and
+/// none of them blocks it.
+async fn show_life(meter: Meter) {
+    loop {
+        meter.alive();
+        tokio::time::sleep(SHOW_LIFE).await;
+    }
+}
+
 /// What the worker did, in one line.
 fn report(output: Output, summary: &Summary) -> Result {
     let parts = [
@@ -277,14 +332,19 @@ fn report(output: Output, summary: &Summary) -> Result {
         ("released", summary.released),
         ("lost", summary.lost),
     ];
+    let object = || -> serde_json::Map<_, _> {
+        parts.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect()
+    };
     if output.json {
-        let object: serde_json::Map<_, _> =
-            parts.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect();
-        return print(output, object);
+        return print(output, object());
     }
-    let parts: Vec<_> = parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
-    let parts = if parts.is_empty() { "no jobs".to_owned() } else { parts.join(", ") };
-    output.talk(format_args!("haulage: worker stopped: {parts}"));
+    let some: Vec<_> = parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+    let some = if some.is_empty() { "no jobs".to_owned() } else { some.join(", ") };
+    let message = format!("worker stopped: {some}");
+    output.talk(match output.log {
+        logging::Format::Text => format!("haulage: {message}"),
+        logging::Format::Json => logging::json_line("INFO", &message, object()),
+    });
     Ok(())
 }
 

@@ -4,20 +4,28 @@ use std::{
     ffi::{OsStr, OsString},
     os::unix::process::ExitStatusExt as _,
     process::{ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use haulage::{Context, Failure, Job, Json};
+use haulage::{Context, Failure, Job, Json, shutdown::Shutdown};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStdin, Command},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{program, result, stderr::Lines, too_large, unix, words};
+use super::{
+    confine::Confinement,
+    guard::{Group, Guard},
+    program, result,
+    results::{Folder, Place, Written},
+    stderr::{Allowance, Lines},
+    too_large, unix, words,
+};
 use crate::{
     env,
-    exit::{Exit, Result},
+    exit::{Code, Exit, Result},
 };
 
 /// The exit code of a program that says the input is at fault: `EX_DATAERR`
@@ -28,14 +36,31 @@ const DATA_ERROR: i32 = 65;
 /// holds its stdout or stderr open.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// By how much a program may hear a signal before its worker does, where both
+/// are sent it: systemd and the shutdown of a machine signal all processes.
+const TOLD_TOGETHER: Duration = Duration::from_secs(1);
+
 /// A program with its arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Exec {
     program: OsString,
     args: Vec<OsString>,
-    limit: usize,
+    confinement: Confinement,
+    /// How much of what it prints for one job is logged, in bytes.
+    log_limit: usize,
+    serving: Option<Serving>,
+}
+
+/// What is known once jobs are to come.
+#[derive(Clone, Debug)]
+struct Serving {
     /// Where the jobs are: programs that submit jobs mean the same place.
     url: String,
+    /// The largest result that is taken there.
+    limit: usize,
+    shutdown: Shutdown,
+    guard: Guard,
+    folder: Folder,
 }
 
 impl Exec {
@@ -45,7 +70,8 @@ impl Exec {
             words::split(line).map_err(|why| Exit::usage(format!("cannot split --exec '{line}': {why}")))?;
         let mut words = words.into_iter().map(OsString::from).chain(more);
         let program = words.next().ok_or_else(|| Exit::usage("--exec needs a program to run"))?;
-        let exec = Self { program, args: words.collect(), limit: usize::MAX, url: String::new() };
+        let (args, confinement) = (words.collect(), Confinement::default());
+        let exec = Self { program, args, confinement, log_limit: usize::MAX, serving: None };
         exec.ready().map_err(Exit::usage)?;
         Ok(exec)
     }
@@ -58,12 +84,23 @@ impl Exec {
         Self::new("sh -c", vec![line.into()])
     }
 
-    /// The largest result that the backend takes.
+    /// What the program gets of the surroundings, and how much of what it
+    /// prints for one job is logged, in bytes.
     #[must_use]
-    pub(crate) fn serving(mut self, url: &str, limit: usize) -> Self {
-        self.url = url.to_owned();
-        self.limit = limit;
+    pub(crate) fn confined(mut self, confinement: Confinement, log_limit: usize) -> Self {
+        self.confinement = confinement;
+        self.log_limit = log_limit;
         self
+    }
+
+    /// Makes ready for jobs of a backend that takes results of up to `limit`
+    /// bytes.
+    pub(crate) fn serving(mut self, url: &str, limit: usize, shutdown: Shutdown) -> Result<Self> {
+        let folder = Folder::new();
+        let guard = Guard::start(folder.path())
+            .map_err(|error| Exit::new(Code::Failure, format!("cannot read random numbers: {error}")))?;
+        self.serving = Some(Serving { url: url.to_owned(), limit, shutdown, guard, folder });
+        Ok(self)
     }
 
     /// The program, for messages.
@@ -77,16 +114,24 @@ impl Exec {
     }
 
     pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, Failure> {
-        let mut child = self.spawn(&job, &context)?;
-        let group = unix::Group::of(&child);
+        let Some(serving) = &self.serving else {
+            return Err(Failure::fatal("the worker is not ready for jobs"));
+        };
+        let place = serving.folder.place();
+        let (mut child, group) = self.spawn(serving, place.as_ref(), &job, &context)?;
         let (mut output, mut errors) = (Vec::new(), Lines::default());
+        let allowance = Mutex::new(Allowance::new(self.log_limit));
         // The span that surrounds this says which job it is.
-        let emit = |line: &str| tracing::info!(target: "program", "{line}");
+        let emit = |line: &str| {
+            if allowance.lock().unwrap_or_else(PoisonError::into_inner).takes(line) {
+                tracing::info!(target: "program", "{line}");
+            }
+        };
 
         let full = CancellationToken::new();
         let mut pipes = Box::pin({
             let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-            let collect = collect(stdout, self.limit, &mut output, &full);
+            let collect = collect(stdout, serving.limit, &mut output, &full);
             let relay = relay(stderr, &mut errors, emit);
             async move { tokio::join!(feed(stdin, job.body), collect, relay) }
         });
@@ -107,7 +152,12 @@ impl Exec {
                 }
             }
         };
-        group.finish();
+        if cancelled {
+            // All of it, that is, wherever it went.
+            drop(group);
+        } else {
+            group.finish();
+        }
         if piping && tokio::time::timeout(DRAIN, &mut pipes).await.is_err() {
             tracing::warn!("the program has ended, and another holds its output open");
         }
@@ -115,38 +165,89 @@ impl Exec {
         let tail = errors.finish(emit);
         let status =
             status.map_err(|error| Failure::retry(format!("cannot tell how the program ended: {error}")))?;
-        if output.len() > self.limit {
-            return Err(too_large("the program's output", self.limit));
+        let written = match &place {
+            Some(place) if status.success() => place.read(serving.limit).await,
+            _ => Ok(Written::Nothing),
+        };
+        if !matches!(written, Ok(Written::Nothing)) {
+            // There, the result is; so this is a log.
+            let mut lines = Lines::default();
+            lines.push(&output, emit);
+            lines.finish(emit);
         }
-        let outcome = judge(status, &output, &tail);
-        // A program that was told to stop may still have been done.
-        if cancelled && outcome.is_err() { Err(Failure::cancelled()) } else { outcome }
+        if let Some(remark) = allowance.lock().unwrap_or_else(PoisonError::into_inner).remark() {
+            tracing::warn!(target: "program", "{remark}");
+        }
+        let outcome = match written {
+            Ok(Written::Nothing) if output.len() > serving.limit => {
+                Err(too_large("the program's output", serving.limit))
+            }
+            Ok(Written::Nothing) => judge(status, &output, &tail),
+            Ok(Written::Result(bytes)) => result(&bytes, "what the program wrote to $HAULAGE_RESULT", ""),
+            Ok(Written::TooMuch) => {
+                Err(too_large("what the program wrote to $HAULAGE_RESULT", serving.limit))
+            }
+            Err(error) => Err(Failure::retry(format!("cannot read $HAULAGE_RESULT of the program: {error}"))),
+        };
+        match outcome {
+            // A program that was told to stop may still have been done.
+            Err(_) if cancelled => Err(Failure::cancelled()),
+            Err(failure) if stopped(status).is_some() && serving.is_stopping().await => {
+                Err(Failure::not_ready(failure.message()))
+            }
+            outcome => outcome,
+        }
     }
 
-    fn spawn(&self, job: &Job<Json>, context: &Context) -> Result<Child, Failure> {
+    fn spawn(
+        &self,
+        serving: &Serving,
+        place: Option<&Place>,
+        job: &Job<Json>,
+        context: &Context,
+    ) -> Result<(Child, Group), Failure> {
         let mut command = Command::new(&self.program);
+        self.confinement.apply(&mut command);
         command
             .args(&self.args)
-            .env(env::job::URL, &self.url)
+            .env(env::job::URL, &serving.url)
             .env(env::job::JOB_ID, job.id.as_str())
             .env(env::job::REQUEST_ID, context.request_id())
             .env(env::job::ATTEMPT, context.attempt().to_string())
             .env(env::job::MAX_ATTEMPTS, context.max_attempts().to_string())
             .env_remove(env::job::DEADLINE)
+            .env_remove(env::job::RESULT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
         if let Some(deadline) = context.deadline() {
             command.env(env::job::DEADLINE, deadline.to_string());
         }
-        unix::die_with_worker(&mut command);
+        if let Some(place) = place {
+            command.env(env::job::RESULT, place.path());
+        }
+        unix::die_with_worker(command.as_std_mut());
         // Whatever it is, a missing file or a table that is full, it is not this job's fault.
-        command
-            .spawn()
+        serving
+            .guard
+            .spawn(&mut command)
             .map_err(|error| Failure::not_ready(format!("cannot start {}: {error}", self.program.display())))
     }
+}
+
+impl Serving {
+    /// Whether the worker is told to stop, or will be in a moment.
+    async fn is_stopping(&self) -> bool {
+        tokio::time::timeout(TOLD_TOGETHER, self.shutdown.stopping()).await.is_ok()
+    }
+}
+
+/// The signal of which the program died, where it is one that asks for an end;
+/// a shell ends with 128 and the number of the one that its program died of.
+fn stopped(status: ExitStatus) -> Option<i32> {
+    let signal = status.signal().or_else(|| status.code().map(|code| code - 128))?;
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGKILL].contains(&signal).then_some(signal)
 }
 
 /// Writes the body. A program may end, or close its stdin, without having
@@ -197,19 +298,29 @@ async fn each_part(pipe: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[
 
 /// What the program's end means for the job.
 fn judge(status: ExitStatus, output: &[u8], tail: &str) -> Result<Json, Failure> {
-    let because = |what: String| match tail {
-        "" => what,
-        tail if tail.contains('\n') => format!("{what}; its stderr ended with:\n{tail}"),
-        tail => format!("{what}: {tail}"),
+    // What happened in one line, for those who read no more.
+    let because = |what: String| match tail.lines().rev().find(|line| !line.trim().is_empty()) {
+        None => what,
+        Some(_) if !tail.contains('\n') => format!("{what}: {tail}"),
+        Some(last) => format!("{what}: {}\n\nIts stderr ended with:\n{tail}", last.trim()),
     };
     match (status.code(), status.signal()) {
         (Some(0), _) if output.trim_ascii().is_empty() => Err(Failure::fatal(because(
-            "the program wrote no result; it must write JSON to stdout, and `null` where there is nothing to say".into(),
+            "the program wrote no result; it must write JSON to stdout, or to the file that $HAULAGE_RESULT \
+             names, and `null` where there is nothing to say"
+                .into(),
         ))),
-        (Some(0), _) => result(output, "the program's output"),
+        (Some(0), _) => result(
+            output,
+            "the program's output",
+            ". Where more than the result goes to stdout, have the program write the result to the file that \
+             $HAULAGE_RESULT names",
+        ),
         (Some(DATA_ERROR), _) => Err(Failure::fatal(because(format!("exit code {DATA_ERROR} (bad input)")))),
         (Some(code), _) => Err(Failure::retry(because(format!("exit code {code}")))),
-        (None, signal) => Err(Failure::retry(because(format!("killed by {}", signal_name(signal.unwrap_or(0)))))),
+        (None, signal) => {
+            Err(Failure::retry(because(format!("killed by {}", signal_name(signal.unwrap_or(0))))))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use haulage::{Context, Failure, Job, Json};
+use haulage::{Context, Failure, Job, Json, NewJob};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
@@ -22,8 +22,11 @@ use hyper_util::{
 };
 use tower_service::Service as _;
 
-use super::{TAIL, result, retry_after, too_large};
-use crate::exit::{Code, Exit, Result};
+use super::{Headers, TAIL, result, retry_after, too_large};
+use crate::{
+    exit::{Code, Exit, Result},
+    output::harmless,
+};
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +43,9 @@ const MAX_ERROR_BODY: usize = 1 << 20;
 pub(crate) struct Http {
     connection: Connection,
     target: Uri,
+    headers: Headers,
+    /// How long an answer may take, for a job without a timeout.
+    timeout: Duration,
     /// Answers 2xx while the server is ready for jobs.
     ready: Option<Uri>,
     limit: usize,
@@ -64,12 +70,13 @@ impl Http {
     /// The server at `url`, and the path on it that says whether it is ready.
     pub(crate) fn new(url: &str, ready: Option<&str>) -> Result<Self> {
         let wrong = |why: &str| {
+            let url = without_secrets(url);
             Exit::usage(format!("--http {url}: {why}; write it like http://localhost:8080/invocations"))
         };
         let target: Uri = url.parse().map_err(|_| wrong("this is not a URL"))?;
         let authority = target.authority().ok_or_else(|| wrong("the URL names no server"))?;
         if authority.as_str().contains('@') {
-            return Err(wrong("a name and password in the URL are not supported"));
+            return Err(wrong("a name and password in the URL are not supported; use --http-header-file"));
         }
         if authority.as_str().len() > authority.host().len() && !matches!(authority.port_u16(), Some(1..)) {
             return Err(wrong("the port is not a number from 1 to 65535"));
@@ -99,7 +106,15 @@ impl Http {
             _ => return Err(wrong("the scheme is not http or https")),
         };
         let ready = ready.map(|path| beside(&target, path)).transpose()?;
-        Ok(Self { connection, target, ready, limit: usize::MAX, longest_wait: Duration::MAX })
+        Ok(Self {
+            connection,
+            target,
+            headers: Headers::default(),
+            timeout: NewJob::MAX_DURATION,
+            ready,
+            limit: usize::MAX,
+            longest_wait: Duration::MAX,
+        })
     }
 
     /// The largest result that the backend takes, and the longest wait that a
@@ -110,9 +125,17 @@ impl Http {
         self
     }
 
-    /// The URL.
-    pub(crate) const fn target(&self) -> &Uri {
-        &self.target
+    /// The URL, for people: without its query, in which there may be a token.
+    pub(crate) fn shown(&self) -> String {
+        without_secrets(&self.target.to_string())
+    }
+
+    /// What the server is sent with each request, and how long it has for a job
+    /// that has no timeout.
+    #[must_use]
+    pub(crate) fn asked(mut self, headers: Headers, timeout: Duration) -> Self {
+        (self.headers, self.timeout) = (headers, timeout);
+        self
     }
 
     /// Whether the server would take a job: its readiness path answers 2xx, or
@@ -122,16 +145,17 @@ impl Http {
             let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect()).await;
             let connected =
                 connected.unwrap_or_else(|_| Err(format!("no connection in {CONNECT_TIMEOUT:?}")));
-            return connected.map_err(|why| format!("cannot connect to {}: {why}", self.target));
+            return connected.map_err(|why| format!("cannot connect to {}: {why}", self.shown()));
         };
-        let request = request(Method::GET, uri).body(Full::default()).map_err(|error| error.to_string())?;
+        let request = self.request(Method::GET, uri)?.body(Full::default());
+        let request = request.map_err(|error| error.to_string())?;
         let why = match tokio::time::timeout(READY_TIMEOUT, self.send(request)).await {
             Ok(Ok(response)) if response.status().is_success() => return Ok(()),
             Ok(Ok(response)) => format!("HTTP {}", response.status()),
             Ok(Err(none)) => none.why,
             Err(_) => format!("no answer in {READY_TIMEOUT:?}"),
         };
-        Err(format!("{uri} is not ready: {why}"))
+        Err(format!("{} is not ready: {why}", without_secrets(&uri.to_string())))
     }
 
     /// Makes a connection, and lets it go.
@@ -148,15 +172,22 @@ impl Http {
     }
 
     pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, Failure> {
+        // The job's own timeout is the consumer's affair.
+        let limit = if context.deadline().is_some() { NewJob::MAX_DURATION } else { self.timeout };
         tokio::select! {
-            result = self.post(job, &context) => result,
+            result = tokio::time::timeout(limit, self.post(job, &context)) => result.unwrap_or_else(|_| {
+                let (server, limit) = (self.shown(), humantime::format_duration(limit));
+                Err(Failure::retry(format!("no whole answer from {server} within {limit} (--http-timeout)")))
+            }),
             // Dropping the other future closes the connection.
             () = context.cancelled() => Err(Failure::cancelled()),
         }
     }
 
     async fn post(&self, job: Job<Json>, context: &Context) -> Result<Json, Failure> {
-        let request = request(Method::POST, &self.target)
+        let request = self
+            .request(Method::POST, &self.target)
+            .map_err(Failure::not_ready)?
             .header(CONTENT_TYPE, "application/json")
             .header("x-haulage-job-id", header(job.id.as_str()))
             .header("x-request-id", header(context.request_id()))
@@ -165,9 +196,9 @@ impl Http {
             .map_err(|error| Failure::fatal(format!("cannot make a request of this job: {error}")))?;
         let mut response = self.send(request).await.map_err(|NoAnswer { why, sent }| {
             if sent {
-                Failure::retry(format!("no answer from {}: {why}", self.target))
+                Failure::retry(format!("no answer from {}: {why}", self.shown()))
             } else {
-                Failure::not_ready(format!("cannot reach {}: {why}", self.target))
+                Failure::not_ready(format!("cannot reach {}: {why}", self.shown()))
             }
         })?;
         let status = response.status();
@@ -178,9 +209,9 @@ impl Http {
                 return Err(too_large("the server's answer", self.limit));
             }
             return if body.trim_ascii().is_empty() {
-                result(b"null", "")
+                result(b"null", "", "")
             } else {
-                result(&body, "the server's answer")
+                result(&body, "the server's answer", "")
             };
         }
         // The status says enough, should its body break off.
@@ -192,13 +223,13 @@ impl Http {
     fn refusal(&self, response: &Response<Incoming>, body: &[u8]) -> Failure {
         let status = response.status();
         let named = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let mut message = format!("HTTP {status} from {}", self.target);
+        let mut message = format!("HTTP {status} from {}", self.shown());
         if status.is_redirection() {
-            let place = named(LOCATION).unwrap_or("another place");
+            let place = named(LOCATION).map_or("another place".into(), without_secrets);
             return Failure::fatal(format!("{message}: it redirects to {place}; give that URL to --http"));
         }
         let tail = String::from_utf8_lossy(&body[body.len().saturating_sub(TAIL)..]);
-        let tail = tail.trim_start_matches(char::REPLACEMENT_CHARACTER).trim();
+        let tail = harmless(tail.trim_start_matches(char::REPLACEMENT_CHARACTER).trim());
         if !tail.is_empty() {
             let _ = write!(message, ": {tail}");
         }
@@ -213,6 +244,14 @@ impl Http {
             Some(delay) => Failure::retry_after(message, delay.min(self.longest_wait)),
             None => Failure::retry(message),
         }
+    }
+
+    fn request(&self, method: Method, uri: &Uri) -> Result<Builder, String> {
+        let agent = concat!("haulage/", env!("CARGO_PKG_VERSION"));
+        let request = Request::builder().method(method).uri(uri);
+        let request = request.header(ACCEPT, "application/json").header(USER_AGENT, agent);
+        let headers = self.headers.read()?;
+        Ok(headers.into_iter().fold(request, |request, (name, value)| request.header(name, value)))
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NoAnswer> {
@@ -241,12 +280,14 @@ fn beside(target: &Uri, path: &str) -> Result<Uri> {
     Uri::from_parts(parts).map_err(|_| refused())
 }
 
-fn request(method: Method, uri: &Uri) -> Builder {
-    Request::builder()
-        .method(method)
-        .uri(uri)
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("haulage/", env!("CARGO_PKG_VERSION")))
+/// A URL without what may be a secret: name and password, query, fragment.
+fn without_secrets(url: &str) -> String {
+    let (start, more) = url.split_at(url.find(['?', '#']).unwrap_or(url.len()));
+    let (scheme, rest) = start.split_once("://").unwrap_or(("", start));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    format!("{scheme}{host}{path}{}", if more.is_empty() { "" } else { "?…" })
 }
 
 /// The text as a header's value, without what a header cannot hold.
@@ -278,4 +319,21 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("http://localhost:8080/invocations", "http://localhost:8080/invocations"),
+            ("https://a.b/x?api_key=s3cret", "https://a.b/x?…"),
+            ("https://me:s3cret@a.b", "https://a.b"),
+            ("/elsewhere?token=s3cret", "/elsewhere?…"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! What a worker does with a job: run a program, or ask an HTTP server.
 
+mod confine;
 mod exec;
+pub(crate) mod guard;
+mod headers;
 mod http;
 mod program;
+mod results;
 mod retry_after;
 mod stderr;
 mod unix;
@@ -11,13 +15,19 @@ mod words;
 use std::{fmt, time::Duration};
 
 pub(crate) use self::{
+    confine::Confinement,
     exec::Exec,
+    headers::Headers,
     http::{Http, with_causes},
+    words::split,
 };
 
-use haulage::{Context, Failure, Job, Json};
+use haulage::{Context, Failure, Job, Json, shutdown::Shutdown};
 
-use crate::output::harmless;
+use crate::{
+    exit::Result,
+    output::{count, harmless, harmless_line},
+};
 
 /// One of the two kinds. A clone shares its connections.
 #[derive(Clone, Debug)]
@@ -27,13 +37,20 @@ pub(crate) enum Handler {
 }
 
 impl Handler {
-    /// Sets where the jobs come from, the largest result, in bytes, that is
-    /// taken there, and the longest wait that a server can ask for.
-    pub(crate) fn serving(self, url: &str, limit: usize, longest_wait: Duration) -> Self {
-        match self {
-            Self::Exec(exec) => Self::Exec(exec.serving(url, limit)),
+    /// Makes ready for the jobs of a backend that takes results of up to
+    /// `limit` bytes, until `shutdown` says that it is over. A server can ask
+    /// for no longer wait than `longest_wait`.
+    pub(crate) fn serving(
+        self,
+        url: &str,
+        limit: usize,
+        longest_wait: Duration,
+        shutdown: Shutdown,
+    ) -> Result<Self> {
+        Ok(match self {
+            Self::Exec(exec) => Self::Exec(exec.serving(url, limit, shutdown)?),
             Self::Http(http) => Self::Http(Box::new(http.limits(limit, longest_wait))),
-        }
+        })
     }
 
     /// Whether a job could be handed over; else, why not.
@@ -56,7 +73,7 @@ impl fmt::Display for Handler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exec(exec) => write!(f, "{}", exec.name().display()),
-            Self::Http(http) => write!(f, "{}", http.target()),
+            Self::Http(http) => write!(f, "{}", http.shown()),
         }
     }
 }
@@ -65,13 +82,42 @@ impl fmt::Display for Handler {
 /// the end of it, 4 KiB.
 const TAIL: usize = 4 << 10;
 
-/// The bytes as a result; `source` says whose they are.
-fn result(bytes: &[u8], source: &str) -> Result<Json, Failure> {
+/// How much of what is no result is kept: its begin and its end, half each.
+const KEPT: usize = 56 << 10;
+
+/// What becomes of a job whose result cannot be read.
+const NOT_AGAIN: &str = "it is not tried again, but by `haulage dead redrive ID`";
+
+/// The bytes as a result; `source` says whose they are, and `advice` what to
+/// do where they are none.
+fn result(bytes: &[u8], source: &str, advice: &str) -> Result<Json, Failure> {
+    // Some systems begin every file with a mark of its encoding.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     Json::from_slice(bytes).map_err(|error| {
-        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]);
-        let start = harmless(&start);
-        Failure::fatal(format!("{source} is not JSON: {error}; it begins with {start:?}"))
+        let text = harmless(&String::from_utf8_lossy(bytes));
+        let begin = harmless_line(&text.chars().take(40).collect::<String>());
+        // So that no work is lost, as far as a record has room for it.
+        Failure::fatal(format!(
+            "{source} is not JSON: {error}; it begins with {begin:?}; {NOT_AGAIN}{advice}\n\nAll of it:\n{}",
+            both_ends(&text, KEPT)
+        ))
     })
+}
+
+/// A text of at most about `most` bytes: begin and end of a longer one.
+fn both_ends(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let boundary = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (begin, end) = (boundary(most / 2), boundary(text.len() - most / 2));
+    let cut = count((end - begin) as u64, "byte");
+    format!("{}\n[… {cut} left out …]\n{}", &text[..begin], &text[end..])
 }
 
 /// What is said of a result over the backend's limit.
@@ -79,4 +125,23 @@ fn too_large(source: &str, limit: usize) -> Failure {
     Failure::fatal(format!(
         "{source} has more than {limit} bytes, which is what the backend takes; store it elsewhere"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_result_is_kept() {
+        assert_eq!(both_ends("äöü", 6), "äöü");
+        assert_eq!(both_ends("äöüäöü", 7), "ä\n[… 6 bytes left out …]\nöü");
+        let long = format!("loading {}[1, 2]", "x".repeat(100_000));
+        let failure = result(long.as_bytes(), "the output", "").expect_err("no JSON");
+        let message = failure.message();
+        assert!(message.len() <= haulage::JobError::MAX_BYTES, "{}", message.len());
+        assert!(message.contains("begins with \"loading xxx") && message.ends_with("x[1, 2]"), "{message}");
+        assert!(message.contains("bytes left out"));
+        let marked = result(b"\xef\xbb\xbf[1]\n", "the output", "").expect("JSON behind a mark");
+        assert_eq!(marked.as_str().trim_end(), "[1]");
+    }
 }

@@ -1,6 +1,7 @@
 //! A program's stderr: line by line, with the end of it kept.
 
 use super::TAIL;
+use crate::output::{count, harmless, harmless_line};
 
 /// A line that gets longer than this is cut in two.
 const LONGEST: usize = 8 << 10;
@@ -41,7 +42,7 @@ impl Lines {
             self.end(&mut emit);
         }
         let excess = self.tail.len().saturating_sub(TAIL);
-        let tail = String::from_utf8_lossy(&self.tail[excess..]);
+        let tail = harmless(&String::from_utf8_lossy(&self.tail[excess..]));
         // A character that was cut in two is of no use.
         let tail = tail.trim_start_matches(char::REPLACEMENT_CHARACTER).trim_end();
         if self.cut || excess > 0 { format!("… {tail}") } else { tail.to_owned() }
@@ -50,6 +51,7 @@ impl Lines {
     fn end(&mut self, emit: &mut impl FnMut(&str)) {
         self.returned = false;
         let line = String::from_utf8_lossy(&self.current);
+        let line = harmless_line(&line);
         if !line.trim().is_empty() {
             emit(line.trim_end());
         }
@@ -60,6 +62,47 @@ impl Lines {
             self.tail.drain(..self.tail.len() - TAIL);
             self.cut = true;
         }
+    }
+}
+
+/// How much of what a program prints is logged.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    left: usize,
+    /// Lines, and their bytes, that were more.
+    beyond: (u64, u64),
+}
+
+impl Allowance {
+    /// What a line takes at least: as much is put around it.
+    const LEAST: usize = 100;
+
+    pub(super) const fn new(bytes: usize) -> Self {
+        Self { left: bytes, beyond: (0, 0) }
+    }
+
+    /// Whether this line is still within it.
+    pub(super) fn takes(&mut self, line: &str) -> bool {
+        let cost = line.len().max(Self::LEAST);
+        // The first that is too much is the end of it.
+        if self.beyond.0 == 0 && cost <= self.left {
+            self.left -= cost;
+            return true;
+        }
+        self.beyond = (self.beyond.0 + 1, self.beyond.1 + line.len() as u64);
+        false
+    }
+
+    /// Says what was left out, where anything was.
+    pub(super) fn remark(&self) -> Option<String> {
+        let (lines, bytes) = self.beyond;
+        (lines > 0).then(|| {
+            format!(
+                "{} of {} more were not logged, by --log-limit",
+                count(lines, "line"),
+                count(bytes, "byte")
+            )
+        })
     }
 }
 
@@ -89,6 +132,27 @@ mod tests {
         let (seen, tail) = feed(&[b"10%\r20%\r100%", b"\r\ndone\n"]);
         assert_eq!(seen, ["100%", "done"]);
         assert_eq!(tail, "100%\ndone");
+    }
+
+    #[test]
+    fn has_an_end() {
+        let mut allowance = Allowance::new(450);
+        let passed: Vec<_> = ["a", &"b".repeat(200), "c", &"d".repeat(99), "e"]
+            .into_iter()
+            .filter(|line| allowance.takes(line))
+            .map(str::len)
+            .collect();
+        assert_eq!(passed, [1, 200, 1]);
+        let remark = allowance.remark().expect("something was left out");
+        assert_eq!(remark, "2 lines of 100 bytes more were not logged, by --log-limit");
+        assert_eq!(Allowance::new(100).remark(), None);
+    }
+
+    #[test]
+    fn plays_no_tricks() {
+        let (seen, tail) = feed(&[b"\x1b[31mred\x1b[0m\0\x9b \xe2\x80\xae!\n\x1b[2J"]);
+        assert_eq!(seen, ["red\u{fffd} !"]);
+        assert_eq!(tail, "red\u{fffd} !");
     }
 
     #[test]

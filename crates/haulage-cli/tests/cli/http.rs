@@ -43,11 +43,16 @@ fn final_answers() {
         (Answer::new("404 Not Found", ""), "HTTP 404 Not Found from SERVER"),
         (
             Answer::new("200 OK", "<html>"),
-            "the server's answer is not JSON: expected value at line 1 column 1; it begins with \"<html>\"",
+            "the server's answer is not JSON: expected value at line 1 column 1; it begins with \"<html>\"; \
+             it is not tried again, but by `haulage dead redrive ID`\n\nAll of it:\n<html>",
         ),
         (
-            Answer::Full("307 Temporary Redirect", "location: http://elsewhere/\r\n".into(), String::new()),
-            "HTTP 307 Temporary Redirect from SERVER: it redirects to http://elsewhere/; give that URL to --http",
+            Answer::Full(
+                "307 Temporary Redirect",
+                "location: http://elsewhere/x?token=s3cret\r\n".into(),
+                String::new(),
+            ),
+            "HTTP 307 Temporary Redirect from SERVER: it redirects to http://elsewhere/x?…; give that URL to --http",
         ),
     ] {
         let (record, server) = answered(answer);
@@ -150,7 +155,7 @@ fn urls_are_checked() {
         ("localhost:8080", "the scheme is not http or https"),
         ("/invocations", "the URL names no server"),
         ("ftp://localhost/", "the scheme is not http or https"),
-        ("http://a:b@localhost/", "a name and password in the URL are not supported"),
+        ("http://a:b@localhost/", "a name and password in the URL are not supported; use --http-header-file"),
         ("not a url", "this is not a URL"),
         ("http://localhost:65536/", "the port is not a number from 1 to 65535"),
         ("http://localhost:0/", "the port is not a number from 1 to 65535"),
@@ -161,6 +166,62 @@ fn urls_are_checked() {
         assert_eq!(done.code, Some(2), "{done:?}");
         let words =
             format!("haulage: --http {url}: {why}; write it like http://localhost:8080/invocations\n");
-        assert_eq!(done.stderr, words);
+        assert_eq!(done.stderr, words.replace("a:b@", ""));
     }
+}
+
+#[test]
+fn a_token_in_the_url_is_in_no_record_and_no_log() {
+    let server = Server::start(|_| Answer::new("400 Bad Request", "no"));
+    let place = Place::new();
+    let id = place.submit(&["1"]);
+    let worker = place.worker(&["--http", &server.url("/x?api_key=s3cret"), "--log", "trace"]);
+    assert_eq!(server.request().line, "POST /x?api_key=s3cret HTTP/1.1");
+    let mut log = Vec::new();
+    loop {
+        log.push(worker.says(""));
+        if log.last().is_some_and(|line| line.contains("failed job_id")) {
+            break;
+        }
+    }
+    worker.stop();
+    let record = place.record(&id);
+    assert_eq!(error(&record), format!("HTTP 400 Bad Request from {}?…: no", server.url("/x")));
+    let shown: Vec<_> = log.iter().filter(|line| line.contains("s3cret")).collect();
+    assert!(shown.is_empty(), "{shown:?}");
+    let done = place.run(["worker", "--http", "http://me:s3cret@localhost/"]);
+    assert!(done.code == Some(2) && !done.stderr.contains("s3cret"), "{done:?}");
+}
+
+#[test]
+fn a_server_gets_the_headers_of_the_settings() {
+    let server = Server::start(|_| Answer::new("200 OK", "1"));
+    let place = Place::new();
+    let headers = place.write("headers", "# of the server\nX-Tenant: 7\n");
+    let mut command = place.command(["worker", "--http", &server.url("/"), "--http-header-file"]);
+    command.arg(&headers).env("HAULAGE_HTTP_HEADER", "Authorization: Bearer s3cret");
+    let id = place.submit(&["1"]);
+    let worker = Worker::start(command);
+    let request = server.request();
+    assert_eq!((request.header("authorization"), request.header("x-tenant")), ("Bearer s3cret", "7"));
+    place.ok(["wait", &id]);
+    // A token that was changed is the one that is sent.
+    place.write("headers", "X-Tenant: 8\n");
+    place.submit(&["2"]);
+    assert_eq!(server.request().header("x-tenant"), "8");
+    worker.stop();
+    let done = place.run(["worker", "--http", &server.url("/"), "--http-header", "s3cret"]);
+    assert!(done.code == Some(2) && done.stderr.contains("this is not a header"), "{done:?}");
+    assert!(!done.stderr.contains("s3cret"), "{done:?}");
+}
+
+#[test]
+fn a_server_that_drips_comes_to_an_end() {
+    let server = Server::start(|_| Answer::Drip);
+    let place = Place::new();
+    let record =
+        place.work(&["1", "--max-attempts", "1"], &["--http", &server.url("/"), "--http-timeout", "1s"]);
+    let words = format!("no whole answer from {} within 1s (--http-timeout)", server.url("/"));
+    assert_eq!((&record["status"], error(&record)), (&json!("ERROR"), words.as_str()));
+    server.hung_up();
 }

@@ -1,13 +1,16 @@
 //! The program as its users have it: real processes, real databases.
 
 mod cancel;
+mod confinement;
 mod dead;
 mod doctor;
 mod errors;
 mod exec;
+mod guard;
 mod help;
 mod http;
 mod jobs;
+mod log;
 mod monitoring;
 mod outages;
 mod place;

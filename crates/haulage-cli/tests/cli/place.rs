@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -181,6 +181,11 @@ impl Worker {
         Self { child, stderr }
     }
 
+    /// One whose stderr goes elsewhere.
+    pub(crate) fn silent(mut command: Command) -> Self {
+        Self { child: command.spawn().expect("start a worker"), stderr: channel().1 }
+    }
+
     /// Waits for a line with this text on stderr, and gives it.
     pub(crate) fn says(&self, text: &str) -> String {
         let mut seen = Vec::new();
@@ -213,6 +218,24 @@ impl Worker {
         }
         let status = self.child.wait().expect("wait");
         (status.code(), status.signal(), stdout)
+    }
+
+    /// Waits for the end, which is to come within `limit`: its code and its signal.
+    pub(crate) fn wait_within(mut self, limit: Duration) -> (Option<i32>, Option<i32>) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return (status.code(), status.signal());
+            }
+            assert!(Instant::now() < until, "it has not ended after {limit:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Stops it as an operator would.

@@ -55,6 +55,8 @@ pub(crate) enum Answer {
     Full(&'static str, String, String),
     /// None at all: tells when the other side hangs up.
     Never,
+    /// A byte now and then, for ever: tells when the other side hangs up.
+    Drip,
     /// Hangs up itself.
     HangUp,
 }
@@ -180,6 +182,15 @@ fn serve(
             let _ = stream.write_all((head + &body).as_bytes()).and_then(|()| stream.flush());
         }
         Answer::HangUp => {}
+        Answer::Drip => {
+            let stream = stream.get_mut();
+            let mut part = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            while stream.write_all(part.as_bytes()).and_then(|()| stream.flush()).is_ok() {
+                part = "1\r\n \r\n";
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            let _ = hung_up.send(());
+        }
         Answer::Never => {
             if matches!(stream.read(&mut [0]), Ok(0) | Err(_)) {
                 let _ = hung_up.send(());

@@ -55,7 +55,7 @@ fn second_ends_at_once() {
     let worker = place.worker(&["--shell", &line]);
     assert_eq!(fifo.line(), "started");
     worker.signal("TERM");
-    worker.says("a second signal ends");
+    worker.says("send it again");
     worker.signal("TERM");
     let (code, signal, _) = worker.wait();
     assert_eq!((code, signal), (Some(143), None));
@@ -75,7 +75,7 @@ fn an_echo_is_no_second_signal() {
     let worker = place.worker(&["--shell", &line]);
     assert_eq!(fifo.line(), "started");
     worker.signals(&["TERM", "INT"]);
-    worker.says("a second signal ends");
+    worker.says("send it again");
     std::fs::write(go, "go\n").expect("write");
     assert_eq!(worker.wait().0, Some(0));
     assert_eq!(place.ok(["result", &id]), "5");
@@ -98,4 +98,134 @@ fn a_wait_ends_with_the_signal() {
     let waiting = crate::place::Worker::start(place.command(["wait", &id]));
     waiting.signal("INT");
     assert_eq!(waiting.wait().1, Some(2));
+}
+
+#[test]
+fn a_terminal_that_goes_away_is_a_polite_signal() {
+    let place = Place::new();
+    let worker = place.worker(&["--exec", "cat"]);
+    worker.says("worker starts");
+    worker.signal("HUP");
+    worker.says("SIGHUP: no more jobs are taken");
+    assert_eq!(worker.wait().0, Some(0));
+}
+
+#[test]
+fn a_worker_started_with_nohup_outlives_its_terminal() {
+    let place = Place::new();
+    let program = place.command::<&str>([]).get_program().to_owned();
+    let mut nohup = std::process::Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" worker --exec cat"]).arg(program);
+    nohup.current_dir(place.path("")).stderr(std::process::Stdio::piped());
+    let worker = crate::place::Worker::start(nohup);
+    worker.says("worker starts");
+    worker.signals(&["HUP", "TERM"]);
+    worker.says("SIGTERM: no more jobs are taken");
+    assert_eq!(worker.wait().0, Some(0));
+}
+
+/// A pipe that somebody holds, and nobody reads.
+fn unread(place: &Place, name: &str) -> (std::fs::File, std::fs::File) {
+    let path = place.path(name);
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("run mkfifo").success());
+    let held = std::fs::File::options().read(true).write(true).open(&path).expect("open");
+    let end = std::fs::File::options().write(true).open(&path).expect("open");
+    (held, end)
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_neither_jobs_nor_signals() {
+    let place = Place::new();
+    let fifo = place.fifo("fifo");
+    let (log, end) = unread(&place, "log");
+    let ids: Vec<String> = (0..3).map(|_| place.submit(&["1"])).collect();
+    // More than the pipe holds, and the queue behind it.
+    let line = "head -c 9000000 /dev/zero | tr '\\0' x >&2; cat";
+    let mut command = place.command(["worker", "--log-limit", "1G", "--shell", line]);
+    command.stderr(end);
+    let worker = crate::place::Worker::silent(command);
+    place.ok(["wait", &ids[0], &ids[1], &ids[2]]);
+    let last = place.submit(&["2"]);
+    place.ok(["wait", &last]);
+    worker.signal("TERM");
+    assert_eq!(worker.wait_within(std::time::Duration::from_secs(20)).0, Some(0));
+    drop(log);
+
+    let (_log, end) = unread(&place, "another");
+    let id = place.submit(&["1"]);
+    let line = format!(
+        "head -c 9000000 /dev/zero | tr '\\0' x >&2; exec 9>{}; echo started >&9; exec sleep 1000",
+        fifo.path().display()
+    );
+    let mut command = place.command(["worker", "--log-limit", "1G", "--shell", &line]);
+    command.stderr(end);
+    let worker = crate::place::Worker::silent(command);
+    assert_eq!(fifo.line(), "started");
+    worker.signal("TERM");
+    // Longer than what counts as an echo of the first.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    worker.signal("TERM");
+    assert_eq!(worker.wait_within(std::time::Duration::from_secs(20)).0, Some(143));
+    fifo.closed();
+    let record = place.record(&id);
+    assert_eq!((&record["status"], &record["uncounted"]), (&json!("SUBMITTED"), &json!(1)), "{record}");
+}
+
+#[test]
+fn what_was_not_read_of_the_log_is_counted() {
+    let place = Place::new();
+    let (mut log, end) = unread(&place, "log");
+    let id = place.submit(&["1"]);
+    let line = "head -c 9000000 /dev/zero | tr '\\0' x >&2; cat";
+    let mut command = place.command(["worker", "--log-limit", "1G", "--shell", line]);
+    command.stderr(end);
+    let worker = crate::place::Worker::silent(command);
+    place.ok(["wait", &id]);
+    let (send, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        use std::io::BufRead as _;
+        for line in std::io::BufReader::new(&mut log).lines().map_while(Result::ok) {
+            let _ = send.send(line);
+        }
+    });
+    let told = lines.iter().find(|line| line.ends_with(" of the log were dropped, as nobody read it"));
+    assert!(told.is_some_and(|line| line.starts_with("haulage: ")));
+    worker.stop();
+}
+
+/// A worker and its program are sent a signal together, in either order, as
+/// systemd does it and the shutdown of a machine.
+fn told_together(program_first: bool, signal: &str, line: &str) {
+    let place = Place::new();
+    let fifo = place.fifo("fifo");
+    let id = place.submit(&["1", "--max-attempts", "1"]);
+    let line = format!("exec 9>{}; echo $$ >&9; {line}", fifo.path().display());
+    let worker = place.worker(&["--shell", &line]);
+    let program = fifo.line();
+    let kill = |target: &str| {
+        let line = format!("kill -s {signal} {target}");
+        assert!(std::process::Command::new("sh").args(["-c", &line]).status().expect("run kill").success());
+    };
+    // The minus is for the group: a shell and what it runs.
+    if program_first {
+        kill(&format!("-- -{program}"));
+        worker.signal("TERM");
+    } else {
+        worker.signal("TERM");
+        kill(&format!("-- -{program}"));
+    }
+    worker.says("1 released");
+    assert_eq!(worker.wait().0, Some(0));
+    let record = place.record(&id);
+    assert_eq!((&record["status"], &record["uncounted"]), (&json!("SUBMITTED"), &json!(1)), "{record}");
+}
+
+#[test]
+fn a_program_that_is_stopped_with_its_worker_costs_its_job_no_attempt() {
+    told_together(true, "TERM", "exec sleep 1000");
+    told_together(false, "TERM", "exec sleep 1000");
+    told_together(true, "KILL", "exec sleep 1000");
+    told_together(true, "INT", "exec sleep 1000");
+    // Ends with 143, as the shell of a shutdown does that waits for what it runs.
+    told_together(false, "TERM", "trap 'exit 143' TERM; sleep 1000 & wait");
 }

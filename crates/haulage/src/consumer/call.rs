@@ -120,11 +120,13 @@ impl Caller {
         match deliveries {
             [one] => {
                 let context = &one.context;
+                let (job_id, request_id) = (context.job_id().as_str(), context.request_id());
                 info_span!(
                     parent: &self.parent,
                     "job",
-                    job_id = %context.job_id(),
-                    request_id = context.request_id(),
+                    job_id,
+                    // Where the caller gave none, it is the job's id.
+                    request_id = (request_id != job_id).then_some(request_id),
                     attempt = context.attempt(),
                 )
             }

@@ -393,9 +393,14 @@ impl Engine {
                 }
             };
             let Some(held) = self.table.remove(ticket) else { continue };
-            let event = Event::settled(held.key, outcome, status, self.backend.capabilities());
-            if let Stage::Settling { ran, .. } = held.stage {
-                self.recorder.observe(&event, ran);
+            let took = match held.stage {
+                Stage::Settling { ran, .. } => Some(ran),
+                Stage::Waiting(_) | Stage::Running { .. } => None,
+            };
+            let limits = self.backend.capabilities();
+            let event = Event::settled(held.key, outcome, status, took.unwrap_or_default(), limits);
+            if let Some(took) = took {
+                self.recorder.observe(&event, took);
             }
             self.tell(event, &held.request_id);
         }

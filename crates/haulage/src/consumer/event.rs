@@ -45,6 +45,9 @@ pub enum Event {
         id: JobId,
         /// The attempt.
         attempt: u32,
+        /// How long it took up a slot; see
+        /// [`Snapshot::job_seconds`](crate::metrics::Snapshot::job_seconds).
+        took: Duration,
     },
     /// The attempt failed; another will follow.
     Retried {
@@ -95,8 +98,15 @@ pub enum Event {
 }
 
 impl Event {
-    /// What a settled outcome came to: `status` is what the job has now.
-    pub(super) fn settled(key: ClaimKey, outcome: Outcome, status: Status, limits: Capabilities) -> Self {
+    /// What a settled outcome came to: `status` is what the job has now, and
+    /// `took` how long it took up a slot.
+    pub(super) fn settled(
+        key: ClaimKey,
+        outcome: Outcome,
+        status: Status,
+        took: Duration,
+        limits: Capabilities,
+    ) -> Self {
         let ClaimKey { id, attempt } = key;
         match (outcome, status) {
             (Outcome::Cancelled, _) | (_, Status::Cancelled) => Self::Cancelled { id, attempt },
@@ -104,7 +114,7 @@ impl Event {
             (Outcome::Success(result), Status::Error) => {
                 Self::Failed { id, attempt, error: why_not_stored(&result, limits) }
             }
-            (Outcome::Success(_), _) => Self::Succeeded { id, attempt },
+            (Outcome::Success(_), _) => Self::Succeeded { id, attempt, took },
             // The attempts are used up.
             (Outcome::Retry { error, .. }, Status::Error) => Self::Failed { id, attempt, error },
             (Outcome::Retry { error, delay }, _) => Self::Retried { id, attempt, error, delay },
@@ -126,10 +136,12 @@ impl Event {
     /// Failures and losses as warnings, the course of things for those who want it.
     pub(super) fn log(&self, request_id: &str) {
         let (job_id, attempt) = (self.id(), self.attempt());
+        // Where the caller gave none, it is the job's id.
+        let request_id = (request_id != job_id.as_str()).then_some(request_id);
         match self {
             Self::Claimed { .. } => debug!(%job_id, request_id, attempt, "claimed"),
             Self::Started { .. } => debug!(%job_id, request_id, attempt, "started"),
-            Self::Succeeded { .. } => debug!(%job_id, request_id, attempt, "succeeded"),
+            Self::Succeeded { took, .. } => debug!(%job_id, request_id, attempt, ?took, "succeeded"),
             Self::Retried { error, delay, .. } => {
                 warn!(%job_id, request_id, attempt, %error, ?delay, "failed; to be tried again");
             }
@@ -151,7 +163,7 @@ impl Event {
         match self {
             Self::Claimed { id, attempt }
             | Self::Started { id, attempt }
-            | Self::Succeeded { id, attempt }
+            | Self::Succeeded { id, attempt, .. }
             | Self::Retried { id, attempt, .. }
             | Self::Failed { id, attempt, .. }
             | Self::Cancelled { id, attempt }

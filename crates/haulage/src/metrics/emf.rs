@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn succeed(recorder: &mut Recorder, times: usize, seconds: f64) {
-        let event = Event::Succeeded { id: JobId::new("a"), attempt: 1 };
+        let event = Event::Succeeded { id: JobId::new("a"), attempt: 1, took: Duration::ZERO };
         for _ in 0..times {
             recorder.count(&event);
             recorder.observe(&event, Duration::from_secs_f64(seconds));

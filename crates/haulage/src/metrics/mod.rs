@@ -70,6 +70,14 @@ impl Meter {
         }
         snapshot
     }
+
+    /// Says that the program around the consumer is alive, for one whose
+    /// handlers never block its async runtime: from the first call on, it is to
+    /// come every few seconds from a task of that runtime, and a consumer that
+    /// has not heard it for 30 s is [stuck](State::Stuck).
+    pub fn alive(&self) {
+        self.0.alive();
+    }
 }
 
 /// What a consumer had done by some moment, and what it was about.
@@ -138,8 +146,9 @@ pub enum State {
     NotReady,
     /// It claims no more, and finishes what runs.
     Stopping,
-    /// Its engine has not come round for 30 s. Something blocks it, such as a
-    /// function given to `on_event`; nothing is claimed, and leases run out.
+    /// Its engine has not come round for 30 s: something blocks it, such as a
+    /// function given to `on_event`; nothing is claimed, and leases run out. Or
+    /// the program has not said for as long that it is [alive](Meter::alive).
     Stuck,
     /// It has ended.
     Stopped,

@@ -24,6 +24,8 @@ pub(super) struct Shared(Mutex<Published>);
 struct Published {
     snapshot: Snapshot,
     at: Instant,
+    /// When the program last said that it is alive, if it does that.
+    alive_at: Option<Instant>,
 }
 
 impl Shared {
@@ -31,17 +33,23 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was published last, and how long ago.
+    /// What was published last, and for how long nothing has been heard of the
+    /// engine, or of the program.
     pub(super) fn read(&self) -> (Snapshot, Duration) {
         let published = self.lock();
-        (published.snapshot.clone(), published.at.elapsed())
+        let oldest = published.alive_at.map_or(published.at, |alive_at| alive_at.min(published.at));
+        (published.snapshot.clone(), oldest.elapsed())
+    }
+
+    pub(super) fn alive(&self) {
+        self.lock().alive_at = Some(Instant::now());
     }
 }
 
 impl Recorder {
     pub(crate) fn new(slots: usize) -> Self {
         let current = Snapshot::starting(slots);
-        let published = Published { snapshot: current.clone(), at: Instant::now() };
+        let published = Published { snapshot: current.clone(), at: Instant::now(), alive_at: None };
         Self { current, shared: Arc::new(Shared(Mutex::new(published))) }
     }
 
@@ -76,7 +84,8 @@ impl Recorder {
     pub(crate) fn publish(&mut self, state: State, busy: usize, held: usize) {
         (self.current.state, self.current.busy, self.current.held) = (state, busy, held);
         let mut published = self.shared.lock();
-        *published = Published { snapshot: self.current.clone(), at: Instant::now() };
+        published.snapshot = self.current.clone();
+        published.at = Instant::now();
     }
 }
 
@@ -111,5 +120,20 @@ mod tests {
         drop(recorder);
         assert_eq!(meter.snapshot().state, State::Stopped);
         assert_eq!(meter.snapshot().busy, 0);
+    }
+
+    #[test]
+    fn a_program_that_says_no_more_that_it_is_alive_is_stuck() {
+        let mut recorder = Recorder::new(1);
+        let meter = recorder.meter();
+        meter.alive();
+        recorder.publish(State::Ready, 1, 1);
+        assert_eq!(meter.snapshot().state, State::Ready);
+        recorder.shared.lock().alive_at = Instant::now().checked_sub(STUCK_AFTER * 2);
+        // The engine comes round all the same.
+        recorder.publish(State::Ready, 1, 1);
+        assert_eq!(meter.snapshot().state, State::Stuck);
+        meter.alive();
+        assert_eq!(meter.snapshot().state, State::Ready);
     }
 }

@@ -36,7 +36,7 @@ async fn success_is_recorded_and_told() {
     let id = job.id().clone();
     assert_eq!(running.next().await, Event::Claimed { id: id.clone(), attempt: 1 });
     assert_eq!(running.next().await, Event::Started { id: id.clone(), attempt: 1 });
-    assert_eq!(running.next().await, Event::Succeeded { id, attempt: 1 });
+    assert!(matches!(running.next().await, Event::Succeeded { id: done, attempt: 1, .. } if done == id));
     let record = job.record().await.expect("record");
     assert_eq!((record.status, record.attempt), (Status::Success, 1));
     assert_eq!(record.worker.as_deref(), Some("w-1"));
@@ -80,11 +80,11 @@ async fn a_handler_names_its_own_delay() {
     // Another job goes through, so the consumer has looked: it is not yet time.
     clock.advance(s(59));
     let other = producer.submit(&false).await.expect("submit");
-    assert_eq!(running.ending().await, Event::Succeeded { id: other.id().clone(), attempt: 1 });
+    assert!(matches!(running.ending().await, Event::Succeeded { id, attempt: 1, .. } if id == *other.id()));
     assert_eq!(job.status().await.expect("status"), Status::Submitted);
 
     clock.advance(s(1));
-    assert_eq!(running.ending().await, Event::Succeeded { id: job.id().clone(), attempt: 2 });
+    assert!(matches!(running.ending().await, Event::Succeeded { id, attempt: 2, .. } if id == *job.id()));
     assert_eq!(running.stop().await, Summary { succeeded: 2, retried: 1, ..Summary::default() });
 }
 
