@@ -83,10 +83,11 @@ test-lambda: ## What needs rustup: the scaling Lambda builds, and is small
 tools: ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack
 
-test-root: ## What needs root: a disk that is full, a container without an init
+test-root: ## What needs root: a disk that is full, mounts, other users, a container without an init
 	$(CARGO) build --package haulage-cli
 	tests/root/disk-full.sh "$(TARGET)/debug/haulage"
 	tests/root/first-process.sh "$(TARGET)/debug/haulage"
+	tests/root/sharing.sh "$(TARGET)/debug/haulage"
 
 lint: ## Formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check

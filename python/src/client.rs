@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use haulage::{
     Backend, Clock, JobId, Producer, Timestamp,
-    backend::{Cancellation, Detail, ListQuery, PurgeQuery, Redrive},
+    backend::{Cancellation, Detail, ListQuery, Purge, Redrive},
     memory::MemoryBackend,
 };
 use pyo3::prelude::*;
@@ -190,7 +190,7 @@ impl Client {
     fn purge(&self, status_name: &str, older_than: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         let older_than = convert::duration("older_than", older_than)?;
-        let query = PurgeQuery { status: status(status_name)?, older_than };
+        let query = Purge::Status { status: status(status_name)?, older_than };
         Operation::start(async move { Ok(producer.backend().purge(query).await?) })
     }
 

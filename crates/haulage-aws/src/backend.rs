@@ -8,7 +8,7 @@ use haulage::{
     Backend, Clock, JobId, NewJob, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
+        Pulse, Purge, Redrive, Settlement, Signals, Stats, Submitted,
     },
 };
 
@@ -176,8 +176,8 @@ impl Backend for AwsBackend {
         self.run(|inner| redrive::redrive(inner, what)).await
     }
 
-    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
-        self.run(|inner| scan::purge(inner, query)).await
+    async fn purge(&self, what: Purge) -> Result<u64> {
+        self.run(|inner| scan::purge(inner, what)).await
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -93,7 +93,8 @@ async fn unseen_deaths(inner: &Inner) -> Result<Vec<Row>> {
     Ok(dead)
 }
 
-async fn by_id(inner: &Inner, ids: Vec<JobId>) -> Result<Vec<Row>> {
+/// The jobs of these ids, oldest first, with claims that lapsed noted.
+pub(crate) async fn by_id(inner: &Inner, ids: Vec<JobId>) -> Result<Vec<Row>> {
     let keys: HashSet<String> = ids.iter().map(ToString::to_string).collect();
     let found = inner.store.table.get_many(keys, None).await?;
     let mut rows: Vec<Row> = Vec::new();

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
     Error, Record, Result, Status, Timestamp,
-    backend::{ListQuery, PurgeQuery, Stats},
+    backend::{ListQuery, Purge, Stats},
 };
 
 use crate::{
     expr::{Write, text},
     inner::{Inner, Shared},
     item::{PURGED, Row, name, seconds},
+    redrive::by_id,
     store::{places, unchanged},
     table::{PARALLEL, Written},
 };
@@ -96,17 +97,21 @@ pub(crate) async fn stats(inner: Shared) -> Result<Stats> {
     Ok(stats)
 }
 
-pub(crate) async fn purge(inner: Shared, query: PurgeQuery) -> Result<u64> {
-    if query.status == Status::InProgress {
-        return Err(Error::Invalid("jobs that are IN_PROGRESS cannot be purged; cancel them first".into()));
-    }
-    let rows = rows(&inner, OUTLINE).await?;
+pub(crate) async fn purge(inner: Shared, what: Purge) -> Result<u64> {
+    what.check()?;
+    let rows = match &what {
+        Purge::Status { .. } => rows(&inner, OUTLINE).await?,
+        Purge::Jobs(ids) => by_id(&inner, ids.clone()).await?,
+    };
     let now = inner.now();
-    let newest = now.before(query.older_than);
-    let old = |record: &Record| record.finished_at.unwrap_or(record.submitted_at) <= newest;
-    let wanted = rows
-        .into_iter()
-        .filter(|row| row.record(now).is_some_and(|record| record.status == query.status && old(&record)));
+    let meant = |record: &Record| match &what {
+        Purge::Status { status, older_than } => {
+            let since = record.finished_at.unwrap_or(record.submitted_at);
+            record.status == *status && since <= now.before(*older_than)
+        }
+        Purge::Jobs(_) => record.status != Status::InProgress,
+    };
+    let wanted = rows.into_iter().filter(|row| row.record(now).is_some_and(|record| meant(&record)));
     let purged: Vec<bool> =
         stream::iter(wanted).map(|row| one(&inner, row)).buffer_unordered(PARALLEL).try_collect().await?;
     Ok(purged.into_iter().filter(|purged| *purged).count() as u64)

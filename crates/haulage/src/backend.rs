@@ -103,8 +103,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Puts ended jobs back to work with all their attempts, and tells which.
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>>;
 
-    /// Deletes records, and tells how many.
-    async fn purge(&self, query: PurgeQuery) -> Result<u64>;
+    /// Deletes records for good, bodies and results included, and tells how many.
+    async fn purge(&self, what: Purge) -> Result<u64>;
 
     /// Counts by status, and the age of what waits.
     async fn stats(&self) -> Result<Stats>;
@@ -376,14 +376,35 @@ pub enum Redrive {
     Jobs(Vec<JobId>),
 }
 
-/// Which records to delete.
+/// Which records to delete. Jobs that are `IN_PROGRESS` cannot be purged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PurgeQuery {
-    /// The status. Jobs that are `IN_PROGRESS` cannot be purged.
-    pub status: Status,
-    /// Only what got that status this long ago: for `SUBMITTED` since the
-    /// submit, for the others since the end.
-    pub older_than: Duration,
+pub enum Purge {
+    /// All of one status.
+    Status {
+        /// The status.
+        status: Status,
+        /// Only what got that status this long ago: for `SUBMITTED` since the
+        /// submit, for the others since the end.
+        older_than: Duration,
+    },
+    /// These jobs; those that are `IN_PROGRESS` or not there are left out.
+    Jobs(Vec<JobId>),
+}
+
+impl Purge {
+    /// Refuses what cannot be purged.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for the status `IN_PROGRESS`.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Status { status: Status::InProgress, .. } => {
+                Err(Error::Invalid("jobs in progress cannot be purged; cancel them first".into()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The state of the queue in numbers.

@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use haulage::{Backend, Error, NewJob, backend::ClaimRequest, sqlite::SqliteBackend};
+use haulage::{
+    Backend, Error, NewJob,
+    backend::{ClaimRequest, Purge},
+    sqlite::SqliteBackend,
+};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -246,4 +250,30 @@ async fn what_is_no_file_is_left_alone() {
     let error = SqliteBackend::open("/dev/null").await.expect_err("refused");
     assert!(matches!(&error, Error::Config(m) if m.contains("is a device")), "{error:?}");
     assert!(!Path::new("/dev/null-wake").exists());
+}
+
+#[tokio::test]
+async fn what_is_purged_is_in_none_of_the_files() {
+    let (folder, path) = folder();
+    let backend = SqliteBackend::open(&path).await.expect("open");
+    let (secret, kept) = ("078-05-1120 ".repeat(2_000), "kept ".repeat(2_000));
+    let job = |text: &str| NewJob::new(text).expect("JSON");
+    let ids: Vec<_> = backend
+        .submit(vec![job(&secret), job(&kept), job("078-05-1120")])
+        .await
+        .expect("submit")
+        .into_iter()
+        .map(|answer| answer.expect("accepted").id)
+        .collect();
+    let holds = |text: &str| {
+        fs::read_dir(folder.path()).expect("list").any(|entry| {
+            let bytes = fs::read(entry.expect("entry").path()).expect("read");
+            bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        })
+    };
+    assert!(holds("078-05-1120"));
+    let purged = backend.purge(Purge::Jobs(vec![ids[0].clone(), ids[2].clone()])).await.expect("purge");
+    assert_eq!(purged, 2);
+    assert!(!holds("078-05-1120"));
+    assert!(holds("kept kept"));
 }

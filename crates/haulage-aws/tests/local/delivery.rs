@@ -287,7 +287,7 @@ async fn a_purged_job_does_not_come_back() {
     let id = submit(&backend, job(1)).await;
     let message = raw::receive(&place, &place.queue, 0).await.remove(0);
     let copy = with_id(&message, &id);
-    let query = haulage::backend::PurgeQuery { status: Status::Submitted, older_than: Duration::ZERO };
+    let query = haulage::backend::Purge::Status { status: Status::Submitted, older_than: Duration::ZERO };
     assert_eq!(backend.purge(query).await.expect("purge"), 1);
     raw::resend(&place, &place.queue, &copy).await;
     assert_eq!(claim(&backend, LONG).await, []);

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use haulage::{Status, backend::PurgeQuery};
+use haulage::{
+    Error, JobId, Status,
+    backend::{Detail, Lookup, Purge},
+};
 use serde_json::json;
 
 use crate::{
@@ -15,19 +18,24 @@ use crate::{
     session::Session,
 };
 
-/// Delete the records of jobs for good
+/// Delete the records of jobs for good, with their bodies and results
 ///
 /// Records expire by themselves when their --result-ttl is over; this is for
-/// what should be gone sooner. Deleting SUBMITTED jobs drops work.
+/// what should be gone sooner: single jobs by their ids, or all of one status.
+/// Deleting SUBMITTED jobs drops work.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Job ids
+    #[arg(value_name = "ID", required_unless_present = "status", conflicts_with_all = ["status", "older_than"])]
+    ids: Vec<String>,
+
     /// Which jobs: SUBMITTED, SUCCESS, ERROR or CANCELLED
-    #[arg(long, value_name = "STATUS")]
-    status: Status,
+    #[arg(long, value_name = "STATUS", requires = "older_than")]
+    status: Option<Status>,
 
     /// Only jobs that ended this long ago (SUBMITTED: were submitted)
     #[arg(long, value_name = "DURATION", value_parser = options::duration)]
-    older_than: Duration,
+    older_than: Option<Duration>,
 
     /// Do not ask
     #[arg(long, short)]
@@ -36,22 +44,51 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
-        let (output, status) = (session.output, self.status);
-        if status == Status::InProgress {
-            return Err(Exit::usage("jobs in progress cannot be purged; cancel them first"));
+        match self.status {
+            Some(status) => by_status(session, status, self.older_than.unwrap_or_default(), self.yes).await,
+            None => by_id(session, &self.ids).await,
         }
-        let backend = session.existing().await?;
-        if !self.yes {
-            let age = humantime::format_duration(self.older_than);
-            let question = format!("Delete all {status} jobs older than {age} from {}?", session.url);
-            confirm(output, &question)?;
-        }
-        let deleted = backend.purge(PurgeQuery { status, older_than: self.older_than }).await?;
-        if output.json {
-            output.json(&json!({ "deleted": deleted }))
-        } else {
-            output.line(format_args!("{} deleted", count(deleted, "job")))
-        }
+    }
+}
+
+async fn by_status(session: &Session, status: Status, older_than: Duration, yes: bool) -> Result {
+    let output = session.output;
+    let what = Purge::Status { status, older_than };
+    what.check()?;
+    let backend = session.existing().await?;
+    if !yes {
+        let age = humantime::format_duration(older_than);
+        let question = format!("Delete all {status} jobs older than {age} from {}?", session.url);
+        confirm(output, &question)?;
+    }
+    tell(output, backend.purge(what).await?)
+}
+
+/// Deletes the jobs that there are and that do not run, then fails for those
+/// that are left.
+async fn by_id(session: &Session, ids: &[String]) -> Result {
+    let backend = session.existing().await?;
+    let ids: Vec<JobId> = ids.iter().map(|id| JobId::from(id.as_str())).collect();
+    let before = backend.get(ids.clone(), Detail::Status).await?;
+    tell(session.output, backend.purge(Purge::Jobs(ids.clone())).await?)?;
+    let after = backend.get(ids.clone(), Detail::Status).await?;
+    let refused =
+        ids.iter().zip(before).zip(after).filter_map(|((id, before), after)| match (before, after) {
+            (_, Lookup::Found(record)) => Some(Exit::new(
+                Code::Failure,
+                format!("job {id} is {}, and was not deleted; cancel it first", record.status),
+            )),
+            (Lookup::Missing | Lookup::Expired, _) => Some(Error::NotFound(id.clone()).into()),
+            _ => None,
+        });
+    Exit::all(refused.collect())
+}
+
+fn tell(output: Output, deleted: u64) -> Result {
+    if output.json {
+        output.json(&json!({ "deleted": deleted }))
+    } else {
+        output.line(format_args!("{} deleted", count(deleted, "job")))
     }
 }
 

@@ -85,3 +85,22 @@ fn purge() {
         (Some(2), "haulage: jobs in progress cannot be purged; cancel them first\n")
     );
 }
+
+#[test]
+fn purge_of_single_jobs() {
+    let place = Place::new();
+    let ids = [place.submit(&["1"]), place.submit(&["2"]), place.submit(&["3"])];
+    assert_eq!(place.ok(["purge", &ids[0]]), "1 job deleted");
+    let done = place.run(["purge", &ids[0], &ids[1]]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(3), "1 job deleted\n"));
+    assert_eq!(done.stderr, format!("haulage: there is no job {}\n", ids[0]));
+    let fifo = place.fifo("fifo");
+    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
+    let _worker = place.worker(&["--shell", &line]);
+    assert_eq!(fifo.line(), "started");
+    let done = place.run(["purge", &ids[2]]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), "0 jobs deleted\n"));
+    assert!(done.stderr.contains("is IN_PROGRESS, and was not deleted; cancel it first"), "{done:?}");
+    assert_eq!(place.run(["purge", "--status", "success"]).code, Some(2));
+    assert_eq!(place.run(["purge"]).code, Some(2));
+}

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod confinement;
+mod database;
 mod dead;
 mod doctor;
 mod errors;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Status,
-    backend::{Lookup, PurgeQuery},
+    backend::{Lookup, Purge},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -15,10 +15,11 @@ pub(super) const CASES: &[Case] = &[
     Case::new("purge: what was submitted long enough ago", &[2], |t| Box::pin(since_the_submit(t))),
     Case::new("purge: never what runs", &[1, 2], |t| Box::pin(running(t))),
     Case::new("purge: what it deletes is missing", &[2], |t| Box::pin(missing(t))),
+    Case::new("purge: single jobs, and no others", &[2], |t| Box::pin(single_jobs(t))),
 ];
 
 async fn purge(t: &Trial<'_>, status: Status, ticks: u32) -> u64 {
-    t.backend.purge(PurgeQuery { status, older_than: t.ticks(ticks) }).await.expect("purge")
+    t.backend.purge(Purge::Status { status, older_than: t.ticks(ticks) }).await.expect("purge")
 }
 
 async fn one_status(t: &Trial<'_>) {
@@ -63,7 +64,7 @@ async fn since_the_submit(t: &Trial<'_>) {
 
 async fn running(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
-    let query = PurgeQuery { status: Status::InProgress, older_than: std::time::Duration::ZERO };
+    let query = Purge::Status { status: Status::InProgress, older_than: std::time::Duration::ZERO };
     let answer = t.backend.purge(query).await;
     assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
     assert_eq!(t.purge(Status::Submitted).await, 0);
@@ -80,5 +81,21 @@ async fn missing(t: &Trial<'_>) {
     }
     let answers = t.backend.cancel(vec![dead, waiting]).await.expect("cancel");
     assert_eq!(answers, [crate::backend::Cancellation::Missing; 2]);
+    t.assert_idle().await;
+}
+
+async fn single_jobs(t: &Trial<'_>) {
+    let (kept, done) = (t.end(job(1), End::Success).await, t.end(job(2), End::Success).await);
+    let running = t.start(job(3)).await.key;
+    let waiting = t.submit(job(4)).await;
+    let ids = vec![done.clone(), waiting.clone(), running.id.clone(), "no-such-job".into(), done.clone()];
+    assert_eq!(t.backend.purge(Purge::Jobs(ids.clone())).await.expect("purge"), 2);
+    assert_eq!(t.backend.purge(Purge::Jobs(ids)).await.expect("purge"), 0, "again");
+    for gone in [&done, &waiting] {
+        assert_eq!(t.lookup(gone).await, Lookup::Missing);
+    }
+    assert_eq!(t.status(&kept).await, Status::Success);
+    assert_eq!(t.status(&running.id).await, Status::InProgress);
+    t.finish(&running, super::trial::success(3)).await;
     t.assert_idle().await;
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     NewJob, Record, Status,
-    backend::{Cancellation, ClaimKey, PurgeQuery, Redrive},
+    backend::{Cancellation, ClaimKey, Purge, Redrive},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -64,7 +64,7 @@ async fn try_everything(t: &Trial<'_>, before: &Record, idempotency_key: &str) {
     for status in Status::ALL.into_iter().filter(|s| *s != before.status && *s != Status::InProgress) {
         assert_eq!(t.purge(status).await, 0);
     }
-    let query = PurgeQuery { status: before.status, older_than: t.ticks(1000) };
+    let query = Purge::Status { status: before.status, older_than: t.ticks(1000) };
     assert_eq!(t.backend.purge(query).await.expect("purge"), 0);
 
     t.assert_idle().await;

@@ -12,7 +12,7 @@ use super::Subject;
 use crate::{
     Backend, Error, FailureKind, JobError, JobId, Json, NewJob, Record, Result, Status, Timestamp,
     backend::{
-        ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Lookup, Outcome, Pulse, PurgeQuery, Redrive,
+        ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Lookup, Outcome, Pulse, Purge, Redrive,
         Settlement, Stats,
     },
 };
@@ -302,7 +302,7 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) async fn purge(&self, status: Status) -> u64 {
-        self.backend.purge(PurgeQuery { status, older_than: Duration::ZERO }).await.expect("purge")
+        self.backend.purge(Purge::Status { status, older_than: Duration::ZERO }).await.expect("purge")
     }
 
     pub(super) async fn stats(&self) -> Stats {

@@ -19,7 +19,7 @@ use crate::{
     Clock, Error, FailureKind, JobError, JobId, NewJob, Record, Result, Status, Timestamp,
     backend::{
         Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery,
-        Lookup, Outcome, Pulse, PurgeQuery, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+        Lookup, Outcome, Pulse, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
     },
     lease::Lease,
 };
@@ -209,21 +209,18 @@ impl Backend for MemoryBackend {
         }))
     }
 
-    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
-        if query.status == Status::InProgress {
-            return Err(Error::Invalid(
-                "jobs that are IN_PROGRESS cannot be purged; cancel them first".into(),
-            ));
-        }
+    async fn purge(&self, what: Purge) -> Result<u64> {
+        what.check()?;
         Ok(self.with(|state, now| {
             state.end_abandoned(now);
-            let newest = now.before(query.older_than);
-            let old = |r: &Record| r.finished_at.unwrap_or(r.submitted_at) <= newest;
-            let gone: Vec<_> = state
-                .entries()
-                .filter(|(_, e)| e.record.status == query.status && old(&e.record))
-                .map(|(seq, _)| seq)
-                .collect();
+            let wanted = |r: &Record| match &what {
+                Purge::Status { status, older_than } => {
+                    r.status == *status && r.finished_at.unwrap_or(r.submitted_at) <= now.before(*older_than)
+                }
+                Purge::Jobs(ids) => r.status != Status::InProgress && ids.contains(&r.id),
+            };
+            let gone: Vec<_> =
+                state.entries().filter(|(_, e)| wanted(&e.record)).map(|(seq, _)| seq).collect();
             gone.iter().for_each(|seq| state.remove(*seq, now));
             gone.len() as u64
         }))

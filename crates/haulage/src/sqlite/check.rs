@@ -127,21 +127,16 @@ fn tally(connection: &Connection) -> Result<Finding, Fault> {
 
 fn disk(path: &Path) -> Option<Finding> {
     let Disk { total, free } = sys::disk(path).ok()?;
-    Some(if free < space::reserve(total) {
+    Some(if free < LOW_DISK {
+        let reserve = space::reserve(total);
         Finding::bad(
-            Severity::Problem,
+            if free < reserve { Severity::Problem } else { Severity::Warning },
             "disk",
             format!(
-                "{} are free, fewer than are kept for ending jobs: no new ones are accepted",
-                space::in_mib(free)
+                "{} are free; new jobs are refused where less than {} would be left",
+                space::in_mib(free),
+                space::in_mib(reserve)
             ),
-            "free some space, or delete records with `haulage purge`, which gives their space to new ones",
-        )
-    } else if free < LOW_DISK {
-        Finding::bad(
-            Severity::Warning,
-            "disk",
-            format!("{} are free", space::in_mib(free)),
             "free some space; `haulage purge` gives the space of old records to new ones, not back to the disk",
         )
     } else {

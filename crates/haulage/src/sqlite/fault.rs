@@ -45,20 +45,22 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
+fn is_full(path: &Path, error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull) || sys::disk(path).is_ok_and(|disk| disk.free == 0)
+}
+
 /// Says what happened to the database at `path`, and what to do.
 pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
     let shown = path.display();
     let cause = Cause(error.to_string());
     let message = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => {
+        // Where a file beside the database cannot be made or grown, the disk is
+        // full, too.
+        Some(ErrorCode::DiskFull | ErrorCode::CannotOpen) if is_full(path, error) => {
             format!("the disk that holds {shown} is full: nothing was stored; free some space and try again")
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("{shown} is locked by another program: nothing was stored; close it and try again")
-        }
-        // A file beside the database that cannot be made for want of space.
-        Some(ErrorCode::CannotOpen) if sys::disk(path).is_ok_and(|disk| disk.free == 0) => {
-            format!("the disk that holds {shown} is full: nothing was stored; free some space and try again")
         }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             return Error::Config(format!(
@@ -75,6 +77,11 @@ pub(super) fn to_error(path: &Path, error: &rusqlite::Error) -> Error {
             format!(
                 "{shown} could not be read ({cause}): the disk failed to read it, or the file is damaged; \
                  `haulage doctor` checks every page and tells which"
+            )
+        }
+        Some(ErrorCode::SystemIoFailure) if is_full(path, error) => {
+            format!(
+                "the disk that holds {shown} is full ({cause}): what was asked for may or may not have been stored; free some space and try again"
             )
         }
         Some(ErrorCode::SystemIoFailure) => {

@@ -79,9 +79,21 @@ pub(super) fn check(path: &Path, allow_network: bool) -> Result<()> {
                  other one sees other jobs; remove the other name, or make a real copy of the file"
             )));
         }
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::Config(format!("cannot read {shown}: {error}"))),
+        Ok(meta) if meta.len() > 0 => {}
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Error::Config(format!("cannot read {shown}: {error}")));
+        }
+        // SQLite would delete a log that has no database.
+        _ => {
+            let log = beside(path, "-wal");
+            if fs::metadata(&log).is_ok_and(|meta| meta.len() > 0) {
+                return Err(Error::Config(format!(
+                    "there is no database {shown}, but its log: {} holds jobs of a database that was moved or \
+                     deleted; put that back, or delete the log, too",
+                    log.display()
+                )));
+            }
+        }
     }
     // Where there is no such list (not Linux, no /proc), nothing is known.
     let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return Ok(()) };

@@ -64,7 +64,7 @@ use crate::{
     Backend, Clock, Error, JobId, NewJob, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Outcome, Pulse, PurgeQuery, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+        Outcome, Pulse, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
     },
 };
 
@@ -351,29 +351,24 @@ impl Backend for SqliteBackend {
             .await
     }
 
-    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
-        const AT_ONCE: i64 = 1_000;
-        if query.status == Status::InProgress {
-            return Err(Error::Invalid("jobs in progress cannot be purged; cancel them first".into()));
-        }
+    async fn purge(&self, what: Purge) -> Result<u64> {
+        what.check()?;
         self.end_any_abandoned().await?;
-        let (now, status) = (self.clock.now(), query.status);
-        let before = now.before(query.older_than);
-        let (mut purged, mut from) = (0, i64::MIN);
-        // In parts, so that others get their turns in between.
+        let Connections { reader, writer } = &*self.connections;
+        let (mut purged, mut search) = (0, purge::Search::new(what, self.clock.now()));
         loop {
-            let part = query.clone();
-            let seqs =
-                self.connections.reader.run(move |c| purge::find(c, &part, now, from, AT_ONCE)).await?;
-            let Some(last) = seqs.last().copied() else { return Ok(purged) };
-            from = last;
-            let weight = Weight { rows: seqs.len(), ..Weight::default() };
-            purged += self
-                .connections
-                .writer
-                .run(weight, move |tx| purge::purge(tx, status, before, &seqs))
-                .await?;
+            let free = sys::disk(&self.path).map_or(u64::MAX, |disk| disk.free);
+            let found = reader.run(move |c| Ok((search.next(c, free)?, search)));
+            let (part, rest) = found.await?;
+            search = rest;
+            let Some(part) = part else { break };
+            let weight = Weight { rows: part.rows(), bytes: part.bytes, ..Weight::default() };
+            purged += writer.run(weight, move |tx| part.delete(tx)).await?;
         }
+        if purged > 0 {
+            writer.erase_log().await?;
+        }
+        Ok(purged)
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -2,48 +2,148 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
 
 use super::{
     fault::Fault,
+    id,
     tx::{Hot, Tx, code},
 };
-use crate::{Status, Timestamp, backend::PurgeQuery};
+use crate::{JobId, Status, Timestamp, backend::Purge};
 
-/// The next jobs after `from` that the query means.
-pub(super) fn find(
-    connection: &Connection,
-    query: &PurgeQuery,
-    now: Timestamp,
-    from: i64,
-    limit: i64,
-) -> Result<Vec<i64>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq FROM job WHERE status = ?1 AND seq > ?2 AND coalesce(finished_at, submitted_at) <= ?3
-         ORDER BY seq LIMIT ?4",
-    )?;
-    let before = now.before(query.older_than).as_micros();
-    let seqs = statement.query_map(params![code(query.status), from, before, limit], |r| r.get(0))?;
-    Ok(seqs.collect::<rusqlite::Result<_>>()?)
+/// What is left to be deleted. It goes in parts, so that others get their
+/// turns in between.
+#[derive(Debug)]
+pub(super) enum Search {
+    Status { status: Status, before: Timestamp, after: i64 },
+    Jobs(Vec<JobId>),
 }
 
-/// Deletes those of the jobs that still have the status; records that had
-/// expired anyway are not counted.
-pub(super) fn purge(tx: &mut Tx<'_>, status: Status, before: Timestamp, seqs: &[i64]) -> Result<u64, Fault> {
-    let mut purged = 0;
-    for seq in seqs {
-        let job = tx.row(Hot::OLD, params![seq, before.as_micros()], Hot::read)?;
-        if let Some(job) = job.filter(|job| job.status == status) {
-            purged += u64::from(!job.is_expired(tx.now));
-            tx.delete(&job)?;
+/// What is deleted at once.
+#[derive(Debug)]
+pub(super) struct Part {
+    jobs: Vec<i64>,
+    which: Which,
+    /// Their bodies and results.
+    pub(super) bytes: usize,
+    /// Whether what is deleted is overwritten at once, which needs as much
+    /// space in the log as it has.
+    overwrite: bool,
+}
+
+#[derive(Debug)]
+enum Which {
+    Old(Status, Timestamp),
+    Ids(Vec<Uuid>),
+}
+
+/// How many rows are deleted at once.
+const ROWS: usize = 1_000;
+/// The same, in bytes of bodies and results.
+const BYTES: usize = 16 << 20;
+
+impl Search {
+    pub(super) fn new(what: Purge, now: Timestamp) -> Self {
+        match what {
+            Purge::Status { status, older_than } => {
+                Self::Status { status, before: now.before(older_than), after: i64::MIN }
+            }
+            Purge::Jobs(ids) => Self::Jobs(ids),
         }
     }
-    Ok(purged)
+
+    /// The next part; `None` where nothing is left. Deleting takes space in the
+    /// log first: with little `free` on the disk, it is a small one.
+    pub(super) fn next(&mut self, connection: &Connection, free: u64) -> Result<Option<Part>, Fault> {
+        let free = usize::try_from(free).unwrap_or(usize::MAX);
+        let limit = BYTES.min(free / 4).max(1);
+        let mut part = match self {
+            Self::Status { status, before, .. } => Part::new(Which::Old(*status, *before)),
+            Self::Jobs(_) => Part::new(Which::Ids(Vec::new())),
+        };
+        let mut size = connection.prepare_cached(
+            "SELECT coalesce((SELECT octet_length(json) FROM body WHERE seq = ?1), 0)
+                  + coalesce((SELECT octet_length(json) FROM result WHERE seq = ?1), 0)",
+        )?;
+        while part.jobs.len() < ROWS && part.bytes < limit {
+            let Some((seq, id)) = self.next_job(connection)? else { break };
+            let bytes = size.query_row([seq], |r| r.get::<_, i64>(0))?;
+            part.bytes = part.bytes.saturating_add(usize::try_from(bytes).unwrap_or(0));
+            part.jobs.push(seq);
+            if let (Which::Ids(ids), Some(id)) = (&mut part.which, id) {
+                ids.push(id);
+            }
+        }
+        part.overwrite = part.bytes <= free / 2;
+        Ok(Some(part).filter(|part| !part.jobs.is_empty()))
+    }
+
+    fn next_job(&mut self, connection: &Connection) -> rusqlite::Result<Option<(i64, Option<Uuid>)>> {
+        match self {
+            Self::Status { status, before, after } => {
+                let seq: Option<i64> = connection
+                    .prepare_cached(
+                        "SELECT seq FROM job
+                         WHERE status = ?1 AND seq > ?2 AND coalesce(finished_at, submitted_at) <= ?3
+                         ORDER BY seq LIMIT 1",
+                    )?
+                    .query_row(params![code(*status), *after, before.as_micros()], |r| r.get(0))
+                    .optional()?;
+                *after = seq.unwrap_or(i64::MAX);
+                Ok(seq.map(|seq| (seq, None)))
+            }
+            Self::Jobs(ids) => Ok(std::iter::from_fn(|| ids.pop())
+                .find_map(|id| id::parse(&id))
+                .map(|id| (id::seq(id), Some(id)))),
+        }
+    }
+}
+
+impl Part {
+    fn new(which: Which) -> Self {
+        Self { jobs: Vec::new(), which, bytes: 0, overwrite: true }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Deletes those of the jobs that are still meant; records that had
+    /// expired anyway are not counted.
+    pub(super) fn delete(self, tx: &mut Tx<'_>) -> Result<u64, Fault> {
+        let mut purged = 0;
+        tx.overwrite_deleted(self.overwrite)?;
+        for (n, seq) in self.jobs.iter().enumerate() {
+            let job = match &self.which {
+                Which::Old(status, before) => tx
+                    .row(Hot::OLD, params![seq, before.as_micros()], Hot::read)?
+                    .filter(|job| job.status == *status),
+                Which::Ids(ids) => tx
+                    .row(Hot::BY_ID, params![seq, ids[n].as_bytes()], Hot::read)?
+                    .filter(|job| job.status != Status::InProgress),
+            };
+            if let Some(job) = job {
+                purged += u64::from(!job.is_expired(tx.now));
+                tx.delete(&job)?;
+            }
+        }
+        tx.overwrite_deleted(true)?;
+        Ok(purged)
+    }
 }
 
 /// Deletes some of what has expired, and tells whether there may be more; cuts
 /// leases that are too long.
-pub(super) fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
+/// Where the disk is `short`, nothing is overwritten, which would need space.
+pub(super) fn sweep(tx: &mut Tx<'_>, short: bool) -> rusqlite::Result<bool> {
+    tx.overwrite_deleted(!short)?;
+    let more = sweep_some(tx);
+    tx.overwrite_deleted(true)?;
+    more
+}
+
+fn sweep_some(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
     const AT_ONCE: i64 = 500;
     tx.cut_leases()?;
     let now = tx.now.as_micros();

@@ -90,5 +90,5 @@ impl Space {
 }
 
 pub(super) fn in_mib(bytes: u64) -> String {
-    format!("{:.0} MiB", bytes as f64 / MIB as f64)
+    format!("{:.*} MiB", usize::from(bytes < 10 * MIB), bytes as f64 / MIB as f64)
 }

@@ -437,6 +437,12 @@ impl<'a> Tx<'a> {
         }
     }
 
+    /// Whether what this connection deletes is overwritten at once (the
+    /// default), or by what takes its place later, where it fills whole pages.
+    pub(super) fn overwrite_deleted(&self, at_once: bool) -> Sql<()> {
+        self.connection.pragma_update(None, "secure_delete", if at_once { "ON" } else { "FAST" })
+    }
+
     /// Stores what a handler says of its progress.
     pub(super) fn progress(&self, seq: i64, progress: &Progress) -> Sql<()> {
         self.execute(

@@ -52,6 +52,7 @@ pub(super) struct Writer {
     path: Arc<Path>,
     wake: Arc<Wake>,
     busy_timeout: Duration,
+    erase_log: Arc<AtomicBool>,
 }
 
 /// One call, waiting for its turn.
@@ -126,7 +127,9 @@ impl Writer {
             fault => fault.into_error(path),
         })?;
         drop(turn);
+        let erase_log = Arc::new(AtomicBool::new(false));
         let this = Thread {
+            erase_log: Arc::clone(&erase_log),
             files: Files::opened(path)?,
             space: Space::new(path),
             turns,
@@ -139,7 +142,7 @@ impl Writer {
             busy_timeout,
         };
         let thread = Worker::start("haulage-writer", move |calls| this.run(&calls))?;
-        Ok(Self { thread, path: Arc::clone(path), wake, busy_timeout })
+        Ok(Self { thread, path: Arc::clone(path), wake, busy_timeout, erase_log })
     }
 
     /// Runs `work` in a transaction, together with other calls, and returns
@@ -160,6 +163,12 @@ impl Writer {
             Err(_) if taken.swap(true, Ordering::AcqRel) => answer.await.map_err(|_| closed())?,
             Err(_) => Err(locked(&self.path, self.busy_timeout, &self.wake)),
         }
+    }
+
+    /// Empties the log, in which deleted jobs can still be read.
+    pub(super) async fn erase_log(&self) -> Result<()> {
+        self.erase_log.store(true, Ordering::Release);
+        self.run(Weight::default(), |_| Ok(())).await
     }
 
     /// Ends the thread, after what it has been given, and waits until its
@@ -187,6 +196,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often a log that has grown too long is looked at, where it cannot be
 /// emptied for its readers.
 const TRIM_EVERY: Duration = Duration::from_secs(30);
+/// How long the readers of a log that is to be erased are waited for.
+const ERASING: Duration = Duration::from_secs(2);
 
 struct Thread {
     connection: Connection,
@@ -200,6 +211,7 @@ struct Thread {
     /// By [`Clock::monotonic`]: the wall clock may be set back.
     next_sweep: Duration,
     next_trim: Instant,
+    erase_log: Arc<AtomicBool>,
 }
 
 type Calls = mpsc::Receiver<Box<dyn Work>>;
@@ -216,6 +228,15 @@ impl Thread {
     fn transact(&mut self, first: Box<dyn Work>, calls: &Calls) -> Option<Box<dyn Work>> {
         let mut done = Vec::new();
         let (result, carried) = self.collect(first, calls, &mut done);
+        if result.is_ok()
+            && self.erase_log.swap(false, Ordering::AcqRel)
+            && !self.checkpoint("TRUNCATE", ERASING)
+        {
+            tracing::warn!(
+                path = %self.path.display(),
+                "a reader keeps the log from being emptied: what was deleted can be read in it until it is"
+            );
+        }
         for call in done {
             call.answer(result.clone());
         }
@@ -237,15 +258,21 @@ impl Thread {
         if !short && log < 4 * u64::from(schema::CHECKPOINT_PAGES) * 4096 {
             return;
         }
-        let _ = self.connection.busy_timeout(if short { Duration::ZERO } else { Duration::from_millis(500) });
-        let emptied = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(RESTART)", [], |r| Ok(r.get::<_, i64>(0)? == 0))
-            .unwrap_or(false);
-        let _ = self.connection.busy_timeout(self.busy_timeout);
+        let patience = if short { Duration::ZERO } else { Duration::from_millis(500) };
+        let emptied = self.checkpoint("RESTART", patience);
         if !emptied && !short {
             self.next_trim = Instant::now() + TRIM_EVERY;
         }
+    }
+
+    /// Moves all of the log into the database. False where somebody who reads
+    /// it, or writes, goes on for longer than `patience`.
+    fn checkpoint(&self, mode: &str, patience: Duration) -> bool {
+        let _ = self.connection.busy_timeout(patience);
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        let done = self.connection.query_row(&sql, [], |r| Ok(r.get::<_, i64>(0)? == 0));
+        let _ = self.connection.busy_timeout(self.busy_timeout);
+        done.unwrap_or(false)
     }
 
     fn collect(
@@ -315,7 +342,7 @@ impl Thread {
         }
         let since = self.clock.monotonic();
         if self.next_sweep <= since {
-            match purge::sweep(&mut tx) {
+            match purge::sweep(&mut tx, self.space.is_short()) {
                 // As long as there is more, some goes with each transaction.
                 Ok(more) => self.next_sweep = since + if more { Duration::ZERO } else { SWEEP_EVERY },
                 Err(error) => {

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use haulage::{
     Backend, Error, FailureKind, JobError, JobId, Progress, Status,
-    backend::{Cancellation, Heartbeat, Lookup, Outcome, PurgeQuery, Redrive, Severity},
+    backend::{Cancellation, Heartbeat, Lookup, Outcome, Purge, Redrive, Severity},
     sqlite::SqliteBackend,
 };
 use tempfile::TempDir;
@@ -70,7 +70,7 @@ async fn what_was_acknowledged_is_there_after_a_loss_of_power() {
     let (left, _folder) = store.after_loss_of_power().await;
     assert_eq!(record(&left, &other).await.status, Status::Submitted);
 
-    let query = PurgeQuery { status: Status::Success, older_than: Duration::ZERO };
+    let query = Purge::Status { status: Status::Success, older_than: Duration::ZERO };
     assert_eq!(backend.purge(query).await.expect("purge"), 1);
     let (left, _folder) = store.after_loss_of_power().await;
     assert_eq!(look(&left, &id).await, Lookup::Missing);

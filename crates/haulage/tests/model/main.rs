@@ -13,8 +13,8 @@ use haulage::sqlite::SqliteBackend;
 use haulage::{
     Backend, Clock, Error, JobId, Record, Timestamp,
     backend::{
-        ClaimKey, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Outcome, PurgeQuery, Redrive,
-        Settlement, Stats,
+        ClaimKey, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement,
+        Stats,
     },
     memory::MemoryBackend,
 };
@@ -135,7 +135,7 @@ impl Pair {
                 assert_eq!(redriven, expected, "{ids:?}");
             }
             Step::Purge(status, older_than) => {
-                let query = PurgeQuery { status: *status, older_than: *older_than };
+                let query = Purge::Status { status: *status, older_than: *older_than };
                 let purged = self.backend.purge(query).await.expect("purge");
                 assert_eq!(purged, self.model.purge(*status, *older_than), "{step:?}");
             }

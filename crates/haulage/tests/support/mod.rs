@@ -16,7 +16,7 @@ use haulage::{
     Backend, Clock, Consumer, Error, JobId, NewJob, Record, Result, Status, Timestamp,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Outcome, Pulse, PurgeQuery, Redrive, Settlement, Signals, Stats, Submitted,
+        Outcome, Pulse, Purge, Redrive, Settlement, Signals, Stats, Submitted,
     },
     consumer::{ConsumerBuilder, Event, Summary},
     memory::MemoryBackend,
@@ -272,8 +272,8 @@ impl Backend for Faulty {
         self.inner.redrive(what).await
     }
 
-    async fn purge(&self, query: PurgeQuery) -> Result<u64> {
-        self.inner.purge(query).await
+    async fn purge(&self, what: Purge) -> Result<u64> {
+        self.inner.purge(what).await
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -1,0 +1,43 @@
+//! The files of an embedded database.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::place::Place;
+
+#[test]
+fn after_everything_has_ended_the_file_alone_is_a_copy() {
+    let place = Place::new();
+    for body in ["1", "2", "3"] {
+        place.submit(&[body]);
+    }
+    let worker = place.worker(&["--exec", "cat"]);
+    while place.ok(["stats", "--json"]).contains(r#""success":3"#) {}
+    worker.signal("TERM");
+    assert_eq!(worker.wait().0, Some(0));
+    assert!(!place.path("haulage.db-wal").exists());
+    fs::copy(place.path("haulage.db"), place.path("copy.db")).expect("copy");
+    let stats = place.ok(["stats", "--json", "--url", "sqlite://copy.db"]);
+    let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
+    let there = ["visible", "in_progress", "success"].map(|name| stats[name].as_u64().expect("a count"));
+    assert_eq!(there.iter().sum::<u64>(), 3, "{stats}");
+}
+
+#[test]
+fn a_worker_whose_database_was_moved_says_so_and_goes_on_when_it_is_back() {
+    let place = Place::new();
+    place.submit(&["1"]);
+    let worker = place.worker(&["--claim-wait", "1s", "--exec", "cat"]);
+    worker.says("succeeded");
+    fs::rename(place.path("haulage.db"), place.path("moved.db")).expect("move");
+    worker.says("was deleted, moved or replaced while this process had it open");
+    // Nobody starts a new one over the log of that one.
+    let done = place.run(["submit", "2"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.stderr.contains("holds jobs of a database that was moved or deleted"), "{done:?}");
+    fs::rename(place.path("moved.db"), place.path("haulage.db")).expect("move back");
+    place.submit(&["2"]);
+    worker.says("succeeded");
+    assert_eq!(json!(place.ok(["list", "--status", "success", "--json"]).lines().count()), json!(2));
+}
