@@ -305,11 +305,17 @@ impl Engine {
                 self.readiness.admitted(ticket, self.backend.clock().monotonic());
                 self.collector.push(ticket, now);
             } else {
-                self.conclude(ticket, Outcome::release());
+                self.conclude(ticket, self.not_wanted());
             }
         }
         // Before a handler can ask.
         self.publish();
+    }
+
+    /// Gives a job back that is not to begin any more.
+    fn not_wanted(&self) -> Outcome {
+        let reason = self.readiness.reason().map(ToString::to_string);
+        Outcome::Release { after: Duration::ZERO, reason }
     }
 
     fn call(&mut self, tickets: Vec<u64>) {

@@ -27,6 +27,10 @@ const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// up earlier. A trial for which there has been no job for so long says nothing.
 const TRIAL_LIMIT: Duration = Duration::from_secs(15);
 
+/// An outage that begins so soon after another is not news to a log: a server
+/// that takes fewer jobs at once than it is given turns some down all the time.
+const APART: Duration = Duration::from_secs(60);
+
 /// Asks whether handlers would find what they need; else, says why not.
 pub(super) type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
@@ -39,9 +43,25 @@ pub(super) struct Readiness {
     reason: Option<Arc<str>>,
     /// Jobs that came back in a row, but for those of one moment.
     failures: u32,
-    /// Since when it has not been ready, and how many tries have failed since.
-    outage: Option<(Duration, u32)>,
+    outage: Option<Outage>,
+    /// The end of the last one, and how many in a row began soon after another.
+    last: Option<(Duration, u32)>,
     outages: u64,
+}
+
+/// A time in which it was not ready.
+struct Outage {
+    since: Duration,
+    /// How many tries have failed.
+    tries: u32,
+    in_a_row: u32,
+}
+
+impl Outage {
+    /// Whether the log is told of it: of the first, and then of fewer and fewer.
+    const fn is_told(&self) -> bool {
+        self.in_a_row.is_power_of_two()
+    }
 }
 
 enum Stage {
@@ -72,7 +92,7 @@ impl Readiness {
             Some(_) => Stage::Waiting { until: Duration::ZERO, probes: 0 },
             None => Stage::Ready,
         };
-        Self { probe, runtime, stage, reason: None, failures: 0, outage: None, outages: 0 }
+        Self { probe, runtime, stage, reason: None, failures: 0, outage: None, last: None, outages: 0 }
     }
 
     /// How many jobs may be taken in, where there is room for so many.
@@ -211,14 +231,20 @@ impl Readiness {
 
     fn wait(&mut self, reason: &str, until: Duration, probes: u32, now: Duration) {
         let reason = in_one_line(reason);
-        let (_, tries) = self.outage.get_or_insert((now, 0));
-        *tries = tries.saturating_add(1);
-        match *tries {
-            1 => {
-                self.outages += 1;
-                warn!(%reason, "not ready: no jobs are claimed until it is");
+        let outage = self.outage.get_or_insert_with(|| {
+            self.outages += 1;
+            let before = self.last.filter(|(end, _)| now.saturating_sub(*end) < APART);
+            Outage { since: now, tries: 0, in_a_row: before.map_or(1, |(_, count)| count.saturating_add(1)) }
+        });
+        outage.tries = outage.tries.saturating_add(1);
+        match outage.tries {
+            1 if outage.is_told() => {
+                let in_a_row = (outage.in_a_row > 1).then_some(outage.in_a_row);
+                warn!(%reason, in_a_row, "not ready: no jobs are claimed until it is");
             }
-            tries if tries.is_power_of_two() => warn!(%reason, tries, "still not ready"),
+            2.. if outage.tries.is_power_of_two() => {
+                warn!(%reason, tries = outage.tries, "still not ready");
+            }
             _ => {}
         }
         self.reason = Some(reason.into());
@@ -227,8 +253,11 @@ impl Readiness {
 
     fn ready(&mut self, now: Duration) {
         self.stage = Stage::Ready;
-        if let Some((since, tries)) = self.outage.take() {
-            info!(after = ?now.saturating_sub(since), tries, "ready again");
+        if let Some(outage) = self.outage.take() {
+            self.last = Some((now, outage.in_a_row));
+            if outage.is_told() {
+                info!(after = ?now.saturating_sub(outage.since), tries = outage.tries, "ready again");
+            }
         }
     }
 }
@@ -269,5 +298,23 @@ mod tests {
         assert_eq!(in_one_line(reason), "it cannot be imported: … ZeroDivisionError: division by zero");
         assert_eq!(in_one_line(" refused\n"), "refused");
         assert_eq!(in_one_line(""), "");
+    }
+
+    #[tokio::test]
+    async fn outages_in_a_row_are_told_of_less_and_less() {
+        let mut readiness = Readiness::new(None, Handle::current());
+        let mut told = Vec::new();
+        let mut now = Duration::from_secs(1000);
+        for outage in 1..=20 {
+            assert!(readiness.failed(outage, "503", now), "news");
+            told.extend(readiness.outage.as_ref().filter(|o| o.is_told()).map(|_| outage));
+            now += LONGEST_WAIT;
+            readiness.advance(now);
+            readiness.admitted(outage, now);
+            readiness.worked(outage, now);
+            now += Duration::from_secs(if outage == 10 { 100 } else { 1 });
+        }
+        assert_eq!(told, [1, 2, 4, 8, 11, 12, 14, 18]);
+        assert_eq!(readiness.outages(), 20);
     }
 }

@@ -448,6 +448,26 @@ async fn a_dispatcher_that_drops_every_call_does_not_spin() {
 }
 
 #[tokio::test]
+async fn a_job_that_waits_for_its_batch_is_given_back_with_the_reason() {
+    let backend = Arc::new(MemoryBackend::with_clock(manual_clock()));
+    let producer = Producer::new(backend.clone());
+    let jobs = (0..3).map(|n| NewJob::new(&n).expect("body")).collect();
+    let jobs = producer.submit_many(jobs).await.expect("submit");
+    let handler = async |jobs: Vec<(Job<u8>, Context)>| {
+        jobs.iter().map(|_| Err::<(), _>(Failure::not_ready("no device"))).collect()
+    };
+    let builder = Consumer::builder(backend.clone()).concurrency(2).batch_handler(2, s(3600), handler);
+    let mut running = Running::start(builder);
+    for _ in 0..3 {
+        assert!(matches!(running.ending().await, Event::Released { after: Duration::ZERO, .. }));
+    }
+    let record = jobs[2].record().await.expect("record");
+    assert_eq!((record.status, record.counted()), (Status::Submitted, 0));
+    assert_eq!(record.error, Some(JobError::released("no device")));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_claim_brings_late_is_given_back() {
     let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
     let producer = Producer::new(backend.clone());

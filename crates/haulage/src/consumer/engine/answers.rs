@@ -74,7 +74,7 @@ impl Engine {
             && self.readiness.failed(ticket, reason, now)
         {
             for waiting in self.collector.drain() {
-                self.conclude(waiting, Outcome::release());
+                self.conclude(waiting, self.not_wanted());
             }
         }
     }
