@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use haulage::{Consumer, Failure, Job, Producer, Status, consumer::Summary};
+use haulage::{Consumer, Failure, Job, JobHandle, Producer, Status, consumer::Summary};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -28,45 +28,45 @@ const OBSTACLES: [Obstacle; 5] = [
     Obstacle::Lock,
 ];
 
-/// A job runs, and ends, while nothing can be written for so long.
-async fn a_job_ends_behind(obstacle: Obstacle, lasting: Duration) {
-    let store = Store::with_busy_timeout(Duration::from_millis(100)).await;
-    let backend = store.backend.clone();
+/// A consumer, and a job in it that ends when it is let through the gate.
+async fn a_running_job(store: &Store) -> (Running, JobHandle, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let open = gate.clone();
-    let builder = Consumer::builder(backend.clone()).handler(move |job: Job<u32>, _| {
+    let builder = Consumer::builder(store.backend.clone()).handler(move |job: Job<u32>, _| {
         let gate = gate.clone();
         async move {
             gate.acquire().await.expect("open").forget();
             Ok::<_, Failure>(job.body)
         }
     });
-    let mut running = Running::start(builder);
-    let handle = Producer::new(backend.clone()).submit(&7).await.expect("submit");
+    let mut running = Running::start(builder.shutdown_grace_period(s(0)));
+    let handle = Producer::new(store.backend.clone()).submit(&7).await.expect("submit");
     running.started(1).await;
+    (running, handle, open)
+}
 
+/// A job runs, and ends, while nothing can be written for so long.
+async fn a_job_ends_behind(obstacle: Obstacle, lasting: Duration) {
+    let store = Store::with_busy_timeout(Duration::from_millis(100)).await;
+    let (running, handle, gate) = a_running_job(&store).await;
+    let backend = store.backend.clone();
     let mut flushes = store.disk.flushes();
     let other = store.sql();
     match obstacle {
         Obstacle::Disk(trouble) => store.disk.breaks(trouble),
         Obstacle::Lock => other.execute_batch("BEGIN IMMEDIATE").expect("lock"),
     }
-    open.add_permits(1);
-    // Some of the time with signs of life that fail, then the rest at once.
-    let felt = || async {
-        match obstacle {
-            Obstacle::Disk(Trouble::Stuck) => {}
-            _ => drop(submit(&*backend, job("refused")).await.expect_err("nothing can be written")),
-        }
-    };
+    gate.add_permits(1);
     if let Obstacle::Disk(Trouble::Stuck) = obstacle {
         soon(flushes.changed()).await.expect("the disk is there");
     }
-    felt().await;
-    store.clock.advance(lasting / 2);
-    felt().await;
-    store.clock.advance(lasting / 2);
-    felt().await;
+    for _ in 0..2 {
+        // Behind the job's own calls, so that these have failed as well.
+        if !matches!(obstacle, Obstacle::Disk(Trouble::Stuck)) {
+            submit(&*backend, job("refused")).await.expect_err("nothing can be written");
+        }
+        store.clock.advance(lasting / 2);
+    }
     match obstacle {
         Obstacle::Disk(_) => store.disk.mend(),
         Obstacle::Lock => other.execute_batch("ROLLBACK").expect("unlock"),
@@ -81,5 +81,25 @@ async fn a_job_ends_behind(obstacle: Obstacle, lasting: Duration) {
 async fn a_database_that_cannot_be_written_for_a_while_costs_no_job_anything() {
     for obstacle in OBSTACLES {
         a_job_ends_behind(obstacle, s(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_records_no_result_into_files_that_were_deleted_and_can_be_stopped() {
+    let store = Store::new().await;
+    let (running, _, gate) = a_running_job(&store).await;
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(store.folder.path().join(format!("x.db{suffix}"))).expect("delete");
+    }
+    gate.add_permits(1);
+    let error = submit(&*store.backend, job("lost")).await.expect_err("there is no database");
+    assert!(error.to_string().contains("was deleted"), "{error}");
+    assert_eq!(running.stop().await, Summary { lost: 1, ..Summary::default() });
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_for_longer_than_the_lease_costs_no_job_anything() {
+    for obstacle in OBSTACLES {
+        a_job_ends_behind(obstacle, s(200)).await;
     }
 }
