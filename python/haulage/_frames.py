@@ -14,6 +14,9 @@ import threading
 from typing import Any
 
 _LENGTH = struct.Struct(">Q")
+# More than any document has, and any call jobs: a frame beyond that is not ours.
+_LONGEST = 1 << 29
+_MOST_TEXTS = 1 << 16
 
 
 class Closed(Exception):
@@ -47,17 +50,20 @@ class Line:
         """Waits for the next message."""
         try:
             message: dict[str, Any] = json.loads(self._frame())
-        except ValueError as error:
+            texts = message["texts"]
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             # Not ours: somebody else wrote to the descriptor.
             raise Closed from error
-        return message, [self._frame() for _ in range(message["texts"])]
+        if type(texts) is not int or not 0 <= texts <= _MOST_TEXTS:
+            raise Closed
+        return message, [self._frame() for _ in range(texts)]
 
     def _frame(self) -> str:
         try:
             head = self._read.read(_LENGTH.size)
             if len(head) == _LENGTH.size:
                 (length,) = _LENGTH.unpack(head)
-                data: bytes = self._read.read(length)
+                data: bytes = self._read.read(length) if length <= _LONGEST else b""
                 if len(data) == length:
                     return data.decode()
         except (OSError, ValueError) as error:

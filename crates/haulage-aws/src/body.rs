@@ -1,6 +1,6 @@
 //! Bodies and results, and where they are kept.
 
-use std::io;
+use std::io::{self, Read as _};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use haulage::Json;
@@ -71,12 +71,22 @@ impl Packed {
         Ok(Self::Plain(Json::from_stored(text)))
     }
 
-    pub(crate) fn unpack(self) -> io::Result<Json> {
+    /// The document, of `most` bytes at most: a few bytes can be packed that
+    /// are gigabytes, and whoever may send a message could fill the memory.
+    pub(crate) fn unpack(self, most: usize) -> io::Result<Json> {
         match self {
             Self::Plain(json) => Ok(json),
             Self::Zstd(bytes) => {
-                let unpack = || io::read_to_string(zstd::Decoder::new(&*bytes)?);
-                Ok(Json::from_stored(aside(bytes.len(), unpack)?))
+                let unpack = || {
+                    let more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+                    io::read_to_string(zstd::Decoder::new(&*bytes)?.take(more))
+                };
+                let text = aside(bytes.len(), unpack)?;
+                if text.len() > most {
+                    let why = format!("it is larger than {most} bytes when it is unpacked");
+                    return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+                }
+                Ok(Json::from_stored(text))
             }
         }
     }
@@ -176,10 +186,20 @@ mod tests {
         assert!(!Packed::new(&json, Compression::None).is_zstd());
         let packed = Packed::new(&json, Compression::Zstd);
         assert!(packed.is_zstd() && packed.size() < 200);
-        let back = Packed::from_attribute(&packed.to_attribute()).expect("packed").unpack().expect("unpack");
-        assert_eq!(back, json);
+        let back = Packed::from_attribute(&packed.to_attribute()).expect("packed");
+        assert_eq!(back.unpack(json.size()).expect("unpack"), json);
         assert!(!Packed::new(&Json::parse("1").expect("JSON"), Compression::Zstd).is_zstd());
-        assert!(Packed::Zstd(vec![1, 2, 3]).unpack().is_err());
+        assert!(Packed::Zstd(vec![1, 2, 3]).unpack(100).is_err());
+    }
+
+    /// A few kilobytes that are half a gigabyte.
+    #[test]
+    fn what_unpacks_to_more_than_a_document_may_have_is_refused() {
+        let zeros = vec![b'0'; 1 << 20];
+        let packed = zstd::bulk::compress(&zeros, 1).expect("packed").repeat(512);
+        assert!(packed.len() < 64 << 10, "{}", packed.len());
+        let error = Packed::Zstd(packed).unpack(3 << 20).expect_err("too large").to_string();
+        assert!(error.contains("larger than 3145728 bytes"), "{error}");
     }
 
     #[test]

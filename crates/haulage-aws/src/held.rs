@@ -65,7 +65,7 @@ impl Received {
             received_at: now,
             hidden_until: now.after(hidden),
             receives: system(message, &System::ApproximateReceiveCount).unwrap_or(1),
-            sent_at: sent.map_or(now, |millis| Timestamp::from_micros(millis * 1000)),
+            sent_at: sent.map_or(now, |millis| Timestamp::from_micros(millis.saturating_mul(1000))),
             group: system_text(message, &System::MessageGroupId).map(str::to_owned).or(group),
             moved_from: arn.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned),
             insured: false,

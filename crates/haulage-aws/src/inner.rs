@@ -44,8 +44,9 @@ use crate::{
 /// takes 400 KB (Developer Guide, "Service, account, and table quotas"), and
 /// the rest of the record needs its part.
 pub(crate) const MAX_IN_TABLE: usize = 350_000;
-/// The same with a bucket: like the embedded backend.
-const MAX_IN_BUCKET: usize = 256 << 20;
+/// The same with a bucket: like the embedded backend. What is stored is never
+/// read beyond this, either, with a bucket or without.
+pub(crate) const MAX_DOCUMENT: usize = 256 << 20;
 /// What is set beside the configuration, mostly for tests and measurements.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tuning {
@@ -104,7 +105,7 @@ impl Inner {
         capabilities.groups = if config.is_fifo() { Groups::Ordered } else { Groups::Ignored };
         capabilities.atomic_submit = false;
         capabilities.max_submit = 1000;
-        capabilities.max_payload = if config.bucket.is_some() { MAX_IN_BUCKET } else { MAX_IN_TABLE };
+        capabilities.max_payload = if config.bucket.is_some() { MAX_DOCUMENT } else { MAX_IN_TABLE };
         capabilities.max_lease = config.visibility_limit / 2;
         // One may upload a large result, for minutes.
         capabilities.settles_at_once = 4;

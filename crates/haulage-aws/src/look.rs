@@ -254,7 +254,7 @@ async fn consider(
         Some(Lapse::Again) => {
             let left = row.count(name::LEFT);
             let write = with_error(held(request, now), &row.lapse_error())
-                .set(name::ATTEMPT, number(row.attempt() + 1))
+                .set(name::ATTEMPT, number(row.attempt().saturating_add(1)))
                 .set(name::LEFT, number(left - 1));
             Ok(match tries.write(inner, &message.id, unchanged(write, &row)).await? {
                 Written::Done(row) => Next::Claimed(Box::new(row)),

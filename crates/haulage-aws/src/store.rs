@@ -9,6 +9,7 @@ use crate::{
     body::{Packed, Place},
     bucket::Bucket,
     expr::{Write, text},
+    inner::MAX_DOCUMENT,
     item::{End, Lapse, Row, name},
     table::{Table, Written},
 };
@@ -178,7 +179,7 @@ pub(crate) fn broken(error: &dyn std::fmt::Display) -> Error {
 }
 
 pub(crate) fn unpack(packed: Packed) -> Result<Json> {
-    packed.unpack().map_err(|e| broken(&e))
+    packed.unpack(MAX_DOCUMENT).map_err(|e| broken(&e))
 }
 
 /// Where a job's documents are, other than in its record.

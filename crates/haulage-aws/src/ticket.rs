@@ -241,7 +241,11 @@ impl Ticket {
         let mut ticket = Self {
             token: if foreign { id.to_owned() } else { wire.token },
             id: wire.id,
-            submitted_at: Timestamp::from_micros(if foreign { sent * 1000 } else { wire.submitted_at }),
+            submitted_at: Timestamp::from_micros(if foreign {
+                sent.saturating_mul(1000)
+            } else {
+                wire.submitted_at
+            }),
             not_before: wire.not_before.map(Timestamp::from_micros),
             request_id: wire.request_id,
             // What others send is in a group of SQS, which is kept in order.
@@ -372,7 +376,7 @@ mod tests {
             .idempotency_key("k");
         let (sent, read) = round_trip(&job, &Config::new("jobs.fifo"));
         assert_eq!(format!("{sent:?}"), format!("{read:?}"));
-        assert_eq!(read.body.packed.expect("a body").unpack().expect("JSON"), job.body);
+        assert_eq!(read.body.packed.expect("a body").unpack(100).expect("JSON"), job.body);
         assert_eq!(sent.sqs_group().len(), 64);
     }
 

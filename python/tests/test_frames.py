@@ -1,0 +1,41 @@
+"""What a child writes is bounded, whatever it is: ``fuzz/frames.py`` tries much more of it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+
+import pytest
+from haulage._frames import Closed, Line
+
+
+def _frame(data: bytes, length: int | None = None) -> bytes:
+    return struct.pack(">Q", len(data) if length is None else length) + data
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        _frame(b"{}"),
+        _frame(b"[1]"),
+        _frame(b"null"),
+        _frame(b"[" * 100_000),
+        _frame(json.dumps({"texts": 10**9}).encode()),
+        _frame(json.dumps({"texts": -1}).encode()),
+        _frame(json.dumps({"texts": 1.5}).encode()),
+        _frame(b'{"texts": 1}') + _frame(b"", 2**40),
+        _frame(b"", 2**63),
+        _frame(b"\xff"),
+    ],
+)
+def test_what_is_no_message_ends_the_line_and_nothing_else(written: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    line = Line(ours)
+    with theirs:
+        theirs.sendall(written)
+        with pytest.raises(Closed):
+            if not line.receive()[1]:
+                theirs.shutdown(socket.SHUT_WR)
+                line.receive()
+    line.close()
