@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterable, Iterator
     from typing import Any
 
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from ._options import JobOptions, Seconds
     from ._status import Cancellation, Status
@@ -31,6 +31,7 @@ def connect(url: str | None = None) -> Client:
     ``sqlite://haulage.db`` and ``sqlite:///srv/haulage.db`` are files, made where there is
     none; ``sqs://queue?table=results`` is on AWS; ``memory://`` is a new, empty queue of this
     process. Default: the environment variable ``HAULAGE_URL``, else ``sqlite://haulage.db``.
+    Used in a ``with`` statement, the client is closed at its end.
 
     Raises ``ConfigError`` where the URL is wrong, ``UnavailableError`` where the place cannot
     be reached. A client may be used by many threads and event loops, but not across a fork.
@@ -395,6 +396,30 @@ class Client:
     async def check_async(self) -> list[dict[str, Any]]:
         """Like ``check``, in an event loop."""
         return [dict(finding) for finding in await _wait.ended(self._core.check())]
+
+    def close(self) -> None:
+        """Lets go of what the client has open; calls that come later raise ``UnavailableError``.
+
+        What was submitted stays. When the last process has closed a database, its log is merged
+        into the file. The end of the program closes, too; so does a ``with`` statement.
+        """
+        self._core.close().wait()
+
+    async def close_async(self) -> None:
+        """Like ``close``, in an event loop."""
+        await _wait.ended(self._core.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close_async()
 
     def __repr__(self) -> str:
         return f"<Client {self.url}>"

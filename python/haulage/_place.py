@@ -114,11 +114,21 @@ def place(queue: str, table: str, settings: ClientSettings, more: Mapping[str, s
         return Place(queue, _table_url(queue) if queue.startswith("sqs:") else None)
     url = elsewhere()
     if url is not None:
-        return Place(url.replace("{queue}", quote(queue)).replace("{table}", quote(table)))
+        return Place(_filled_in(_filled_in(url, "queue", queue), "table", table))
     first = {"table": table}
     parameters = {**first, **_environment(queue), **_aws(settings), **first, **(more or {})}
     url = f"sqs://{quote(queue)}?{_query(parameters)}"
     return Place(url, _table_url(url), _credentials(settings))
+
+
+def _filled_in(url: str, what: str, name: str) -> str:
+    """The URL with a name in it, which becomes part of a path and must lead nowhere else."""
+    place = f"{{{what}}}"
+    if place not in url:
+        return url
+    if name in {"", ".", ".."} or any(c in name for c in "/\\\0"):
+        raise ValueError(f"{name!r} is not a name for a {what}: it must not be empty, `..`, or hold a slash")
+    return url.replace(place, quote(name, safe=""))
 
 
 def table_place(table: str, settings: ClientSettings) -> Place:

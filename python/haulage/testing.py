@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from ._haulage import Call, NewJob, Operation, Record
     from ._options import Seconds, WorkerOptions
@@ -68,10 +68,8 @@ class InlineClient(Client):
         """Ends the worker behind it."""
         self._inline.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    async def close_async(self) -> None:
+        """Like ``close``."""
         self.close()
 
 

@@ -1,6 +1,9 @@
 //! The producer's side.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
 
 use haulage::{
     Backend, Clock, JobId, Producer, Timestamp,
@@ -50,10 +53,31 @@ pub(crate) fn connect_manual() -> PyResult<Operation> {
 
 async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
     let scheme = url.trim().split("://").next().unwrap_or_default();
-    if scheme.eq_ignore_ascii_case("sqs") {
-        return aws(url, credentials).await;
+    let backend = if scheme.eq_ignore_ascii_case("sqs") {
+        aws(url, credentials).await?
+    } else {
+        haulage::connect(url).await?
+    };
+    opened().retain(|other| other.strong_count() > 0);
+    opened().push(Arc::downgrade(&backend));
+    Ok(backend)
+}
+
+/// What is open, to be closed when the interpreter ends.
+fn opened() -> MutexGuard<'static, Vec<Weak<dyn Backend>>> {
+    static OPENED: Mutex<Vec<Weak<dyn Backend>>> = Mutex::new(Vec::new());
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Closes all backends that are still open.
+pub(crate) async fn close_all() {
+    let all: Vec<_> = opened().drain(..).filter_map(|backend| backend.upgrade()).collect();
+    for backend in all {
+        // What cannot be tidied up now is, when somebody opens it next.
+        if let Err(error) = backend.close().await {
+            tracing::debug!(%error, "not closed");
+        }
     }
-    haulage::connect(url).await
 }
 
 #[cfg(feature = "aws")]
@@ -210,6 +234,12 @@ impl Client {
     fn check(&self) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         Operation::start(async move { Ok(AsJson(producer.backend().check().await?)) })
+    }
+
+    /// Lets go of what is open; calls that come later fail.
+    fn close(&self) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        Operation::start(async move { Ok(producer.backend().close().await?) })
     }
 
     /// Moves the clock of a client of [`connect_manual`].

@@ -15,7 +15,7 @@ use std::{
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{consumer, errors, log};
+use crate::{client, consumer, errors, log};
 
 /// Set when the interpreter ends. From then on, a thread that waits without
 /// the interpreter must not come back to it: Python ends such threads.
@@ -125,11 +125,14 @@ pub(crate) fn call_soon(callback: Py<PyAny>) {
 /// its jobs back.
 #[pyfunction]
 pub(crate) fn close(py: Python<'_>) {
-    if let Some((pid, _)) = RUNTIME.get()
+    if let Some((pid, runtime)) = RUNTIME.get()
         && *pid == std::process::id()
     {
         py.detach(|| {
             consumer::stop_all(Duration::from_secs(3));
+            // A database that somebody else keeps busy is left as it is.
+            let closing = async { tokio::time::timeout(Duration::from_secs(3), client::close_all()).await };
+            let _ = runtime.block_on(closing);
             log::close();
         });
     }
