@@ -426,6 +426,33 @@ async fn a_consumer_with_nothing_to_try_is_ready_for_the_next_job() {
 }
 
 #[tokio::test]
+async fn what_a_stop_takes_away_from_a_handler_is_no_outage() {
+    let backend = Arc::new(MemoryBackend::with_clock(manual_clock()));
+    let job = Producer::new(backend.clone()).submit(&1).await.expect("submit");
+    let (shutdown, begun) = (Shutdown::new(), Arc::new(Notify::new()));
+    let handler = {
+        let (shutdown, begun) = (shutdown.clone(), begun.clone());
+        move |_: Job<u8>, _| {
+            let (shutdown, begun) = (shutdown.clone(), begun.clone());
+            async move {
+                begun.notify_one();
+                shutdown.stopping().await;
+                Answer::<()>::Err(Failure::not_ready("killed by SIGTERM"))
+            }
+        }
+    };
+    let consumer = Consumer::builder(backend.clone()).handler(handler).build().expect("in range");
+    let meter = consumer.meter();
+    let running = tokio::spawn(consumer.run(shutdown.clone()));
+    soon(begun.notified()).await;
+    shutdown.stop();
+    let summary = soon(running).await.expect("the consumer does not panic");
+    assert_eq!(summary, Summary { released: 1, ..Summary::default() });
+    assert_eq!(meter.snapshot().outages, 0);
+    assert_eq!(job.record().await.expect("record").counted(), 0);
+}
+
+#[tokio::test]
 async fn a_dispatcher_that_drops_every_call_does_not_spin() {
     let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
     let job = Producer::new(backend.clone()).submit("x").await.expect("submit");

@@ -34,6 +34,9 @@ fn whatever(job: u64, context: &Context) -> Result<u64, Failure> {
         2 => Err(Failure::fatal("no more")),
         3 => Err(Failure::cancelled()),
         4 => panic!("just so"),
+        // Rarely, as they take a second.
+        5 if fastrand::u8(0..8) == 0 => Err(Failure::snooze(s(0))),
+        6 if fastrand::u8(0..8) == 0 => Err(Failure::not_ready("down")),
         _ => Ok(job),
     }
 }

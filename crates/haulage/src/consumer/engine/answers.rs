@@ -70,7 +70,7 @@ impl Engine {
         if verdict.is_of_a_run() {
             self.readiness.worked(ticket, now);
         } else if let Verdict::NotReady(reason) = verdict
-            && matches!(self.phase, Phase::Running)
+            && !self.shutdown.is_stopping()
             && self.readiness.failed(ticket, reason, now)
         {
             for waiting in self.collector.drain() {
