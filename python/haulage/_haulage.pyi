@@ -62,8 +62,9 @@ class NewJob:
     """A job to submit: a body, and its options, which are checked at once.
 
     ``request_id``: your correlation id (default: the job's id). ``idempotency_key``: a second
-    submit with this key within 24 hours finds the first job. ``group``: jobs of one group run
-    one at a time, in order. ``delay``: how long to hold the job back (default: 0).
+    submit with this key finds the first job, as long as that is not over and for
+    ``idempotency_window`` (default: 24 hours) at least; with another body it is refused.
+    ``group``: jobs of one group run one at a time, in order. ``delay``: how long to hold the job back (default: 0).
     ``max_attempts``: default 3. ``timeout``: how long one attempt may run (default: no limit).
     ``result_ttl``: how long the record is kept after the end (default: 7 days). ``metadata``:
     your labels. Lengths of time are seconds or ``timedelta``, at most 366 days; texts have at most 1 KiB.
@@ -77,6 +78,7 @@ class NewJob:
         *,
         request_id: str | None = None,
         idempotency_key: str | None = None,
+        idempotency_window: Seconds | None = None,
         group: str | None = None,
         delay: Seconds | None = None,
         max_attempts: int | None = None,

@@ -15,7 +15,10 @@ class JobOptions(TypedDict, total=False):
     request_id: str | None
     """Your correlation id. Default: the job's id."""
     idempotency_key: str | None
-    """A second submit with this key within 24 hours finds the first job. Default: none."""
+    """A second submit with this key finds the first job, as long as that is not over, and within
+    ``idempotency_window``; with another body it is refused. Default: none."""
+    idempotency_window: Seconds | None
+    """How long the key counts, also where the job ends sooner. Default: 24 hours."""
     group: str | None
     """Jobs of one group run one at a time, in order. Default: no group."""
     delay: Seconds | None

@@ -1,24 +1,25 @@
 """What can go wrong, by what a caller can do about it.
 
-==========================  ====================  =================================================
-exception                   is also a             when
-==========================  ====================  =================================================
-``InvalidJSONError``        ``ValueError``        a value has no JSON form; nothing was stored
-``InvalidArgumentError``    ``ValueError``        an option is out of its range; nothing was done
-``TooLargeError``           ``ValueError``        a body is larger than the backend takes
-``SubmitManyError``                               only a part of the jobs was accepted
-``NotFoundError``           ``LookupError``       no job has this id
-``ExpiredError``            ``LookupError``       the time for which the record is kept is over
-``JobFailedError``                                the job ended in ``ERROR``
-``JobCancelledError``                             the job ended in ``CANCELLED``
-``NotFinishedError``                              the job has no result yet
-``WaitTimeoutError``        ``TimeoutError``      a wait reached its ``timeout``; the job goes on
-``ConfigError``             ``ValueError``        the URL is wrong, or what is at that place
-``UnavailableError``        ``ConnectionError``   the backend is out of reach; try again later
-``ForkError``               ``RuntimeError``      used in a forked child of the process
-``HandlerLoadError``                              the handler that was named cannot be loaded
-``ProcessError``                                  a child process of a worker cannot be started
-==========================  ====================  =================================================
+============================  ====================  =================================================
+exception                     is also a             when
+============================  ====================  =================================================
+``InvalidJSONError``          ``ValueError``        a value has no JSON form; nothing was stored
+``InvalidArgumentError``      ``ValueError``        an option is out of its range; nothing was done
+``TooLargeError``             ``ValueError``        a body is larger than the backend takes
+``IdempotencyConflictError``  ``ValueError``        a job with the same idempotency key has another body
+``SubmitManyError``                                 only a part of the jobs was accepted
+``NotFoundError``             ``LookupError``       no job has this id
+``ExpiredError``              ``LookupError``       the time for which the record is kept is over
+``JobFailedError``                                  the job ended in ``ERROR``
+``JobCancelledError``                               the job ended in ``CANCELLED``
+``NotFinishedError``                                the job has no result yet
+``WaitTimeoutError``          ``TimeoutError``      a wait reached its ``timeout``; the job goes on
+``ConfigError``               ``ValueError``        the URL is wrong, or what is at that place
+``UnavailableError``          ``ConnectionError``   the backend is out of reach; try again later
+``ForkError``                 ``RuntimeError``      used in a forked child of the process
+``HandlerLoadError``                                the handler that was named cannot be loaded
+``ProcessError``                                    a child process of a worker cannot be started
+============================  ====================  =================================================
 
 All are under ``HaulageError``. A handler raises ``Retry``, ``Snooze``, ``NotReady`` or ``Fail``.
 """
@@ -87,6 +88,10 @@ class NotFoundError(_OfJob, LookupError):
 
 class ExpiredError(_OfJob, LookupError):
     """The job is done, and the time for which its record is kept is over."""
+
+
+class IdempotencyConflictError(_OfJob, ValueError):
+    """A job with the same idempotency key has another body; ``job_id`` is that job. Nothing was stored."""
 
 
 class JobFailedError(_OfJob):

@@ -47,6 +47,9 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
         Error::InvalidJson { .. } => ("InvalidJSONError", Vec::new()),
         Error::Invalid(_) => ("InvalidArgumentError", Vec::new()),
         Error::TooLarge { .. } => ("TooLargeError", Vec::new()),
+        Error::IdempotencyConflict { id, .. } => {
+            ("IdempotencyConflictError", vec![("job_id", id.to_string())])
+        }
         Error::NotFound(id) => ("NotFoundError", vec![("job_id", id.to_string())]),
         Error::Expired(id) => ("ExpiredError", vec![("job_id", id.to_string())]),
         Error::JobFailed { id, error } => {

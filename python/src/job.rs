@@ -12,13 +12,14 @@ pub(crate) struct NewJob(pub(crate) haulage::NewJob);
 #[pymethods]
 impl NewJob {
     #[new]
-    #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, group=None, delay=None,
-                        max_attempts=None, timeout=None, result_ttl=None, metadata=None))]
+    #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, group=None,
+                        delay=None, max_attempts=None, timeout=None, result_ttl=None, metadata=None))]
     #[allow(clippy::too_many_arguments)] // keywords, in Python
     fn new(
         body: &Bound<'_, PyAny>,
         request_id: Option<&Bound<'_, PyAny>>,
         idempotency_key: Option<&Bound<'_, PyAny>>,
+        idempotency_window: Option<&Bound<'_, PyAny>>,
         group: Option<&Bound<'_, PyAny>>,
         delay: Option<&Bound<'_, PyAny>>,
         max_attempts: Option<&Bound<'_, PyAny>>,
@@ -29,6 +30,8 @@ impl NewJob {
         let mut job = haulage::NewJob::from_json(encode("the body", body).map_err(errors::invalid_json)?);
         job.request_id = convert::optional_text("request_id", request_id)?;
         job.idempotency_key = convert::optional_text("idempotency_key", idempotency_key)?;
+        job.idempotency_window = convert::optional_duration("idempotency_window", idempotency_window)?
+            .unwrap_or(job.idempotency_window);
         job.group = convert::optional_text("group", group)?;
         job.max_attempts = match max_attempts {
             Some(count) => convert::count("max_attempts", count)?,

@@ -97,9 +97,16 @@ def test_map_raises_where_a_job_failed_or_hands_the_error_over(client: haulage.C
 
 def test_an_idempotency_key_finds_the_first_job(client: haulage.Client) -> None:
     first = client.submit(1, idempotency_key="order-4711")
-    second = client.submit(2, idempotency_key="order-4711")
+    second = client.submit(1, idempotency_key="order-4711")
     assert (first.id, first.is_duplicate) == (second.id, False)
     assert second.is_duplicate
+
+
+def test_an_idempotency_key_with_another_body_is_refused(client: haulage.Client) -> None:
+    first = client.submit({"n": 1}, idempotency_key="order-4711", idempotency_window=3600)
+    with pytest.raises(haulage.IdempotencyConflictError, match="has another body") as raised:
+        client.submit({"n": 2}, idempotency_key="order-4711")
+    assert raised.value.job_id == first.id
 
 
 def test_options_are_checked_before_anything_is_stored(client: haulage.Client) -> None:

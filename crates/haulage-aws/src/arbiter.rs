@@ -13,8 +13,9 @@ use crate::{
     expr::{Write, moment, text},
     inner::Inner,
     item::{Row, name, seconds},
+    store::unchanged,
     table::{Written, pause},
-    ticket::{Ticket, token_item},
+    ticket::{Ticket, hash, token_item},
 };
 
 /// The job that has the key.
@@ -23,8 +24,10 @@ const JOB: &str = "job_id";
 const TOKEN: &str = "token";
 /// For how long that submit has it to itself.
 const RESERVED_UNTIL: &str = "reserved_until";
-/// From when on the key is free again.
+/// From when on the key is free again, if its job is over then.
 const UNTIL: &str = "until_at";
+/// What identifies the body of the job that has the key.
+const BODY_HASH: &str = "body_hash";
 
 /// How long a submit may take from its reservation to its message, and more by
 /// the MiB of its bodies, which are stored in between; one that takes longer
@@ -41,6 +44,25 @@ pub(crate) enum Owner {
     Named(JobId),
     /// An earlier one, with this job.
     Job(JobId),
+    /// The same, and its body is another one, with this hash.
+    Conflict(JobId, String),
+}
+
+/// A key, as a submit wants to have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// As the caller has given it.
+    pub(crate) key: String,
+    window: Duration,
+    /// The hash of its body.
+    pub(crate) body: String,
+}
+
+impl Wanted {
+    pub(crate) fn of(job: &NewJob) -> Option<Self> {
+        let key = job.idempotency_key.clone()?;
+        Some(Self { key, window: job.idempotency_window, body: hash(&job.body.compact()) })
+    }
 }
 
 fn job(row: &Row) -> Option<JobId> {
@@ -49,26 +71,53 @@ fn job(row: &Row) -> Option<JobId> {
 
 /// Reserves an idempotency key for the submit with this token, or finds the job
 /// that has it. `None` while another submit is in the middle of this.
-pub(crate) async fn reserve(inner: &Inner, key: &str, token: &str, bytes: usize) -> Result<Option<Owner>> {
+pub(crate) async fn reserve(
+    inner: &Inner,
+    key: &str,
+    wanted: &Wanted,
+    token: &str,
+    bytes: usize,
+) -> Result<Option<Owner>> {
     let now = inner.now();
     let mibs = u32::try_from(bytes >> 20).unwrap_or(u32::MAX);
     let reserved = RESERVATION + RESERVATION_PER_MIB.saturating_mul(mibs);
-    let until = now.after(NewJob::IDEMPOTENCY_WINDOW);
-    let write = Write::at(now)
-        .set(TOKEN, text(token))
-        .set(RESERVED_UNTIL, moment(now.after(reserved)))
-        .set(UNTIL, moment(until))
-        .set(name::EXPIRATION, seconds(until.after(inner.queue.retention)))
-        .remove(&[JOB])
+    let until = now.after(wanted.window);
+    let write = || {
+        Write::at(now)
+            .set(TOKEN, text(token))
+            .set(RESERVED_UNTIL, moment(now.after(reserved)))
+            .set(UNTIL, moment(until))
+            .set(BODY_HASH, text(&wanted.body))
+            .set(name::EXPIRATION, seconds(until.after(inner.queue.retention)))
+            .remove(&[JOB])
+    };
+    let free = write()
         .when(
-            "(attribute_not_exists(#message_id) OR #until_at <= :now \
+            "(attribute_not_exists(#message_id) \
              OR (attribute_not_exists(#job_id) AND (#reserved_until <= :now OR #token = :token)))",
         )
         .bind("now", moment(now));
-    Ok(match inner.store.table.write(key, write).await? {
-        Written::Done(_) => Some(Owner::Me),
-        Written::Refused(row) => row.and_then(|row| job(&row)).map(Owner::Job),
-    })
+    let row = match inner.store.table.write(key, free).await? {
+        Written::Done(_) => return Ok(Some(Owner::Me)),
+        Written::Refused(row) => row,
+    };
+    let Some((row, id)) = row.and_then(|row| job(&row).map(|id| (row, id))) else { return Ok(None) };
+    if row.moment(UNTIL).is_none_or(|until| until <= now) && is_over(inner, &id).await? {
+        return Ok(match inner.store.table.write(key, unchanged(write(), &row)).await? {
+            Written::Done(_) => Some(Owner::Me),
+            // Another submit has been faster.
+            Written::Refused(_) => None,
+        });
+    }
+    Ok(Some(match row.text(BODY_HASH) {
+        Some(body) if body != wanted.body => Owner::Conflict(id, body.to_owned()),
+        _ => Owner::Job(id),
+    }))
+}
+
+async fn is_over(inner: &Inner, id: &JobId) -> Result<bool> {
+    let row = inner.store.table.get(id.as_str()).await?.and_then(Row::of);
+    Ok(row.is_none_or(|row| row.is_over()))
 }
 
 /// Gives a key back whose submit has come to nothing.
@@ -119,9 +168,10 @@ async fn try_confirm(inner: &Inner, key: &str, token: &str, id: &JobId) -> Resul
 /// have been sent with it; the first note counts.
 pub(crate) async fn note(inner: &Inner, token: &str, id: &JobId) -> Result<JobId> {
     let now = inner.now();
-    let write = Write::at(now)
-        .keep(JOB, text(id.as_str()))
-        .keep(name::EXPIRATION, seconds(now.after(inner.queue.retention).after(NewJob::IDEMPOTENCY_WINDOW)));
+    let write = Write::at(now).keep(JOB, text(id.as_str())).keep(
+        name::EXPIRATION,
+        seconds(now.after(inner.queue.retention).after(NewJob::DEFAULT_IDEMPOTENCY_WINDOW)),
+    );
     match inner.store.table.write(&token_item(token), write).await? {
         Written::Done(row) => Ok(job(&row).unwrap_or_else(|| id.clone())),
         Written::Refused(_) => Ok(id.clone()),
@@ -135,7 +185,7 @@ pub(crate) async fn job_of(inner: &Inner, ticket: &Ticket, id: &JobId) -> Result
             Some(Owner::Me) => Some(id.clone()),
             Some(Owner::Named(job)) => Some(job),
             // While another submit has the key, that one's job will be the one.
-            Some(Owner::Job(_)) | None => None,
+            Some(Owner::Job(_) | Owner::Conflict(..)) | None => None,
         });
     }
     if inner.queue.fifo || ticket.token == id.as_str() {

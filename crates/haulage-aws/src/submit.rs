@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use haulage::{Error, JobId, NewJob, Result, Timestamp, backend::Submitted};
 
 use crate::{
-    arbiter::{self, Owner},
+    arbiter::{self, Owner, Wanted},
     inner::{Inner, Shared},
     item,
     queue::Sent,
@@ -23,6 +23,8 @@ enum Reservation {
     Mine,
     /// An earlier job has its key.
     Other(JobId),
+    /// An earlier job with another body, of this hash, has its key.
+    Conflict(JobId, String),
     /// The same as that of an earlier job of this call.
     SameAs(usize),
 }
@@ -37,9 +39,10 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
         .enumerate()
         .map(|(n, job)| Ticket::new(job, &inner.config, at(n)))
         .collect::<Result<_>>()?;
+    let keys: Vec<Option<Wanted>> = jobs.iter().map(Wanted::of).collect();
     drop(jobs);
 
-    let fates = reserve(&inner, &tickets).await?;
+    let fates = reserve(&inner, &tickets, &keys).await?;
     let mine: Vec<usize> = (0..tickets.len()).filter(|n| matches!(fates[*n], Reservation::Mine)).collect();
     let of_mine: Vec<&Ticket> = mine.iter().map(|n| &tickets[*n]).collect();
     if let Err(error) = inner.store_bodies(&of_mine).await {
@@ -71,13 +74,28 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
         };
         answers[n] = Some(answer);
     }
+    let conflict = |n: usize, id: JobId| {
+        let key = keys[n].as_ref().map(|wanted| wanted.key.clone()).unwrap_or_default();
+        Error::IdempotencyConflict { key, id }
+    };
     for (n, fate) in fates.iter().enumerate() {
         match fate {
             Reservation::Mine => {}
+            Reservation::Conflict(id, _) => answers[n] = Some(Err(conflict(n, id.clone()))),
             Reservation::Other(id) => answers[n] = Some(Ok(Submitted { id: id.clone(), duplicate: true })),
             Reservation::SameAs(first) => {
-                let duplicate = |job: Submitted| Submitted { duplicate: true, ..job };
-                answers[n] = answers[*first].clone().map(|answer| answer.map(duplicate));
+                let hash = |n: usize| keys[n].as_ref().map(|wanted| wanted.body.as_str());
+                let (id, body) = match (&fates[*first], &answers[*first]) {
+                    (Reservation::Conflict(id, body), _) => (id.clone(), Some(body.as_str())),
+                    (_, Some(Ok(job))) => (job.id.clone(), hash(*first)),
+                    (_, failed) => {
+                        answers[n] = failed.clone();
+                        continue;
+                    }
+                };
+                let same = hash(n) == body;
+                answers[n] =
+                    Some(if same { Ok(Submitted { id, duplicate: true }) } else { Err(conflict(n, id)) });
             }
         }
     }
@@ -101,9 +119,9 @@ fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
 
 /// Reserves the idempotency keys, all or none: two submits that wait for each
 /// other's would wait for ever.
-async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Reservation>> {
+async fn reserve(inner: &Inner, tickets: &[Ticket], keys: &[Option<Wanted>]) -> Result<Vec<Reservation>> {
     for round in 0.. {
-        let fates = join_all(try_reserve(inner, tickets)).await;
+        let fates = join_all(try_reserve(inner, tickets, keys)).await;
         let failed = fates.iter().find_map(|fate| fate.as_ref().err().cloned());
         let busy = fates.iter().any(|fate| matches!(fate, Ok(None)));
         if failed.is_none() && !busy {
@@ -124,6 +142,7 @@ async fn reserve(inner: &Inner, tickets: &[Ticket]) -> Result<Vec<Reservation>> 
 fn try_reserve<'a>(
     inner: &'a Inner,
     tickets: &'a [Ticket],
+    keys: &'a [Option<Wanted>],
 ) -> Vec<impl Future<Output = Result<Option<Reservation>>> + 'a> {
     let mut first_with: HashMap<&str, usize> = HashMap::new();
     // All are stored before any is sent.
@@ -131,16 +150,17 @@ fn try_reserve<'a>(
     let fates = tickets.iter().enumerate().map(|(n, ticket)| {
         let first = ticket.key.as_deref().map(|key| *first_with.entry(key).or_insert(n));
         async move {
-            match (&ticket.key, first) {
-                (Some(_), Some(first)) if first != n => Ok(Some(Reservation::SameAs(first))),
-                (Some(key), _) => {
-                    let owner = arbiter::reserve(inner, key, &ticket.token, bytes).await?;
+            match (&ticket.key, &keys[n], first) {
+                (Some(_), _, Some(first)) if first != n => Ok(Some(Reservation::SameAs(first))),
+                (Some(key), Some(wanted), _) => {
+                    let owner = arbiter::reserve(inner, key, wanted, &ticket.token, bytes).await?;
                     Ok(owner.map(|owner| match owner {
                         Owner::Me => Reservation::Mine,
                         Owner::Named(id) | Owner::Job(id) => Reservation::Other(id),
+                        Owner::Conflict(id, body) => Reservation::Conflict(id, body),
                     }))
                 }
-                (None, _) => Ok(Some(Reservation::Mine)),
+                _ => Ok(Some(Reservation::Mine)),
             }
         }
     });
@@ -162,7 +182,7 @@ async fn name_job(inner: &Inner, ticket: &Ticket, sent: Result<Sent>) -> Result<
         return Ok(match arbiter::confirm(inner, key, &ticket.token, &id).await? {
             Owner::Me => Submitted { id, duplicate: false },
             Owner::Named(id) => Submitted { id, duplicate: false },
-            Owner::Job(id) => Submitted { id, duplicate: true },
+            Owner::Job(id) | Owner::Conflict(id, _) => Submitted { id, duplicate: true },
         });
     }
     // A FIFO queue takes the second try for the first.

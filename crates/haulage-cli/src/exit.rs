@@ -78,7 +78,9 @@ impl Code {
         match self {
             Self::Ok => "done",
             Self::Failure => "another failure",
-            Self::Usage => "bad arguments or bad input: an unknown flag, malformed JSON, a wrong URL",
+            Self::Usage => {
+                "bad arguments or bad input: an unknown flag, malformed JSON, a wrong URL, a key that another body has"
+            }
             Self::NotFound => "there is no such job, or its record has expired",
             Self::JobFailed => "the job failed",
             Self::JobCancelled => "the job was cancelled",
@@ -103,9 +105,11 @@ impl Code {
 impl From<&Error> for Code {
     fn from(error: &Error) -> Self {
         match error {
-            Error::InvalidJson { .. } | Error::Invalid(_) | Error::TooLarge { .. } | Error::Config(_) => {
-                Self::Usage
-            }
+            Error::InvalidJson { .. }
+            | Error::Invalid(_)
+            | Error::TooLarge { .. }
+            | Error::IdempotencyConflict { .. }
+            | Error::Config(_) => Self::Usage,
             Error::NotFound(_) | Error::Expired(_) => Self::NotFound,
             Error::JobFailed { .. } => Self::JobFailed,
             Error::JobCancelled(_) => Self::JobCancelled,

@@ -42,6 +42,19 @@ pub enum Error {
         hint: String,
     },
 
+    /// A job with the same idempotency key has another body. Nothing was stored
+    /// of this one.
+    #[error(
+        "idempotency key {key:?} is that of job {id}, which has another body; \
+         nothing was submitted: a new job needs a new key"
+    )]
+    IdempotencyConflict {
+        /// The key.
+        key: String,
+        /// The job that has it.
+        id: JobId,
+    },
+
     /// No job has this id, or its record expired long enough ago to be gone.
     #[error("there is no job {0}")]
     NotFound(JobId),

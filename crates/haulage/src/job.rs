@@ -25,6 +25,8 @@ pub struct NewJob {
     pub request_id: Option<String>,
     /// See [`NewJob::idempotency_key`].
     pub idempotency_key: Option<String>,
+    /// See [`NewJob::idempotency_window`].
+    pub idempotency_window: Duration,
     /// See [`NewJob::group`].
     pub group: Option<String>,
     /// See [`NewJob::delay`].
@@ -44,12 +46,12 @@ impl NewJob {
     pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
     /// How long a record is kept after the job ended, unless it says otherwise: 7 days.
     pub const DEFAULT_RESULT_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
-    /// For how long a second submit with the same idempotency key finds the
-    /// first job: 24 hours from the first submit.
-    pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
+    /// For how long, from the first submit on, a second one with the same
+    /// idempotency key finds the first job, unless it says otherwise: 24 hours.
+    pub const DEFAULT_IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
     /// The longest key, group, request id, or metadata entry, in bytes.
     pub const MAX_LABEL_BYTES: usize = 1024;
-    /// The longest delay, timeout and result TTL: 366 days.
+    /// The longest delay, timeout, result TTL and idempotency window: 366 days.
     pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
     /// A job with this body.
@@ -67,6 +69,7 @@ impl NewJob {
             body,
             request_id: None,
             idempotency_key: None,
+            idempotency_window: Self::DEFAULT_IDEMPOTENCY_WINDOW,
             group: None,
             delay: Duration::ZERO,
             max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
@@ -84,11 +87,22 @@ impl NewJob {
         self
     }
 
-    /// A second submit with the same key within [`NewJob::IDEMPOTENCY_WINDOW`]
-    /// returns the id of the first job and creates nothing. Default: no key.
+    /// A second submit with the same key returns the id of the first job and
+    /// creates nothing, as long as that is not over, and within its
+    /// [`NewJob::idempotency_window`]. With another body it is refused, as
+    /// [`Error::IdempotencyConflict`]; white space makes no difference, the order
+    /// of keys does. Default: no key.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// How long the key counts from this submit on, also where the job ends
+    /// sooner. Default: [`NewJob::DEFAULT_IDEMPOTENCY_WINDOW`].
+    #[must_use]
+    pub fn idempotency_window(mut self, window: Duration) -> Self {
+        self.idempotency_window = window;
         self
     }
 
@@ -152,6 +166,7 @@ impl NewJob {
             ("delay", self.delay),
             ("timeout", self.timeout.unwrap_or_default()),
             ("result_ttl", self.result_ttl),
+            ("idempotency_window", self.idempotency_window),
         ] {
             if duration > Self::MAX_DURATION {
                 return Err(Error::Invalid(format!("{name} is longer than 366 days")));

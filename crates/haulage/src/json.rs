@@ -1,6 +1,6 @@
 //! JSON documents, kept exactly as they were given.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -78,6 +78,27 @@ impl Json {
     /// The document as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The text without white space between its parts: two documents that
+    /// differ in that alone are the same. The order of keys still counts.
+    pub fn compact(&self) -> Cow<'_, str> {
+        let is_space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
+        let (mut in_string, mut escaped) = (false, false);
+        let is_significant = |c: &char| {
+            if in_string {
+                in_string = escaped || *c != '"';
+                escaped = !escaped && *c == '\\';
+                return true;
+            }
+            in_string = *c == '"';
+            !is_space(*c)
+        };
+        if self.0.contains(is_space) {
+            Cow::Owned(self.0.chars().filter(is_significant).collect())
+        } else {
+            Cow::Borrowed(&self.0)
+        }
     }
 
     /// Its length in bytes.

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use haulage::sqlite::SqliteBackend;
 use haulage::{
     Backend, Clock, JobId, Json, NewJob, Status, Timestamp,
-    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Outcome, Pulse, Settlement},
+    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Outcome, Pulse, Settlement, Severity},
     memory::MemoryBackend,
 };
 use tokio_util::sync::CancellationToken;
@@ -149,6 +149,27 @@ async fn a_heartbeat_after_the_clock_was_set_back_sets_its_lease_down() {
         assert_eq!(place.beat(&claimed.key).await, Pulse::Held(until));
         assert_eq!(place.due_at(&id).await, Some(until), "{}", place.backend.name());
     }
+}
+
+#[tokio::test]
+async fn the_doctor_warns_of_times_that_are_ahead_of_the_clock() {
+    let place = places().await.remove(1);
+    let clock = async || {
+        let findings = place.backend.check().await.expect("check");
+        let found =
+            findings.into_iter().find(|finding| finding.check == "clock").expect("a look at the clock");
+        (found.severity, found.message)
+    };
+    for n in 0..3 {
+        place.submit(job(n)).await;
+    }
+    place.submit(job(9).delay(2 * HOUR)).await;
+    place.claim(1).await;
+    assert_eq!(clock().await.0, Severity::Ok, "a delay is in order");
+    place.set_back();
+    let (severity, message) = clock().await;
+    assert_eq!(severity, Severity::Warning, "{message}");
+    assert_eq!(message, "4 jobs have times that are up to 1h ahead of this machine's clock");
 }
 
 /// As after a suspend: leases are over, and everybody is there.

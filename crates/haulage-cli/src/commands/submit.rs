@@ -56,10 +56,18 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Job options")]
 struct JobOptions {
-    /// A second submit with this key, within 24 hours, finds the first job and creates nothing;
-    /// with --jsonl each line has the key KEY:LINE
+    /// A second submit with this key finds the first job and creates nothing, as long as that job is
+    /// not over and for 24 hours at least; with another body it is refused. With --jsonl each line has
+    /// the key KEY:LINE
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+
+    /// How long the key counts, also where the job ends sooner
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration, default_value = "24h",
+        requires = "idempotency_key"
+    )]
+    idempotency_window: Duration,
 
     #[arg(long, value_name = "NAME", env = env::GROUP.name, help = env::GROUP.help)]
     group: Option<String>,
@@ -100,6 +108,7 @@ impl JobOptions {
     fn job(&self, body: Json) -> NewJob {
         let mut job = NewJob::from_json(body);
         job.idempotency_key.clone_from(&self.idempotency_key);
+        job.idempotency_window = self.idempotency_window;
         job.group.clone_from(&self.group);
         job.delay = self.delay;
         job.max_attempts = self.max_attempts;

@@ -14,6 +14,7 @@ mod jobs;
 mod log;
 mod monitoring;
 mod outages;
+mod pauses;
 mod place;
 mod python;
 mod readme;

@@ -86,7 +86,12 @@ fn the_environment_has_the_flags_names() {
 fn a_key_is_submitted_once() {
     let place = Place::new();
     let id = place.submit(&["1", "--idempotency-key", "k"]);
-    assert_eq!(place.submit(&["2", "--idempotency-key", "k"]), id);
+    assert_eq!(place.submit(&[" 1 ", "--idempotency-key", "k"]), id);
+    let other = place.run(["submit", "2", "--idempotency-key", "k"]);
+    assert_eq!(other.code, Some(2), "{other:?}");
+    assert!(other.stderr.contains(&format!("idempotency key \"k\" is that of job {id}")), "{}", other.stderr);
+    let window = ["submit", "1", "--idempotency-key", "w", "--idempotency-window", "0s"];
+    assert_ne!(place.ok(window), place.submit(&["1", "--idempotency-key", "k2"]));
     let again: Value =
         serde_json::from_str(&place.submit(&["1", "--json", "--idempotency-key", "k"])).expect("a line");
     assert_eq!(again, json!({ "id": id, "duplicate": true }));

@@ -118,7 +118,7 @@ pub const PROMISES: [&str; 11] = [
     "attempts are bounded, and a crash counts as one",
     "retries wait",
     "groups run in order, one job at a time",
-    "an idempotency key finds the first job",
+    "an idempotency key finds the first job until its window and its job are over; another body is told",
     "every JSON value round-trips exactly",
     "expired records read as expired at once",
 ];

@@ -157,7 +157,8 @@ async fn submitters(t: &Trial<'_>) {
     for round in 0..5 {
         let key = format!("key {round}");
         let answers = race(RACERS, |n| {
-            let (backend, job) = (Arc::clone(&t.backend), job(n as u64).idempotency_key(&key));
+            let job = job(1).request_id(format!("racer {n}")).idempotency_key(&key);
+            let backend = Arc::clone(&t.backend);
             async move { backend.submit(vec![job]).await.expect("submit").remove(0).expect("accepted") }
         })
         .await;

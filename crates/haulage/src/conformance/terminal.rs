@@ -55,7 +55,8 @@ async fn try_everything(t: &Trial<'_>, before: &Record, idempotency_key: &str) {
     }
     let answers = t.backend.cancel(vec![id.clone()]).await.expect("cancel");
     assert_eq!(answers, [Cancellation::TooLate(before.status)]);
-    let again = NewJob::from_json(super::trial::json("2")).idempotency_key(idempotency_key);
+    let body = before.body.clone().expect("the whole record");
+    let again = NewJob::from_json(body).idempotency_key(idempotency_key);
     let again = t.backend.submit(vec![again]).await.expect("submit").remove(0).expect("accepted");
     assert!(again.duplicate && again.id == *id, "{again:?}");
     if !before.dead {

@@ -123,7 +123,7 @@ impl Backend for MemoryBackend {
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
         self.capabilities.check_submit(&jobs)?;
-        Ok(self.with(|state, now| jobs.into_iter().map(|job| Ok(state.submit(job, now))).collect()))
+        Ok(self.with(|state, now| jobs.into_iter().map(|job| state.submit(job, now)).collect()))
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
@@ -322,6 +322,8 @@ fn redrive(state: &mut State, id: &JobId, now: Timestamp) -> bool {
     let Some(seq) = state.find(id) else { return false };
     let redrivable = matches!(state.entry(seq).record.status, Status::Error | Status::Cancelled);
     if redrivable {
+        // A key that was free again stays free.
+        state.sweep_keys(now);
         state.update(seq, now, |entry| entry.redrive(now));
     }
     redrivable

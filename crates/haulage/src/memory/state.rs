@@ -7,7 +7,7 @@ use std::{
 
 use super::entry::Entry;
 use crate::{
-    JobId, NewJob, Record, Timestamp,
+    Error, JobId, NewJob, Record, Result, Timestamp,
     backend::{ClaimKey, Submitted},
     lease::{Check, Lease},
 };
@@ -17,6 +17,9 @@ pub(super) type Seq = u64;
 
 /// For how long an expired record still reads as expired, and not as missing.
 const REMEMBER_EXPIRED: Duration = Duration::from_secs(24 * 3600);
+
+/// How often keys that are free again are forgotten.
+const SWEEP_KEYS: Duration = Duration::from_secs(3600);
 
 /// Everything that the backend keeps. Its methods leave it consistent; each
 /// verb calls [`State::tidy`] first, and then sees no record that has expired.
@@ -38,9 +41,17 @@ pub(super) struct State {
     expiries: BTreeSet<(Timestamp, Seq)>,
     groups: HashMap<String, Group>,
     expired: Fading<JobId, Seq>,
-    keys: Fading<String, JobId>,
+    keys: HashMap<String, Key>,
+    /// When keys that are free again were last forgotten.
+    keys_swept_at: Option<Timestamp>,
     /// What is to be told once the state is unlocked.
     pub(super) rings: Rings,
+}
+
+/// An idempotency key that was taken.
+struct Key {
+    id: JobId,
+    until: Timestamp,
 }
 
 /// What has changed since it was last told.
@@ -59,21 +70,51 @@ struct Group {
 }
 
 impl State {
-    pub(super) fn submit(&mut self, job: NewJob, now: Timestamp) -> Submitted {
-        if let Some(id) = job.idempotency_key.as_ref().and_then(|key| self.keys.get(key)) {
-            return Submitted { id: id.clone(), duplicate: true };
+    pub(super) fn submit(&mut self, job: NewJob, now: Timestamp) -> Result<Submitted> {
+        if let Some(first) = self.first_with_key(&job, now) {
+            return first.map(|id| Submitted { id, duplicate: true });
         }
         let seq = self.next;
         self.next += 1;
         let id = JobId::from(format!("m-{:06}", seq + 1));
         if let Some(key) = job.idempotency_key.clone() {
-            self.keys.insert(key, id.clone(), now.after(NewJob::IDEMPOTENCY_WINDOW));
+            self.keys.insert(key, Key { id: id.clone(), until: now.after(job.idempotency_window) });
         }
         self.ids.insert(id.clone(), seq);
         self.jobs.insert(seq, Entry::new(id.clone(), job, now));
         self.shelve(seq);
         self.regroup(seq, now);
-        Submitted { id, duplicate: false }
+        Ok(Submitted { id, duplicate: false })
+    }
+
+    /// The job that has taken this job's idempotency key already, or that it has
+    /// another body.
+    fn first_with_key(&self, job: &NewJob, now: Timestamp) -> Option<Result<JobId>> {
+        let name = job.idempotency_key.as_ref()?;
+        let key = self.keys.get(name).filter(|key| self.is_taken(key, now))?;
+        let first = self.find(&key.id).and_then(|seq| self.entry(seq).record.body.as_ref());
+        let id = key.id.clone();
+        Some(match first {
+            // Of a job whose record is gone, nobody knows the body.
+            Some(body) if body.compact() != job.body.compact() => {
+                Err(Error::IdempotencyConflict { key: name.clone(), id })
+            }
+            _ => Ok(id),
+        })
+    }
+
+    /// A key counts until its time is over and its job is, too.
+    fn is_taken(&self, key: &Key, now: Timestamp) -> bool {
+        let unfinished = |seq| !self.entry(seq).record.status.is_terminal();
+        key.until > now || self.find(&key.id).is_some_and(unfinished)
+    }
+
+    /// Forgets the keys that are free again.
+    pub(super) fn sweep_keys(&mut self, now: Timestamp) {
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.retain(|_, key| self.is_taken(key, now));
+        self.keys = keys;
+        self.keys_swept_at = Some(now);
     }
 
     pub(super) fn find(&self, id: &JobId) -> Option<Seq> {
@@ -162,7 +203,9 @@ impl State {
         }
         self.expire(now);
         self.expired.fade(now);
-        self.keys.fade(now);
+        if self.keys_swept_at.is_none_or(|at| at.after(SWEEP_KEYS) <= now) {
+            self.sweep_keys(now);
+        }
     }
 
     /// Looks after the leases that are due for it, for a claim: gives notice to

@@ -18,6 +18,8 @@ use crate::{
 const MAX_FULL_CHECK: u64 = 2 << 30;
 /// Less free disk than this is worth a warning.
 const LOW_DISK: u64 = 1 << 30;
+/// Times that are ahead of the clock by less may come from a small correction.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// A log of this size means that something keeps it from being emptied.
 const LARGE_LOG: u64 = 512 << 20;
 
@@ -48,7 +50,7 @@ pub(super) fn files(connection: &Connection, path: &Path) -> Vec<Finding> {
 /// Looks at the jobs.
 pub(super) fn jobs(connection: &Connection, path: &Path, now: Timestamp) -> Result<Vec<Finding>, Fault> {
     let stats = stats::stats(connection, now, path)?;
-    let mut findings = vec![tally(connection)?];
+    let mut findings = vec![tally(connection)?, clock(connection, now)?];
     findings.push(match stats.oldest_visible_seconds {
         Some(age) if stats.in_progress == 0 && age > 60.0 => Finding::bad(
             Severity::Warning,
@@ -70,6 +72,38 @@ pub(super) fn jobs(connection: &Connection, path: &Path, now: Timestamp) -> Resu
         ));
     }
     Ok(findings)
+}
+
+/// Whether stored times lie ahead of the clock: those of all jobs that are not
+/// over, and of the newest ones that are.
+fn clock(connection: &Connection, now: Timestamp) -> Result<Finding, Fault> {
+    let (ahead, latest): (i64, Option<i64>) = connection.query_row(
+        "SELECT count(*), max(at) FROM (
+             SELECT seq, max(at) AS at FROM (
+                 SELECT seq, due AS at FROM job INDEXED BY job_ready
+                 WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 0
+                 UNION ALL SELECT seq, max(due - lease, started_at) FROM job INDEXED BY job_leased WHERE status = 1
+                 UNION ALL SELECT seq, at FROM (
+                     SELECT seq, max(submitted_at, coalesce(finished_at, 0)) AS at
+                     FROM job ORDER BY seq DESC LIMIT 1000))
+             WHERE at > ?1 GROUP BY seq)",
+        [now.after(CLOCK_TOLERANCE).as_micros()],
+        |r| Ok((r.get(0)?, r.get(1)?)),
+    )?;
+    let Some(latest) = latest else {
+        return Ok(Finding::ok("clock", "no time of a job lies ahead of the clock"));
+    };
+    let by = Duration::from_secs(Timestamp::from_micros(latest).since(now).as_secs());
+    Ok(Finding::bad(
+        Severity::Warning,
+        "clock",
+        format!(
+            "{ahead} jobs have times that are up to {} ahead of this machine's clock",
+            humantime::format_duration(by)
+        ),
+        "if the clock is wrong, set it right; if it was wrong when they were written, they run all the same, \
+         but their records show those times, and delays and retries counted from them last longer",
+    ))
 }
 
 /// Whether every page is sound. What seems damaged is read once more, without

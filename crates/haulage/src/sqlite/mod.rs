@@ -253,8 +253,7 @@ impl Backend for SqliteBackend {
         self.capabilities().check_submit(&jobs)?;
         let bytes = jobs.iter().map(|job| job.body.size()).sum();
         let weight = Weight { rows: jobs.len(), bytes, adds: true };
-        let submitted = self.connections.writer.run(weight, move |tx| submit::submit(tx, &jobs)).await?;
-        Ok(submitted.into_iter().map(Ok).collect())
+        self.connections.writer.run(weight, move |tx| submit::submit(tx, &jobs)).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {

@@ -156,9 +156,18 @@ fn sweep_some(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
             return Ok(true);
         }
     }
-    let keys = tx.execute(
-        "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE until <= ?1 LIMIT ?2)",
+    // Keys of jobs that are not over yet are looked at again in an hour.
+    let postponed = tx.execute(
+        "UPDATE idempotency SET sweep_at = ?1 + 3600000000
+         WHERE key IN (SELECT key FROM idempotency WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2)
+         AND EXISTS (SELECT 1 FROM job WHERE job.seq = idempotency.seq AND job.id = idempotency.id AND status < 2)",
         params![now, AT_ONCE],
     )?;
-    Ok(i64::try_from(expired.len().max(keys)) == Ok(AT_ONCE))
+    let deleted = tx.execute(
+        "DELETE FROM idempotency
+         WHERE key IN (SELECT key FROM idempotency WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2)
+         AND NOT EXISTS (SELECT 1 FROM job WHERE job.seq = idempotency.seq AND job.id = idempotency.id AND status < 2)",
+        params![now, AT_ONCE],
+    )?;
+    Ok(i64::try_from(expired.len().max(postponed + deleted)).is_ok_and(|n| n >= AT_ONCE))
 }

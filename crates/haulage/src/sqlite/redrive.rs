@@ -22,6 +22,12 @@ pub(super) fn redrive(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Fa
         if !matches!(job.status, Status::Error | Status::Cancelled) {
             continue;
         }
+        // A key that was free again stays free, swept or not.
+        tx.execute(
+            "DELETE FROM idempotency WHERE key = (SELECT idempotency_key FROM job WHERE seq = ?1)
+             AND seq = ?1 AND until <= ?2",
+            params![job.seq, tx.now.as_micros()],
+        )?;
         let due = job.group.is_none().then(|| tx.now.as_micros());
         // The attempts so far stop counting, but their numbers are not used
         // again: a claim from before must stay stale.

@@ -22,6 +22,7 @@ CREATE TABLE job (
                                               -- Without one it is claimable at once, wherever the clock may be
     group_id         TEXT,
     request_id       TEXT,                    -- NULL: the job's id
+    idempotency_key  TEXT,
     worker           TEXT,
     metadata         TEXT,                    -- JSON object
     progress         REAL,
@@ -45,12 +46,15 @@ CREATE INDEX job_failed ON job (status, seq) WHERE status > 2;
 CREATE TABLE body (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
 CREATE TABLE result (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
 
+-- A key counts until its time is over and its job is, too.
 CREATE TABLE idempotency (
-    key   TEXT PRIMARY KEY,
-    id    BLOB NOT NULL,
-    until INTEGER NOT NULL
+    key      TEXT PRIMARY KEY,
+    id       BLOB NOT NULL,
+    seq      INTEGER NOT NULL,  -- of the job
+    until    INTEGER NOT NULL,
+    sweep_at INTEGER NOT NULL   -- when to look next whether it can be deleted
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX idempotency_until ON idempotency (until);
+CREATE INDEX idempotency_sweep ON idempotency (sweep_at);
 
 -- How many jobs there are in each status, kept with each transaction, since
 -- counting a million rows takes too long to do every second.

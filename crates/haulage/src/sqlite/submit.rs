@@ -9,12 +9,13 @@ use super::{
     tx::{Tx, micros},
     wake::Bell,
 };
-use crate::{Error, NewJob, backend::Submitted};
+use crate::{Error, Json, NewJob, backend::Submitted};
 
-pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>, Fault> {
+pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Submitted, Error>>, Fault> {
     let mut add_job = tx.prepare(
         "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, timeout, not_before,
-         group_id, request_id, metadata) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+         group_id, request_id, metadata, idempotency_key)
+         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
     let mut add_body = tx.prepare("INSERT INTO body (seq, json) VALUES (?1, ?2)")?;
     let mut seq = tx.next_seq()?;
@@ -28,8 +29,8 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>,
             .into());
         }
         let id = id::make(tx.now, seq);
-        if let Some(first) = first_with_key(tx, job, id)? {
-            submitted.push(Submitted { id: id::show(first), duplicate: true });
+        if let Some(first) = first_with_key(tx, job, id, seq)? {
+            submitted.push(first.map(|first| Submitted { id: id::show(first), duplicate: true }));
             continue;
         }
         let not_before = (!job.delay.is_zero()).then(|| tx.now.after(job.delay).as_micros());
@@ -51,6 +52,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>,
             job.group,
             job.request_id,
             metadata,
+            job.idempotency_key,
         ])?;
         add_body.execute(params![seq, job.body.as_str()])?;
         tx.count_new(due.is_none());
@@ -58,26 +60,44 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Submitted>,
             Some(group) => tx.settle_group(group)?,
             None => tx.ring(Bell::Ready),
         }
-        submitted.push(Submitted { id: id::show(id), duplicate: false });
+        submitted.push(Ok(Submitted { id: id::show(id), duplicate: false }));
         seq += 1;
     }
     Ok(submitted)
 }
 
-/// The job that has taken this job's idempotency key already; if none has,
-/// `id` takes it.
-fn first_with_key(tx: &Tx<'_>, job: &NewJob, id: Uuid) -> Result<Option<Uuid>, Fault> {
+/// The job that has taken this job's idempotency key already, or that it has
+/// another body; if none has, `id` in row `seq` takes it.
+fn first_with_key(
+    tx: &Tx<'_>,
+    job: &NewJob,
+    id: Uuid,
+    seq: i64,
+) -> Result<Option<Result<Uuid, Error>>, Fault> {
     let Some(key) = &job.idempotency_key else { return Ok(None) };
     let first = tx.row(
-        "SELECT id FROM idempotency WHERE key = ?1 AND until > ?2",
+        "SELECT id, seq FROM idempotency AS k WHERE key = ?1 AND (until > ?2 OR EXISTS (
+             SELECT 1 FROM job WHERE job.seq = k.seq AND job.id = k.id AND status < 2))",
         params![key, tx.now.as_micros()],
-        |r| r.get(0),
+        |r| Ok((r.get(0)?, r.get::<_, i64>(1)?)),
     )?;
-    if first.is_none() {
+    let Some((first, its_seq)) = first else {
+        let until = tx.now.after(job.idempotency_window).as_micros();
         tx.execute(
-            "INSERT OR REPLACE INTO idempotency (key, id, until) VALUES (?1, ?2, ?3)",
-            params![key, id.as_bytes(), tx.now.after(NewJob::IDEMPOTENCY_WINDOW).as_micros()],
+            "INSERT OR REPLACE INTO idempotency (key, id, seq, until, sweep_at) VALUES (?1, ?2, ?3, ?4, ?4)",
+            params![key, id.as_bytes(), seq, until],
         )?;
+        return Ok(None);
+    };
+    // Of a job whose record is gone, nobody knows the body.
+    let body = tx.row(
+        "SELECT json FROM job JOIN body USING (seq) WHERE seq = ?1 AND id = ?2",
+        params![its_seq, first],
+        |r| Ok(Json::from_stored(r.get_ref(0)?.as_str()?)),
+    )?;
+    let first = Uuid::from_bytes(first);
+    if body.is_some_and(|body| body.compact() != job.body.compact()) {
+        return Ok(Some(Err(Error::IdempotencyConflict { key: key.clone(), id: id::show(first) })));
     }
-    Ok(first.map(Uuid::from_bytes))
+    Ok(Some(Ok(first)))
 }

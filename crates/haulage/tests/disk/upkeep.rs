@@ -60,7 +60,7 @@ async fn idempotency_keys_whose_time_is_over_leave_the_file() {
     let claimed = claim(backend, 1).await.expect("claim").remove(0);
     settle(backend, &claimed, Outcome::Success(large(10))).await.expect("settle");
     assert_eq!(store.count("idempotency"), 1);
-    store.clock.advance(NewJob::IDEMPOTENCY_WINDOW + s(61));
+    store.clock.advance(NewJob::DEFAULT_IDEMPOTENCY_WINDOW + s(61));
     store.works_until_there_is_no("idempotency").await;
 }
 

@@ -14,7 +14,7 @@ use haulage::{
     Backend, Clock, Error, JobId, Record, Timestamp,
     backend::{
         ClaimKey, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement,
-        Stats,
+        Stats, Submitted,
     },
     memory::MemoryBackend,
 };
@@ -90,8 +90,18 @@ impl Pair {
             Step::Submit(jobs) => {
                 let jobs: Vec<_> = jobs.iter().map(steps::Spec::job).collect();
                 let answers = self.backend.submit(jobs.clone()).await.expect("submit");
-                let answers: Vec<_> = answers.into_iter().map(|a| a.expect("accepted")).collect();
-                let ids = answers.iter().map(|a| a.id.clone()).collect();
+                let answers: Vec<_> = answers
+                    .into_iter()
+                    .map(|answer| match answer {
+                        Ok(submitted) => Ok(submitted),
+                        Err(Error::IdempotencyConflict { key, id }) => Err((key, id)),
+                        Err(error) => panic!("{error}"),
+                    })
+                    .collect();
+                let id = |answer: &Result<_, (String, JobId)>| match answer {
+                    Ok(Submitted { id, .. }) | Err((_, id)) => id.clone(),
+                };
+                let ids = answers.iter().map(id).collect();
                 assert_eq!(answers, self.model.submit(jobs, ids), "{step:?}");
             }
             Step::Claim { max, lease } => self.claim(*max, *lease).await,

@@ -167,22 +167,43 @@ impl Model {
         }
     }
 
-    /// The ids are those that the backend gave.
-    pub(crate) fn submit(&mut self, jobs: Vec<NewJob>, ids: Vec<JobId>) -> Vec<Submitted> {
+    /// Forgets the keys whose time is over, and whose jobs are.
+    fn free_keys(&mut self) {
+        let (now, jobs) = (self.now, &self.jobs);
+        let unfinished = |id: &JobId| {
+            let job = jobs.iter().find(|job| job.record.id == *id);
+            job.is_some_and(|job| !job.purged && !job.record.status.is_terminal())
+        };
+        self.keys.retain(|(_, id, until)| *until > now || unfinished(id));
+    }
+
+    /// The ids are those that the backend gave. A job whose key is that of a job
+    /// with another body is answered with the two.
+    pub(crate) fn submit(
+        &mut self,
+        jobs: Vec<NewJob>,
+        ids: Vec<JobId>,
+    ) -> Vec<Result<Submitted, (String, JobId)>> {
         let now = self.now;
         let mut answers = Vec::new();
         for (job, id) in jobs.into_iter().zip(ids) {
-            let known = |(key, _, until): &&(String, JobId, Timestamp)| {
-                Some(key) == job.idempotency_key.as_ref() && *until > now
-            };
-            if let Some((_, first, _)) = self.keys.iter().find(known) {
-                answers.push(Submitted { id: first.clone(), duplicate: true });
+            self.free_keys();
+            if let Some((key, first, _)) =
+                self.keys.iter().find(|(key, ..)| Some(key) == job.idempotency_key.as_ref())
+            {
+                let first = self.jobs.iter().find(|job| job.record.id == *first).expect("it has a job");
+                let conflict = !first.is_gone(now) && first.options.body != job.body;
+                let id = first.record.id.clone();
+                answers.push(if conflict {
+                    Err((key.clone(), id))
+                } else {
+                    Ok(Submitted { id, duplicate: true })
+                });
                 continue;
             }
             assert!(self.find(&id).is_none(), "{id} was given before");
             if let Some(key) = &job.idempotency_key {
-                let day = Duration::from_secs(24 * 3600);
-                self.keys.push((key.clone(), id.clone(), now.after(day)));
+                self.keys.push((key.clone(), id.clone(), now.after(job.idempotency_window)));
             }
             let mut record = Record::new(id.clone(), now, job.max_attempts);
             record.due_at = job.group.is_none().then_some(now.after(job.delay));
@@ -201,7 +222,7 @@ impl Model {
                 check_at: now,
                 purged: false,
             });
-            answers.push(Submitted { id, duplicate: false });
+            answers.push(Ok(Submitted { id, duplicate: false }));
             self.keep_groups();
         }
         answers
@@ -314,6 +335,7 @@ impl Model {
 
     pub(crate) fn redrive(&mut self, ids: &[JobId]) -> Vec<JobId> {
         let now = self.now;
+        self.free_keys();
         let mut redriven = Vec::new();
         for id in ids {
             let Some(job) = self.find(id).filter(|job| !job.is_gone(now)) else { continue };

@@ -49,6 +49,13 @@ impl Spec {
             .metadata("body", self.body.to_string());
         job.group = self.group.map(|g| format!("group-{g}"));
         job.idempotency_key = self.key.map(|k| format!("key-{k}"));
+        if self.key.is_some() {
+            // So that some of the same key have the same body.
+            job.body = json(self.body % 2);
+            if self.body.is_multiple_of(5) {
+                job.idempotency_window = Duration::from_secs(u64::from(self.body % 7));
+            }
+        }
         job.request_id = self.body.is_multiple_of(2).then(|| format!("request-{}", self.body));
         job.timeout = self.body.is_multiple_of(3).then_some(Duration::from_millis(1500));
         job
