@@ -397,6 +397,17 @@ class Client:
         """Like ``check``, in an event loop."""
         return [dict(finding) for finding in await _wait.ended(self._core.check())]
 
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """Looks inside an embedded database by SQL, which reads and cannot write.
+
+        The view ``jobs`` is made for it. Raises ``InvalidArgumentError`` where the query is wrong.
+        """
+        return _rows(self._core.sql(query).wait())
+
+    async def sql_async(self, query: str) -> list[dict[str, Any]]:
+        """Like ``sql``, in an event loop."""
+        return _rows(await _wait.ended(self._core.sql(query)))
+
     def close(self) -> None:
         """Lets go of what the client has open; calls that come later raise ``UnavailableError``.
 
@@ -430,6 +441,11 @@ def _cancellation(answer: str) -> Cancellation:
     from ._status import Cancellation
 
     return Cancellation(answer)
+
+
+def _rows(found: Any) -> list[dict[str, Any]]:
+    columns, rows = found
+    return [dict(zip(columns, row)) for row in rows]
 
 
 def _name(status: Status | str | None) -> str | None:

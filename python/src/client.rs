@@ -9,6 +9,7 @@ use haulage::{
     Backend, Clock, JobId, Producer, Timestamp,
     backend::{Cancellation, Detail, ListQuery, Purge, Redrive},
     memory::MemoryBackend,
+    sqlite::SqliteBackend,
 };
 use pyo3::prelude::*;
 
@@ -25,6 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Client {
     producer: Here<Producer>,
+    /// The same, where it is an embedded database.
+    database: Option<Here<SqliteBackend>>,
     /// The clock, where it stands still until it is moved.
     clock: Option<Clock>,
 }
@@ -38,8 +41,9 @@ pub(crate) type Credentials = (String, String, Option<String>);
 #[pyo3(signature = (url, credentials=None))]
 pub(crate) fn connect(url: String, credentials: Option<Credentials>) -> PyResult<Operation> {
     Operation::start(async move {
-        let backend = open(&url, credentials).await?;
-        Ok(Client::new(Producer::new(backend), None))
+        let (backend, database) = open(&url, credentials).await?;
+        let client = Client::new(Producer::new(backend), None);
+        Ok(Client { database: database.map(Here::new), ..client })
     })
 }
 
@@ -51,16 +55,21 @@ pub(crate) fn connect_manual() -> PyResult<Operation> {
     Operation::start(async move { Ok(Client::new(Producer::new(backend), Some(clock))) })
 }
 
-async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
+type Opened = (Arc<dyn Backend>, Option<SqliteBackend>);
+
+async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Opened> {
     let scheme = url.trim().split("://").next().unwrap_or_default();
-    let backend = if scheme.eq_ignore_ascii_case("sqs") {
-        aws(url, credentials).await?
+    let (backend, database): Opened = if scheme.eq_ignore_ascii_case("sqs") {
+        (aws(url, credentials).await?, None)
+    } else if scheme.eq_ignore_ascii_case("sqlite") && url.contains("://") {
+        let database = SqliteBackend::connect(url).await?;
+        (Arc::new(database.clone()), Some(database))
     } else {
-        haulage::connect(url).await?
+        (haulage::connect(url).await?, None)
     };
     opened().retain(|other| other.strong_count() > 0);
     opened().push(Arc::downgrade(&backend));
-    Ok(backend)
+    Ok((backend, database))
 }
 
 /// What is open, to be closed when the interpreter ends.
@@ -107,7 +116,7 @@ async fn aws(_url: &str, _credentials: Option<Credentials>) -> haulage::Result<A
 
 impl Client {
     pub(crate) fn new(producer: Producer, clock: Option<Clock>) -> Self {
-        Self { producer: Here::new(producer), clock }
+        Self { producer: Here::new(producer), database: None, clock }
     }
 
     pub(crate) fn producer(&self) -> PyResult<&Producer> {
@@ -234,6 +243,19 @@ impl Client {
     fn check(&self) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         Operation::start(async move { Ok(AsJson(producer.backend().check().await?)) })
+    }
+
+    /// What a query finds in an embedded database: its columns, and its rows.
+    fn sql(&self, query: String) -> PyResult<Operation> {
+        self.producer()?;
+        let Some(database) = &self.database else {
+            return Err(errors::invalid("only an embedded database, sqlite://…, can be asked by SQL"));
+        };
+        let database = database.get()?.clone();
+        Operation::start(async move {
+            let table = database.query(query).await?;
+            Ok(AsJson((table.columns, table.rows)))
+        })
     }
 
     /// Lets go of what is open; calls that come later fail.

@@ -82,6 +82,21 @@ def test_a_client_is_closed_with_its_async_block(url: str, tmp_path: Path) -> No
     assert not (tmp_path / "jobs.db-wal").exists()
 
 
+def test_a_query_looks_inside_and_changes_nothing(client: haulage.Client) -> None:
+    client.submit_many([1, {"n": 2}])
+    found = client.sql("SELECT status, body, NULL AS empty FROM jobs ORDER BY submitted_at, id")
+    assert found == [
+        {"status": "SUBMITTED", "body": "1", "empty": None},
+        {"status": "SUBMITTED", "body": '{"n":2}', "empty": None},
+    ]
+    assert asyncio.run(client.sql_async("SELECT count(*) AS n FROM jobs")) == [{"n": 2}]
+    for wrong, why in [("DELETE FROM job", "can only read"), ("SELECT nonsense", "no such column")]:
+        with pytest.raises(haulage.InvalidArgumentError, match=why):
+            client.sql(wrong)
+    with pytest.raises(haulage.InvalidArgumentError, match="only an embedded database"):
+        haulage.connect("memory://").sql("SELECT 1")
+
+
 @pytest.mark.parametrize("name", ["../escaped", "a/b", "..", "", "nul\0", "back\\slash"])
 def test_a_queue_name_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     (tmp_path / "queues").mkdir()

@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use crate::{
     bench,
     commands::{
-        cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, simulate, stats,
-        status, submit, wait, worker,
+        cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, simulate, sql,
+        stats, status, submit, wait, worker,
     },
     env,
     exit::{Code, Exit, Result},
@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Dead(dead::Command),
     Stats(stats::Args),
     Purge(purge::Args),
+    Sql(sql::Args),
     Doctor(doctor::Args),
     Health(health::Args),
     #[command(subcommand)]
@@ -86,6 +87,7 @@ impl Command {
             Self::Dead(command) => command.run(session).await,
             Self::Stats(args) => args.run(session).await,
             Self::Purge(args) => args.run(session).await,
+            Self::Sql(args) => args.run(session).await,
             Self::Doctor(args) => args.run(session).await,
             Self::Health(args) => args.run(session.output).await,
             Self::Queue(command) => command.run(session).await,

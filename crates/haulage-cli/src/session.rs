@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use haulage::{Backend, Producer};
+use haulage::{Backend, Producer, sqlite::SqliteBackend};
 
 use crate::{
     exit::{Exit, Result},
@@ -30,6 +30,14 @@ impl Session {
         let backend = self.open().await?;
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&backend));
         Ok(backend)
+    }
+
+    /// Opens an embedded database that there is already.
+    pub(crate) async fn database(&self) -> Result<SqliteBackend> {
+        self.check_existing()?;
+        let database = SqliteBackend::connect(&self.url).await?;
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(database.clone()));
+        Ok(database)
     }
 
     /// Closes what has been opened, so that nothing is left to be tidied up.
@@ -70,6 +78,11 @@ impl Session {
     /// Opens a backend that there is already: looking at jobs in the wrong
     /// folder must not leave an empty database there.
     pub(crate) async fn existing(&self) -> Result<Arc<dyn Backend>> {
+        self.check_existing()?;
+        self.backend().await
+    }
+
+    fn check_existing(&self) -> Result {
         if let Some(path) = self.url.strip_prefix("sqlite://") {
             let path = path.split('?').next().unwrap_or_default();
             // An encoded path is left to be read by who knows how.
@@ -79,7 +92,7 @@ impl Session {
                 )));
             }
         }
-        self.backend().await
+        Ok(())
     }
 
     /// Opens the backend for a producer.

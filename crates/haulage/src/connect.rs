@@ -60,14 +60,14 @@ fn no_scheme(text: &str) -> String {
 }
 
 #[cfg(feature = "sqlite")]
-mod sqlite {
+pub(crate) mod sqlite {
     use crate::{
         Error, Result,
         sqlite::{Options, SqliteBackend},
     };
 
     /// What follows `sqlite://`: the path, and the parameters.
-    pub(super) fn options(rest: &str) -> Result<Options> {
+    pub(crate) fn options(rest: &str) -> Result<Options> {
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         if path.is_empty() {
             return Err(Error::Config(

@@ -15,6 +15,7 @@ mod python;
 pub(crate) mod queue;
 pub(crate) mod result;
 pub(crate) mod simulate;
+pub(crate) mod sql;
 pub(crate) mod stats;
 pub(crate) mod status;
 mod stop;

@@ -7,6 +7,25 @@ use serde_json::json;
 use crate::place::Place;
 
 #[test]
+fn a_query_looks_inside_and_changes_nothing() {
+    let place = Place::new();
+    place.submit(&["1"]);
+    place.submit(&[r#"{"n":2}"#]);
+    let query = "SELECT status, count(*) AS jobs, NULL AS empty FROM jobs GROUP BY status";
+    assert_eq!(place.ok(["sql", query]), "status     jobs  empty\nSUBMITTED  2     -");
+    assert_eq!(place.ok(["sql", query, "--json"]), r#"{"empty":null,"jobs":2,"status":"SUBMITTED"}"#);
+    for writing in ["DELETE FROM job", "PRAGMA user_version = 7", "ATTACH 'other.db' AS other", "nonsense"] {
+        let done = place.run(["sql", writing]);
+        assert!(done.code == Some(2) || done.stdout.is_empty(), "{writing}: {done:?}");
+    }
+    assert!(!place.path("other.db").exists());
+    assert_eq!(place.ok(["list", "--json"]).lines().count(), 2);
+    let done = place.run(["sql", "DELETE FROM job"]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(2), "haulage: a query can only read\n"));
+    assert_eq!(place.run(["sql", query, "--url", "sqlite://none.db"]).code, Some(2));
+}
+
+#[test]
 fn after_everything_has_ended_the_file_alone_is_a_copy() {
     let place = Place::new();
     for body in ["1", "2", "3"] {

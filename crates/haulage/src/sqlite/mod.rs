@@ -30,6 +30,7 @@ mod locks;
 #[path = "locks_elsewhere.rs"]
 mod locks;
 mod purge;
+mod query;
 mod reader;
 mod redrive;
 mod schema;
@@ -53,13 +54,13 @@ use std::{
 
 use async_trait::async_trait;
 
-pub use self::schema::CHECKPOINT_PAGES;
 use self::{
     claim::Claim,
     reader::Reader,
     wake::{Bell, Wake},
     writer::{Weight, Writer},
 };
+pub use self::{query::Table, schema::CHECKPOINT_PAGES};
 use crate::{
     Backend, Clock, Error, JobId, NewJob, Record, Result, Status,
     backend::{
@@ -190,6 +191,22 @@ impl SqliteBackend {
     /// As [`Options::open`].
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
         Self::options(path).open().await
+    }
+
+    /// Opens the database that a URL names, as [`connect`](crate::connect()) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the URL is not one of `sqlite://`; as [`Options::open`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        match url.trim().split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => {
+                crate::connect::sqlite::options(rest)?.open().await
+            }
+            _ => {
+                Err(Error::Config(format!("`{url}` is not the URL of a database; write sqlite://haulage.db")))
+            }
+        }
     }
 
     /// The database file.
