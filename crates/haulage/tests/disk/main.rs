@@ -72,10 +72,15 @@ async fn submit(backend: &dyn Backend, job: NewJob) -> Result<JobId> {
 
 /// Up to `max` jobs that are due now.
 async fn claim(backend: &dyn Backend, max: usize) -> Result<Vec<Claimed>> {
+    wait_for(backend, max, Duration::ZERO).await
+}
+
+/// Up to `max` jobs, after a wait for the first.
+async fn wait_for(backend: &dyn Backend, max: usize, wait: Duration) -> Result<Vec<Claimed>> {
     let request = ClaimRequest {
         max,
         lease: Duration::from_secs(30),
-        wait: Duration::ZERO,
+        wait,
         worker: "w".into(),
         stop: Default::default(),
     };

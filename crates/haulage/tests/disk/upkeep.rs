@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::join_all};
 use haulage::{
-    Backend, NewJob, Status,
+    Backend, JobId, NewJob, Status,
     backend::{Lookup, Outcome, Purge},
     sqlite::SqliteBackend,
 };
@@ -22,6 +22,7 @@ use crate::{
     disk::Trouble,
     job, large, look, record, settle, submit,
     support::{s, soon},
+    wait_for,
 };
 
 impl Store {
@@ -188,4 +189,30 @@ async fn large_jobs_do_not_wait_for_each_other_to_be_written() {
     assert!(others.await.iter().all(Result::is_ok));
     let transactions = *flushes.borrow() - before;
     assert!(transactions >= 3, "27 MiB in {transactions} transactions");
+}
+
+#[tokio::test]
+async fn a_claim_that_waits_has_a_job_as_soon_as_its_delay_is_over() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    submit(backend, job("later").delay(s(1))).await.expect("submit");
+    let mut claiming = Box::pin(wait_for(backend, 1, s(60)));
+    assert!((&mut claiming).now_or_never().is_none());
+    // Behind the claim's own look, in the order in which they were asked for.
+    backend.cancel(vec![JobId::from("nobody")]).await.expect("cancel");
+    assert!((&mut claiming).now_or_never().is_none());
+    store.clock.advance(s(1));
+    assert_eq!(soon(claiming).await.expect("claim").len(), 1);
+}
+
+#[tokio::test]
+async fn a_database_that_has_no_room_for_another_id_says_so_and_keeps_the_last() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    submit(backend, job("first")).await.expect("submit");
+    store.sql().execute("UPDATE job SET seq = (1 << 44) - 2", []).expect("near the end");
+    let last = submit(backend, job("last")).await.expect("submit");
+    assert_eq!(record(backend, &last).await.status, Status::Submitted);
+    let error = submit(backend, job("one too many")).await.expect_err("no room");
+    assert!(error.to_string().contains("no row numbers left"), "{error}");
 }
