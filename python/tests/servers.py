@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Generator
@@ -38,7 +39,10 @@ def ministack() -> Generator[None, None, None]:
             "LOG_LEVEL": "WARNING",
         }
         url = f"http://127.0.0.1:{port}"
-        with subprocess.Popen([MINISTACK], env={**os.environ, **settings}) as process:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            subprocess.Popen([MINISTACK], env={**os.environ, **settings, "TMPDIR": folder}) as process,
+        ):
             try:
                 _wait(process, url)
                 with pytest.MonkeyPatch.context() as environment:

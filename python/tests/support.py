@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
-# So long until a test fails rather than hangs, in seconds.
-SOON = 30.0
+# So long until a test fails rather than hangs, in seconds. A machine may be slow.
+SOON = 300.0
 
 Program = Callable[..., "subprocess.Popen[str]"]
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Waits for what nothing tells of."""
+    limit = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def running(*words: object, **options: Any) -> Generator[subprocess.Popen[str], None, None]:
+    """Runs a program, and kills it where the test does not end it."""
+    process = subprocess.Popen([str(word) for word in words], text=True, **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class Entry(NamedTuple):
+    """What the system tells of a process."""
+
+    name: str
+    state: str
+    parent: int
+
+
+def entry(pid: int) -> Entry | None:
+    """A process, or none where it is gone, which it may be at any moment."""
+    try:
+        # PID (NAME) STATE PARENT …, where the name may hold anything.
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    name, _, rest = text.partition("(")[2].rpartition(")")
+    state, parent, *_ = rest.split()
+    return Entry(name, state, int(parent))
+
+
+def ended(pid: int) -> bool:
+    """Whether a process runs no more. Where nobody reaps it, it stays as a zombie."""
+    found = entry(pid)
+    return found is None or found.state == "Z"
 
 
 def line(process: subprocess.Popen[str]) -> str:

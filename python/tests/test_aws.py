@@ -15,8 +15,7 @@ import pytest
 from haulage import Consumer, DynamoDBClient, Producer, ResultStatus, Status
 
 from servers import ministack
-
-SOON = 60.0
+from support import SOON
 
 
 def call(service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:

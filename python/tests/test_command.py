@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 from haulage import Status
 from haulage.__main__ import duration
 
-from support import SOON
+from support import SOON, ended, until
 
 TASKS = """
 import ctypes, os, signal, sys, threading, time
@@ -239,14 +238,12 @@ def test_exceptions_in_children_are_like_those_in_threads(start: Start, client: 
 def test_progress_and_cancel_reach_through(start: Start, client: haulage.Client) -> None:
     start("--python", "tasks:act", "--processes", "1")
     job = client.submit("progress")
-    while job.progress() is None:
-        pass
+    until(lambda: job.progress() is not None)
     assert job.progress() == haulage.Progress(0.5, "half")
     job.cancel()
     assert job.result(SOON) is True
     job = client.submit("cancelled")
-    while job.progress() is None:
-        pass
+    until(lambda: job.progress() is not None)
     job.cancel()
     assert job.wait(SOON).status is Status.CANCELLED
 
@@ -278,21 +275,11 @@ def test_children_end_with_a_parent_that_is_killed(
 ) -> None:
     process = start("--python", "tasks:act", "--processes", "1", "--lease", "1")
     job = client.submit("hang")
-    while not (tmp_path / "hangs").exists():
-        time.sleep(0.01)
+    until((tmp_path / "hangs").exists)
     (child,) = (int(pid) for pid in (tmp_path / "loads").read_text().split())
     process.kill()
     process.wait(SOON)
-    began = time.monotonic()
-    while True:
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            break
-        # Where nobody reaps it, it is left as a zombie, which runs nothing.
-        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
-            break
-        assert time.monotonic() - began < 10
+    until(lambda: ended(child))
     with haulage.Worker(lambda body, ctx: ctx.attempt, client):
         assert job.result(SOON) == 2
 
@@ -302,8 +289,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_ends_well(
 ) -> None:
     process = start("--python", "tasks:act", "--processes", "2")
     job = client.submit("progress")
-    while job.progress() is None:
-        pass
+    until(lambda: job.progress() is not None)
     children = [int(pid) for pid in (tmp_path / "loads").read_text().split()]
     for pid in [*children, process.pid]:
         os.kill(pid, signal.SIGINT)

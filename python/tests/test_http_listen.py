@@ -18,7 +18,7 @@ import haulage
 import pytest
 from haulage.__main__ import main
 
-from support import SOON, Program, line
+from support import SOON, Program, line, running
 
 
 def free_port() -> int:
@@ -153,24 +153,23 @@ def test_the_pages_are_there_while_the_handler_is_loaded(
         words += ["--processes", "1"]
     if how == "on start":
         words += ["--on-start", "slow:load"]
-    process = subprocess.Popen(
-        words, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert line(process) == "loading"
-        assert get(address, "/health") == (200, '{"status":"ok"}\n')
-        assert get(address, "/ready") == (500, '{"status":"starting"}\n')
-        assert get(address, "/busy") == (200, '{"status":"idle"}\n')
-        becomes(address, "/metrics", 200, 'haulage_ready{queue="jobs.db"} 0\n')
-        os.write(gate, b"go")
-        assert client.submit(21).result(timeout=SOON) == 42
-        becomes(address, "/ready", 200, '{"status":"ok"}')
-    finally:
-        # Whoever still waits there, whatever came of the test.
-        os.write(gate, b"go on")
-        process.terminate()
-        _, errors = process.communicate(timeout=SOON)
-        os.close(gate)
+    environment = {**os.environ, **more}
+    with running(*words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert line(process) == "loading"
+            assert get(address, "/health") == (200, '{"status":"ok"}\n')
+            assert get(address, "/ready") == (500, '{"status":"starting"}\n')
+            assert get(address, "/busy") == (200, '{"status":"idle"}\n')
+            becomes(address, "/metrics", 200, 'haulage_ready{queue="jobs.db"} 0\n')
+            os.write(gate, b"go")
+            assert client.submit(21).result(timeout=SOON) == 42
+            becomes(address, "/ready", 200, '{"status":"ok"}')
+        finally:
+            # Whoever still waits there, whatever came of the test.
+            os.write(gate, b"go on")
+            process.terminate()
+            _, errors = process.communicate(timeout=SOON)
+            os.close(gate)
     assert process.returncode == 0, errors
 
 
@@ -248,20 +247,14 @@ def test_the_command_and_its_health(
     (tmp_path / "tasks.py").write_text("def double(body):\n    return body * 2\n")
     command = [sys.executable, "-m", "haulage"]
     options = ["--http-listen", address, "--cluster-name", "prod", "--service-name", "worker"]
-    process = subprocess.Popen(
-        [*command, "worker", "--url", url, "--python", "tasks:double", *options],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    words = [*command, "worker", "--url", url, "--python", "tasks:double", *options]
+    with running(*words, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert client.submit(21).result(timeout=SOON) == 42
         everywhere = address.replace("127.0.0.1", "0.0.0.0")
         # Not in this folder, where the package is beside the one under test.
         health = [*command, "health", "--http-listen", everywhere]
         done = subprocess.run(health, cwd=tmp_path, stdout=subprocess.PIPE)
         assert (done.returncode, done.stdout) == (0, b'{"status":"ok"}\n')
-    finally:
         process.terminate()
         output, _ = process.communicate(timeout=SOON)
     assert process.returncode == 0

@@ -17,7 +17,7 @@ import haulage
 import pytest
 from haulage import Status, __main__, _frames, _processes
 
-from support import SOON
+from support import SOON, entry, running, until
 
 TASKS = r"""
 import atexit, json, logging, os, signal, subprocess, sys, threading, time
@@ -163,8 +163,7 @@ def test_what_is_said_of_a_job_that_is_over_is_not_said_of_the_next(client: haul
     with worker(client):
         client.submit("late").result(SOON)
         job = client.submit("next")
-        while job.progress() is None:
-            pass
+        until(lambda: job.progress() is not None)
         assert job.progress() == haulage.Progress(0.2, "of this job")
         job.cancel()
         assert job.result(SOON) == [1, "next"]
@@ -319,10 +318,9 @@ def test_a_start_that_fails_half_way_leaves_nothing_behind(
 
 
 def children() -> list[str]:
-    """The children of this process that are there, zombies included, `ps` not."""
-    listed = subprocess.run(["ps", "-eo", "ppid=,args="], capture_output=True, text=True, check=True).stdout
-    mine = [text.split(maxsplit=1)[1] for text in listed.splitlines() if int(text.split()[0]) == os.getpid()]
-    return [args for args in mine if not args.startswith("ps ")]
+    """The children of this process that are there, zombies included."""
+    entries = [entry(int(name)) for name in os.listdir("/proc") if name.isdigit()]
+    return [found.name for found in entries if found is not None and found.parent == os.getpid()]
 
 
 def test_processes_of_the_decorator_hold(client: haulage.Client) -> None:
@@ -347,15 +345,11 @@ def test_processes_of_the_decorator_hold(client: haulage.Client) -> None:
 
 def test_output_and_logs_of_children_are_not_lost(folder: Path, url: str, client: haulage.Client) -> None:
     command = [sys.executable, "-m", "haulage", "worker", "--log", "warning", "--log-format", "json"]
-    process = subprocess.Popen(
-        [*command, "--url", url, "--python", "tasks:act", "--processes", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    client.submit("print").result(SOON)
-    process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=SOON)
+    words = [*command, "--url", url, "--python", "tasks:act", "--processes", "1"]
+    with running(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        client.submit("print").result(SOON)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=SOON)
     assert (process.returncode, output) == (0, "not yet written")
     (logged,) = [json.loads(text) for text in errors.splitlines() if text.startswith("{")]
     assert (logged["target"], logged["message"]) == ("tasks", "logged by the child")
@@ -371,12 +365,7 @@ def test_children_are_interpreters_like_their_parent(folder: Path, url: str, cli
     )
     # Which has no folder of its own on the path.
     main = "import sys; sys.path.remove(''); exec(open('run.py').read())"
-    process = subprocess.Popen(
-        [sys.executable, "-O", "-W", "ignore::UserWarning", "-c", main, url],
-        stdin=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    words = [sys.executable, "-O", "-W", "ignore::UserWarning", "-c", main, url]
+    with running(*words, stdin=subprocess.PIPE) as process:
         assert client.submit(1).result(SOON) == [1, ["ignore::UserWarning"], "json"]
-    finally:
         process.communicate("go\n", timeout=SOON)

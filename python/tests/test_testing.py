@@ -132,7 +132,7 @@ def test_ctrl_c_and_the_end_of_a_test_come_through_an_inline_handler() -> None:
         # Neither job is left to run: they end, as soon as the worker has noted it.
         jobs = [record.id for record in client.records()]
         assert len(jobs) == 2
-        assert {record.status for record in client.wait(jobs, timeout=10)} == {haulage.Status.ERROR}
+        assert {record.status for record in client.wait(jobs, timeout=300)} == {haulage.Status.ERROR}
 
 
 def test_async_handlers_do_not_run_inline() -> None:

@@ -16,12 +16,7 @@ PROVIDER_SHA256=4b75e0a259b56d97e66b7d69f3f25bd4cc7be2440c0fe35529f46de7d40a49d3
 SCHEMA_PACKAGE=@cdktn/provider-aws@24.1.0
 HCL_PACKAGE=@cdktf/hcl2json@0.21.0
 
-for tool in "$python" npm node; do
-    command -v "$tool" >/dev/null 2>&1 || {
-        echo "install.sh: $tool is needed and was not found; install Python 3.10 or later, and Node.js" >&2
-        exit 1
-    }
-done
+tests/requirements.sh python node
 
 # A virtual environment knows its own path: in a checkout that was moved, it is made anew.
 stamp="$(cat "$here/install.sh" "$here/requirements.txt" "$here/scanners.txt" | cksum) $tools"

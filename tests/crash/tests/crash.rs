@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use haulage::{
     backend::{Detail, Lookup, Severity},
     sqlite::SqliteBackend,
 };
+use haulage_servers::{Patience, Process};
 use tempfile::TempDir;
 
 const PRODUCERS: u64 = 2;
@@ -42,25 +43,25 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime")
 }
 
-fn start(folder: &Path, args: &[&str]) -> Child {
+fn start(folder: &Path, args: &[&str]) -> Process {
     let log = File::options().create(true).append(true).open(folder.join("log")).expect("log");
-    Command::new(env!("CARGO_BIN_EXE_actor"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_actor"));
+    command
         .args([args[0], folder.to_str().expect("UTF-8")])
         .args(&args[1..])
         .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("start an actor")
+        .stderr(log);
+    Process::start(&mut command)
 }
 
-#[allow(unsafe_code)]
-fn signal(child: &Child, signal: i32) {
-    // SAFETY: sends a signal to a child that we have not reaped yet.
-    unsafe { libc::kill(i32::try_from(child.id()).expect("pid"), signal) };
-}
-
-fn terminate(child: &Child) {
-    signal(child, libc::SIGTERM);
+/// Waits until a consumer minds signals.
+fn await_ready(folder: &Path, consumer: &Process) {
+    let note = folder.join(format!("ready-{}", consumer.id()));
+    let mut patience = Patience::new(());
+    while !note.exists() {
+        assert!(!patience.is_over(()), "a consumer does not start");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Makes the database and puts the audit into it.
@@ -90,6 +91,12 @@ fn acknowledged(folder: &Path) -> HashMap<String, JobId> {
     all
 }
 
+/// How much producers have noted, in bytes.
+fn noted(folder: &Path) -> u64 {
+    let size = |name| fs::metadata(folder.join(format!("acknowledged-{name}"))).map_or(0, |file| file.len());
+    (0..PRODUCERS).map(size).sum()
+}
+
 /// How often each attempt of each job was started.
 fn starts(folder: &Path) -> HashMap<(String, u32), u32> {
     let mut starts = HashMap::new();
@@ -102,7 +109,7 @@ fn starts(folder: &Path) -> HashMap<(String, u32), u32> {
 
 /// Waits until no job is unfinished; fails with what is still there.
 fn drain(backend: &SqliteBackend, folder: &Path) {
-    let end = Instant::now() + Duration::from_secs(120);
+    let mut patience = Patience::new(0);
     runtime().block_on(async {
         let mut outcomes = backend.signals().outcomes.expect("the embedded backend signals");
         loop {
@@ -112,7 +119,7 @@ fn drain(backend: &SqliteBackend, folder: &Path) {
                 return;
             }
             let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
-            assert!(Instant::now() < end, "stuck: {stats:?}\n{}", log());
+            assert!(!patience.is_over(stats.unfinished()), "stuck: {stats:?}\n{}", log());
             let _ = tokio::time::timeout(Duration::from_secs(1), outcomes.changed()).await;
         }
     });
@@ -159,7 +166,7 @@ fn verify(folder: &Path, backend: &SqliteBackend, jobs: u64) -> Vec<Record> {
 struct Kept<'a> {
     folder: &'a Path,
     args: Vec<String>,
-    child: Child,
+    child: Process,
     done: bool,
 }
 
@@ -194,12 +201,6 @@ impl<'a> Kept<'a> {
     }
 }
 
-impl Drop for Kept<'_> {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 #[test]
 fn killed_at_random_moments() {
     let seed = number("HAULAGE_CRASH_SEED", u64::from(std::process::id()));
@@ -215,9 +216,10 @@ fn killed_at_random_moments() {
         .collect();
     let mut consumers: Vec<Kept<'_>> = (0..CONSUMERS).map(|_| Kept::new(folder, &["consume"])).collect();
     let (mut kills, began) = (0, Instant::now());
+    let mut patience = Patience::new(0);
     // Kills go on until all is submitted, and for a while into the rest.
     while producers.iter().any(|p| !p.done) || began.elapsed() < Duration::from_secs(20) {
-        assert!(began.elapsed() < Duration::from_secs(600), "the producers do not get on");
+        assert!(!patience.is_over(noted(folder)), "the producers do not get on");
         thread::sleep(Duration::from_millis(random.u64(1..150)));
         for actor in producers.iter_mut().chain(&mut consumers) {
             actor.tend();
@@ -276,13 +278,13 @@ fn stopped_for_longer_than_a_lease_at_random_moments() {
         actors.iter_mut().for_each(Kept::tend);
         // The lease is 2 s.
         let stopped: Vec<_> = actors.iter().filter(|actor| !actor.done && random.bool()).collect();
-        stopped.iter().for_each(|actor| signal(&actor.child, libc::SIGSTOP));
+        stopped.iter().for_each(|actor| actor.child.signal(libc::SIGSTOP));
         thread::sleep(Duration::from_millis(random.u64(100..3_500)));
-        stopped.iter().for_each(|actor| signal(&actor.child, libc::SIGCONT));
+        stopped.iter().for_each(|actor| actor.child.signal(libc::SIGCONT));
     }
-    let began = Instant::now();
+    let mut patience = Patience::new(0);
     while actors.iter().any(|actor| actor.args[0] == "produce" && !actor.done) {
-        assert!(began.elapsed() < Duration::from_secs(120), "the producers do not get on");
+        assert!(!patience.is_over(noted(folder)), "the producers do not get on");
         thread::sleep(Duration::from_millis(50));
         actors.iter_mut().for_each(Kept::tend);
     }
@@ -303,7 +305,7 @@ fn processes_wake_each_other() {
         for _ in 0..9 {
             let began = Instant::now();
             let job = producer.submit(&"nothing").await.expect("submit");
-            job.wait_result::<u32>(Some(Duration::from_secs(60))).await.expect("result");
+            job.wait_result::<u32>(Some(Duration::from_secs(300))).await.expect("result");
             times.push(began.elapsed());
         }
         times
@@ -318,14 +320,15 @@ fn sigterm_under_load_runs_nothing_twice() {
     const EACH: u64 = 2_000;
     let (folder, backend) = prepare();
     let folder = folder.path();
-    let mut producers: Vec<Child> = (0..PRODUCERS)
+    let mut producers: Vec<Process> = (0..PRODUCERS)
         .map(|name| start(folder, &["produce", &name.to_string(), &EACH.to_string(), "plain"]))
         .collect();
-    let mut consumers: Vec<Child> = (0..CONSUMERS).map(|_| start(folder, &["consume"])).collect();
+    let mut consumers: Vec<Process> = (0..CONSUMERS).map(|_| start(folder, &["consume"])).collect();
     for round in 0..10 {
         thread::sleep(Duration::from_millis(150));
         let consumer = &mut consumers[round % CONSUMERS];
-        terminate(consumer);
+        await_ready(folder, consumer);
+        consumer.signal(libc::SIGTERM);
         assert!(consumer.wait().expect("wait").success(), "a graceful stop exits 0");
         *consumer = start(folder, &["consume"]);
     }
@@ -334,7 +337,8 @@ fn sigterm_under_load_runs_nothing_twice() {
     }
     drain(&backend, folder);
     for consumer in &mut consumers {
-        terminate(consumer);
+        await_ready(folder, consumer);
+        consumer.signal(libc::SIGTERM);
         assert!(consumer.wait().expect("wait").success());
     }
     let records = verify(folder, &backend, EACH * PRODUCERS);

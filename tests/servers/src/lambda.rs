@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
@@ -21,13 +21,15 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::sync::mpsc as events;
 
+use crate::Process;
+
 /// For how long a function may be silent. These machines are slow at times.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A function that runs for as long as this is kept.
 #[derive(Debug)]
 pub struct Lambda {
-    child: Child,
+    process: Process,
     log: Option<JoinHandle<Vec<String>>>,
     events: events::UnboundedSender<Event>,
     told: mpsc::Receiver<(Instant, Told)>,
@@ -67,7 +69,8 @@ impl Lambda {
         let (tell, told) = mpsc::channel();
         let api = Api { next: tokio::sync::Mutex::new(next), ready: Mutex::new(false), tell };
         runtime.spawn(serve(listener, Arc::new(api)));
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .envs([
                 ("AWS_LAMBDA_RUNTIME_API", address.as_str()),
@@ -80,17 +83,16 @@ impl Lambda {
             ])
             .envs(variables)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
-        let output = BufReader::new(child.stdout.take().expect("its output"));
+            .stdout(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let output = BufReader::new(process.stdout.take().expect("its output"));
         let log = std::thread::spawn(|| output.lines().map_while(Result::ok).collect());
-        Self { child, log: Some(log), events, told, runtime: Some(runtime) }
+        Self { process, log: Some(log), events, told, runtime: Some(runtime) }
     }
 
     /// The id of its process.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Waits until it asks for its first event; the moment of that.
@@ -122,19 +124,13 @@ impl Lambda {
 
     /// Ends it, and returns the lines of its log.
     pub fn stop(mut self) -> Vec<String> {
-        self.end();
+        let _ = self.process.kill();
         self.log.take().and_then(|log| log.join().ok()).unwrap_or_default()
-    }
-
-    fn end(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
 impl Drop for Lambda {
     fn drop(&mut self) {
-        self.end();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,16 +1,23 @@
 //! The local servers that stand in for AWS, each on a free port of the
 //! loopback, stopped when its handle is dropped or this process dies.
 //!
-//! They are installed by `tests/servers/install.sh`, which `make test` calls.
+//! What tests of programs share is here, too: a [`Process`] ends with its test,
+//! and [`Patience`] gives a slow machine its time.
+//!
+//! The servers are installed by `tests/servers/install.sh`, which `make test` calls.
 //! One that is missing is a panic: a test must not pass because of that.
 
 pub mod lambda;
 pub mod microburst;
+mod patience;
+mod process;
 mod server;
 pub mod stub;
 
 pub use lambda::Lambda;
 pub use microburst::Microburst;
+pub use patience::Patience;
+pub use process::Process;
 pub use server::Server;
 pub use stub::Stub;
 

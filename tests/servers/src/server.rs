@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -15,8 +16,16 @@ use serde_json::Value;
 const START: Duration = Duration::from_secs(90);
 
 /// The server is a child of this shell, which ends it when our end of its
-/// standard input closes: also where this process is killed.
-const KEEPER: &str = r#"exec 3<&0; "$@" </dev/null & p=$!; { cat <&3 >/dev/null; kill -9 $p; } & wait $p"#;
+/// standard input closes: also where this process is killed. What the server
+/// leaves in its folder for temporary files goes with it.
+const KEEPER: &str = r#"
+    exec 3<&0
+    TMPDIR=$(mktemp -d) && export TMPDIR || exit
+    "$@" </dev/null & p=$!
+    { cat <&3 >/dev/null; kill -9 $p; } &
+    wait $p
+    rm -rf "$TMPDIR"
+"#;
 
 /// A server that runs for as long as this is kept.
 #[derive(Debug)]
@@ -24,7 +33,7 @@ pub struct Server {
     name: &'static str,
     url: String,
     keeper: Child,
-    log: tempfile::NamedTempFile,
+    log: File,
     _port: UdpSocket,
 }
 
@@ -90,8 +99,8 @@ impl Server {
         set_up: &impl Fn(&mut Command, &str),
     ) -> Result<Self, String> {
         let (port, reserved) = free_port().map_err(|e| e.to_string())?;
-        let log = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
-        let output = || File::options().append(true).open(log.path()).map_err(|e| e.to_string());
+        let log = tempfile::tempfile().map_err(|e| e.to_string())?;
+        let output = || log.try_clone().map_err(|e| e.to_string());
         let mut server = Command::new(program);
         set_up(&mut server, &port.to_string());
         let mut keeper = Command::new("sh");
@@ -125,7 +134,11 @@ impl Server {
 
     /// The end of what it has written.
     fn said(&self) -> String {
-        let text = std::fs::read_to_string(self.log.path()).unwrap_or_default();
+        let length = self.log.metadata().map_or(0, |file| file.len());
+        let mut text = vec![0; usize::try_from(length).unwrap_or_default()];
+        // Without moving the place at which the server writes.
+        let text = self.log.read_exact_at(&mut text, 0).map(|()| String::from_utf8_lossy(&text));
+        let text = text.unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }

@@ -51,7 +51,7 @@ impl Subject for Aws {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_secs(120)
     }
 }
 

@@ -94,7 +94,7 @@ async fn a_clock_that_is_wrong_takes_nothing_away() {
         let submitted = record(&right, &id).await.submitted_at;
         let now = right.clock().now();
         let off = submitted.since(now).max(now.since(submitted));
-        assert!(off < Duration::from_secs(5), "{wrong}: off by {off:?}");
+        assert!(off < Duration::from_secs(120), "{wrong}: off by {off:?}");
         let claimed = take(&right, Duration::from_secs(20)).await;
         assert_eq!(claim(&other, LONG).await, [], "{wrong}: the lease is live");
         assert_eq!(record(&other, &id).await.status, Status::InProgress, "{wrong}");

@@ -8,7 +8,7 @@ use haulage::{
     backend::{Detail, Lookup, Pulse},
 };
 use haulage_aws::AwsBackend;
-use haulage_servers::{Microburst, Stub, microburst::Rule, stub::Fault};
+use haulage_servers::{Microburst, Patience, Stub, microburst::Rule, stub::Fault};
 
 use crate::{
     hands::{
@@ -140,18 +140,18 @@ async fn a_slow_queue_does_not_hold_up_heartbeats() {
     submit(&setting.backend, job(1)).await;
     let lease = Duration::from_secs(12);
     let claimed = take(&setting.backend, lease).await;
-    setting.stub.fail_next("ChangeMessageVisibilityBatch", Fault::Slow(9_000));
+    setting.stub.fail_next("ChangeMessageVisibilityBatch", Fault::Slow(60_000));
     let began = std::time::Instant::now();
     assert!(matches!(beat(&setting.backend, &claimed.key, lease).await, Pulse::Held(_)));
-    assert!(began.elapsed() < Duration::from_secs(7), "after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "after {:?}", began.elapsed());
     assert!(setting.stub.is_through());
     // The same for the table, where the answer counts: the lease has what it had.
-    setting.stub.fail_next("UpdateItem", Fault::Slow(9_000));
+    setting.stub.fail_next("UpdateItem", Fault::Slow(60_000));
     let beat = haulage::backend::Heartbeat { key: claimed.key, lease, progress: None };
     let began = std::time::Instant::now();
     let error = setting.backend.heartbeat(vec![beat]).await.expect_err("no answer");
     assert!(error.to_string().contains("has not answered within 3s"), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(7), "after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "after {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -344,9 +344,9 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
         // What happened is looked up past the proxy.
         let sure = place.open().await;
         let mut done = std::collections::HashSet::new();
-        let until = std::time::Instant::now() + Duration::from_secs(120);
+        let mut patience = Patience::new(0);
         while !all_succeeded(&sure, &ids).await {
-            assert!(std::time::Instant::now() < until, "{} of {} jobs are done", done.len(), ids.len());
+            assert!(!patience.is_over(done.len()), "{} of {} jobs are done", done.len(), ids.len());
             let request = crate::hands::request(Duration::from_secs(5), Duration::from_secs(2));
             for claimed in backend.claim(request).await.unwrap_or_default() {
                 // A settle that fails is made again, as a consumer does.

@@ -43,7 +43,8 @@ pub(crate) async fn claim(backend: &dyn Backend, lease: Duration) -> Vec<Claimed
 
 /// Claims one job, which is there.
 pub(crate) async fn take(backend: &dyn Backend, lease: Duration) -> Claimed {
-    let wait = Duration::from_secs(20);
+    // It answers as soon as there is one; only a machine that is slow takes so long.
+    let wait = Duration::from_secs(120);
     let mut claimed = backend.claim(ClaimRequest { max: 1, ..request(lease, wait) }).await.expect("claim");
     claimed.pop().expect("a job to claim")
 }

@@ -64,7 +64,7 @@ fn fastrand_u64() -> u64 {
 
 /// Waits until a queue is empty; deletes wait for company a moment.
 pub(crate) async fn assert_drained(place: &Place, name: &str) {
-    for _ in 0..100 {
+    for _ in 0..1_200 {
         if count(place, name).await == 0 {
             return;
         }

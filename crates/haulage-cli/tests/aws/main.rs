@@ -7,7 +7,7 @@ mod place;
 
 use std::process::Command;
 
-use haulage_servers::Server;
+use haulage_servers::{Process, Server};
 use place::{Done, Place};
 
 /// A folder, a server, and the variables that lead to it.
@@ -61,12 +61,12 @@ fn the_same_commands_on_another_url() {
         assert!(aws.ok(url, &["stats"]).contains('1'));
         let mut worker = aws.command(url, &["worker", "--shell", "cat", "--concurrency", "4"]);
         worker.env("HAULAGE_CLUSTER_NAME", "prod").env("HAULAGE_SERVICE_NAME", "worker");
-        let worker = worker.spawn().expect("a worker");
-        assert!(aws.ok(url, &["wait", id, "--wait-timeout", "30s"]).contains("SUCCESS"));
+        let worker = Process::start(&mut worker);
+        assert!(aws.ok(url, &["wait", id, "--wait-timeout", "300s"]).contains("SUCCESS"));
         assert_eq!(aws.ok(url, &["result", id]).trim(), "{\"number\": 4}");
         assert_eq!(aws.ok(url, &["submit", "--wait", "[1, 2]"]).trim(), "[1, 2]");
-        terminate(&worker);
-        let ended = worker.wait_with_output().expect("the worker");
+        worker.signal(libc::SIGTERM);
+        let ended = worker.output();
         assert!(ended.status.success());
         let metrics = String::from_utf8_lossy(&ended.stdout);
         let queue = if url.contains(".fifo") { "jobs.fifo" } else { "plain" };
@@ -83,11 +83,6 @@ fn the_same_commands_on_another_url() {
         let deleted = aws.ok(url, &["queue", "delete", "--yes"]);
         assert_eq!(deleted.lines().filter(|line| line.starts_with("deleted")).count(), 3, "{deleted}");
     }
-}
-
-fn terminate(child: &std::process::Child) {
-    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(sent.expect("kill").success());
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn a_running_program_and_all_that_it_started() {
     let worker = place.worker(&["--heartbeat-interval", "0.1", "--shell", &line]);
     assert_eq!(fifo.line(), "started");
     assert_eq!(place.ok(["cancel", &id]), format!("{id} its worker has been asked to stop"));
-    let done = place.run(["wait", "--wait-timeout", "60", &id]);
+    let done = place.run(["wait", "--wait-timeout", "300", &id]);
     assert_eq!((done.code, done.stdout), (Some(5), format!("{id} CANCELLED\n")));
     assert_eq!(fifo.line(), "stopping", "it was asked first");
     fifo.closed();
@@ -65,7 +65,7 @@ fn a_program_that_is_done_all_the_same() {
     let worker = place.worker(&["--heartbeat-interval", "0.1", "--shell", &line]);
     assert_eq!(fifo.line(), "started");
     place.ok(["cancel", &id]);
-    assert_eq!(place.ok(["wait", "--wait-timeout", "60", &id]), format!("{id} SUCCESS"));
+    assert_eq!(place.ok(["wait", "--wait-timeout", "300", &id]), format!("{id} SUCCESS"));
     assert_eq!(place.ok(["result", &id]), "7");
     worker.stop();
 }
@@ -83,7 +83,7 @@ fn a_program_that_will_not_stop() {
     let worker = place.worker(&args);
     assert_eq!(fifo.line(), "started");
     place.ok(["cancel", &id]);
-    assert_eq!(place.run(["wait", "--wait-timeout", "60", &id]).code, Some(5));
+    assert_eq!(place.run(["wait", "--wait-timeout", "300", &id]).code, Some(5));
     fifo.closed();
     worker.stop();
 }
@@ -96,7 +96,7 @@ fn a_request_to_a_server() {
     let worker = place.worker(&["--heartbeat-interval", "0.1", "--http", &server.url("/")]);
     server.request();
     place.ok(["cancel", &id]);
-    assert_eq!(place.run(["wait", "--wait-timeout", "60", &id]).code, Some(5));
+    assert_eq!(place.run(["wait", "--wait-timeout", "300", &id]).code, Some(5));
     server.hung_up();
     worker.stop();
 }

@@ -1,5 +1,6 @@
 //! What is said, and with which exit code, when something is wrong.
 
+use haulage_servers::Process;
 use serde_json::{Value, json};
 
 use crate::place::Place;
@@ -204,9 +205,9 @@ fn a_closed_pipe_is_quiet() {
     let place = Place::new();
     let lines = "1\n".repeat(5000);
     place.write("many.jsonl", &lines);
-    let mut child = place.command(["submit", "--jsonl", "many.jsonl"]).spawn().expect("start");
+    let mut child = Process::start(&mut place.command(["submit", "--jsonl", "many.jsonl"]));
     drop(child.stdout.take());
-    let output = child.wait_with_output().expect("run");
+    let output = child.output();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
     // A reader that goes away does not leave half of the file submitted.
     let stats: Value = serde_json::from_str(&place.ok(["stats", "--json"])).expect("stats");

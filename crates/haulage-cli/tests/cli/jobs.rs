@@ -1,5 +1,6 @@
 //! Looking at jobs, and clearing them away.
 
+use haulage_servers::Process;
 use serde_json::{Value, json};
 
 use crate::place::Place;
@@ -52,8 +53,7 @@ fn stats_watch_goes_on() {
     use std::io::{BufRead as _, BufReader};
     let place = Place::new();
     place.submit(&["1"]);
-    let mut child =
-        place.command(["stats", "--json", "--watch", "--interval", "0.01"]).spawn().expect("start");
+    let mut child = Process::start(&mut place.command(["stats", "--json", "--watch", "--interval", "0.01"]));
     let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
     let first = lines.next().expect("a line").expect("text");
     assert!(first.contains("\"visible\":1"), "{first}");

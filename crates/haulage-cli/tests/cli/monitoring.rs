@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, net::TcpListener, process::Stdio};
 
+use haulage_servers::Process;
 use serde_json::Value;
 
 use crate::{
@@ -173,7 +174,7 @@ fn metrics_for_cloudwatch_are_all_there_is_on_stdout() {
     let names = ["--cluster-name", "prod", "--service-name", "worker"];
     let shell = ["--concurrency", "2", "--shell", "read body; echo 1; exit $body"];
     let worker = place.worker(&[&names[..], &shell[..]].concat());
-    place.run(["wait", "--wait-timeout", "60", &place.submit(&["0"])]);
+    place.run(["wait", "--wait-timeout", "300", &place.submit(&["0"])]);
     for record in place.ok(["list", "--json"]).lines() {
         let record: Value = serde_json::from_str(record).expect("a record");
         place.run(["wait", record["id"].as_str().expect("an id")]);
@@ -238,10 +239,9 @@ fn a_stdout_that_takes_nothing_harms_no_job() {
     let args = ["worker", "--exec", "cat", "--cluster-name", "prod", "--service-name", "worker"];
     let mut command = place.command(args);
     command.stdout(Stdio::from(full));
-    let worker = command.spawn().expect("start a worker");
-    assert!(place.ok(["wait", "--wait-timeout", "60", &id]).contains("SUCCESS"));
-    let stopped = std::process::Command::new("kill").arg(worker.id().to_string()).status().expect("kill");
-    assert!(stopped.success());
-    let output = worker.wait_with_output().expect("the worker");
+    let worker = Process::start(&mut command);
+    assert!(place.ok(["wait", "--wait-timeout", "300", &id]).contains("SUCCESS"));
+    worker.signal(libc::SIGTERM);
+    let output = worker.output();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }

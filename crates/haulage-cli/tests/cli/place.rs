@@ -6,15 +6,16 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
 
+use haulage_servers::Process;
 use tempfile::TempDir;
 
 /// What takes longer than this hangs.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(300);
 
 /// A folder of its own for one test.
 #[derive(Debug)]
@@ -64,11 +65,11 @@ impl Place {
 
     /// Runs the command with this text on stdin.
     pub(crate) fn feed<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &str) -> Done {
-        let mut child = self.command(args).stdin(Stdio::piped()).spawn().expect("start haulage");
+        let mut child = Process::start(self.command(args).stdin(Stdio::piped()));
         let mut stdin = child.stdin.take().expect("stdin");
         let input = input.to_owned();
         let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-        let output = child.wait_with_output().expect("run haulage");
+        let output = child.output();
         // The program may have good reason not to read it all.
         let _ = writer.join().expect("writer");
         Done::from(output)
@@ -101,7 +102,7 @@ impl Place {
     pub(crate) fn work(&self, submit: &[&str], worker: &[&str]) -> serde_json::Value {
         let id = self.submit(submit);
         let worker = self.worker(worker);
-        self.run(["wait", "--wait-timeout", "60", &id]);
+        self.run(["wait", "--wait-timeout", "300", &id]);
         worker.stop();
         let done = self.run(["result", "--json", &id]);
         serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done:?}"))
@@ -163,14 +164,14 @@ impl Fifo {
 /// A running worker. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    child: Child,
+    process: Process,
     stderr: Receiver<String>,
 }
 
 impl Worker {
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("start a worker");
-        let pipe = child.stderr.take().expect("stderr");
+        let mut process = Process::start(&mut command);
+        let pipe = process.stderr.take().expect("stderr");
         let (send, stderr) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -178,12 +179,12 @@ impl Worker {
                 let _ = send.send(line);
             }
         });
-        Self { child, stderr }
+        Self { process, stderr }
     }
 
     /// One whose stderr goes elsewhere.
     pub(crate) fn silent(mut command: Command) -> Self {
-        Self { child: command.spawn().expect("start a worker"), stderr: channel().1 }
+        Self { process: Process::start(&mut command), stderr: channel().1 }
     }
 
     /// Waits for a line with this text on stderr, and gives it.
@@ -199,24 +200,28 @@ impl Worker {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        self.signals(&[name]);
+        self.process.signal(match name {
+            "HUP" => libc::SIGHUP,
+            "INT" => libc::SIGINT,
+            "KILL" => libc::SIGKILL,
+            "TERM" => libc::SIGTERM,
+            other => panic!("which number has {other}?"),
+        });
     }
 
     /// Sends one after the other, without delay.
     pub(crate) fn signals(&self, names: &[&str]) {
-        let kills: Vec<_> = names.iter().map(|name| format!("kill -s {name} {}", self.child.id())).collect();
-        let sent = Command::new("sh").args(["-c", &kills.join(" && ")]).status().expect("run kill");
-        assert!(sent.success());
+        names.iter().for_each(|name| self.signal(name));
     }
 
     /// Waits for the end: its code, its signal, and its stdout, where that comes here.
     pub(crate) fn wait(mut self) -> (Option<i32>, Option<i32>, String) {
         use std::{io::Read as _, os::unix::process::ExitStatusExt as _};
         let mut stdout = String::new();
-        if let Some(mut pipe) = self.child.stdout.take() {
+        if let Some(mut pipe) = self.process.stdout.take() {
             pipe.read_to_string(&mut stdout).expect("read stdout");
         }
-        let status = self.child.wait().expect("wait");
+        let status = self.process.wait().expect("wait");
         (status.code(), status.signal(), stdout)
     }
 
@@ -225,7 +230,7 @@ impl Worker {
         use std::os::unix::process::ExitStatusExt as _;
         let until = Instant::now() + limit;
         loop {
-            if let Some(status) = self.child.try_wait().expect("wait") {
+            if let Some(status) = self.process.try_wait().expect("wait") {
                 return (status.code(), status.signal());
             }
             assert!(Instant::now() < until, "it has not ended after {limit:?}");
@@ -235,20 +240,12 @@ impl Worker {
 
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Stops it as an operator would.
     pub(crate) fn stop(self) {
         self.signal("TERM");
         assert_eq!(self.wait().0, Some(0));
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Fails where it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -21,8 +21,10 @@ fn its_shell_commands_print_what_it_says() {
     let program = Path::new(env!("CARGO_BIN_EXE_haulage")).parent().expect("a folder");
     let path = std::env::var("PATH").expect("PATH");
     let place = Place::new();
+    // Its worker ends also where a command before the last one fails.
+    let script = format!("trap 'kill ${{!-}} 2>/dev/null || :' EXIT\n{}", block(&readme, "sh"));
     let output = Command::new("sh")
-        .args(["-eu", "-c", block(&readme, "sh")])
+        .args(["-eu", "-c", &script])
         .current_dir(place.path(""))
         .env("PATH", format!("{}:{path}", program.display()))
         .env_remove("HAULAGE_URL")

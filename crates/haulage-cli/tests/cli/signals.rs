@@ -148,7 +148,7 @@ fn a_log_that_nobody_reads_holds_up_neither_jobs_nor_signals() {
     let last = place.submit(&["2"]);
     place.ok(["wait", &last]);
     worker.signal("TERM");
-    assert_eq!(worker.wait_within(std::time::Duration::from_secs(20)).0, Some(0));
+    assert_eq!(worker.wait_within(crate::place::LONG).0, Some(0));
     drop(log);
 
     let (_log, end) = unread(&place, "another");
@@ -165,7 +165,7 @@ fn a_log_that_nobody_reads_holds_up_neither_jobs_nor_signals() {
     // Longer than what counts as an echo of the first.
     std::thread::sleep(std::time::Duration::from_millis(400));
     worker.signal("TERM");
-    assert_eq!(worker.wait_within(std::time::Duration::from_secs(20)).0, Some(143));
+    assert_eq!(worker.wait_within(crate::place::LONG).0, Some(143));
     fifo.closed();
     let record = place.record(&id);
     assert_eq!((&record["status"], &record["uncounted"]), (&json!("SUBMITTED"), &json!(1)), "{record}");

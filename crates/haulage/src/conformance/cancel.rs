@@ -104,7 +104,7 @@ async fn rings(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
     cancels.borrow_and_update();
     cancel(t, &claimed.key.id).await;
-    let rung = tokio::time::timeout(std::time::Duration::from_secs(10), cancels.changed()).await;
+    let rung = t.soon(cancels.changed()).await;
     assert!(rung.is_ok(), "no ring");
 }
 
@@ -114,7 +114,7 @@ async fn outcome_rings(t: &Trial<'_>) {
     t.finish(&claimed.key, retry("again")).await;
     outcomes.borrow_and_update();
     cancel(t, &claimed.key.id).await;
-    let rung = tokio::time::timeout(std::time::Duration::from_secs(10), outcomes.changed()).await;
+    let rung = t.soon(outcomes.changed()).await;
     assert!(rung.is_ok(), "no ring");
     assert!(t.settle(&claimed.key, success(1)).await.is_err());
 }

@@ -87,9 +87,9 @@ pub trait Subject: Send + Sync {
     }
 
     /// How long, in real time, an answer may take before the suite takes it
-    /// that there is none. Default: 10 s.
+    /// that there is none. Default: a minute, since machines are slow at times.
     fn patience(&self) -> Duration {
-        Duration::from_secs(10)
+        Duration::from_secs(60)
     }
 }
 

@@ -223,6 +223,11 @@ impl<'a> Trial<'a> {
         self.pass(ticks).await;
     }
 
+    /// What has to happen, unless there is nothing that makes it happen.
+    pub(super) async fn soon<T>(&self, future: impl Future<Output = T>) -> std::result::Result<T, Elapsed> {
+        timeout(self.subject.patience(), future).await
+    }
+
     /// Claims one job, which is there in `ticks`, and not before.
     #[track_caller]
     pub(super) fn take_after(&self, ticks: u32, due: Timestamp) -> impl Future<Output = Claimed> + Send {

@@ -52,7 +52,7 @@ async fn a_body_taken_as_text_arrives_exactly() {
     let text = r#"{"z": 1e400, "a": 18446744073709551616, "a": "é"}"#;
     let body = Json::parse(text).expect("JSON");
     let job = Producer::new(backend).submit_job(NewJob::from_json(body)).await.expect("submit");
-    let result: Json = job.wait_result(Some(s(20))).await.expect("result");
+    let result: Json = job.wait_result(Some(s(300))).await.expect("result");
     assert_eq!(result.as_str(), text);
     running.stop().await;
 }
@@ -353,7 +353,7 @@ async fn a_hook_that_panics_is_no_harm() {
     let producer = Producer::new(backend);
     for n in 0..3 {
         let job = producer.submit(&n).await.expect("submit");
-        assert_eq!(job.wait_result::<u8>(Some(s(20))).await.expect("result"), n);
+        assert_eq!(job.wait_result::<u8>(Some(s(300))).await.expect("result"), n);
     }
     shutdown.stop();
     assert_eq!(soon(running).await.expect("no panic").succeeded, 3);

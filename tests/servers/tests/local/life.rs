@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use haulage_servers::{Server, ministack};
+use haulage_servers::{Process, Server, ministack};
 
 fn listens(url: &str) -> bool {
     TcpStream::connect(url.trim_start_matches("http://")).is_ok()
@@ -37,12 +37,9 @@ fn servers_start_at_once_on_ports_of_their_own() {
 
 #[test]
 fn a_server_dies_with_the_process_that_started_it() {
-    let mut holder = Command::new(env!("CARGO_BIN_EXE_with-servers"))
-        .args(["ministack", "--", "sh", "-c", "echo $AWS_ENDPOINT_URL; read end"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("with-servers");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_with-servers"));
+    command.args(["ministack", "--", "sh", "-c", "echo $AWS_ENDPOINT_URL; read end"]);
+    let mut holder = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let mut url = String::new();
     BufReader::new(holder.stdout.take().expect("its output")).read_line(&mut url).expect("a line");
     let url = url.trim();
