@@ -179,7 +179,7 @@ impl Engine {
     /// The next moment for [`Engine::advance`]. Each moment here belongs to
     /// something that it does once the moment has come.
     fn moments(&self, moments: &mut Moments) {
-        moments.clock(self.table.next_alarm());
+        moments.monotonic(self.table.next_alarm(), self.backend.clock());
         self.heartbeats.moments(&self.table, moments);
         match self.phase {
             Phase::Running => {
@@ -208,7 +208,7 @@ impl Engine {
     fn advance(&mut self) {
         let now = self.now();
         self.change_phase(now);
-        while let Some(alarm) = self.table.take_alarm(now) {
+        while let Some(alarm) = self.table.take_alarm(self.backend.clock().monotonic()) {
             self.ring(alarm);
         }
         // Before a claim asks for more: after a time in which nothing could be
@@ -350,7 +350,7 @@ impl Engine {
 
     /// Somebody wants the job cancelled.
     fn cancel(&mut self, ticket: u64) {
-        let grace_ends = self.now().after(self.settings.cancel_grace_period);
+        let grace_ends = self.backend.clock().monotonic().saturating_add(self.settings.cancel_grace_period);
         let Some(held) = self.table.get_mut(ticket) else { return };
         match &held.stage {
             Stage::Waiting(_) => {
@@ -374,7 +374,8 @@ impl Engine {
             Stage::Waiting(_) => self.collector.remove(ticket),
             Stage::Running { call, context } => {
                 context.cancel();
-                let grace_ends = self.now().after(self.settings.cancel_grace_period);
+                let grace_ends =
+                    self.backend.clock().monotonic().saturating_add(self.settings.cancel_grace_period);
                 self.table.set_lost_grace(call, grace_ends);
             }
             Stage::Settling { .. } => {}

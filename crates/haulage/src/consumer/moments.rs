@@ -1,5 +1,7 @@
 //! The next moment at which the engine has something to do.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::{Clock, Timestamp};
@@ -15,6 +17,11 @@ pub(super) struct Moments {
 impl Moments {
     pub(super) fn clock(&mut self, moment: Option<Timestamp>) {
         self.clock = [self.clock, moment].into_iter().flatten().min();
+    }
+
+    /// A moment by [`Clock::monotonic`].
+    pub(super) fn monotonic(&mut self, moment: Option<Duration>, clock: &Clock) {
+        self.clock(moment.map(|moment| clock.now().after(moment.saturating_sub(clock.monotonic()))));
     }
 
     pub(super) fn real(&mut self, moment: Option<Instant>) {

@@ -226,7 +226,7 @@ impl Readiness {
             Stage::Trial { job: None, trusted: true, .. } => return,
             Stage::Trial { since, .. } => *since + TRIAL_LIMIT,
         };
-        moments.clock(Some(clock.now().after(due.saturating_sub(clock.monotonic()))));
+        moments.monotonic(Some(due), clock);
     }
 
     fn wait(&mut self, reason: &str, until: Duration, probes: u32, now: Duration) {

@@ -26,9 +26,9 @@ pub(super) struct Held {
     /// Somebody wants the job cancelled.
     pub(super) cancel_requested: bool,
     pub(super) stage: Stage,
-    /// The alarms that are set for it.
-    timeout_at: Option<Timestamp>,
-    cancel_at: Option<Timestamp>,
+    /// The alarms that are set for it, by [`Clock::monotonic`].
+    timeout_at: Option<Duration>,
+    cancel_at: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -107,7 +107,8 @@ impl Hasher for NumberHasher {
 pub(super) struct Table {
     jobs: Numbered<Held>,
     calls: Numbered<Call>,
-    alarms: BTreeSet<(Timestamp, Alarm)>,
+    /// By [`Clock::monotonic`]: a wall clock that is set ends no attempt.
+    alarms: BTreeSet<(Duration, Alarm)>,
     last: u64,
 }
 
@@ -175,7 +176,7 @@ impl Table {
                 unreachable!("only jobs that wait are put into a call");
             };
             let (context, body) = Context::new(*claimed, now, news.clone());
-            held.timeout_at = context.deadline();
+            held.timeout_at = context.timeout().map(|timeout| clock.monotonic().saturating_add(timeout));
             if let Some(at) = held.timeout_at {
                 self.alarms.insert((at, Alarm::Timeout(ticket)));
             }
@@ -273,7 +274,7 @@ impl Table {
     }
 
     /// Sets the alarm for the end of a job's cancel grace period.
-    pub(super) fn set_cancel_grace(&mut self, ticket: u64, at: Timestamp) {
+    pub(super) fn set_cancel_grace(&mut self, ticket: u64, at: Duration) {
         if let Some(held) = self.jobs.get_mut(&ticket) {
             held.cancel_at = Some(at);
             self.alarms.insert((at, Alarm::CancelGrace(ticket)));
@@ -281,17 +282,17 @@ impl Table {
     }
 
     /// Sets the alarm for the end of the grace period of a call whose claim is lost.
-    pub(super) fn set_lost_grace(&mut self, call: u64, at: Timestamp) {
+    pub(super) fn set_lost_grace(&mut self, call: u64, at: Duration) {
         self.alarms.insert((at, Alarm::LostGrace(call)));
     }
 
     /// When the next alarm is due.
-    pub(super) fn next_alarm(&self) -> Option<Timestamp> {
+    pub(super) fn next_alarm(&self) -> Option<Duration> {
         self.alarms.first().map(|(at, _)| *at)
     }
 
     /// An alarm that is due.
-    pub(super) fn take_alarm(&mut self, now: Timestamp) -> Option<Alarm> {
+    pub(super) fn take_alarm(&mut self, now: Duration) -> Option<Alarm> {
         let (at, alarm) = *self.alarms.first()?;
         if at > now {
             return None;

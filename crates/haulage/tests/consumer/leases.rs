@@ -268,3 +268,32 @@ async fn a_result_whose_claim_another_has_taken_is_lost() {
     assert_eq!((job.status().await.expect("status"), other.key.attempt), (Status::InProgress, 2));
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_ends_no_attempt_and_an_attempt_that_is_too_long_ends_all_the_same() {
+    let clock = manual_clock();
+    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
+    let builder = Consumer::builder(backend.clone());
+    let mut running = Running::start(builder.handler(async |_: Job<()>, context: Context| {
+        context.cancelled().await;
+        Answer::Ok(())
+    }));
+    let job = NewJob::new(&()).expect("body").max_attempts(1).timeout(s(600));
+    let job = Producer::new(backend.clone()).submit_job(job).await.expect("submit");
+    running.started(1).await;
+    clock.set(clock.now().after(s(3600)));
+    // It has come round, twice, and found nothing to end.
+    for round in 1..=2 {
+        backend.answered(Verb::Heartbeat, round).await;
+        clock.advance(s(11));
+    }
+    backend.answered(Verb::Heartbeat, 3).await;
+    assert_eq!(backend.count(Verb::Settle), 0);
+    assert_eq!(job.status().await.expect("status"), Status::InProgress);
+    clock.set(clock.now().before(s(7200)));
+    clock.advance(s(600));
+    assert!(matches!(running.ending().await, Event::Failed { attempt: 1, .. }));
+    let error = job.record().await.expect("record").error.expect("why");
+    assert_eq!(error.kind, FailureKind::Timeout);
+    running.stop().await;
+}
