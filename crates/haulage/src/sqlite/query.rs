@@ -49,7 +49,7 @@ fn query(path: &Path, sql: &str) -> Result<Table> {
         error => Error::Invalid(format!("the query failed: {error}")),
     };
     let mut statement = connection.prepare(sql).map_err(wrong)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut found = statement.query([]).map_err(wrong)?;
     let mut rows = Vec::new();
     while let Some(row) = found.next().map_err(wrong)? {

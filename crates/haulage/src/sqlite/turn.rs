@@ -223,7 +223,9 @@ mod tests {
         let path = dir.path().join("x.db");
         let (stopped, goes_on) = (turns(&path), turns(&path));
         let turn = stopped.take().expect("free");
+        let began = std::time::Instant::now();
         assert!(goes_on.take().is_none());
+        assert!(began.elapsed() < Duration::from_secs(10), "it waited for long");
         let began = std::time::Instant::now();
         assert!(goes_on.take().is_none());
         assert!(began.elapsed() < PATIENCE, "it waited once more");

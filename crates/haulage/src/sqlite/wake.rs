@@ -229,6 +229,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let (database, wake) = (dir.path().join("x.db"), dir.path().join("x.db-wake"));
         let victim = dir.path().join("victim.conf");
+        // Not even an empty file, or one that would be made, is reached by a link.
+        std::os::unix::fs::symlink(&victim, &wake).expect("link");
+        assert!(Wake::open(&database).is_err());
+        assert!(!victim.exists());
+        fs::remove_file(&wake).expect("remove");
         let text = "do not overwrite";
         fs::write(&victim, text).expect("write");
         std::os::unix::fs::symlink(&victim, &wake).expect("link");
