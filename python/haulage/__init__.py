@@ -10,6 +10,16 @@ See ``haulage.worker`` for the other side, ``haulage.testing`` for tests, and
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and sys.path:
+    # `python -m haulage`: modules of the working folder must not stand in for those of the standard
+    # library. Those that the worker is to load are found all the same; see `_load`.
+    _words: list[str] = list(getattr(sys, "orig_argv", []))
+    _module = _words[_words.index("-m") + 1 :][:1] if "-m" in _words else []
+    if _module == ["haulage"] and not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]
+
 import atexit
 
 from . import _haulage

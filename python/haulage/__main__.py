@@ -36,6 +36,9 @@ FAILURE, USAGE, UNAVAILABLE = 1, 2, 7
 # How long the end of a worker waits for whoever reads what it prints, in seconds.
 _PRINT_LIMIT = 5
 
+# The same for the log, of one that is to end at once.
+_LAST_LINES = 0.25
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -105,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         "worker",
         parents=[shared],
         help="Run jobs with a Python function",
-        description="Run jobs with a Python function. SIGTERM or Ctrl-C stops the worker when its jobs are "
-        "done, or are given back after the grace period; a second one stops it at once. "
+        description="Run jobs with a Python function. SIGTERM, SIGHUP or Ctrl-C stops the worker when its "
+        "jobs are done, or are given back after the grace period; a second one stops it at once. "
         "Options given to @haulage.worker hold where no flag and no environment variable says otherwise.",
     )
     worker.add_argument(
@@ -154,13 +157,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _hand_over(f"worker {flag}", words)
     parsed = _parser().parse_args(words)
     try:
-        return _worker(parsed)
+        code = _worker(parsed)
     except (ConfigError, HandlerLoadError, InvalidArgumentError) as error:
-        return _fail(USAGE, error)
+        code = _fail(USAGE, error)
     except UnavailableError as error:
-        return _fail(UNAVAILABLE, error)
+        code = _fail(UNAVAILABLE, error)
     except HaulageError as error:
-        return _fail(FAILURE, error)
+        code = _fail(FAILURE, error)
+    _logging.flush()
+    return code
 
 
 def _command(words: list[str]) -> int:
@@ -187,7 +192,7 @@ def _other_work(words: list[str]) -> str | None:
 
 
 def _fail(code: int, error: object) -> int:
-    print(f"haulage: {error}", file=sys.stderr)
+    _logging.say("ERROR", str(error), exit_code=code)
     return code
 
 
@@ -260,6 +265,7 @@ def _worker(parsed: argparse.Namespace) -> int:
         if getattr(parsed, key) is not None:
             options[key] = getattr(parsed, key)
     worker = Worker(parsed.python, getattr(parsed, "url", None), **options)
+    _logging.take_prints()
     stopped: list[int] = []
     summary = worker.run(on_signal=stopped.append)
     printing = ThreadPoolExecutor(1).submit(_report, summary, getattr(parsed, "json", False))
@@ -271,20 +277,22 @@ def _worker(parsed: argparse.Namespace) -> int:
             f"nobody has read from stdout for {_PRINT_LIMIT} s; what the worker printed last is not written",
         )
         # The end of the interpreter would wait for that, too.
+        _logging.flush()
         os._exit(FAILURE)
     if len(stopped) > 1:
         # A handler may still run, in a thread that nothing ends but the process.
+        _logging.flush(_LAST_LINES)
         os._exit(128 + stopped[-1])
     return 0
 
 
 def _report(summary: Summary, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary))
+        _logging.print_data(json.dumps(summary))
     else:
         counts: dict[str, Any] = {**summary}
         parts = [f"{count} {name}" for name, count in counts.items() if count]
-        print(f"haulage: worker stopped: {', '.join(parts) or 'no jobs'}", file=sys.stderr)
+        _logging.say("INFO", f"worker stopped: {', '.join(parts) or 'no jobs'}", **counts)
     # With what handlers have printed.
     sys.stdout.flush()
 

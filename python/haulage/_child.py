@@ -7,10 +7,8 @@ heartbeat from going out.
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import json
-import logging
 import os
 import queue
 import signal
@@ -21,7 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _haulage, _logging
-from ._frames import Closed, Line
+from ._frames import Closed, Line, TooLarge
 from ._handler import Signature, batch_answers, describe, failure
 from ._load import load
 from ._time import moment
@@ -86,8 +84,9 @@ class ChildContext:
 class Child:
     """What the process does."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, log_fd: int | None) -> None:
         self._line = line
+        self._log_fd = log_fd
         self._calls: queue.SimpleQueue[tuple[int, list[ChildContext], list[str]]] = queue.SimpleQueue()
         # The call that runs, or is about to.
         self._number = 0
@@ -103,7 +102,8 @@ class Child:
         threading.Thread(target=self._listen, name="haulage-parent", daemon=True).start()
         try:
             if message["log"] is not None:
-                _logging.start(*message["log"])
+                wanted, form = message["log"]
+                _logging.start(wanted, form, self._log_fd)
             on_start = None if message["on_start"] is None else load(message["on_start"])
             handler, options = unwrapped(load(message["target"]), {})
             self._signature = Signature(handler)
@@ -125,8 +125,8 @@ class Child:
         while True:
             try:
                 message, texts = self._line.receive()
-            except Closed:
-                _leave()
+            except Closed as closed:
+                _leave(closed)
             number = message["call"]
             if "stop" in message:
                 self._stop(number, message["stop"])
@@ -173,7 +173,11 @@ class Child:
                 except InvalidJSONError as error:
                     answer = ("unfit", str(error))
             sent.append(answer)
-        self._line.send({"call": number, "answers": sent}, texts)
+        try:
+            self._line.send({"call": number, "answers": sent}, texts)
+        except TooLarge as error:
+            unfit_all: list[Answer] = [("unfit", f"the result is too large: {error}")] * len(sent)
+            self._line.send({"call": number, "answers": unfit_all})
 
     def _outcome(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         try:
@@ -203,21 +207,21 @@ class Child:
         return self._loop.run_until_complete(self._task)
 
 
-def _leave() -> NoReturn:
+def _leave(closed: Closed) -> NoReturn:
     """Ends the process, whatever runs in it: nobody wants its result, and nobody holds its job."""
     # In a thread, as whoever reads the output may have stopped to.
     flush = threading.Thread(target=_flush, daemon=True)
     flush.start()
     flush.join(_LAST_OUTPUT)
+    # Unless it was a handler that closed the line: then the parent is there, to hear how this ends.
+    if closed.__cause__ is None and os.getpgrp() == os.getpid():
+        # With what handlers have started: nobody else would end it, where the worker was killed.
+        os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 
 def _flush() -> None:
-    with contextlib.suppress(Exception):
-        logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    _logging.flush(_LAST_OUTPUT)
 
 
 def _plain(options: WorkerOptions) -> dict[str, Any]:
@@ -235,16 +239,23 @@ def _pass(_number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """The process; its argument is the descriptor of its end of the line."""
+    """The process; its arguments are the descriptors of its end of the line, and of its log."""
     faulthandler.enable()
     # The parent decides when to stop; Ctrl-C and the like reach all of a group. No
     # `SIG_IGN`, which programs that the handler starts would inherit.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _pass)
     end = socket.socket(fileno=int(sys.argv[1]))
+    log_fd = int(sys.argv[2])
     # Of no use to programs that the handler starts.
     end.set_inheritable(False)
+    if log_fd >= 0:
+        os.set_inheritable(log_fd, False)
+        for stream in (sys.stdout, sys.stderr):
+            # A line is logged when it is printed.
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
-        Child(Line(end)).run()
-    except Closed:
-        _leave()
+        Child(Line(end), log_fd if log_fd >= 0 else None).run()
+    except Closed as closed:
+        _leave(closed)
+    _flush()

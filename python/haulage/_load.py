@@ -25,7 +25,7 @@ def load(target: str) -> Callable[..., Any]:
         raise HandlerLoadError(f"{target!r} names no function; write it as package.module:function")
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
+        sys.path.insert(_behind_the_standard_library(), folder)
     found: Any = _module(name)
     for part in path.split("."):
         try:
@@ -35,6 +35,13 @@ def load(target: str) -> Callable[..., Any]:
     if not callable(found):
         raise HandlerLoadError(f"{target} is a {type(found).__name__}, which cannot be called")
     return found  # type: ignore[no-any-return]
+
+
+def _behind_the_standard_library() -> int:
+    # Before what is installed, as `python -m` has it, but a `json.py` stands in for nothing.
+    library = os.path.dirname(os.__file__)
+    ours = (library, os.path.join(library, "lib-dynload"))
+    return max((place + 1 for place, folder in enumerate(sys.path) if folder in ours), default=0)
 
 
 def _module(name: str) -> Any:

@@ -1,15 +1,47 @@
-"""How the command line's worker logs, in its own process and in its children."""
+"""What the command line's worker writes, in its own process and in its children.
+
+The log goes to stderr by way of the core, so that no reader holds up whoever logs. What handlers
+print is logged, too, unless stdout is a terminal: then nothing can be taken for a metric, or for
+another line of the log.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import sys
+import time
 from typing import Any
+
+from . import _haulage
 
 _LEVELS = {"off": 100, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 5}
 
+# How long the end waits for whoever reads the log, in seconds.
+_FLUSH_LIMIT = 2.0
+
 # What `start` was last called with, for the children.
 settings: tuple[str, str] | None = None
+
+# Where stdout went that there was before what is printed was logged.
+_stdout: int | None = None
+
+
+class _ToCore(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            _haulage.log_line(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
+
+
+class _Text(logging.Formatter):
+    """Further lines, as of a traceback, are marked: none of them looks like a line of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n  | ".join(_harmless(super().format(record)).splitlines())
 
 
 class _Json(logging.Formatter):
@@ -27,19 +59,82 @@ class _Json(logging.Formatter):
         return json.dumps(line)
 
 
-def start(wanted: str, form: str) -> None:
-    """Logs to stderr: a filter such as ``info,haulage=debug``, as ``text`` or ``json``.
+def _harmless(text: str) -> str:
+    """With what plays with a terminal escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
-    Raises ``ValueError`` where there is no such level.
+
+def start(wanted: str, form: str, fd: int | None = None) -> None:
+    """Logs to stderr, or to this descriptor, as ``text`` or ``json``.
+
+    What, is a filter such as ``info,haulage=debug``. Raises ``ValueError`` where there is no such level.
     """
     global settings
-    handler = logging.StreamHandler()
-    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(_Json() if form == "json" else logging.Formatter(text))
-    logging.basicConfig(handlers=[handler])
+    levels: dict[str | None, int] = {}
     for part in wanted.split(","):
         name, _, level = part.strip().rpartition("=")
         if level.lower() not in _LEVELS:
             raise ValueError(f"there is no log level {level}; it is one of {', '.join(_LEVELS)}")
-        logging.getLogger(name.replace("::", ".") or None).setLevel(_LEVELS[level.lower()])
+        levels[name.replace("::", ".") or None] = _LEVELS[level.lower()]
+    _haulage.log_start(form == "json", fd)
+    handler = _ToCore()
+    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler.setFormatter(_Json() if form == "json" else _Text(text))
+    logging.basicConfig(handlers=[handler])
+    for logger, number in levels.items():
+        logging.getLogger(logger).setLevel(number)
     settings = (wanted, form)
+
+
+def take_prints() -> None:
+    """Has logged what is printed from now on, unless a person sees it."""
+    global _stdout
+    if _haulage.stdout_is_terminal():
+        return
+    _flush_streams()
+    _stdout = _haulage.keep_stdout()
+    # Descriptor 2 stays what it is, for what a crash says. What Python prints goes the other way.
+    printed = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stderr = printed
+
+
+def takes_prints() -> bool:
+    """Whether what is printed is logged."""
+    return _stdout is not None
+
+
+def print_data(text: str) -> None:
+    """Writes a line to the stdout that there was. May wait for a reader."""
+    if _stdout is None:
+        print(text, flush=True)
+    else:
+        with open(os.dup(_stdout), "w") as stdout:
+            stdout.write(text + "\n")
+
+
+def say(level: str, message: str, **more: Any) -> None:
+    """Says something on stderr, whatever the filter: what went wrong, or what was done."""
+    if settings is not None and settings[1] == "json":
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = {"timestamp": now, "level": level, "target": "haulage", "message": message, **more}
+        text = json.dumps(line)
+    else:
+        text = "haulage: " + "\n  ".join(_harmless(message).splitlines())
+    if not _haulage.log_line(text + "\n"):
+        print(text, file=sys.stderr)
+
+
+def flush(limit: float = _FLUSH_LIMIT) -> None:
+    """Waits for what was printed and logged to be written, for so long at most."""
+    with contextlib.suppress(Exception):
+        logging.shutdown()
+    _flush_streams()
+    _haulage.log_flush(limit)
+
+
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

@@ -16,12 +16,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import _logging
-from ._frames import Closed, Line
+from ._frames import Closed, Garbled, Line
 from ._threads import Threads
 from ._time import micros
 from .errors import HandlerLoadError, ProcessError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ._handler import Answer
     from ._haulage import Call, Context, Operation
 
@@ -35,7 +37,7 @@ _START_PAUSES = (1.0, 2.0)
 
 # What a child runs. The path comes first: modules of the working directory must not stand
 # in for those of the standard library, which they do not in the parent either.
-_MAIN = "import sys; sys.path[:] = sys.argv[2:]; from haulage._child import main; main()"
+_MAIN = "import sys; sys.path[:] = sys.argv[3:]; from haulage._child import main; main()"
 
 
 class ChildProcess:
@@ -45,6 +47,9 @@ class ChildProcess:
         self._calls = 0
         self._gone = threading.Event()
         ours, theirs = socket.socketpair()
+        logged = _logging.takes_prints()
+        # What the child logs has its form already; what is printed there is logged here.
+        log = os.dup(2) if logged else -1
         with theirs:
             try:
                 self._process = subprocess.Popen(
@@ -54,14 +59,21 @@ class ChildProcess:
                         "-c",
                         _MAIN,
                         str(theirs.fileno()),
+                        str(log),
                         *(folder or os.getcwd() for folder in sys.path),
                     ],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
+                    stderr=subprocess.STDOUT if logged else None,
+                    pass_fds=(theirs.fileno(), *((log,) if logged else ())),
+                    # The leader of a group, which ends with it.
+                    start_new_session=True,
                 )
             except BaseException:
                 ours.close()
                 raise
+            finally:
+                if logged:
+                    os.close(log)
         self._line = Line(ours)
         # The end of the line would not tell: a program that the handler has started may hold it.
         watch = threading.Thread(target=self._await_end, name="haulage-child", daemon=True)
@@ -84,6 +96,12 @@ class ChildProcess:
             )
 
     def _await_end(self) -> None:
+        if hasattr(os, "waitid"):
+            # While its id is still its own, so that it is its group and no other's that ends.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._gone.set()
         self._line.hang_up()
@@ -125,6 +143,11 @@ class ChildProcess:
             watch.may_tell()
             try:
                 return self._answers(call, jobs)
+            except Garbled:
+                self.kill()
+                self._gone.wait()
+                why = "the process that ran the job sent what no handler can answer, and was ended"
+                return [("retry", why, None)] * len(jobs)
             except Closed:
                 return [("retry", f"the process that ran the job {self._death()}", None)] * len(jobs)
         finally:
@@ -132,13 +155,16 @@ class ChildProcess:
 
     def _answers(self, call: int, jobs: list[tuple[str, Context]]) -> list[Answer]:
         while True:
-            message, texts = self._line.receive()
-            if message["call"] != call:
-                continue  # what a handler left running says of a job that is over
-            if "answers" in message:
-                return _answers(message["answers"], texts)
-            index, fraction, words = message["progress"]
-            jobs[int(index)][1].set_progress(fraction, words)
+            message, texts = self._line.receive(len(jobs))
+            try:
+                if message["call"] != call:
+                    continue  # what a handler left running says of a job that is over
+                if "answers" in message:
+                    return _answers(message["answers"], texts, len(jobs))
+                index, fraction, words = message["progress"]
+                jobs[int(index)][1].set_progress(fraction, words)
+            except (LookupError, TypeError, ValueError, OverflowError) as error:
+                raise Garbled from error
 
     def stop_job(self, call: int, index: int) -> None:
         """Tells it that a job of the call is to stop. May wait for it to listen."""
@@ -160,7 +186,7 @@ class ChildProcess:
         return f"died of {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Ends it at once; with it ends what it has started."""
         self._process.kill()
 
     def tell_to_end(self) -> None:
@@ -402,6 +428,42 @@ def _known(context: Context) -> dict[str, Any]:
     }
 
 
-def _answers(sent: list[Any], texts: list[str]) -> list[Answer]:
+# What follows the kind of an answer, as `Call.finish` takes it.
+_PARTS: dict[str, tuple[type, ...]] = {
+    "json": (type(None),),
+    "unfit": (str,),
+    "retry": (str, float),
+    "snooze": (str, float),
+    "not_ready": (str,),
+    "fail": (str,),
+    "cancelled": (),
+    "invalid_body": (str,),
+}
+
+
+def _answers(sent: Any, texts: list[str], count: int) -> list[Answer]:
+    """Raises one of several errors where these are no answers to so many jobs."""
+    if not isinstance(sent, list) or len(sent) != count:  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError("there is not an answer for each job")
     results = iter(texts)
-    return [("json", next(results)) if answer[0] == "json" else tuple(answer) for answer in sent]
+    answers: list[Answer] = [_answer(tuple(one), results) for one in sent]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if next(results, None) is not None:
+        raise ValueError("there are more texts than results")
+    return answers
+
+
+def _answer(sent: tuple[Any, ...], results: Iterator[str]) -> Any:
+    kind, *parts = sent
+    wanted = _PARTS[kind]
+    if len(parts) != len(wanted):
+        raise ValueError(f"an answer {kind} has other parts")
+    for part, one in zip(parts, wanted):
+        optional = kind == "retry" and one is float and part is None
+        if not isinstance(part, (float, int) if one is float else one) and not optional:
+            raise ValueError(f"an answer {kind} has other parts")
+    if kind != "json":
+        return sent
+    text = next(results, None)
+    if text is None:
+        raise ValueError("a result is missing")
+    return ("json", text)

@@ -284,7 +284,7 @@ class Worker:
     ) -> Summary:
         """Works until it is told to stop, and tells how the claims ended.
 
-        In the main thread, SIGTERM and Ctrl-C stop it: the first finishes what runs within
+        In the main thread, SIGTERM, SIGHUP and Ctrl-C stop it: the first finishes what runs within
         ``shutdown_grace_period``, the second gives everything back at once. ``on_signal`` is
         told of each.
         """
@@ -346,7 +346,7 @@ def _path(function: Callable[..., Any]) -> str:
 def _signals(
     consumer: _haulage.Consumer, on_signal: Callable[[int], object] | None
 ) -> Generator[None, None, None]:
-    """SIGTERM and SIGINT stop the consumer, even while something else holds the interpreter."""
+    """SIGTERM, SIGINT and SIGHUP stop the consumer, even while something else holds the interpreter."""
     import signal
 
     def heard(number: int, _frame: object) -> None:
@@ -354,7 +354,10 @@ def _signals(
         if on_signal is not None:
             on_signal(number)
 
-    names = (signal.SIGTERM, signal.SIGINT)
+    names = [signal.SIGTERM, signal.SIGINT]
+    # `nohup` has it ignored.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        names.append(signal.SIGHUP)
     # The descriptor first: a signal that is heard has to reach the core.
     old_fd = signal.set_wakeup_fd(consumer.signal_fd(), warn_on_full_buffer=False)
     old = [signal.signal(name, heard) for name in names]

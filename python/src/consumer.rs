@@ -1,7 +1,7 @@
 //! The consumer's side.
 
 use std::{
-    io::{self, Read as _},
+    io::Read as _,
     os::{fd::AsRawFd as _, unix::net::UnixStream},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -22,10 +22,12 @@ use crate::{
     client::Client,
     convert, errors,
     operation::{AsJson, Operation},
+    output,
     pages::Pages,
     queue::{Inner, Queue},
 };
 
+const SIGHUP: u8 = 1;
 const SIGINT: u8 = 2;
 const SIGTERM: u8 = 15;
 
@@ -161,7 +163,7 @@ impl Consumer {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (shutdown, calls) = (self.shutdown.clone(), self.queue.get().inner.clone());
-        let emf = self.emf.clone().map(|emf| EmfWriter::start(emf, self.meter.clone(), io::stdout()));
+        let emf = self.emf.clone().map(|emf| EmfWriter::start(emf, self.meter.clone(), output::metrics()));
         let emf = emf.transpose().map_err(|e| errors::unavailable(format!("cannot publish metrics: {e}")))?;
         Operation::start(async move {
             running().push((number, shutdown.clone()));
@@ -204,7 +206,7 @@ impl Consumer {
         self.meter.snapshot().state.as_str()
     }
 
-    /// A file descriptor for `signal.set_wakeup_fd`: SIGTERM and SIGINT stop
+    /// A file descriptor for `signal.set_wakeup_fd`: SIGTERM, SIGINT and SIGHUP stop
     /// the worker, the second of them at once, whatever holds the interpreter.
     fn signal_fd(&self) -> PyResult<i32> {
         let failed = |e: std::io::Error| errors::unavailable(format!("cannot listen to signals: {e}"));
@@ -217,7 +219,7 @@ impl Consumer {
                 let mut byte = [0];
                 // Goes on where a signal interrupts it, as any may that the program handles.
                 while reader.read_exact(&mut byte).is_ok() {
-                    if !matches!(byte, [SIGINT | SIGTERM]) {
+                    if !matches!(byte, [SIGHUP | SIGINT | SIGTERM]) {
                         continue;
                     }
                     if shutdown.is_stopping() { shutdown.stop_now() } else { shutdown.stop() }

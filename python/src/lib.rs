@@ -9,7 +9,7 @@
 //! | `client`, `job`, `record`, `records` | the producer's side |
 //! | `consumer`, `pages`, `queue`, `call`, `context` | the consumer's side |
 //! | `encode`, `errors`, `convert` | values on their way between the languages |
-//! | `log` | from `tracing` to `logging` |
+//! | `log`, `output` | from `tracing` to `logging`, and from there, and from handlers, to stderr |
 
 mod call;
 mod client;
@@ -21,6 +21,7 @@ mod errors;
 mod job;
 mod log;
 mod operation;
+mod output;
 mod pages;
 mod process;
 mod queue;
@@ -42,6 +43,7 @@ mod _haulage {
         job::NewJob,
         log::{log_level, next_logs},
         operation::Operation,
+        output::{keep_stdout, log_flush, log_line, log_start, stdout_is_terminal},
         pages::Pages,
         process::close,
         queue::Queue,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from haulage.__main__ import duration
 from support import SOON, ended, until
 
 TASKS = """
-import ctypes, os, signal, sys, threading, time
+import ctypes, logging, os, signal, subprocess, sys, threading, time
 import haulage
 
 loads = open("loads", "a")
@@ -64,13 +65,21 @@ def act(body, ctx):
 def batch(bodies):
     return [body + len(bodies) for body in bodies]
 
-def fill_stdout(body):
-    os.set_blocking(1, False)
-    try:
-        while True:
-            os.write(1, b"x" * 4096)
-    except BlockingIOError:
-        os.set_blocking(1, True)
+def flood(body):
+    for _ in range(body):
+        print("x" * 4095)
+    return body
+
+def forge(body):
+    metric = '{"_aws":{"Timestamp":1},"Namespace":"Haulage"}'
+    print("working on x\\n" + metric + "\\x1b[2J")
+    print(metric, file=sys.stderr)
+    logging.getLogger("tasks").warning("working on x\\n" + metric + "\\x1b[2J")
+    os.system("echo '" + metric + "'")
+    raise ValueError("x\\n" + metric)
+
+def leave_behind(body):
+    subprocess.run(["sh", "-c", "sleep 1000 & echo $! >child; wait"])
 
 async def later(body):
     import asyncio
@@ -94,11 +103,13 @@ def start(tmp_path: Path, url: str) -> Iterator[Start]:
     (tmp_path / "raises.py").write_text("1 / 0\n")
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(
+        *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "haulage", "worker", "--url", url, "--retry-base", "0", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             cwd=tmp_path,
         )
@@ -129,11 +140,102 @@ def test_it_runs_a_function_and_says_what_it_did(start: Start, client: haulage.C
 
 
 def test_it_ends_though_nobody_reads_what_it_did(start: Start, client: haulage.Client) -> None:
-    process = start("--python", "tasks:fill_stdout", "--json")
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    process = start("--python", "tasks:double", "--json", stdout=write)
     client.submit(1).result(SOON)
     process.send_signal(signal.SIGTERM)
     assert process.wait(SOON) == 1
     assert "haulage: nobody has read from stdout for 5 s" in process.communicate()[1]
+    os.close(read)
+    os.close(write)
+
+
+def test_a_log_that_nobody_reads_holds_up_neither_jobs_nor_signals(
+    start: Start, client: haulage.Client
+) -> None:
+    read, write = os.pipe()
+    for more in ([], ["--processes", "1"]):
+        process = start("--python", "tasks:flood", *more, stderr=write)
+        # More than the pipe holds, and the queue behind it.
+        assert client.submit(3000).result(SOON) == 3000
+        assert client.submit(1).result(SOON) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("more", [(), ("--processes", "1")], ids=["threads", "processes"])
+def test_a_handler_forges_no_metric_and_no_line_of_the_log(
+    start: Start, client: haulage.Client, form: str, more: tuple[str, ...]
+) -> None:
+    metrics = ("--cluster-name", "c", "--service-name", "s")
+    process = start("--python", "tasks:forge", "--log-format", form, *metrics, *more)
+    client.submit(1, max_attempts=1).wait(SOON)
+    code, output, errors = stopped(process)
+    assert code == 0
+    for line in output.splitlines():
+        assert json.loads(line)["ClusterName"] == "c"
+    assert errors.count("_aws") >= 5 and "\x1b" not in errors
+    for line in errors.splitlines():
+        if form == "json":
+            assert "_aws" not in json.loads(line)
+        else:
+            assert not line.lstrip().startswith("{")
+            assert line.startswith(("20", "  | ", "haulage: worker stopped"))
+
+
+def test_a_terminal_that_goes_away_is_a_polite_signal(start: Start, client: haulage.Client) -> None:
+    process = start("--python", "tasks:double")
+    client.submit(1).result(SOON)
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=SOON)
+    assert process.returncode == 0 and "1 succeeded" in errors
+
+
+def test_modules_of_the_folder_stand_in_for_nothing(
+    start: Start, client: haulage.Client, tmp_path: Path
+) -> None:
+    for name in ("json", "argparse", "queue"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')\n")
+    for more in ([], ["--processes", "1"]):
+        process = start("--python", "tasks:double", *more)
+        assert client.submit(2).result(SOON) == 4
+        assert stopped(process)[0] == 0
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        # Where nobody reaps it, it is left as a zombie, which runs nothing.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("end", ["killed", "timeout"])
+def test_what_a_handler_has_started_ends_with_its_process(
+    start: Start, client: haulage.Client, tmp_path: Path, end: str
+) -> None:
+    process = start("--python", "tasks:leave_behind", "--processes", "1", "--cancel-grace-period", "0.1")
+    limit = 1.0 if end == "timeout" else None
+    client.submit(1, timeout=limit, max_attempts=1)
+    began = time.monotonic()
+    child = tmp_path / "child"
+    while not child.exists() or not child.read_text().endswith("\n"):
+        assert time.monotonic() - began < SOON
+        time.sleep(0.01)
+    if end == "killed":
+        process.kill()
+    while not is_gone(int(child.read_text())):
+        assert time.monotonic() - began < SOON
+        time.sleep(0.01)
 
 
 def test_the_module_is_loaded_once_for_all_threads(
@@ -169,8 +271,12 @@ def test_logs_are_text_or_json(start: Start, client: haulage.Client) -> None:
     job = client.submit("fail")
     job.wait(SOON)
     _, _, errors = stopped(process)
-    lines = [json.loads(text) for text in errors.splitlines() if text.startswith("{")]
-    assert [(line["level"], line["target"]) for line in lines] == [("WARNING", "haulage.consumer.event")]
+    lines = [json.loads(text) for text in errors.splitlines()]
+    assert [(line["level"], line["target"]) for line in lines] == [
+        ("WARNING", "haulage.consumer.event"),
+        ("INFO", "haulage"),
+    ]
+    assert (lines[1]["message"], lines[1]["failed"]) == ("worker stopped: 1 failed", 1)
     assert job.id in lines[0]["message"] and "never" in lines[0]["message"]
 
 

@@ -11,7 +11,7 @@ from haulage._frames import Closed, Line
 
 
 def _frame(data: bytes, length: int | None = None) -> bytes:
-    return struct.pack(">Q", len(data) if length is None else length) + data
+    return struct.pack(">4sQ", b"hlg1", len(data) if length is None else length) + data
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ def _frame(data: bytes, length: int | None = None) -> bytes:
         _frame(b'{"texts": 1}') + _frame(b"", 2**40),
         _frame(b"", 2**63),
         _frame(b"\xff"),
+        # Without the mark, it is known before anything is waited for.
+        struct.pack(">Q", 1000) + b"{}  ",
     ],
 )
 def test_what_is_no_message_ends_the_line_and_nothing_else(written: bytes) -> None:

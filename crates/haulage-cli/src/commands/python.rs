@@ -50,10 +50,15 @@ impl PythonArgs {
 }
 
 /// Ends with [`NO_PACKAGE`] where Python does not find the package.
-const LOOK: &str = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('haulage') else 77)";
+/// Both without the working folder on the path, where `-c` puts it: what lies
+/// there must not stand in for the package, or for the standard library.
+const LOOK: &str = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; import importlib.util; \
+                    sys.exit(0 if importlib.util.find_spec('haulage') else 77)";
+const MAIN: &str = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; from haulage.__main__ import main; \
+                    sys.exit(main())";
 const NO_PACKAGE: i32 = 77;
 
-/// Becomes `python3 -m haulage` with the arguments of this program, which the
+/// Becomes `python3 -m haulage`, as it were, with the arguments of this program, which the
 /// package knows, too; comes back only where that fails.
 pub(crate) fn become_python() -> Exit {
     let mut error = io::Error::from(io::ErrorKind::NotFound);
@@ -69,7 +74,7 @@ pub(crate) fn become_python() -> Exit {
                 ),
             );
         }
-        error = Command::new(python).args(["-m", "haulage"]).args(std::env::args_os().skip(1)).exec();
+        error = Command::new(python).args(["-c", MAIN]).args(std::env::args_os().skip(1)).exec();
         if error.kind() != io::ErrorKind::NotFound {
             break;
         }
