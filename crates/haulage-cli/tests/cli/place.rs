@@ -201,9 +201,11 @@ impl Worker {
 
     pub(crate) fn signal(&self, name: &str) {
         self.process.signal(match name {
+            "CONT" => libc::SIGCONT,
             "HUP" => libc::SIGHUP,
             "INT" => libc::SIGINT,
             "KILL" => libc::SIGKILL,
+            "STOP" => libc::SIGSTOP,
             "TERM" => libc::SIGTERM,
             other => panic!("which number has {other}?"),
         });
