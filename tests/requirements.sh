@@ -13,9 +13,9 @@ missing() {
     status=1
 }
 
-# has PROGRAM REMEDY
+# has PROGRAM REMEDY; a program, not a function of this file of that name
 has() {
-    command -v "$1" >/dev/null 2>&1 || {
+    type -P "$1" >/dev/null || {
         missing "$1" "$2"
         return 1
     }
