@@ -7,6 +7,8 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
+FUZZ := $(TOOLS)/bin/cargo-fuzz
+FUZZ_VERSION := 0.13.2
 MUTANTS_VERSION := 27.1.0
 MUTANTS := $(TOOLS)/mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 
@@ -15,10 +17,10 @@ MUTANTS := $(TOOLS)/mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 AWS := haulage-cli/aws,haulage-autoscale/lambda
 
 # Where cargo builds, wherever that is set.
-TARGET = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs
+.PHONY: help build demo test tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,7 +70,7 @@ wheel: need-rust-python python-tools ## Build the Python wheel as it is shipped,
 
 bench-python: wheel ## Measure the Python package beside the Rust worker
 	$(CARGO) build --release --package haulage-cli
-	$(PY)/python python/benches/overhead.py $(TARGET)/release/haulage $(TOOLS)/wheels/haulage-*.whl
+	$(PY)/python python/benches/overhead.py $(BUILT)/release/haulage $(TOOLS)/wheels/haulage-*.whl
 
 demo-python: need-rust-python python-tools ## Embed sentences with a small language model, by two workers in Python
 	rm -rf $(TOOLS)/wheels
@@ -81,8 +83,8 @@ demo-python: need-rust-python python-tools ## Embed sentences with a small langu
 # all cores by itself.
 .NOTPARALLEL:
 
-test-full: need-rust-lint-python-node-java-musl-root-debian ## All checks: those that need root, Java, Node.js and rustup, then make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-lambda test-root test-servers test-bare
+test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
+	tests/timed.sh test-terraform test-lambda test-root test-servers fuzz-quick test-bare
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -98,14 +100,26 @@ test-terraform: need-python-node tmp ## What needs Node.js, on Linux on x86-64: 
 test-lambda: need-rust-python-musl ## What needs rustup: the scaling Lambda builds, and is small
 	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh arm64
 
+# For how long, and which targets; all of them where none is named.
+fuzz: SECONDS := 600
+fuzz-quick: SECONDS := 10
+fuzz fuzz-quick: need-rust-python-cxx $(FUZZ)
+	CARGO_FUZZ=$(FUZZ) PYTHON=$(PYTHON) fuzz/run.sh $(SECONDS) $(TARGET)
+fuzz: ## Try hostile input on what reads it, ten minutes a target: `make fuzz SECONDS=60 TARGET="message url"`
+fuzz-quick: ## What needs a C++ compiler: the same for ten seconds each
+
+# A release build of its own: the tool is small, and shares nothing with the rest.
+$(FUZZ):
+	$(CARGO) install --quiet --locked --root $(TOOLS) cargo-fuzz --version $(FUZZ_VERSION)
+
 tools: need-python ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack
 
 test-root: need-rust-root ## What needs root: a disk that is full, mounts, other users, a container without an init
 	$(CARGO) build --package haulage-cli
-	tests/root/disk-full.sh "$(TARGET)/debug/haulage"
-	tests/root/first-process.sh "$(TARGET)/debug/haulage"
-	tests/root/sharing.sh "$(TARGET)/debug/haulage"
+	tests/root/disk-full.sh "$(BUILT)/debug/haulage"
+	tests/root/first-process.sh "$(BUILT)/debug/haulage"
+	tests/root/sharing.sh "$(BUILT)/debug/haulage"
 
 lint: need-rust-lint ## Formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check
@@ -144,14 +158,14 @@ bench-aws: need-rust-node ## Count the requests and the cost of a job on AWS, an
 	tests/servers/install.sh fauxqs dynoxide
 	$(CARGO) build --release --package haulage-servers --bin with-servers
 	$(CARGO) build --release --package haulage-cli --features aws
-	$(TARGET)/release/with-servers fauxqs dynoxide -- $(TARGET)/release/haulage --url sqs://bench.fifo bench --json
+	$(BUILT)/release/with-servers fauxqs dynoxide -- $(BUILT)/release/haulage --url sqs://bench.fifo bench --json
 
 lambda: need-rust-python-musl ## Build the scaling Lambda for arm64 and x86_64, as zips in .tools/lambda
 	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh
 
 bench-lambda: lambda tools ## Measure the scaling Lambda: size, cold start, memory
 	$(CARGO) build --package haulage-servers --bin bench-lambda
-	$(TARGET)/debug/bench-lambda $(TOOLS)/lambda
+	$(BUILT)/debug/bench-lambda $(TOOLS)/lambda
 
 costs: need-python ## Print what a pipeline on AWS costs while it is idle, as docs/deploy.md shows it
 	$(PYTHON) terraform/tests/costs.py

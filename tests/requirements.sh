@@ -55,6 +55,11 @@ python() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing "Python's venv" "apt-get install python3-venv"
 }
 
+# For libFuzzer.
+cxx() {
+    has "${CXX:-c++}" "apt-get install g++" || true
+}
+
 node() {
     local remedy="install Node.js 18 or newer"
     has node "$remedy" || true

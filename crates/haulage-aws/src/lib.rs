@@ -48,6 +48,10 @@ mod item;
 mod keeping;
 mod ticket;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 // The services.
 mod bucket;
 mod clients;

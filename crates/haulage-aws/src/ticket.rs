@@ -298,11 +298,11 @@ impl Ticket {
     }
 
     /// The SQS group, in which messages are kept in order: that of the job, or
-    /// one that it has for itself.
+    /// one that it has for itself. SQS takes it, whatever a message called it.
     pub(crate) fn sqs_group(&self) -> String {
-        let Some(group) = &self.group else { return self.token.clone() };
+        let group = self.group.as_ref().unwrap_or(&self.token);
         // Amazon SQS API Reference, SendMessage: 128 alphanumeric characters and punctuation.
-        if group.len() <= 128 && group.chars().all(|c| c.is_ascii_graphic()) {
+        if (1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()) {
             return group.clone();
         }
         hash(group)
@@ -411,6 +411,25 @@ mod tests {
         assert_eq!((ticket.token.as_str(), ticket.max_attempts), ("m-2", 3));
         let poison = Ticket::read(&plain("hello")).expect_err("no job");
         assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
+    }
+
+    /// Or no message could be sent in place of one with an odd token or group.
+    #[test]
+    fn sqs_takes_the_group_of_any_message() {
+        let long = "x".repeat(129);
+        for (token, group) in
+            [("t", Some("")), ("t", Some("g 1")), ("a b", None), (&long, None), ("t", Some(&long))]
+        {
+            let options = serde_json::json!({ "v": 1, "token": token, "group": group }).to_string();
+            let value = MessageAttributeValue::builder().data_type("String").string_value(options).build();
+            let message = Message::builder().message_id("m-3").body("1");
+            let message = message.message_attributes(ATTRIBUTE, value.expect("a type")).build();
+            let group = Ticket::read(&message).expect("a job").sqs_group();
+            assert!(
+                (1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()),
+                "{group}"
+            );
+        }
     }
 
     #[test]

@@ -84,12 +84,18 @@ impl Lines {
     /// instance, is read into memory.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
-            return Ok(Self { name: "stdin".into(), source: Source::Memory(stdin()?) });
+            return Ok(Self::in_memory("stdin".into(), stdin()?));
         }
         let name = path.display().to_string();
-        let is_file = std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.is_file();
-        let source = if is_file { Source::File(path.to_owned()) } else { Source::Memory(file(path)?) };
-        Ok(Self { name, source })
+        if std::fs::metadata(path).map_err(|e| unreadable(path, &e))?.is_file() {
+            return Ok(Self { name, source: Source::File(path.to_owned()) });
+        }
+        Ok(Self::in_memory(name, file(path)?))
+    }
+
+    /// Lines that were read already; `name` says where they are from.
+    pub(crate) fn in_memory(name: String, bytes: Vec<u8>) -> Self {
+        Self { name, source: Source::Memory(bytes) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -178,7 +184,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Lines {
-        Lines { name: "f".into(), source: Source::Memory(text.as_bytes().to_vec()) }
+        Lines::in_memory("f".into(), text.as_bytes().to_vec())
     }
 
     #[test]

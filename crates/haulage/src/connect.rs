@@ -110,7 +110,7 @@ pub(crate) mod sqlite {
     }
 
     /// Takes the percent-encoding off.
-    pub(super) fn decode(text: &str) -> Result<String> {
+    pub(crate) fn decode(text: &str) -> Result<String> {
         let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
         while let [first, after @ ..] = rest {

@@ -22,6 +22,9 @@ pub mod conformance;
 mod connect;
 pub mod consumer;
 mod error;
+#[cfg(all(feature = "fuzzing", feature = "sqlite"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handler;
 mod id;
 pub mod job;

@@ -119,19 +119,20 @@ impl Agent {
         let status = response.status();
         let bytes =
             Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|e| unreachable(&e))?;
-        let answer: Answer = serde_json::from_slice(&bytes.to_bytes()).unwrap_or_default();
-        match answer {
-            Answer { failure: Some(failure), .. } => Err(failure.explain()),
-            Answer { error: Some(error), .. } => {
-                Err(format!("the ECS agent refuses: {}: {}{}", error.code, error.message, hint(&error.code)))
-            }
-            Answer { protection: Some(is), .. } if is.protection_enabled == protect => Ok(()),
-            Answer { protection: Some(_), .. } => Err("the ECS agent left the protection as it was".into()),
-            _ => Err(format!(
-                "the ECS agent answered with HTTP status {} and nothing that can be read",
-                status.as_u16()
-            )),
+        understood(&bytes.to_bytes(), protect, status.as_u16())
+    }
+}
+
+/// What an answer of the agent, of this HTTP status, says of what was asked for.
+pub(crate) fn understood(answer: &[u8], protect: bool, status: u16) -> std::result::Result<(), String> {
+    match serde_json::from_slice(answer).unwrap_or_default() {
+        Answer { failure: Some(failure), .. } => Err(failure.explain()),
+        Answer { error: Some(error), .. } => {
+            Err(format!("the ECS agent refuses: {}: {}{}", error.code, error.message, hint(&error.code)))
         }
+        Answer { protection: Some(is), .. } if is.protection_enabled == protect => Ok(()),
+        Answer { protection: Some(_), .. } => Err("the ECS agent left the protection as it was".into()),
+        _ => Err(format!("the ECS agent answered with HTTP status {status} and nothing that can be read")),
     }
 }
 

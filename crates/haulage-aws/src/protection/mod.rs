@@ -19,6 +19,8 @@ use tokio::{task::JoinHandle, time::Instant};
 use tracing::{debug, info, warn};
 
 use self::agent::Agent;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::agent::understood;
 
 /// What to do where a task cannot be protected against scale-in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,16 @@
+//! The words of `--exec`.
+#![no_main]
+
+#[path = "../../crates/haulage-cli/src/handlers/words.rs"]
+mod words;
+
+libfuzzer_sys::fuzz_target!(|line: &str| {
+    match words::split(line) {
+        Ok(words) => {
+            let quoted: Vec<String> =
+                words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+            assert_eq!(words::split(&quoted.join(" ")), Ok(words), "every word can be quoted");
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+});
