@@ -70,7 +70,8 @@ class NewJob:
     ``request_id``: your correlation id (default: the job's id). ``idempotency_key``: a second
     submit with this key finds the first job, as long as that is not over and for
     ``idempotency_window`` (default: 24 hours) at least; with another body it is refused.
-    ``group``: jobs of one group run one at a time, in order. ``delay``: how long to hold the job back (default: 0).
+    ``group``: jobs of one group run one at a time, in order. ``delay``: how long to
+    hold the job back (default: 0).
     ``max_attempts``: default 3. ``timeout``: how long one attempt may run (default: no limit).
     ``result_ttl``: how long the record is kept after the end (default: 7 days). ``metadata``:
     your labels. Lengths of time are seconds or ``timedelta``, at most 366 days; texts have at most 1 KiB.

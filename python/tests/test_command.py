@@ -210,14 +210,6 @@ def test_modules_of_the_folder_stand_in_for_nothing(
         assert stopped(process)[0] == 0
 
 
-def is_gone(pid: int) -> bool:
-    try:
-        # Where nobody reaps it, it is left as a zombie, which runs nothing.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("end", ["killed", "timeout"])
 def test_what_a_handler_has_started_ends_with_its_process(
@@ -226,16 +218,11 @@ def test_what_a_handler_has_started_ends_with_its_process(
     process = start("--python", "tasks:leave_behind", "--processes", "1", "--cancel-grace-period", "0.1")
     limit = 1.0 if end == "timeout" else None
     client.submit(1, timeout=limit, max_attempts=1)
-    began = time.monotonic()
     child = tmp_path / "child"
-    while not child.exists() or not child.read_text().endswith("\n"):
-        assert time.monotonic() - began < SOON
-        time.sleep(0.01)
+    until(lambda: child.exists() and child.read_text().endswith("\n"))
     if end == "killed":
         process.kill()
-    while not is_gone(int(child.read_text())):
-        assert time.monotonic() - began < SOON
-        time.sleep(0.01)
+    until(lambda: ended(int(child.read_text())))
 
 
 def test_the_module_is_loaded_once_for_all_threads(
