@@ -160,14 +160,15 @@ async fn crash(queue: &str, jobs: u64) {
     let mut workers: Vec<Actor> = Vec::new();
     let began = Instant::now();
     let mut patience = Patience::new((0, false));
-    let (mut ends, mut acknowledged) = (0, None);
+    let (mut ends, mut acknowledged) = (0_usize, None);
     let submits = run.submit(jobs);
     tokio::pin!(submits);
     let calm = run.calm().await;
     let mut random = run.random.clone();
     loop {
         while workers.len() < WORKERS {
-            let life = Duration::from_millis(random.u64(500..4_000));
+            // Longer after many: on a machine under load, a worker gets little done in these.
+            let life = Duration::from_millis(random.u64(500..4_000)) * (1 + ends as u32 / 40);
             workers.push(Actor { process: run.worker(), end: Instant::now() + life });
         }
         tokio::select! {
