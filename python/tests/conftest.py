@@ -14,9 +14,10 @@ import pytest
 
 from support import Program
 
-# A shell ignores Ctrl-C for what it runs in the background, and programs that are started here
-# would inherit that.
+# A shell ignores Ctrl-C for what it runs in the background, `nohup` the end of the terminal as well,
+# and programs that are started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ pub struct Process(Child);
 
 impl Process {
     /// Starts it as a terminal would: what a shell starts in the background
-    /// (`nohup make test &`) ignores Ctrl-C, and this program would inherit that.
+    /// (`nohup make test &`) ignores Ctrl-C and the end of the terminal, and this
+    /// program would inherit that.
     ///
     /// # Panics
     ///
@@ -23,9 +24,13 @@ impl Process {
     pub fn start(command: &mut Command) -> Self {
         // SAFETY: `signal` may be called between fork and exec.
         unsafe {
-            command.pre_exec(|| match libc::signal(libc::SIGINT, libc::SIG_DFL) {
-                libc::SIG_ERR => Err(io::Error::last_os_error()),
-                _ => Ok(()),
+            command.pre_exec(|| {
+                for signal in [libc::SIGINT, libc::SIGHUP] {
+                    if libc::signal(signal, libc::SIG_DFL) == libc::SIG_ERR {
+                        return Err(io::Error::last_os_error());
+                    }
+                }
+                Ok(())
             });
         }
         Self(command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}")))
