@@ -15,6 +15,12 @@ fn signal(name: &str) {
 #[tokio::test]
 async fn the_first_signal_is_polite_and_the_second_is_not() {
     let limit = Duration::from_secs(300);
+    // Under `nohup` it would stay ignored.
+    // SAFETY: nobody in this process minds that signal yet.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGHUP, libc::SIG_DFL)
+    };
     let shutdown = Shutdown::on_signals().expect("signals can be caught");
     assert!(!shutdown.is_stopping());
     signal("-TERM");
