@@ -84,7 +84,7 @@ def test_a_client_is_closed_with_its_async_block(url: str, tmp_path: Path) -> No
 
 def test_a_query_looks_inside_and_changes_nothing(client: haulage.Client) -> None:
     client.submit_many([1, {"n": 2}])
-    found = client.sql("SELECT status, body, NULL AS empty FROM jobs ORDER BY submitted_at, id")
+    found = client.sql("SELECT status, body, NULL AS empty FROM jobs ORDER BY body")
     assert found == [
         {"status": "SUBMITTED", "body": "1", "empty": None},
         {"status": "SUBMITTED", "body": '{"n":2}', "empty": None},

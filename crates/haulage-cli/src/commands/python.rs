@@ -49,11 +49,12 @@ impl PythonArgs {
     }
 }
 
+// Both without the working folder on the path, where `-c` puts it: what lies
+// there must not stand in for the package, or for the standard library.
 /// Ends with [`NO_PACKAGE`] where Python does not find the package.
-/// Both without the working folder on the path, where `-c` puts it: what lies
-/// there must not stand in for the package, or for the standard library.
 const LOOK: &str = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; import importlib.util; \
                     sys.exit(0 if importlib.util.find_spec('haulage') else 77)";
+/// What `python3 -m haulage` does.
 const MAIN: &str = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; from haulage.__main__ import main; \
                     sys.exit(main())";
 const NO_PACKAGE: i32 = 77;
