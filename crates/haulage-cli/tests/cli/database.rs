@@ -32,7 +32,7 @@ fn after_everything_has_ended_the_file_alone_is_a_copy() {
         place.submit(&[body]);
     }
     let worker = place.worker(&["--exec", "cat"]);
-    while place.ok(["stats", "--json"]).contains(r#""success":3"#) {}
+    while !place.ok(["stats", "--json"]).contains(r#""success":3"#) {}
     worker.signal("TERM");
     assert_eq!(worker.wait().0, Some(0));
     assert!(!place.path("haulage.db-wal").exists());
