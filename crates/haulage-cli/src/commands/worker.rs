@@ -249,6 +249,9 @@ impl WorkArgs {
     }
 }
 
+/// How long a worker that is to stop waits for what it is opening.
+const OPENING: Duration = Duration::from_secs(1);
+
 impl Args {
     /// How the lines of the log look.
     pub(crate) const fn log_format(&self) -> logging::Format {
@@ -262,9 +265,14 @@ impl Args {
         logging::start(&self.log, self.log_format)?;
         let monitoring = self.monitoring.open(&session.url)?;
         let stop = Stop::listen()?;
+        let mut opening = std::pin::pin!(session.backend());
         let backend = tokio::select! {
-            backend = session.backend() => backend?,
-            () = stop.stopping() => return Ok(()),
+            backend = &mut opening => backend?,
+            () = stop.stopping() => {
+                // What is nearly open can be closed then, and leaves no log behind.
+                let _ = tokio::time::timeout(OPENING, opening).await;
+                return Ok(());
+            }
         };
         let limit = backend.capabilities().max_payload;
         let handler = handler.serving(&session.url, limit, self.timing.retry_cap, stop.shutdown())?;

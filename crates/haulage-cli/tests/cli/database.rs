@@ -44,6 +44,26 @@ fn after_everything_has_ended_the_file_alone_is_a_copy() {
 }
 
 #[test]
+fn a_worker_that_is_stopped_at_any_moment_of_its_start_leaves_no_log() {
+    let place = Place::new();
+    for moment in 0..80 {
+        place.submit(&["1"]);
+        let worker = place.worker(&["--exec", "cat"]);
+        // The moments are what this is about.
+        std::thread::sleep(std::time::Duration::from_micros(moment * 250));
+        worker.signal("TERM");
+        // Earlier than that it hears no signal, and has opened nothing.
+        if worker.wait().0 == Some(0) {
+            assert!(
+                !place.path("haulage.db-wal").exists(),
+                "stopped after {moment} quarters of a millisecond"
+            );
+        }
+        place.ok(["stats"]);
+    }
+}
+
+#[test]
 fn a_worker_whose_database_was_moved_says_so_and_goes_on_when_it_is_back() {
     let place = Place::new();
     place.submit(&["1"]);

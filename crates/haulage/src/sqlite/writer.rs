@@ -137,6 +137,7 @@ impl Writer {
             wake: Arc::clone(&wake),
             next_sweep: clock.monotonic(),
             next_trim: Instant::now(),
+            trim_failed: None,
             clock,
             path: Arc::clone(path),
             busy_timeout,
@@ -193,8 +194,8 @@ fn locked(path: &Path, waited: Duration, wake: &Wake) -> Error {
 /// leases from a time when the clock was ahead.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// How often a log that has grown too long is looked at, where it cannot be
-/// emptied for its readers.
+/// How often it is tried to empty a log that is too long, where its readers do
+/// not let it; sooner where it has doubled.
 const TRIM_EVERY: Duration = Duration::from_secs(30);
 /// How long the readers of a log that is to be erased are waited for.
 const ERASING: Duration = Duration::from_secs(2);
@@ -211,6 +212,8 @@ struct Thread {
     /// By [`Clock::monotonic`]: the wall clock may be set back.
     next_sweep: Duration,
     next_trim: Instant,
+    /// When to try again, and how long a log does not wait for that.
+    trim_failed: Option<(Instant, u64)>,
     erase_log: Arc<AtomicBool>,
 }
 
@@ -253,16 +256,21 @@ impl Thread {
         if !short && self.next_trim > Instant::now() {
             return;
         }
-        self.next_trim = Instant::now() + Duration::from_secs(1);
+        let now = Instant::now();
+        self.next_trim = now + Duration::from_secs(1);
         let log = std::fs::metadata(location::beside(&self.path, "-wal")).map_or(0, |m| m.len());
-        if !short && log < 4 * u64::from(schema::CHECKPOINT_PAGES) * 4096 {
-            return;
+        if !short {
+            if log < 4 * u64::from(schema::CHECKPOINT_PAGES) * 4096 {
+                self.trim_failed = None;
+                return;
+            }
+            if self.trim_failed.is_some_and(|(again, length)| now < again && log < length) {
+                return;
+            }
         }
         let patience = if short { Duration::ZERO } else { Duration::from_millis(500) };
         let emptied = self.checkpoint("RESTART", patience);
-        if !emptied && !short {
-            self.next_trim = Instant::now() + TRIM_EVERY;
-        }
+        self.trim_failed = (!emptied && !short).then(|| (now + TRIM_EVERY, 2 * log));
     }
 
     /// Moves all of the log into the database. False where somebody who reads
