@@ -75,8 +75,9 @@ impl Stop {
 
 async fn listen(mut signals: StopSignals, shutdown: &Shutdown, forced_by: &AtomicU8) {
     let StopSignal { name, .. } = signals.next().await;
-    shutdown.stop();
+    // Said first: an idle worker has ended a moment later. The log holds nobody up.
     tracing::info!("{name}: no more jobs are taken, and those that run may finish");
+    shutdown.stop();
     let echo = async {
         loop {
             signals.next().await;
@@ -87,8 +88,8 @@ async fn listen(mut signals: StopSignals, shutdown: &Shutdown, forced_by: &Atomi
     let StopSignal { name, number } = signals.next().await;
     let number = u8::try_from(number).unwrap_or(u8::MAX);
     forced_by.store(number, Ordering::Relaxed);
-    shutdown.stop_now();
     tracing::warn!("{name} again: the jobs that run are given back");
+    shutdown.stop_now();
     tokio::time::sleep(END_LIMIT).await;
     exit(i32::from(Code::Signal(number).number()));
 }
