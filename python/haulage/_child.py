@@ -150,6 +150,8 @@ class Child:
         return all(context.cancelled for context in self._contexts)
 
     def _answer(self, number: int, contexts: list[ChildContext], bodies: list[str]) -> None:
+        # If this process dies before, the jobs are not to blame.
+        self._line.send({"call": number, "begun": True})
         jobs: list[tuple[Any, Any]] = []
         unfit: dict[int, Answer] = {}
         for place, body in enumerate(bodies):

@@ -35,6 +35,9 @@ _LAST_OUTPUT = 3.0
 # How long to wait before children are started again that all died while they loaded, in seconds.
 _START_PAUSES = (1.0, 2.0)
 
+# How many children in a row may die before they begin a call, until the worker waits.
+_MOST_DEATHS = 3
+
 # What a child runs. The path comes first: modules of the working directory must not stand
 # in for those of the standard library, which they do not in the parent either.
 _MAIN = "import sys; sys.path[:] = sys.argv[3:]; from haulage._child import main; main()"
@@ -45,6 +48,8 @@ class ChildProcess:
 
     def __init__(self, target: str, on_start: str | None, max_batch_size: int | None) -> None:
         self._calls = 0
+        # The last call that it has begun.
+        self._begun = 0
         self._gone = threading.Event()
         ours, theirs = socket.socketpair()
         logged = _logging.takes_prints()
@@ -132,7 +137,7 @@ class ChildProcess:
     def work(self, jobs: list[tuple[str, Context]], cancel_grace_period: float) -> list[Answer]:
         """Has it carry out a call; what is said of its death, where it dies.
 
-        Raises ``Closed`` where it was gone before it had the jobs.
+        Raises ``Closed`` where it was gone before it began: what was sent may never have been read.
         """
         self._calls += 1
         call = self._calls
@@ -143,13 +148,15 @@ class ChildProcess:
             watch.may_tell()
             try:
                 return self._answers(call, jobs)
-            except Garbled:
-                self.kill()
-                self._gone.wait()
-                why = "the process that ran the job sent what no handler can answer, and was ended"
-                return [("retry", why, None)] * len(jobs)
-            except Closed:
-                return [("retry", f"the process that ran the job {self._death()}", None)] * len(jobs)
+            except Closed as closed:
+                garbled = isinstance(closed, Garbled)
+                if garbled:
+                    self.kill()
+                    self._gone.wait()
+                if self._begun != call:
+                    raise
+                why = "sent what no handler can answer, and was ended" if garbled else self._death()
+                return [("retry", f"the process that ran the job {why}", None)] * len(jobs)
         finally:
             watch.end()
 
@@ -159,6 +166,9 @@ class ChildProcess:
             try:
                 if message["call"] != call:
                     continue  # what a handler left running says of a job that is over
+                if "begun" in message:
+                    self._begun = call
+                    continue
                 if "answers" in message:
                     return _answers(message["answers"], texts, len(jobs))
                 index, fraction, words = message["progress"]
@@ -361,13 +371,14 @@ class Processes:
         self, child: ChildProcess | None, jobs: list[tuple[str, Context]]
     ) -> tuple[ChildProcess, list[Answer]]:
         """Has this child carry out the call, or another in its place."""
-        while True:
+        for _ in range(_MOST_DEATHS):
             child = self._living(child)
             with contextlib.suppress(Closed):
                 return child, child.work(jobs, self.cancel_grace_period)
             # It had died with nothing to do.
             self._part_with(child)
             child = None
+        raise ProcessError("one after the other died with nothing to do")
 
     def _living(self, child: ChildProcess | None) -> ChildProcess:
         """This child, or another in the place of one that is dead."""

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,14 +198,6 @@ def test_a_wish_to_stop_that_comes_before_the_call_is_told_after_it() -> None:
     assert told == ["the call", (7, 0)]
 
 
-def soon(holds: Callable[[], bool]) -> None:
-    """Waits until this holds."""
-    until = time.monotonic() + SOON
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def is_not_ready(one: haulage.Worker) -> bool:
     """Whether the worker says so of itself."""
     return one._now is not None and one._now.consumer.state == "not ready"
@@ -217,9 +208,9 @@ def test_a_child_that_cannot_be_replaced_is_started_later(client: haulage.Client
         (folder / "tasks.py").write_text("1 / 0\n")
         os.kill(client.submit("pid").result(SOON), signal.SIGKILL)
         job = client.submit("waits", max_attempts=1)
-        soon(lambda: is_not_ready(running))
+        until(lambda: is_not_ready(running))
         # Between one try and the next, which are a second apart and more.
-        soon(lambda: job.status() is Status.SUBMITTED and job.record().uncounted > 0 and children() == [])
+        until(lambda: job.status() is Status.SUBMITTED and job.record().uncounted > 0 and children() == [])
         assert "ZeroDivisionError" in str(job.record().error)
         (folder / "tasks.py").write_text(TASKS)
         assert job.result(SOON)[1] == "waits"
@@ -236,8 +227,8 @@ def test_a_module_that_does_not_load_any_more_costs_no_job_an_attempt(
         for job in [client.submit("die", max_attempts=1) for _ in range(2)]:
             assert "exited with code 3" in str(job.wait(SOON).error)
         jobs = client.submit_many(["a job"] * 30, max_attempts=1)
-        soon(lambda: is_not_ready(running))
-        soon(lambda: any(job.record().error is not None for job in jobs))
+        until(lambda: is_not_ready(running))
+        until(lambda: any(job.record().error is not None for job in jobs))
         records = [job.record() for job in jobs]
         assert {record.status for record in records} <= {Status.SUBMITTED, Status.IN_PROGRESS}
         assert {record.error_kind for record in records} <= {None, "released"}
@@ -245,6 +236,17 @@ def test_a_module_that_does_not_load_any_more_costs_no_job_an_attempt(
         assert why and "there is no such module" in why[0]
         (folder / "tasks.py").write_text(sound)
         assert {record.status for record in client.wait(jobs, SOON)} == {Status.SUCCESS}
+
+
+def test_a_process_that_dies_before_it_reads_its_job_costs_it_no_attempt(client: haulage.Client) -> None:
+    with worker(client):
+        first = client.submit("pid").result(SOON)
+        os.kill(first, signal.SIGSTOP)
+        job = client.submit("pid", max_attempts=1)
+        until(lambda: job.status() is Status.IN_PROGRESS)
+        os.kill(first, signal.SIGKILL)
+        assert job.result(SOON) != first
+        assert job.record().attempt == 1
 
 
 def test_a_call_that_did_not_reach_its_process_goes_to_another(
