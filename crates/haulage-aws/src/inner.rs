@@ -105,6 +105,8 @@ impl Inner {
         capabilities.groups = if config.is_fifo() { Groups::Ordered } else { Groups::Ignored };
         capabilities.atomic_submit = false;
         capabilities.max_submit = 1000;
+        // The queue knows which message is delivered again, and not with which others it was lost.
+        capabilities.suspects = false;
         capabilities.max_payload = if config.bucket.is_some() { MAX_DOCUMENT } else { MAX_IN_TABLE };
         capabilities.max_lease = config.visibility_limit / 2;
         // One may upload a large result, for minutes.

@@ -62,6 +62,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// has none. A holder that could not heartbeat for a reason that kept others
     /// from it too (the machine slept, the disk was full, the clock was set) is
     /// given time to do so first.
+    ///
+    /// When a worker dies, any of its jobs may have been the cause. So a job whose
+    /// attempt was lost is watched in the next, for as long as the lost one may
+    /// have run, and five minutes at most: meanwhile the worker that has it is
+    /// given no other such job. If that worker is lost as well, the attempts of
+    /// its jobs that were never lost before do not count. All that holds where
+    /// [`Capabilities::suspects`] is declared.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>>;
 
     /// Sets leases anew, which may make them shorter, and stores progress; tells
@@ -158,7 +165,7 @@ pub struct ClaimRequest {
     pub lease: Duration,
     /// How long to wait for the first job.
     pub wait: Duration,
-    /// Who asks: shown in the record.
+    /// Who asks: shown in the record. Jobs that one worker holds are lost together.
     pub worker: String,
     /// Ends the wait early.
     pub stop: CancellationToken,
@@ -197,6 +204,9 @@ pub struct Claimed {
     pub submitted_at: Timestamp,
     /// When the lease ends, unless a heartbeat extends it.
     pub lease_until: Timestamp,
+    /// For how long it is watched, as an attempt of it was lost with its worker.
+    /// Until that time is over, or the claim, this worker is given no other such job.
+    pub watched: Option<Duration>,
 }
 
 impl Claimed {
@@ -213,6 +223,7 @@ impl Claimed {
             timeout: None,
             submitted_at,
             lease_until,
+            watched: None,
         }
     }
 }

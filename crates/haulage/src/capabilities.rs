@@ -23,6 +23,10 @@ pub struct Capabilities {
     pub max_payload: usize,
     /// The longest lease.
     pub max_lease: Duration,
+    /// Jobs that were lost with their worker come back one at a time to each
+    /// worker, so that the one that ends its worker ends no others; see
+    /// [`Backend::claim`].
+    pub suspects: bool,
     /// How many [`Backend::settle`] calls a consumer has under way at once. One
     /// makes the largest batches; with more, a call that takes long (a large
     /// result) does not hold up all others.
@@ -38,6 +42,7 @@ impl Capabilities {
         max_submit: usize::MAX,
         max_payload: usize::MAX,
         max_lease: NewJob::MAX_DURATION,
+        suspects: true,
         settles_at_once: 1,
     };
 

@@ -52,6 +52,11 @@ impl Lease {
         }
     }
 
+    /// Whether it should have been extended by now.
+    pub(crate) fn is_overdue(self, now: Timestamp) -> bool {
+        self.until.before(notice(self.length)) <= now
+    }
+
     /// Whether its holder has been silent for a second lease beyond its end.
     /// Whoever only looks may say then that the job is lost.
     pub(crate) fn is_abandoned(self, now: Timestamp) -> bool {

@@ -39,6 +39,7 @@ pub mod retry;
 pub mod shutdown;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod suspicion;
 
 use std::time::Duration;
 

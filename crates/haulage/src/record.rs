@@ -186,6 +186,13 @@ impl JobError {
         );
         Self::new(FailureKind::WorkerLost, message)
     }
+
+    /// The same, where another job is to blame.
+    pub(crate) fn spared(mut self) -> Self {
+        self.message
+            .push_str("; a job that had been lost before was lost with it, so this attempt does not count");
+        self
+    }
 }
 
 impl fmt::Display for JobError {

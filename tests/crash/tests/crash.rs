@@ -17,7 +17,7 @@ use std::{
 };
 
 use haulage::{
-    Backend, FailureKind, JobId, Producer, Record, Status,
+    Backend, FailureKind, JobId, Json, NewJob, Producer, Record, Status,
     backend::{Detail, Lookup, Severity},
     sqlite::SqliteBackend,
 };
@@ -258,6 +258,43 @@ fn killed_at_random_moments() {
         assert!(error.message.contains("attempt 2 of 2 was lost"), "{error}");
     }
     eprintln!("{} jobs, {kills} kills, {} dead letters, {:?}", records.len(), poisoned, began.elapsed());
+}
+
+/// What crashes its process, beside jobs that have no attempt to spare.
+#[test]
+fn a_job_that_crashes_its_worker_takes_no_other_with_it() {
+    let (folder, backend) = prepare();
+    let submit = |body: &str, attempts, count| {
+        let job = NewJob::from_json(Json::parse(body).expect("JSON")).max_attempts(attempts);
+        let answers = runtime().block_on(backend.submit(vec![job; count])).expect("submit");
+        answers.into_iter().map(|answer| answer.expect("accepted").id).collect::<Vec<_>>()
+    };
+    let end_of_worker = || start(folder.path(), &["consume"]).wait().expect("wait");
+    let mut innocent = submit(r#"{"work":500}"#, 2, 8);
+    let poison = submit(r#""poison""#, 3, 1).remove(0);
+    assert!(!end_of_worker().success(), "it crashes with all nine");
+    // New ones, which meet it when it comes back.
+    innocent.extend(submit(r#"{"work":500}"#, 1, 8));
+    assert!(!end_of_worker().success(), "it crashes with it, and the new ones");
+    let mut worker = Kept::new(folder.path(), &["consume"]);
+    let mut patience = Patience::new(0);
+    let record = |id: &JobId| {
+        let found = runtime().block_on(backend.get(vec![id.clone()], Detail::Result)).expect("get").remove(0);
+        found.into_record(id).expect("a record")
+    };
+    loop {
+        worker.tend();
+        let unfinished = runtime().block_on(backend.stats()).expect("stats").unfinished();
+        if unfinished == 0 {
+            break;
+        }
+        assert!(!patience.is_over(unfinished), "stuck with {unfinished} jobs");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let ends: Vec<_> = innocent.iter().map(|id| record(id).status).collect();
+    assert_eq!(ends, [Status::Success; 16]);
+    let poison = record(&poison);
+    assert!(poison.dead && poison.attempt == 3, "{poison:?}");
 }
 
 /// As a suspended machine, a paused container or a debugger does it.

@@ -47,6 +47,7 @@ mod report;
 mod settle;
 mod stats;
 mod submit;
+mod suspects;
 mod terminal;
 mod trial;
 mod waiting;
@@ -158,6 +159,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
     [
         submit::CASES,
         claim::CASES,
+        suspects::CASES,
         waiting::CASES,
         heartbeat::CASES,
         settle::CASES,

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a lease is where a case does not let it run out, in ticks.
-const LONG: u32 = 100;
+pub(super) const LONG: u32 = 100;
 
 /// How long the lease is with which [`Trial::end`] ends a job, in ticks.
 pub(super) const END_LEASE: u32 = 20;

@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, warn};
+use tracing::{Span, info, warn};
 
 use super::{
     batch::Collector,
@@ -298,6 +298,14 @@ impl Engine {
         for claimed in jobs {
             self.heartbeats.admitted(claimed.lease_until, now);
             let ClaimKey { id, attempt } = claimed.key.clone();
+            if let Some(time) = claimed.watched {
+                info!(
+                    job_id = %id,
+                    attempt,
+                    for_at_most = ?time,
+                    "a job that was lost with its worker: no other such job is taken beside it"
+                );
+            }
             self.tell(Event::Claimed { id, attempt }, &claimed.request_id);
             let ticket = self.table.admit(claimed);
             // It may have been asked for in better times.

@@ -6,6 +6,7 @@ use crate::{
     DEAD_LETTER_TTL, JobError, JobId, NewJob, Record, Status, Timestamp,
     backend::{ClaimKey, ClaimRequest, Claimed, Detail, Outcome},
     lease::Lease,
+    suspicion::Suspicion,
 };
 
 /// A job: its record, body and result included, and what no record shows.
@@ -19,6 +20,7 @@ pub(super) struct Entry {
     at_once: bool,
     /// While it is in progress.
     lease: Option<Lease>,
+    suspicion: Suspicion,
     timeout: Option<Duration>,
     result_ttl: Duration,
 }
@@ -32,7 +34,15 @@ impl Entry {
         record.group = job.group;
         record.metadata = job.metadata;
         record.body = Some(job.body);
-        Self { record, place, at_once, lease: None, timeout: job.timeout, result_ttl: job.result_ttl }
+        Self {
+            record,
+            place,
+            at_once,
+            lease: None,
+            suspicion: Suspicion::None,
+            timeout: job.timeout,
+            result_ttl: job.result_ttl,
+        }
     }
 
     /// The record as it is at `now`, with as much of it as was asked for.
@@ -66,6 +76,33 @@ impl Entry {
     pub(super) fn set_lease(&mut self, lease: Lease) {
         self.record.due_at = Some(lease.until);
         self.lease = Some(lease);
+    }
+
+    /// A sign of life of its holder.
+    pub(super) fn beat(&mut self, lease: Lease) {
+        self.set_lease(lease);
+        self.suspicion = self.suspicion.alive();
+    }
+
+    pub(super) const fn suspicion(&self) -> Suspicion {
+        self.suspicion
+    }
+
+    /// Until when its holder is to have no other watched job, if it is one.
+    pub(super) fn watched_until(&self, now: Timestamp) -> Option<Timestamp> {
+        // A start in the future is from a time when the clock was ahead.
+        let started_at = self.record.started_at.filter(|at| self.is_running() && *at <= now)?;
+        self.suspicion.watched_until(started_at).filter(|until| *until > now)
+    }
+
+    /// Whether it is in the hands of this worker, which should have given a sign of life by now.
+    pub(super) fn is_overdue(&self, worker: Option<&str>, now: Timestamp) -> bool {
+        self.record.worker.as_deref() == worker && self.lease.is_some_and(|lease| lease.is_overdue(now))
+    }
+
+    /// A watched job of its worker is lost.
+    pub(super) fn spare(&mut self) {
+        self.suspicion = Suspicion::Spared;
     }
 
     /// Whether the lease of its holder has run out.
@@ -114,6 +151,7 @@ impl Entry {
         claimed.group.clone_from(&record.group);
         claimed.metadata.clone_from(&record.metadata);
         claimed.timeout = self.timeout;
+        claimed.watched = self.suspicion.watched_until(now).map(|until| until.since(now));
         claimed
     }
 
@@ -128,9 +166,13 @@ impl Entry {
             Outcome::Fail(error) => self.finish(Status::Error, Some(error), now),
             Outcome::Cancelled => self.cancel(now),
             Outcome::Retry { .. } | Outcome::Release { .. } if cancel => self.cancel(now),
-            Outcome::Retry { error, delay } => self.retry(error, now.after(delay), now),
+            Outcome::Retry { error, delay } => {
+                self.suspicion = Suspicion::None;
+                self.retry(error, now.after(delay), now);
+            }
             Outcome::Release { after, reason } => {
                 self.record.uncounted += 1;
+                self.suspicion = self.suspicion.alive();
                 self.record.error = reason.map(JobError::released).or(self.record.error.take());
                 // Back in its place, it waits for a moment only if it did before.
                 let (place, at_once) = match after {
@@ -144,14 +186,22 @@ impl Entry {
         self.record.status
     }
 
-    /// Takes the job from a holder that has been silent for too long.
-    pub(super) fn lapse(&mut self, now: Timestamp) {
+    /// Takes the job from a holder that has been silent for too long. `spared`:
+    /// another of its jobs is to blame.
+    pub(super) fn lapse(&mut self, spared: bool, now: Timestamp) {
         if self.record.cancel_requested {
-            self.cancel(now);
-        } else {
-            let lease_end = self.record.due_at.unwrap_or(now);
-            self.retry(self.record.worker_lost(), lease_end, now);
+            return self.cancel(now);
         }
+        if let (Some(lease), Some(started_at)) = (self.lease, self.record.started_at) {
+            self.suspicion = Suspicion::of_lost(started_at, lease);
+        }
+        let mut error = self.record.worker_lost();
+        if spared {
+            error = error.spared();
+            self.record.uncounted += 1;
+        }
+        let lease_end = self.record.due_at.unwrap_or(now);
+        self.retry(error, lease_end, now);
     }
 
     pub(super) fn cancel(&mut self, now: Timestamp) {
@@ -163,6 +213,7 @@ impl Entry {
         record.uncounted = record.attempt;
         record.cancel_requested = false;
         record.dead = false;
+        self.suspicion = Suspicion::None;
         record.finished_at = None;
         record.expires_at = None;
         // Whoever redrives a job wants it done now.

@@ -76,9 +76,11 @@ impl MemoryBackend {
         let sooner = state.next_event().is_some_and(|next| expected.is_none_or(|e| next < e));
         let rings = mem::take(&mut state.rings);
         drop(state);
-        for (bell, rung) in
-            [(&self.work, sooner), (&self.outcomes, rings.outcomes), (&self.cancels, rings.cancels)]
-        {
+        for (bell, rung) in [
+            (&self.work, sooner || rings.suspects),
+            (&self.outcomes, rings.outcomes),
+            (&self.cancels, rings.cancels),
+        ] {
             if rung {
                 bell.send_modify(|n| *n = n.wrapping_add(1));
             }
@@ -135,7 +137,7 @@ impl Backend for MemoryBackend {
                 // Marked as seen under the lock, so that no change is missed.
                 work.borrow_and_update();
                 state.take_silent(now);
-                (claim_due(state, &request, now), now, state.next_event())
+                (claim_due(state, &request, now), now, state.next_event_for(&request.worker, now))
             });
             if !claimed.is_empty() || now >= deadline {
                 return Ok(claimed);
@@ -278,7 +280,7 @@ impl MemoryBackend {
 fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<Claimed> {
     let mut claimed = Vec::new();
     while claimed.len() < request.max
-        && let Some(seq) = state.first_due(now)
+        && let Some(seq) = state.first_due(&request.worker, now)
     {
         claimed.push(state.update(seq, now, |entry| entry.claim(request, now)));
     }
@@ -290,7 +292,7 @@ fn pulse(state: &mut State, beat: Heartbeat, now: Timestamp) -> Pulse {
     let lease = Lease::new(now, beat.lease);
     let until = lease.until;
     state.update(seq, now, |entry| {
-        entry.set_lease(lease);
+        entry.beat(lease);
         entry.record.progress = beat.progress.or(entry.record.progress.take());
         if entry.record.cancel_requested { Pulse::CancelRequested(until) } else { Pulse::Held(until) }
     })

@@ -10,6 +10,7 @@ use crate::{
     Error, JobId, NewJob, Record, Result, Timestamp,
     backend::{ClaimKey, Submitted},
     lease::{Check, Lease},
+    suspicion::Suspicion,
 };
 
 /// The place of a job in the order of submits.
@@ -35,6 +36,8 @@ pub(super) struct State {
     ready: BTreeSet<(Timestamp, Seq)>,
     /// The same of those that wait for a moment.
     waiting: BTreeSet<(Timestamp, Seq)>,
+    /// The same of those that are to be watched.
+    suspects: BTreeSet<(Timestamp, Seq)>,
     /// Running jobs, by the moment at which their leases are looked at next.
     leases: BTreeSet<(Timestamp, Seq)>,
     /// Jobs that are over, by the moment their records expire.
@@ -59,6 +62,8 @@ struct Key {
 pub(super) struct Rings {
     pub(super) outcomes: bool,
     pub(super) cancels: bool,
+    /// A suspect may be claimed, perhaps only by one of the workers.
+    pub(super) suspects: bool,
 }
 
 /// The jobs of one group that are not over.
@@ -148,13 +153,29 @@ impl State {
         self.find(id).or_else(|| self.expired.get(id).copied())
     }
 
-    /// The job to be claimed next.
-    pub(super) fn first_due(&self, now: Timestamp) -> Option<Seq> {
+    /// The job that this worker is to claim next.
+    pub(super) fn first_due(&self, worker: &str, now: Timestamp) -> Option<Seq> {
         let waited = self.waiting.first().filter(|(due, _)| *due <= now);
-        [self.ready.first(), waited].into_iter().flatten().min().map(|(_, seq)| *seq)
+        let suspect = self.suspects.first().filter(|(due, _)| *due <= now);
+        let suspect = suspect.filter(|_| self.watched_until(worker, now).is_none());
+        [self.ready.first(), waited, suspect].into_iter().flatten().min().map(|(_, seq)| *seq)
     }
 
-    /// When there may be something to claim next, as things are.
+    /// Until when this worker is to have no other watched job than it has, if it has one.
+    fn watched_until(&self, worker: &str, now: Timestamp) -> Option<Timestamp> {
+        let held = self.leases.iter().map(|(_, seq)| self.entry(*seq));
+        let held = held.filter(|entry| entry.record.worker.as_deref() == Some(worker));
+        held.filter_map(|entry| entry.watched_until(now)).max()
+    }
+
+    /// When there may be something to claim next for this worker, as things are.
+    pub(super) fn next_event_for(&self, worker: &str, now: Timestamp) -> Option<Timestamp> {
+        let suspect = self.suspects.first().map(|(due, _)| *due);
+        let suspect = suspect.map(|due| self.watched_until(worker, now).unwrap_or(due).max(due));
+        self.next_event().into_iter().chain(suspect).min()
+    }
+
+    /// When there may be something to claim next that any worker may have.
     pub(super) fn next_event(&self) -> Option<Timestamp> {
         [self.ready.first(), self.waiting.first(), self.leases.first()]
             .into_iter()
@@ -166,7 +187,10 @@ impl State {
     /// Changes a job, and whatever hangs on it. Afterwards it may be gone.
     pub(super) fn update<T>(&mut self, seq: Seq, now: Timestamp, change: impl FnOnce(&mut Entry) -> T) -> T {
         self.unshelve(seq);
-        let answer = change(self.jobs.get_mut(&seq).expect("the job was just looked up"));
+        let entry = self.jobs.get_mut(&seq).expect("the job was just looked up");
+        self.rings.suspects |= entry.suspicion().is_watched();
+        let answer = change(entry);
+        self.rings.suspects |= entry.suspicion().is_watched();
         self.shelve(seq);
         self.regroup(seq, now);
         self.rings.outcomes |= self.jobs[&seq].record.status.is_terminal();
@@ -225,10 +249,32 @@ impl State {
         for seq in due {
             match self.jobs.get(&seq).and_then(Entry::lease).map(|lease| lease.check(now)) {
                 Some(Check::Notice(lease)) => self.update(seq, now, |entry| entry.set_lease(lease)),
-                Some(Check::Over) => self.update(seq, now, |entry| entry.lapse(now)),
+                Some(Check::Over) => self.lapse(seq, now),
                 Some(Check::None) | None => {}
             }
         }
+    }
+
+    /// Takes a job from its holder. Where that holds a watched job, too, those
+    /// that were never lost before are spared.
+    fn lapse(&mut self, seq: Seq, now: Timestamp) {
+        let entry = &self.jobs[&seq];
+        let (suspicion, worker) = (entry.suspicion(), entry.record.worker.clone());
+        let with_it = |(_, other): &(Timestamp, Seq)| self.jobs[other].is_overdue(worker.as_deref(), now);
+        let with_it: Vec<_> = self.leases.iter().filter(|held| with_it(held)).map(|(_, seq)| *seq).collect();
+        if suspicion.is_watched() {
+            for other in &with_it {
+                if self.jobs[other].suspicion() == Suspicion::None {
+                    self.update(*other, now, Entry::spare);
+                }
+            }
+        }
+        let spared = match suspicion {
+            Suspicion::None => with_it.iter().any(|other| self.jobs[other].suspicion().is_watched()),
+            Suspicion::Spared => true,
+            Suspicion::Watched(_) => false,
+        };
+        self.update(seq, now, |entry| entry.lapse(spared, now));
     }
 
     fn expire(&mut self, now: Timestamp) {
@@ -258,7 +304,13 @@ impl State {
         let entry = self.jobs.get(&seq)?;
         let record = &entry.record;
         if entry.is_waiting() {
-            let shelf = if entry.is_at_once() { &mut self.ready } else { &mut self.waiting };
+            let shelf = if entry.suspicion().is_watched() {
+                &mut self.suspects
+            } else if entry.is_at_once() {
+                &mut self.ready
+            } else {
+                &mut self.waiting
+            };
             Some((shelf, record.due_at?))
         } else if entry.is_running() {
             Some((&mut self.leases, entry.lease()?.check_at))

@@ -17,17 +17,23 @@ use crate::{
 };
 
 /// What is due, in the order of claims. INDEXED BY keeps SQLite to the one index
-/// whose two halves are in that order.
+/// whose parts are in that order. A job that is to be watched has waited for a
+/// moment, the end of its lease.
 const DUE: &str =
     "SELECT job.seq, id, attempt, uncounted, max_attempts, submitted_at, timeout, group_id, request_id,
-     metadata, json, ready.due FROM (
+     metadata, json, ready.due, suspect FROM (
          SELECT * FROM (
              SELECT due, seq FROM job INDEXED BY job_ready
-             WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 0 ORDER BY due, seq LIMIT ?2)
+             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 0
+             ORDER BY due, seq LIMIT ?2)
          UNION ALL SELECT * FROM (
              SELECT due, seq FROM job INDEXED BY job_ready
-             WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 1 AND due <= ?1
-             ORDER BY due, seq LIMIT ?2)
+             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
+             AND due <= ?1 ORDER BY due, seq LIMIT ?2)
+         UNION ALL SELECT * FROM (
+             SELECT due, seq FROM job INDEXED BY job_ready
+             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1
+             AND due <= ?1 ORDER BY due, seq LIMIT ?3)
          ORDER BY due, seq LIMIT ?2
      ) AS ready JOIN job ON job.seq = ready.seq JOIN body ON body.seq = job.seq";
 
@@ -43,7 +49,10 @@ pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) 
     tx.take_silent()?;
     let lease = Lease::new(tx.now, lease);
     let lease_until = lease.until;
-    let mut due = tx.rows(DUE, params![tx.now.as_micros(), i64::try_from(max).unwrap_or(i64::MAX)], |r| {
+    let watched_until = tx.watched_until(worker)?;
+    let suspects = i64::from(watched_until.is_none());
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    let mut due = tx.rows(DUE, params![tx.now.as_micros(), max, suspects], |r| {
         let id = id::show(Uuid::from_bytes(r.get(1)?));
         let attempt = r.get::<_, u32>(2)?.saturating_add(1);
         let body = Json::from_stored(r.get_ref(10)?.as_str()?);
@@ -57,11 +66,12 @@ pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) 
         if let Some(request_id) = r.get(8)? {
             claimed.request_id = request_id;
         }
+        claimed.watched = r.get::<_, Option<i64>>(12)?.map(duration);
         let metadata: Option<String> = r.get(9)?;
         Ok((r.get::<_, i64>(11)?, r.get::<_, i64>(0)?, claimed, metadata))
     })?;
     if due.is_empty() {
-        return Ok(Claim::Nothing(next_due(tx)?));
+        return Ok(Claim::Nothing(next_due(tx, watched_until)?));
     }
     // The join keeps that order, though nobody says so.
     due.sort_by_key(|(due, seq, ..)| (*due, *seq));
@@ -89,13 +99,16 @@ pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) 
     Ok(Claim::Jobs(claims))
 }
 
-fn next_due(tx: &Tx<'_>) -> rusqlite::Result<Option<Timestamp>> {
+/// When something will be due, for a worker that holds a watched job until then.
+fn next_due(tx: &Tx<'_>, watched_until: Option<Timestamp>) -> rusqlite::Result<Option<Timestamp>> {
     let next = tx.row(
         "SELECT min(at) FROM (
              SELECT min(due) AS at FROM job
-             WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 1
+             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
+             UNION ALL SELECT max(?1, (SELECT min(due) FROM job
+             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1))
              UNION ALL SELECT min(check_at) FROM job WHERE status = 1)",
-        [],
+        [watched_until.map_or(0, Timestamp::as_micros)],
         |r| r.get::<_, Option<i64>>(0),
     )?;
     Ok(next.flatten().map(Timestamp::from_micros))
@@ -115,9 +128,9 @@ mod tests {
         let connection = rusqlite::Connection::open_in_memory().expect("open");
         connection.execute_batch(include_str!("schema_1.sql")).expect("the schema");
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {DUE}")).expect("prepare");
-        let rows = plan.query_map(params![0, 10], |r| r.get::<_, String>(3)).expect("a plan");
+        let rows = plan.query_map(params![0, 10, 1], |r| r.get::<_, String>(3)).expect("a plan");
         let plan = rows.collect::<rusqlite::Result<Vec<_>>>().expect("its steps").join("\n");
-        assert_eq!(plan.matches("SEARCH job USING INDEX job_ready (<expr>=?").count(), 2, "{plan}");
+        assert_eq!(plan.matches("SEARCH job USING INDEX job_ready (<expr>=?").count(), 3, "{plan}");
         assert!(plan.contains("SEARCH job USING INTEGER PRIMARY KEY"), "{plan}");
         assert!(!plan.contains("SCAN job"), "{plan}");
     }

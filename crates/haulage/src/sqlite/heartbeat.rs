@@ -26,6 +26,9 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Puls
         let lease = Lease::new(tx.now, beat.lease);
         let until = lease.until;
         tx.set_lease(job.seq, lease)?;
+        if job.suspicion.alive() != job.suspicion {
+            tx.suspect(job.seq, job.suspicion.alive())?;
+        }
         if let Some(progress) = &beat.progress {
             tx.progress(job.seq, progress)?;
         }

@@ -33,7 +33,7 @@ pub(super) fn redrive(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Fa
         // again: a claim from before must stay stale.
         tx.execute(
             "UPDATE job SET status = 0, due = ?2, uncounted = attempt, finished_at = NULL, expires_at = NULL,
-             dead = 0, cancel_requested = 0, not_before = ?3 WHERE seq = ?1",
+             dead = 0, cancel_requested = 0, suspect = NULL, not_before = ?3 WHERE seq = ?1",
             params![job.seq, due, tx.now.as_micros()],
         )?;
         tx.count_revived(&job, due.is_none());

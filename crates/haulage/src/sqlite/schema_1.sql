@@ -10,6 +10,8 @@ CREATE TABLE job (
     due              INTEGER,                 -- SUBMITTED: claimable from; NULL behind its group. IN_PROGRESS: end of the lease
     lease            INTEGER,                 -- IN_PROGRESS: how long a lease its holder has asked for, in microseconds
     check_at         INTEGER,                 -- IN_PROGRESS: when a claim looks next at whether its holder is silent
+    suspect          INTEGER,                 -- An attempt was lost with its worker: for how long the next is watched, in microseconds.
+                                              -- 0, IN_PROGRESS: a watched job of the same worker was lost; if this one is, that is not its fault
     submitted_at     INTEGER NOT NULL,
     started_at       INTEGER,
     finished_at      INTEGER,
@@ -31,8 +33,10 @@ CREATE TABLE job (
     error            TEXT
 ) STRICT;
 
--- The queue in the order of claims: what has to wait for no moment, and what does.
-CREATE INDEX job_ready ON job (not_before IS NOT NULL, due) WHERE status = 0 AND due IS NOT NULL;
+-- The queue in the order of claims: what has to wait for no moment, and what does; apart from it, what is to be watched.
+CREATE INDEX job_ready ON job (suspect IS NOT NULL, not_before IS NOT NULL, due) WHERE status = 0 AND due IS NOT NULL;
+-- What each worker holds and is watched for.
+CREATE INDEX job_suspect ON job (worker) WHERE status = 1 AND suspect IS NOT NULL;
 -- What consumers hold, by the moment at which it is looked at next.
 CREATE INDEX job_leased ON job (check_at) WHERE status = 1;
 -- The unfinished jobs of each group, in order.

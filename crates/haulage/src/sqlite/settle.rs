@@ -55,7 +55,8 @@ pub(super) fn settle(
     Ok(answers)
 }
 
-/// The short way of most settlements: success, of a job without a group. It
+/// The short way of most settlements: success, of a job without a group that is
+/// not suspect. It
 /// does in one search what the long way does in two, under the same conditions.
 struct Fast<'a> {
     end: CachedStatement<'a>,
@@ -67,7 +68,8 @@ impl<'a> Fast<'a> {
         Ok(Self {
             end: tx.prepare(
                 "UPDATE job SET status = 2, due = NULL, finished_at = ?4, expires_at = ?4 + result_ttl
-                 WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND group_id IS NULL",
+                 WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND group_id IS NULL
+                 AND suspect IS NULL",
             )?,
             store: tx.prepare("INSERT INTO result (seq, json) VALUES (?1, ?2)")?,
         })

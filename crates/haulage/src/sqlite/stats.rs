@@ -26,7 +26,8 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
         connection
             .prepare_cached(
                 "SELECT count(*) FROM job INDEXED BY job_ready
-                 WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = 1 AND due > ?1",
+                 WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) IN (0, 1)
+                 AND (not_before IS NOT NULL) = 1 AND due > ?1",
             )?
             .query_row([now_micros], |r| r.get(0))?,
     );
@@ -59,12 +60,14 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
     }
     let mut oldest = connection.prepare_cached(
         "SELECT min(due) FROM job INDEXED BY job_ready
-         WHERE status = 0 AND due IS NOT NULL AND (not_before IS NOT NULL) = ?1",
+         WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = ?1 AND (not_before IS NOT NULL) = ?2",
     )?;
-    let mut oldest = |waits: i64| oldest.query_row([waits], |r| r.get::<_, Option<i64>>(0));
-    let due = [oldest(0)?, oldest(1)?.filter(|due| *due <= now_micros), abandoned_since];
+    let mut oldest = |suspect, waits| oldest.query_row([suspect, waits], |r| r.get::<_, Option<i64>>(0));
+    let at_once = oldest(false, false)?;
+    let waited = [oldest(false, true)?, oldest(true, true)?].map(|due| due.filter(|due| *due <= now_micros));
+    let due = [at_once, abandoned_since].into_iter().chain(waited);
     stats.oldest_visible_seconds =
-        due.into_iter().flatten().min().map(|due| now.since(Timestamp::from_micros(due)).as_secs_f64());
+        due.flatten().min().map(|due| now.since(Timestamp::from_micros(due)).as_secs_f64());
     let size = |suffix| std::fs::metadata(location::beside(path, suffix)).map_or(0, |m| m.len());
     stats.stored_bytes = Some(size("") + size("-wal"));
     Ok(stats)

@@ -91,8 +91,9 @@ fn first_with_key(
     };
     // Of a job whose record is gone, nobody knows the body.
     let body = tx.row(
-        "SELECT json FROM job JOIN body USING (seq) WHERE seq = ?1 AND id = ?2",
-        params![its_seq, first],
+        "SELECT json FROM job JOIN body USING (seq) WHERE seq = ?1 AND id = ?2
+         AND (expires_at IS NULL OR expires_at > ?3)",
+        params![its_seq, first, tx.now.as_micros()],
         |r| Ok(Json::from_stored(r.get_ref(0)?.as_str()?)),
     )?;
     let first = Uuid::from_bytes(first);
@@ -100,4 +101,42 @@ fn first_with_key(
         return Ok(Some(Err(Error::IdempotencyConflict { key: key.clone(), id: id::show(first) })));
     }
     Ok(Some(Ok(first)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{
+        Backend, Clock, Timestamp,
+        backend::{ClaimRequest, Outcome, Settlement},
+        job::NewJob,
+        sqlite::SqliteBackend,
+    };
+
+    #[tokio::test]
+    async fn a_body_that_has_expired_is_not_compared_whether_it_is_swept_yet_or_not() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let clock = Clock::manual(Timestamp::from_micros(0));
+        let options = SqliteBackend::options(folder.path().join("x.db")).clock(clock.clone());
+        let backend = options.open().await.expect("create");
+        let job = |body: u32| {
+            let ttl = Duration::from_secs(1);
+            NewJob::new(&body).expect("JSON").idempotency_key("key").result_ttl(ttl)
+        };
+        backend.submit(vec![job(1)]).await.expect("submit");
+        let request = ClaimRequest {
+            max: 1,
+            lease: Duration::from_secs(60),
+            wait: Duration::ZERO,
+            worker: "tester".into(),
+            stop: Default::default(),
+        };
+        let key = backend.claim(request).await.expect("claim").remove(0).key;
+        let first = key.id.clone();
+        backend.settle(vec![Settlement { key, outcome: Outcome::Cancelled }]).await.expect("settle");
+        clock.advance(Duration::from_secs(2));
+        let again = backend.submit(vec![job(2)]).await.expect("submit").remove(0).expect("accepted");
+        assert!(again.duplicate && again.id == first, "{again:?}");
+    }
 }

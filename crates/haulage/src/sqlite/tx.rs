@@ -6,8 +6,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::{id, wake::Bell};
 use crate::{
-    DEAD_LETTER_TTL, JobError, JobId, Json, Progress, Status, Timestamp,
-    lease::{Check, Lease},
+    DEAD_LETTER_TTL, JobError, JobId, Json, Progress, Status, Timestamp, lease::Lease, suspicion::Suspicion,
 };
 
 type Sql<T> = rusqlite::Result<T>;
@@ -54,6 +53,15 @@ pub(super) fn lease(row: &Row<'_>, until: usize, length: usize) -> Sql<Option<Le
     Ok(Some(Lease { until, length, check_at: check_at.unwrap_or(until) }))
 }
 
+/// What is thought of a job, as stored.
+fn suspicion(stored: Option<i64>) -> Suspicion {
+    match stored.map(|micros| u64::try_from(micros).unwrap_or(0)) {
+        None => Suspicion::None,
+        Some(0) => Suspicion::Spared,
+        Some(micros) => Suspicion::Watched(Duration::from_micros(micros)),
+    }
+}
+
 /// What the moves need to know of a job.
 #[derive(Debug)]
 pub(super) struct Hot {
@@ -70,13 +78,15 @@ pub(super) struct Hot {
     pub(super) result_ttl: i64,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) worker: Option<String>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) suspicion: Suspicion,
 }
 
 macro_rules! hot {
     ($rest:literal) => {
         concat!(
             "SELECT seq, status, attempt, uncounted, max_attempts, due, cancel_requested, dead, group_id, ",
-            "result_ttl, expires_at, worker, lease, check_at FROM job ",
+            "result_ttl, expires_at, worker, lease, check_at, started_at, suspect FROM job ",
             $rest
         )
     };
@@ -87,6 +97,10 @@ impl Hot {
     pub(super) const OLD: &str = hot!("WHERE seq = ?1 AND coalesce(finished_at, submitted_at) <= ?2");
     pub(super) const EXPIRED: &str = hot!("WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2");
     pub(super) const UNCHECKED: &str = hot!("WHERE status = 1 AND check_at <= ?1 ORDER BY check_at LIMIT ?2");
+    pub(super) const SUSPECTS: &str =
+        hot!("INDEXED BY job_suspect WHERE status = 1 AND suspect IS NOT NULL AND worker = ?1");
+    pub(super) const UNSUSPECTED: &str =
+        hot!("INDEXED BY job_leased WHERE status = 1 AND suspect IS NULL AND worker = ?1");
     pub(super) const AHEAD: &str = hot!("INDEXED BY job_leased WHERE status = 1 AND due > ?1 + lease");
     pub(super) const ABANDONED: &str = hot!(
         "WHERE status = 1 AND check_at <= ?1 AND due + lease <= ?1
@@ -109,6 +123,8 @@ impl Hot {
             result_ttl: row.get(9)?,
             expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
             worker: row.get(11)?,
+            started_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_micros),
+            suspicion: suspicion(row.get(15)?),
         })
     }
 
@@ -119,6 +135,11 @@ impl Hot {
 
     pub(super) fn is_exhausted(&self) -> bool {
         self.counted() >= self.max_attempts
+    }
+
+    /// Whether its lease should have been extended by now.
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        self.lease.is_some_and(|lease| lease.is_overdue(now))
     }
 
     /// Whether its lease has run out.
@@ -264,6 +285,10 @@ impl<'a> Tx<'a> {
             self.tally[BLOCKED] -= 1;
         }
         self.ring(Bell::Outcomes);
+        if job.suspicion.is_watched() {
+            // Its worker may take another.
+            self.ring(Bell::Ready);
+        }
         self.advance_group(job.group.as_deref())?;
         Ok(status)
     }
@@ -271,7 +296,8 @@ impl<'a> Tx<'a> {
     /// Puts a claimed job back into the queue after a failure, claimable from `due`.
     pub(super) fn retry(&mut self, job: &Hot, due: Timestamp, error: &JobError) -> Sql<Status> {
         self.execute(
-            "UPDATE job SET status = 0, due = ?2, not_before = ?2, error_kind = ?3, error = ?4 WHERE seq = ?1",
+            "UPDATE job SET status = 0, due = ?2, not_before = ?2, suspect = NULL, error_kind = ?3, error = ?4
+             WHERE seq = ?1",
             params![job.seq, due.as_micros(), error.kind.as_str(), error.message],
         )?;
         self.requeued(job)
@@ -288,7 +314,7 @@ impl<'a> Tx<'a> {
         self.execute(
             "UPDATE job SET status = 0, uncounted = uncounted + 1, not_before = coalesce(?2, not_before),
              due = coalesce(?2, not_before, submitted_at), error_kind = coalesce(?3, error_kind),
-             error = coalesce(?4, error) WHERE seq = ?1",
+             error = coalesce(?4, error), suspect = nullif(suspect, 0) WHERE seq = ?1",
             params![
                 job.seq,
                 due.map(Timestamp::as_micros),
@@ -369,72 +395,6 @@ impl<'a> Tx<'a> {
             self.ring(Bell::Ready);
         }
         Ok(())
-    }
-
-    /// Looks after the leases that are due for it, for a claim: gives notice to
-    /// holders that are overdue, and takes their jobs from those that had it.
-    pub(super) fn take_silent(&mut self) -> Sql<()> {
-        self.check_leases(Hot::UNCHECKED)
-    }
-
-    /// Ends jobs that nobody will ever claim, as they have no attempts left or
-    /// were to be cancelled, and whose holders have long been silent.
-    pub(super) fn end_abandoned(&mut self) -> Sql<()> {
-        self.check_leases(Hot::ABANDONED)
-    }
-
-    fn check_leases(&mut self, which: &str) -> Sql<()> {
-        const AT_ONCE: i64 = 200;
-        loop {
-            // Each one is found no more after its turn.
-            let found = self.rows(which, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
-            for job in &found {
-                match job.lease.map(|lease| lease.check(self.now)) {
-                    Some(Check::Notice(lease)) => self.set_lease(job.seq, lease)?,
-                    Some(Check::Over) => drop(self.reap(job)?),
-                    Some(Check::None) | None => {}
-                }
-            }
-            if i64::try_from(found.len()) != Ok(AT_ONCE) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Ends each lease at the latest when one that begins now would: later ones
-    /// are from a time when the clock was ahead.
-    pub(super) fn cut_leases(&mut self) -> Sql<()> {
-        let now = self.now;
-        let ahead = self.rows(Hot::AHEAD, [now.as_micros()], Hot::read)?;
-        for job in ahead {
-            if let Some(lease) = job.lease {
-                self.set_lease(job.seq, Lease::new(now, lease.length))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets the lease of a job that is in progress.
-    pub(super) fn set_lease(&self, seq: i64, lease: Lease) -> Sql<()> {
-        self.execute(
-            "UPDATE job SET due = ?2, lease = ?3, check_at = ?4 WHERE seq = ?1",
-            params![seq, lease.until.as_micros(), micros(lease.length), lease.check_at.as_micros()],
-        )?;
-        Ok(())
-    }
-
-    /// Takes a job from its holder, which has crashed, was killed, or has lost
-    /// the disk. The attempt counts.
-    pub(super) fn reap(&mut self, job: &Hot) -> Sql<Status> {
-        if job.cancel_requested {
-            return self.finish(job, End::Cancelled);
-        }
-        let error = JobError::worker_lost(job.counted(), job.max_attempts, job.worker.as_deref());
-        if job.is_exhausted() {
-            self.finish(job, End::Error { error, dead: true })
-        } else {
-            self.retry(job, job.due.unwrap_or(self.now), &error)
-        }
     }
 
     /// Whether what this connection deletes is overwritten at once (the

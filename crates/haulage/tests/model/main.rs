@@ -162,7 +162,7 @@ impl Pair {
     }
 
     async fn claim(&mut self, max: usize, lease: Duration) {
-        let worker = format!("worker-{}", self.claims.len());
+        let worker = format!("worker-{}", self.claims.len() % 3);
         let expected = self.model.claim(max, lease, &worker);
         let request = ClaimRequest { max, lease, wait: Duration::ZERO, worker, stop: Default::default() };
         let claimed = self.backend.claim(request).await.expect("claim");

@@ -27,6 +27,10 @@ struct Job {
     /// The length of its lease, and when a claim looks at that next.
     lease: Duration,
     check_at: Timestamp,
+    /// An attempt was lost: for how long the next is watched.
+    watched: Option<Duration>,
+    /// A job that was to be watched was lost by the same worker, as this one may be.
+    spared: bool,
     purged: bool,
 }
 
@@ -43,6 +47,21 @@ impl Job {
     fn is_abandoned(&self, now: Timestamp) -> bool {
         let lease_end = self.record.due_at.filter(|_| self.record.status == Status::InProgress);
         lease_end.is_some_and(|end| end.after(self.lease) <= now)
+    }
+
+    /// Whether it is in the hands of this worker, which should have given a sign of life.
+    fn is_overdue(&self, worker: Option<&String>, now: Timestamp) -> bool {
+        let lease_end = self.record.due_at.filter(|_| self.record.status == Status::InProgress);
+        self.record.worker.as_ref() == worker
+            && lease_end.is_some_and(|end| end.before(self.lease * 5 / 12) <= now)
+    }
+
+    /// Whether this worker has it, and is to have no other such job.
+    fn is_watched(&self, worker: &str, now: Timestamp) -> bool {
+        let until = self.watched.zip(self.record.started_at).map(|(watched, start)| start.after(watched));
+        self.record.status == Status::InProgress
+            && self.record.worker.as_deref() == Some(worker)
+            && until.is_some_and(|until| until > now)
     }
 
     fn has_another_attempt(&self) -> bool {
@@ -86,6 +105,24 @@ impl Job {
         self.end(Status::Cancelled, now);
     }
 
+    /// Its holder was silent for too long.
+    fn lose(&mut self, now: Timestamp) {
+        let spared = std::mem::take(&mut self.spared);
+        let (lease_end, start) = self.record.due_at.zip(self.record.started_at).expect("it was in progress");
+        if self.record.cancel_requested {
+            return self.cancel(now);
+        }
+        let mut error = worker_lost(&self.record);
+        if spared {
+            let why = "; a job that had been lost before was lost with it, so this attempt does not count";
+            error.message.push_str(why);
+            self.record.uncounted += 1;
+        }
+        let ran = lease_end.before(self.lease * 2 / 3).since(start);
+        self.watched = Some(ran.min(Duration::from_secs(300)));
+        self.fail_attempt(error, lease_end, now);
+    }
+
     /// An attempt failed, and another may follow.
     fn fail_attempt(&mut self, error: JobError, due: Timestamp, now: Timestamp) {
         let record = &mut self.record;
@@ -114,7 +151,8 @@ impl Model {
     /// A look at every lease whose time for that has come, and which is `wanted`.
     fn check_leases(&mut self, wanted: impl Fn(&Job, Timestamp) -> bool) {
         let now = self.now;
-        for job in &mut self.jobs {
+        let mut over = Vec::new();
+        for (place, job) in self.jobs.iter_mut().enumerate() {
             let Some(lease_end) = job.record.due_at.filter(|_| job.record.status == Status::InProgress)
             else {
                 continue;
@@ -127,11 +165,20 @@ impl Model {
                 job.check_at = lease_end.max(now.after(job.lease * 5 / 12));
                 continue;
             }
-            if job.record.cancel_requested {
-                job.cancel(now);
+            over.push(place);
+        }
+        for &place in &over {
+            let worker = self.jobs[place].record.worker.clone();
+            let together = |job: &Job| job.is_overdue(worker.as_ref(), now);
+            if self.jobs[place].watched.is_some() {
+                let spared = self.jobs.iter_mut().filter(|job| together(job) && job.watched.is_none());
+                spared.for_each(|job| job.spared = true);
             } else {
-                job.fail_attempt(worker_lost(&job.record), lease_end, now);
+                self.jobs[place].spared |= self.jobs.iter().any(|job| together(job) && job.watched.is_some());
             }
+        }
+        for place in over {
+            self.jobs[place].lose(now);
         }
         self.keep_groups();
     }
@@ -220,6 +267,8 @@ impl Model {
                 place,
                 lease: Duration::ZERO,
                 check_at: now,
+                watched: None,
+                spared: false,
                 purged: false,
             });
             answers.push(Ok(Submitted { id, duplicate: false }));
@@ -232,8 +281,10 @@ impl Model {
         self.check_leases(|_, _| true);
         let now = self.now;
         let is_due = |r: &Record| r.status == Status::Submitted && r.due_at.is_some_and(|t| t <= now);
+        let mut may_watch = !self.jobs.iter().any(|job| job.is_watched(worker, now));
         let mut due: Vec<_> = self.jobs.iter_mut().filter(|job| !job.purged && is_due(&job.record)).collect();
         due.sort_by_key(|job| job.record.due_at); // a stable sort: then by the order of submits
+        due.retain(|job| job.watched.is_none() || std::mem::take(&mut may_watch));
         due.truncate(max);
 
         let mut claims = Vec::new();
@@ -254,6 +305,7 @@ impl Model {
             claimed.group = options.group.clone();
             claimed.metadata = options.metadata.clone();
             claimed.timeout = options.timeout;
+            claimed.watched = job.watched;
             claims.push(claimed);
         }
         claims
@@ -264,6 +316,7 @@ impl Model {
         let now = self.now;
         let Some(job) = self.find_held(&beat.key) else { return Pulse::Lost };
         job.extend(beat.lease, now);
+        job.spared = false;
         if let Some(progress) = &beat.progress {
             job.record.progress = Some(progress.clone());
         }
@@ -287,8 +340,12 @@ impl Model {
             Outcome::Cancelled => job.cancel(now),
             Outcome::Retry { .. } if cancel => job.cancel(now),
             Outcome::Release { .. } if cancel => job.cancel(now),
-            Outcome::Retry { error, delay } => job.fail_attempt(error, now.after(delay), now),
+            Outcome::Retry { error, delay } => {
+                (job.watched, job.spared) = (None, false);
+                job.fail_attempt(error, now.after(delay), now);
+            }
             Outcome::Release { after, reason } => {
+                job.spared = false;
                 job.record.uncounted += 1;
                 job.record.status = Status::Submitted;
                 if let Some(reason) = reason {
@@ -343,6 +400,7 @@ impl Model {
                 continue;
             }
             job.place = now;
+            (job.watched, job.spared) = (None, false);
             let record = &mut job.record;
             record.status = Status::Submitted;
             record.uncounted = record.attempt;

@@ -1,0 +1,132 @@
+//! What becomes of jobs whose holders are silent.
+
+use rusqlite::params;
+
+use super::tx::{End, Hot, Tx, micros};
+use crate::{
+    JobError, Status, Timestamp,
+    lease::{Check, Lease},
+    suspicion::Suspicion,
+};
+
+type Sql<T> = rusqlite::Result<T>;
+
+impl Tx<'_> {
+    /// Looks after the leases that are due for it, for a claim: gives notice to
+    /// holders that are overdue, and takes their jobs from those that had it.
+    pub(super) fn take_silent(&mut self) -> Sql<()> {
+        self.check_leases(Hot::UNCHECKED)
+    }
+
+    /// Ends jobs that nobody will ever claim, as they have no attempts left or
+    /// were to be cancelled, and whose holders have long been silent.
+    pub(super) fn end_abandoned(&mut self) -> Sql<()> {
+        self.check_leases(Hot::ABANDONED)
+    }
+
+    fn check_leases(&mut self, which: &str) -> Sql<()> {
+        const AT_ONCE: i64 = 200;
+        loop {
+            // Each one is found no more after its turn.
+            let mut found = self.rows(which, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
+            // What is told to their neighbours would not be in `found`.
+            found.sort_by_key(|job| job.suspicion.is_watched());
+            for job in &found {
+                match job.lease.map(|lease| lease.check(self.now)) {
+                    Some(Check::Notice(lease)) => self.set_lease(job.seq, lease)?,
+                    Some(Check::Over) => drop(self.reap(job)?),
+                    Some(Check::None) | None => {}
+                }
+            }
+            if i64::try_from(found.len()) != Ok(AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends each lease at the latest when one that begins now would: later ones
+    /// are from a time when the clock was ahead.
+    pub(super) fn cut_leases(&mut self) -> Sql<()> {
+        let now = self.now;
+        let ahead = self.rows(Hot::AHEAD, [now.as_micros()], Hot::read)?;
+        for job in ahead {
+            if let Some(lease) = job.lease {
+                self.set_lease(job.seq, Lease::new(now, lease.length))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the lease of a job that is in progress.
+    pub(super) fn set_lease(&self, seq: i64, lease: Lease) -> Sql<()> {
+        self.execute(
+            "UPDATE job SET due = ?2, lease = ?3, check_at = ?4 WHERE seq = ?1",
+            params![seq, lease.until.as_micros(), micros(lease.length), lease.check_at.as_micros()],
+        )?;
+        Ok(())
+    }
+
+    /// Takes a job from its holder, which has crashed, was killed, or has lost
+    /// the disk. The attempt counts, unless another job of its is to blame.
+    fn reap(&mut self, job: &Hot) -> Sql<Status> {
+        if job.suspicion.is_watched() {
+            self.spare_neighbours(job)?;
+        }
+        if job.cancel_requested {
+            return self.finish(job, End::Cancelled);
+        }
+        let mut error = JobError::worker_lost(job.counted(), job.max_attempts, job.worker.as_deref());
+        let spared = job.suspicion == Suspicion::Spared || self.has_lost_suspect(job)?;
+        if spared {
+            error = error.spared();
+            self.execute("UPDATE job SET uncounted = uncounted + 1 WHERE seq = ?1", [job.seq])?;
+        } else if job.is_exhausted() {
+            return self.finish(job, End::Error { error, dead: true });
+        }
+        let status = self.retry(job, job.due.unwrap_or(self.now), &error)?;
+        if let (Some(lease), Some(started_at)) = (job.lease, job.started_at) {
+            self.suspect(job.seq, Suspicion::of_lost(started_at, lease))?;
+        }
+        Ok(status)
+    }
+
+    /// Until when this worker is to have no other watched job than it has, if it has one.
+    pub(super) fn watched_until(&self, worker: &str) -> Sql<Option<Timestamp>> {
+        let suspects = self.rows(Hot::SUSPECTS, [worker], Hot::read)?;
+        let until = suspects.iter().filter_map(|job| {
+            // A start in the future is from a time when the clock was ahead.
+            let started_at = job.started_at.filter(|at| *at <= self.now)?;
+            job.suspicion.watched_until(started_at).filter(|until| *until > self.now)
+        });
+        Ok(until.max())
+    }
+
+    /// Whether a watched job is being lost with this one, which is not.
+    fn has_lost_suspect(&self, job: &Hot) -> Sql<bool> {
+        if job.suspicion != Suspicion::None {
+            return Ok(false);
+        }
+        let suspects = self.rows(Hot::SUSPECTS, [&job.worker], Hot::read)?;
+        Ok(suspects.iter().any(|suspect| suspect.suspicion.is_watched() && suspect.is_overdue(self.now)))
+    }
+
+    /// A watched job is lost: those that are being lost with it are spared.
+    fn spare_neighbours(&self, suspect: &Hot) -> Sql<()> {
+        for job in self.rows(Hot::UNSUSPECTED, [&suspect.worker], Hot::read)? {
+            if job.is_overdue(self.now) {
+                self.suspect(job.seq, Suspicion::Spared)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn suspect(&self, seq: i64, suspicion: Suspicion) -> Sql<()> {
+        let stored = match suspicion {
+            Suspicion::None => None,
+            Suspicion::Spared => Some(0),
+            Suspicion::Watched(time) => Some(micros(time).max(1)),
+        };
+        self.execute("UPDATE job SET suspect = ?2 WHERE seq = ?1", params![seq, stored])?;
+        Ok(())
+    }
+}
