@@ -27,6 +27,10 @@ pub struct Capabilities {
     /// worker, so that the one that ends its worker ends no others; see
     /// [`Backend::claim`].
     pub suspects: bool,
+    /// A [`Backend::claim`] that is asked for right after a [`Backend::settle`] is
+    /// carried out with it, for the cost of one write. A consumer asks for both
+    /// at once, then.
+    pub joins_claims: bool,
     /// How many [`Backend::settle`] calls a consumer has under way at once. One
     /// makes the largest batches; with more, a call that takes long (a large
     /// result) does not hold up all others.
@@ -43,6 +47,7 @@ impl Capabilities {
         max_payload: usize::MAX,
         max_lease: NewJob::MAX_DURATION,
         suspects: true,
+        joins_claims: true,
         settles_at_once: 1,
     };
 

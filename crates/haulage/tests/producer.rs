@@ -110,7 +110,7 @@ async fn the_same_idempotency_key_is_the_same_job() {
 
 #[tokio::test]
 async fn many_jobs_go_in_few_calls_and_stay_in_order() {
-    let backend = Faulty::with_max_submit(MemoryBackend::new(), 10);
+    let backend = Faulty::with(MemoryBackend::new(), |can| can.max_submit = 10);
     let handles = Producer::new(backend.clone()).submit_many(jobs(25)).await.expect("submit");
     let sizes: Vec<_> = backend.calls(Verb::Submit).iter().map(|call| call.items).collect();
     assert_eq!(sizes, [10, 10, 5]);
@@ -143,7 +143,7 @@ async fn nothing_is_submitted_where_one_job_is_wrong() {
 
 #[tokio::test]
 async fn what_was_accepted_before_a_failure_is_told() {
-    let backend = Faulty::with_max_submit(MemoryBackend::new(), 4);
+    let backend = Faulty::with(MemoryBackend::new(), |can| can.max_submit = 4);
     let producer = Producer::new(backend.clone());
     backend.refuse("6");
     let error = producer.submit_many(jobs(12)).await.expect_err("one is refused");

@@ -43,8 +43,10 @@ pub(crate) struct Args {
 pub(super) enum Part {
     /// Submit jobs in bulk
     Produce { jobs: u64 },
+    /// Submit jobs one after the other
+    OneByOne { jobs: u64 },
     /// Run jobs that do nothing
-    Consume { jobs: u64 },
+    Consume { jobs: u64, concurrency: usize },
     /// Submit single jobs from many tasks at once
     Single { tasks: u64, millis: u64 },
     /// Answer each job with the time at which its handler starts
@@ -74,8 +76,10 @@ impl Args {
         let jobs = match self.part {
             Part::Produce { jobs } => produce(&producer, jobs).await?,
             Part::Single { tasks, millis } => single(producer, tasks, Duration::from_millis(millis)).await?,
-            Part::Consume { jobs } => {
-                let seen = consume(Consumer::builder(backend), jobs).await?;
+            Part::OneByOne { jobs } => one_by_one(&producer, jobs).await?,
+            Part::Consume { jobs, concurrency } => {
+                let builder = Consumer::builder(backend).concurrency(concurrency);
+                let seen = consume(builder, jobs).await?;
                 return session.output.json(&Seen { began, ..seen });
             }
             Part::Echo => {
@@ -150,6 +154,13 @@ async fn single(producer: Producer, tasks: u64, watch: Duration) -> Result<u64> 
     Ok(done)
 }
 
+async fn one_by_one(producer: &Producer, jobs: u64) -> Result<u64> {
+    for _ in 0..jobs {
+        producer.submit_job(job()).await?;
+    }
+    Ok(jobs)
+}
+
 async fn consume(builder: ConsumerBuilder, jobs: u64) -> Result<Seen> {
     let (done, ended) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let shutdown = Shutdown::new();
@@ -163,7 +174,6 @@ async fn consume(builder: ConsumerBuilder, jobs: u64) -> Result<Seen> {
         }
     };
     let consumer = builder
-        .concurrency(CONCURRENCY)
         .on_event(on_event)
         .handler(|job: Job<Json>, _: Context| async move { Ok::<_, Failure>(job.body) })
         .build()?;

@@ -51,6 +51,8 @@ struct Effort {
     /// Jobs of one throughput run, and how many runs.
     jobs: u64,
     runs: usize,
+    /// Jobs of a run that does one after the other.
+    singles: u64,
     /// Single jobs of the latency run.
     samples: usize,
     /// How long single submits and idleness are watched.
@@ -64,14 +66,22 @@ struct Effort {
 const FULL: Effort = Effort {
     jobs: 150_000,
     runs: 3,
+    singles: 2_000,
     samples: 1_000,
     watch: Duration::from_secs(5),
     burn: Some(Duration::from_secs(60)),
     starts: 9,
 };
 
-const QUICK: Effort =
-    Effort { jobs: 60_000, runs: 1, samples: 200, watch: Duration::from_secs(2), burn: None, starts: 3 };
+const QUICK: Effort = Effort {
+    jobs: 60_000,
+    runs: 1,
+    singles: 1_000,
+    samples: 200,
+    watch: Duration::from_secs(2),
+    burn: None,
+    starts: 3,
+};
 
 /// Jobs that wait while throughput is measured: few, and many.
 const FEW: u64 = 1_000;
@@ -103,8 +113,6 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
     let place = |name: &str| folder.path().join(name);
     let watch = effort.watch;
 
-    say("the disk");
-    let fdatasync_per_s = floor::fdatasync_per_s(&place("disk"))?;
     say("a database with 1,000,000 jobs waiting");
     let full = place("many.db");
     pipeline::fill(&full, MANY).await?;
@@ -125,6 +133,14 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
         rounds.floor_submits.push(blocking(move || floor::submits_per_s(&path, watch)).await?);
         let path = place(&format!("submit-{round}.db"));
         rounds.submits.push(pipeline::single_submits_per_s(&path, watch).await?);
+        say("one job after the other, and the disk");
+        rounds.fdatasyncs.push(floor::fdatasync_per_s(&place("disk"))?);
+        rounds
+            .one_by_one
+            .push(pipeline::one_by_one_per_s(&place(&format!("one-{round}.db")), effort.singles).await?);
+        rounds
+            .one_slot
+            .push(pipeline::one_slot_per_s(&place(&format!("slot-{round}.db")), effort.singles).await?);
     }
     say("latency");
     let latency = latency::measure(&place("latency.db"), effort.samples).await?;
@@ -142,6 +158,10 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
         jobs_ratio: ratio(&rounds.jobs, &rounds.floor_jobs),
         backlog_ratio: ratio(&rounds.jobs_many, &rounds.jobs),
         submit_ratio: ratio(&rounds.submits, &rounds.floor_submits),
+        one_by_one_ratio: ratio(&rounds.one_by_one, &rounds.fdatasyncs),
+        one_slot_ratio: ratio(&rounds.one_slot, &rounds.fdatasyncs),
+        one_by_one_per_s: median(&mut rounds.one_by_one),
+        one_slot_per_s: median(&mut rounds.one_slot),
         jobs_per_s: median(&mut rounds.jobs),
         floor_jobs_per_s: median(&mut rounds.floor_jobs),
         single_submit_per_s: median(&mut rounds.submits),
@@ -155,7 +175,7 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
         cold_start_ms,
         cpu_burn_seconds: effort.burn.map(|b| b.as_secs()),
         cpu_burn_lapses,
-        fdatasync_per_s,
+        fdatasync_per_s: median(&mut rounds.fdatasyncs),
         settings: Settings::of(effort),
     })
 }
@@ -168,6 +188,9 @@ struct Rounds {
     jobs_many: Vec<f64>,
     submits: Vec<f64>,
     floor_submits: Vec<f64>,
+    one_by_one: Vec<f64>,
+    one_slot: Vec<f64>,
+    fdatasyncs: Vec<f64>,
 }
 
 /// The median of what one measurement is of another, round by round.

@@ -28,15 +28,37 @@ pub(super) async fn fill(path: &Path, waiting: u64) -> Result {
 /// number of jobs waiting at the start, which is that at the end too.
 pub(super) async fn jobs_per_s(path: &Path, waiting: u64, jobs: u64) -> Result<f64> {
     fill(path, waiting).await?;
+    both_sides(path, jobs, "produce", actor::CONCURRENCY).await
+}
+
+/// Jobs a second while one process submits them one after the other, and
+/// another one runs them one after the other.
+pub(super) async fn one_by_one_per_s(path: &Path, jobs: u64) -> Result<f64> {
+    both_sides(path, jobs, "one-by-one", 1).await
+}
+
+async fn both_sides(path: &Path, jobs: u64, producer: &str, concurrency: usize) -> Result<f64> {
     let (url, count) = (url(path), jobs.to_string());
-    let mut consumer = Actor::start(&url, &["consume", &count]).await?;
-    let mut producer = Actor::start(&url, &["produce", &count]).await?;
+    let mut consumer = Actor::start(&url, &["consume", &count, &concurrency.to_string()]).await?;
+    let mut producer = Actor::start(&url, &[producer, &count]).await?;
     consumer.go().await?;
     producer.go().await?;
     let produced: Seen = producer.seen().await?;
     let consumed: Seen = consumer.seen().await?;
-    let (began, ended) = (produced.began.min(consumed.began), produced.ended.max(consumed.ended));
-    Ok(jobs as f64 / Duration::from_micros((ended - began).unsigned_abs()).as_secs_f64())
+    Ok(per_s(jobs, produced.began.min(consumed.began), produced.ended.max(consumed.ended)))
+}
+
+/// Jobs a second of a worker with one slot, where all of them wait already.
+pub(super) async fn one_slot_per_s(path: &Path, jobs: u64) -> Result<f64> {
+    fill(path, jobs).await?;
+    let mut consumer = Actor::start(&url(path), &["consume", &jobs.to_string(), "1"]).await?;
+    consumer.go().await?;
+    let seen: Seen = consumer.seen().await?;
+    Ok(per_s(jobs, seen.began, seen.ended))
+}
+
+fn per_s(jobs: u64, began: i64, ended: i64) -> f64 {
+    jobs as f64 / Duration::from_micros((ended - began).unsigned_abs()).as_secs_f64()
 }
 
 /// Single submits a second from 64 tasks, each acknowledged durable.
@@ -45,5 +67,5 @@ pub(super) async fn single_submits_per_s(path: &Path, watch: Duration) -> Result
     let mut producer = Actor::start(&url(path), &["single", &tasks, &millis]).await?;
     producer.go().await?;
     let seen: Seen = producer.seen().await?;
-    Ok(seen.jobs as f64 / Duration::from_micros((seen.ended - seen.began).unsigned_abs()).as_secs_f64())
+    Ok(per_s(seen.jobs, seen.began, seen.ended))
 }

@@ -18,6 +18,10 @@ pub(super) struct Report {
     pub(super) single_submit_per_s: f64,
     pub(super) floor_submit_per_s: f64,
     pub(super) submit_ratio: f64,
+    pub(super) one_by_one_per_s: f64,
+    pub(super) one_by_one_ratio: f64,
+    pub(super) one_slot_per_s: f64,
+    pub(super) one_slot_ratio: f64,
     pub(super) pickup_p50_ms: f64,
     pub(super) pickup_p99_ms: f64,
     pub(super) roundtrip_p50_ms: f64,
@@ -104,6 +108,18 @@ impl Report {
             whole(self.single_submit_per_s),
             whole(self.floor_submit_per_s),
             percent(self.submit_ratio),
+        );
+        row(
+            "submitted and run one after the other, jobs/s",
+            whole(self.one_by_one_per_s),
+            whole(self.fdatasync_per_s),
+            percent(self.one_by_one_ratio),
+        );
+        row(
+            "run one after the other, jobs/s",
+            whole(self.one_slot_per_s),
+            whole(self.fdatasync_per_s),
+            percent(self.one_slot_ratio),
         );
         row("pickup by an idle worker, p50", millis(self.pickup_p50_ms), none(), none());
         row("pickup by an idle worker, p99", millis(self.pickup_p99_ms), none(), none());

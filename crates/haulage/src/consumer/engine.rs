@@ -66,6 +66,8 @@ pub(super) struct Engine {
     cancels: Option<watch::Receiver<u64>>,
     /// Some job was cancelled while a claim was under way, perhaps one of its.
     cancels_during_claim: bool,
+    /// Whether a claim is carried out with the settle before it.
+    joins_claims: bool,
     recorder: Recorder,
 }
 
@@ -106,6 +108,7 @@ impl Engine {
             settles: Settles::new(backend.capabilities().settles_at_once),
             cancels: backend.signals().cancels,
             cancels_during_claim: false,
+            joins_claims: backend.capabilities().joins_claims,
             inbox: Vec::new(),
             news: Arc::default(),
             recorder,
@@ -223,6 +226,7 @@ impl Engine {
                 }
                 self.caller.launch();
                 self.readiness.advance(self.backend.clock().monotonic());
+                self.settles.start(&mut self.table, &self.backend);
                 self.claims.start(self.room(), &self.backend);
             }
             Phase::Draining { .. } => {}
@@ -236,7 +240,7 @@ impl Engine {
                 }
             }
         }
-        if !matches!(self.phase, Phase::Ending { handlers_until: Some(_), .. }) {
+        if !matches!(self.phase, Phase::Running | Phase::Ending { handlers_until: Some(_), .. }) {
             self.settles.start(&mut self.table, &self.backend);
         }
     }
@@ -282,9 +286,12 @@ impl Engine {
 
     /// How many more jobs can be taken in. A slot is free again only when the
     /// settle is through, so that claims do not run ahead of a backend that
-    /// takes no settles.
+    /// takes no settles. Where a claim is carried out with the settle before it,
+    /// it may ask for that slot already, unless settles have failed.
     fn room(&self) -> usize {
-        let free_calls = self.settings.concurrency.saturating_sub(self.table.calls());
+        let joined = self.joins_claims && !self.settles.outage().is_on();
+        let busy = self.table.calls() - if joined { self.table.settling_calls() } else { 0 };
+        let free_calls = self.settings.concurrency.saturating_sub(busy);
         let room = free_calls.saturating_mul(self.settings.max_batch_size);
         self.readiness.limit(room.saturating_sub(self.collector.len()))
     }

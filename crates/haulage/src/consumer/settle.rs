@@ -5,11 +5,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{
-    errand::Errand,
-    moments::Moments,
-    table::{Stage, Table},
-};
+use super::{errand::Errand, moments::Moments, table::Table};
 use crate::{
     Backend, Error, FailureKind, JobError, Result, Status,
     backend::{Outcome, Settlement},
@@ -116,10 +112,8 @@ impl Settles {
         outcomes.retain(|Waiting { ticket, outcome, .. }| {
             // A claim that was lost in the meantime is not there any more.
             let Some(held) = table.get_mut(*ticket) else { return false };
-            if let Stage::Settling { sent, .. } = &mut held.stage {
-                *sent = true;
-            }
             settlements.push(Settlement { key: held.key.clone(), outcome: outcome.clone() });
+            table.set_sent(*ticket, true);
             true
         });
         if outcomes.is_empty() {
@@ -187,11 +181,7 @@ impl Settles {
                 Some(Err(error)) => refused.push((waiting, error)),
                 None => self.queue.push(waiting),
             }
-            if let Some(held) = table.get_mut(ticket)
-                && let Stage::Settling { sent, .. } = &mut held.stage
-            {
-                *sent = false;
-            }
+            table.set_sent(ticket, false);
         }
         worked |= refused.iter().any(|(_, error)| !matches!(error, Error::Unavailable { .. }));
         for (mut waiting, error) in refused {

@@ -55,10 +55,17 @@ struct Call {
     wanted: usize,
     /// Jobs that are still held.
     held: usize,
+    /// Those of them whose settle is under way.
+    sent: usize,
     ended: bool,
 }
 
 impl Call {
+    /// Whether it is over once the settles that are under way are.
+    const fn is_settling(&self) -> bool {
+        self.ended && self.held > 0 && self.sent == self.held
+    }
+
     /// Of the time since its start, the part of each of its jobs.
     fn share(&self, now: Duration) -> Duration {
         now.saturating_sub(self.started) / self.size
@@ -109,6 +116,8 @@ pub(super) struct Table {
     calls: Numbered<Call>,
     /// By [`Clock::monotonic`]: a wall clock that is set ends no attempt.
     alarms: BTreeSet<(Duration, Alarm)>,
+    /// How many calls are over once the settles that are under way are.
+    settling: usize,
     last: u64,
 }
 
@@ -123,6 +132,11 @@ impl Table {
 
     pub(super) fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Those of the calls that are over once the settles that are under way are.
+    pub(super) fn settling_calls(&self) -> usize {
+        self.settling
     }
 
     pub(super) fn get_mut(&mut self, ticket: u64) -> Option<&mut Held> {
@@ -186,7 +200,8 @@ impl Table {
         let jobs = deliveries.len();
         let size = u32::try_from(jobs).unwrap_or(u32::MAX).max(1);
         let started = clock.monotonic();
-        let begun = Call { tickets, abort: None, started, size, wanted: jobs, held: jobs, ended: false };
+        let begun =
+            Call { tickets, abort: None, started, size, wanted: jobs, held: jobs, sent: 0, ended: false };
         self.calls.insert(call, begun);
         (call, deliveries)
     }
@@ -218,10 +233,21 @@ impl Table {
         true
     }
 
+    /// A settle of the job is under way, or is not any more.
+    pub(super) fn set_sent(&mut self, ticket: u64, now: bool) {
+        if let Some(Held { stage: Stage::Settling { call, sent, .. }, .. }) = self.jobs.get_mut(&ticket)
+            && std::mem::replace(sent, now) != now
+            && let Some(call) = *call
+        {
+            self.update(call, |call| if now { call.sent += 1 } else { call.sent -= 1 });
+        }
+    }
+
     /// The claim is over. A job that is lost while it runs leaves its call
     /// wanting an answer; see [`Table::unwant`].
     pub(super) fn remove(&mut self, ticket: u64) -> Option<Held> {
         self.silence(ticket);
+        self.set_sent(ticket, false);
         let held = self.jobs.remove(&ticket)?;
         if let Stage::Running { call, .. } | Stage::Settling { call: Some(call), .. } = held.stage {
             self.update(call, |call| call.held -= 1);
@@ -244,13 +270,11 @@ impl Table {
 
     /// The call has ended. Tells the jobs that are still waiting for an answer.
     pub(super) fn end(&mut self, number: u64) -> Vec<u64> {
-        let Some(call) = self.calls.get_mut(&number) else { return Vec::new() };
-        call.ended = true;
-        let mut unanswered = std::mem::take(&mut call.tickets);
-        if call.held == 0 {
-            self.calls.remove(&number);
-            return Vec::new();
-        }
+        let mut unanswered = Vec::new();
+        self.update(number, |call| {
+            call.ended = true;
+            unanswered = std::mem::take(&mut call.tickets);
+        });
         unanswered.retain(|ticket| {
             self.jobs.get(ticket).is_some_and(|held| matches!(held.stage, Stage::Running { .. }))
         });
@@ -266,7 +290,9 @@ impl Table {
 
     fn update(&mut self, number: u64, change: impl FnOnce(&mut Call)) {
         if let Some(call) = self.calls.get_mut(&number) {
+            let before = usize::from(call.is_settling());
             change(call);
+            self.settling = self.settling + usize::from(call.is_settling()) - before;
             if call.ended && call.held == 0 {
                 self.calls.remove(&number);
             }

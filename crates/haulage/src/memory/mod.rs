@@ -50,7 +50,8 @@ impl MemoryBackend {
     pub fn with_clock(clock: Clock) -> Self {
         Self {
             clock,
-            capabilities: Capabilities::ALL,
+            // There is nothing to share a write of.
+            capabilities: Capabilities { joins_claims: false, ..Capabilities::ALL },
             state: Mutex::default(),
             work: watch::Sender::new(0),
             outcomes: watch::Sender::new(0),

@@ -69,7 +69,7 @@ async fn while_one_settle_is_under_way_the_next_batch_gathers() {
 
 #[tokio::test]
 async fn a_settle_that_takes_long_holds_up_no_more_than_the_backend_says() {
-    let backend = Faulty::with_settles_at_once(MemoryBackend::with_clock(manual_clock()), 2);
+    let backend = Faulty::with(MemoryBackend::with_clock(manual_clock()), |can| can.settles_at_once = 2);
     backend.set(Verb::Settle, Mode::Hangs);
     let producer = Producer::new(backend.clone());
     let builder = Consumer::builder(backend.clone()).concurrency(3);

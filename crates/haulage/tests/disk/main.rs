@@ -2,6 +2,7 @@
 #![cfg(feature = "sqlite")]
 
 mod disk;
+mod flushes;
 mod power;
 #[path = "../support/mod.rs"]
 mod support;

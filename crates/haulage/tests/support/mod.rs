@@ -100,8 +100,7 @@ pub(crate) struct Faulty {
     pub(crate) inner: MemoryBackend,
     controls: [Control; 5],
     no_signals: bool,
-    max_submit: Option<usize>,
-    settles_at_once: Option<usize>,
+    capabilities: Option<Capabilities>,
     refused: Mutex<Option<&'static str>>,
     takes_no_failures: AtomicBool,
 }
@@ -115,12 +114,11 @@ impl Faulty {
         Arc::new(Self { inner, no_signals: true, ..Self::default() })
     }
 
-    pub(crate) fn with_max_submit(inner: MemoryBackend, max: usize) -> Arc<Self> {
-        Arc::new(Self { inner, max_submit: Some(max), ..Self::default() })
-    }
-
-    pub(crate) fn with_settles_at_once(inner: MemoryBackend, count: usize) -> Arc<Self> {
-        Arc::new(Self { inner, settles_at_once: Some(count), ..Self::default() })
+    /// One that can do other things than the memory backend.
+    pub(crate) fn with(inner: MemoryBackend, change: impl FnOnce(&mut Capabilities)) -> Arc<Self> {
+        let mut capabilities = inner.capabilities();
+        change(&mut capabilities);
+        Arc::new(Self { inner, capabilities: Some(capabilities), ..Self::default() })
     }
 
     pub(crate) fn set(&self, verb: Verb, mode: Mode) {
@@ -197,14 +195,7 @@ impl Backend for Faulty {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let mut capabilities = self.inner.capabilities();
-        if let Some(max) = self.max_submit {
-            capabilities.max_submit = max;
-        }
-        if let Some(count) = self.settles_at_once {
-            capabilities.settles_at_once = count;
-        }
-        capabilities
+        self.capabilities.unwrap_or_else(|| self.inner.capabilities())
     }
 
     fn clock(&self) -> &Clock {
