@@ -27,9 +27,8 @@ pub struct Capabilities {
     /// worker, so that the one that ends its worker ends no others; see
     /// [`Backend::claim`].
     pub suspects: bool,
-    /// A [`Backend::claim`] that is asked for right after a [`Backend::settle`] is
-    /// carried out with it, for the cost of one write. A consumer asks for both
-    /// at once, then.
+    /// [`Backend::settle_and_claim`] costs one write, and no more time than a
+    /// settle. A consumer fills its slots by it, then.
     pub joins_claims: bool,
     /// How many [`Backend::settle`] calls a consumer has under way at once. One
     /// makes the largest batches; with more, a call that takes long (a large

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     Case,
+    groups::tracked,
     submit::{exceedable_limit, fillable_limit, filled},
     trial::{Trial, error, fail, job, jobs, retry, success},
 };
@@ -33,11 +34,34 @@ pub(super) const CASES: &[Case] = &[
         .needs(fillable_limit),
     Case::new("settle: answers in order, and of a claim settled twice once", &[3], |t| Box::pin(in_order(t))),
     Case::new("settle: of nothing is nothing", &[3], |t| Box::pin(nothing(t))),
+    Case::new("settle: with a claim, which takes what the settle lets go", &[3, 8], |t| {
+        Box::pin(with_a_claim(t))
+    })
+    .needs(tracked),
     Case::new("settle: rings for every end", &[1], |t| Box::pin(rings(t))).needs(no_signal),
 ];
 
 fn no_signal(backend: &dyn Backend) -> Option<&'static str> {
     backend.signals().outcomes.is_none().then_some("no signal for outcomes")
+}
+
+async fn with_a_claim(t: &Trial<'_>) {
+    let first = t.start(job(1).group("a")).await;
+    let second = t.submit(job(2).group("a")).await;
+    let both = async |key: &ClaimKey, outcome| {
+        let settlement = Settlement { key: key.clone(), outcome };
+        t.backend.settle_and_claim(vec![settlement], t.request()).await.expect("settle and claim")
+    };
+    let (settled, claimed) = both(&first.key, success(1)).await;
+    assert_eq!(settled[0].as_ref().ok(), Some(&Status::Success));
+    assert_eq!(claimed[0].key.id, second);
+    // A settlement that is refused is no reason to claim nothing.
+    let third = t.submit(job(3)).await;
+    let (settled, claimed) = both(&first.key, retry("stale")).await;
+    assert!(matches!(settled[0], Err(Error::LostClaim { .. })), "{settled:?}");
+    assert_eq!(claimed[0].key.id, third);
+    let (settled, claimed) = both(&claimed[0].key, success(3)).await;
+    assert_eq!((settled.len(), claimed), (1, Vec::new()), "it does not wait");
 }
 
 async fn succeeds(t: &Trial<'_>) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{errand::Errand, moments::Moments};
@@ -30,6 +30,16 @@ struct Pending {
     started: Instant,
     stop: CancellationToken,
     errand: Errand<Vec<Claimed>>,
+    /// It does not wait, as it goes along with a settle.
+    joined: bool,
+}
+
+/// A claim that goes along with a settle.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) request: ClaimRequest,
+    /// Takes what it brings.
+    pub(super) claimed: oneshot::Sender<Vec<Claimed>>,
 }
 
 impl Claims {
@@ -69,18 +79,35 @@ impl Claims {
         if Instant::now() < self.not_before {
             return;
         }
-        self.outage.begin();
-        let stop = CancellationToken::new();
-        let request = ClaimRequest {
-            max: room,
-            lease: self.lease,
-            wait: self.wait,
-            worker: self.worker.clone(),
-            stop: stop.clone(),
-        };
-        let backend = backend.clone();
+        let (request, backend) = (self.request(room), backend.clone());
+        let stop = request.stop.clone();
         let errand = Errand::send(async move { backend.claim(request).await });
-        self.pending = Some(Pending { max: room, started: Instant::now(), stop, errand });
+        self.begin(Pending { max: room, started: Instant::now(), stop, errand, joined: false });
+    }
+
+    /// The same, for a settle to take along; `None` where a claim is under way,
+    /// or is not to be.
+    pub(super) fn join(&mut self, room: usize) -> Option<Joined> {
+        if self.is_pending() || room == 0 || self.outage.is_on() {
+            return None;
+        }
+        let request = self.request(room);
+        let stop = request.stop.clone();
+        let (claimed, answer) = oneshot::channel();
+        // Without one, the settle failed, and nothing was claimed.
+        let errand = Errand::send(async move { Ok(answer.await.unwrap_or_default()) });
+        self.begin(Pending { max: room, started: Instant::now(), stop, errand, joined: true });
+        Some(Joined { request, claimed })
+    }
+
+    fn request(&self, max: usize) -> ClaimRequest {
+        let stop = CancellationToken::new();
+        ClaimRequest { max, lease: self.lease, wait: self.wait, worker: self.worker.clone(), stop }
+    }
+
+    fn begin(&mut self, pending: Pending) {
+        self.outage.begin();
+        self.pending = Some(pending);
     }
 
     /// Ends the wait of the claim that is under way; its answer still comes.
@@ -104,7 +131,7 @@ impl Claims {
         match answer {
             Ok(jobs) => {
                 self.outage.over();
-                if jobs.is_empty() && !pending.stop.is_cancelled() {
+                if jobs.is_empty() && !pending.joined && !pending.stop.is_cancelled() {
                     // A backend that does not wait is not asked in a tight loop.
                     self.not_before = pending.started + self.wait.min(Duration::from_millis(20));
                 }

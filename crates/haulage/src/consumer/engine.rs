@@ -66,8 +66,6 @@ pub(super) struct Engine {
     cancels: Option<watch::Receiver<u64>>,
     /// Some job was cancelled while a claim was under way, perhaps one of its.
     cancels_during_claim: bool,
-    /// Whether a claim is carried out with the settle before it.
-    joins_claims: bool,
     recorder: Recorder,
 }
 
@@ -82,6 +80,13 @@ enum Wake {
     News,
     /// Time has passed, or the consumer is to stop.
     Look,
+}
+
+/// How many more jobs can be taken in beside so many calls.
+fn room(calls: usize, settings: &Settings, collector: &Collector, readiness: &Readiness) -> usize {
+    let free_calls = settings.concurrency.saturating_sub(calls);
+    let room = free_calls.saturating_mul(settings.max_batch_size);
+    readiness.limit(room.saturating_sub(collector.len()))
 }
 
 impl Engine {
@@ -108,7 +113,6 @@ impl Engine {
             settles: Settles::new(backend.capabilities().settles_at_once),
             cancels: backend.signals().cancels,
             cancels_during_claim: false,
-            joins_claims: backend.capabilities().joins_claims,
             inbox: Vec::new(),
             news: Arc::default(),
             recorder,
@@ -226,7 +230,7 @@ impl Engine {
                 }
                 self.caller.launch();
                 self.readiness.advance(self.backend.clock().monotonic());
-                self.settles.start(&mut self.table, &self.backend);
+                self.settle();
                 self.claims.start(self.room(), &self.backend);
             }
             Phase::Draining { .. } => {}
@@ -241,7 +245,7 @@ impl Engine {
             }
         }
         if !matches!(self.phase, Phase::Running | Phase::Ending { handlers_until: Some(_), .. }) {
-            self.settles.start(&mut self.table, &self.backend);
+            self.settles.start(&mut self.table, &self.backend, |_| None);
         }
     }
 
@@ -286,14 +290,22 @@ impl Engine {
 
     /// How many more jobs can be taken in. A slot is free again only when the
     /// settle is through, so that claims do not run ahead of a backend that
-    /// takes no settles. Where a claim is carried out with the settle before it,
-    /// it may ask for that slot already, unless settles have failed.
+    /// takes no settles.
     fn room(&self) -> usize {
-        let joined = self.joins_claims && !self.settles.outage().is_on();
-        let busy = self.table.calls() - if joined { self.table.settling_calls() } else { 0 };
-        let free_calls = self.settings.concurrency.saturating_sub(busy);
-        let room = free_calls.saturating_mul(self.settings.max_batch_size);
-        self.readiness.limit(room.saturating_sub(self.collector.len()))
+        room(self.table.calls(), &self.settings, &self.collector, &self.readiness)
+    }
+
+    /// Settles what is to be; where that costs no more, with a claim for the
+    /// slots that it frees.
+    fn settle(&mut self) {
+        let Self { settles, claims, table, settings, readiness, collector, backend, .. } = self;
+        settles.start(table, backend, |table| {
+            if !backend.capabilities().joins_claims {
+                return None;
+            }
+            let calls = table.calls() - table.settling_calls();
+            claims.join(room(calls, settings, collector, readiness))
+        });
     }
 
     fn take_claimed(&mut self, answer: Result<Vec<Claimed>>) {

@@ -5,7 +5,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{errand::Errand, moments::Moments, table::Table};
+use super::{claim::Joined, errand::Errand, moments::Moments, table::Table};
 use crate::{
     Backend, Error, FailureKind, JobError, Result, Status,
     backend::{Outcome, Settlement},
@@ -91,7 +91,13 @@ impl Settles {
     }
 
     /// Settles all that is waiting to be, unless enough calls are under way.
-    pub(super) fn start(&mut self, table: &mut Table, backend: &Arc<dyn Backend>) {
+    /// `join` may add a claim, which then goes along.
+    pub(super) fn start(
+        &mut self,
+        table: &mut Table,
+        backend: &Arc<dyn Backend>,
+        join: impl FnOnce(&Table) -> Option<Joined>,
+    ) {
         if self.batches.len() >= self.at_once {
             return;
         }
@@ -120,7 +126,14 @@ impl Settles {
             return;
         }
         let backend = backend.clone();
-        let errand = Errand::send(async move { backend.settle(settlements).await });
+        let joined = join(table);
+        let errand = Errand::send(async move {
+            let Some(Joined { request, claimed }) = joined else { return backend.settle(settlements).await };
+            let (settled, jobs) = backend.settle_and_claim(settlements, request).await?;
+            // The engine waits for it, to its end.
+            let _ = claimed.send(jobs);
+            Ok(settled)
+        });
         self.batches.push(Batch { outcomes, errand, failures: self.outage.failures() });
     }
 

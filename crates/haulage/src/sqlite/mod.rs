@@ -66,7 +66,7 @@ use crate::{
     Backend, Clock, Error, JobId, NewJob, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Outcome, Pulse, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+        Pulse, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
     },
 };
 
@@ -314,13 +314,29 @@ impl Backend for SqliteBackend {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
-        let bytes = settlements.iter().map(|s| match &s.outcome {
-            Outcome::Success(result) => result.size(),
-            _ => 0,
-        });
-        let weight = Weight { rows: settlements.len(), bytes: bytes.sum(), ..Weight::default() };
-        let limits = self.capabilities();
+        let (weight, limits) = (settle::weight(&settlements), self.capabilities());
         self.connections.writer.run(weight, move |tx| settle::settle(tx, settlements, &limits)).await
+    }
+
+    async fn settle_and_claim(
+        &self,
+        settlements: Vec<Settlement>,
+        request: ClaimRequest,
+    ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
+        let limits = self.capabilities();
+        limits.check_claim(&request)?;
+        let ClaimRequest { max, lease, worker, .. } = request;
+        let mut weight = settle::weight(&settlements);
+        weight.rows = weight.rows.saturating_add(max);
+        let both = move |tx: &mut tx::Tx<'_>| {
+            let settled = settle::settle(tx, settlements, &limits)?;
+            let claimed = match claim::claim(tx, max, lease, &worker)? {
+                Claim::Jobs(jobs) => jobs,
+                Claim::Nothing(_) => Vec::new(),
+            };
+            Ok((settled, claimed))
+        };
+        self.connections.writer.run(weight, both).await
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {

@@ -8,11 +8,21 @@ use super::{
     id,
     tx::{End, Tx},
     wake::Bell,
+    writer::Weight,
 };
 use crate::{
     Error, FailureKind, JobError, Json, Status,
     backend::{Capabilities, ClaimKey, Outcome, Settlement},
 };
+
+/// How much these add to a transaction.
+pub(super) fn weight(settlements: &[Settlement]) -> Weight {
+    let bytes = settlements.iter().map(|settlement| match &settlement.outcome {
+        Outcome::Success(result) => result.size(),
+        _ => 0,
+    });
+    Weight { rows: settlements.len(), bytes: bytes.sum(), ..Weight::default() }
+}
 
 /// Each settlement, and the status that the job has after it.
 pub(super) fn settle(

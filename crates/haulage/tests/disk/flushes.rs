@@ -5,11 +5,11 @@ use haulage::{Consumer, Failure, Job, Producer};
 use super::{Store, job, support::Running};
 
 #[tokio::test]
-async fn a_worker_with_one_slot_flushes_about_once_a_job() {
-    const JOBS: usize = 200;
+async fn a_worker_with_one_slot_fills_it_by_the_flush_that_freed_it() {
+    const JOBS: u64 = 100;
     let store = Store::new().await;
     let producer = Producer::new(store.backend.clone());
-    let jobs = producer.submit_many(vec![job("small"); JOBS]).await.expect("submit");
+    let jobs = producer.submit_many(vec![job("small"); JOBS as usize]).await.expect("submit");
     let flushes = store.disk.flushes();
     let before = *flushes.borrow();
     let builder = Consumer::builder(store.backend.clone()).concurrency(1);
@@ -19,6 +19,6 @@ async fn a_worker_with_one_slot_flushes_about_once_a_job() {
     }
     let flushed = *flushes.borrow() - before;
     running.stop().await;
-    // The slot is filled by the flush that freed it, nearly always.
-    assert!(flushed < JOBS as u64 * 5 / 4, "{flushed} flushes for {JOBS} jobs");
+    // One for the first claim; others for heartbeats, where the machine is slow.
+    assert!(flushed < JOBS * 5 / 4, "{flushed} flushes for {JOBS} jobs");
 }
