@@ -247,6 +247,15 @@ impl Backend for Faulty {
         Ok(answers)
     }
 
+    async fn settle_and_claim(
+        &self,
+        settlements: Vec<Settlement>,
+        request: ClaimRequest,
+    ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
+        let settled = self.settle(settlements).await?;
+        Ok((settled, self.claim(ClaimRequest { wait: Duration::ZERO, ..request }).await?))
+    }
+
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
         self.through(Verb::Get, ids.len(), self.inner.get(ids, detail)).await
     }
