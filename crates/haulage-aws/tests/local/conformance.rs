@@ -47,7 +47,7 @@ impl Subject for Aws {
     }
 
     fn at_once(&self) -> usize {
-        12
+        16
     }
 
     fn patience(&self) -> Duration {

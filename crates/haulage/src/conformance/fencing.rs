@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Status,
-    backend::{ClaimKey, ClaimRequest, Outcome, Pulse},
+    backend::{ClaimKey, Outcome, Pulse},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -134,9 +134,12 @@ async fn generations(t: &Trial<'_>) {
     t.submit(job(1).max_attempts(20)).await;
     let mut old: Vec<ClaimKey> = Vec::new();
     for n in 0..6 {
-        let request = ClaimRequest { lease: t.ticks(40), ..t.request() };
-        // The one before was lost, or has given it back.
-        let claimed = if n % 3 == 1 { t.retake_as(40, request).await } else { t.take_as(request).await };
+        // The first of three is lost; the others give it back.
+        let claimed = match n % 3 {
+            0 => t.take_for(4).await,
+            1 => t.retake(4).await,
+            _ => t.take().await,
+        };
         for key in &old {
             assert_eq!(t.beat(key).await, Pulse::Lost);
             assert!(t.settle(key, success(0)).await.is_err(), "{key:?}");
