@@ -40,6 +40,12 @@ pub(super) const CASES: &[Case] = &[
         Box::pin(alive_after_all(t))
     })
     .needs(unsupported),
+    Case::new(
+        "suspects: a job that is lost beside a suspect that lives has its attempt counted",
+        &[6],
+        |t| Box::pin(lost_beside_a_living_one(t)),
+    )
+    .needs(unsupported),
     Case::new("suspects: one that ran for as long as before lets others in", &[6], |t| Box::pin(outlived(t)))
         .needs(unsupported),
     Case::new(
@@ -160,6 +166,21 @@ async fn alive_after_all(t: &Trial<'_>) {
         assert_eq!(claim(t, "watcher", 1).await, []);
     }
     assert_eq!(t.status(&neighbour.key.id).await, Status::Error);
+}
+
+/// Of two workers of one name, perhaps, of which one has died.
+async fn lost_beside_a_living_one(t: &Trial<'_>) {
+    t.submit(job(0)).await;
+    lose(t, "first", 1).await;
+    let suspect = claim(t, "second", 1).await.remove(0);
+    let lost = t.submit(job(1).max_attempts(1)).await;
+    assert_eq!(ids(&claim(t, "second", 1).await), [&lost]);
+    for time in [NOTICE, LEASE - NOTICE] {
+        t.pass(time).await;
+        assert!(matches!(t.beat(&suspect.key).await, Pulse::Held(_)));
+        assert_eq!(claim(t, "watcher", 1).await, []);
+    }
+    assert_eq!(t.status(&lost).await, Status::Error);
 }
 
 async fn outlived(t: &Trial<'_>) {
