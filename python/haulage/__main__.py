@@ -56,6 +56,21 @@ def duration(text: str) -> float:
     )
 
 
+_SIZES = {
+    **{"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30},
+    **{"gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9},
+}
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"\s*(\d+)\s*([a-z]*)\s*", text.lower())
+    if found is None or found[2] not in _SIZES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; write it like 512MiB or 2GB, or as a number of bytes"
+        )
+    return int(found[1]) * _SIZES[found[2]]
+
+
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
@@ -139,6 +154,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=("text", "json"),
         default=os.environ.get("HAULAGE_LOG_FORMAT") or "text",
         help="How to log [env: HAULAGE_LOG_FORMAT] [default: text]",
+    )
+    worker.add_argument(
+        "--log-limit",
+        type=_size,
+        metavar="SIZE",
+        default=os.environ.get("HAULAGE_LOG_LIMIT") or "1MiB",
+        help="How much of what a job prints and logs is logged; a line counts for 100 bytes at least "
+        "[env: HAULAGE_LOG_LIMIT] [default: 1MiB]",
     )
     return parser
 
@@ -256,7 +279,7 @@ def _worker(parsed: argparse.Namespace) -> int:
     if not parsed.python:
         return _fail(USAGE, "nothing says how to run a job; give --python package.module:function")
     try:
-        _logging.start(parsed.log, parsed.log_format)
+        _logging.start(parsed.log, parsed.log_format, parsed.log_limit)
     except ValueError as error:
         return _fail(USAGE, error)
     options: dict[str, Any] = {}

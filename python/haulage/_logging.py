@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from . import _haulage
+from . import _allowance, _haulage
 
 _LEVELS = {"off": 100, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 5}
 
@@ -23,7 +23,7 @@ _LEVELS = {"off": 100, "error": 40, "warn": 30, "warning": 30, "info": 20, "debu
 _FLUSH_LIMIT = 2.0
 
 # What `start` was last called with, for the children.
-settings: tuple[str, str] | None = None
+settings: tuple[str, str, int] | None = None
 
 # Where stdout went that there was before what is printed was logged.
 _stdout: int | None = None
@@ -32,6 +32,8 @@ _stdout: int | None = None
 class _ToCore(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if not _allowance.takes(record):
+                return
             _haulage.log_line(self.format(record) + "\n")
         except Exception:
             self.handleError(record)
@@ -66,8 +68,8 @@ def _harmless(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def start(wanted: str, form: str, fd: int | None = None) -> None:
-    """Logs to stderr, or to this descriptor, as ``text`` or ``json``.
+def start(wanted: str, form: str, limit: int, fd: int | None = None) -> None:
+    """Logs to stderr, or to this descriptor, as ``text`` or ``json``, of each job so many characters.
 
     What, is a filter such as ``info,haulage=debug``. Raises ``ValueError`` where there is no such level.
     """
@@ -85,7 +87,7 @@ def start(wanted: str, form: str, fd: int | None = None) -> None:
     logging.basicConfig(handlers=[handler])
     for logger, number in levels.items():
         logging.getLogger(logger).setLevel(number)
-    settings = (wanted, form)
+    settings = (wanted, form, limit)
 
 
 def take_prints() -> None:
@@ -93,11 +95,13 @@ def take_prints() -> None:
     global _stdout
     if _haulage.stdout_is_terminal():
         return
+    if settings is not None:
+        _allowance.limit(settings[2])
     _flush_streams()
     _stdout = _haulage.keep_stdout()
     # Descriptor 2 stays what it is, for what a crash says. What Python prints goes the other way.
-    printed = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stderr = printed
+    printed = open(1, "wb", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stderr = _allowance.Printed(printed, errors="backslashreplace", line_buffering=True)
 
 
 def takes_prints() -> bool:

@@ -7,6 +7,7 @@ import logging
 import threading
 import weakref
 
+from ._allowance import of_jobs
 from ._handler import Signature, batch_answers, describe, failure, interrupts
 from ._haulage import Queue
 
@@ -86,7 +87,8 @@ def single(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call]
         # One, or none where its body cannot be decoded.
         for body, context in call.jobs():
             try:
-                result = function(body, context)
+                with of_jobs([context.job_id]):
+                    result = function(body, context)
             except BaseException as error:
                 call.finish([failure(error, non_retryable())])
                 if interrupts(error):
@@ -105,7 +107,9 @@ def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call],
         if not jobs:
             return
         try:
-            answers = batch_answers(signature.call_batch(jobs), len(jobs), non_retryable())
+            with of_jobs([context.job_id for _, context in jobs]):
+                results = signature.call_batch(jobs)
+            answers = batch_answers(results, len(jobs), non_retryable())
         except BaseException as error:
             call.finish([failure(error, non_retryable())] * len(jobs))
             if interrupts(error):
@@ -206,10 +210,11 @@ class Tasks:
     async def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         # Exceptions become answers in here: `sys.exit()` that left the task would end the loop.
         try:
-            if self._batched:
-                results = await self._signature.call_batch(jobs)
-                return batch_answers(results, len(jobs), self._non_retryable())
-            return [("ok", await self._signature.call(*jobs[0]))]
+            with of_jobs([context.job_id for _, context in jobs]):
+                if self._batched:
+                    results = await self._signature.call_batch(jobs)
+                    return batch_answers(results, len(jobs), self._non_retryable())
+                return [("ok", await self._signature.call(*jobs[0]))]
         except BaseException as error:
             return [failure(error, self._non_retryable())] * len(jobs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,19 @@ def act(body, ctx):
 @haulage.worker(max_batch_size=3, batch_timeout=5, retry_base=0)
 def batch(bodies):
     return [body + len(bodies) for body in bodies]
+
+def chatter(body):
+    for n in range(body):
+        print("printed", n)
+        logging.getLogger("tasks").warning("logged %d", n)
+    return body
+
+async def async_chatter(body):
+    return chatter(body)
+
+@haulage.worker(max_batch_size=3)
+def batch_chatter(bodies):
+    return [chatter(body) for body in bodies]
 
 def flood(body):
     for _ in range(body):
@@ -189,6 +203,26 @@ def test_a_handler_forges_no_metric_and_no_line_of_the_log(
         else:
             assert not line.lstrip().startswith("{")
             assert line.startswith(("20", "  | ", "haulage: worker stopped"))
+
+
+@pytest.mark.parametrize("function", ["chatter", "async_chatter", "batch_chatter"])
+@pytest.mark.parametrize("more", [(), ("--processes", "1")], ids=["threads", "processes"])
+def test_a_job_that_prints_without_end_drowns_no_other(
+    start: Start, client: haulage.Client, function: str, more: tuple[str, ...]
+) -> None:
+    process = start("--python", f"tasks:{function}", "--log-limit", "2kB", *more)
+    job = client.submit(5000)
+    assert job.result(SOON) == 5000
+    assert client.submit(3).result(SOON) == 3
+    code, _, errors = stopped(process)
+    assert code == 0
+    # A line counts for 100 characters: some twenty of the first job, and all of the second.
+    for word in ("printed", "logged"):
+        lines = re.findall(rf"{word} (\d+)$", errors, re.MULTILINE)
+        assert lines.count("2") == 2 and 9 < len(lines) < 14
+    assert re.search(
+        rf"{job.id}: 99\d\d lines of \d+ characters more were not logged, by --log-limit", errors
+    )
 
 
 def test_a_terminal_that_goes_away_is_a_polite_signal(start: Start, client: haulage.Client) -> None:
