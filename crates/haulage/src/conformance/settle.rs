@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Backend, DEAD_LETTER_TTL, Error, FailureKind, JobError, NewJob, Status,
-    backend::{ClaimKey, Claimed, Outcome, Settlement},
+    backend::{ClaimKey, ClaimRequest, Claimed, Outcome, Settlement},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -62,6 +62,16 @@ async fn with_a_claim(t: &Trial<'_>) {
     assert_eq!(claimed[0].key.id, third);
     let (settled, claimed) = both(&claimed[0].key, success(3)).await;
     assert_eq!((settled.len(), claimed), (1, Vec::new()), "it does not wait");
+    // An error says that nothing was settled.
+    let last = t.start(job(4)).await.key;
+    let settlement = Settlement { key: last.clone(), outcome: success(4) };
+    let refused = ClaimRequest { max: 0, ..t.request() };
+    match t.backend.settle_and_claim(vec![settlement], refused).await {
+        Ok((settled, claimed)) => {
+            assert!(settled[0].is_ok() && claimed.is_empty(), "{settled:?}, {claimed:?}");
+        }
+        Err(_) => assert_eq!(t.finish(&last, success(4)).await, Status::Success),
+    }
 }
 
 async fn succeeds(t: &Trial<'_>) {

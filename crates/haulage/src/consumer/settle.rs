@@ -126,7 +126,9 @@ impl Settles {
             return;
         }
         let backend = backend.clone();
-        let joined = join(table);
+        // After a failure they go alone: it may be the claim that fails, and that
+        // is to keep no outcome from being recorded.
+        let joined = if self.outage.is_on() { None } else { join(table) };
         let errand = Errand::send(async move {
             let Some(Joined { request, claimed }) = joined else { return backend.settle(settlements).await };
             let (settled, jobs) = backend.settle_and_claim(settlements, request).await?;

@@ -183,6 +183,23 @@ impl<'a> Tx<'a> {
         Ok(self.rings.into_iter().flatten())
     }
 
+    /// Does what may fail without the rest of the transaction. The outer error
+    /// says that SQLite has given up all of it.
+    pub(super) fn apart<T>(&mut self, work: impl FnOnce(&mut Self) -> Sql<T>) -> Sql<Sql<T>> {
+        let (rings, tally) = (self.rings, self.tally);
+        self.execute("SAVEPOINT apart", [])?;
+        let result = work(self);
+        if result.is_err() {
+            if self.connection.is_autocommit() {
+                return result.map(Ok);
+            }
+            self.execute("ROLLBACK TO apart", [])?;
+            (self.rings, self.tally) = (rings, tally);
+        }
+        self.execute("RELEASE apart", [])?;
+        Ok(result)
+    }
+
     pub(super) fn roll_back(self) {
         drop(self);
     }

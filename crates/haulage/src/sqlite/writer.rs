@@ -136,6 +136,7 @@ impl Writer {
             connection,
             wake: Arc::clone(&wake),
             next_sweep: clock.monotonic(),
+            sweep_failed: false,
             next_trim: Instant::now(),
             trim_failed: None,
             clock,
@@ -211,6 +212,8 @@ struct Thread {
     busy_timeout: Duration,
     /// By [`Clock::monotonic`]: the wall clock may be set back.
     next_sweep: Duration,
+    /// Whether the last one failed, which the log was told of when the first did.
+    sweep_failed: bool,
     next_trim: Instant,
     /// When to try again, and how long a log does not wait for that.
     trim_failed: Option<(Instant, u64)>,
@@ -350,9 +353,21 @@ impl Thread {
         }
         let since = self.clock.monotonic();
         if self.next_sweep <= since {
-            match purge::sweep(&mut tx, self.space.is_short()) {
-                // As long as there is more, some goes with each transaction.
-                Ok(more) => self.next_sweep = since + if more { Duration::ZERO } else { SWEEP_EVERY },
+            self.next_sweep = since + SWEEP_EVERY;
+            let short = self.space.is_short();
+            match tx.apart(|tx| purge::sweep(tx, short)) {
+                Ok(Ok(more)) => {
+                    self.sweep_failed = false;
+                    // As long as there is more, some goes with each transaction.
+                    if more {
+                        self.next_sweep = since;
+                    }
+                }
+                Ok(Err(error)) => {
+                    if !std::mem::replace(&mut self.sweep_failed, true) {
+                        tracing::warn!(path = %self.path.display(), %error, "cannot delete expired records; trying on");
+                    }
+                }
                 Err(error) => {
                     tx.roll_back();
                     return (Err(fault::to_error(&self.path, &error)), next);
@@ -412,6 +427,37 @@ mod tests {
         let job = NewJob::new("in time").expect("JSON");
         backend.submit(vec![job]).await.expect("submit");
         assert_eq!(backend.stats().await.expect("stats").unfinished(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_swept_holds_up_nothing_else() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let clock = Clock::manual(crate::Timestamp::from_micros(0));
+        let backend = SqliteBackend::options(&path).clock(clock.clone()).open().await.expect("create");
+        let job = || NewJob::new("a job").expect("JSON").result_ttl(Duration::from_secs(1));
+        let first = backend.submit(vec![job()]).await.expect("submit").remove(0).expect("accepted").id;
+        backend.cancel(vec![first.clone()]).await.expect("cancel");
+        // As of a damaged page.
+        let other = Connection::open(&path).expect("open");
+        other
+            .execute_batch(
+                "CREATE TRIGGER damaged BEFORE DELETE ON result BEGIN SELECT RAISE(ABORT, 'damaged'); END;
+                 INSERT INTO result SELECT seq, '1' FROM job;",
+            )
+            .expect("damage");
+        for _ in 0..3 {
+            clock.advance(2 * SWEEP_EVERY);
+            backend.submit(vec![job()]).await.expect("submit");
+        }
+        // What was swept before it came to that is there again, and counted.
+        assert_eq!(backend.stats().await.expect("stats").unfinished(), 3);
+        let rows = || other.query_row("SELECT count(*) FROM job", [], |r| r.get::<_, u32>(0)).expect("count");
+        assert_eq!(rows(), 4);
+        other.execute_batch("DROP TRIGGER damaged").expect("mend");
+        clock.advance(2 * SWEEP_EVERY);
+        backend.submit(vec![job()]).await.expect("submit");
+        assert_eq!(rows(), 4, "it is swept once it can be");
     }
 
     #[tokio::test]

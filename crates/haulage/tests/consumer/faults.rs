@@ -1,6 +1,6 @@
 //! A backend that fails for a while.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use haulage::{
     Backend, Consumer, Context, Failure, Job, NewJob, Producer, Status,
@@ -8,7 +8,7 @@ use haulage::{
     memory::MemoryBackend,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::support::{Faulty, Mode, Running, Verb, manual_clock, s};
 
@@ -38,6 +38,35 @@ async fn a_consumer_that_cannot_claim_stops_at_once() {
         Running::start(Consumer::builder(backend.clone()).handler(async |_: Job<()>, _| Answer::Ok(())));
     backend.called(Verb::Claim, 2).await;
     assert_eq!(running.stop().await, Summary::default());
+}
+
+/// Not even where a backend joins the two in one call.
+#[tokio::test]
+async fn claims_that_fail_keep_no_result_from_being_recorded() {
+    for joins_claims in [false, true] {
+        for mode in [Mode::Fails, Mode::Panics] {
+            let backend = Faulty::with(MemoryBackend::with_clock(manual_clock()), |can| {
+                can.joins_claims = joins_claims;
+            });
+            let gate = Arc::new(Notify::new());
+            let open = gate.clone();
+            let handler = move |job: Job<u8>, _| {
+                let open = open.clone();
+                async move {
+                    open.notified().await;
+                    Answer::Ok(job.body)
+                }
+            };
+            let builder = Consumer::builder(backend.clone()).concurrency(1);
+            let mut running = Running::start(builder.handler(handler));
+            let job = Producer::new(backend.clone()).submit(&1).await.expect("submit");
+            running.started(1).await;
+            backend.set(Verb::Claim, mode);
+            gate.notify_one();
+            assert_eq!(job.wait_result::<u8>(None).await.expect("result"), 1);
+            running.stop().await;
+        }
+    }
 }
 
 #[tokio::test]

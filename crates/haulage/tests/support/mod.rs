@@ -252,6 +252,11 @@ impl Backend for Faulty {
         settlements: Vec<Settlement>,
         request: ClaimRequest,
     ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
+        // As of one transaction: where the claim fails, nothing is settled.
+        let mode = *self.controls[Verb::Claim as usize].mode.borrow();
+        if matches!(mode, Mode::Fails | Mode::Panics) {
+            self.claim(request.clone()).await?;
+        }
         let settled = self.settle(settlements).await?;
         Ok((settled, self.claim(ClaimRequest { wait: Duration::ZERO, ..request }).await?))
     }
