@@ -21,8 +21,12 @@ struct Place {
     _folder: tempfile::TempDir,
 }
 
+fn start() -> Timestamp {
+    Timestamp::from_micros(1_800_000_000_000_000)
+}
+
 async fn places() -> Vec<Place> {
-    let clock = || Clock::manual(Timestamp::from_micros(1_800_000_000_000_000));
+    let clock = || Clock::manual(start());
     let folder = || tempfile::tempdir().expect("a folder");
     let (memory, sqlite) = (clock(), clock());
     let memory = Place {
@@ -198,5 +202,29 @@ async fn a_step_forward_frees_the_job_of_a_worker_that_is_dead() {
         assert_eq!(place.claim(1).await, []);
         place.clock.advance(LEASE);
         assert_eq!(place.claim(1).await[0].key.attempt, 2, "{}", place.backend.name());
+    }
+}
+
+#[tokio::test]
+async fn a_claim_waits_no_longer_because_the_clock_was_set_back() {
+    for place in places().await {
+        let request = ClaimRequest {
+            max: 1,
+            lease: LEASE,
+            wait: Duration::from_secs(20),
+            worker: "worker".into(),
+            stop: CancellationToken::new(),
+        };
+        let backend = place.backend.clone();
+        let waiting = tokio::spawn(async move { backend.claim(request).await });
+        // Whether it has begun to wait by now or not.
+        tokio::task::yield_now().await;
+        place.set_back();
+        while !waiting.is_finished() {
+            place.clock.advance(Duration::from_secs(1));
+            assert!(place.clock.now() < start(), "{}: it waits on", place.backend.name());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(waiting.await.expect("join").expect("claim"), []);
     }
 }

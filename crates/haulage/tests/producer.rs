@@ -325,6 +325,25 @@ async fn pass(clock: &Clock, seconds: u64) {
 }
 
 #[tokio::test]
+async fn a_wait_takes_no_longer_because_the_clock_was_set_back() {
+    for signals in [false, true] {
+        let clock = manual_clock();
+        let memory = MemoryBackend::with_clock(clock.clone());
+        let backend = if signals { Faulty::new(memory) } else { Faulty::without_signals(memory) };
+        let handle = Producer::new(backend.clone()).submit(&"job").await.expect("submit");
+        let looks = {
+            let _wait = tokio::spawn(async move { handle.wait_result::<String>(None).await });
+            backend.answered(Verb::Get, 1).await;
+            pass(&clock, 30).await;
+            backend.count(Verb::Get)
+        };
+        clock.set(clock.now().before(s(3600)));
+        pass(&clock, 30).await;
+        assert!(backend.count(Verb::Get) > looks, "with signals: {signals}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_signal_the_pauses_grow_and_waits_fall_into_step() {
     let clock = manual_clock();
     let backend = Faulty::without_signals(MemoryBackend::with_clock(clock.clone()));

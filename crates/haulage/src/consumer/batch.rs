@@ -2,15 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::Timestamp;
-
 /// The jobs that are claimed and wait for their batch to fill. Without
 /// batches, a batch is one job.
 #[derive(Debug)]
 pub(super) struct Collector {
     max_size: usize,
     timeout: Duration,
-    waiting: VecDeque<(u64, Timestamp)>,
+    /// With the moment of their arrival, by [`Clock::monotonic`](crate::Clock::monotonic).
+    waiting: VecDeque<(u64, Duration)>,
 }
 
 impl Collector {
@@ -22,7 +21,7 @@ impl Collector {
         self.waiting.len()
     }
 
-    pub(super) fn push(&mut self, ticket: u64, now: Timestamp) {
+    pub(super) fn push(&mut self, ticket: u64, now: Duration) {
         self.waiting.push_back((ticket, now));
     }
 
@@ -36,7 +35,7 @@ impl Collector {
     }
 
     /// A batch that is full, or whose first job has waited for long enough.
-    pub(super) fn take(&mut self, now: Timestamp) -> Option<Vec<u64>> {
+    pub(super) fn take(&mut self, now: Duration) -> Option<Vec<u64>> {
         if self.waiting.len() < self.max_size && self.due()? > now {
             return None;
         }
@@ -45,8 +44,8 @@ impl Collector {
     }
 
     /// When the batch that is being gathered is called, full or not.
-    pub(super) fn due(&self) -> Option<Timestamp> {
-        self.waiting.front().map(|(_, since)| since.after(self.timeout))
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.waiting.front().map(|(_, since)| since.saturating_add(self.timeout))
     }
 }
 
@@ -54,8 +53,8 @@ impl Collector {
 mod tests {
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_micros(seconds * 1_000_000)
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
     }
 
     #[test]

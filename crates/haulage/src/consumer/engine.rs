@@ -34,7 +34,7 @@ use super::{
     table::{Stage, Table},
 };
 use crate::{
-    Backend, Result, Timestamp,
+    Backend, Result,
     backend::{ClaimKey, Claimed, Outcome, Pulse},
     handler::News,
     metrics::Recorder,
@@ -156,10 +156,6 @@ impl Engine {
         self.recorder.summary()
     }
 
-    fn now(&self) -> Timestamp {
-        self.backend.clock().now()
-    }
-
     async fn wait(&mut self) -> Wake {
         let mut moments = Moments::default();
         moments.real(Some(Instant::now() + TURN));
@@ -191,14 +187,14 @@ impl Engine {
         match self.phase {
             Phase::Running => {
                 if self.has_free_call() {
-                    moments.clock(self.collector.due());
+                    moments.monotonic(self.collector.due(), self.backend.clock());
                 }
                 self.readiness.moments(self.backend.clock(), moments);
                 self.claims.moments(self.room(), moments);
                 self.settles.moments(moments);
             }
             Phase::Draining { grace_ends } => {
-                moments.clock(Some(grace_ends));
+                moments.monotonic(Some(grace_ends), self.backend.clock());
                 self.settles.moments(moments);
             }
             Phase::Ending { handlers_until, until } => {
@@ -213,9 +209,9 @@ impl Engine {
 
     /// Does everything that can be done without waiting.
     fn advance(&mut self) {
-        let now = self.now();
+        let now = self.backend.clock().monotonic();
         self.change_phase(now);
-        while let Some(alarm) = self.table.take_alarm(self.backend.clock().monotonic()) {
+        while let Some(alarm) = self.table.take_alarm(now) {
             self.ring(alarm);
         }
         // Before a claim asks for more: after a time in which nothing could be
@@ -229,7 +225,7 @@ impl Engine {
                     self.call(batch);
                 }
                 self.caller.launch();
-                self.readiness.advance(self.backend.clock().monotonic());
+                self.readiness.advance(now);
                 self.settle();
                 self.claims.start(self.room(), &self.backend);
             }
@@ -249,14 +245,14 @@ impl Engine {
         }
     }
 
-    fn change_phase(&mut self, now: Timestamp) {
+    fn change_phase(&mut self, now: Duration) {
         let at_once = self.shutdown.is_stopping_now() || self.abandoned.is_cancelled();
         if matches!(self.phase, Phase::Running) && (at_once || self.shutdown.is_stopping()) {
             self.claims.stop();
             for ticket in self.collector.drain() {
                 self.conclude(ticket, Outcome::release());
             }
-            let grace_ends = now.after(self.settings.shutdown_grace_period);
+            let grace_ends = now.saturating_add(self.settings.shutdown_grace_period);
             self.phase = Phase::Draining { grace_ends };
         }
         match self.phase {
@@ -310,7 +306,8 @@ impl Engine {
 
     fn take_claimed(&mut self, answer: Result<Vec<Claimed>>) {
         let jobs = self.claims.answered(answer);
-        let now = self.now();
+        let clock = self.backend.clock();
+        let (now, monotonic) = (clock.now(), clock.monotonic());
         if std::mem::take(&mut self.cancels_during_claim) && !jobs.is_empty() {
             self.heartbeats.want_cancels();
         }
@@ -329,8 +326,8 @@ impl Engine {
             let ticket = self.table.admit(claimed);
             // It may have been asked for in better times.
             if matches!(self.phase, Phase::Running) && self.readiness.limit(1) > 0 {
-                self.readiness.admitted(ticket, self.backend.clock().monotonic());
-                self.collector.push(ticket, now);
+                self.readiness.admitted(ticket, monotonic);
+                self.collector.push(ticket, monotonic);
             } else {
                 self.conclude(ticket, self.not_wanted());
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{Timestamp, metrics::State};
+use crate::metrics::State;
 
 /// How long giving back what is left may take, retries included.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -19,7 +19,8 @@ pub(super) enum Phase {
     Running,
     /// No more claims; what runs may finish.
     Draining {
-        grace_ends: Timestamp,
+        /// By [`Clock::monotonic`](crate::Clock::monotonic).
+        grace_ends: Duration,
     },
     /// Handlers are dropped, and what is left is given back.
     Ending {

@@ -131,7 +131,8 @@ impl Backend for MemoryBackend {
 
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
         self.capabilities.check_claim(&request)?;
-        let deadline = self.clock.now().after(request.wait);
+        // Not by the wall clock, which may be set back.
+        let deadline = self.clock.monotonic().saturating_add(request.wait);
         let mut work = self.work.subscribe();
         while !request.stop.is_cancelled() {
             let (claimed, now, next) = self.with(|state, now| {
@@ -140,13 +141,15 @@ impl Backend for MemoryBackend {
                 state.take_silent(now);
                 (claim_due(state, &request, now), now, state.next_event_for(&request.worker, now))
             });
-            if !claimed.is_empty() || now >= deadline {
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            if !claimed.is_empty() || left.is_zero() {
                 return Ok(claimed);
             }
+            let wake_at = next.unwrap_or(now.after(left)).min(now.after(left));
             tokio::select! {
                 () = request.stop.cancelled() => {}
                 _ = work.changed() => {}
-                () = self.clock.sleep_until(next.map_or(deadline, |next| next.min(deadline))) => {}
+                () = self.clock.sleep_until(wake_at) => {}
             }
         }
         Ok(Vec::new())

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::watch::watch_over;
 use crate::{
-    Backend, Error, JobId, Record, Result, Timestamp,
+    Backend, Error, JobId, Record, Result,
     backend::{Detail, Lookup},
 };
 
@@ -45,9 +45,10 @@ pub(super) struct State {
     pub(super) order: BTreeMap<u64, JobId>,
     /// Ids that have to be looked at without delay.
     pub(super) fresh: VecDeque<JobId>,
-    /// Without a signal: which ids to look at when. An entry that does not
+    /// Without a signal: which ids to look at when, by [`Clock::monotonic`](crate::Clock::monotonic),
+    /// as the wall clock may be set back. An entry that does not
     /// agree with [`Watched::due`] is out of date.
-    pub(super) due: BTreeMap<Timestamp, Vec<JobId>>,
+    pub(super) due: BTreeMap<Duration, Vec<JobId>>,
     /// The last number that was given to a job or a wait.
     last: u64,
     /// Whether there is a thread.
@@ -60,7 +61,7 @@ struct Watched {
     number: u64,
     waits: Vec<Waiting>,
     /// Without a signal: when to look next, and the pause after that.
-    due: Option<Timestamp>,
+    due: Option<Duration>,
     pause: Duration,
 }
 
@@ -197,7 +198,7 @@ impl Hub {
     /// Takes the answers to a look-up of these ids in; tells how many of them
     /// are over.
     pub(super) fn tell(&self, ids: Vec<JobId>, lookups: Vec<Lookup>, polls: bool) -> usize {
-        let now = self.backend.clock().now();
+        let now = self.backend.clock().monotonic();
         let mut state = self.state();
         let state = &mut *state;
         state.error = None;
@@ -221,7 +222,7 @@ impl Hub {
                 let answer = lookup.into_record(&id);
                 state.answer(&id, &answer);
             } else if polls {
-                let due = in_step(now.after(watched.pause), watched.pause);
+                let due = in_step(now + watched.pause, watched.pause);
                 watched.due = Some(due);
                 watched.pause = watched.pause.mul_f64(1.5).min(LONGEST_PAUSE);
                 state.due.entry(due).or_default().push(id);
@@ -233,12 +234,13 @@ impl Hub {
 
 /// The moment, or up to a pause earlier: one of few moments, so that waits which
 /// began apart are looked at together.
-fn in_step(moment: Timestamp, pause: Duration) -> Timestamp {
+fn in_step(moment: Duration, pause: Duration) -> Duration {
     let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX).max(1);
     // A power of two, so that the steps of longer pauses are among those of
     // shorter ones.
-    let step = 1_i64 << pause.ilog2().min(40);
-    Timestamp::from_micros(moment.as_micros().div_euclid(step) * step)
+    let step = 1 << pause.ilog2().min(40);
+    let moment = u64::try_from(moment.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(moment / step * step)
 }
 
 impl State {
@@ -256,7 +258,7 @@ impl State {
     }
 
     /// Whether this is when the job is to be looked at.
-    pub(super) fn is_due_at(&self, id: &JobId, moment: Timestamp) -> bool {
+    pub(super) fn is_due_at(&self, id: &JobId, moment: Duration) -> bool {
         self.jobs.get(id).is_some_and(|watched| watched.due == Some(moment))
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::waiter::{CHUNK, Hub, State};
-use crate::{Error, JobId, Timestamp, backend::Detail, consumer::errand::Errand, retry::Outage};
+use crate::{Error, JobId, backend::Detail, consumer::errand::Errand, retry::Outage};
 
 /// How long the thread stays when nobody waits.
 const LINGER: Duration = Duration::from_secs(5);
@@ -142,9 +142,9 @@ impl Watcher {
     }
 
     fn choose(&mut self, hub: &Hub) -> (Vec<JobId>, Reason) {
-        let now = hub.backend.clock().now();
+        let now = hub.backend.clock().monotonic();
         // Counted from before the first look.
-        self.passes.unasked.get_or_insert(now.after(UNASKED));
+        self.passes.unasked.get_or_insert(now + UNASKED);
         let mut state = hub.state();
         if Instant::now() >= self.fresh_not_before && !state.fresh.is_empty() {
             let mut fresh = std::mem::take(&mut state.fresh);
@@ -215,7 +215,7 @@ impl Watcher {
                 () = tokio::time::sleep_until(moment) => {}
             }
         } else if let Some(outcomes) = &mut self.outcomes {
-            let unasked = self.passes.unasked.unwrap_or(Timestamp::from_micros(0));
+            let unasked = self.passes.unasked.unwrap_or_default().saturating_sub(clock.monotonic());
             let asked = self.passes.asked();
             tokio::select! {
                 () = hub.wake.notified(), if !fresh => {}
@@ -223,14 +223,14 @@ impl Watcher {
                 // Also where the signal is gone for good; the next step sees that.
                 _ = outcomes.changed() => self.passes.want(),
                 () = sleep_until(asked) => {}
-                () = clock.sleep_until(unasked) => {}
+                () = clock.sleep(unasked) => {}
             }
         } else {
-            let due = due.unwrap_or(Timestamp::from_micros(i64::MAX));
+            let due = due.unwrap_or(Duration::MAX).saturating_sub(clock.monotonic());
             tokio::select! {
                 () = hub.wake.notified(), if !fresh => {}
                 () = tokio::time::sleep_until(self.fresh_not_before), if fresh => {}
-                () = clock.sleep_until(due) => {}
+                () = clock.sleep(due) => {}
             }
         }
     }
@@ -261,8 +261,9 @@ struct Passes {
     /// A signal came since such a pass last began; and when the next may.
     front: (bool, Instant),
     full: (bool, Instant),
-    /// When a pass over everything comes without a signal.
-    unasked: Option<Timestamp>,
+    /// When a pass over everything comes without a signal, by
+    /// [`Clock::monotonic`](crate::Clock::monotonic).
+    unasked: Option<Duration>,
     current: Option<Pass>,
 }
 
@@ -293,7 +294,7 @@ impl Passes {
     }
 
     /// The next ids to look at, of a pass that has begun or begins now.
-    fn next(&mut self, state: &mut State, now: Timestamp) -> Vec<JobId> {
+    fn next(&mut self, state: &mut State, now: Duration) -> Vec<JobId> {
         if self.current.is_none() {
             self.begin(state, now);
         }
@@ -312,7 +313,7 @@ impl Passes {
         ids
     }
 
-    fn begin(&mut self, state: &mut State, now: Timestamp) {
+    fn begin(&mut self, state: &mut State, now: Duration) {
         let real = Instant::now();
         let due = |(wanted, moment): (bool, Instant)| wanted && real >= moment;
         let full = due(self.full) || self.unasked.is_none_or(|moment| now >= moment);
@@ -323,7 +324,7 @@ impl Passes {
         if full {
             self.full.0 = false;
             let count = u32::try_from(state.order.len()).unwrap_or(u32::MAX);
-            self.unasked = Some(now.after(UNASKED.max(UNASKED_PER_ID.saturating_mul(count))));
+            self.unasked = Some(now + UNASKED.max(UNASKED_PER_ID.saturating_mul(count)));
         }
         self.current = Some(Pass { full, began: real, next: 0, count: 0, last: false });
     }

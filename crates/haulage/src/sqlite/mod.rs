@@ -278,7 +278,8 @@ impl Backend for SqliteBackend {
         self.capabilities().check_claim(&request)?;
         let ClaimRequest { max, lease, wait, worker, stop } = request;
         let worker: Arc<str> = worker.into();
-        let deadline = self.clock.now().after(wait);
+        // Not by the wall clock, which may be set back.
+        let deadline = self.clock.monotonic().saturating_add(wait);
         let mut ready = self.wake.subscribe(Bell::Ready);
         loop {
             if stop.is_cancelled() {
@@ -293,11 +294,12 @@ impl Backend for SqliteBackend {
                 Claim::Jobs(jobs) => return Ok(jobs),
                 Claim::Nothing(next_due) => next_due,
             };
-            let now = self.clock.now();
-            if now >= deadline {
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            if left.is_zero() {
                 return Ok(Vec::new());
             }
-            let wake_at = next_due.unwrap_or(deadline).min(deadline).min(now.after(NET));
+            let now = self.clock.now();
+            let wake_at = now.after(left.min(NET)).min(next_due.unwrap_or(now.after(NET)));
             tokio::select! {
                 // The sender lives in `self`, so this changes or waits.
                 _ = ready.changed() => {}

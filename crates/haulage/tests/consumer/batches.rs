@@ -52,6 +52,19 @@ async fn a_full_batch_goes_at_once() {
 }
 
 #[tokio::test]
+async fn a_batch_waits_no_longer_because_the_clock_was_set_back() {
+    let clock = manual_clock();
+    let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
+    let mut running = Running::start(Consumer::builder(backend.clone()).batch_handler(3, s(8), size));
+    let job = Producer::new(backend).submit(&1).await.expect("submit");
+    assert!(matches!(running.next().await, Event::Claimed { .. }));
+    clock.set(clock.now().before(s(3600)));
+    clock.advance(s(8));
+    assert_eq!(job.wait_result::<usize>(None).await.expect("result"), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_batch_that_does_not_fill_goes_after_a_while() {
     let clock = manual_clock();
     let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));

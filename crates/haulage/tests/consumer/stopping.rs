@@ -266,3 +266,21 @@ async fn a_blocking_handler_that_finishes_on_being_told_is_recorded() {
     assert_eq!(done.result::<String>().await.expect("result"), "as far as I got");
     assert_eq!(not.status().await.expect("status"), Status::Submitted);
 }
+
+#[tokio::test]
+async fn a_stop_takes_no_longer_because_the_clock_was_set_back() {
+    let clock = manual_clock();
+    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
+    let (sender, mut calls) = mpsc::unbounded_channel();
+    let builder = Consumer::builder(backend.clone()).shutdown_grace_period(s(60)).handler(endless(&sender));
+    let running = Running::start(builder);
+    Producer::new(backend.clone()).submit(&()).await.expect("submit");
+    assert_eq!(soon(calls.recv()).await, Some("begun"));
+    running.shutdown.stop();
+    // A round of heartbeats, by which it has seen that it is to stop.
+    clock.advance(s(11));
+    backend.answered(Verb::Heartbeat, 1).await;
+    clock.set(clock.now().before(s(3600)));
+    clock.advance(s(60));
+    assert_eq!(running.finish().await, Summary { released: 1, ..Summary::default() });
+}
