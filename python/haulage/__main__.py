@@ -77,6 +77,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _is_set(variable: str) -> bool:
+    # What the program haulage takes for no.
+    return os.environ.get(variable, "").lower() not in ("", "n", "no", "f", "false", "off", "0")
+
+
 # Each is also an environment variable: `--max-batch-size` is `HAULAGE_MAX_BATCH_SIZE`.
 _FLAGS: list[tuple[str, Callable[[str], Any], str, str]] = [
     ("concurrency", _count, "NUMBER", "How many jobs to run at once, in threads [default: 1]"),
@@ -95,6 +100,7 @@ _FLAGS: list[tuple[str, Callable[[str], Any], str, str]] = [
     ("cancel-grace-period", duration, "DURATION", "How long a cancelled job may take to stop [default: 5s]"),
     ("retry-base", duration, "DURATION", "Longest wait before the first retry [default: 1s]"),
     ("retry-cap", duration, "DURATION", "Longest wait before any retry [default: 5m]"),
+    ("max-jobs", _count, "NUMBER", "End when so many jobs have ended here [default: no limit]"),
     ("worker-name", str, "NAME", "Name of this worker in the records [default: host:pid]"),
     ("http-listen", str, "ADDRESS", "Address for /metrics, /health, /ready and /busy, as 127.0.0.1:9464"),
     ("cluster-name", str, "NAME", "Write metrics for CloudWatch to stdout, as those of this ECS cluster"),
@@ -142,6 +148,13 @@ def _parser() -> argparse.ArgumentParser:
             default=os.environ.get(variable) or None,
             help=f"{text} [env: {variable}]",
         )
+    worker.add_argument(
+        "--until-empty",
+        action="store_true",
+        default=_is_set("HAULAGE_UNTIL_EMPTY"),
+        help="End when no job waits or runs any more; jobs with a delay and retries are waited for "
+        "[env: HAULAGE_UNTIL_EMPTY]",
+    )
     worker.add_argument(
         "--log",
         metavar="FILTER",
@@ -287,6 +300,8 @@ def _worker(parsed: argparse.Namespace) -> int:
         key = name.replace("-", "_")
         if getattr(parsed, key) is not None:
             options[key] = getattr(parsed, key)
+    if parsed.until_empty:
+        options["until_empty"] = True
     worker = Worker(parsed.python, getattr(parsed, "url", None), **options)
     _logging.take_prints()
     stopped: list[int] = []

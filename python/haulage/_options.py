@@ -58,6 +58,11 @@ class WorkerOptions(TypedDict, total=False):
     """The longest wait after the first failure; it doubles with each. Default: 1 s."""
     retry_cap: Seconds
     """The longest wait after any failure. Default: 5 min."""
+    until_empty: bool
+    """Ends by itself when no job waits or runs any more; jobs with a delay and retries are waited
+    for. Default: False."""
+    max_jobs: int | None
+    """Ends by itself when so many jobs have ended here, failed attempts among them. Default: no limit."""
     worker_name: str | None
     """The worker's name in the records. Default: host and process id."""
     http_listen: str | None

@@ -38,6 +38,11 @@ class Run:
             consumer.close()
             raise
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, by itself or because it was stopped."""
+        return self._operation.wait_for(0)
+
     def wait(self, timeout: float | None = None) -> Summary | None:
         """Waits for the end; ``None`` where ``timeout`` seconds pass before it.
 

@@ -158,13 +158,17 @@ class Worker:
         self._non_retryable = errors
 
     def start(self) -> None:
-        """Works in the background, until ``stop``, or the end of the program."""
+        """Works in the background, until ``stop``, its own end, or that of the program."""
         self._launch(*self._prepared())
 
     def _prepared(self) -> tuple[Threads | Tasks | Processes, _haulage.Consumer]:
         """Everything that comes before the first claim."""
-        if self._now is not None:
-            raise InvalidArgumentError("the worker runs already")
+        run = self._now
+        if run is not None:
+            if not run.has_ended:
+                raise InvalidArgumentError("the worker runs already")
+            # It came to its end by itself.
+            self._finished(run)
         _log.refresh()
         with contextlib.ExitStack() as undo:
             # What follows may take minutes, in which health checks are to find the worker.
@@ -264,7 +268,8 @@ class Worker:
     @property
     def is_running(self) -> bool:
         """Whether it works."""
-        return self._now is not None
+        run = self._now
+        return run is not None and not run.has_ended
 
     @property
     def busy(self) -> int:
@@ -282,7 +287,7 @@ class Worker:
     def run(
         self, *, handle_signals: bool = True, on_signal: Callable[[int], object] | None = None
     ) -> Summary:
-        """Works until it is told to stop, and tells how the claims ended.
+        """Works until it is told to stop, or ends by itself, and tells how the claims ended.
 
         In the main thread, SIGTERM, SIGHUP and Ctrl-C stop it: the first finishes what runs within
         ``shutdown_grace_period``, the second gives everything back at once. ``on_signal`` is

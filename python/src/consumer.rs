@@ -116,6 +116,8 @@ impl Consumer {
                 "claim_wait" => builder = builder.claim_wait(time()?),
                 "shutdown_grace_period" => builder = builder.shutdown_grace_period(time()?),
                 "cancel_grace_period" => builder = builder.cancel_grace_period(time()?),
+                "until_empty" => builder = builder.until_empty(convert::flag(&name, &value)?),
+                "max_jobs" => builder = builder.max_jobs(convert::count(&name, &value)?),
                 "worker_name" => builder = builder.worker_name(text()?),
                 "max_batch_size" => max_batch_size = count()?,
                 "batch_timeout" => batch_timeout = time()?,

@@ -55,6 +55,11 @@ pub(crate) fn optional_text(name: &str, value: Option<&Bound<'_, PyAny>>) -> PyR
     value.map(|value| text(name, value)).transpose()
 }
 
+/// True or false.
+pub(crate) fn flag(name: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    value.extract().map_err(|_| errors::invalid(format!("{name} is {}; it is True or False", shown(value))))
+}
+
 /// A whole number.
 pub(crate) fn count<T>(name: &str, value: &Bound<'_, PyAny>) -> PyResult<T>
 where

@@ -12,7 +12,7 @@ import haulage
 import pytest
 from haulage import Cancellation, Status, testing
 
-from support import SOON
+from support import SOON, until
 
 
 def test_a_handler_gets_what_its_parameters_ask_for() -> None:
@@ -426,3 +426,22 @@ def test_an_idle_worker_picks_up_at_once(client: haulage.Client) -> None:
             began = time.time()
             delays.append(client.submit(0).result(SOON) - began)
     assert min(delays) < 0.1
+
+
+def test_a_worker_ends_by_itself_and_can_be_started_again() -> None:
+    with haulage.connect("memory://") as client:
+        for number in range(5):
+            client.submit(number)
+        worker = haulage.Worker(lambda body: body, client, max_jobs=3)
+        assert worker.run()["succeeded"] == 3
+        worker = haulage.Worker(lambda body: body, client, until_empty=True, concurrency=2)
+        worker.start()
+        until(lambda: not worker.is_running)
+        client.submit(5)
+        worker.start()
+        until(lambda: not worker.is_running)
+        summary = worker.stop()
+        assert summary is not None
+        assert summary["succeeded"] == 1
+        with pytest.raises(haulage.InvalidArgumentError, match="until_empty is 'yes'; it is True or False"):
+            haulage.Worker(lambda body: body, client, until_empty="yes").run()  # type: ignore[arg-type]

@@ -141,6 +141,14 @@ pub(crate) const RETRY_CAP: Setting =
         .or("5m");
 pub(crate) const WORKER_NAME: Setting =
     setting("HAULAGE_WORKER_NAME", "Name of this worker in the records [default: host:pid]");
+pub(crate) const UNTIL_EMPTY: Setting = setting(
+    "HAULAGE_UNTIL_EMPTY",
+    "End, with code 0, when no job waits or runs any more; jobs with a delay and retries are waited for",
+);
+pub(crate) const MAX_JOBS: Setting = setting(
+    "HAULAGE_MAX_JOBS",
+    "End, with code 0, when so many jobs have ended here, failed attempts among them [default: no limit]",
+);
 pub(crate) const HTTP_LISTEN: Setting = setting(
     "HAULAGE_HTTP_LISTEN",
     "Address for pages about the worker, such as 127.0.0.1:9464: /metrics, /health, /ready and /busy [default: none]",
@@ -197,6 +205,8 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
             &PROCESS_LIMIT,
             &LOG_LIMIT,
             &CONCURRENCY,
+            &UNTIL_EMPTY,
+            &MAX_JOBS,
             &LEASE,
             &HEARTBEAT_INTERVAL,
             &CLAIM_WAIT,

@@ -45,11 +45,13 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// in the python3 of the PATH, which this program becomes; see `python3 -m haulage worker --help`.
 ///
 /// SIGTERM, SIGHUP or Ctrl-C stops the worker when its jobs are done, or are given back after the
-/// grace period; a second one stops it at once.
+/// grace period; a second one stops it at once. It ends by itself with --until-empty, for a batch of
+/// jobs that there are already, and with --max-jobs, for a program around it that starts it anew.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haulage worker --exec 'python infer.py'\n  \
                   haulage worker --concurrency 4 -- ./classify --model weights.bin\n  \
+                  haulage worker --until-empty --exec ./resize\n  \
                   haulage worker --http http://localhost:8080/invocations --http-ready /ping\n  \
                   haulage worker --python package.module:function --processes 4",
     override_usage = "haulage worker [OPTIONS] --exec <COMMAND>\n       haulage worker [OPTIONS] -- <COMMAND>...\n       \
@@ -65,6 +67,12 @@ pub(crate) struct Args {
         env = env::CONCURRENCY.name, default_value = env::CONCURRENCY.fallback(), help = env::CONCURRENCY.help
     )]
     concurrency: usize,
+
+    #[arg(long, env = env::UNTIL_EMPTY.name, help = env::UNTIL_EMPTY.help)]
+    until_empty: bool,
+
+    #[arg(long, value_name = "NUMBER", env = env::MAX_JOBS.name, help = env::MAX_JOBS.help)]
+    max_jobs: Option<u64>,
 
     #[arg(long, value_name = "NAME", env = env::WORKER_NAME.name, help = env::WORKER_NAME.help)]
     worker_name: Option<String>,
@@ -290,6 +298,7 @@ impl Args {
         let timing = &self.timing;
         let mut builder = Consumer::builder(backend)
             .concurrency(self.concurrency)
+            .until_empty(self.until_empty)
             .lease(timing.lease)
             .claim_wait(timing.claim_wait)
             .shutdown_grace_period(timing.shutdown_grace_period)
@@ -297,6 +306,9 @@ impl Args {
             .retry_policy(RetryPolicy { base: timing.retry_base, cap: timing.retry_cap });
         if let Some(interval) = timing.heartbeat_interval {
             builder = builder.heartbeat_interval(interval);
+        }
+        if let Some(jobs) = self.max_jobs {
+            builder = builder.max_jobs(jobs);
         }
         if let Some(name) = &self.worker_name {
             builder = builder.worker_name(name.clone());

@@ -7,6 +7,7 @@ mod dead;
 mod doctor;
 mod errors;
 mod exec;
+mod finishing;
 mod guard;
 mod help;
 mod http;

@@ -25,6 +25,8 @@ pub struct ConsumerBuilder {
     non_retryable: Vec<Predicate>,
     worker_name: Option<String>,
     readiness_probe: Option<Probe>,
+    until_empty: bool,
+    max_jobs: Option<u64>,
     hook: Option<Hook>,
 }
 
@@ -44,6 +46,8 @@ pub(super) struct Settings {
     pub(super) non_retryable: Arc<[Predicate]>,
     pub(super) worker_name: String,
     pub(super) readiness_probe: Option<Probe>,
+    pub(super) until_empty: bool,
+    pub(super) max_jobs: Option<u64>,
     pub(super) hook: Option<Hook>,
 }
 
@@ -64,6 +68,8 @@ impl ConsumerBuilder {
             non_retryable: Vec::new(),
             worker_name: None,
             readiness_probe: None,
+            until_empty: false,
+            max_jobs: None,
             hook: None,
         }
     }
@@ -176,6 +182,29 @@ impl ConsumerBuilder {
             let asked = probe();
             Box::pin(async move { asked.await.map_err(|error| error.into().message().to_owned()) })
         }));
+        self
+    }
+
+    /// Ends by itself when the queue has no job left that waits or runs, here or
+    /// elsewhere. Default: it works until it is told to stop.
+    ///
+    /// Jobs with a delay, and those that wait for a retry, count as waiting: the
+    /// consumer stays until they are due, and runs them. It asks for
+    /// [`Backend::stats`](crate::Backend::stats) when it has nothing to do; where
+    /// the backend signals no outcomes, such as on AWS, after each claim that
+    /// brought nothing.
+    #[must_use]
+    pub fn until_empty(mut self, until_empty: bool) -> Self {
+        self.until_empty = until_empty;
+        self
+    }
+
+    /// Ends by itself when so many jobs have ended here: succeeded, failed, are
+    /// to be tried again, were cancelled or lost. Those that were given back do
+    /// not count. It never holds more than are left to it. Default: no limit.
+    #[must_use]
+    pub fn max_jobs(mut self, jobs: u64) -> Self {
+        self.max_jobs = Some(jobs);
         self
     }
 
@@ -316,6 +345,9 @@ impl ConsumerBuilder {
                 return invalid(format!("{name} is 0; it is 1 at least"));
             }
         }
+        if self.max_jobs == Some(0) {
+            return invalid("max_jobs is 0; it is 1 at least".into());
+        }
         let heartbeat_interval = self.heartbeat_interval.unwrap_or(self.lease / 3);
         for (name, duration) in [
             ("lease", self.lease),
@@ -366,6 +398,8 @@ impl ConsumerBuilder {
             non_retryable: self.non_retryable.into(),
             worker_name,
             readiness_probe: self.readiness_probe,
+            until_empty: self.until_empty,
+            max_jobs: self.max_jobs,
             hook: self.hook,
         };
         let recorder = Recorder::new(settings.concurrency);

@@ -26,6 +26,7 @@ use super::{
     call::{Caller, Report},
     claim::Claims,
     event::{Event, Summary},
+    finish::Finish,
     heartbeat::Heartbeats,
     moments::Moments,
     phase::Phase,
@@ -53,6 +54,7 @@ pub(super) struct Engine {
     /// Fires when nobody waits for the consumer's end any more.
     abandoned: CancellationToken,
     phase: Phase,
+    finish: Finish,
     readiness: Readiness,
     table: Table,
     collector: Collector,
@@ -78,15 +80,15 @@ enum Wake {
     Reports,
     Cancels(bool),
     News,
+    Finish,
     /// Time has passed, or the consumer is to stop.
     Look,
 }
 
 /// How many more jobs can be taken in beside so many calls.
-fn room(calls: usize, settings: &Settings, collector: &Collector, readiness: &Readiness) -> usize {
+fn room(calls: usize, settings: &Settings, collector: &Collector) -> usize {
     let free_calls = settings.concurrency.saturating_sub(calls);
-    let room = free_calls.saturating_mul(settings.max_batch_size);
-    readiness.limit(room.saturating_sub(collector.len()))
+    free_calls.saturating_mul(settings.max_batch_size).saturating_sub(collector.len())
 }
 
 impl Engine {
@@ -105,6 +107,7 @@ impl Engine {
         let caller = Caller::new(runtime, function, non_retryable, sender, parent);
         Self {
             phase: Phase::Running,
+            finish: Finish::new(&settings, backend.signals()),
             readiness,
             table: Table::default(),
             collector: Collector::new(settings.max_batch_size, settings.batch_timeout),
@@ -146,7 +149,7 @@ impl Engine {
                 // The backend is being dropped, or it signals no more.
                 Wake::Cancels(false) => self.cancels = None,
                 Wake::News => self.heartbeats.want_news(),
-                Wake::Look => {}
+                Wake::Finish | Wake::Look => {}
             }
         }
         for ticket in self.table.which(|_| true) {
@@ -172,6 +175,7 @@ impl Engine {
             _ = self.reports.recv_many(&mut self.inbox, 1024) => Wake::Reports,
             changed = changed(&mut self.cancels) => Wake::Cancels(changed),
             () = self.news.rung() => Wake::News,
+            () = self.finish.news(), if running => Wake::Finish,
             () = self.shutdown.stopping(), if running => Wake::Look,
             () = self.shutdown.stopping_now(), if !ending => Wake::Look,
             () = self.abandoned.cancelled(), if !ending => Wake::Look,
@@ -192,6 +196,7 @@ impl Engine {
                 self.readiness.moments(self.backend.clock(), moments);
                 self.claims.moments(self.room(), moments);
                 self.settles.moments(moments);
+                self.finish.moments(moments);
             }
             Phase::Draining { grace_ends } => {
                 moments.monotonic(Some(grace_ends), self.backend.clock());
@@ -228,6 +233,7 @@ impl Engine {
                 self.readiness.advance(now);
                 self.settle();
                 self.claims.start(self.room(), &self.backend);
+                self.finish.advance(self.table.is_empty(), &self.backend);
             }
             Phase::Draining { .. } => {}
             Phase::Ending { handlers_until, until } => {
@@ -247,7 +253,11 @@ impl Engine {
 
     fn change_phase(&mut self, now: Duration) {
         let at_once = self.shutdown.is_stopping_now() || self.abandoned.is_cancelled();
-        if matches!(self.phase, Phase::Running) && (at_once || self.shutdown.is_stopping()) {
+        let told = at_once || self.shutdown.is_stopping();
+        if matches!(self.phase, Phase::Running) && (told || self.finish.is_reached()) {
+            if !told {
+                self.finish.log();
+            }
             self.claims.stop();
             for ticket in self.collector.drain() {
                 self.conclude(ticket, Outcome::release());
@@ -288,24 +298,29 @@ impl Engine {
     /// settle is through, so that claims do not run ahead of a backend that
     /// takes no settles.
     fn room(&self) -> usize {
-        room(self.table.calls(), &self.settings, &self.collector, &self.readiness)
+        let room = room(self.table.calls(), &self.settings, &self.collector);
+        self.readiness.limit(self.finish.limit(room, self.table.jobs()))
     }
 
     /// Settles what is to be; where that costs no more, with a claim for the
     /// slots that it frees.
     fn settle(&mut self) {
-        let Self { settles, claims, table, settings, readiness, collector, backend, .. } = self;
+        let Self { settles, claims, table, settings, readiness, collector, finish, backend, .. } = self;
         settles.start(table, backend, |table| {
             if !backend.capabilities().joins_claims {
                 return None;
             }
             let calls = table.calls() - table.settling_calls();
-            claims.join(room(calls, settings, collector, readiness))
+            let room = finish.limit(room(calls, settings, collector), table.jobs());
+            claims.join(readiness.limit(room))
         });
     }
 
     fn take_claimed(&mut self, answer: Result<Vec<Claimed>>) {
         let jobs = self.claims.answered(answer);
+        if jobs.is_empty() {
+            self.finish.look_soon();
+        }
         let clock = self.backend.clock();
         let (now, monotonic) = (clock.now(), clock.monotonic());
         if std::mem::take(&mut self.cancels_during_claim) && !jobs.is_empty() {
@@ -440,6 +455,9 @@ impl Engine {
     fn tell(&mut self, event: Event, request_id: &str) {
         event.log(request_id);
         self.recorder.count(&event);
+        if event.is_end() {
+            self.finish.ended();
+        }
         if let Some(hook) = &self.settings.hook {
             hook.tell(&event);
         }

@@ -98,6 +98,11 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whether a job has ended with it that was not given back.
+    pub(super) const fn is_end(&self) -> bool {
+        !matches!(self, Self::Claimed { .. } | Self::Started { .. } | Self::Released { .. })
+    }
+
     /// What a settled outcome came to: `status` is what the job has now, and
     /// `took` how long it took up a slot.
     pub(super) fn settled(

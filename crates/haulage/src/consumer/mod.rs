@@ -5,6 +5,7 @@
 //! | `builder` | the settings |
 //! | `engine` | the loop: who waits for what, and what follows from it; `answers`, from what handlers say |
 //! | `phase` | how far it is on its way to the end |
+//! | `finish` | when it ends by itself |
 //! | `readiness` | whether what handlers need is there |
 //! | `table` | the claims and calls in flight |
 //! | `claim`, `heartbeat`, `settle` | when to make which call to the backend |
@@ -22,6 +23,7 @@ mod dispatch;
 mod engine;
 pub(crate) mod errand;
 mod event;
+mod finish;
 mod function;
 mod heartbeat;
 mod moments;
@@ -113,7 +115,9 @@ impl Consumer {
         self.recorder.meter()
     }
 
-    /// Works until `shutdown` says stop, and tells how the claims ended.
+    /// Works until `shutdown` says stop, or the end comes that
+    /// [`until_empty`](ConsumerBuilder::until_empty) or
+    /// [`max_jobs`](ConsumerBuilder::max_jobs) set, and tells how the claims ended.
     ///
     /// Handlers run on the tokio runtime that this is called on. Dropping the
     /// future is like [`Shutdown::stop_now`], except that nobody waits for what

@@ -4,6 +4,7 @@ mod batches;
 mod cancelling;
 mod dispatching;
 mod faults;
+mod finishing;
 mod leases;
 mod metering;
 mod outcomes;

@@ -377,6 +377,7 @@ async fn settings_out_of_range_are_refused() {
         (with_handler().lease(s(1_000_000_000)), "the memory backend allows"),
         (with_handler().heartbeat_interval(s(30)), "must be shorter than the lease, 30s"),
         (with_handler().claim_wait(s(0)), "claim_wait is 0ns"),
+        (with_handler().max_jobs(0), "max_jobs is 0"),
         (with_handler().worker_name(""), "worker_name"),
     ] {
         let error = refused.build().expect_err(why).to_string();

@@ -56,6 +56,7 @@ pub(crate) enum Verb {
     Heartbeat,
     Settle,
     Get,
+    Stats,
 }
 
 /// How a verb behaves.
@@ -98,7 +99,7 @@ impl Default for Control {
 #[derive(Default)]
 pub(crate) struct Faulty {
     pub(crate) inner: MemoryBackend,
-    controls: [Control; 5],
+    controls: [Control; 6],
     no_signals: bool,
     capabilities: Option<Capabilities>,
     refused: Mutex<Option<&'static str>>,
@@ -282,7 +283,7 @@ impl Backend for Faulty {
     }
 
     async fn stats(&self) -> Result<Stats> {
-        self.inner.stats().await
+        self.through(Verb::Stats, 1, self.inner.stats()).await
     }
 
     async fn ping(&self) -> Result<()> {

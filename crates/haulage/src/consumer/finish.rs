@@ -1,0 +1,152 @@
+//! When a consumer ends by itself.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::Instant};
+use tracing::info;
+
+use super::{builder::Settings, errand::Errand, moments::Moments};
+use crate::{
+    Backend, Result,
+    backend::{Signals, Stats},
+    retry::Outage,
+};
+
+/// How long to wait between having nothing to do and asking whether that is all:
+/// the next job is mostly there sooner.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Counts jobs towards the most that there may be, and looks whether any is left.
+#[derive(Debug)]
+pub(super) struct Finish {
+    until_empty: bool,
+    max_jobs: Option<u64>,
+    /// Jobs that have ended here, those that were given back not among them.
+    ended: u64,
+    /// Signals of jobs that ended elsewhere, perhaps the last.
+    outcomes: Option<watch::Receiver<u64>>,
+    /// Whether the consumer holds no job.
+    idle: bool,
+    look_at: Option<Instant>,
+    look: Option<Errand<Stats>>,
+    outage: Outage,
+    empty: bool,
+}
+
+impl Finish {
+    pub(super) fn new(settings: &Settings, signals: Signals) -> Self {
+        Self {
+            until_empty: settings.until_empty,
+            max_jobs: settings.max_jobs,
+            ended: 0,
+            outcomes: signals.outcomes.filter(|_| settings.until_empty),
+            idle: false,
+            look_at: None,
+            look: None,
+            outage: Outage::new("look whether the queue is empty"),
+            empty: false,
+        }
+    }
+
+    /// A job has ended, and was not given back.
+    pub(super) const fn ended(&mut self) {
+        self.ended += 1;
+    }
+
+    /// The room that is left where `held` jobs are here already.
+    pub(super) fn limit(&self, room: usize, held: usize) -> usize {
+        let Some(max) = self.max_jobs else { return room };
+        let left = max.saturating_sub(self.ended).saturating_sub(held as u64);
+        usize::try_from(left).map_or(room, |left| room.min(left))
+    }
+
+    /// Whether the end has come.
+    pub(super) fn is_reached(&self) -> bool {
+        self.empty || self.max_jobs.is_some_and(|max| self.ended >= max)
+    }
+
+    /// Says why it ends.
+    pub(super) fn log(&self) {
+        if self.empty {
+            info!("the queue is empty: the worker ends");
+        } else {
+            info!(jobs = self.ended, "the worker has run as many jobs as it was to: it ends");
+        }
+    }
+
+    /// Looks whether the queue is empty, where it is time to.
+    pub(super) fn advance(&mut self, idle: bool, backend: &Arc<dyn Backend>) {
+        if !self.until_empty {
+            return;
+        }
+        let was_idle = std::mem::replace(&mut self.idle, idle);
+        if !idle {
+            self.look_at = None;
+            return;
+        }
+        // A backend that signals answers such questions at no cost; from another,
+        // a claim has to come back empty first.
+        if !was_idle && self.outcomes.is_some() {
+            self.look_soon();
+        }
+        if self.look.is_none() && self.look_at.is_some_and(|at| at <= Instant::now()) {
+            self.look_at = None;
+            self.outage.begin();
+            let backend = backend.clone();
+            self.look = Some(Errand::send(async move { backend.stats().await }));
+        }
+    }
+
+    /// The queue may be empty: a claim has brought nothing, or a job has ended.
+    pub(super) fn look_soon(&mut self) {
+        if self.until_empty && self.idle {
+            self.look_at.get_or_insert_with(|| Instant::now() + PAUSE);
+        }
+    }
+
+    /// Waits for something to happen, and takes it in. May be dropped and called
+    /// again.
+    pub(super) async fn news(&mut self) {
+        let look = async {
+            match &mut self.look {
+                Some(look) => look.answer().await,
+                None => std::future::pending().await,
+            }
+        };
+        let outcome = async {
+            match &mut self.outcomes {
+                Some(outcomes) if self.idle => outcomes.changed().await.is_ok(),
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            answer = look => self.answered(answer),
+            changed = outcome => {
+                if changed {
+                    self.look_soon();
+                } else {
+                    // The backend is being dropped, or it signals no more.
+                    self.outcomes = None;
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Result<Stats>) {
+        self.look = None;
+        match answer {
+            Ok(stats) => {
+                self.outage.over();
+                self.empty = self.idle && stats.unfinished() == 0;
+            }
+            Err(error) => self.look_at = Some(self.outage.failed(&error)),
+        }
+    }
+
+    /// When there is something to do here.
+    pub(super) fn moments(&self, moments: &mut Moments) {
+        if self.look.is_none() {
+            moments.real(self.look_at);
+        }
+    }
+}
