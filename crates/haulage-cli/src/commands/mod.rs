@@ -14,6 +14,7 @@ pub(crate) mod purge;
 mod python;
 pub(crate) mod queue;
 pub(crate) mod result;
+mod serving;
 pub(crate) mod simulate;
 pub(crate) mod sql;
 pub(crate) mod stats;

@@ -29,6 +29,9 @@ const CHUNK_BYTES: usize = 16 << 20;
 ///
 /// The body is a JSON document: an argument, a file, or stdin.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage submit --wait '{\"image\": \"cat.png\"}'\n  haulage submit --jsonl bodies.jsonl --group nightly"
+)]
 pub(crate) struct Args {
     /// The body, as JSON; `-` for stdin, which is also read where there is no body
     #[arg(value_name = "JSON")]
@@ -45,7 +48,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     options: JobOptions,
 
-    /// Wait, and print the result; with --jsonl, a record for each line, in its order
+    /// Wait, and print the result; with --jsonl, a record for each line, in its order. Where nobody
+    /// serves the queue, stderr says so after ten seconds
     #[arg(long)]
     wait: bool,
 
@@ -148,7 +152,7 @@ impl Args {
         if io::stderr().is_terminal() {
             output.talk(format_args!("waiting for {}", handle.id()));
         }
-        wait::one(&producer, handle.id(), &self.limit, output).await
+        wait::one(session, &producer, handle.id(), &self.limit).await
     }
 
     fn read_body(&self) -> Result<Json> {
@@ -186,11 +190,7 @@ impl Args {
             return Err(exit.about(&message));
         }
         batch.told?;
-        if self.wait {
-            wait::in_order(&producer, &batch.ids, &self.limit, session.output).await
-        } else {
-            Ok(())
-        }
+        if self.wait { wait::in_order(session, &producer, &batch.ids, &self.limit).await } else { Ok(()) }
     }
 }
 

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use haulage::{Error, JobId, Producer, Record, Status};
 
-use super::result;
+use super::{result, serving};
 use crate::{
     env,
     exit::{Code, Exit, Result},
     input, options,
-    output::{Output, count, harmless_line},
+    output::{count, harmless_line},
     progress,
     session::Session,
 };
@@ -17,8 +17,10 @@ use crate::{
 /// Wait until jobs are over
 ///
 /// Writes the id and the status of each job as it ends; with --json its record,
-/// result included. The exit code says whether all succeeded.
+/// result included. The exit code says whether all succeeded. Where nobody serves the queue, it says
+/// so after ten seconds, and waits on.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  haulage submit --jsonl bodies.jsonl | haulage wait --stdin")]
 pub(crate) struct Args {
     /// Job ids
     #[arg(value_name = "ID", required_unless_present = "stdin", conflicts_with = "stdin")]
@@ -60,13 +62,17 @@ impl Args {
                 output.line(format_args!("{} {}", harmless_line(record.id.as_str()), record.status))
             }
         };
-        for_each(&producer, &ids, &self.limit, output, tell).await
+        for_each(session, &producer, &ids, &self.limit, tell).await
     }
 }
 
 /// Waits for one job and prints its result.
-pub(super) async fn one(producer: &Producer, id: &JobId, limit: &Limit, output: Output) -> Result {
-    let waited = producer.wait_all(std::slice::from_ref(id), limit.wait_timeout).await;
+pub(super) async fn one(session: &Session, producer: &Producer, id: &JobId, limit: &Limit) -> Result {
+    let (output, ids) = (session.output, std::slice::from_ref(id));
+    let waited = tokio::select! {
+        waited = producer.wait_all(ids, limit.wait_timeout) => waited,
+        never = serving::watch(session, producer, ids, |message| output.talk(message)) => match never {},
+    };
     let record = waited.map_err(|error| late(error, &format!("`haulage wait {id}`")))?;
     for record in &record {
         result::print(output, record)?;
@@ -76,29 +82,30 @@ pub(super) async fn one(producer: &Producer, id: &JobId, limit: &Limit, output: 
 }
 
 /// Waits for jobs and prints their records, in the order of `ids`.
-pub(super) async fn in_order(producer: &Producer, ids: &[JobId], limit: &Limit, output: Output) -> Result {
+pub(super) async fn in_order(session: &Session, producer: &Producer, ids: &[JobId], limit: &Limit) -> Result {
     let mut early = BTreeMap::new();
     let mut next = 0;
     let tell = |index, record: Record| {
         early.insert(index, record);
         while let Some(record) = early.remove(&next) {
             next += 1;
-            output.json(&record)?;
+            session.output.json(&record)?;
         }
         Ok(())
     };
-    for_each(producer, ids, limit, output, tell).await
+    for_each(session, producer, ids, limit, tell).await
 }
 
 /// Calls `tell` as each job ends, with a progress bar where several are
 /// waited for. Jobs that did not succeed, and time that ran out, are an error.
 async fn for_each(
+    session: &Session,
     producer: &Producer,
     ids: &[JobId],
     limit: &Limit,
-    output: Output,
     mut tell: impl FnMut(usize, Record) -> Result + Send,
 ) -> Result {
+    let output = session.output;
     let bar = (ids.len() > 1).then(|| progress::bar("waiting", ids.len() as u64));
     let (mut failures, mut cancelled) = (Vec::new(), 0);
     let mut told = Ok(());
@@ -126,7 +133,14 @@ async fn for_each(
             None => write(),
         }
     };
-    let waited = producer.wait_each(ids, limit.wait_timeout, done).await;
+    let say = |message: String| match &bar {
+        Some(bar) => bar.suspend(|| output.talk(message)),
+        None => output.talk(message),
+    };
+    let waited = tokio::select! {
+        waited = producer.wait_each(ids, limit.wait_timeout, done) => waited,
+        never = serving::watch(session, producer, ids, say) => match never {},
+    };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

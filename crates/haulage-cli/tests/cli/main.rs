@@ -20,6 +20,7 @@ mod place;
 mod python;
 mod readme;
 mod server;
+mod serving;
 mod signals;
 mod simulate;
 mod site;

@@ -1,0 +1,76 @@
+//! Whether anybody serves the queue, for those who wait.
+
+use std::{convert::Infallible, time::Duration};
+
+use haulage::{
+    JobId, Producer, Record, Status,
+    backend::{Detail, Lookup},
+};
+
+use crate::{
+    output::{brief, count},
+    session::Session,
+};
+
+/// How long jobs may wait before that is worth a word.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many of the jobs are looked at.
+const SAMPLE: usize = 100;
+
+/// Says once, by `say`, that no worker takes these jobs, where it looks like it.
+/// Never ends.
+pub(super) async fn watch(
+    session: &Session,
+    producer: &Producer,
+    ids: &[JobId],
+    say: impl Fn(String),
+) -> Infallible {
+    let ids = &ids[..ids.len().min(SAMPLE)];
+    loop {
+        tokio::time::sleep(PATIENCE).await;
+        if let Some(message) = unserved(session, producer, ids).await {
+            say(message);
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// What there is to say. A backend that cannot be reached is told of by whoever
+/// waits.
+async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Option<String> {
+    let backend = producer.backend();
+    let found = backend.get(ids.to_vec(), Detail::Status).await.ok()?;
+    let records: Vec<Record> = found
+        .into_iter()
+        .filter_map(|lookup| match lookup {
+            Lookup::Found(record) => Some(record),
+            _ => None,
+        })
+        .collect();
+    let now = backend.clock().now();
+    let is_due =
+        |record: &Record| record.status == Status::Submitted && record.due_at.is_some_and(|due| due <= now);
+    if !records.iter().any(is_due) {
+        return None;
+    }
+    let url = &session.url;
+    if session.is_aws() {
+        // All jobs are counted by a look at the whole table, which is not for free.
+        let none_taken = records.iter().all(|record| record.attempt == 0);
+        return none_taken.then(|| {
+            let patience = PATIENCE.as_secs();
+            format!("no worker has taken it for {patience} s: none serves {url}, or they are all busy")
+        });
+    }
+    let stats = backend.stats().await.ok()?;
+    let oldest = Duration::try_from_secs_f64(stats.oldest_visible_seconds?).ok()?;
+    (stats.in_progress == 0 && oldest >= PATIENCE).then(|| {
+        format!(
+            "nobody serves the queue: {} {}, the oldest for {}, and none is in progress; start a worker on {url}, \
+             or see in the log of the one that runs why it takes no jobs",
+            count(stats.visible, "job"),
+            if stats.visible == 1 { "waits" } else { "wait" },
+            brief(oldest)
+        )
+    })
+}
