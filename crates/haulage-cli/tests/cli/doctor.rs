@@ -7,7 +7,7 @@ use crate::place::Place;
 #[test]
 fn a_healthy_database() {
     let place = Place::new();
-    place.submit(&["1"]);
+    place.submit(&["1", "--delay", "1h"]);
     let text = place.ok(["doctor"]);
     assert!(text.lines().count() > 2 && text.lines().all(|line| line.starts_with("ok       ")), "{text}");
     for line in place.ok(["doctor", "--json"]).lines() {
@@ -15,6 +15,21 @@ fn a_healthy_database() {
         assert_eq!(finding["severity"], "ok");
         assert!(finding["check"].is_string() && finding["message"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn jobs_that_nobody_takes_are_not_ok() {
+    let place = Place::new();
+    let worker = place.worker(&["--exec", "cat"]);
+    place.ok(["wait", &place.submit(&["1"])]);
+    assert!(place.ok(["doctor"]).contains("ok       workers: 0 jobs wait, 0 are in progress"));
+    worker.stop();
+    for _ in 0..3 {
+        place.submit(&["1"]);
+    }
+    let text = place.ok(["doctor"]);
+    assert!(text.contains("warning  workers: 3 jobs wait, the oldest for "), "{text}");
+    assert!(text.contains("and none is in progress\n         → start a worker"), "{text}");
 }
 
 #[test]

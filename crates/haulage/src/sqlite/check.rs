@@ -48,15 +48,22 @@ pub(super) fn files(connection: &Connection, path: &Path) -> Vec<Finding> {
 }
 
 /// Looks at the jobs.
-pub(super) fn jobs(connection: &Connection, path: &Path, now: Timestamp) -> Result<Vec<Finding>, Fault> {
+///
+/// `served`: jobs that wait were seen to be taken, or there are none.
+pub(super) fn jobs(
+    connection: &Connection,
+    path: &Path,
+    now: Timestamp,
+    served: bool,
+) -> Result<Vec<Finding>, Fault> {
     let stats = stats::stats(connection, now, path)?;
     let mut findings = vec![tally(connection)?, clock(connection, now)?];
     findings.push(match stats.oldest_visible_seconds {
-        Some(age) if stats.in_progress == 0 && age > 60.0 => Finding::bad(
+        Some(age) if stats.in_progress == 0 && !served => Finding::bad(
             Severity::Warning,
             "workers",
             format!("{} jobs wait, the oldest for {age:.0} s, and none is in progress", stats.visible),
-            "start a worker, or see why the running ones do not claim",
+            "start a worker, or see in the logs of those that run why they take no jobs",
         ),
         _ => Finding::ok(
             "workers",

@@ -80,6 +80,8 @@ const NET: Duration = Duration::from_secs(2);
 
 /// How long a close waits for each connection to finish what it does.
 const CLOSING: Duration = Duration::from_secs(30);
+/// How long a worker that lives may leave due jobs where they are.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a read waits for its turn to write down that a job was abandoned.
 const READ_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -223,7 +225,21 @@ impl SqliteBackend {
         matches!(tokio::time::timeout(READ_PATIENCE, ended).await, Ok(Ok(())))
     }
 
-    /// The same, where a look shows that there is something.
+    /// Whether jobs that wait are taken. Between two of them, none may be in
+    /// progress for a moment, so that is looked at twice.
+    async fn is_served(&self) -> Result<bool> {
+        let idle = |stats: &Stats| stats.visible > 0 && stats.in_progress == 0;
+        let ended = |stats: &Stats| stats.success + stats.error + stats.cancelled;
+        let before = self.stats().await?;
+        if !idle(&before) {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        let after = self.stats().await?;
+        Ok(!idle(&after) || ended(&after) > ended(&before))
+    }
+
+    /// The same as [`SqliteBackend::end_abandoned`], where a look shows that there is something.
     async fn end_any_abandoned(&self) -> Result<()> {
         let now = self.clock.now();
         if self.connections.reader.run(move |c| Ok(get::any_abandoned(c, now)?)).await? {
@@ -417,8 +433,8 @@ impl Backend for SqliteBackend {
         let reader = &self.connections.reader;
         let mut findings = reader.run(move |c| Ok(check::files(c, &path))).await?;
         let path = Arc::clone(&self.path);
-        let jobs = match self.end_any_abandoned().await {
-            Ok(()) => reader.run(move |c| check::jobs(c, &path, now)).await,
+        let jobs = match self.is_served().await {
+            Ok(served) => reader.run(move |c| check::jobs(c, &path, now, served)).await,
             Err(error) => Err(error),
         };
         match jobs {
