@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use crate::{
     bench,
     commands::{
-        cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, simulate, sql,
-        stats, status, submit, wait, worker,
+        backup, cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, simulate,
+        sql, stats, status, submit, wait, worker,
     },
     env,
     exit::{Code, Exit, Result},
@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Purge(purge::Args),
     Sql(sql::Args),
+    Backup(backup::Args),
     Doctor(doctor::Args),
     Health(health::Args),
     #[command(subcommand)]
@@ -88,6 +89,7 @@ impl Command {
             Self::Stats(args) => args.run(session).await,
             Self::Purge(args) => args.run(session).await,
             Self::Sql(args) => args.run(session).await,
+            Self::Backup(args) => args.run(session).await,
             Self::Doctor(args) => args.run(session).await,
             Self::Health(args) => args.run(session.output).await,
             Self::Queue(command) => command.run(session).await,

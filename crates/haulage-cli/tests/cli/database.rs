@@ -80,3 +80,37 @@ fn a_worker_whose_database_was_moved_says_so_and_goes_on_when_it_is_back() {
     worker.says("succeeded");
     assert_eq!(json!(place.ok(["list", "--status", "success", "--json"]).lines().count()), json!(2));
 }
+
+#[test]
+fn a_backup_is_a_whole_database_of_its_owner_and_replaces_no_file() {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = Place::new();
+    let id = place.submit(&["1"]);
+    let erased = place.submit(&["\"a body that was purged\""]);
+    place.ok(["purge", &erased]);
+    // Somebody has it open, and a job is in progress.
+    let fifo = place.fifo("fifo");
+    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
+    let _worker = place.worker(&["--shell", &line]);
+    assert_eq!(fifo.line(), "started");
+    let done = place.run(["backup", "copy.db"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let copy = fs::metadata(place.path("copy.db")).expect("a copy");
+    assert_eq!((copy.mode() & 0o777, copy.nlink()), (0o600, 1));
+    let bytes = fs::read(place.path("copy.db")).expect("read");
+    assert!(!bytes.windows(6).any(|bytes| bytes == b"purged"));
+
+    let done = place.run(["backup", "copy.db"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
+    assert!(done.stderr.contains("copy.db is there already, and is left as it is"), "{done:?}");
+    assert_eq!(fs::read(place.path("copy.db")).expect("read"), bytes);
+    let done = place.run(["backup", "nowhere/copy.db"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    let names = fs::read_dir(place.path(".")).expect("read").map(|entry| entry.expect("entry").file_name());
+    assert!(!names.into_iter().any(|name| name.to_string_lossy().contains("part")));
+
+    let url = "sqlite://copy.db";
+    assert!(place.ok(["doctor", "--url", url]).contains("every page is sound"));
+    assert!(place.ok(["status", "--url", url, &id]).contains("IN_PROGRESS"));
+    place.ok(["cancel", "--url", url, &id]);
+}

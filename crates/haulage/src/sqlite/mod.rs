@@ -15,6 +15,7 @@
 //! such as a second copy of SQLite. On Linux that does no harm; elsewhere it
 //! takes this one's locks away.
 
+mod backup;
 mod cancel;
 mod check;
 mod claim;
