@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use crate::{
     bench,
     commands::{
-        backup, cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, simulate,
-        sql, stats, status, submit, wait, worker,
+        backup, cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, show,
+        simulate, sql, stats, status, submit, wait, worker,
     },
     env,
     exit::{Code, Exit, Result},
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Submit(submit::Args),
     Worker(Box<worker::Args>),
     Status(status::Args),
+    Show(show::Args),
     Result(result::Args),
     Wait(wait::Args),
     Cancel(cancel::Args),
@@ -81,6 +82,7 @@ impl Command {
             Self::Submit(args) => args.run(session).await,
             Self::Worker(args) => args.run(session).await,
             Self::Status(args) => args.run(session).await,
+            Self::Show(args) => args.run(session).await,
             Self::Result(args) => args.run(session).await,
             Self::Wait(args) => args.run(session).await,
             Self::Cancel(args) => args.run(session).await,

@@ -241,6 +241,16 @@ pub(crate) fn brief(duration: Duration) -> String {
     }
 }
 
+/// How long something took, to three figures or so: `740ms`, `12s 340ms`, `1h 2m 3s`.
+pub(crate) fn span(duration: Duration) -> String {
+    let exact = match duration.as_secs() {
+        0 => Duration::from_micros(duration.as_micros().try_into().unwrap_or(0)),
+        1..60 => Duration::from_millis(duration.as_millis().try_into().unwrap_or(0)),
+        seconds => Duration::from_secs(seconds),
+    };
+    humantime::format_duration(exact).to_string()
+}
+
 /// `1 job`, `2 jobs`.
 pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })

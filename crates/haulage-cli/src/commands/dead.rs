@@ -1,12 +1,9 @@
 //! `haulage dead`
 
-use haulage::{
-    Error, JobId, Producer,
-    backend::{Detail, Redrive},
-};
+use haulage::{Error, JobId, Producer, backend::Redrive};
 use serde_json::json;
 
-use super::{list, status};
+use super::list;
 use crate::{
     exit::{Exit, Result},
     output::{Output, count},
@@ -21,12 +18,6 @@ const CHUNK: u64 = 1000;
 pub(crate) enum Command {
     /// List dead letters, newest first
     List(list::Page),
-    /// Show a job with its body and its last error
-    Show {
-        /// Job id
-        #[arg(value_name = "ID")]
-        id: String,
-    },
     /// Put jobs that failed or were cancelled back to work, with all their attempts
     Redrive {
         /// Job ids
@@ -42,7 +33,6 @@ impl Command {
     pub(crate) async fn run(self, session: &Session) -> Result {
         match self {
             Self::List(page) => list::show(session, page, None, true).await,
-            Self::Show { id } => status::show(session, &[id], Detail::Full).await,
             Self::Redrive { all: true, .. } => redrive_all(session).await,
             Self::Redrive { ids, .. } => redrive(session, ids).await,
         }

@@ -16,6 +16,7 @@ mod python;
 pub(crate) mod queue;
 pub(crate) mod result;
 mod serving;
+pub(crate) mod show;
 pub(crate) mod simulate;
 pub(crate) mod sql;
 pub(crate) mod stats;

@@ -8,7 +8,9 @@ use crate::{
     session::Session,
 };
 
-/// Show what is known about jobs
+/// Show the state of jobs, without body and result
+///
+/// `haulage show` has all there is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Job ids

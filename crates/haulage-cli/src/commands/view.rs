@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use haulage::{FailureKind, JobError, Record, Status, Timestamp};
 
-use crate::output::{Output, brief, gist, harmless, harmless_line};
+use crate::output::{Output, brief, gist, harmless, harmless_line, span};
 
 /// How much of a note a table shows.
 const NOTE: usize = 60;
@@ -59,6 +59,26 @@ fn progress(record: &Record) -> Option<String> {
     })
 }
 
+/// How long the job waited for its start, the last one where it was tried again.
+fn waited(record: &Record, now: Timestamp) -> String {
+    match record.started_at {
+        Some(started) if record.attempt > 1 => {
+            format!("{} until its last start", span(started.since(record.submitted_at)))
+        }
+        Some(started) => span(started.since(record.submitted_at)),
+        None => span(record.finished_at.unwrap_or(now).since(record.submitted_at)),
+    }
+}
+
+/// How long the last attempt took, or has taken so far.
+fn took(record: &Record, now: Timestamp) -> Option<String> {
+    let started = record.started_at?;
+    match record.status {
+        Status::InProgress => Some(format!("{} so far", span(now.since(started)))),
+        _ => Some(span(record.finished_at?.since(started))),
+    }
+}
+
 /// Everything about one record, a line each.
 pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String {
     let mut text = String::new();
@@ -91,6 +111,8 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("started", record.started_at.map(moment));
     field("lease until", record.due_at.filter(|_| record.status == Status::InProgress).map(moment));
     field("finished", record.finished_at.map(moment));
+    field("waited", Some(waited(record, now)));
+    field("took", took(record, now));
     field("expires", record.expires_at.map(moment));
     field("worker", record.worker.clone());
     field("progress", progress(record));

@@ -18,7 +18,7 @@ fn list_show_redrive() {
     assert!(row.starts_with(&dead) && row.contains("ERROR") && row.contains("2/2"), "{table}");
     assert!(row.contains("dead letter: ") && row.contains("out of memory"), "{table}");
     assert!(!table.contains(&alive), "{table}");
-    let shown = place.ok(["dead", "show", &dead]);
+    let shown = place.ok(["show", &dead]);
     for part in ["dead letter   yes", "attempts      2 of 2", "exit code 1: out of memory", "{\"n\": 1}"] {
         assert!(shown.contains(part), "{part:?} in:\n{shown}");
     }

@@ -170,7 +170,7 @@ fn absent_jobs_are_not_found() {
     for command in ["result", "cancel", "wait"] {
         fails(&place, &[command, NO_JOB], 3, &words);
     }
-    fails(&place, &["dead", "show", NO_JOB], 3, &words);
+    fails(&place, &["show", NO_JOB], 3, &words);
     fails(&place, &["dead", "redrive", NO_JOB], 3, &words);
     fails(&place, &["status", "nonsense"], 3, "haulage: there is no job nonsense");
     // What there is, is shown all the same.

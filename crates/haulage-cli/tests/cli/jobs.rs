@@ -104,3 +104,39 @@ fn purge_of_single_jobs() {
     assert_eq!(place.run(["purge", "--status", "success"]).code, Some(2));
     assert_eq!(place.run(["purge"]).code, Some(2));
 }
+
+#[test]
+fn show_has_everything() {
+    let place = Place::new();
+    let options = ["--group", "g", "--metadata", "k=v", "--request-id", "r", "--max-attempts", "5"];
+    let id = place.submit(&[&["{\"n\": 1}"], &options[..]].concat());
+    let waiting = place.ok(["show", &id]);
+    assert!(waiting.contains("\nwaited        ") && !waiting.contains("\ntook "), "{waiting}");
+    let worker = place.worker(&["--worker-name", "w", "--exec", "cat"]);
+    place.ok(["wait", &id]);
+    worker.stop();
+    let shown = place.ok(["show", &id]);
+    for line in [
+        "status        SUCCESS",
+        "attempts      1 of 5",
+        "request id    r",
+        "group         g",
+        "metadata      k=v",
+        "worker        w",
+        "body          {\"n\": 1}",
+        "result        {\"n\": 1}",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line:?} in:\n{shown}");
+    }
+    for start in ["waited        ", "took          "] {
+        let line = shown.lines().find(|line| line.starts_with(start)).expect(start);
+        assert!(line.contains("ms") || line.ends_with('s'), "{line}");
+    }
+    let status = place.ok(["status", &id]);
+    assert!(
+        status.contains("\ntook ") && !status.contains("\nbody ") && !status.contains("\nresult "),
+        "{status}"
+    );
+    let record: Value = serde_json::from_str(&place.ok(["show", "--json", &id])).expect("a record");
+    assert_eq!((&record["body"], &record["result"]), (&json!({"n": 1}), &json!({"n": 1})));
+}

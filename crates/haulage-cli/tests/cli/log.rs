@@ -83,7 +83,7 @@ fn an_error_of_a_job_plays_no_tricks_on_whoever_waits_for_it() {
     let place = Place::new();
     let id = place.submit(&["1", "--max-attempts", "1"]);
     let worker = place.worker(&["--shell", &format!("{FORGERY}; exit 1")]);
-    for args in [&["wait", &id][..], &["result", &id], &["status", &id], &["dead", "show", &id], &["list"]] {
+    for args in [&["wait", &id][..], &["result", &id], &["status", &id], &["show", &id], &["list"]] {
         let done = place.run(args);
         let text = done.stdout + &done.stderr;
         let odd = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');

@@ -125,7 +125,7 @@ fn lines_keep_their_order() {
     let ids = place.ok(["submit", "--jsonl", "jobs.jsonl"]);
     assert_eq!(ids.lines().count(), 2500);
     let third = ids.lines().nth(2).expect("a third");
-    let shown: Value = serde_json::from_str(&place.ok(["dead", "show", "--json", third])).expect("a record");
+    let shown: Value = serde_json::from_str(&place.ok(["show", "--json", third])).expect("a record");
     assert_eq!(shown["body"], 2);
 }
 
