@@ -101,20 +101,20 @@ class JobHandle:
 
     def status(self) -> Status:
         """Where the job is in its life."""
-        return self.record().status
+        return self._client._state(self.id).status
 
     async def status_async(self) -> Status:
         """Like ``status``, in an event loop."""
-        return (await self.record_async()).status
+        return (await self._client._state_async(self.id)).status
 
     def progress(self) -> Progress | None:
         """What the handler last said of its progress; ``None`` where it said nothing."""
-        progress = self.record().progress
+        progress = self._client._state(self.id).progress
         return None if progress is None else Progress(*progress)
 
     async def progress_async(self) -> Progress | None:
         """Like ``progress``, in an event loop."""
-        progress = (await self.record_async()).progress
+        progress = (await self._client._state_async(self.id)).progress
         return None if progress is None else Progress(*progress)
 
     def wait(self, timeout: Seconds | None = None) -> Record:
@@ -313,17 +313,26 @@ class Client:
                 yield _result(done.pop(turn), return_exceptions)
                 turn += 1
 
+    def _state(self, job_id: str) -> Record:
+        # Results may be large, and are kept elsewhere on AWS.
+        record: Record = self._core.get([job_id], "status").wait()[0]
+        return record
+
+    async def _state_async(self, job_id: str) -> Record:
+        record: Record = (await _wait.ended(self._core.get([job_id], "status")))[0]
+        return record
+
     def record(self, job_id: str, *, body: bool = False) -> Record:
         """What is known of a job; with its body where that is asked for.
 
         Raises ``NotFoundError``, ``ExpiredError``, ``UnavailableError``.
         """
-        record: Record = self._core.get([job_id], body).wait()[0]
+        record: Record = self._core.get([job_id], "full" if body else "result").wait()[0]
         return record
 
     async def record_async(self, job_id: str, *, body: bool = False) -> Record:
         """Like ``record``, in an event loop."""
-        record: Record = (await _wait.ended(self._core.get([job_id], body)))[0]
+        record: Record = (await _wait.ended(self._core.get([job_id], "full" if body else "result")))[0]
         return record
 
     def cancel(self, job_id: str) -> Cancellation:

@@ -117,7 +117,7 @@ class _InlineCore:
             return self._core.wait(ids, timeout)
 
     def _refuse_to_wait(self, ids: list[str]) -> None:
-        records: list[Record] = self._core.get(ids, False).wait()
+        records: list[Record] = self._core.get(ids, "status").wait()
         for record in records:
             if not record.status.is_terminal:
                 raise NotFinishedError(

@@ -152,11 +152,16 @@ impl Client {
         })
     }
 
-    /// Looks jobs up; brings their records.
-    fn get(&self, ids: Vec<String>, body: bool) -> PyResult<Operation> {
+    /// Looks jobs up; brings their records: `"status"` without body and result, with the
+    /// `"result"`, or `"full"`.
+    fn get(&self, ids: Vec<String>, detail: &str) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         let ids: Vec<JobId> = ids.into_iter().map(JobId::from).collect();
-        let detail = if body { Detail::Full } else { Detail::Result };
+        let detail = match detail {
+            "status" => Detail::Status,
+            "result" => Detail::Result,
+            _ => Detail::Full,
+        };
         Operation::start(async move {
             let found = producer.backend().get(ids.clone(), detail).await?;
             let records: haulage::Result<Vec<_>> =

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 from datetime import timedelta
 from types import MappingProxyType
@@ -206,6 +207,29 @@ def test_progress_is_seen_from_outside(client: haulage.Client) -> None:
         assert progress == Progress(0.25, "a quarter")
         assert job.cancel() is Cancellation.REQUESTED
         assert job.wait(SOON).status is Status.CANCELLED
+
+
+def test_status_and_progress_fetch_no_result(client: haulage.Client) -> None:
+    asked: list[str] = []
+
+    class Core:
+        def get(self, ids: list[str], detail: str) -> Any:
+            asked.append(detail)
+            return core.get(ids, detail)
+
+    core: Any = client._core
+    with haulage.Worker(lambda body: body, client):
+        job = client.submit("large")
+        assert job.result(SOON) == "large"
+    client._core = Core()  # type: ignore[assignment]
+    try:
+        assert (job.status(), job.progress()) == (Status.SUCCESS, None)
+        assert asyncio.run(job.status_async()) == Status.SUCCESS
+        assert asyncio.run(job.progress_async()) is None
+        assert asked == ["status"] * 4
+        assert job.record().result == "large"
+    finally:
+        client._core = core
 
 
 def test_urls_are_explained() -> None:
