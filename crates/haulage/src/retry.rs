@@ -162,6 +162,36 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_fail_wait_longer_each_time_until_one_works() {
+        let error = Error::unavailable("cannot write", std::io::Error::other("disk full"));
+        let mut outage = Outage::new("write");
+        let end: [fn(&mut Outage); 2] = [Outage::over, Outage::forget];
+        for end in end {
+            assert!(!outage.is_on());
+            for (failures, millis) in (1..).zip([100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]) {
+                let (wait, before) = (Duration::from_millis(millis), Instant::now());
+                let next = outage.failed(&error);
+                assert!(before + wait <= next && next <= Instant::now() + wait, "{failures}");
+                assert_eq!((outage.is_on(), outage.failures()), (true, failures));
+            }
+            end(&mut outage);
+            assert_eq!((outage.is_on(), outage.failures()), (false, 0));
+        }
+    }
+
+    #[test]
+    fn an_answer_is_expected_from_the_last_one_or_the_last_call_on() {
+        let mut outage = Outage::new("write");
+        let what: [fn(&mut Outage); 2] = [Outage::begin, Outage::over];
+        for what in what {
+            let before = outage.answered();
+            while Instant::now() == before {}
+            what(&mut outage);
+            assert!(outage.answered() > before);
+        }
+    }
+
+    #[test]
     fn names_each_cause_once() {
         let inner = std::io::Error::other("disk full");
         let error = Error::unavailable("cannot write", inner);
