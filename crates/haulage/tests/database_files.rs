@@ -8,11 +8,12 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use haulage::{
-    Backend, Error, NewJob,
+    Backend, Error, NewJob, Status,
     backend::{ClaimRequest, Purge},
     sqlite::SqliteBackend,
 };
@@ -276,4 +277,58 @@ async fn what_is_purged_is_in_none_of_the_files() {
     assert_eq!(purged, 2);
     assert!(!holds("078-05-1120"));
     assert!(holds("kept kept"));
+}
+
+/// Keeps the warnings of this process, each with its fields.
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, what: &tracing::Metadata<'_>) -> bool {
+        *what.level() == tracing::Level::WARN && what.is_event()
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            line.push_str(&format!("{field}={value:?} "));
+        });
+        self.0.lock().expect("lock").push(line);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        unreachable!("no span is enabled")
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+
+    fn enter(&self, _: &tracing::Id) {}
+
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+#[tokio::test]
+async fn a_purge_warns_of_a_reader_who_keeps_what_was_deleted_in_the_log() {
+    let (_folder, path) = folder();
+    let warnings = Arc::<Mutex<Vec<String>>>::default();
+    tracing::subscriber::set_global_default(Warnings(warnings.clone())).expect("the only one");
+    let heard = || {
+        let (warnings, path) = (warnings.lock().expect("lock"), path.display().to_string());
+        warnings.iter().filter(|line| line.contains(&path)).cloned().collect::<Vec<_>>()
+    };
+    let backend = SqliteBackend::open(&path).await.expect("open");
+    let all = || Purge::Status { status: Status::Submitted, older_than: Duration::ZERO };
+    submit(&backend, 1).await.expect("submit");
+    assert_eq!(backend.purge(all()).await.expect("purge"), 1);
+    assert!(heard().is_empty(), "nobody reads: {:?}", heard());
+    submit(&backend, 1).await.expect("submit");
+    let reader = rusqlite::Connection::open(&path).expect("open");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM tally").expect("read");
+    assert_eq!(backend.purge(all()).await.expect("purge"), 1);
+    assert!(
+        matches!(heard().as_slice(), [line] if line.contains("a reader keeps the log from being emptied")),
+        "{:?}",
+        heard()
+    );
 }

@@ -42,6 +42,7 @@ mod stats;
 mod submit;
 mod sys;
 mod thread;
+mod trim;
 mod turn;
 mod tx;
 mod wake;

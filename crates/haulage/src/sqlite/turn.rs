@@ -237,4 +237,46 @@ mod tests {
         drop(goes_on.take().expect("the line moves again"));
         drop(stopped.take().expect("and nobody kept the turn"));
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_thread_of_a_writer_that_is_gone_ends() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("x.db");
+        let (other, gone) = (turns(&path), turns(&path));
+        let turn = other.take().expect("free");
+        assert!(gone.take().is_none());
+        drop(turn);
+        let line = Arc::downgrade(&gone.line);
+        drop(gone);
+        while line.strong_count() > 0 {
+            thread::yield_now();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_line_that_moves_is_waited_in_for_longer_than_one_that_stands() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("x.db");
+        let (others, waits) = (turns(&path), turns(&path));
+        let try_once = || {
+            let Some(turn) = others.take() else { return false };
+            thread::scope(|scope| {
+                let waiting = scope.spawn(|| waits.take().is_some());
+                while !waiting.is_finished() && !matches!(*waits.line.state(), State::Waiting { .. }) {
+                    thread::yield_now();
+                }
+                let began = std::time::Instant::now();
+                while began.elapsed() < PATIENCE * 2 {
+                    others.line.wake.begin_turn();
+                    thread::yield_now();
+                }
+                drop(turn);
+                waiting.join().expect("no panic")
+            })
+        };
+        // A machine under load may keep this thread from moving the line.
+        assert!((0..20).any(|_| try_once()), "it was left though it moved");
+    }
 }

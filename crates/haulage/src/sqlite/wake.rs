@@ -171,10 +171,7 @@ fn like_database(file: &File, database: &Path) {
     if (database.uid(), database.gid()) != (now.uid(), now.gid()) {
         let _ = std::os::unix::fs::fchown(file, Some(database.uid()), Some(database.gid()));
     }
-    let mode = database.mode() & 0o777;
-    if mode != now.mode() & 0o777 {
-        let _ = file.set_permissions(Permissions::from_mode(mode));
-    }
+    let _ = file.set_permissions(Permissions::from_mode(database.mode() & 0o777));
 }
 
 fn listen(page: &SharedPage, word: usize, mut seen: u32, changes: &Weak<watch::Sender<u64>>) {
@@ -246,6 +243,12 @@ mod tests {
             assert_eq!(fs::read_to_string(&wake).expect("read"), foreign);
         }
         assert_eq!(fs::read_to_string(&victim).expect("read"), text);
+        // Nor is a pipe waited for, or taken for a file that is empty.
+        fs::remove_file(&wake).expect("remove");
+        let made = std::process::Command::new("mkfifo").arg(&wake).status().expect("mkfifo");
+        assert!(made.success());
+        assert!(refused().contains("move it away"), "{}", refused());
+        fs::remove_file(&wake).expect("remove");
         // Made by another process that has not filled it yet, or emptied by a crash.
         for unfinished in [0, sys::PAGE] {
             fs::write(&wake, vec![0; unfinished]).expect("write");

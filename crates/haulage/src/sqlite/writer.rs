@@ -25,6 +25,7 @@ use super::{
     purge, schema,
     space::Space,
     thread::Worker,
+    trim::{self, Trim},
     turn::Turns,
     tx::Tx,
     wake::Wake,
@@ -137,8 +138,7 @@ impl Writer {
             wake: Arc::clone(&wake),
             next_sweep: clock.monotonic(),
             sweep_failed: false,
-            next_trim: Instant::now(),
-            trim_failed: None,
+            trim: Trim::new(Instant::now()),
             clock,
             path: Arc::clone(path),
             busy_timeout,
@@ -195,9 +195,6 @@ fn locked(path: &Path, waited: Duration, wake: &Wake) -> Error {
 /// leases from a time when the clock was ahead.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// How often it is tried to empty a log that is too long, where its readers do
-/// not let it; sooner where it has doubled.
-const TRIM_EVERY: Duration = Duration::from_secs(30);
 /// How long the readers of a log that is to be erased are waited for.
 const ERASING: Duration = Duration::from_secs(2);
 
@@ -214,9 +211,7 @@ struct Thread {
     next_sweep: Duration,
     /// Whether the last one failed, which the log was told of when the first did.
     sweep_failed: bool,
-    next_trim: Instant,
-    /// When to try again, and how long a log does not wait for that.
-    trim_failed: Option<(Instant, u64)>,
+    trim: Trim,
     erase_log: Arc<AtomicBool>,
 }
 
@@ -252,28 +247,16 @@ impl Thread {
         carried
     }
 
-    /// Readers that overlap for ever keep SQLite from starting the log over,
-    /// and it grows. Once it is long, wait for them, briefly and not often.
+    /// Keeps the log short.
     fn trim(&mut self) {
-        let short = self.space.is_short();
-        if !short && self.next_trim > Instant::now() {
+        if self.space.is_short() {
+            self.checkpoint("RESTART", Duration::ZERO);
             return;
         }
-        let now = Instant::now();
-        self.next_trim = now + Duration::from_secs(1);
-        let log = std::fs::metadata(location::beside(&self.path, "-wal")).map_or(0, |m| m.len());
-        if !short {
-            if log < 4 * u64::from(schema::CHECKPOINT_PAGES) * 4096 {
-                self.trim_failed = None;
-                return;
-            }
-            if self.trim_failed.is_some_and(|(again, length)| now < again && log < length) {
-                return;
-            }
+        let length = || std::fs::metadata(location::beside(&self.path, "-wal")).map_or(0, |m| m.len());
+        if self.trim.is_due(Instant::now(), length) && self.checkpoint("RESTART", trim::PATIENCE) {
+            self.trim.emptied();
         }
-        let patience = if short { Duration::ZERO } else { Duration::from_millis(500) };
-        let emptied = self.checkpoint("RESTART", patience);
-        self.trim_failed = (!emptied && !short).then(|| (now + TRIM_EVERY, 2 * log));
     }
 
     /// Moves all of the log into the database. False where somebody who reads

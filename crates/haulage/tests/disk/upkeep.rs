@@ -169,8 +169,8 @@ async fn a_job_that_is_claimed_while_a_purge_looks_for_it_is_not_deleted() {
     assert!(matches!(look(backend, &id).await, Lookup::Found(_)));
 }
 
-#[tokio::test]
-async fn large_jobs_do_not_wait_for_each_other_to_be_written() {
+/// How many transactions it takes to submit these at the same moment.
+async fn transactions(calls: Vec<Vec<NewJob>>) -> u64 {
     let store = Store::new().await;
     let backend = &*store.backend;
     let mut flushes = store.disk.flushes();
@@ -181,14 +181,30 @@ async fn large_jobs_do_not_wait_for_each_other_to_be_written() {
         flushed = soon(flushes.changed()) => flushed.expect("the disk is there"),
     }
     // All of these wait for the first, and then are there at the same moment.
-    let mut others = join_all((0..3).map(|_| submit(backend, NewJob::from_json(large(9 << 20)))));
+    let mut others = join_all(calls.into_iter().map(|jobs| backend.submit(jobs)));
     assert!((&mut others).now_or_never().is_none());
     let before = *flushes.borrow();
     store.disk.mend();
     first.await.expect("submit");
     assert!(others.await.iter().all(Result::is_ok));
-    let transactions = *flushes.borrow() - before;
+    *flushes.borrow() - before
+}
+
+#[tokio::test]
+async fn small_calls_share_a_flush() {
+    assert_eq!(transactions(vec![vec![job("small")]; 100]).await, 1);
+}
+
+#[tokio::test]
+async fn large_jobs_do_not_wait_for_each_other_to_be_written() {
+    let transactions = transactions(vec![vec![NewJob::from_json(large(9 << 20))]; 3]).await;
     assert!(transactions >= 3, "27 MiB in {transactions} transactions");
+}
+
+#[tokio::test]
+async fn many_jobs_do_not_wait_for_each_other_to_be_written() {
+    let transactions = transactions(vec![vec![job("small"); 2_500]; 3]).await;
+    assert!(transactions >= 3, "7,500 jobs in {transactions} transactions");
 }
 
 #[tokio::test]
