@@ -66,14 +66,14 @@ def _size(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+)\s*([a-z]*)\s*", text.lower())
     if found is None or found[2] not in _SIZES:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size; write it like 512MiB or 2GB, or as a number of bytes"
+            f"{text!r} is not a size; write it like 512MiB or 2GB, or as a number of bytes"
         )
     return int(found[1]) * _SIZES[found[2]]
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)
 
 
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_size,
         metavar="SIZE",
         default=os.environ.get("HAULAGE_LOG_LIMIT") or "1MiB",
-        help="How much of what a job prints and logs is logged; a line counts for 100 bytes at least "
+        help="How much of what one job prints goes to the log; each line counts as 100 bytes at least "
         "[env: HAULAGE_LOG_LIMIT] [default: 1MiB]",
     )
     return parser
