@@ -173,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_size,
         metavar="SIZE",
         default=os.environ.get("HAULAGE_LOG_LIMIT") or "1MiB",
-        help="How much of what one job prints goes to the log; each line counts as 100 bytes at least "
-        "[env: HAULAGE_LOG_LIMIT] [default: 1MiB]",
+        help="How much of what one job prints and logs is kept in the log; a line counts as 100 bytes "
+        "at least [env: HAULAGE_LOG_LIMIT] [default: 1MiB]",
     )
     return parser
 
