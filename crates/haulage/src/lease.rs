@@ -57,6 +57,12 @@ impl Lease {
         self.until.before(notice(self.length)) <= now
     }
 
+    /// Whether it ends, or is looked at, later than one that begins now would:
+    /// it is from a time when the clock was ahead.
+    pub(crate) fn is_ahead(self, now: Timestamp) -> bool {
+        self.until.max(self.check_at) > now.after(self.length)
+    }
+
     /// Whether its holder has been silent for a second lease beyond its end.
     /// Whoever only looks may say then that the job is lost.
     pub(crate) fn is_abandoned(self, now: Timestamp) -> bool {

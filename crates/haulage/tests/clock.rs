@@ -144,6 +144,27 @@ async fn a_lease_of_a_dead_worker_from_when_the_clock_was_ahead_ends_in_time() {
 }
 
 #[tokio::test]
+async fn a_dead_worker_that_had_notice_while_the_clock_was_ahead_loses_its_job_in_time() {
+    for place in places().await {
+        place.submit(job(1)).await;
+        place.claim(1).await;
+        place.clock.advance(HOUR);
+        assert!(place.claim(1).await.is_empty(), "its holder has notice");
+        place.set_back();
+        let mut again = Vec::new();
+        // A lease, another one at most, and the time until somebody looks.
+        for _ in 0..70 {
+            place.clock.advance(Duration::from_secs(1));
+            again = place.claim(1).await;
+            if !again.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(again.first().map(|c| c.key.attempt), Some(2), "{}", place.backend.name());
+    }
+}
+
+#[tokio::test]
 async fn a_heartbeat_after_the_clock_was_set_back_sets_its_lease_down() {
     for place in places().await {
         let id = place.submit(job(1)).await;

@@ -215,7 +215,7 @@ impl State {
     /// clock was ahead.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         if self.latest.replace(now).is_some_and(|latest| now < latest) {
-            let ahead = |seq: &Seq| self.jobs[seq].lease().is_some_and(|l| l.until > now.after(l.length));
+            let ahead = |seq: &Seq| self.jobs[seq].lease().is_some_and(|l| l.is_ahead(now));
             let ahead: Vec<_> = self.leases.iter().map(|(_, seq)| *seq).filter(ahead).collect();
             for seq in ahead {
                 self.update(seq, now, |entry| {

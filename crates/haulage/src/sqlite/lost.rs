@@ -44,7 +44,7 @@ impl Tx<'_> {
         }
     }
 
-    /// Ends each lease at the latest when one that begins now would: later ones
+    /// Ends each lease, and looks at it, at the latest when one that begins now would: later ones
     /// are from a time when the clock was ahead.
     pub(super) fn cut_leases(&mut self) -> Sql<()> {
         let now = self.now;

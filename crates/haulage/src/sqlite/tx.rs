@@ -101,7 +101,8 @@ impl Hot {
         hot!("INDEXED BY job_suspect WHERE status = 1 AND suspect IS NOT NULL AND worker = ?1");
     pub(super) const UNSUSPECTED: &str =
         hot!("INDEXED BY job_leased WHERE status = 1 AND suspect IS NULL AND worker = ?1");
-    pub(super) const AHEAD: &str = hot!("INDEXED BY job_leased WHERE status = 1 AND due > ?1 + lease");
+    pub(super) const AHEAD: &str =
+        hot!("INDEXED BY job_leased WHERE status = 1 AND max(due, check_at) > ?1 + lease");
     pub(super) const ABANDONED: &str = hot!(
         "WHERE status = 1 AND check_at <= ?1 AND due + lease <= ?1
          AND (cancel_requested OR attempt - uncounted >= max_attempts) ORDER BY check_at LIMIT ?2"
