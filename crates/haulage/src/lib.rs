@@ -22,6 +22,7 @@ pub mod conformance;
 mod connect;
 pub mod consumer;
 mod error;
+mod finding;
 #[cfg(all(feature = "fuzzing", feature = "sqlite"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -9,7 +9,24 @@ mod leases;
 mod metering;
 mod outcomes;
 mod readiness;
+mod snoozing;
 mod stopping;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;
+
+use haulage::backend::ClaimRequest;
+use tokio_util::sync::CancellationToken;
+
+use self::support::s;
+
+/// What another consumer asks for, which does not wait.
+fn claim_request() -> ClaimRequest {
+    ClaimRequest {
+        max: 10,
+        lease: s(30),
+        wait: s(0),
+        worker: "another".into(),
+        stop: CancellationToken::new(),
+    }
+}

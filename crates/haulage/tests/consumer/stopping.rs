@@ -8,14 +8,15 @@ use std::{
 
 use haulage::{
     Backend, Consumer, Context, Failure, Job, JobId, NewJob, Producer, Status,
-    backend::ClaimRequest,
     consumer::{Event, Summary},
     memory::MemoryBackend,
 };
 use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
 
-use crate::support::{Faulty, Mode, OnDrop, Running, Verb, manual_clock, s, soon};
+use crate::{
+    claim_request,
+    support::{Faulty, Mode, OnDrop, Running, Verb, manual_clock, s, soon},
+};
 
 type Answer<T = ()> = Result<T, Failure>;
 type Endless = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -27,14 +28,7 @@ fn given_back(id: JobId) -> Event {
 
 /// What another consumer would get, now: id, attempt, and how many count.
 async fn claim(backend: &dyn Backend) -> Vec<(String, u32, u32)> {
-    let request = ClaimRequest {
-        max: 10,
-        lease: s(30),
-        wait: s(0),
-        worker: "another".into(),
-        stop: CancellationToken::new(),
-    };
-    let claimed = backend.claim(request).await.expect("claim").into_iter();
+    let claimed = backend.claim(claim_request()).await.expect("claim").into_iter();
     claimed.map(|c| (c.key.id.to_string(), c.key.attempt, c.counted)).collect()
 }
 

@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES` sets how many sequences are tried; default: 256.
 
+mod job;
 mod reference;
 mod steps;
 

@@ -10,132 +10,14 @@ use haulage::{
     },
 };
 
+use crate::job::Job;
+
 pub(crate) struct Model {
     now: Timestamp,
     /// In the order of their submits; none ever leaves the list.
     jobs: Vec<Job>,
     /// Each key, the job that has it, and until when.
     keys: Vec<(String, JobId, Timestamp)>,
-}
-
-struct Job {
-    /// With body and result.
-    record: Record,
-    options: NewJob,
-    /// From when on it may be claimed, as long as nothing moves it.
-    place: Timestamp,
-    /// The length of its lease, and when a claim looks at that next.
-    lease: Duration,
-    check_at: Timestamp,
-    /// An attempt was lost: for how long the next is watched.
-    watched: Option<Duration>,
-    /// A job that was to be watched was lost by the same worker, as this one may be.
-    spared: bool,
-    purged: bool,
-}
-
-impl Job {
-    fn is_gone(&self, now: Timestamp) -> bool {
-        self.purged || self.has_expired(now)
-    }
-
-    fn has_expired(&self, now: Timestamp) -> bool {
-        self.record.expires_at.is_some_and(|t| t <= now)
-    }
-
-    /// Whether its holder has been silent for a second lease.
-    fn is_abandoned(&self, now: Timestamp) -> bool {
-        let lease_end = self.record.due_at.filter(|_| self.record.status == Status::InProgress);
-        lease_end.is_some_and(|end| end.after(self.lease) <= now)
-    }
-
-    /// Whether it is in the hands of this worker, which should have given a sign of life.
-    fn is_overdue(&self, worker: Option<&String>, now: Timestamp) -> bool {
-        let lease_end = self.record.due_at.filter(|_| self.record.status == Status::InProgress);
-        self.record.worker.as_ref() == worker
-            && lease_end.is_some_and(|end| end.before(self.lease * 5 / 12) <= now)
-    }
-
-    /// Whether this worker has it, and is to have no other such job.
-    fn is_watched(&self, worker: &str, now: Timestamp) -> bool {
-        let until = self.watched.zip(self.record.started_at).map(|(watched, start)| start.after(watched));
-        self.record.status == Status::InProgress
-            && self.record.worker.as_deref() == Some(worker)
-            && until.is_some_and(|until| until > now)
-    }
-
-    fn has_another_attempt(&self) -> bool {
-        !self.record.cancel_requested
-            && self.record.attempt - self.record.uncounted < self.record.max_attempts
-    }
-
-    fn extend(&mut self, lease: Duration, now: Timestamp) {
-        self.record.due_at = Some(now.after(lease));
-        self.lease = lease;
-        self.check_at = now.after(lease).before(lease * 5 / 12);
-    }
-
-    /// The record as everybody sees it.
-    fn show(&self, detail: Detail, now: Timestamp) -> Record {
-        let mut record = self.record.clone();
-        if self.is_abandoned(now) && self.has_another_attempt() {
-            record.status = Status::Submitted;
-            record.error = Some(worker_lost(&record));
-        }
-        if detail < Detail::Full {
-            record.body = None;
-        }
-        if detail < Detail::Result {
-            record.result = None;
-        }
-        record
-    }
-
-    fn end(&mut self, status: Status, now: Timestamp) {
-        let ttl = self.options.result_ttl;
-        let ttl = if self.record.dead && ttl < DEAD_LETTER_TTL { DEAD_LETTER_TTL } else { ttl };
-        self.record.status = status;
-        self.record.due_at = None;
-        self.record.finished_at = Some(now);
-        self.record.expires_at = Some(now.after(ttl));
-    }
-
-    fn cancel(&mut self, now: Timestamp) {
-        self.record.error = Some(JobError::new(FailureKind::Cancelled, "cancelled"));
-        self.end(Status::Cancelled, now);
-    }
-
-    /// Its holder was silent for too long.
-    fn lose(&mut self, now: Timestamp) {
-        let spared = std::mem::take(&mut self.spared);
-        let (lease_end, start) = self.record.due_at.zip(self.record.started_at).expect("it was in progress");
-        if self.record.cancel_requested {
-            return self.cancel(now);
-        }
-        let mut error = worker_lost(&self.record);
-        if spared {
-            let why = "; a job that had been lost before was lost with it, so this attempt does not count";
-            error.message.push_str(why);
-            self.record.uncounted += 1;
-        }
-        let ran = lease_end.before(self.lease * 2 / 3).since(start);
-        self.watched = Some(ran.min(Duration::from_secs(300)));
-        self.fail_attempt(error, lease_end, now);
-    }
-
-    /// An attempt failed, and another may follow.
-    fn fail_attempt(&mut self, error: JobError, due: Timestamp, now: Timestamp) {
-        let record = &mut self.record;
-        record.error = Some(error);
-        if record.attempt - record.uncounted >= record.max_attempts {
-            record.dead = true;
-            self.end(Status::Error, now);
-        } else {
-            record.status = Status::Submitted;
-            record.due_at = Some(due);
-            self.place = due;
-        }
-    }
 }
 
 impl Model {
@@ -497,15 +379,4 @@ impl Model {
         let held = job.record.status == Status::InProgress && job.record.attempt == key.attempt;
         held.then_some(job)
     }
-}
-
-fn worker_lost(record: &Record) -> JobError {
-    let message = format!(
-        "attempt {} of {} was lost: worker {} stopped heartbeating and its lease ran out; \
-         it crashed, was killed, or lost the database",
-        record.attempt - record.uncounted,
-        record.max_attempts,
-        record.worker.as_ref().expect("the worker that had it"),
-    );
-    JobError::new(FailureKind::WorkerLost, message)
 }
