@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulage::{
-    DEAD_LETTER_TTL, FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp,
+    FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp,
     backend::{
         Cancellation, ClaimKey, Claimed, Detail, Heartbeat, ListQuery, Lookup, Outcome, Pulse, Settlement,
         Stats, Submitted,
