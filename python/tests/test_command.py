@@ -304,7 +304,7 @@ def test_logs_are_text_or_json(start: Start, client: haulage.Client) -> None:
 def test_bad_flags_are_explained(start: Start) -> None:
     for arguments, why in (
         (("--python", "tasks:double", "--lease", "soon"), "no duration"),
-        (("--python", "tasks:double", "--concurrency", "0"), "no number of 1 or more"),
+        (("--python", "tasks:double", "--concurrency", "0"), "not a number of 1 or more"),
         (("--python", "tasks:double", "--log", "loud"), "no log level loud"),
         (("--python", "tasks:double", "--processes", "2", "--concurrency", "2"), "but not both"),
         ((), "give --python package.module:function"),

@@ -104,6 +104,9 @@ fn a_backup_is_a_whole_database_of_its_owner_and_replaces_no_file() {
     assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
     assert!(done.stderr.contains("copy.db is there already, and is left as it is"), "{done:?}");
     assert_eq!(fs::read(place.path("copy.db")).expect("read"), bytes);
+    // A name that SQLite would take for a URI.
+    place.ok(["backup", "file:other.db"]);
+    assert_eq!(fs::metadata(place.path("file:other.db")).expect("a copy").len(), copy.len());
     let done = place.run(["backup", "nowhere/copy.db"]);
     assert_eq!(done.code, Some(2), "{done:?}");
     let names = fs::read_dir(place.path(".")).expect("read").map(|entry| entry.expect("entry").file_name());

@@ -35,6 +35,9 @@ impl SqliteBackend {
 }
 
 fn backup(from: &Path, to: &Path) -> Result<()> {
+    // Absolute, as SQLite takes what begins with `file:` for a URI.
+    let to =
+        &std::path::absolute(to).map_err(|e| Error::Invalid(format!("cannot make {}: {e}", to.display())))?;
     if fs::symlink_metadata(to).is_ok() {
         return Err(exists(to));
     }
@@ -73,7 +76,8 @@ struct Part {
 impl Part {
     fn create(to: &Path) -> Result<Self> {
         let mut name = OsString::from(to);
-        name.push(format!(".part-{}", std::process::id()));
+        // A process that was killed may have left one, and another may have its id.
+        name.push(format!(".part-{:08x}", fastrand::u32(..)));
         let path = PathBuf::from(name);
         let made = OpenOptions::new().write(true).create_new(true).mode(location::NEW_FILE_MODE).open(&path);
         made.map_err(|e| Error::Invalid(format!("cannot make {}: {e}", path.display())))?;
