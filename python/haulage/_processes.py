@@ -35,7 +35,7 @@ _LAST_OUTPUT = 3.0
 # How long to wait before children are started again that all died while they loaded, in seconds.
 _START_PAUSES = (1.0, 2.0)
 
-# How many children in a row may die before they begin a call, until the worker waits.
+# How many children in a row may die before they begin a call, until that counts as its attempt.
 _MOST_DEATHS = 3
 
 # What a child runs. The path comes first: modules of the working directory must not stand
@@ -369,7 +369,7 @@ class Processes:
 
     def _work(
         self, child: ChildProcess | None, jobs: list[tuple[str, Context]]
-    ) -> tuple[ChildProcess, list[Answer]]:
+    ) -> tuple[ChildProcess | None, list[Answer]]:
         """Has this child carry out the call, or another in its place."""
         for _ in range(_MOST_DEATHS):
             child = self._living(child)
@@ -378,7 +378,10 @@ class Processes:
             # It had died with nothing to do.
             self._part_with(child)
             child = None
-        raise ProcessError("one after the other died with nothing to do")
+        # Those that were new had loaded the handler: it is what they were handed, such as a body
+        # that takes all the memory.
+        why = f"{_MOST_DEATHS} processes died one after the other before they began the job"
+        return None, [("retry", why, None)] * len(jobs)
 
     def _living(self, child: ChildProcess | None) -> ChildProcess:
         """This child, or another in the place of one that is dead."""

@@ -249,6 +249,17 @@ def test_a_process_that_dies_before_it_reads_its_job_costs_it_no_attempt(client:
         assert job.record().attempt == 1
 
 
+def test_a_job_before_which_every_process_dies_has_its_attempt_counted(
+    client: haulage.Client, folder: Path
+) -> None:
+    dies = "import os\nfrom haulage import _child\n_child.Child._answer = lambda *_: os._exit(3)\n"
+    (folder / "tasks.py").write_text(TASKS + dies)
+    with worker(client):
+        record = client.submit("never begun", max_attempts=2).wait(SOON)
+    assert (record.status, record.attempt) == (Status.ERROR, 2)
+    assert record.error is not None and "died one after the other before they began the job" in record.error
+
+
 def test_a_call_that_did_not_reach_its_process_goes_to_another(
     client: haulage.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -463,6 +463,15 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Whether nobody takes jobs, as far as two looks can tell: some wait, none is
+    /// in progress, and none has ended since `before`. A worker that is between
+    /// two jobs looks idle to one of them.
+    pub fn is_unserved(&self, before: &Self) -> bool {
+        let idle = |stats: &Self| stats.visible > 0 && stats.in_progress == 0;
+        let ended = |stats: &Self| stats.success + stats.error + stats.cancelled;
+        idle(before) && idle(self) && ended(self) <= ended(before)
+    }
+
     /// Jobs that are not over yet.
     pub fn unfinished(&self) -> u64 {
         self.visible + self.delayed + self.blocked + self.in_progress

@@ -344,6 +344,24 @@ async fn a_wait_takes_no_longer_because_the_clock_was_set_back() {
 }
 
 #[tokio::test]
+async fn a_wait_ends_after_its_time_whatever_the_clock_is_set_to() {
+    for ahead in [true, false] {
+        let clock = manual_clock();
+        let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
+        let handle = Producer::new(backend.clone()).submit(&"job").await.expect("submit");
+        let wait = tokio::spawn(async move { handle.wait_result::<String>(Some(s(60))).await });
+        backend.answered(Verb::Get, 1).await;
+        let now = clock.now();
+        clock.set(if ahead { now.after(s(3600)) } else { now.before(s(3600)) });
+        pass(&clock, 30).await;
+        assert!(!wait.is_finished(), "half of its time has passed; ahead: {ahead}");
+        pass(&clock, 31).await;
+        let ended = tokio::time::timeout(s(60), wait).await.expect("its time has passed").expect("joins");
+        assert!(matches!(ended, Err(Error::TimedOut(_))), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_signal_the_pauses_grow_and_waits_fall_into_step() {
     let clock = manual_clock();
     let backend = Faulty::without_signals(MemoryBackend::with_clock(clock.clone()));

@@ -14,6 +14,8 @@ use crate::{
 
 /// How long jobs may wait before that is worth a word.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// When to look again: a worker that is between two jobs looks idle.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How many of the jobs are looked at.
 const SAMPLE: usize = 100;
 
@@ -62,9 +64,14 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
             format!("no worker has taken it for {patience} s: none serves {url}, or they are all busy")
         });
     }
+    let before = backend.stats().await.ok()?;
+    if !before.is_unserved(&before) {
+        return None;
+    }
+    tokio::time::sleep(LOOK_AGAIN).await;
     let stats = backend.stats().await.ok()?;
     let oldest = Duration::try_from_secs_f64(stats.oldest_visible_seconds?).ok()?;
-    (stats.in_progress == 0 && oldest >= PATIENCE).then(|| {
+    (stats.is_unserved(&before) && oldest >= PATIENCE).then(|| {
         format!(
             "nobody serves the queue: {} {}, the oldest for {}, and none is in progress; start a worker on {url}, \
              or see in the log of the one that runs why it takes no jobs",

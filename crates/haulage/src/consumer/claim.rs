@@ -129,9 +129,14 @@ impl Claims {
     pub(super) fn answered(&mut self, answer: Result<Vec<Claimed>>) -> Vec<Claimed> {
         let Some(pending) = self.pending.take() else { return Vec::new() };
         match answer {
+            // The settle may have failed: only the settle's answer tells.
+            Ok(jobs) if pending.joined && jobs.is_empty() => {
+                self.outage.forget();
+                jobs
+            }
             Ok(jobs) => {
                 self.outage.over();
-                if jobs.is_empty() && !pending.joined && !pending.stop.is_cancelled() {
+                if jobs.is_empty() && !pending.stop.is_cancelled() {
                     // A backend that does not wait is not asked in a tight loop.
                     self.not_before = pending.started + self.wait.min(Duration::from_millis(20));
                 }

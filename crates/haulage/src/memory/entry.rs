@@ -200,8 +200,14 @@ impl Entry {
             error = error.spared();
             self.record.uncounted += 1;
         }
-        let lease_end = self.record.due_at.unwrap_or(now);
-        self.retry(error, lease_end, now);
+        if self.record.is_exhausted() {
+            return self.die(error, now);
+        }
+        // It is due since the end of its lease, and waits for no moment that it
+        // did not wait for before: the clock may be set back.
+        self.record.error = Some(error);
+        self.record.status = Status::Submitted;
+        self.lease = None;
     }
 
     pub(super) fn cancel(&mut self, now: Timestamp) {
@@ -220,10 +226,15 @@ impl Entry {
         self.wait(now);
     }
 
+    /// Its attempts are used up.
+    fn die(&mut self, error: JobError, now: Timestamp) {
+        self.record.dead = true;
+        self.finish(Status::Error, Some(error), now);
+    }
+
     fn retry(&mut self, error: JobError, due: Timestamp, now: Timestamp) {
         if self.record.is_exhausted() {
-            self.record.dead = true;
-            self.finish(Status::Error, Some(error), now);
+            self.die(error, now);
         } else {
             self.record.error = Some(error);
             self.wait(due);

@@ -156,7 +156,7 @@ impl State {
     /// The job that this worker is to claim next.
     pub(super) fn first_due(&self, worker: &str, now: Timestamp) -> Option<Seq> {
         let waited = self.waiting.first().filter(|(due, _)| *due <= now);
-        let suspect = self.suspects.first().filter(|(due, _)| *due <= now);
+        let suspect = self.suspects.iter().find(|(due, seq)| *due <= now || self.entry(*seq).is_at_once());
         let suspect = suspect.filter(|_| self.watched_until(worker, now).is_none());
         [self.ready.first(), waited, suspect].into_iter().flatten().min().map(|(_, seq)| *seq)
     }
@@ -170,7 +170,8 @@ impl State {
 
     /// When there may be something to claim next for this worker, as things are.
     pub(super) fn next_event_for(&self, worker: &str, now: Timestamp) -> Option<Timestamp> {
-        let suspect = self.suspects.first().map(|(due, _)| *due);
+        let moment = |(due, seq): &(Timestamp, Seq)| if self.entry(*seq).is_at_once() { now } else { *due };
+        let suspect = self.suspects.iter().map(moment).min();
         let suspect = suspect.map(|due| self.watched_until(worker, now).unwrap_or(due).max(due));
         self.next_event().into_iter().chain(suspect).min()
     }

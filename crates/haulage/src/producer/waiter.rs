@@ -99,16 +99,22 @@ impl Hub {
             return self.look_once(ids, done).await;
         }
         let clock = self.backend.clock();
-        let deadline = timeout.map(|timeout| (timeout, clock.now().after(timeout)));
+        // The wall clock may be set meanwhile.
+        let deadline = timeout.map(|timeout| (timeout, clock.monotonic().saturating_add(timeout)));
         let mut left: HashSet<usize> = (0..ids.len()).collect();
         while !left.is_empty() {
             let mut registration = self.register(ids, &left)?;
             loop {
                 let answer = match deadline {
                     None => registration.answers.recv().await,
-                    Some((timeout, moment)) => {
-                        let answer = clock.until(moment, registration.answers.recv()).await;
-                        answer.ok_or_else(|| self.too_late(timeout, &registration.shared))?
+                    Some((timeout, end)) => {
+                        let left = end.saturating_sub(clock.monotonic());
+                        let moment = clock.now().after(left);
+                        match clock.until(moment, registration.answers.recv()).await {
+                            Some(answer) => answer,
+                            None if clock.monotonic() < end => continue,
+                            None => return Err(self.too_late(timeout, &registration.shared)),
+                        }
                     }
                 };
                 match answer {

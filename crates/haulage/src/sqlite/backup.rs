@@ -10,7 +10,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{SqliteBackend, fault, location};
+use super::{SqliteBackend, fault, location, sys};
 use crate::{Error, Result};
 
 impl SqliteBackend {
@@ -88,17 +88,7 @@ impl Part {
     fn finish(self, to: &Path) -> Result<()> {
         let named = || -> io::Result<()> {
             File::open(&self.path)?.sync_all()?;
-            match fs::hard_link(&self.path, to) {
-                // A file system without such links; nothing can be there but what
-                // was made since the backup began.
-                Err(e) if e.kind() != ErrorKind::AlreadyExists && fs::symlink_metadata(to).is_err() => {
-                    fs::rename(&self.path, to)?;
-                }
-                linked => {
-                    linked?;
-                    fs::remove_file(&self.path)?;
-                }
-            }
+            sys::name_new(&self.path, to)?;
             let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
         };

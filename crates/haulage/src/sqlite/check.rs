@@ -88,7 +88,8 @@ fn clock(connection: &Connection, now: Timestamp) -> Result<Finding, Fault> {
         "SELECT count(*), max(at) FROM (
              SELECT seq, max(at) AS at FROM (
                  SELECT seq, due AS at FROM job INDEXED BY job_ready
-                 WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 0
+                 WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) IN (0, 1)
+                 AND (not_before IS NOT NULL) = 0
                  UNION ALL SELECT seq, max(due - lease, started_at) FROM job INDEXED BY job_leased WHERE status = 1
                  UNION ALL SELECT seq, at FROM (
                      SELECT seq, max(submitted_at, coalesce(finished_at, 0)) AS at

@@ -17,8 +17,7 @@ use crate::{
 };
 
 /// What is due, in the order of claims. INDEXED BY keeps SQLite to the one index
-/// whose parts are in that order. A job that is to be watched has waited for a
-/// moment, the end of its lease.
+/// whose parts are in that order.
 const DUE: &str =
     "SELECT job.seq, id, attempt, uncounted, max_attempts, submitted_at, timeout, group_id, request_id,
      metadata, json, ready.due, suspect FROM (
@@ -31,9 +30,15 @@ const DUE: &str =
              WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
              AND due <= ?1 ORDER BY due, seq LIMIT ?2)
          UNION ALL SELECT * FROM (
-             SELECT due, seq FROM job INDEXED BY job_ready
-             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1
-             AND due <= ?1 ORDER BY due, seq LIMIT ?3)
+             SELECT * FROM (
+                 SELECT due, seq FROM job INDEXED BY job_ready
+                 WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 0
+                 ORDER BY due, seq LIMIT ?3)
+             UNION ALL SELECT * FROM (
+                 SELECT due, seq FROM job INDEXED BY job_ready
+                 WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1
+                 AND due <= ?1 ORDER BY due, seq LIMIT ?3)
+             ORDER BY due, seq LIMIT ?3)
          ORDER BY due, seq LIMIT ?2
      ) AS ready JOIN job ON job.seq = ready.seq JOIN body ON body.seq = job.seq";
 
@@ -105,6 +110,8 @@ fn next_due(tx: &Tx<'_>, watched_until: Option<Timestamp>) -> rusqlite::Result<O
         "SELECT min(at) FROM (
              SELECT min(due) AS at FROM job
              WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
+             UNION ALL SELECT * FROM (SELECT ?1 FROM job
+             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 0 LIMIT 1)
              UNION ALL SELECT max(?1, (SELECT min(due) FROM job
              WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1))
              UNION ALL SELECT min(check_at) FROM job WHERE status = 1)",
@@ -130,7 +137,7 @@ mod tests {
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {DUE}")).expect("prepare");
         let rows = plan.query_map(params![0, 10, 1], |r| r.get::<_, String>(3)).expect("a plan");
         let plan = rows.collect::<rusqlite::Result<Vec<_>>>().expect("its steps").join("\n");
-        assert_eq!(plan.matches("SEARCH job USING INDEX job_ready (<expr>=?").count(), 3, "{plan}");
+        assert_eq!(plan.matches("SEARCH job USING INDEX job_ready (<expr>=?").count(), 4, "{plan}");
         assert!(plan.contains("SEARCH job USING INTEGER PRIMARY KEY"), "{plan}");
         assert!(!plan.contains("SCAN job"), "{plan}");
     }

@@ -79,15 +79,21 @@ impl Tx<'_> {
         let spared = job.suspicion == Suspicion::Spared || self.has_lost_suspect(job)?;
         if spared {
             error = error.spared();
-            self.execute("UPDATE job SET uncounted = uncounted + 1 WHERE seq = ?1", [job.seq])?;
         } else if job.is_exhausted() {
             return self.finish(job, End::Error { error, dead: true });
         }
-        let status = self.retry(job, job.due.unwrap_or(self.now), &error)?;
-        if let (Some(lease), Some(started_at)) = (job.lease, job.started_at) {
-            self.suspect(job.seq, Suspicion::of_lost(started_at, lease))?;
-        }
-        Ok(status)
+        let suspicion = match (job.lease, job.started_at) {
+            (Some(lease), Some(started_at)) => Suspicion::of_lost(started_at, lease),
+            _ => Suspicion::None,
+        };
+        // It is due since the end of its lease, and waits for no moment that it
+        // did not wait for before: the clock may be set back.
+        self.execute(
+            "UPDATE job SET status = 0, uncounted = uncounted + ?2, suspect = ?3, error_kind = ?4, error = ?5
+             WHERE seq = ?1",
+            params![job.seq, spared, stored(suspicion), error.kind.as_str(), error.message],
+        )?;
+        self.requeued(job)
     }
 
     /// Until when this worker is to have no other watched job than it has, if it has one.
@@ -121,12 +127,16 @@ impl Tx<'_> {
     }
 
     pub(super) fn suspect(&self, seq: i64, suspicion: Suspicion) -> Sql<()> {
-        let stored = match suspicion {
-            Suspicion::None => None,
-            Suspicion::Spared => Some(0),
-            Suspicion::Watched(time) => Some(micros(time).max(1)),
-        };
-        self.execute("UPDATE job SET suspect = ?2 WHERE seq = ?1", params![seq, stored])?;
+        self.execute("UPDATE job SET suspect = ?2 WHERE seq = ?1", params![seq, stored(suspicion)])?;
         Ok(())
+    }
+}
+
+/// What is thought of a job, as it is stored.
+fn stored(suspicion: Suspicion) -> Option<i64> {
+    match suspicion {
+        Suspicion::None => None,
+        Suspicion::Spared => Some(0),
+        Suspicion::Watched(time) => Some(micros(time).max(1)),
     }
 }

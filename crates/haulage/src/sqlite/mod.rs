@@ -227,18 +227,14 @@ impl SqliteBackend {
         matches!(tokio::time::timeout(READ_PATIENCE, ended).await, Ok(Ok(())))
     }
 
-    /// Whether jobs that wait are taken. Between two of them, none may be in
-    /// progress for a moment, so that is looked at twice.
+    /// Whether jobs that wait are taken.
     async fn is_served(&self) -> Result<bool> {
-        let idle = |stats: &Stats| stats.visible > 0 && stats.in_progress == 0;
-        let ended = |stats: &Stats| stats.success + stats.error + stats.cancelled;
         let before = self.stats().await?;
-        if !idle(&before) {
+        if !before.is_unserved(&before) {
             return Ok(true);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-        let after = self.stats().await?;
-        Ok(!idle(&after) || ended(&after) > ended(&before))
+        Ok(!self.stats().await?.is_unserved(&before))
     }
 
     /// The same as [`SqliteBackend::end_abandoned`], where a look shows that there is something.

@@ -63,9 +63,9 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
          WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = ?1 AND (not_before IS NOT NULL) = ?2",
     )?;
     let mut oldest = |suspect, waits| oldest.query_row([suspect, waits], |r| r.get::<_, Option<i64>>(0));
-    let at_once = oldest(false, false)?;
+    let at_once = [oldest(false, false)?, oldest(true, false)?];
     let waited = [oldest(false, true)?, oldest(true, true)?].map(|due| due.filter(|due| *due <= now_micros));
-    let due = [at_once, abandoned_since].into_iter().chain(waited);
+    let due = at_once.into_iter().chain([abandoned_since]).chain(waited);
     stats.oldest_visible_seconds =
         due.flatten().min().map(|due| now.since(Timestamp::from_micros(due)).as_secs_f64());
     let size = |suffix| std::fs::metadata(location::beside(path, suffix)).map_or(0, |m| m.len());

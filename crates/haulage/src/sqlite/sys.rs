@@ -1,5 +1,6 @@
 //! The few things that need the operating system: a page of memory that
-//! processes share, waiting on a word in it, and a fair lock between them.
+//! processes share, waiting on a word in it, a fair lock between them, and a
+//! name for a file that replaces no other.
 //!
 //! This and `locks.rs` are the only unsafe code of the crate.
 #![allow(unsafe_code)]
@@ -7,7 +8,8 @@
 use std::{
     fs::File,
     io,
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::ffi::OsStrExt as _},
+    path::Path,
     ptr::NonNull,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -122,6 +124,33 @@ fn wait_on(word: &AtomicU32, seen: u32, timeout: Duration) {
 #[cfg(not(target_os = "linux"))]
 fn wake_all(_word: &AtomicU32) {}
 
+/// Gives a file another name, which nothing has yet.
+pub(super) fn name_new(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::hard_link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => rename_new(from, to, error),
+        linked => {
+            linked?;
+            std::fs::remove_file(from)
+        }
+    }
+}
+
+/// The same on a file system without hard links; `error` says so.
+#[cfg(target_os = "linux")]
+fn rename_new(from: &Path, to: &Path, _error: io::Error) -> io::Result<()> {
+    let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let (from, to) = (name(from)?, name(to)?);
+    let (here, flags) = (libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // SAFETY: both names end in a zero, and are valid for the time of the call.
+    let code = unsafe { libc::syscall(libc::SYS_renameat2, here, from.as_ptr(), here, to.as_ptr(), flags) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_new(_from: &Path, _to: &Path, error: io::Error) -> io::Result<()> {
+    Err(error)
+}
+
 /// What to do with a byte of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lock {
@@ -198,5 +227,23 @@ mod tests {
         let file = tempfile::tempfile().expect("file");
         let _page = SharedPage::map(&file, 0, 1).expect("map");
         assert_ne!(file.metadata().expect("metadata").blocks(), 0, "a hole, which a full disk cannot fill");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_new_name_replaces_no_file_with_hard_links_and_without() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        let no_links = |from: &Path, to: &Path| rename_new(from, to, io::ErrorKind::Unsupported.into());
+        for name in [name_new, no_links] {
+            std::fs::write(&from, "new").expect("write");
+            std::fs::write(&to, "old").expect("write");
+            let refused = name(&from, &to).expect_err("there is a file");
+            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read_to_string(&to).expect("read"), "old");
+            std::fs::remove_file(&to).expect("remove");
+            name(&from, &to).expect("there is none");
+            assert_eq!((std::fs::read_to_string(&to).expect("read").as_str(), from.exists()), ("new", false));
+        }
     }
 }

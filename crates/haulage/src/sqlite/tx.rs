@@ -343,7 +343,8 @@ impl<'a> Tx<'a> {
         self.requeued(job)
     }
 
-    fn requeued(&mut self, job: &Hot) -> Sql<Status> {
+    /// A claimed job is back in the queue.
+    pub(super) fn requeued(&mut self, job: &Hot) -> Sql<Status> {
         self.count_move(job.status, Status::Submitted);
         self.ring(Bell::Ready);
         // An operator's redrive may have put an earlier job of the group back

@@ -106,7 +106,10 @@ impl Job {
         }
         let ran = lease_end.before(self.lease * 2 / 3).since(start);
         self.watched = Some(ran.min(Duration::from_secs(300)));
+        // It keeps its place in the queue.
+        let place = self.place;
         self.fail_attempt(error, lease_end, now);
+        self.place = place;
     }
 
     /// An attempt failed, and another may follow.
