@@ -109,7 +109,7 @@ impl Config {
         let (scheme, rest) = url.trim().split_once("://").unwrap_or_default();
         if !scheme.eq_ignore_ascii_case("sqs") {
             return Err(Error::Config(format!(
-                "`{url}` is no sqs:// URL; write sqs://jobs.fifo?table=results"
+                "`{url}` is not an sqs:// URL; write sqs://jobs.fifo?table=results"
             )));
         }
         let (queue, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -129,7 +129,7 @@ impl Config {
         let (scheme, rest) = url.trim().split_once("://").unwrap_or_default();
         if !scheme.eq_ignore_ascii_case("dynamodb") {
             return Err(Error::Config(format!(
-                "`{url}` is no dynamodb:// URL; write dynamodb://results?region=eu-central-1"
+                "`{url}` is not a dynamodb:// URL; write dynamodb://results?region=eu-central-1"
             )));
         }
         let (table, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -184,7 +184,7 @@ impl Config {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if base.is_empty() || name.len() > 80 || !base.chars().all(plain) {
             return bad(format!(
-                "`{name}` is no name of a queue: 1 to 80 letters, digits, hyphens and underscores, \
+                "`{name}` is not the name of a queue: 1 to 80 letters, digits, hyphens and underscores, \
                  and .fifo at the end for a FIFO queue; write sqs://jobs.fifo?table=results"
             ));
         }
@@ -206,7 +206,7 @@ impl Config {
         let table = &self.table;
         if !(3..=255).contains(&table.len()) || !table.chars().all(|c| plain(c) || c == '.') {
             return bad(format!(
-                "`{table}` is no name of a table: 3 to 255 letters, digits, hyphens, underscores and dots"
+                "`{table}` is not the name of a table: 3 to 255 letters, digits, hyphens, underscores and dots"
             ));
         }
         if self.offload_above > 256 << 10 {
@@ -272,11 +272,11 @@ mod tests {
     fn says_what_would_be_right() {
         for (url, part) in [
             ("sqlite://x.db", "no sqs:// URL"),
-            ("sqs://", "no name of a queue"),
-            ("sqs://a/b", "no name of a queue"),
+            ("sqs://", "not the name of a queue"),
+            ("sqs://a/b", "not the name of a queue"),
             ("sqs://jobs.fifo?tabel=x", "unknown parameter `tabel`; sqs:// knows table, bucket"),
             ("sqs://jobs?table=", "has no value"),
-            ("sqs://jobs?table=a", "no name of a table"),
+            ("sqs://jobs?table=a", "not the name of a table"),
             ("sqs://jobs?compression=gzip", "none or zstd"),
             ("sqs://jobs?offload_above=1MiB", "number of bytes"),
             ("sqs://jobs?offload_above=1048576", "262144 at most"),

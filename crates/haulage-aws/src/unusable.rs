@@ -23,7 +23,7 @@ use crate::{
 pub(crate) async fn bury(inner: &Inner, message: &Received, poison: &Poison) -> Result<Fate> {
     let now = inner.now();
     let error = JobError::new(FailureKind::InvalidBody, poison.reason.clone());
-    warn!(message = %message.id, error = error.message, "a message that is no job");
+    warn!(message = %message.id, error = error.message, "a message that is not a job");
     // First, as the record does not have what the message says.
     inner.queue.bury(poison).await?;
     let ticket = &poison.ticket;

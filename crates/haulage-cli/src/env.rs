@@ -80,7 +80,7 @@ pub(crate) const ON_START: Setting = setting(
 pub(crate) const HTTP_HEADER: Setting = setting(
     "HAULAGE_HTTP_HEADER",
     "Header to send with each request to the --http server, such as `Authorization: Bearer …`; \
-     the variable, and --http-header-file, can be read by fewer than the flag",
+     other users of the machine can read the flag, but not the variable or --http-header-file",
 );
 pub(crate) const HTTP_HEADER_FILE: Setting = setting(
     "HAULAGE_HTTP_HEADER_FILE",
@@ -106,12 +106,12 @@ pub(crate) const MEMORY_LIMIT: Setting = setting(
 );
 pub(crate) const PROCESS_LIMIT: Setting = setting(
     "HAULAGE_PROCESS_LIMIT",
-    "Most processes and threads that the worker's user may have for a program to start another (RLIMIT_NPROC; \
+    "A program starts no further process or thread while the worker's user has this many (RLIMIT_NPROC; \
      root has no limit) [default: no limit]",
 );
 pub(crate) const LOG_LIMIT: Setting = setting(
     "HAULAGE_LOG_LIMIT",
-    "How much of what a program prints for one job is logged; a line counts for 100 bytes at least",
+    "How much of what one job prints and logs is kept in the log; a line counts as 100 bytes at least",
 )
 .or("1MiB");
 pub(crate) const CONCURRENCY: Setting =
@@ -247,7 +247,7 @@ pub(crate) mod job {
         (DEADLINE, "When this attempt times out, in RFC 3339; not set where the job has no timeout"),
         (
             RESULT,
-            "A file that is not there yet. Where the program writes it, it is the result, and stdout is a log",
+            "A file that is not there yet. If the program writes it, it is the result, and stdout is logged",
         ),
         (
             RUN,

@@ -147,7 +147,7 @@ impl TryFrom<String> for Name {
             return Ok(Self(name));
         }
         Err(format!(
-            "`{name}` is no name: 1 to 255 letters, digits, hyphens, underscores and dots; not an ARN"
+            "`{name}` is not a name: 1 to 255 letters, digits, hyphens, underscores and dots; not an ARN"
         ))
     }
 }
@@ -237,7 +237,7 @@ mod tests {
             ),
             (
                 |e| e["pairs"][0]["service"] = json!("arn:aws:ecs:x"),
-                "pairs[0].service: `arn:aws:ecs:x` is no name",
+                "pairs[0].service: `arn:aws:ecs:x` is not a name",
             ),
             (
                 |e| drop(e["pairs"][0].as_object_mut().map(|p| p.remove("queue_url"))),

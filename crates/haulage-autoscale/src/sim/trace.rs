@@ -186,7 +186,7 @@ impl Trace {
             arrivals.push(arrival(content).map_err(|problem| TraceError { line, problem })?);
         }
         if arrivals.is_empty() {
-            return Err(TraceError { line: 1, problem: "there is no job in it".to_owned() });
+            return Err(TraceError { line: 1, problem: "it has no jobs".to_owned() });
         }
         Ok(Self::sorted(name.to_owned(), arrivals))
     }
@@ -243,7 +243,7 @@ fn arrival(line: &str) -> Result<Arrival, String> {
     let mut number = |what: &str| {
         let field = fields.next().filter(|field| !field.is_empty());
         let field = field.ok_or_else(|| format!("the {what} is missing"))?;
-        field.parse::<f64>().map_err(|_| format!("the {what} {field:?} is no number"))
+        field.parse::<f64>().map_err(|_| format!("the {what} {field:?} is not a number"))
     };
     let (at, seconds) = (number("arrival")?, number("job time")?);
     let hidden = if line.matches(',').count() > 1 { number("delay")? } else { 0.0 };
@@ -325,20 +325,20 @@ mod tests {
     fn bad_lines_are_named() {
         for (text, problem) in [
             ("1,2\n3\n", "line 2: the job time is missing"),
-            ("1,2\nx,3\n", "line 2: the arrival \"x\" is no number"),
+            ("1,2\nx,3\n", "line 2: the arrival \"x\" is not a number"),
             ("1,0\n", "line 1: the job time 0 is not"),
             ("-1,5\n", "line 1: the arrival -1 is not"),
             ("1764115200,5\n", "since the start, of a year at most"),
             ("1,2\n1,nan\n", "line 2: the job time NaN is not"),
             ("1,2,3,4\n", "line 1: \"4\" is one field too many"),
-            ("1,2,x\n", "line 1: the delay \"x\" is no number"),
+            ("1,2,x\n", "line 1: the delay \"x\" is not a number"),
             ("1,2,-3\n", "line 1: the delay -3 is not"),
             ("1,2592001\n", "line 1: the job time 2592001 is not a number of seconds above 0, of 30 days"),
-            ("5s,60\n1,2\n", "line 1: the arrival \"5s\" is no number"),
-            ("12,sixty\n1,2\n", "line 1: the job time \"sixty\" is no number"),
+            ("5s,60\n1,2\n", "line 1: the arrival \"5s\" is not a number"),
+            ("12,sixty\n1,2\n", "line 1: the job time \"sixty\" is not a number"),
             ("nan,60\n1,2\n", "line 1: the arrival NaN is not"),
-            ("at,seconds\n", "there is no job in it"),
-            ("", "there is no job in it"),
+            ("at,seconds\n", "it has no jobs"),
+            ("", "it has no jobs"),
         ] {
             let error = Trace::from_csv("mine", text).expect_err(text).to_string();
             assert!(error.contains(problem), "{text:?}: {error}");

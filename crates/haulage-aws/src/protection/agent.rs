@@ -70,7 +70,7 @@ struct Refusal {
 impl Agent {
     pub(super) fn new(base: &str, limit: Duration) -> Result<Self> {
         let endpoint = format!("{}/task-protection/v1/state", base.trim_end_matches('/'));
-        let bad = || Error::Config(format!("ECS_AGENT_URI is `{base}`, which is no http:// address"));
+        let bad = || Error::Config(format!("ECS_AGENT_URI is `{base}`, which is not an http:// address"));
         let endpoint: Uri = endpoint.parse().map_err(|_| bad())?;
         if endpoint.scheme_str() != Some("http") || endpoint.host().is_none() {
             return Err(bad());

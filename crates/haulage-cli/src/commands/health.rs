@@ -38,7 +38,7 @@ impl Args {
         let address = within(&self.http_listen);
         let uri: Uri = format!("http://{address}/health").parse().map_err(|_| {
             let given = harmless(&self.http_listen);
-            Exit::usage(format!("--http-listen {given} is no address; write it like 127.0.0.1:9464"))
+            Exit::usage(format!("--http-listen {given} is not an address; write it like 127.0.0.1:9464"))
         })?;
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
         let asked = async {

@@ -27,15 +27,15 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 
 /// Run jobs: each with a program, or through an HTTP server
 ///
-/// A program gets the body on stdin and writes the result, as JSON, to stdout; or to the file that
-/// the variable HAULAGE_RESULT names, and stdout is a log then. It ends with 0
-/// where it succeeded; with 65 where trying again would not help; with anything else where it
-/// may, and the end of what it wrote to stderr is the job's error.
+/// A program gets the body on stdin and writes the result, as JSON, to stdout, or to the file that
+/// the variable HAULAGE_RESULT names; in that case stdout is logged. It ends with 0 if it
+/// succeeded, with 65 if trying again would not help, and with anything else if it might; the end
+/// of what it wrote to stderr is the job's error.
 ///
 /// A server gets the body by POST, with the headers X-Haulage-Job-Id, X-Haulage-Attempt and
 /// X-Request-Id, and answers with the result as JSON; an empty 2xx answer is `null`. 408, 429, other 5xx than 503, and
 /// an answer that is lost are tried again, after the time in Retry-After if it is there, but no later than
-/// --retry-cap; other answers than 2xx fail the job.
+/// --retry-cap; any other answer but 2xx fails the job.
 ///
 /// A program that cannot be started, a server that cannot be reached, and the answer 503 cost a
 /// job no attempt. The worker gives the job back and claims no more until it can go on; it

@@ -153,7 +153,7 @@ fn mistakes_are_named() {
     for (url, args, code, part) in [
         ("sqs://no-such-queue.fifo", &["submit", "1"][..], 2, "no-such-queue.fifo: it does not exist"),
         ("sqs://jobs?tabel=x", &["stats"], 2, "unknown parameter `tabel`"),
-        ("sqs://a/b", &["stats"], 2, "no name of a queue"),
+        ("sqs://a/b", &["stats"], 2, "is not the name of a queue"),
         ("sqlite://x.db", &["queue", "create"], 2, "queues are for AWS"),
         ("sqs://jobs", &["queue", "create", "--retention", "15d"], 2, "between 1 minute and 14 days"),
         ("sqs://jobs", &["queue", "delete", "--bucket"], 2, "--bucket goes with bucket=… in the URL"),
