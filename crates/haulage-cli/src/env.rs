@@ -57,7 +57,7 @@ pub(crate) const SHELL: Setting = setting("HAULAGE_SHELL", "Line for `sh -c` to 
 pub(crate) const HTTP: Setting = setting("HAULAGE_HTTP", "URL to POST each job's body to");
 pub(crate) const HTTP_READY: Setting = setting(
     "HAULAGE_HTTP_READY",
-    "Path on the --http server that answers 2xx while it is ready for jobs, such as /ping; they are claimed only then",
+    "Path on the --http server that answers 2xx while it is ready for jobs, such as /ping; jobs are claimed only then",
 );
 pub(crate) const PYTHON: Setting = setting(
     "HAULAGE_PYTHON",
