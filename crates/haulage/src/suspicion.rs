@@ -6,7 +6,8 @@
 //! one watched job at a time, beside others that were never lost. If that
 //! worker dies as well, the watched job is the one to blame, and the attempts
 //! of its neighbours do not count. They are watched in their turn, so that no
-//! two jobs of which one may be the cause meet again.
+//! two jobs of which one may be the cause meet again. A job that ran for longer
+//! than it is watched is charged all the same: it may need longer to crash.
 
 use std::time::Duration;
 
