@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn says_what_would_be_right() {
         for (url, part) in [
-            ("sqlite://x.db", "no sqs:// URL"),
+            ("sqlite://x.db", "not an sqs:// URL"),
             ("sqs://", "not the name of a queue"),
             ("sqs://a/b", "not the name of a queue"),
             ("sqs://jobs.fifo?tabel=x", "unknown parameter `tabel`; sqs:// knows table, bucket"),
@@ -288,7 +288,7 @@ mod tests {
             let message = Config::from_url(url).expect_err(url).to_string();
             assert!(message.contains(part), "{url}: {message}");
         }
-        for (url, part) in [("sqs://jobs", "no dynamodb:// URL"), ("dynamodb://a?region=", "has no value")] {
+        for (url, part) in [("sqs://jobs", "not a dynamodb:// URL"), ("dynamodb://a?region=", "has no value")] {
             let message = Config::from_table_url(url).expect_err(url).to_string();
             assert!(message.contains(part), "{url}: {message}");
         }
