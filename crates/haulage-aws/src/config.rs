@@ -288,7 +288,8 @@ mod tests {
             let message = Config::from_url(url).expect_err(url).to_string();
             assert!(message.contains(part), "{url}: {message}");
         }
-        for (url, part) in [("sqs://jobs", "not a dynamodb:// URL"), ("dynamodb://a?region=", "has no value")] {
+        for (url, part) in [("sqs://jobs", "not a dynamodb:// URL"), ("dynamodb://a?region=", "has no value")]
+        {
             let message = Config::from_table_url(url).expect_err(url).to_string();
             assert!(message.contains(part), "{url}: {message}");
         }

@@ -4,7 +4,7 @@ use std::{
     io,
     process::exit,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     thread,
@@ -29,16 +29,33 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Stop {
     shutdown: Shutdown,
+    ending: Arc<Ending>,
+}
+
+#[derive(Debug, Default)]
+struct Ending {
     /// The second signal's number; 0 while there was none.
-    forced_by: Arc<AtomicU8>,
+    forced_by: AtomicU8,
+    /// Held from what a signal does until the log says it: an idle worker has
+    /// ended a moment later, and is to end after that line.
+    saying: Mutex<()>,
+}
+
+impl Ending {
+    /// Does what a signal asks for, then says so.
+    fn obey(&self, act: impl FnOnce(), say: impl FnOnce()) {
+        let _saying = self.saying.lock().unwrap_or_else(PoisonError::into_inner);
+        act();
+        say();
+    }
 }
 
 impl Stop {
     /// Starts to listen, in a thread of its own: signals are heard whatever
     /// holds up the others.
     pub(super) fn listen() -> Result<Self> {
-        let stop = Self { shutdown: Shutdown::new(), forced_by: Arc::default() };
-        let (shutdown, forced_by) = (stop.shutdown.clone(), Arc::clone(&stop.forced_by));
+        let stop = Self { shutdown: Shutdown::new(), ending: Arc::default() };
+        let (shutdown, ending) = (stop.shutdown.clone(), Arc::clone(&stop.ending));
         let listening = || -> io::Result<_> {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let signals = {
@@ -47,7 +64,7 @@ impl Stop {
             };
             thread::Builder::new()
                 .name("haulage-signals".into())
-                .spawn(move || runtime.block_on(listen(signals, &shutdown, &forced_by)))
+                .spawn(move || runtime.block_on(listen(signals, &shutdown, &ending)))
         };
         listening()
             .map_err(|error| Exit::new(Code::Failure, format!("cannot listen for signals: {error}")))?;
@@ -64,20 +81,22 @@ impl Stop {
         self.shutdown.clone()
     }
 
-    /// How the signals make the program end.
+    /// How the signals make the program end, once the log has said what they did.
     pub(super) fn ending(&self) -> Result {
-        match self.forced_by.load(Ordering::Relaxed) {
+        drop(self.ending.saying.lock());
+        match self.ending.forced_by.load(Ordering::Relaxed) {
             0 => Ok(()),
             number => Err(Exit::silent(Code::Signal(number))),
         }
     }
 }
 
-async fn listen(mut signals: StopSignals, shutdown: &Shutdown, forced_by: &AtomicU8) {
+async fn listen(mut signals: StopSignals, shutdown: &Shutdown, ending: &Ending) {
     let StopSignal { name, .. } = signals.next().await;
-    // Said first: an idle worker has ended a moment later. The log holds nobody up.
-    tracing::info!("{name}: no more jobs are taken, and those that run may finish");
-    shutdown.stop();
+    ending.obey(
+        || shutdown.stop(),
+        || tracing::info!("{name}: no more jobs are taken, and those that run may finish"),
+    );
     let echo = async {
         loop {
             signals.next().await;
@@ -87,9 +106,8 @@ async fn listen(mut signals: StopSignals, shutdown: &Shutdown, forced_by: &Atomi
     tracing::info!("send it again to end the running jobs now");
     let StopSignal { name, number } = signals.next().await;
     let number = u8::try_from(number).unwrap_or(u8::MAX);
-    forced_by.store(number, Ordering::Relaxed);
-    tracing::warn!("{name} again: the jobs that run are given back");
-    shutdown.stop_now();
+    ending.forced_by.store(number, Ordering::Relaxed);
+    ending.obey(|| shutdown.stop_now(), || tracing::warn!("{name} again: the jobs that run are given back"));
     tokio::time::sleep(END_LIMIT).await;
     exit(i32::from(Code::Signal(number).number()));
 }

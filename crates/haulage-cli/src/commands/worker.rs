@@ -279,7 +279,7 @@ impl Args {
             () = stop.stopping() => {
                 // What is nearly open can be closed then, and leaves no log behind.
                 let _ = tokio::time::timeout(OPENING, opening).await;
-                return Ok(());
+                return stop.ending();
             }
         };
         let limit = backend.capabilities().max_payload;
