@@ -20,7 +20,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help build demo test tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -150,6 +150,9 @@ bench: need-rust ## Measure throughput and latency beside their floors, in about
 
 bench-quick: need-rust ## A first impression of the same in under 40 seconds
 	$(CARGO) run --release --package haulage-cli -- bench --quick
+
+bench-size: need-rust ## What millions of records and long readers cost, in some minutes
+	$(CARGO) run --release --package haulage-cli -- bench --size
 
 bench-verbs: need-rust ## What single verbs of the backends cost, with criterion
 	$(CARGO) bench --package haulage

@@ -41,8 +41,8 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub(super) enum Part {
-    /// Submit jobs in bulk
-    Produce { jobs: u64 },
+    /// Submit jobs in bulk, with a `result_ttl` in seconds
+    Produce { jobs: u64, ttl: Option<u64> },
     /// Submit jobs one after the other
     OneByOne { jobs: u64 },
     /// Run jobs that do nothing
@@ -74,7 +74,10 @@ impl Args {
         }
         let began = now();
         let jobs = match self.part {
-            Part::Produce { jobs } => produce(&producer, jobs).await?,
+            Part::Produce { jobs, ttl } => {
+                let job = ttl.map_or_else(job, |ttl| job().result_ttl(Duration::from_secs(ttl)));
+                produce(&producer, jobs, job).await?
+            }
             Part::Single { tasks, millis } => single(producer, tasks, Duration::from_millis(millis)).await?,
             Part::OneByOne { jobs } => one_by_one(&producer, jobs).await?,
             Part::Consume { jobs, concurrency } => {
@@ -113,8 +116,8 @@ pub(super) fn job() -> NewJob {
 }
 
 /// Submits in bulk, the next part while the last is on its way.
-pub(super) async fn produce(producer: &Producer, jobs: u64) -> Result<u64> {
-    let (job, mut parts) = (job(), tokio::task::JoinSet::new());
+pub(super) async fn produce(producer: &Producer, jobs: u64, job: NewJob) -> Result<u64> {
+    let mut parts = tokio::task::JoinSet::new();
     let mut left = jobs;
     while left > 0 || !parts.is_empty() {
         while left > 0 && parts.len() < 2 {

@@ -109,8 +109,7 @@ fn insert(connection: &Connection, mut rows: std::ops::Range<i64>) -> rusqlite::
         let mut add_body = connection.prepare_cached(ADD_BODY)?;
         let body = document();
         rows.try_for_each(|seq| {
-            let id = (u128::from(fastrand::u64(..)) << 64 | u128::from(seq.unsigned_abs())).to_be_bytes();
-            add_job.execute(params![seq, id, seq])?;
+            add_job.execute(params![seq, id(seq), seq])?;
             add_body.execute(params![seq, body]).map(drop)
         })
     })
@@ -127,6 +126,11 @@ fn transaction(
     connection.execute_batch("COMMIT")
 }
 
-fn document() -> String {
+/// An id for this row.
+pub(super) fn id(seq: i64) -> [u8; 16] {
+    (u128::from(fastrand::u64(..)) << 64 | u128::from(seq.unsigned_abs())).to_be_bytes()
+}
+
+pub(super) fn document() -> String {
     format!("{:?}", "x".repeat(BODY_BYTES - 2))
 }

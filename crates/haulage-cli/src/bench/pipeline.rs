@@ -20,7 +20,7 @@ pub(super) fn url(path: &Path) -> String {
 pub(super) async fn fill(path: &Path, waiting: u64) -> Result {
     let producer = Producer::new(haulage::connect(&url(path)).await?);
     let missing = waiting.saturating_sub(producer.backend().stats().await?.visible);
-    actor::produce(&producer, missing).await?;
+    actor::produce(&producer, missing, actor::job()).await?;
     Ok(())
 }
 
@@ -28,19 +28,32 @@ pub(super) async fn fill(path: &Path, waiting: u64) -> Result {
 /// number of jobs waiting at the start, which is that at the end too.
 pub(super) async fn jobs_per_s(path: &Path, waiting: u64, jobs: u64) -> Result<f64> {
     fill(path, waiting).await?;
-    both_sides(path, jobs, "produce", actor::CONCURRENCY).await
+    both_sides(path, jobs, "produce", None, actor::CONCURRENCY).await
 }
 
 /// Jobs a second while one process submits them one after the other, and
 /// another one runs them one after the other.
 pub(super) async fn one_by_one_per_s(path: &Path, jobs: u64) -> Result<f64> {
-    both_sides(path, jobs, "one-by-one", 1).await
+    both_sides(path, jobs, "one-by-one", None, 1).await
 }
 
-async fn both_sides(path: &Path, jobs: u64, producer: &str, concurrency: usize) -> Result<f64> {
+/// Jobs a second of both sides, where records expire so many seconds after their jobs ended.
+pub(super) async fn expiring_jobs_per_s(path: &Path, jobs: u64, ttl: u64) -> Result<f64> {
+    both_sides(path, jobs, "produce", Some(ttl), actor::CONCURRENCY).await
+}
+
+async fn both_sides(
+    path: &Path,
+    jobs: u64,
+    producer: &str,
+    ttl: Option<u64>,
+    concurrency: usize,
+) -> Result<f64> {
     let (url, count) = (url(path), jobs.to_string());
+    let ttl = ttl.map(|ttl| ttl.to_string());
+    let part: Vec<&str> = [producer, &count].into_iter().chain(ttl.as_deref()).collect();
     let mut consumer = Actor::start(&url, &["consume", &count, &concurrency.to_string()]).await?;
-    let mut producer = Actor::start(&url, &[producer, &count]).await?;
+    let mut producer = Actor::start(&url, &part).await?;
     consumer.go().await?;
     producer.go().await?;
     let produced: Seen = producer.seen().await?;
@@ -61,9 +74,9 @@ fn per_s(jobs: u64, began: i64, ended: i64) -> f64 {
     jobs as f64 / Duration::from_micros((ended - began).unsigned_abs()).as_secs_f64()
 }
 
-/// Single submits a second from 64 tasks, each acknowledged durable.
-pub(super) async fn single_submits_per_s(path: &Path, watch: Duration) -> Result<f64> {
-    let (tasks, millis) = (TASKS.to_string(), watch.as_millis().to_string());
+/// Single submits a second from so many tasks, each acknowledged durable.
+pub(super) async fn single_submits_per_s(path: &Path, tasks: u64, watch: Duration) -> Result<f64> {
+    let (tasks, millis) = (tasks.to_string(), watch.as_millis().to_string());
     let mut producer = Actor::start(&url(path), &["single", &tasks, &millis]).await?;
     producer.go().await?;
     let seen: Seen = producer.seen().await?;

@@ -36,9 +36,9 @@ pub(super) struct Report {
     pub(super) settings: Settings,
 }
 
-/// Under which conditions.
+/// On what, and on how large jobs.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Settings {
+pub(super) struct Machine {
     haulage: &'static str,
     sqlite: &'static str,
     profile: &'static str,
@@ -47,6 +47,52 @@ pub(super) struct Settings {
     cores: usize,
     synchronous: &'static str,
     body_bytes: usize,
+}
+
+impl Machine {
+    pub(super) fn this() -> Self {
+        Self {
+            haulage: env!("CARGO_PKG_VERSION"),
+            sqlite: rusqlite::version(),
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            synchronous: "FULL",
+            body_bytes: BODY_BYTES,
+        }
+    }
+
+    /// What stands below the table, with what is special to it.
+    pub(super) fn footer(&self, rest: &str) -> String {
+        let mut text = format!(
+            "\nhaulage {} ({}), SQLite {}, {}-{}, {} cores; synchronous={}, bodies and results of {} bytes, {rest}\n",
+            self.haulage,
+            self.profile,
+            self.sqlite,
+            self.os,
+            self.arch,
+            self.cores,
+            self.synchronous,
+            self.body_bytes,
+        );
+        if self.profile == "debug" {
+            text.push_str("This is a debug build: its numbers say little; use `cargo run --release`.\n");
+        }
+        text
+    }
+}
+
+/// One line of a table.
+pub(super) fn row(text: &mut String, what: &str, value: &str, floor: &str, ratio: &str) {
+    let _ = writeln!(text, "{what:<52}{value:>14}{floor:>14}{ratio:>8}");
+}
+
+/// Under which conditions.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Settings {
+    #[serde(flatten)]
+    machine: Machine,
     bulk_submit: u64,
     submit_tasks: u64,
     concurrency: usize,
@@ -60,14 +106,7 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn of(effort: Effort) -> Self {
         Self {
-            haulage: env!("CARGO_PKG_VERSION"),
-            sqlite: rusqlite::version(),
-            profile: if cfg!(debug_assertions) { "debug" } else { "release" },
-            os: std::env::consts::OS,
-            arch: std::env::consts::ARCH,
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            synchronous: "FULL",
-            body_bytes: BODY_BYTES,
+            machine: Machine::this(),
             bulk_submit: actor::BATCH,
             submit_tasks: TASKS,
             concurrency: actor::CONCURRENCY,
@@ -84,7 +123,7 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
         let mut row = |what: &str, value: String, floor: String, ratio: String| {
-            let _ = writeln!(text, "{what:<52}{value:>14}{floor:>14}{ratio:>8}");
+            row(&mut text, what, &value, &floor, &ratio);
         };
         let whole = |n: f64| format!("{n:.0}");
         let percent = |n: f64| format!("{:.0} %", n * 100.0);
@@ -134,26 +173,10 @@ impl Report {
         }
         row("the disk, fdatasync/s", whole(self.fdatasync_per_s), none(), none());
         let s = &self.settings;
-        let _ = writeln!(
-            text,
-            "\nhaulage {} ({}), SQLite {}, {}-{}, {} cores; synchronous={}, bodies and results of {} bytes, \
-             bulk submits of {}, {} at once; {} runs of {} jobs",
-            s.haulage,
-            s.profile,
-            s.sqlite,
-            s.os,
-            s.arch,
-            s.cores,
-            s.synchronous,
-            s.body_bytes,
-            s.bulk_submit,
-            s.concurrency,
-            s.runs,
-            s.jobs_per_run,
-        );
-        if s.profile == "debug" {
-            text.push_str("This is a debug build: its numbers say little; use `cargo run --release`.\n");
-        }
+        text.push_str(&s.machine.footer(&format!(
+            "bulk submits of {}, {} at once; {} runs of {} jobs",
+            s.bulk_submit, s.concurrency, s.runs, s.jobs_per_run,
+        )));
         text
     }
 }

@@ -6,11 +6,11 @@ use uuid::Uuid;
 use super::{
     fault::Fault,
     id,
-    tx::{code, lease, status},
+    tx::{lease, status},
 };
 use crate::{
-    Error, FailureKind, JobError, JobId, Json, Progress, Record, Status, Timestamp,
-    backend::{Detail, ListQuery, Lookup},
+    FailureKind, JobError, JobId, Json, Progress, Record, Status, Timestamp,
+    backend::{Detail, Lookup},
 };
 
 macro_rules! select_record {
@@ -117,66 +117,12 @@ pub(super) fn any_abandoned(connection: &Connection, now: Timestamp) -> rusqlite
         .query_row([now.as_micros()], |r| r.get(0))
 }
 
-pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -> Result<Vec<Record>, Fault> {
-    let before = match &query.before {
-        None => i64::MAX,
-        Some(id) => {
-            let seq = match id::parse(id) {
-                Some(id) => connection
-                    .prepare_cached("SELECT seq FROM job WHERE seq = ?1 AND id = ?2")?
-                    .query_row(params![id::seq(id), id.as_bytes()], |r| r.get(0))
-                    .optional()?,
-                None => None,
-            };
-            seq.ok_or_else(|| Error::NotFound(id.clone()))?
-        }
-    };
-    // One query for each index that serves it.
-    let sql = match (query.dead, query.status) {
-        (true, None | Some(Status::Error)) => {
-            select_record!(
-                "WHERE status = 3 AND status > 2 AND dead AND seq < ?1 AND (?2 = 3) AND (expires_at > ?3) ORDER BY seq DESC LIMIT ?4"
-            )
-        }
-        (true, Some(_)) => return Ok(Vec::new()),
-        (false, None) => {
-            select_record!(
-                "WHERE seq < ?1 AND ?2 = -1 AND (expires_at IS NULL OR expires_at > ?3) ORDER BY seq DESC LIMIT ?4"
-            )
-        }
-        (false, Some(Status::InProgress)) => {
-            select_record!(
-                "INDEXED BY job_leased WHERE status = 1 AND +seq < ?1 AND ?2 = 1
-                 AND (due + lease > ?3 OR cancel_requested OR attempt - uncounted >= max_attempts)
-                 ORDER BY +seq DESC LIMIT ?4"
-            )
-        }
-        (false, Some(Status::Error | Status::Cancelled)) => {
-            select_record!(
-                "WHERE status = ?2 AND status > 2 AND seq < ?1 AND expires_at > ?3 ORDER BY seq DESC LIMIT ?4"
-            )
-        }
-        (false, Some(Status::Submitted)) => {
-            select_record!(
-                "WHERE seq < ?1 AND ?2 = 0 AND (+status = 0 OR (+status = 1 AND due + lease <= ?3
-                 AND NOT cancel_requested AND attempt - uncounted < max_attempts))
-                 ORDER BY seq DESC LIMIT ?4"
-            )
-        }
-        (false, Some(Status::Success)) => {
-            select_record!(
-                "WHERE +status = ?2 AND seq < ?1 AND (expires_at IS NULL OR expires_at > ?3) ORDER BY seq DESC LIMIT ?4"
-            )
-        }
-    };
-    let wanted = match (query.dead, query.status) {
-        (true, _) => code(Status::Error),
-        (false, None) => -1,
-        (false, Some(status)) => code(status),
-    };
-    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(sql)?;
-    let records =
-        statement.query_map(params![before, wanted, now.as_micros(), limit], |r| Ok(read(r, now)?.1))?;
-    Ok(records.collect::<rusqlite::Result<_>>()?)
+/// The records of these rows, as they are at `now`.
+pub(super) fn records(
+    connection: &Connection,
+    rows: &[i64],
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Record>> {
+    let mut find = connection.prepare_cached(select_record!("WHERE seq = ?1"))?;
+    rows.iter().map(|seq| find.query_row([seq], |r| Ok(read(r, now)?.1))).collect()
 }

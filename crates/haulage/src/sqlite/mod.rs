@@ -24,6 +24,7 @@ mod get;
 mod heartbeat;
 mod holder;
 mod id;
+mod list;
 mod location;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod locks;
@@ -40,6 +41,7 @@ mod settle;
 mod space;
 mod stats;
 mod submit;
+mod sweep;
 mod sys;
 mod thread;
 mod trim;
@@ -102,7 +104,10 @@ pub struct SqliteBackend {
 /// In the order in which they are closed: the last one merges the log, and
 /// nobody may be reading it then.
 struct Connections {
+    /// Looks records up by their ids.
     reader: Reader,
+    /// Goes over many of them, which nobody who looks one up waits for.
+    scans: Reader,
     writer: Writer,
 }
 
@@ -172,9 +177,11 @@ impl Options {
         let found = schema::inspect(&path, busy_timeout)?;
         let wake = Arc::new(Wake::open(&path)?);
         let writer = Writer::start(&path, found.current, Arc::clone(&wake), clock.clone(), busy_timeout)?;
-        let reader = Reader::start(&path, busy_timeout)?;
+        let reader = Reader::start("haulage-reader", &path, busy_timeout)?;
+        let scans = Reader::start("haulage-scans", &path, busy_timeout)?;
         drop(found);
-        Ok(SqliteBackend { path, clock, wake, connections: Arc::new(Connections { reader, writer }) })
+        let connections = Arc::new(Connections { reader, scans, writer });
+        Ok(SqliteBackend { path, clock, wake, connections })
     }
 }
 
@@ -240,7 +247,7 @@ impl SqliteBackend {
     /// The same as [`SqliteBackend::end_abandoned`], where a look shows that there is something.
     async fn end_any_abandoned(&self) -> Result<()> {
         let now = self.clock.now();
-        if self.connections.reader.run(move |c| Ok(get::any_abandoned(c, now)?)).await? {
+        if self.connections.scans.run(move |c| Ok(get::any_abandoned(c, now)?)).await? {
             self.end_abandoned().await;
         }
         Ok(())
@@ -380,7 +387,7 @@ impl Backend for SqliteBackend {
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
         self.end_any_abandoned().await?;
         let now = self.clock.now();
-        self.connections.reader.run(move |c| get::list(c, &query, now)).await
+        self.connections.scans.run(move |c| list::list(c, &query, now)).await
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
@@ -403,11 +410,11 @@ impl Backend for SqliteBackend {
     async fn purge(&self, what: Purge) -> Result<u64> {
         what.check()?;
         self.end_any_abandoned().await?;
-        let Connections { reader, writer } = &*self.connections;
+        let Connections { scans, writer, .. } = &*self.connections;
         let (mut purged, mut search) = (0, purge::Search::new(what, self.clock.now()));
         loop {
             let free = sys::disk(&self.path).map_or(u64::MAX, |disk| disk.free);
-            let found = reader.run(move |c| Ok((search.next(c, free)?, search)));
+            let found = scans.run(move |c| Ok((search.next(c, free)?, search)));
             let (part, rest) = found.await?;
             search = rest;
             let Some(part) = part else { break };
@@ -423,16 +430,16 @@ impl Backend for SqliteBackend {
     async fn stats(&self) -> Result<Stats> {
         self.end_any_abandoned().await?;
         let (now, path) = (self.clock.now(), Arc::clone(&self.path));
-        self.connections.reader.run(move |c| stats::stats(c, now, &path)).await
+        self.connections.scans.run(move |c| stats::stats(c, now, &path)).await
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
         let (now, path) = (self.clock.now(), Arc::clone(&self.path));
-        let reader = &self.connections.reader;
-        let mut findings = reader.run(move |c| Ok(check::files(c, &path))).await?;
+        let scans = &self.connections.scans;
+        let mut findings = scans.run(move |c| Ok(check::files(c, &path))).await?;
         let path = Arc::clone(&self.path);
         let jobs = match self.is_served().await {
-            Ok(served) => reader.run(move |c| check::jobs(c, &path, now, served)).await,
+            Ok(served) => scans.run(move |c| check::jobs(c, &path, now, served)).await,
             Err(error) => Err(error),
         };
         match jobs {
@@ -449,7 +456,8 @@ impl Backend for SqliteBackend {
         let connections = Arc::clone(&self.connections);
         // Calls that wait for a signal see at once that it is over.
         let closed = tokio::task::spawn_blocking(move || {
-            connections.reader.close(CLOSING) && connections.writer.close(CLOSING)
+            let Connections { reader, scans, writer } = &*connections;
+            reader.close(CLOSING) && scans.close(CLOSING) && writer.close(CLOSING)
         });
         self.wake.ring(Bell::Ready);
         match closed.await {

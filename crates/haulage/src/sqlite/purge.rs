@@ -1,6 +1,4 @@
-//! Deleting records: those that an operator names, and those whose time is over.
-
-use std::time::{Duration, Instant};
+//! Deleting records that an operator names.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
@@ -131,43 +129,4 @@ impl Part {
         tx.overwrite_deleted(true)?;
         Ok(purged)
     }
-}
-
-/// Deletes some of what has expired, and tells whether there may be more; cuts
-/// leases that are too long.
-/// Where the disk is `short`, nothing is overwritten, which would need space.
-pub(super) fn sweep(tx: &mut Tx<'_>, short: bool) -> rusqlite::Result<bool> {
-    tx.overwrite_deleted(!short)?;
-    let more = sweep_some(tx);
-    tx.overwrite_deleted(true)?;
-    more
-}
-
-fn sweep_some(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
-    const AT_ONCE: i64 = 500;
-    tx.cut_leases()?;
-    let now = tx.now.as_micros();
-    let expired = tx.rows(Hot::EXPIRED, params![now, AT_ONCE], Hot::read)?;
-    // Large bodies take longer; others are waiting for the rest of this transaction.
-    let began = Instant::now();
-    for job in &expired {
-        tx.delete(job)?;
-        if began.elapsed() > Duration::from_millis(20) {
-            return Ok(true);
-        }
-    }
-    // Keys of jobs that are not over yet are looked at again in an hour.
-    let postponed = tx.execute(
-        "UPDATE idempotency SET sweep_at = ?1 + 3600000000
-         WHERE key IN (SELECT key FROM idempotency WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2)
-         AND EXISTS (SELECT 1 FROM job WHERE job.seq = idempotency.seq AND job.id = idempotency.id AND status < 2)",
-        params![now, AT_ONCE],
-    )?;
-    let deleted = tx.execute(
-        "DELETE FROM idempotency
-         WHERE key IN (SELECT key FROM idempotency WHERE sweep_at <= ?1 ORDER BY sweep_at LIMIT ?2)
-         AND NOT EXISTS (SELECT 1 FROM job WHERE job.seq = idempotency.seq AND job.id = idempotency.id AND status < 2)",
-        params![now, AT_ONCE],
-    )?;
-    Ok(i64::try_from(expired.len().max(postponed + deleted)).is_ok_and(|n| n >= AT_ONCE))
 }

@@ -1,4 +1,4 @@
-//! The one thread of a process that only reads, beside whoever writes.
+//! A thread that only reads, beside whoever writes.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -29,11 +29,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn start(path: &Arc<Path>, busy_timeout: Duration) -> Result<Self> {
+    pub(super) fn start(name: &str, path: &Arc<Path>, busy_timeout: Duration) -> Result<Self> {
         let connection = schema::open_reader(path, busy_timeout).map_err(|e| fault::to_error(path, &e))?;
         let files = Files::opened(path)?;
         let interrupt = connection.get_interrupt_handle();
-        let thread = Worker::start("haulage-reader", move |queries: mpsc::Receiver<Query>| {
+        let thread = Worker::start(name, move |queries: mpsc::Receiver<Query>| {
             for query in queries {
                 query(&connection);
             }
@@ -69,5 +69,44 @@ impl Reader {
         self.thread.send(query)?;
         let closed = || Error::Unavailable { message: "the database was closed".into(), source: None };
         answer.await.map_err(|_| closed())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use crate::{
+        Backend, NewJob,
+        backend::{Detail, ListQuery, Lookup},
+        sqlite::SqliteBackend,
+    };
+
+    #[tokio::test]
+    async fn whoever_looks_a_record_up_and_whoever_goes_over_many_do_not_wait_for_each_other() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let backend = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+        let job = NewJob::new("x").expect("JSON");
+        let id = backend.submit(vec![job]).await.expect("submit").remove(0).expect("a job").id;
+        for scan in [true, false] {
+            let connections = &backend.connections;
+            let busy = if scan { &connections.scans } else { &connections.reader };
+            let (go_on, wait) = mpsc::channel::<()>();
+            let slow = busy.run(move |_| Ok(wait.recv()));
+            let others = async {
+                if scan {
+                    let found = backend.get(vec![id.clone()], Detail::Full).await.expect("get");
+                    assert!(matches!(found[..], [Lookup::Found(_)]), "{found:?}");
+                } else {
+                    assert_eq!(backend.stats().await.expect("stats").visible, 1);
+                    assert_eq!(backend.list(ListQuery::default()).await.expect("list").len(), 1);
+                    assert!(!backend.check().await.expect("check").is_empty());
+                }
+                drop(go_on);
+            };
+            let both = async { tokio::join!(slow, others) };
+            let (slow, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("nobody waits");
+            slow.expect("the slow query").expect_err("it was let go");
+        }
     }
 }

@@ -43,7 +43,8 @@ CREATE INDEX job_leased ON job (check_at) WHERE status = 1;
 CREATE INDEX job_group ON job (group_id, seq) WHERE group_id IS NOT NULL AND status < 2;
 -- The one job of each group that is claimable or held.
 CREATE INDEX job_group_active ON job (group_id) WHERE group_id IS NOT NULL AND due IS NOT NULL;
-CREATE INDEX job_expiry ON job (expires_at) WHERE expires_at IS NOT NULL;
+-- What is over, by when it expires, and all that counts it.
+CREATE INDEX job_expiry ON job (expires_at, status, dead) WHERE expires_at IS NOT NULL;
 -- What went wrong is rare, and looked for.
 CREATE INDEX job_failed ON job (status, seq) WHERE status > 2;
 

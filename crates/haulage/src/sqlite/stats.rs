@@ -42,21 +42,19 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
     stats.in_progress = stats.in_progress.saturating_sub(abandoned);
     stats.visible += abandoned;
     // What has expired and is not swept yet is gone for everybody but the tally.
-    let mut expired = connection.prepare_cached(
-        "SELECT status, dead, count(*) FROM job WHERE expires_at <= ?1 GROUP BY status, dead",
-    )?;
-    let mut rows = expired.query(params![now_micros])?;
-    while let Some(row) = rows.next()? {
-        let (status, dead, n): (i64, bool, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let field = match status {
-            s if s == code(Status::Success) => &mut stats.success,
-            s if s == code(Status::Error) => &mut stats.error,
-            _ => &mut stats.cancelled,
-        };
-        *field = field.saturating_sub(count(n));
-        if dead {
-            stats.dead = stats.dead.saturating_sub(count(n));
-        }
+    let expired = connection
+        .prepare_cached(
+            "SELECT total(status = ?2), total(status = ?3), total(status = ?4), total(dead)
+             FROM job INDEXED BY job_expiry WHERE expires_at <= ?1",
+        )?
+        .query_row(
+            params![now_micros, code(Status::Success), code(Status::Error), code(Status::Cancelled)],
+            |r| Ok([r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?].map(|n: f64| n as u64)),
+        )?;
+    for (field, expired) in
+        [&mut stats.success, &mut stats.error, &mut stats.cancelled, &mut stats.dead].into_iter().zip(expired)
+    {
+        *field = field.saturating_sub(expired);
     }
     let mut oldest = connection.prepare_cached(
         "SELECT min(due) FROM job INDEXED BY job_ready

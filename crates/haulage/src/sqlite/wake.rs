@@ -43,6 +43,8 @@ pub(super) enum Word {
     Writer = 3,
     /// How many turns at writing there have been.
     Turns = 4,
+    /// How often somebody has deleted what had expired.
+    Sweeps = 5,
     /// What makes the file ours.
     Magic = 7,
 }
@@ -115,6 +117,11 @@ impl Wake {
 
     pub(super) fn read(&self, word: Word) -> u32 {
         self.page.word(word as usize).load(Ordering::Relaxed)
+    }
+
+    /// Notes that this process has deleted what had expired.
+    pub(super) fn count_sweep(&self) {
+        self.page.word(Word::Sweeps as usize).fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that this process writes now.

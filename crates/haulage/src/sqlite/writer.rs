@@ -10,7 +10,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
@@ -22,8 +22,9 @@ use super::{
     fault::{self, Fault},
     holder,
     location::{self, Files},
-    purge, schema,
+    schema,
     space::Space,
+    sweep::{self, Pace, Step},
     thread::Worker,
     trim::{self, Trim},
     turn::Turns,
@@ -136,8 +137,8 @@ impl Writer {
             turns,
             connection,
             wake: Arc::clone(&wake),
-            next_sweep: clock.monotonic(),
-            sweep_failed: false,
+            next_look: clock.monotonic(),
+            pace: Pace::new(),
             trim: Trim::new(Instant::now()),
             clock,
             path: Arc::clone(path),
@@ -193,7 +194,11 @@ fn locked(path: &Path, waited: Duration, wake: &Wake) -> Error {
 
 /// How often a writing process looks for records whose time is over, and for
 /// leases from a time when the clock was ahead.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the sweep waits for somebody who has locked the database: calls
+/// wait behind it.
+const SWEEP_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long the readers of a log that is to be erased are waited for.
 const ERASING: Duration = Duration::from_secs(2);
@@ -208,9 +213,8 @@ struct Thread {
     path: Arc<Path>,
     busy_timeout: Duration,
     /// By [`Clock::monotonic`]: the wall clock may be set back.
-    next_sweep: Duration,
-    /// Whether the last one failed, which the log was told of when the first did.
-    sweep_failed: bool,
+    next_look: Duration,
+    pace: Pace,
     trim: Trim,
     erase_log: Arc<AtomicBool>,
 }
@@ -220,8 +224,45 @@ type Calls = mpsc::Receiver<Box<dyn Work>>;
 impl Thread {
     fn run(mut self, calls: &Calls) {
         let mut carried = None;
-        while let Some(first) = carried.take().or_else(|| calls.recv().ok()) {
-            carried = self.transact(first, calls);
+        loop {
+            let call = match (carried.take(), self.pace.step(&self.wake)) {
+                (Some(call), _) => Ok(call),
+                (None, Step::Rest) => calls.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (None, Step::Pause(left)) => calls.recv_timeout(left),
+                (None, Step::Sweep) => calls.recv_timeout(Duration::ZERO),
+            };
+            match call {
+                Ok(call) => carried = self.transact(call, calls),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.pace.step(&self.wake) == Step::Sweep {
+                self.sweep();
+            }
+        }
+    }
+
+    /// Deletes some of what has expired, unless somebody else has written
+    /// while this waited for its turn. Nobody waits for it.
+    fn sweep(&mut self) {
+        let turn = self.turns.take();
+        if self.files.check("nothing was deleted").is_err() {
+            return self.pace.give_up();
+        }
+        if self.pace.step(&self.wake) != Step::Sweep {
+            return;
+        }
+        let (began, short) = (Instant::now(), self.space.is_short());
+        let _ = self.connection.busy_timeout(SWEEP_PATIENCE);
+        let swept = sweep::transact(&self.connection, &self.clock, &self.wake, &self.pace, short);
+        let _ = self.connection.busy_timeout(self.busy_timeout);
+        drop(turn);
+        match swept {
+            Ok(swept) => {
+                self.pace.swept(&self.wake, began.elapsed(), swept);
+                self.trim();
+            }
+            Err(error) => self.pace.failed(&self.path, &error),
         }
     }
 
@@ -335,22 +376,12 @@ impl Thread {
             return (Err(error), None);
         }
         let since = self.clock.monotonic();
-        if self.next_sweep <= since {
-            self.next_sweep = since + SWEEP_EVERY;
-            let short = self.space.is_short();
-            match tx.apart(|tx| purge::sweep(tx, short)) {
-                Ok(Ok(more)) => {
-                    self.sweep_failed = false;
-                    // As long as there is more, some goes with each transaction.
-                    if more {
-                        self.next_sweep = since;
-                    }
-                }
-                Ok(Err(error)) => {
-                    if !std::mem::replace(&mut self.sweep_failed, true) {
-                        tracing::warn!(path = %self.path.display(), %error, "cannot delete expired records; trying on");
-                    }
-                }
+        if self.next_look <= since {
+            self.next_look = since + LOOK_EVERY;
+            match tx.apart(|tx| tx.cut_leases().and_then(|()| sweep::is_due(tx))) {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => self.pace.begin(&self.wake),
+                Ok(Err(error)) => self.pace.failed(&self.path, &error),
                 Err(error) => {
                     tx.roll_back();
                     return (Err(fault::to_error(&self.path, &error)), next);
@@ -430,7 +461,7 @@ mod tests {
             )
             .expect("damage");
         for _ in 0..3 {
-            clock.advance(2 * SWEEP_EVERY);
+            clock.advance(2 * LOOK_EVERY);
             backend.submit(vec![job()]).await.expect("submit");
         }
         // What was swept before it came to that is there again, and counted.
@@ -438,9 +469,14 @@ mod tests {
         let rows = || other.query_row("SELECT count(*) FROM job", [], |r| r.get::<_, u32>(0)).expect("count");
         assert_eq!(rows(), 4);
         other.execute_batch("DROP TRIGGER damaged").expect("mend");
-        clock.advance(2 * SWEEP_EVERY);
+        clock.advance(2 * LOOK_EVERY);
         backend.submit(vec![job()]).await.expect("submit");
-        assert_eq!(rows(), 4, "it is swept once it can be");
+        let swept = async {
+            while rows() > 4 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), swept).await.expect("it is swept once it can be");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
 use futures_util::{FutureExt as _, future::join_all};
 use haulage::{
     Backend, JobId, NewJob, Status,
-    backend::{Lookup, Outcome, Purge},
+    backend::{Lookup, Outcome, Purge, Settlement},
     sqlite::SqliteBackend,
 };
 
@@ -51,6 +51,26 @@ async fn records_whose_time_is_over_leave_the_file() {
     store.clock.advance(s(61));
     store.works_until_there_is_no("job WHERE status = 2").await;
     assert_eq!((store.count("result"), store.count("body")), (0, store.count("job")));
+}
+
+#[tokio::test]
+async fn records_whose_time_is_over_leave_the_file_though_nobody_writes_any_more() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    for _ in 0..3 {
+        backend.submit(vec![job("short").result_ttl(s(60)); 1_000]).await.expect("submit");
+        let claimed = claim(backend, 1_000).await.expect("claim");
+        let ends = claimed.into_iter().map(|c| Settlement { key: c.key, outcome: Outcome::Cancelled });
+        backend.settle(ends.collect()).await.expect("settle");
+    }
+    store.clock.advance(s(61));
+    submit(backend, job("the last")).await.expect("submit");
+    let swept = async {
+        while store.count("job") > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(swept).await;
 }
 
 #[tokio::test]

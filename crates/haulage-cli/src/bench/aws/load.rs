@@ -33,7 +33,7 @@ pub(super) async fn run(backend: AwsBackend, jobs: u64) -> Result<Load> {
     let before = backend.usage();
     let producer = Producer::new(backend.clone() as Arc<dyn Backend>);
     let began = Instant::now();
-    actor::produce(&producer, jobs).await?;
+    actor::produce(&producer, jobs, actor::job()).await?;
     let (done, shutdown) = (Arc::new(AtomicU64::new(0)), Shutdown::new());
     let on_event = {
         let (done, shutdown) = (done.clone(), shutdown.clone());
@@ -99,7 +99,7 @@ pub(super) async fn heartbeats(backend: AwsBackend, jobs: usize) -> Result<f64> 
     const INTERVALS: u32 = 10;
     let backend = Arc::new(backend);
     let producer = Producer::new(backend.clone() as Arc<dyn Backend>);
-    actor::produce(&producer, jobs as u64).await?;
+    actor::produce(&producer, jobs as u64, actor::job()).await?;
     let (started, all, over) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()), Shutdown::new());
     let handler = {
         let (started, all, over) = (started.clone(), all.clone(), over.clone());

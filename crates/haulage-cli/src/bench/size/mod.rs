@@ -1,0 +1,218 @@
+//! `haulage bench --size`: what millions of records and long readers cost
+//! those who submit, and those who look.
+
+mod fill;
+mod report;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use haulage::{
+    Backend, JobId, NewJob, Status,
+    backend::{Detail, ListQuery},
+    sqlite::SqliteBackend,
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use self::{
+    fill::{Records, fill},
+    report::{Beside, Report},
+};
+use super::{actor, blocking, failed, pipeline, ratio, report::median};
+use crate::{exit::Result, session::Session};
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// Expired records beside which jobs are submitted.
+    expired: i64,
+    /// Records that are looked at.
+    records: i64,
+    /// Jobs whose records expire while others run.
+    jobs: u64,
+    runs: usize,
+    /// How long submits are watched.
+    watch: Duration,
+}
+
+pub(super) const FULL: Effort =
+    Effort { expired: 1_000_000, records: 10_000_000, jobs: 400_000, runs: 3, watch: Duration::from_secs(4) };
+
+pub(super) const QUICK: Effort =
+    Effort { expired: 200_000, records: 1_000_000, jobs: 150_000, runs: 1, watch: Duration::from_secs(2) };
+
+/// Tasks that submit beside a long reader.
+const TASKS: u64 = 8;
+/// For how long the records of jobs at full load are kept, in seconds.
+const TTL: u64 = 1;
+
+pub(super) async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<Report> {
+    let say = |what: &str| session.output.talk(format!("bench: {what} …"));
+    let place = |name: &str| folder.path().join(name);
+    let mut report = Report::new(effort);
+
+    say("submits beside expired records");
+    let (kept, expired) = (place("kept.db"), place("expired.db"));
+    let records = Records { with_bodies: true, ..Records::default() };
+    fill(&kept, Records { kept: effort.expired, ..records }).await?;
+    fill(&expired, Records { expired: effort.expired, ..records }).await?;
+    for (tasks, into) in
+        [(1, &mut report.one_task_beside_expired), (pipeline::TASKS, &mut report.tasks_beside_expired)]
+    {
+        let mut rounds = Rounds::default();
+        for _ in 0..effort.runs {
+            rounds.without.push(pipeline::single_submits_per_s(&kept, tasks, effort.watch).await?);
+            rounds.with.push(pipeline::single_submits_per_s(&expired, tasks, effort.watch).await?);
+        }
+        *into = rounds.medians();
+    }
+    say("the sweep, with nothing else to do");
+    remove(&expired)?;
+    fill(&expired, Records { expired: effort.expired, ..records }).await?;
+    report.sweep_1m_s = 1e6 / sweep_per_s(&expired).await?;
+    remove(&kept)?;
+    remove(&expired)?;
+
+    say("the sweep at full load");
+    let (mut rounds, mut behind) = (Rounds::default(), Vec::new());
+    for _ in 0..effort.runs {
+        let path = place("load.db");
+        rounds.without.push(pipeline::jobs_per_s(&path, 0, effort.jobs).await?);
+        remove(&path)?;
+        let per_s = pipeline::expiring_jobs_per_s(&path, effort.jobs, TTL).await?;
+        let backend = SqliteBackend::open(&path).await?;
+        behind.push(fill::expired(&backend).await? as f64 / per_s);
+        backend.close().await?;
+        remove(&path)?;
+        rounds.with.push(per_s);
+    }
+    report.expiring_jobs = rounds.medians();
+    report.sweep_behind_s = median(&mut behind);
+
+    say("submits beside a long reader");
+    let path = place("read.db");
+    let mut rounds = Rounds::default();
+    for _ in 0..effort.runs {
+        rounds.without.push(pipeline::single_submits_per_s(&path, TASKS, effort.watch).await?);
+        rounds.with.push(beside_a_reader(&path, effort).await?);
+    }
+    report.beside_reader = rounds.medians();
+    remove(&path)?;
+
+    say(&format!("looks at {} records", effort.records));
+    let path = place("many.db");
+    let part = effort.records / 10;
+    fill(&path, Records { expired: part, kept: 7 * part, delayed: part, waiting: part, with_bodies: false })
+        .await?;
+    looks(&path, effort, &mut report).await?;
+    Ok(report)
+}
+
+/// What each round measured.
+#[derive(Debug, Default)]
+struct Rounds {
+    with: Vec<f64>,
+    without: Vec<f64>,
+}
+
+impl Rounds {
+    fn medians(&mut self) -> Beside {
+        let ratio = ratio(&self.with, &self.without);
+        Beside { per_s: median(&mut self.with), without_per_s: median(&mut self.without), ratio }
+    }
+}
+
+fn remove(path: &Path) -> Result {
+    std::fs::remove_file(path).map_err(|error| failed("deleting a database", error))
+}
+
+/// Expired records that are swept in a second, by a process that does nothing else.
+async fn sweep_per_s(path: &Path) -> Result<f64> {
+    let backend = SqliteBackend::open(path).await?;
+    backend.submit(vec![actor::job()]).await?;
+    let (began, before) = (Instant::now(), fill::expired(&backend).await?);
+    let stored = fill::stored(&backend).await?;
+    loop {
+        let swept = stored.saturating_sub(fill::stored(&backend).await?);
+        let over = swept >= before;
+        if over || began.elapsed() > Duration::from_secs(30) {
+            backend.close().await?;
+            return Ok(swept as f64 / began.elapsed().as_secs_f64());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Single submits a second while somebody reads all the time, and the log has grown long.
+async fn beside_a_reader(path: &Path, effort: Effort) -> Result<f64> {
+    let reader = path.to_owned();
+    let reader = blocking(move || {
+        let open = || {
+            let reader = Connection::open(&reader)?;
+            reader.execute_batch("BEGIN; SELECT count(*) FROM tally")?;
+            Ok::<_, rusqlite::Error>(reader)
+        };
+        open().map_err(|error| failed("a long reader", error))
+    })
+    .await?;
+    let backend = SqliteBackend::open(path).await?;
+    let waiting = backend.stats().await?.visible;
+    backend.close().await?;
+    pipeline::fill(path, waiting + effort.jobs).await?;
+    let per_s = pipeline::single_submits_per_s(path, TASKS, effort.watch).await?;
+    drop(reader);
+    Ok(per_s)
+}
+
+/// How long looks take that go over many records, and how long others wait meanwhile.
+async fn looks(path: &Path, effort: Effort, report: &mut Report) -> Result {
+    let backend = SqliteBackend::open(path).await?;
+    let job = NewJob::new("looked up").map_err(|error| failed("a job", error))?;
+    let Some(Ok(submitted)) = backend.submit(vec![job]).await?.pop() else {
+        return Err(failed("a submit", "no answer"));
+    };
+    let over = Arc::new(AtomicBool::new(false));
+    let gets = tokio::spawn(longest_get(backend.clone(), submitted.id, Arc::clone(&over)));
+    let (mut stats, mut doctor) = (Vec::new(), Vec::new());
+    for _ in 0..effort.runs {
+        stats.push(millis(backend.stats()).await?);
+        doctor.push(millis(backend.check()).await?);
+    }
+    let every =
+        [None, Some(Status::Submitted), Some(Status::InProgress), Some(Status::Success), Some(Status::Error)];
+    for status in every {
+        let mut list = Vec::new();
+        for _ in 0..effort.runs {
+            let query = ListQuery { status, ..ListQuery::default() };
+            list.push(millis(backend.list(query)).await?);
+        }
+        report.list_ms = report.list_ms.max(median(&mut list));
+    }
+    over.store(true, Ordering::Relaxed);
+    report.longest_get_ms = gets.await.map_err(|error| failed("looking up a job", error))??;
+    report.stats_ms = median(&mut stats);
+    report.doctor_ms = median(&mut doctor);
+    Ok(backend.close().await?)
+}
+
+async fn longest_get(backend: SqliteBackend, id: JobId, over: Arc<AtomicBool>) -> Result<f64> {
+    let mut longest = 0.0_f64;
+    while !over.load(Ordering::Relaxed) {
+        longest = longest.max(millis(backend.get(vec![id.clone()], Detail::Status)).await?);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(longest)
+}
+
+async fn millis<T>(call: impl Future<Output = haulage::Result<T>>) -> Result<f64> {
+    let began = Instant::now();
+    call.await?;
+    Ok(began.elapsed().as_secs_f64() * 1e3)
+}
