@@ -11,7 +11,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(json) = serde_json::from_slice(data) else { return };
     match event::Event::read(&json) {
         Ok(event) => {
-            assert!((1..=6).contains(&event.looks_per_minute.get()));
+            assert!((1..=6).contains(&event.samples_per_minute.get()));
             let pairs = event.pairs.as_slice();
             let distinct: BTreeSet<_> = pairs.iter().map(event::Pair::dimensions).collect();
             assert!(!pairs.is_empty() && distinct.len() == pairs.len());

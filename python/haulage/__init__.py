@@ -69,9 +69,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import testing
     from ._asgi import get_app
-    from ._consumer import Consumer
-    from ._ddb import DynamoDBClient, ResultStatus
-    from ._producer import Producer, Response
+    from ._compat.consumer import Consumer
+    from ._compat.dynamodb import DynamoDBClient, ResultStatus
+    from ._compat.producer import Producer, Response
     from ._status import Cancellation, Status
     from ._worker import Worker, WorkerFunction, worker
 
@@ -145,11 +145,11 @@ __all__ = [
 _LAZY = {
     "Cancellation": "_status",
     "Status": "_status",
-    "Consumer": "_consumer",
-    "DynamoDBClient": "_ddb",
-    "Producer": "_producer",
-    "Response": "_producer",
-    "ResultStatus": "_ddb",
+    "Consumer": "_compat.consumer",
+    "DynamoDBClient": "_compat.dynamodb",
+    "Producer": "_compat.producer",
+    "Response": "_compat.producer",
+    "ResultStatus": "_compat.dynamodb",
     "get_app": "_asgi",
     "Worker": "_worker",
     "WorkerFunction": "_worker",

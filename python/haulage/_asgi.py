@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from ._consumer import Consumer
+    from ._compat.consumer import Consumer
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]

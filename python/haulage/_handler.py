@@ -62,7 +62,7 @@ class Signature:
         try:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):
-            # Functions of extensions do not always tell; the established form it is.
+            # Functions of extensions do not always tell; the compatible form it is.
             self._extras: tuple[str, ...] = ("id",)
             self._named: tuple[tuple[str, str], ...] = ()
             return

@@ -182,7 +182,7 @@ class Cancelled(Exception):
     """Raised by a handler: it stopped because it was told to; the job ends as ``CANCELLED``."""
 
 
-# The exceptions of the established interface: `Consumer`, `Producer`, `DynamoDBClient`.
+# The exceptions of the compatible interface: `Consumer`, `Producer`, `DynamoDBClient`.
 
 
 class DDBError(BaseError):

@@ -56,12 +56,12 @@ pub(crate) fn stop_all(limit: Duration) {
 }
 
 /// What is left to do when a consumer has ended, or was given up.
-struct Ending {
+struct CallGuard {
     number: usize,
     calls: Arc<Inner>,
 }
 
-impl Drop for Ending {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         self.calls.close();
         running().retain(|(other, _)| *other != self.number);
@@ -169,7 +169,7 @@ impl Consumer {
         let emf = emf.transpose().map_err(|e| errors::unavailable(format!("cannot publish metrics: {e}")))?;
         Operation::start(async move {
             running().push((number, shutdown.clone()));
-            let _ending = Ending { number, calls };
+            let _guard = CallGuard { number, calls };
             let summary = consumer.run(shutdown).await;
             if let Some(emf) = emf {
                 // It may wait for a full pipe; where it cannot be waited for, the end has come.

@@ -105,9 +105,9 @@ impl Shared {
 }
 
 /// Tells of the end also where the task was aborted, or panicked.
-struct Ending(Arc<Shared>);
+struct OperationGuard(Arc<Shared>);
 
-impl Drop for Ending {
+impl Drop for OperationGuard {
     fn drop(&mut self) {
         self.0.end(Err(Failed::Bug("it was given up before it ended")));
     }
@@ -138,11 +138,11 @@ impl Operation {
     {
         let runtime = process::runtime()?;
         let shared = Arc::new(Shared { state: Mutex::default(), news: Condvar::new() });
-        let ending = Ending(shared.clone());
+        let guard = OperationGuard(shared.clone());
         let task = task(shared.clone());
         let task = runtime.spawn(async move {
             let end = task.await;
-            ending.0.end(end.map(|value| Box::new(|py: Python<'_>| value.into_py_any(py)) as Output));
+            guard.0.end(end.map(|value| Box::new(|py: Python<'_>| value.into_py_any(py)) as Output));
         });
         Ok(Self { shared, task: task.abort_handle() })
     }

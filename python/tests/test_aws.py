@@ -63,7 +63,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     return queue, table
 
 
-def test_the_established_interface(names: tuple[str, str]) -> None:
+def test_the_compatible_interface(names: tuple[str, str]) -> None:
     queue, table = names
 
     def double(body: dict[str, int], message_id: str) -> dict[str, Any]:

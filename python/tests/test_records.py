@@ -1,4 +1,4 @@
-"""`DynamoDBClient` on one machine, and where the established interface looks."""
+"""`DynamoDBClient` on one machine, and where the compatible interface looks."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from support import SOON, until
 
 
 def test_a_handler_gets_what_its_parameters_ask_for() -> None:
-    def established(body: Any, message_id: str) -> Any:
+    def compatible(body: Any, message_id: str) -> Any:
         return [body, message_id]
 
     def by_position(body: Any, mid: str, context_of_it: haulage.Context) -> Any:
@@ -39,7 +39,7 @@ def test_a_handler_gets_what_its_parameters_ask_for() -> None:
             return body
 
     for handler, extras in (
-        (established, ["ID"]),
+        (compatible, ["ID"]),
         (by_position, ["ID", 1]),
         (by_name, ["ID", "r", "small"]),
         (keyword_only, ["ID", "r", "small"]),

@@ -152,7 +152,7 @@ module "autoscaling" {
   lambda_package         = var.lambda_package
   lambda_architecture    = var.lambda_architecture
   invocation_interval    = var.compute_queue_backlog_lambda_invocation_interval
-  looks_per_minute       = var.lambda_looks_per_minute
+  samples_per_minute     = var.lambda_samples_per_minute
   min_capacity           = var.service_autoscaling_min_capacity
   max_capacity           = var.service_autoscaling_max_capacity
   slots_per_task         = var.concurrency

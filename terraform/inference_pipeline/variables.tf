@@ -364,13 +364,13 @@ variable "lambda_architecture" {
 }
 
 variable "compute_queue_backlog_lambda_invocation_interval" {
-  description = "How often the Lambda runs: rate(1 minute), which the alarms count on. lambda_looks_per_minute makes it cheaper."
+  description = "How often the Lambda runs: rate(1 minute), which the alarms count on. lambda_samples_per_minute makes it cheaper."
   type        = string
   default     = "rate(1 minute)"
   nullable    = false
 }
 
-variable "lambda_looks_per_minute" {
+variable "lambda_samples_per_minute" {
   description = "How often the Lambda looks at the queue while it runs: 2, 3, 4 or 6 times a minute."
   type        = number
   default     = 4

@@ -25,19 +25,19 @@ METRICS_READ = 3  # each minute
 # What people and scaling have, and, as an assumption, two that Application Auto
 # Scaling makes for its target tracking.
 ALARM_METRICS, FAST_ALARMS = 10 + 2, 1
-LOOKS, LAMBDA_GB = 4, 0.125
+SAMPLES, LAMBDA_GB = 4, 0.125
 
 
-def seconds_of_lambda(looks: int) -> float:
-    """How long a run of the Lambda is: looks are spread over the minute, the
+def seconds_of_lambda(samples: int) -> float:
+    """How long a run of the Lambda is: samples are spread over the minute, the
     first one at once, and the last one takes a second (an assumption)."""
-    return 60 * (looks - 1) / looks + 1
+    return 60 * (samples - 1) / samples + 1
 
 
-def lambda_costs(looks: int) -> tuple[float, float, float]:
-    """Its time, its calls at each look, and what it reads once."""
-    time = MINUTES * (seconds_of_lambda(looks) * LAMBDA_GB * LAMBDA_GB_SECOND + LAMBDA_RUN)
-    calls = MINUTES * looks * (METRICS_PUT + SQS_REQUEST)
+def lambda_costs(samples: int) -> tuple[float, float, float]:
+    """Its time, its calls at each sample, and what it reads once."""
+    time = MINUTES * (seconds_of_lambda(samples) * LAMBDA_GB * LAMBDA_GB_SECOND + LAMBDA_RUN)
+    calls = MINUTES * samples * (METRICS_PUT + SQS_REQUEST)
     return time, calls, MINUTES * METRICS_READ * METRIC_READ
 
 
@@ -53,7 +53,7 @@ def counts(of) -> dict[str, int]:
 
 def table() -> list[str]:
     task = VCPU_HOUR + 4 * GB_HOUR
-    time, calls, reads = lambda_costs(LOOKS)
+    time, calls, reads = lambda_costs(SAMPLES)
     alarms = ALARM_METRICS * ALARM + FAST_ALARMS * FAST_ALARM
     always = [
         (
@@ -62,11 +62,11 @@ def table() -> list[str]:
         ),
         (f"autoscaling: {SCALING_METRICS} metrics at {METRIC:.2f}", SCALING_METRICS * METRIC),
         (
-            f"autoscaling: the Lambda, 128 MB on arm64, for about {seconds_of_lambda(LOOKS):.0f} s of each minute: "
-            f"{MINUTES:,} × ({seconds_of_lambda(LOOKS):.0f} × {LAMBDA_GB} × {LAMBDA_GB_SECOND:.10f} + {LAMBDA_RUN:.7f})", time,
+            f"autoscaling: the Lambda, 128 MB on arm64, for about {seconds_of_lambda(SAMPLES):.0f} s of each minute: "
+            f"{MINUTES:,} × ({seconds_of_lambda(SAMPLES):.0f} × {LAMBDA_GB} × {LAMBDA_GB_SECOND:.10f} + {LAMBDA_RUN:.7f})", time,
         ),
         (
-            f"autoscaling: each of its {MINUTES * LOOKS:,} looks, a call of CloudWatch at {METRICS_PUT * 1e3:.2f} a "
+            f"autoscaling: each of its {MINUTES * SAMPLES:,} samples, a call of CloudWatch at {METRICS_PUT * 1e3:.2f} a "
             f"thousand and one of SQS at {SQS_REQUEST * 1e6:.2f} a million", calls,
         ),
         (f"autoscaling: the {METRICS_READ} metrics that it reads each minute, at {METRIC_READ * 1e3:.2f} a thousand", reads),
@@ -91,7 +91,7 @@ def sentences() -> list[str]:
     """What else docs/deploy.md says."""
     zone = HOURS * ENDPOINT_HOUR
     return [
-        f"`lambda_looks_per_minute = 2`, the fewest, brings the three lines of the Lambda down to {sum(lambda_costs(2)):.2f} dollars",
+        f"`lambda_samples_per_minute = 2`, the fewest, brings the three lines of the Lambda down to {sum(lambda_costs(2)):.2f} dollars",
         f"Leaving it out saves {zone:.2f} dollars a month in each zone",
         f"they cost {INSTANCE_ENDPOINTS * zone:.2f} dollars a month in each zone",
         f"{ENDPOINTS * zone:.2f} of them for the endpoints",

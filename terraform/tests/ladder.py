@@ -136,7 +136,7 @@ REFUSED = [
     ({"gpus": 1}, "set capacity_provider to one of ECS Managed Instances or EC2"),
     ({"heartbeat_interval": 20}, "too late for a lease of 30 s: let two fit into it"),
     ({"queue_message_retention_seconds": 3600}, "Keep messages for 86400 (a day) to 1209600 seconds"),
-    ({"compute_queue_backlog_lambda_invocation_interval": "rate(5 minutes)"}, "set the looks per minute to 2"),
+    ({"compute_queue_backlog_lambda_invocation_interval": "rate(5 minutes)"}, "set the samples per minute to 2"),
     ({"ecr_keep_images": 1}, "Keep 2 images or more"),
 ]
 

@@ -65,8 +65,8 @@ pub struct ScaleOutTo(u64);
 /// than the desired ones, and else [`ScaleInTo::STAY`].
 ///
 /// A step policy sets the highest of some minutes as an exact capacity. What
-/// was required in any of them is kept, one look at which nothing could be
-/// spared holds all, and to act again on the same looks changes nothing.
+/// was required in any of them is kept, one sample at which nothing could be
+/// spared holds all, and to act again on the same samples changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ScaleInTo(u64);
 
@@ -77,7 +77,7 @@ pub struct ScaleInTo(u64);
 /// are desired ("Automatically scale your Amazon ECS service",
 /// considerations). With the larger of the two below the line, it arrives at
 /// no more than is required either way. And it is 100 while a step is to be
-/// taken: a look from before the step would multiply what the step made.
+/// taken: a sample from before the step would multiply what the step made.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct CapacityDemand(f64);
 

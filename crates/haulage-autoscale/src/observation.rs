@@ -175,7 +175,7 @@ impl Service {
     }
 }
 
-/// One look at one queue and its service.
+/// One sample of one queue and its service.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
     /// The queue.

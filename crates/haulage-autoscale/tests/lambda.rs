@@ -21,7 +21,7 @@ fn lambda<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Lambda
 }
 
 fn event(pairs: &[&Value]) -> Value {
-    json!({ "looks_per_minute": 1, "pairs": pairs })
+    json!({ "samples_per_minute": 1, "pairs": pairs })
 }
 
 /// A pair of a queue with so many messages and a service with so many tasks,
@@ -101,7 +101,7 @@ fn the_metrics_of_several_pairs_arrive() {
     let (busy, asleep) = (pair("busy", 10, 2), pair("asleep", 3, 0));
     let lambda = lambda([]);
     let (_, answer) = lambda.invoke(&event(&[&busy, &asleep]), TIME);
-    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 2 })));
+    assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 2 })));
     for (metric, of_busy, of_asleep) in [
         ("BacklogSeconds", 150.0, 90.0),
         ("BacklogPerTask", 5.0, 3.0),
@@ -120,7 +120,7 @@ fn the_metrics_of_several_pairs_arrive() {
     }
     let log = lambda.stop();
     let lines = lines(&log, "INFO");
-    assert_eq!((lines.len(), log.len()), (1, 1), "one line a look: {log:?}");
+    assert_eq!((lines.len(), log.len()), (1, 1), "one line a sample: {log:?}");
     assert_eq!((&lines[0]["put"], &lines[0]["failed"]), (&json!(2), &json!(0)));
 }
 
@@ -149,7 +149,7 @@ fn what_is_denied_is_told_with_the_action_to_allow() {
     let pair = pair("denied", 1, 1);
     let proxy = Microburst::start(AWS.url());
     let start = || lambda([("AWS_ENDPOINT_URL_ECS", proxy.url())]);
-    // The proxy's first call takes seconds, and a look does not wait so long.
+    // The proxy's first call takes seconds, and a sample does not wait so long.
     let _ = start().invoke(&event(&[&pair]), TIME);
     proxy.set(&[Rule::error("ecs", "AccessDeniedException", 400, 1.0)]);
     let lambda = start();
@@ -158,7 +158,7 @@ fn what_is_denied_is_told_with_the_action_to_allow() {
     // What comes right is right in the next invocation.
     proxy.set(&[]);
     let (_, answer) = lambda.invoke(&event(&[&pair]), TIME);
-    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 1 })));
     let errors = lines(&lambda.stop(), "ERROR");
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(
@@ -171,11 +171,11 @@ fn what_is_denied_is_told_with_the_action_to_allow() {
 fn an_event_that_makes_no_sense_is_refused_with_what_would() {
     let pair = pair("sensible", 0, 1);
     let lambda = lambda([]);
-    let (kind, message) = failed(lambda.invoke(&json!({ "looks_per_minute": 4, "pair": [] }), TIME));
+    let (kind, message) = failed(lambda.invoke(&json!({ "samples_per_minute": 4, "pair": [] }), TIME));
     assert_eq!(kind, "BadEvent");
-    assert!(message.contains("unknown field `pair`, expected `looks_per_minute` or `pairs`"), "{message}");
+    assert!(message.contains("unknown field `pair`, expected `samples_per_minute` or `pairs`"), "{message}");
     let (_, answer) = lambda.invoke(&event(&[&pair]), TIME);
-    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 1 })));
     let errors = lines(&lambda.stop(), "ERROR");
     assert!(errors[0]["advice"].as_str().is_some_and(|text| text.contains("slots_per_task")), "{errors:?}");
 }
@@ -192,7 +192,7 @@ fn the_time_that_jobs_took_counts_beside_the_estimate() {
         &json!({ "Namespace": "Haulage", "MetricData": [datum] }),
     );
     let (_, answer) = lambda([]).invoke(&event(&[&pair]), TIME);
-    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 1 })));
     // 30 jobs of 120 s weigh as much as the 60 s that were expected: 90 s, in two slots.
     assert_eq!(put("measured", "BacklogSeconds"), [450.0]);
 }
@@ -209,7 +209,7 @@ fn jobs_that_are_hidden_hold_one_task() {
     let lambda = lambda([]);
     let look = |nth: &str| {
         let (_, answer) = lambda.invoke(&event(&[&pair]), TIME);
-        assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })), "{nth}");
+        assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 1 })), "{nth}");
     };
     look("first");
     // Two slots in each of four tasks: that many may be at work, for all that is known.
@@ -232,13 +232,13 @@ fn jobs_that_are_hidden_hold_one_task() {
 #[test]
 fn it_ends_before_lambda_would_end_it_and_tells_what_is_left_out() {
     let pair = pair("short", 0, 1);
-    let event = json!({ "looks_per_minute": 6, "pairs": [pair] });
+    let event = json!({ "samples_per_minute": 6, "pairs": [pair] });
     // The second look would be after 10 s, and so is left out.
     let lambda = lambda([]);
     let (_, answer) = lambda.invoke(&event, Duration::from_secs(8));
-    assert_eq!(answer, Told::Answer(json!({ "looks": 1, "pairs": 1 })));
+    assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 1 })));
     let warnings = lines(&lambda.stop(), "WARN");
     let [warning] = warnings.as_slice() else { panic!("one warning: {warnings:?}") };
-    assert_eq!((&warning["left_out"], &warning["looks_per_minute"]), (&json!(5), &json!(6)));
+    assert_eq!((&warning["left_out"], &warning["samples_per_minute"]), (&json!(5), &json!(6)));
     assert!(warning["advice"].as_str().is_some_and(|text| text.contains("timeout to 59 s")), "{warning}");
 }

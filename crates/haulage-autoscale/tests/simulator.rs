@@ -143,7 +143,7 @@ fn target_tracking_does_not_multiply_what_a_step_made() {
         let outcome = simulate(
             &trace(&jobs),
             Policy::Haulage(Tuning::default()),
-            &Setup { look_offset: offset, ..setup },
+            &Setup { sample_offset: offset, ..setup },
         );
         assert!(outcome.desired_max <= 38, "{offset}: {}", outcome.desired_max);
     }
@@ -152,8 +152,8 @@ fn target_tracking_does_not_multiply_what_a_step_made() {
 #[test]
 fn the_second_of_the_look_matters_little() {
     let steady = Shipped::Steady.generate(1);
-    let p99 = |look_offset| {
-        simulate(&steady, haulage(60.0), &Setup { look_offset, ..Setup::default() }).waiting.p99
+    let p99 = |sample_offset| {
+        simulate(&steady, haulage(60.0), &Setup { sample_offset, ..Setup::default() }).waiting.p99
     };
     let all = [0, 3, 7, 11, 14].map(p99);
     let (least, most) = (all.into_iter().fold(f64::MAX, f64::min), all.into_iter().fold(0.0, f64::max));
@@ -192,9 +192,9 @@ fn startups() -> impl Strategy<Value = (u32, u32)> {
 
 fn setups() -> impl Strategy<Value = Setup> {
     let slots = prop_oneof![Just(1), 1..4_u32];
-    (0..90_u32, 0..60_u32, startups(), slots).prop_map(|(count_lag, look_offset, startup, slots)| Setup {
+    (0..90_u32, 0..60_u32, startups(), slots).prop_map(|(count_lag, sample_offset, startup, slots)| Setup {
         count_lag,
-        look_offset,
+        sample_offset,
         startup_seconds: f64::from(startup.0),
         alarm_second: startup.1,
         slots: Slots::new(slots).expect("slots"),
@@ -205,8 +205,12 @@ fn setups() -> impl Strategy<Value = Setup> {
 
 fn tunings() -> impl Strategy<Value = Tuning> {
     let target = prop_oneof![Just(None), (10.0..1000.0_f64).prop_map(Some)];
-    (target, 1..6_u32, proptest::sample::select(&Tuning::LOOKS)).prop_map(
-        |(target, scale_in_minutes, looks_per_minute)| Tuning { target, scale_in_minutes, looks_per_minute },
+    (target, 1..6_u32, proptest::sample::select(&Tuning::SAMPLES)).prop_map(
+        |(target, scale_in_minutes, samples_per_minute)| Tuning {
+            target,
+            scale_in_minutes,
+            samples_per_minute,
+        },
     )
 }
 
@@ -231,7 +235,7 @@ proptest! {
 }
 
 /// Target tracking acts twice, a minute apart, the second time when its
-/// cooldown is over. With one look a minute that look may be from before the
+/// cooldown is over. With one sample a minute that sample may be from before the
 /// first time, and there were 75 tasks for 74 jobs.
 #[test]
 fn target_tracking_does_not_multiply_what_it_made() {
@@ -240,15 +244,15 @@ fn target_tracking_does_not_multiply_what_it_made() {
         Batch { at: 957, jobs: 33, seconds: 158, delay: 0 },
         Batch { at: 537, jobs: 14, seconds: 520, delay: 0 },
     ]);
-    for looks_per_minute in Tuning::LOOKS {
-        let tuning = Tuning { target: None, scale_in_minutes: 1, looks_per_minute };
-        for look_offset in 0..60 {
+    for samples_per_minute in Tuning::SAMPLES {
+        let tuning = Tuning { target: None, scale_in_minutes: 1, samples_per_minute };
+        for sample_offset in 0..60 {
             let quick = Setup { startup_seconds: 5.0, count_lag: 69, max_tasks: 1000, ..Setup::default() };
-            let outcome = simulate(&jobs, Policy::Haulage(tuning), &Setup { look_offset, ..quick });
+            let outcome = simulate(&jobs, Policy::Haulage(tuning), &Setup { sample_offset, ..quick });
             assert_eq!(outcome.jobs_max, 74);
             assert!(
                 outcome.desired_max <= 74,
-                "{} tasks: {looks_per_minute} looks, from second {look_offset}",
+                "{} tasks: {samples_per_minute} samples, from second {sample_offset}",
                 outcome.desired_max
             );
         }
@@ -312,12 +316,12 @@ fn numbers_that_cannot_be_are_told() {
         (Policy::BacklogPerInstance { latency: -1.0 }, setup, "the acceptable latency"),
         (haulage(60.0), Setup { job_seconds: Some(0.0), ..setup }, "seconds per job"),
         (haulage(60.0), Setup { max_tasks: 0, ..setup }, "the most tasks"),
-        (haulage(60.0), Setup { look_offset: 60, ..setup }, "the second of the first look"),
+        (haulage(60.0), Setup { sample_offset: 60, ..setup }, "the second of the first sample"),
         (haulage(60.0), Setup { alarm_second: 60, ..setup }, "the second at which alarms look"),
         (
-            Policy::Haulage(Tuning { looks_per_minute: 1, ..Tuning::default() }),
+            Policy::Haulage(Tuning { samples_per_minute: 1, ..Tuning::default() }),
             setup,
-            "the number of looks a minute has to be 2, 3, 4 or 6",
+            "the number of samples a minute has to be 2, 3, 4 or 6",
         ),
         (
             haulage(60.0),

@@ -105,8 +105,8 @@ fn alarms_and_policies_are_as_simulated() {
 fn the_defaults_are_the_same() {
     let variables = module("autoscaling/variables.tf");
     assert_eq!(default(&variables, "scale_in_minutes"), Tuning::default().scale_in_minutes);
-    assert_eq!(default(&variables, "looks_per_minute"), Tuning::default().looks_per_minute);
-    assert_has(&variables, &[format!("contains({:?}, var.looks_per_minute)", Tuning::LOOKS)]);
+    assert_eq!(default(&variables, "samples_per_minute"), Tuning::default().samples_per_minute);
+    assert_has(&variables, &[format!("contains({:?}, var.samples_per_minute)", Tuning::SAMPLES)]);
 }
 
 /// What the Lambda would refuse is refused before anything is made.

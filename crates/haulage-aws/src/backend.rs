@@ -7,8 +7,8 @@ use aws_config::SdkConfig;
 use haulage::{
     Backend, Clock, JobId, NewJob, Record, Result, Status,
     backend::{
-        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Pulse, Purge, Redrive, Settlement, Signals, Stats, Submitted,
+        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
+        ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted,
     },
 };
 
@@ -17,10 +17,11 @@ use crate::{
     config::Config,
     get, heartbeat,
     inner::{Inner, Shared, Tuning},
+    list,
     meter::Usage,
     ping, redrive,
     runtime::Runtime,
-    scan, settle, submit,
+    settle, submit,
 };
 
 /// Jobs in SQS, records in DynamoDB, large bodies and results in S3.
@@ -114,7 +115,7 @@ impl Drop for AwsBackend {
         let inner = self.inner.clone();
         let (done, wait) = std::sync::mpsc::channel();
         self.runtime.spawn(async move {
-            for chain in inner.held.drain_ready() {
+            for chain in inner.in_flight.drain_ready() {
                 inner.show_again(chain).await;
             }
             inner.tasks.close();
@@ -152,7 +153,7 @@ impl Backend for AwsBackend {
         self.run(|inner| claim::claim(inner, request)).await
     }
 
-    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
         self.run(|inner| heartbeat::heartbeat(inner, beats)).await
     }
 
@@ -169,7 +170,7 @@ impl Backend for AwsBackend {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
-        self.run(|inner| scan::list(inner, query)).await
+        self.run(|inner| list::list(inner, query)).await
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
@@ -177,11 +178,11 @@ impl Backend for AwsBackend {
     }
 
     async fn purge(&self, what: Purge) -> Result<u64> {
-        self.run(|inner| scan::purge(inner, what)).await
+        self.run(|inner| list::purge(inner, what)).await
     }
 
     async fn stats(&self) -> Result<Stats> {
-        self.run(scan::stats).await
+        self.run(list::stats).await
     }
 
     async fn ping(&self) -> Result<()> {

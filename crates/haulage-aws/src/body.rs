@@ -7,8 +7,8 @@ use haulage::Json;
 
 use crate::{
     config::{Compression, Config},
-    expr::text,
     item::name,
+    update::text,
 };
 
 /// A body up to this size, in bytes, is kept in the record: it then costs no
@@ -137,7 +137,7 @@ impl Place {
     }
 }
 
-/// The body of a job, as a ticket carries it.
+/// The body of a job, as an envelope carries it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Body {
     /// The document, unless it is in the bucket and was not fetched.

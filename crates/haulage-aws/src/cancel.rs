@@ -4,11 +4,11 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{JobId, Result, backend::Cancellation};
 
 use crate::{
-    expr::Write,
     inner::{Inner, Shared},
     item::{End, Row, name},
     store::unchanged,
     table::Written,
+    update::Write,
 };
 
 /// One after the other, as a job may be named twice; an operator's verb.

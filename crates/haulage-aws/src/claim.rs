@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
 use futures_util::{StreamExt, future::join_all, stream};
 use haulage::{
     Result, Timestamp,
-    backend::{ClaimKey, ClaimRequest, Claimed, Heartbeat, Pulse},
+    backend::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus},
 };
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -16,11 +16,11 @@ use tracing::warn;
 use crate::{
     body::Place,
     heartbeat::heartbeat,
-    held::{Chain, Received, chains},
+    in_flight::{Chain, Received, chains},
     inner::{Inner, Shared},
-    look::{Fate, SOON, look},
     poll,
     queue::{MAX_BATCH, MAX_WAIT},
+    resolve::{Disposition, SOON, resolve},
     table::PARALLEL,
 };
 
@@ -45,7 +45,7 @@ pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Cl
         if inner.unprotected.load(Ordering::Relaxed) {
             protect(&inner).await?;
         }
-        let mut found = inner.held.take_ready(request.max, inner.now());
+        let mut found = inner.in_flight.take_ready(request.max, inner.now());
         if found.is_empty() {
             let Some(received) = receive(&inner, &request, deadline).await? else { continue };
             found = chains(received, inner.queue.fifo);
@@ -84,7 +84,7 @@ async fn receive(inner: &Shared, request: &ClaimRequest, deadline: Instant) -> R
     let mut received = tokio::select! {
         answer = watch.answer() => answer?,
         () = request.stop.cancelled() => return Ok(None),
-        () = inner.held.news.notified() => return Ok(None),
+        () = inner.in_flight.news.notified() => return Ok(None),
         // A poll that an earlier claim began may last longer than this one wants.
         () = tokio::time::sleep_until(deadline + SOON), if !wait.is_zero() => return Ok(Some(Vec::new())),
     };
@@ -157,8 +157,8 @@ async fn turn(inner: &Inner, chain: &Chain) -> Option<OwnedSemaphorePermit> {
 }
 
 fn is_in_bucket(chain: &Chain) -> bool {
-    let ticket = chain.front().and_then(|message| message.ticket.as_ref().ok());
-    ticket.is_some_and(|ticket| matches!(ticket.body.place, Place::Object(_)))
+    let envelope = chain.front().and_then(|message| message.envelope.as_ref().ok());
+    envelope.is_some_and(|envelope| matches!(envelope.body.place, Place::Object(_)))
 }
 
 /// Extends the leases that have run down while other messages were looked at.
@@ -174,14 +174,14 @@ async fn refreshed(inner: &Shared, request: &ClaimRequest, mut claimed: Vec<Clai
     }
     let beat = |key: &ClaimKey| Heartbeat { key: key.clone(), lease: request.lease, progress: None };
     match heartbeat(inner.clone(), old.iter().map(beat).collect()).await {
-        Ok(pulses) => {
-            let pulses: HashMap<ClaimKey, Pulse> = old.into_iter().zip(pulses).collect();
-            claimed.retain_mut(|claimed| match pulses.get(&claimed.key) {
-                Some(Pulse::Held(until) | Pulse::CancelRequested(until)) => {
+        Ok(statuses) => {
+            let statuses: HashMap<ClaimKey, HeartbeatStatus> = old.into_iter().zip(statuses).collect();
+            claimed.retain_mut(|claimed| match statuses.get(&claimed.key) {
+                Some(HeartbeatStatus::Held(until) | HeartbeatStatus::CancelRequested(until)) => {
                     claimed.lease_until = *until;
                     true
                 }
-                Some(Pulse::Lost) => false,
+                Some(HeartbeatStatus::Lost) => false,
                 None => true,
             });
         }
@@ -197,13 +197,13 @@ async fn work_chain(
     mut chain: Chain,
 ) -> Result<Option<(Timestamp, Claimed)>> {
     while let Some(message) = chain.pop_front() {
-        match look(inner, request, &message).await {
-            Ok(Fate::Claimed(claim)) => {
+        match resolve(inner, request, &message).await {
+            Ok(Disposition::Claimed(claim)) => {
                 let (claimed, mut hold) = *claim;
-                let due = hold.ticket.due_at();
+                let due = hold.envelope.due_at();
                 hold.followers = chain;
                 let late = message.hidden_until < claimed.lease_until.before(SOON);
-                inner.held.insert(claimed.key.clone(), hold, inner.now());
+                inner.in_flight.insert(claimed.key.clone(), hold, inner.now());
                 if late {
                     // It has waited here behind another of its group.
                     let queue = inner.queue.clone();
@@ -212,12 +212,12 @@ async fn work_chain(
                 }
                 return Ok(Some((due, claimed)));
             }
-            Ok(Fate::Dropped) => inner.deleter.delete(message.receipt, !chain.is_empty()),
-            Ok(Fate::Hidden(time)) => {
+            Ok(Disposition::Dropped) => inner.deleter.delete(message.receipt, !chain.is_empty()),
+            Ok(Disposition::Hidden(time)) => {
                 give_back(inner, with_followers(message, time, chain));
                 return Ok(None);
             }
-            Ok(Fate::Held(time)) => {
+            Ok(Disposition::Held(time)) => {
                 let back = inner.clone();
                 inner.tasks.spawn(async move {
                     back.leave_to_holder(message, time).await;

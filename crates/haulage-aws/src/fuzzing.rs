@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::{
     body::{Packed, Place},
     config::Config,
-    expr::Item,
+    envelope::{ATTRIBUTE, Envelope, Poison, attributes},
     item::{Row, submitted},
     protection,
     redrive_policy::RedrivePolicy,
-    ticket::{ATTRIBUTE, Poison, Ticket, attributes},
+    update::Item,
 };
 
 /// A moment within the reach of what is tried.
@@ -28,22 +28,22 @@ pub fn message(data: &[u8]) {
     let message = builder
         .attributes(MessageSystemAttributeName::SentTimestamp, body.trim())
         .set_message_attributes((!options.is_empty()).then(|| attribute(options)));
-    match Ticket::read(&message.build()) {
-        Ok(ticket) => {
-            let again = rewritten(&ticket);
+    match Envelope::read(&message.build()) {
+        Ok(envelope) => {
+            let again = rewritten(&envelope);
             assert_eq!(
                 format!("{again:?}"),
                 format!("{:?}", rewritten(&again)),
                 "what was written reads back"
             );
-            of_record(&ticket);
+            of_record(&envelope);
         }
         Err(poison) => {
-            let Poison { reason, ticket, body: kept, options: kept_options, .. } = *poison;
+            let Poison { reason, envelope, body: kept, options: kept_options, .. } = *poison;
             assert!(!reason.is_empty());
             assert_eq!(kept, body, "it is there to be looked at");
             assert_eq!(kept_options.unwrap_or_default(), options);
-            of_record(&ticket);
+            of_record(&envelope);
         }
     }
 }
@@ -53,28 +53,28 @@ fn attribute(options: &str) -> std::collections::HashMap<String, MessageAttribut
     std::collections::HashMap::from([(ATTRIBUTE.to_owned(), value.expect("a type"))])
 }
 
-/// The ticket after a way through the queue.
-fn rewritten(ticket: &Ticket) -> Ticket {
+/// The envelope after a way through the queue.
+fn rewritten(envelope: &Envelope) -> Envelope {
     let message = Message::builder()
         .message_id("m-1")
-        .body(ticket.message_body())
-        .set_message_attributes(Some(attributes(ticket)));
-    match Ticket::read(&message.build()) {
-        Ok(ticket) => ticket,
+        .body(envelope.message_body())
+        .set_message_attributes(Some(attributes(envelope)));
+    match Envelope::read(&message.build()) {
+        Ok(envelope) => envelope,
         Err(poison) => panic!("what was written is refused: {}", poison.reason),
     }
 }
 
-/// The record that a ticket makes says what the ticket says.
-fn of_record(ticket: &Ticket) {
-    assert!((1..=128).contains(&ticket.sqs_group().len()), "SQS takes the group");
-    let id = ticket.id.clone().unwrap_or_else(|| JobId::from("m-1"));
-    let record = Row(submitted(&id, ticket, "jobs")).record(NOW).expect("a record");
+/// The record that an envelope makes says what the envelope says.
+fn of_record(envelope: &Envelope) {
+    assert!((1..=128).contains(&envelope.sqs_group().len()), "SQS takes the group");
+    let id = envelope.id.clone().unwrap_or_else(|| JobId::from("m-1"));
+    let record = Row(submitted(&id, envelope, "jobs")).record(NOW).expect("a record");
     assert_eq!(record.id, id);
-    assert_eq!(record.group, ticket.group);
-    assert_eq!(record.metadata, ticket.metadata);
-    assert_eq!(record.max_attempts, ticket.max_attempts);
-    assert_eq!(record.due_at, Some(ticket.due_at()));
+    assert_eq!(record.group, envelope.group);
+    assert_eq!(record.metadata, envelope.metadata);
+    assert_eq!(record.max_attempts, envelope.max_attempts);
+    assert_eq!(record.due_at, Some(envelope.due_at()));
 }
 
 /// An item of the table, as a JSON object: texts, booleans and `null` are

@@ -5,44 +5,44 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use haulage::{
     Progress, Result, Status,
-    backend::{ClaimKey, Heartbeat, Pulse},
+    backend::{ClaimKey, Heartbeat, HeartbeatStatus},
 };
 use tracing::warn;
 
 use crate::{
-    expr::{Write, moment, number, text},
-    held::Hold,
+    in_flight::Hold,
     inner::{Inner, Shared, within},
     item::{Row, name},
-    look::LEAST,
+    resolve::LEAST,
     settle::drop_hold,
     table::{PARALLEL, Written},
+    update::{Write, moment, number, text},
 };
 
 /// The message of a progress is cut to so many bytes.
 const MAX_MESSAGE: usize = 4096;
 
-pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
     beats.iter().try_for_each(|beat| inner.capabilities.check_lease(beat.lease))?;
     let lease = beats.iter().map(|beat| beat.lease).min().unwrap_or_default();
     // The record first: it alone says whether the claim is still held.
-    let answers: Vec<(ClaimKey, Result<Pulse>)> = stream::iter(beats)
+    let answers: Vec<(ClaimKey, Result<HeartbeatStatus>)> = stream::iter(beats)
         .map(|beat| async { (beat.key.clone(), in_time(&inner, beat).await) })
         .buffered(2 * PARALLEL)
         .collect()
         .await;
     let all_failed = answers.iter().all(|(_, answer)| answer.is_err());
-    let mut pulses = Vec::with_capacity(answers.len());
+    let mut statuses = Vec::with_capacity(answers.len());
     let mut held = Vec::new();
     let mut failure = None;
     for (key, answer) in answers {
-        let until = inner.held.with(&key, |hold| hold.lease_until);
+        let until = inner.in_flight.with(&key, |hold| hold.lease_until);
         match (answer, until) {
-            (Ok(pulse), _) => {
-                if pulse != Pulse::Lost {
+            (Ok(status), _) => {
+                if status != HeartbeatStatus::Lost {
                     held.push(key);
                 }
-                pulses.push(pulse);
+                statuses.push(status);
             }
             // One that fails leaves the others their leases. Nobody has said that it is lost.
             (Err(error), until) => {
@@ -51,7 +51,7 @@ pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Ve
                     failure = Some(error);
                 } else {
                     warn!(%error, job = %key.id, "its lease was not extended; the next heartbeat tries again");
-                    pulses.push(Pulse::Held(until.unwrap_or_else(|| inner.now())));
+                    statuses.push(HeartbeatStatus::Held(until.unwrap_or_else(|| inner.now())));
                 }
             }
         }
@@ -62,7 +62,7 @@ pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Ve
     let _ = tokio::time::timeout((lease / 6).max(LEAST), hidden).await;
     match failure {
         Some(error) => Err(error),
-        None => Ok(pulses),
+        None => Ok(statuses),
     }
 }
 
@@ -74,12 +74,12 @@ async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
     let mut leaving = Vec::new();
     for key in &keys {
         // A claim that was settled meanwhile has let go of its message.
-        inner.held.with(key, |hold| {
+        inner.in_flight.with(key, |hold| {
             if hold.settling {
                 return;
             }
             for message in hold.message.iter_mut().chain(&mut hold.followers) {
-                if !message.insured && limits.is_last_chance_while_held(message, lease * 2, now) {
+                if !message.replaced && limits.is_last_chance_while_held(message, lease * 2, now) {
                     leaving.push((key.clone(), message.clone()));
                 }
                 let time = lease.min(limits.latest_hide(message.received_at).since(now));
@@ -93,39 +93,39 @@ async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
     }
     inner.queue.hide(hide).await;
     for (key, mut message) in leaving {
-        if let Err(error) = inner.insure(&mut message).await {
+        if let Err(error) = inner.ensure_replaced(&mut message).await {
             warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
             continue;
         }
         // Noted only now: whoever lets go of the message meanwhile sends another one.
-        inner.held.with(&key, |hold| {
+        inner.in_flight.with(&key, |hold| {
             let mut messages = hold.message.iter_mut().chain(&mut hold.followers);
             if let Some(same) = messages.find(|other| other.receipt == message.receipt) {
-                same.insured = message.insured;
+                same.replaced = message.replaced;
             }
         });
     }
 }
 
 /// One heartbeat; one that takes long must not hold up the others.
-async fn in_time(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
+async fn in_time(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     let limit = (beat.lease / 4).max(LEAST);
     within(limit, || format!("table {} has not answered", inner.store.table.name()), one(inner, beat)).await
 }
 
-async fn one(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
+async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     let key = &beat.key;
     // What an earlier heartbeat did not get through is still news.
     let progress = match beat.progress {
         Some(progress) => {
-            inner.held.with(key, |hold| hold.progress = Some(progress.clone()));
+            inner.in_flight.with(key, |hold| hold.progress = Some(progress.clone()));
             Some(progress)
         }
-        None => inner.held.with(key, |hold| hold.progress.clone()).flatten(),
+        None => inner.in_flight.with(key, |hold| hold.progress.clone()).flatten(),
     };
     let now = inner.now();
     let until = now.after(beat.lease);
-    inner.held.with(key, |hold| {
+    inner.in_flight.with(key, |hold| {
         hold.wanted_at = now;
         hold.noticed = false;
     });
@@ -139,18 +139,22 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<Pulse> {
         // A settle that is under way, or whose answer was lost, may be why; it will tell.
         let settling =
             |hold: &mut Hold| (hold.settling || !hold.in_doubt.is_empty()).then_some(hold.lease_until);
-        if let Some(until) = inner.held.with(key, settling).flatten() {
-            return Ok(Pulse::Held(until));
+        if let Some(until) = inner.in_flight.with(key, settling).flatten() {
+            return Ok(HeartbeatStatus::Held(until));
         }
         drop_hold(inner, key);
-        return Ok(Pulse::Lost);
+        return Ok(HeartbeatStatus::Lost);
     };
     adopt(inner, key, &row);
-    inner.held.with(key, |hold| {
+    inner.in_flight.with(key, |hold| {
         hold.lease_until = until;
         hold.progress.take_if(|told| Some(&*told) == progress.as_ref());
     });
-    Ok(if row.flag(name::CANCEL) { Pulse::CancelRequested(until) } else { Pulse::Held(until) })
+    Ok(if row.flag(name::CANCEL) {
+        HeartbeatStatus::CancelRequested(until)
+    } else {
+        HeartbeatStatus::Held(until)
+    })
 }
 
 /// Progress as JSON, with what fits into a record of its message.
@@ -175,6 +179,6 @@ pub(crate) fn while_held(write: Write, key: &ClaimKey) -> Write {
 /// Takes the newer receipt that another consumer has left in the record.
 fn adopt(inner: &Inner, key: &ClaimKey, row: &Row) {
     if let (Some(receipt), Some(at)) = (row.text(name::RECEIPT), row.moment(name::RECEIVED_AT)) {
-        inner.held.adopt(key, receipt, at);
+        inner.in_flight.adopt(key, receipt, at);
     }
 }

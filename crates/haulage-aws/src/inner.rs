@@ -27,17 +27,17 @@ use crate::{
     clock::ServerClock,
     config::Config,
     deleter::Deleter,
-    expr::{Item, Write, text},
-    held::Held,
+    envelope::{Envelope, MAX_OPTIONS},
+    in_flight::InFlight,
     item::{Row, name, seconds},
-    keeping::keep_days,
     meter::Meter,
+    object_retention::keep_days,
     poll::Polls,
     protection::Protection,
     queue::Queue,
     store::{Store, unchanged, unpack},
     table::{PARALLEL, Table},
-    ticket::{MAX_OPTIONS, Ticket},
+    update::{Item, Write, text},
 };
 
 /// The largest body or result without a bucket, in bytes: an item of DynamoDB
@@ -67,7 +67,7 @@ pub(crate) struct Inner {
     pub(crate) clients: Clients,
     pub(crate) queue: Queue,
     pub(crate) store: Store,
-    pub(crate) held: Held,
+    pub(crate) in_flight: InFlight,
     pub(crate) polls: Polls,
     pub(crate) deleter: Deleter,
     pub(crate) protection: Protection,
@@ -119,7 +119,7 @@ impl Inner {
                 bucket: config.bucket.clone().map(|name| Bucket::new(clients.s3.clone(), name)),
                 retention: queue.retention,
             },
-            held: Held::default(),
+            in_flight: InFlight::default(),
             polls: Polls::default(),
             deleter: Deleter::start(queue.clone()),
             queue,
@@ -160,7 +160,7 @@ impl Inner {
     /// Ends the protection of the task, if nothing is left to do.
     pub(crate) async fn release_if_idle(&self) {
         if let Ok(_starting) = self.starting.try_write()
-            && self.held.is_idle(self.now())
+            && self.in_flight.is_idle(self.now())
         {
             self.protection.release().await;
         }
@@ -174,11 +174,11 @@ impl Inner {
     // --- payloads ---
 
     /// Stores a body that does not go into the record, before anything names it.
-    pub(crate) async fn store_bodies(&self, tickets: &[&Ticket]) -> Result<()> {
+    pub(crate) async fn store_bodies(&self, envelopes: &[&Envelope]) -> Result<()> {
         let (mut items, mut objects) = (Vec::new(), Vec::new());
-        for ticket in tickets {
-            match (&ticket.body.place, &ticket.body.packed) {
-                (Place::Item(key), Some(packed)) => items.push(body_item(key, packed, ticket)),
+        for envelope in envelopes {
+            match (&envelope.body.place, &envelope.body.packed) {
+                (Place::Item(key), Some(packed)) => items.push(body_item(key, packed, envelope)),
                 (Place::Object(key), Some(packed)) => objects.push((key.clone(), packed.clone())),
                 _ => {}
             }
@@ -205,20 +205,20 @@ impl Inner {
     // --- messages ---
 
     /// The same behind the caller's back, where others wait for an answer.
-    pub(crate) fn copy_dead_soon(self: Arc<Self>, row: Row, ticket: Arc<Ticket>) {
-        self.tasks.clone().spawn(async move { self.copy_dead(&row, &ticket).await });
+    pub(crate) fn copy_dead_soon(self: Arc<Self>, row: Row, envelope: Arc<Envelope>) {
+        self.tasks.clone().spawn(async move { self.copy_dead(&row, &envelope).await });
     }
 
     /// Puts a copy of a dead letter into the dead-letter queue, so that alarms
     /// and other tools see it. Moved back from there, it is a redrive.
-    pub(crate) async fn copy_dead(&self, row: &Row, ticket: &Ticket) {
+    pub(crate) async fn copy_dead(&self, row: &Row, envelope: &Envelope) {
         let Some(dead) = self.queue.dead.as_deref().filter(|_| !row.flag(name::COPIED)) else { return };
-        let copy = Ticket {
+        let copy = Envelope {
             id: Some(row.id()),
             redrive: row.ending(),
             queue: Some(self.queue.name.clone()),
             not_before: None,
-            ..ticket.clone()
+            ..envelope.clone()
         };
         let now = self.now();
         match self.queue.send_to(dead, &[copy], now).await.pop() {
@@ -247,14 +247,14 @@ pub(crate) async fn within<T>(
 }
 
 /// The item of a body that is too large for its record.
-fn body_item(key: &str, packed: &Packed, ticket: &Ticket) -> Item {
+fn body_item(key: &str, packed: &Packed, envelope: &Envelope) -> Item {
     // When its job ends is not known yet.
-    let days = keep_days(ticket.due_at().since(ticket.submitted_at), ticket.result_ttl);
+    let days = keep_days(envelope.due_at().since(envelope.submitted_at), envelope.result_ttl);
     let kept = Duration::from_secs(u64::from(days) * 24 * 3600);
     [
         (name::ID, text(key)),
         (name::BODY, packed.to_attribute()),
-        (name::EXPIRATION, seconds(ticket.submitted_at.after(kept))),
+        (name::EXPIRATION, seconds(envelope.submitted_at.after(kept))),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

@@ -6,8 +6,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{DEAD_LETTER_TTL, FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp};
 
 use crate::{
-    expr::{Item, Write, moment, number, text},
-    ticket::{Ending, Ticket},
+    envelope::{Ending, Envelope},
+    update::{Item, Write, moment, number, text},
 };
 
 /// The attributes of an item.
@@ -239,8 +239,8 @@ impl Row {
 }
 
 /// The item of a job that was just submitted.
-pub(crate) fn submitted(id: &JobId, ticket: &Ticket, queue: &str) -> Item {
-    let max = ticket.max_attempts;
+pub(crate) fn submitted(id: &JobId, envelope: &Envelope, queue: &str) -> Item {
+    let max = envelope.max_attempts;
     let mut item: Item = [
         (name::ID, text(id.as_str())),
         (name::STATUS, text(Status::Submitted.as_str())),
@@ -249,28 +249,28 @@ pub(crate) fn submitted(id: &JobId, ticket: &Ticket, queue: &str) -> Item {
         (name::UNCOUNTED, number(0)),
         (name::MAX_ATTEMPTS, number(max)),
         (name::LEFT, number(max)),
-        (name::DUE_AT, moment(ticket.due_at())),
-        (name::UPDATED_AT, moment(ticket.submitted_at)),
-        (name::OP, text(&ticket.token)),
+        (name::DUE_AT, moment(envelope.due_at())),
+        (name::UPDATED_AT, moment(envelope.submitted_at)),
+        (name::OP, text(&envelope.token)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    item.extend(described(ticket).map(|(name, value)| (name.to_owned(), value)));
+    item.extend(described(envelope).map(|(name, value)| (name.to_owned(), value)));
     item
 }
 
 /// What the record keeps of the job's options and body, whatever its status.
-pub(crate) fn described(ticket: &Ticket) -> impl Iterator<Item = (&'static str, AttributeValue)> {
+pub(crate) fn described(envelope: &Envelope) -> impl Iterator<Item = (&'static str, AttributeValue)> {
     let metadata =
-        (!ticket.metadata.is_empty()).then(|| serde_json::to_string(&ticket.metadata).ok()).flatten();
+        (!envelope.metadata.is_empty()).then(|| serde_json::to_string(&envelope.metadata).ok()).flatten();
     [
-        Some((name::SUBMITTED_AT, moment(ticket.submitted_at))),
-        Some((name::RESULT_TTL, number(ticket.result_ttl.as_micros()))),
-        ticket.request_id.clone().map(|v| (name::REQUEST_ID, text(v))),
-        ticket.group.clone().map(|v| (name::GROUP, text(v))),
+        Some((name::SUBMITTED_AT, moment(envelope.submitted_at))),
+        Some((name::RESULT_TTL, number(envelope.result_ttl.as_micros()))),
+        envelope.request_id.clone().map(|v| (name::REQUEST_ID, text(v))),
+        envelope.group.clone().map(|v| (name::GROUP, text(v))),
         metadata.map(|v| (name::METADATA, text(v))),
-        ticket.timeout.map(|v| (name::TIMEOUT, number(v.as_micros()))),
-        ticket.body.in_record(),
+        envelope.timeout.map(|v| (name::TIMEOUT, number(v.as_micros()))),
+        envelope.body.in_record(),
     ]
     .into_iter()
     .flatten()

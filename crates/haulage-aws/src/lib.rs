@@ -21,9 +21,9 @@ mod check;
 mod claim;
 mod get;
 mod heartbeat;
+mod list;
 mod ping;
 mod redrive;
-mod scan;
 mod settle;
 pub mod setup;
 mod submit;
@@ -32,21 +32,21 @@ mod submit;
 mod records;
 
 // From a message to a claim, and back to the queue.
-mod arbiter;
+mod deduplication;
 mod deleter;
-mod held;
-mod look;
+mod in_flight;
 mod poll;
 mod protection;
+mod resolve;
 mod unusable;
 mod visibility;
 
 // What is stored, and how it is written.
 mod body;
-mod expr;
+mod envelope;
 mod item;
-mod keeping;
-mod ticket;
+mod object_retention;
+mod update;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

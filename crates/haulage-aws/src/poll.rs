@@ -13,7 +13,7 @@ use haulage::{Error, Result};
 use tokio::sync::oneshot;
 
 use crate::{
-    held::Received,
+    in_flight::Received,
     inner::{Inner, Shared},
     queue::MAX_BATCH,
 };

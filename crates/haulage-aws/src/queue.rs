@@ -19,10 +19,10 @@ use tracing::{debug, warn};
 
 use crate::{
     config::Config,
+    envelope::{ATTRIBUTE, Envelope, Poison, attributes},
     fault::{fault, is_denied, is_missing, may_pass},
     redrive_policy::RedrivePolicy,
     table::{PARALLEL, chunks_of, pause},
-    ticket::{ATTRIBUTE, Poison, Ticket, attributes},
 };
 
 /// Amazon SQS API Reference: entries of one batch, messages of one receive.
@@ -138,20 +138,25 @@ impl Queue {
         &self.client
     }
 
-    /// Sends tickets; the answers are in their order. Messages of one group are
+    /// Sends envelopes; the answers are in their order. Messages of one group are
     /// sent in order.
-    pub(crate) async fn send(&self, tickets: &[Ticket], now: Timestamp) -> Vec<Result<Sent>> {
-        self.send_to(&self.url, tickets, now).await
+    pub(crate) async fn send(&self, envelopes: &[Envelope], now: Timestamp) -> Vec<Result<Sent>> {
+        self.send_to(&self.url, envelopes, now).await
     }
 
-    /// Sends tickets to this queue, or to its dead-letter queue.
-    pub(crate) async fn send_to(&self, url: &str, tickets: &[Ticket], now: Timestamp) -> Vec<Result<Sent>> {
-        let mut answers: Vec<Option<Result<Sent>>> = vec![None; tickets.len()];
-        let mut ambiguous = vec![false; tickets.len()];
-        let ordered = self.fifo && tickets.iter().any(|ticket| ticket.group.is_some());
+    /// Sends envelopes to this queue, or to its dead-letter queue.
+    pub(crate) async fn send_to(
+        &self,
+        url: &str,
+        envelopes: &[Envelope],
+        now: Timestamp,
+    ) -> Vec<Result<Sent>> {
+        let mut answers: Vec<Option<Result<Sent>>> = vec![None; envelopes.len()];
+        let mut ambiguous = vec![false; envelopes.len()];
+        let ordered = self.fifo && envelopes.iter().any(|envelope| envelope.group.is_some());
         let width = if ordered { 1 } else { PARALLEL };
         for round in 0..=MAX_ROUNDS {
-            let open: Vec<usize> = (0..tickets.len()).filter(|n| answers[*n].is_none()).collect();
+            let open: Vec<usize> = (0..envelopes.len()).filter(|n| answers[*n].is_none()).collect();
             if open.is_empty() {
                 break;
             }
@@ -159,7 +164,7 @@ impl Queue {
                 pause(round).await;
             }
             let last = round == MAX_ROUNDS;
-            let batches = self.batches(tickets, &open, now);
+            let batches = self.batches(envelopes, &open, now);
             let outcomes: Vec<_> = stream::iter(batches)
                 .map(|batch| async move {
                     let (places, entries): (Vec<usize>, Vec<_>) = batch.into_iter().unzip();
@@ -201,20 +206,20 @@ impl Queue {
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(missing()))).collect()
     }
 
-    /// Batches within the limits of SQS, with the place of each ticket.
+    /// Batches within the limits of SQS, with the place of each envelope.
     fn batches(
         &self,
-        tickets: &[Ticket],
+        envelopes: &[Envelope],
         open: &[usize],
         now: Timestamp,
     ) -> Vec<Vec<(usize, SendMessageBatchRequestEntry)>> {
         let mut batches = vec![Vec::new()];
         let mut bytes = 0;
         for n in open {
-            let ticket = &tickets[*n];
-            let body = ticket.message_body();
+            let envelope = &envelopes[*n];
+            let body = envelope.message_body();
             // The attribute's name and type count as well.
-            let size = body.len() + ticket.options().len() + ATTRIBUTE.len() + "String".len();
+            let size = body.len() + envelope.options().len() + ATTRIBUTE.len() + "String".len();
             if batches.last().is_some_and(|batch| {
                 batch.len() == MAX_BATCH || bytes + size > MAX_BYTES && !batch.is_empty()
             }) {
@@ -223,7 +228,7 @@ impl Queue {
             }
             bytes += size;
             let at = batches.last().map_or(0, Vec::len);
-            let entry = self.entry(at, ticket, body, now);
+            let entry = self.entry(at, envelope, body, now);
             batches.last_mut().expect("never empty").push((*n, entry));
         }
         batches.retain(|batch| !batch.is_empty());
@@ -233,26 +238,26 @@ impl Queue {
     fn entry(
         &self,
         at: usize,
-        ticket: &Ticket,
+        envelope: &Envelope,
         body: String,
         now: Timestamp,
     ) -> SendMessageBatchRequestEntry {
         let mut entry = SendMessageBatchRequestEntry::builder()
             .id(at.to_string())
             .message_body(body)
-            .set_message_attributes(Some(attributes(ticket)));
+            .set_message_attributes(Some(attributes(envelope)));
         if self.fifo {
             // A retry of this send within five minutes is the same message.
-            let copy = ticket.id.as_ref().map(|_| format!("-{}", now.as_micros())).unwrap_or_default();
+            let copy = envelope.id.as_ref().map(|_| format!("-{}", now.as_micros())).unwrap_or_default();
             entry = entry
-                .message_group_id(ticket.sqs_group())
-                .message_deduplication_id(format!("{}{copy}", ticket.token));
+                .message_group_id(envelope.sqs_group())
+                .message_deduplication_id(format!("{}{copy}", envelope.token));
         } else {
             // FIFO queues take no delay for single messages.
-            let delay = ticket.due_at().since(now).min(MAX_DELAY);
+            let delay = envelope.due_at().since(now).min(MAX_DELAY);
             entry = entry.delay_seconds(whole_seconds(delay));
-            if ticket.group.is_some() {
-                entry = entry.message_group_id(ticket.sqs_group());
+            if envelope.group.is_some() {
+                entry = entry.message_group_id(envelope.sqs_group());
             }
         }
         entry.build().expect("id and body are set")
@@ -296,7 +301,7 @@ impl Queue {
     }
 
     /// Puts a message that is no job into the dead-letter queue, as it is.
-    pub(crate) async fn bury(&self, poison: &Poison) -> Result<()> {
+    pub(crate) async fn dead_letter(&self, poison: &Poison) -> Result<()> {
         let Some(dead) = &self.dead else { return Ok(()) };
         let mut send = self.client.send_message().queue_url(dead).message_body(&poison.body);
         if let Some(options) = &poison.options {
@@ -305,7 +310,7 @@ impl Queue {
                 send.set_message_attributes(value.ok().map(|value| [(ATTRIBUTE.to_owned(), value)].into()));
         }
         if self.fifo {
-            let token = &poison.ticket.token;
+            let token = &poison.envelope.token;
             send = send.message_group_id(token).message_deduplication_id(token);
         }
         send.send()
@@ -341,7 +346,7 @@ impl Queue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .message_system_attribute_names(MessageSystemAttributeName::DeadLetterQueueSourceArn)
             // If the answer is lost, a second try brings the same messages.
-            .set_receive_request_attempt_id(self.fifo.then(crate::expr::nonce))
+            .set_receive_request_attempt_id(self.fifo.then(crate::update::nonce))
             .customize()
             .config_override(patient)
             .send();

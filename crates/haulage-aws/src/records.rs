@@ -12,7 +12,6 @@ use crate::{
     bucket::Bucket,
     clients::{Clients, load},
     clock::ServerClock,
-    expr::{Write, moment, text},
     get,
     inner::{MAX_IN_TABLE, Tuning},
     item::{name, seconds},
@@ -20,6 +19,7 @@ use crate::{
     runtime::Runtime,
     store::Store,
     table::{Table, Written},
+    update::{Write, moment, text},
 };
 
 /// The longest that SQS keeps a message (Amazon SQS Developer Guide, "Amazon

@@ -16,14 +16,14 @@ use tracing::warn;
 
 use crate::{
     body::{Body, Packed, Place},
-    expr::{Write, moment, number, text},
-    held::Received,
+    envelope::Envelope,
+    in_flight::Received,
     inner::{Inner, Shared},
     item::{Row, name},
     queue::MAX_BATCH,
     store::unchanged,
     table::{PARALLEL, Written},
-    ticket::Ticket,
+    update::{Write, moment, number, text},
 };
 
 pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> {
@@ -114,21 +114,21 @@ fn can_go_back(row: &Row, now: Timestamp) -> bool {
 }
 
 /// Whether a message asks for this job to go back to work.
-pub(crate) fn is_wanted(row: &Row, ticket: &Ticket, now: Timestamp) -> bool {
-    ticket.redrive.is_some() && ticket.redrive == row.ending() && can_go_back(row, now)
+pub(crate) fn is_wanted(row: &Row, envelope: &Envelope, now: Timestamp) -> bool {
+    envelope.redrive.is_some() && envelope.redrive == row.ending() && can_go_back(row, now)
 }
 
 async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
     if !can_go_back(&row, inner.now()) {
         return Ok(None);
     }
-    let ticket = ticket_of(inner, &row).await?;
-    if ticket.body.packed.is_none() && ticket.body.place == Place::Record {
+    let envelope = envelope_of(inner, &row).await?;
+    if envelope.body.packed.is_none() && envelope.body.place == Place::Record {
         warn!(job = %row.id(), "not redriven: its message was no job, or its body is not kept");
         return Ok(None);
     }
-    let token = ticket.token.clone();
-    match inner.queue.send(&[ticket], inner.now()).await.pop() {
+    let token = envelope.token.clone();
+    match inner.queue.send(&[envelope], inner.now()).await.pop() {
         Some(Ok(_)) | None => {}
         Some(Err(error)) => return Err(error),
     }
@@ -174,7 +174,7 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
 }
 
 /// A new message for a job, from its record.
-async fn ticket_of(inner: &Inner, row: &Row) -> Result<Ticket> {
+async fn envelope_of(inner: &Inner, row: &Row) -> Result<Envelope> {
     let (place, packed) = match row.text(name::BODY_AT).and_then(Place::from_text) {
         Some(place @ Place::Object(_)) => (place, None),
         Some(place) => {
@@ -189,8 +189,8 @@ async fn ticket_of(inner: &Inner, row: &Row) -> Result<Ticket> {
     };
     let record = row.record(inner.now());
     let record = record.as_ref();
-    Ok(Ticket {
-        token: crate::expr::nonce(),
+    Ok(Envelope {
+        token: crate::update::nonce(),
         id: Some(row.id()),
         submitted_at: row.moment(name::SUBMITTED_AT).unwrap_or_else(|| inner.now()),
         not_before: None,
@@ -254,21 +254,21 @@ enum Verdict {
 /// `retention` is that of the queue; a record is kept for at least as long after
 /// its job's end.
 fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>, now: Timestamp) -> Verdict {
-    let Ok(ticket) = &message.ticket else { return Verdict::Keep };
-    let from = message.moved_from.as_deref().or(ticket.queue.as_deref());
+    let Ok(envelope) = &message.envelope else { return Verdict::Keep };
+    let from = message.moved_from.as_deref().or(envelope.queue.as_deref());
     if from.or(row.and_then(|row| row.text(name::QUEUE))) != Some(queue) {
         return Verdict::Keep;
     }
     // Where there is no record, the job has had none yet, or has ended long ago.
-    let never_recorded = || now < ticket.due_at().after(ticket.result_ttl.max(retention));
+    let never_recorded = || now < envelope.due_at().after(envelope.result_ttl.max(retention));
     let unfinished = match row {
         Some(row) => row.status().is_some_and(|status| !status.is_terminal()),
         None => never_recorded(),
     };
     // What we have put there names its queue.
-    let is_copy = ticket.queue.is_some() && message.moved_from.is_none();
+    let is_copy = envelope.queue.is_some() && message.moved_from.is_none();
     let dead = row.filter(|row| row.flag(name::DEAD) && !row.is_expired(now));
-    match (&ticket.redrive, dead) {
+    match (&envelope.redrive, dead) {
         // Moved by SQS itself, and then the job died another way: that has its copy.
         (None, Some(_)) => Verdict::Keep,
         (ending, Some(row)) if *ending == row.ending() => Verdict::Keep,

@@ -19,14 +19,14 @@ use tracing::warn;
 
 use crate::{
     body::{Packed, Place},
-    expr::{Write, moment, nonce, text},
+    envelope::Envelope,
     heartbeat::while_held,
-    held::{Chain, Hold, Received},
+    in_flight::{Chain, Hold, Received},
     inner::{Inner, Shared},
     item::{End, Row, name, with_error},
-    keeping::{keep_days, object_key},
+    object_retention::{keep_days, object_key},
     table::{PARALLEL, Written},
-    ticket::Ticket,
+    update::{Write, moment, nonce, text},
 };
 
 /// How long the answer waits for the queue.
@@ -46,7 +46,7 @@ pub(crate) async fn settle(inner: Shared, settlements: Vec<Settlement>) -> Resul
                 let mut answers = Vec::with_capacity(outcomes.len());
                 for (place, outcome) in outcomes {
                     answers.push((place, one(inner, &key, outcome).await));
-                    inner.held.with(&key, |hold| hold.settling = false);
+                    inner.in_flight.with(&key, |hold| hold.settling = false);
                 }
                 answers
             }
@@ -87,7 +87,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
         return Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() });
     };
     let stored = store(inner, key, outcome, &terms).await?;
-    inner.held.with(key, |hold| hold.settling = true);
+    inner.in_flight.with(key, |hold| hold.settling = true);
     let now = inner.now();
     let mut written = write(inner, key, stored.write(inner, &terms, now)).await?;
     if let Written::Refused(Some(row)) = &written
@@ -131,11 +131,13 @@ async fn write(inner: &Inner, key: &ClaimKey, write: Write) -> Result<Written> {
         known
     };
     match written {
-        Ok(Written::Refused(Some(row))) if inner.held.with(key, |hold| is_ours(hold, &row)) == Some(true) => {
+        Ok(Written::Refused(Some(row)))
+            if inner.in_flight.with(key, |hold| is_ours(hold, &row)) == Some(true) =>
+        {
             Ok(Written::Done(row))
         }
         Err(error) => {
-            inner.held.with(key, |hold| hold.in_doubt.push(op));
+            inner.in_flight.with(key, |hold| hold.in_doubt.push(op));
             Err(error)
         }
         other => other,
@@ -151,7 +153,7 @@ struct Terms {
 /// From the claim; or from the record, where the claim is not this process's.
 async fn terms(inner: &Inner, key: &ClaimKey) -> Result<Option<Terms>> {
     let held = |hold: &mut Hold| Terms { result_ttl: hold.result_ttl, attempts_left: hold.attempts_left };
-    if let Some(terms) = inner.held.with(key, held) {
+    if let Some(terms) = inner.in_flight.with(key, held) {
         return Ok(Some(terms));
     }
     if key.id.as_str().is_empty() {
@@ -276,27 +278,30 @@ fn back(now: haulage::Timestamp, delay: Duration) -> Write {
 
 /// Lets go of a job that is settled. What is left to do in the queue comes back.
 fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwards {
-    let Some(Hold { message, ticket, followers, .. }) = inner.held.remove(key) else {
+    let Some(Hold { message, envelope, followers, .. }) = inner.in_flight.remove(key) else {
         return Afterwards::default();
     };
     if !row.is_over() {
         let followers = followers.into_iter().map(|message| (message, Duration::ZERO));
         let give_back = message.into_iter().map(|message| (message, delay)).chain(followers).collect();
-        return Afterwards { give_back, bury: Vec::new() };
+        return Afterwards { give_back, dead_letters: Vec::new() };
     }
     if row.flag(name::DEAD) {
-        return Afterwards { give_back: Vec::new(), bury: vec![Dead { row, ticket, message, followers }] };
+        return Afterwards {
+            give_back: Vec::new(),
+            dead_letters: vec![Dead { row, envelope, message, followers }],
+        };
     }
-    over(inner, &ticket, message, followers);
+    over(inner, &envelope, message, followers);
     Afterwards::default()
 }
 
 /// The message of a job that is over is deleted, and the rest of its group goes on.
-fn over(inner: &Inner, ticket: &Ticket, message: Option<Received>, followers: Chain) {
+fn over(inner: &Inner, envelope: &Envelope, message: Option<Received>, followers: Chain) {
     if let Some(message) = message {
-        inner.deleter.delete(message.receipt, inner.queue.fifo && ticket.group.is_some());
+        inner.deleter.delete(message.receipt, inner.queue.fifo && envelope.group.is_some());
     }
-    inner.held.go_on(followers);
+    inner.in_flight.go_on(followers);
 }
 
 /// What is left to do when records say how claims ended.
@@ -304,13 +309,13 @@ fn over(inner: &Inner, ticket: &Ticket, message: Option<Received>, followers: Ch
 struct Afterwards {
     /// Messages to show again, and after what time.
     give_back: Vec<(Received, Duration)>,
-    bury: Vec<Dead>,
+    dead_letters: Vec<Dead>,
 }
 
 /// A dead letter and its message.
 struct Dead {
     row: Row,
-    ticket: Arc<Ticket>,
+    envelope: Arc<Envelope>,
     message: Option<Received>,
     followers: Chain,
 }
@@ -318,23 +323,23 @@ struct Dead {
 impl Afterwards {
     fn extend(&mut self, other: Self) {
         self.give_back.extend(other.give_back);
-        self.bury.extend(other.bury);
+        self.dead_letters.extend(other.dead_letters);
     }
 
     async fn work_off(self, inner: Shared) {
-        let bury = self.bury.into_iter().map(async |Dead { row, ticket, message, followers }| {
+        let copied = self.dead_letters.into_iter().map(async |Dead { row, envelope, message, followers }| {
             // The copy first: if we die in between, whoever receives the message makes it.
-            inner.copy_dead(&row, &ticket).await;
-            over(&inner, &ticket, message, followers);
+            inner.copy_dead(&row, &envelope).await;
+            over(&inner, &envelope, message, followers);
         });
-        join(inner.give_back(self.give_back), join_all(bury)).await;
+        join(inner.give_back(self.give_back), join_all(copied)).await;
     }
 }
 
 /// Forgets a claim that is lost. Its message belongs to whoever receives it;
 /// what followed it in its group shows again.
 pub(crate) fn drop_hold(inner: &Shared, key: &ClaimKey) {
-    if let Some(hold) = inner.held.remove(key)
+    if let Some(hold) = inner.in_flight.remove(key)
         && !hold.followers.is_empty()
     {
         warn!(job = %key.id, "its claim was lost; what follows in its group shows again");

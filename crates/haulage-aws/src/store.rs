@@ -8,10 +8,10 @@ use tracing::warn;
 use crate::{
     body::{Packed, Place},
     bucket::Bucket,
-    expr::{Write, text},
     inner::MAX_DOCUMENT,
     item::{End, Lapse, Row, name},
     table::{Table, Written},
+    update::{Write, text},
 };
 
 /// How often a record that others keep changing is looked at again.

@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 use haulage::{Error, JobId, NewJob, Result, Timestamp, backend::Submitted};
 
 use crate::{
-    arbiter::{self, Owner, Wanted},
+    deduplication::{self, Owner, Wanted},
+    envelope::Envelope,
     inner::{Inner, Shared},
     item,
     queue::Sent,
     table::pause,
-    ticket::Ticket,
 };
 
 /// What is known of a job's submit so far.
@@ -34,34 +34,37 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
     jobs.iter().try_for_each(|job| check_group(&inner, job))?;
     let first = inner.moments(jobs.len());
     let at = |n: usize| Timestamp::from_micros(first.as_micros() + i64::try_from(n).unwrap_or(0));
-    let tickets: Vec<Ticket> = jobs
+    let envelopes: Vec<Envelope> = jobs
         .iter()
         .enumerate()
-        .map(|(n, job)| Ticket::new(job, &inner.config, at(n)))
+        .map(|(n, job)| Envelope::new(job, &inner.config, at(n)))
         .collect::<Result<_>>()?;
     let keys: Vec<Option<Wanted>> = jobs.iter().map(Wanted::of).collect();
     drop(jobs);
 
-    let fates = reserve(&inner, &tickets, &keys).await?;
-    let mine: Vec<usize> = (0..tickets.len()).filter(|n| matches!(fates[*n], Reservation::Mine)).collect();
-    let of_mine: Vec<&Ticket> = mine.iter().map(|n| &tickets[*n]).collect();
+    let dispositions = reserve(&inner, &envelopes, &keys).await?;
+    let mine: Vec<usize> =
+        (0..envelopes.len()).filter(|n| matches!(dispositions[*n], Reservation::Mine)).collect();
+    let of_mine: Vec<&Envelope> = mine.iter().map(|n| &envelopes[*n]).collect();
     if let Err(error) = inner.store_bodies(&of_mine).await {
         free(&inner, &of_mine).await;
         return Err(error);
     }
-    let to_send: Vec<Ticket> = of_mine.into_iter().cloned().collect();
+    let to_send: Vec<Envelope> = of_mine.into_iter().cloned().collect();
     let sent = inner.queue.send(&to_send, inner.now()).await;
-    let named = join_all(to_send.iter().zip(sent).map(|(ticket, sent)| name_job(&inner, ticket, sent))).await;
+    let named =
+        join_all(to_send.iter().zip(sent).map(|(envelope, sent)| name_job(&inner, envelope, sent))).await;
 
     let new: Vec<_> = named
         .iter()
         .zip(&to_send)
-        .filter_map(|(named, ticket)| Some((named.as_ref().ok().filter(|job| !job.duplicate)?, ticket)))
+        .filter_map(|(named, envelope)| Some((named.as_ref().ok().filter(|job| !job.duplicate)?, envelope)))
         .collect();
-    let items = new.iter().map(|(job, ticket)| item::submitted(&job.id, ticket, &inner.queue.name)).collect();
+    let items =
+        new.iter().map(|(job, envelope)| item::submitted(&job.id, envelope, &inner.queue.name)).collect();
     let mut recorded = inner.store.table.insert(items).await.into_iter();
 
-    let mut answers: Vec<Option<Result<Submitted>>> = vec![None; tickets.len()];
+    let mut answers: Vec<Option<Result<Submitted>>> = vec![None; envelopes.len()];
     for (n, named) in mine.into_iter().zip(named) {
         let answer = match named {
             Ok(job) if job.duplicate => Ok(job),
@@ -78,14 +81,14 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
         let key = keys[n].as_ref().map(|wanted| wanted.key.clone()).unwrap_or_default();
         Error::IdempotencyConflict { key, id }
     };
-    for (n, fate) in fates.iter().enumerate() {
-        match fate {
+    for (n, disposition) in dispositions.iter().enumerate() {
+        match disposition {
             Reservation::Mine => {}
             Reservation::Conflict(id, _) => answers[n] = Some(Err(conflict(n, id.clone()))),
             Reservation::Other(id) => answers[n] = Some(Ok(Submitted { id: id.clone(), duplicate: true })),
             Reservation::SameAs(first) => {
                 let hash = |n: usize| keys[n].as_ref().map(|wanted| wanted.body.as_str());
-                let (id, body) = match (&fates[*first], &answers[*first]) {
+                let (id, body) = match (&dispositions[*first], &answers[*first]) {
                     (Reservation::Conflict(id, body), _) => (id.clone(), Some(body.as_str())),
                     (_, Some(Ok(job))) => (job.id.clone(), hash(*first)),
                     (_, failed) => {
@@ -119,17 +122,19 @@ fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
 
 /// Reserves the idempotency keys, all or none: two submits that wait for each
 /// other's would wait for ever.
-async fn reserve(inner: &Inner, tickets: &[Ticket], keys: &[Option<Wanted>]) -> Result<Vec<Reservation>> {
+async fn reserve(inner: &Inner, envelopes: &[Envelope], keys: &[Option<Wanted>]) -> Result<Vec<Reservation>> {
     for round in 0.. {
-        let fates = join_all(try_reserve(inner, tickets, keys)).await;
-        let failed = fates.iter().find_map(|fate| fate.as_ref().err().cloned());
-        let busy = fates.iter().any(|fate| matches!(fate, Ok(None)));
+        let dispositions = join_all(try_reserve(inner, envelopes, keys)).await;
+        let failed = dispositions.iter().find_map(|disposition| disposition.as_ref().err().cloned());
+        let busy = dispositions.iter().any(|disposition| matches!(disposition, Ok(None)));
         if failed.is_none() && !busy {
-            return fates.into_iter().filter_map(Result::transpose).collect();
+            return dispositions.into_iter().filter_map(Result::transpose).collect();
         }
-        let reserved =
-            tickets.iter().zip(&fates).filter(|(_, fate)| matches!(fate, Ok(Some(Reservation::Mine))));
-        free(inner, &reserved.map(|(ticket, _)| ticket).collect::<Vec<_>>()).await;
+        let reserved = envelopes
+            .iter()
+            .zip(&dispositions)
+            .filter(|(_, disposition)| matches!(disposition, Ok(Some(Reservation::Mine))));
+        free(inner, &reserved.map(|(envelope, _)| envelope).collect::<Vec<_>>()).await;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -141,19 +146,19 @@ async fn reserve(inner: &Inner, tickets: &[Ticket], keys: &[Option<Wanted>]) -> 
 /// One try for each; `None` where another submit has the key, and no job yet.
 fn try_reserve<'a>(
     inner: &'a Inner,
-    tickets: &'a [Ticket],
+    envelopes: &'a [Envelope],
     keys: &'a [Option<Wanted>],
 ) -> Vec<impl Future<Output = Result<Option<Reservation>>> + 'a> {
     let mut first_with: HashMap<&str, usize> = HashMap::new();
     // All are stored before any is sent.
-    let bytes = tickets.iter().filter_map(|ticket| Some(ticket.body.packed.as_ref()?.size())).sum();
-    let fates = tickets.iter().enumerate().map(|(n, ticket)| {
-        let first = ticket.key.as_deref().map(|key| *first_with.entry(key).or_insert(n));
+    let bytes = envelopes.iter().filter_map(|envelope| Some(envelope.body.packed.as_ref()?.size())).sum();
+    let dispositions = envelopes.iter().enumerate().map(|(n, envelope)| {
+        let first = envelope.key.as_deref().map(|key| *first_with.entry(key).or_insert(n));
         async move {
-            match (&ticket.key, &keys[n], first) {
+            match (&envelope.key, &keys[n], first) {
                 (Some(_), _, Some(first)) if first != n => Ok(Some(Reservation::SameAs(first))),
                 (Some(key), Some(wanted), _) => {
-                    let owner = arbiter::reserve(inner, key, wanted, &ticket.token, bytes).await?;
+                    let owner = deduplication::reserve(inner, key, wanted, &envelope.token, bytes).await?;
                     Ok(owner.map(|owner| match owner {
                         Owner::Me => Reservation::Mine,
                         Owner::Named(id) | Owner::Job(id) => Reservation::Other(id),
@@ -164,22 +169,22 @@ fn try_reserve<'a>(
             }
         }
     });
-    fates.collect()
+    dispositions.collect()
 }
 
 /// Gives back the keys of jobs that were not sent.
-async fn free(inner: &Inner, tickets: &[&Ticket]) {
-    let keyed = tickets.iter().filter_map(|ticket| Some((ticket.key.as_deref()?, &ticket.token)));
-    join_all(keyed.map(|(key, token)| arbiter::free(inner, key, token))).await;
+async fn free(inner: &Inner, envelopes: &[&Envelope]) {
+    let keyed = envelopes.iter().filter_map(|envelope| Some((envelope.key.as_deref()?, &envelope.token)));
+    join_all(keyed.map(|(key, token)| deduplication::free(inner, key, token))).await;
 }
 
 /// The id of a job whose message was sent.
-async fn name_job(inner: &Inner, ticket: &Ticket, sent: Result<Sent>) -> Result<Submitted> {
+async fn name_job(inner: &Inner, envelope: &Envelope, sent: Result<Sent>) -> Result<Submitted> {
     // If it was not taken in, its key is free once its reservation is over;
     // freed at once, a message that was taken in after all would be a second job.
     let Sent { id, maybe_twice } = sent?;
-    if let Some(key) = &ticket.key {
-        return Ok(match arbiter::confirm(inner, key, &ticket.token, &id).await? {
+    if let Some(key) = &envelope.key {
+        return Ok(match deduplication::confirm(inner, key, &envelope.token, &id).await? {
             Owner::Me => Submitted { id, duplicate: false },
             Owner::Named(id) => Submitted { id, duplicate: false },
             Owner::Job(id) | Owner::Conflict(id, _) => Submitted { id, duplicate: true },
@@ -187,7 +192,7 @@ async fn name_job(inner: &Inner, ticket: &Ticket, sent: Result<Sent>) -> Result<
     }
     // A FIFO queue takes the second try for the first.
     if maybe_twice && !inner.queue.fifo {
-        let id = arbiter::note(inner, &ticket.token, &id).await?;
+        let id = deduplication::note(inner, &envelope.token, &id).await?;
         return Ok(Submitted { id, duplicate: false });
     }
     Ok(Submitted { id, duplicate: false })

@@ -19,10 +19,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{Error, Result};
 
 use crate::{
-    expr::{Expressions, Item, Write, aliases, text},
     fault::{fault, may_pass},
     item::{Row, name},
     meter::Meter,
+    update::{Expressions, Item, Write, aliases, text},
 };
 
 /// How many calls of one verb are under way at once.

@@ -8,44 +8,49 @@ use tracing::warn;
 
 use crate::{
     body::Place,
-    expr::{moment, number, text},
-    held::Received,
+    envelope::{Envelope, Poison},
+    in_flight::Received,
     inner::{Inner, Shared},
     item::{End, Row, name},
-    look::{Fate, NOTED, hand_over},
+    resolve::{Disposition, NOTED, hand_over},
     store::unchanged,
     table::Written,
-    ticket::{Poison, Ticket},
+    update::{moment, number, text},
 };
 
 /// A message that is no job goes to the dead-letter queue, and is recorded as an
 /// error, under its own id.
-pub(crate) async fn bury(inner: &Inner, message: &Received, poison: &Poison) -> Result<Fate> {
+pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Poison) -> Result<Disposition> {
     let now = inner.now();
     let error = JobError::new(FailureKind::InvalidBody, poison.reason.clone());
     warn!(message = %message.id, error = error.message, "a message that is not a job");
     // First, as the record does not have what the message says.
-    inner.queue.bury(poison).await?;
-    let ticket = &poison.ticket;
+    inner.queue.dead_letter(poison).await?;
+    let envelope = &poison.envelope;
     let write = End::dead(error)
-        .write(now, ticket.result_ttl, inner.queue.retention)
+        .write(now, envelope.result_ttl, inner.queue.retention)
         .set(name::QUEUE, text(&inner.queue.name))
-        .set(name::SUBMITTED_AT, moment(ticket.submitted_at))
-        .set(name::MAX_ATTEMPTS, number(ticket.max_attempts))
+        .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
+        .set(name::MAX_ATTEMPTS, number(envelope.max_attempts))
         // A submit whose message was broken later has its record.
         .when(&format!("(attribute_not_exists(#message_id) OR #status = :waits OR {NOTED})"))
         .bind("waits", text(Status::Submitted.as_str()))
         .bind("runs", text(Status::InProgress.as_str()));
     inner.store.table.write(message.id.as_str(), write).await?;
-    Ok(Fate::Dropped)
+    Ok(Disposition::Dropped)
 }
 
 /// A submit has written its record after so long, or never will.
 const RECORDED: Duration = Duration::from_secs(3600);
 
 /// The body of a job is gone, or is not what was stored.
-pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket, why: &str) -> Result<Fate> {
-    let at = match &ticket.body.place {
+pub(crate) async fn no_body(
+    inner: &Shared,
+    message: &Received,
+    envelope: &Envelope,
+    why: &str,
+) -> Result<Disposition> {
+    let at = match &envelope.body.place {
         Place::Object(key) => format!("object {key}"),
         place => place.to_text().unwrap_or_default(),
     };
@@ -55,21 +60,21 @@ pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket,
         let now = inner.now();
         let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
             // Its submit may be about to write it; or it has ended, and expired.
-            if ticket.redrive.is_some() || now > ticket.submitted_at.after(RECORDED) {
+            if envelope.redrive.is_some() || now > envelope.submitted_at.after(RECORDED) {
                 warn!(job = %message.id, error = error.message, "a message of a job that has no record; dropped");
-                return Ok(Fate::Dropped);
+                return Ok(Disposition::Dropped);
             }
             let message = format!("job {} has no record yet, and no body: {}", message.id, error.message);
             return Err(Error::Unavailable { message, source: None });
         };
         if row.is_over() {
-            return Ok(Fate::Dropped);
+            return Ok(Disposition::Dropped);
         }
         // Whoever runs it has had the body.
         if row.is_leased(now) {
             let left = row.due_at().map(|end| end.since(now)).unwrap_or_default();
             match hand_over(inner, message, &row, left).await? {
-                Some(fate) => return Ok(fate),
+                Some(disposition) => return Ok(disposition),
                 None => continue,
             }
         }
@@ -77,7 +82,7 @@ pub(crate) async fn no_body(inner: &Shared, message: &Received, ticket: &Ticket,
             .write(now, row.result_ttl(), inner.queue.retention)
             .keep(name::QUEUE, text(&inner.queue.name));
         if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
-            return Ok(Fate::Dropped);
+            return Ok(Disposition::Dropped);
         }
     }
     unreachable!("the loop ends by returning")

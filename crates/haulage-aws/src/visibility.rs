@@ -11,7 +11,7 @@ use std::time::Duration;
 use haulage::{Result, Timestamp};
 use tracing::warn;
 
-use crate::{held::Received, inner::Inner, queue::MAX_VISIBILITY, ticket::Ticket};
+use crate::{envelope::Envelope, in_flight::Received, inner::Inner, queue::MAX_VISIBILITY};
 
 /// What is left of the 12 hours when a hide ends at the latest: time between
 /// our clock and that of SQS, and for the call.
@@ -99,7 +99,7 @@ impl Inner {
             })
             .collect();
         for (mut message, time) in last {
-            match self.insure(&mut message).await {
+            match self.ensure_replaced(&mut message).await {
                 Ok(true) => {
                     let at_once = message.is_grouped();
                     self.deleter.delete(message.receipt, at_once);
@@ -123,7 +123,7 @@ impl Inner {
         if !self.queue.fifo || !limits.is_last_chance(&message, now) {
             return self.give_back(vec![(message, time)]).await;
         }
-        if let Err(error) = self.insure(&mut message).await {
+        if let Err(error) = self.ensure_replaced(&mut message).await {
             warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
         }
         let time = limits.hide_for(&message, time, now);
@@ -138,17 +138,17 @@ impl Inner {
     /// Sees to it that there is another message for the job of one that SQS is
     /// about to move or delete. Tells whether there is; a message that is no job
     /// stays what it is.
-    pub(crate) async fn insure(&self, message: &mut Received) -> Result<bool> {
-        if !message.insured {
-            message.insured = self.replace(message).await?;
+    pub(crate) async fn ensure_replaced(&self, message: &mut Received) -> Result<bool> {
+        if !message.replaced {
+            message.replaced = self.replace(message).await?;
         }
-        Ok(message.insured)
+        Ok(message.replaced)
     }
 
     /// Sends a new message for the same job, in the same group.
     pub(crate) async fn replace(&self, message: &Received) -> Result<bool> {
-        let Ok(ticket) = &message.ticket else { return Ok(false) };
-        let copy = Ticket { id: Some(message.id.clone()), ..(**ticket).clone() };
+        let Ok(envelope) = &message.envelope else { return Ok(false) };
+        let copy = Envelope { id: Some(message.id.clone()), ..(**envelope).clone() };
         match self.queue.send(&[copy], self.now()).await.pop() {
             Some(sent) => sent.map(|_| true),
             None => Ok(false),
@@ -159,7 +159,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::held::tests::received;
+    use crate::in_flight::tests::received;
 
     const HOUR: Duration = Duration::from_secs(3600);
     const DAY: Duration = Duration::from_secs(24 * 3600);

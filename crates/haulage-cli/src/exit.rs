@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     logging::{self, Format},
-    output::{Output, harmless, harmless_json},
+    output::{Output, sanitized, sanitized_json},
 };
 
 /// A command's result.
@@ -181,13 +181,13 @@ impl Exit {
                 "exit_code": code.number(),
                 "message": self.messages.join("\n"),
             });
-            harmless_json(&json!({ "error": error }).to_string()).into_owned()
+            sanitized_json(&json!({ "error": error }).to_string()).into_owned()
         } else if output.log == Format::Json {
             let more = [("code", json!(code.name())), ("exit_code", json!(code.number()))];
             let more = more.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
             logging::json_line("ERROR", &self.messages.join("\n"), more)
         } else {
-            let lines = self.messages.iter().map(|message| format!("haulage: {}", harmless(message)));
+            let lines = self.messages.iter().map(|message| format!("haulage: {}", sanitized(message)));
             lines.collect::<Vec<_>>().join("\n")
         })
     }

@@ -51,7 +51,7 @@ impl Output {
     /// what could play with it is escaped; for a program it is the same text,
     /// byte by byte.
     pub(crate) fn json_text(&self, json: &str) -> Result {
-        if self.is_terminal() { self.line(harmless_json(json)) } else { self.line(json) }
+        if self.is_terminal() { self.line(sanitized_json(json)) } else { self.line(json) }
     }
 
     /// Talk to a person. Whether anybody hears it changes nothing.
@@ -134,7 +134,7 @@ pub(crate) fn one_line(json: &str) -> Cow<'_, str> {
 /// without what could play with a terminal: control characters and whole
 /// sequences of them, and marks that turn the direction of writing. Lines and
 /// tabs stay.
-pub(crate) fn harmless(text: &str) -> String {
+pub(crate) fn sanitized(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
@@ -150,13 +150,13 @@ pub(crate) fn harmless(text: &str) -> String {
 }
 
 /// The same, on one line.
-pub(crate) fn harmless_line(text: &str) -> String {
-    harmless(text).replace(['\n', '\t'], " ")
+pub(crate) fn sanitized_line(text: &str) -> String {
+    sanitized(text).replace(['\n', '\t'], " ")
 }
 
 /// JSON from elsewhere, with what could play with a terminal escaped: it can
 /// only be in strings, and means the same there.
-pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
+pub(crate) fn sanitized_json(json: &str) -> Cow<'_, str> {
     let odd = |c: char| plays(c) && !matches!(c, '\n' | '\t' | '\r');
     if !json.contains(odd) {
         return Cow::Borrowed(json);
@@ -221,9 +221,9 @@ fn skip_parameters(rest: &mut std::str::Chars<'_>) {
 
 /// The first line that says something, cut to `width`: errors begin with what
 /// happened.
-pub(crate) fn gist(text: &str, width: usize) -> String {
+pub(crate) fn summary_line(text: &str, width: usize) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line = harmless_line(line);
+    let line = sanitized_line(line);
     match line.char_indices().nth(width) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
@@ -267,9 +267,12 @@ mod tests {
 
     #[test]
     fn gist_is_the_first_line_without_tricks() {
-        assert_eq!(gist("\n ValueError: \x1b[31mbad\x1b[0m\n\nTraceback:\n  File\n", 80), "ValueError: bad");
-        assert_eq!(gist("äöüß", 2), "äö…");
-        assert_eq!(gist("", 2), "");
+        assert_eq!(
+            summary_line("\n ValueError: \x1b[31mbad\x1b[0m\n\nTraceback:\n  File\n", 80),
+            "ValueError: bad"
+        );
+        assert_eq!(summary_line("äöüß", 2), "äö…");
+        assert_eq!(summary_line("", 2), "");
     }
 
     #[test]
@@ -287,16 +290,16 @@ mod tests {
             ("\u{202e}fdp.exe\u{2066}", "fdp.exe"),
             ("ä – 日本語 👩\u{200d}🔬", "ä – 日本語 👩\u{200d}🔬"),
         ] {
-            assert_eq!(harmless(text), plain, "{text:?}");
+            assert_eq!(sanitized(text), plain, "{text:?}");
         }
-        assert_eq!(harmless_line("a\nb\tc"), "a b c");
+        assert_eq!(sanitized_line("a\nb\tc"), "a b c");
     }
 
     #[test]
     fn json_is_the_same_without_tricks() {
         let json = "{\"a\": \"\u{9b}2J\u{202e}\x1b\u{7f}ä\"}\n";
-        assert_eq!(harmless_json(json), "{\"a\": \"\\u009b2J\\u202e\\u001b\\u007fä\"}\n");
-        assert!(matches!(harmless_json("[1]\n"), Cow::Borrowed(_)));
+        assert_eq!(sanitized_json(json), "{\"a\": \"\\u009b2J\\u202e\\u001b\\u007fä\"}\n");
+        assert!(matches!(sanitized_json("[1]\n"), Cow::Borrowed(_)));
     }
 
     #[test]

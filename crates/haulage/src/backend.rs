@@ -79,9 +79,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// order.
     ///
     /// However late it comes, it revives a claim whose job nobody has taken.
-    /// [`Pulse::Lost`] is the one sign that a handler is to stop; a backend that
+    /// [`HeartbeatStatus::Lost`] is the one sign that a handler is to stop; a backend that
     /// is silent or fails says nothing about claims.
-    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>>;
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>>;
 
     /// Ends claims; each answer, in order, is the status that the job has now.
     ///
@@ -259,7 +259,7 @@ pub struct Heartbeat {
 
 /// What a heartbeat brings back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pulse {
+pub enum HeartbeatStatus {
     /// The claim is held, until then.
     Held(Timestamp),
     /// The claim is held, and somebody wants the job cancelled.

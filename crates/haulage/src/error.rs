@@ -170,3 +170,34 @@ impl std::error::Error for Source {
         self.0.source()
     }
 }
+
+/// The error and what it came from, in one line: `cannot open: no such file`.
+///
+/// Many errors repeat their source in their own text; that is not said twice.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_each_cause_once() {
+        let inner = std::io::Error::other("disk full");
+        let error = Error::unavailable("cannot write", inner);
+        assert_eq!(with_causes(&error), "cannot write: disk full");
+        let error = Error::unavailable("cannot write: disk full", std::io::Error::other("disk full"));
+        assert_eq!(with_causes(&error), "cannot write: disk full");
+    }
+}

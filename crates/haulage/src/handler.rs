@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     JobId, Json, Metadata, NewJob, Progress, Timestamp,
     backend::{ClaimKey, Claimed},
-    retry::with_causes,
+    with_causes,
 };
 
 /// A job as a handler gets it.
@@ -49,29 +49,29 @@ struct Inner {
     cancel: CancellationToken,
     /// The newest progress that no heartbeat has taken along yet.
     progress: Mutex<Option<Progress>>,
-    news: Arc<News>,
+    signal: Arc<Signal>,
 }
 
 /// Tells the engine that some job has new progress.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct Signal {
     any: AtomicBool,
     wake: Notify,
 }
 
-impl News {
-    fn ring(&self) {
+impl Signal {
+    fn notify(&self) {
         if !self.any.swap(true, SeqCst) {
             self.wake.notify_one();
         }
     }
 
-    /// Waits for the first news since [`News::take`].
-    pub(crate) async fn rung(&self) {
+    /// Waits for the first signal since [`Signal::take`].
+    pub(crate) async fn notified(&self) {
         self.wake.notified().await;
     }
 
-    /// From here on, news rings again. To be called before the cells are read.
+    /// From here on, signal rings again. To be called before the cells are read.
     pub(crate) fn take(&self) {
         self.any.store(false, SeqCst);
     }
@@ -80,7 +80,7 @@ impl News {
 impl Context {
     /// For an attempt that starts now; and the body, which does not stay in
     /// memory for as long as the attempt runs.
-    pub(crate) fn new(claimed: Claimed, now: Timestamp, news: Arc<News>) -> (Self, Json) {
+    pub(crate) fn new(claimed: Claimed, now: Timestamp, signal: Arc<Signal>) -> (Self, Json) {
         let inner = Inner {
             key: claimed.key,
             counted: claimed.counted,
@@ -93,7 +93,7 @@ impl Context {
             deadline: claimed.timeout.map(|timeout| now.after(timeout)),
             cancel: CancellationToken::new(),
             progress: Mutex::new(None),
-            news,
+            signal,
         };
         (Self(Arc::new(inner)), claimed.body)
     }
@@ -177,7 +177,7 @@ impl Context {
     pub fn set_progress(&self, fraction: f64, message: impl Into<Option<String>>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
         *self.progress() = Some(Progress { fraction, message: message.into() });
-        self.0.news.ring();
+        self.0.signal.notify();
     }
 
     pub(crate) fn key(&self) -> &ClaimKey {
@@ -204,7 +204,7 @@ impl Context {
     /// Puts progress back that did not get through, unless there is newer.
     pub(crate) fn return_progress(&self, progress: Progress) {
         self.progress().get_or_insert(progress);
-        self.0.news.ring();
+        self.0.signal.notify();
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `conformance` | the suite for backends, with the feature of that name |
 
 pub mod backend;
+mod backend_call;
 mod capabilities;
 pub mod clock;
 #[cfg(feature = "conformance")]
@@ -34,6 +35,7 @@ mod lease;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+mod panic;
 pub mod producer;
 pub mod record;
 pub mod retry;
@@ -48,7 +50,7 @@ pub use backend::Backend;
 pub use clock::{Clock, Timestamp};
 pub use connect::connect;
 pub use consumer::Consumer;
-pub use error::{Error, Result};
+pub use error::{Error, Result, with_causes};
 pub use handler::{Context, Failure, Job};
 pub use id::JobId;
 pub use job::NewJob;

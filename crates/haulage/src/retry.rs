@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::Error;
+use crate::{Error, with_causes};
 
 /// How long a failed job waits for its next attempt: exponential backoff with
 /// full jitter, capped.
@@ -114,23 +114,6 @@ impl Outage {
     }
 }
 
-/// The error and what it came from, in one line: `cannot open: no such file`.
-///
-/// Many errors repeat their source in their own text; that is not said twice.
-pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,14 +172,5 @@ mod tests {
             what(&mut outage);
             assert!(outage.answered() > before);
         }
-    }
-
-    #[test]
-    fn names_each_cause_once() {
-        let inner = std::io::Error::other("disk full");
-        let error = Error::unavailable("cannot write", inner);
-        assert_eq!(with_causes(&error), "cannot write: disk full");
-        let error = Error::unavailable("cannot write: disk full", std::io::Error::other("disk full"));
-        assert_eq!(with_causes(&error), "cannot write: disk full");
     }
 }

@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 use haulage::sqlite::SqliteBackend;
 use haulage::{
     Backend, Clock, JobId, Json, NewJob, Status, Timestamp,
-    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Outcome, Pulse, Settlement, Severity},
+    backend::{
+        ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, Outcome, Settlement, Severity,
+    },
     memory::MemoryBackend,
 };
 use tokio_util::sync::CancellationToken;
@@ -72,7 +74,7 @@ impl Place {
         None
     }
 
-    async fn beat(&self, key: &ClaimKey) -> Pulse {
+    async fn beat(&self, key: &ClaimKey) -> HeartbeatStatus {
         let beat = Heartbeat { key: key.clone(), lease: LEASE, progress: None };
         self.backend.heartbeat(vec![beat]).await.expect("heartbeat").remove(0)
     }
@@ -182,7 +184,7 @@ async fn a_heartbeat_after_the_clock_was_set_back_sets_its_lease_down() {
         let claimed = place.claim(1).await.remove(0);
         place.set_back();
         let until = place.clock.now().after(LEASE);
-        assert_eq!(place.beat(&claimed.key).await, Pulse::Held(until));
+        assert_eq!(place.beat(&claimed.key).await, HeartbeatStatus::Held(until));
         assert_eq!(place.due_at(&id).await, Some(until), "{}", place.backend.name());
     }
 }
@@ -219,7 +221,7 @@ async fn a_step_forward_takes_no_job_from_a_worker_that_lives() {
             place.clock.set(place.clock.now().after(HOUR));
             place.backend.stats().await.expect("stats");
             assert_eq!(place.claim(1).await, [], "{name}: it has had no chance to heartbeat");
-            assert!(matches!(place.beat(&held.key).await, Pulse::Held(_)), "{name}");
+            assert!(matches!(place.beat(&held.key).await, HeartbeatStatus::Held(_)), "{name}");
         }
         assert_eq!(place.settle(held.key).await, Status::Success, "{name}");
     }

@@ -324,7 +324,7 @@ async fn a_purge_warns_of_a_reader_who_keeps_what_was_deleted_in_the_log() {
     assert!(heard().is_empty(), "nobody reads: {:?}", heard());
     submit(&backend, 1).await.expect("submit");
     let reader = rusqlite::Connection::open(&path).expect("open");
-    reader.execute_batch("BEGIN; SELECT count(*) FROM tally").expect("read");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM counts").expect("read");
     assert_eq!(backend.purge(all()).await.expect("purge"), 1);
     assert!(
         matches!(heard().as_slice(), [line] if line.contains("a reader keeps the log from being emptied")),

@@ -98,7 +98,7 @@ resource "aws_cloudwatch_event_target" "lambda" {
 
   # More pairs of a queue and a service can be served by one Lambda.
   input = jsonencode({
-    looks_per_minute = var.looks_per_minute
+    samples_per_minute = var.samples_per_minute
     pairs = [{
       cluster        = var.cluster_name
       service        = var.service_name

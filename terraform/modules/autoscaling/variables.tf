@@ -56,26 +56,26 @@ variable "lambda_architecture" {
 }
 
 variable "invocation_interval" {
-  description = "How often the Lambda runs. The alarms that drive the scaling look at every minute, so it is rate(1 minute) and nothing else; how much it does in that, looks_per_minute says."
+  description = "How often the Lambda runs. The alarms that drive the scaling look at every minute, so it is rate(1 minute) and nothing else; how much it does in that, samples_per_minute says."
   type        = string
   default     = "rate(1 minute)"
   nullable    = false
 
   validation {
     condition     = var.invocation_interval == "rate(1 minute)"
-    error_message = "The Lambda runs at rate(1 minute): target tracking and the alarms count minutes, and would starve on fewer. To pay for less of it, set the looks per minute to 2."
+    error_message = "The Lambda runs at rate(1 minute): target tracking and the alarms count minutes, and would starve on fewer. To pay for less of it, set the samples per minute to 2."
   }
 }
 
-variable "looks_per_minute" {
-  description = "How often the Lambda looks at the queue while it runs. More looks start tasks sooner, and are paid for as the Lambda's time."
+variable "samples_per_minute" {
+  description = "How often the Lambda looks at the queue while it runs. More samples start tasks sooner, and are paid for as the Lambda's time."
   type        = number
   default     = 4
   nullable    = false
 
   validation {
-    condition     = contains([2, 3, 4, 6], var.looks_per_minute)
-    error_message = "The Lambda looks 2, 3, 4 or 6 times a minute. One look could be from before target tracking acted, which would then multiply what it has made."
+    condition     = contains([2, 3, 4, 6], var.samples_per_minute)
+    error_message = "The Lambda looks 2, 3, 4 or 6 times a minute. One sample could be from before target tracking acted, which would then multiply what it has made."
   }
 }
 

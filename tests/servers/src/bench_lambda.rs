@@ -74,7 +74,7 @@ fn resident(program: &Path) -> f64 {
     let aws = ministack_for_scaling();
     let pairs: Vec<_> = (0..PAIRS).map(|number| pair(&aws, &format!("pair-{number}"))).collect();
     let lambda = Lambda::start(program, [("AWS_ENDPOINT_URL", aws.url())]);
-    let (_, told) = lambda.invoke(&json!({ "looks_per_minute": 1, "pairs": pairs }), TIME);
+    let (_, told) = lambda.invoke(&json!({ "samples_per_minute": 1, "pairs": pairs }), TIME);
     assert_eq!(told, Told::Answer(json!({ "looks": 1, "pairs": PAIRS })));
     let status = fs::read_to_string(format!("/proc/{}/status", lambda.id())).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");

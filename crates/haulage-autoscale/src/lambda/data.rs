@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn names_units_and_resolutions_are_those_that_alarms_ask_for() {
-        let event = Event::read(&json!({ "looks_per_minute": 1, "pairs": [{
+        let event = Event::read(&json!({ "samples_per_minute": 1, "pairs": [{
             "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo", "queue_url": "https://sqs/1/jobs.fifo",
             "slots_per_task": 2, "job_seconds": 60, "target_seconds": 300,
         }] }));

@@ -11,16 +11,16 @@ use serde_json::Value;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Event {
     /// How often to look in the minute of this invocation.
-    pub(crate) looks_per_minute: Looks,
+    pub(crate) samples_per_minute: Samples,
     /// Each is looked at by itself.
     pub(crate) pairs: Pairs,
 }
 
-/// 1 to 6 looks: an alarm of high resolution has a period of 10 s at least
+/// 1 to 6 samples: an alarm of high resolution has a period of 10 s at least
 /// (Amazon CloudWatch User Guide, "High-resolution metrics").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "u32")]
-pub(crate) struct Looks(u32);
+pub(crate) struct Samples(u32);
 
 /// One pair or more, no two of them alike.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -59,7 +59,7 @@ pub(crate) struct BadEvent(String);
 
 impl BadEvent {
     /// What to do about it.
-    pub(crate) const ADVICE: &str = "send what terraform/modules/autoscaling sends: {\"looks_per_minute\": 4, \"pairs\": \
+    pub(crate) const ADVICE: &str = "send what terraform/modules/autoscaling sends: {\"samples_per_minute\": 4, \"pairs\": \
         [{\"cluster\": …, \"service\": …, \"queue_name\": …, \"queue_url\": …, \"slots_per_task\": 1, \
         \"job_seconds\": 60, \"target_seconds\": 60}]}; package and Terraform have to be of one version";
 }
@@ -75,20 +75,20 @@ impl Event {
     }
 }
 
-impl Looks {
+impl Samples {
     pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }
 
-impl TryFrom<u32> for Looks {
+impl TryFrom<u32> for Samples {
     type Error = String;
 
-    fn try_from(looks: u32) -> Result<Self, String> {
-        if (1..=6).contains(&looks) {
-            Ok(Self(looks))
+    fn try_from(samples: u32) -> Result<Self, String> {
+        if (1..=6).contains(&samples) {
+            Ok(Self(samples))
         } else {
-            Err(format!("has to be 1 to 6, and is {looks}"))
+            Err(format!("has to be 1 to 6, and is {samples}"))
         }
     }
 }
@@ -172,7 +172,7 @@ mod tests {
 
     fn sent() -> Value {
         json!({
-            "looks_per_minute": 4,
+            "samples_per_minute": 4,
             "pairs": [{
                 "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo",
                 "queue_url": "https://sqs.eu-central-1.amazonaws.com/1/jobs.fifo",
@@ -185,7 +185,7 @@ mod tests {
     fn reads_what_terraform_sends() {
         let event = Event::read(&sent()).expect("an event");
         let [pair] = event.pairs.as_slice() else { panic!("one pair") };
-        assert_eq!(event.looks_per_minute.get(), 4);
+        assert_eq!(event.samples_per_minute.get(), 4);
         assert_eq!(pair.to_string(), "prod/worker/jobs.fifo");
         assert_eq!((pair.slots_per_task.get(), pair.job_seconds.get()), (2, 60.0));
         assert_eq!(pair.target_seconds.get(), 180.5);
@@ -212,9 +212,9 @@ mod tests {
         type Change = fn(&mut Value);
         let cases: [(Change, &str); 14] = [
             (|e| *e = json!("hello"), "invalid type: string"),
-            (|e| e["looks_per_minute"] = json!(7), "looks_per_minute: has to be 1 to 6, and is 7"),
-            (|e| e["looks_per_minute"] = json!(0), "has to be 1 to 6"),
-            (|e| e["looks"] = json!(4), "unknown field `looks`"),
+            (|e| e["samples_per_minute"] = json!(7), "samples_per_minute: has to be 1 to 6, and is 7"),
+            (|e| e["samples_per_minute"] = json!(0), "has to be 1 to 6"),
+            (|e| e["samples"] = json!(4), "unknown field `samples`"),
             (|e| e["pairs"] = json!([]), "pairs: there is none"),
             (|e| e["pairs"][1] = json!(5), "pairs[1]: invalid type"),
             (|e| e["pairs"][0]["slots"] = json!(2), "unknown field `slots`"),

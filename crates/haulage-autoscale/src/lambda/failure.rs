@@ -45,7 +45,7 @@ impl Failure {
 
     /// A call without an answer in time.
     pub(crate) fn late(operation: &'static str) -> Self {
-        Self::new(operation, "Deadline", "there was no answer in the time that a look has for it")
+        Self::new(operation, "Deadline", "there was no answer in the time that a sample has for it")
     }
 
     /// Whether a call for several may have been refused for what one of them is.
@@ -86,11 +86,11 @@ fn advice(operation: &str, code: &str) -> String {
              pair out of it"
         }
         "Timeout" | "Unreachable" => {
-            "AWS was not reached. The next look tries again; if it goes on, see the status of AWS, and that \
+            "AWS was not reached. The next sample tries again; if it goes on, see the status of AWS, and that \
              the Lambda is not in a VPC without a way to this service"
         }
         "Deadline" => {
-            "the next look tries again; if it goes on, see that the Lambda is not in a VPC without a way to \
+            "the next sample tries again; if it goes on, see that the Lambda is not in a VPC without a way to \
              this service, and the status of AWS; with many pairs, give the Lambda more memory_size, and \
              with it more CPU"
         }
@@ -101,10 +101,10 @@ fn advice(operation: &str, code: &str) -> String {
             || code == "RequestLimitExceeded"
             || code.contains("TooManyRequests") =>
         {
-            "the next look tries again; if it goes on, lower looks_per_minute, or ask AWS for a higher quota \
+            "the next sample tries again; if it goes on, lower samples_per_minute, or ask AWS for a higher quota \
              of this call"
         }
-        _ => "the next look tries again; if it goes on, look up the code in the API reference of the service",
+        _ => "the next sample tries again; if it goes on, look up the code in the API reference of the service",
     }
     .to_owned()
 }
@@ -133,8 +133,8 @@ mod tests {
             ("AWS.SimpleQueueService.NonExistentQueue", "queue_url is wrong"),
             ("ClusterNotFoundException", "the cluster is gone"),
             ("MISSING", "the service is gone"),
-            ("RequestThrottled", "lower looks_per_minute"),
-            ("ThrottlingException", "lower looks_per_minute"),
+            ("RequestThrottled", "lower samples_per_minute"),
+            ("ThrottlingException", "lower samples_per_minute"),
             ("Unreachable", "not in a VPC"),
             ("Deadline", "not in a VPC"),
             ("InvalidParameterValue", "correct that in the event"),

@@ -1,4 +1,4 @@
-//! What bounds the calls of a look, so that one that hangs hides no other.
+//! What bounds the calls of a sample, so that one that hangs hides no other.
 
 use std::pin::pin;
 

@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
 };
 
-/// A look is through.
+/// A sample is through.
 pub(crate) fn looked(put: usize, failed: usize, took: Duration) {
     let millis = took.as_millis() as u64;
     println!(
@@ -19,14 +19,14 @@ pub(crate) fn looked(put: usize, failed: usize, took: Duration) {
     );
 }
 
-/// There is no time for so many of the looks.
-pub(crate) fn left_out(left_out: u32, looks: u32) {
+/// There is no time for so many of the samples.
+pub(crate) fn left_out(left_out: u32, samples: u32) {
     let line = json!({
         "level": "WARN",
-        "message": format!("{left_out} of {looks} looks left out: the Lambda's timeout ends it before they would begin"),
+        "message": format!("{left_out} of {samples} samples left out: the Lambda's timeout ends it before they would begin"),
         "left_out": left_out,
-        "looks_per_minute": looks,
-        "advice": "raise the Lambda's timeout to 59 s, as terraform/modules/autoscaling has it, or lower looks_per_minute",
+        "samples_per_minute": samples,
+        "advice": "raise the Lambda's timeout to 59 s, as terraform/modules/autoscaling has it, or lower samples_per_minute",
     });
     println!("{line}");
 }

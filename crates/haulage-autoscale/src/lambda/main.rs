@@ -1,4 +1,4 @@
-//! The Lambda that puts the metrics which scaling acts on. `minute::run` is all
+//! The Lambda that puts the metrics which scaling acts on. `schedule::run` is all
 //! of it that knows no Lambda; docs/scaling.md says what it reads and puts.
 
 mod data;
@@ -6,11 +6,11 @@ mod event;
 mod failure;
 mod limit;
 mod log;
-mod look;
 mod measured;
-mod minute;
 mod queue;
 mod report;
+mod sample;
+mod schedule;
 mod service;
 mod services;
 #[cfg(test)]
@@ -45,5 +45,5 @@ async fn handle(event: LambdaEvent<Value>, services: &Services) -> Result<Summar
         log::refused(&error);
         Failed::bad_event(error.to_string())
     })?;
-    minute::run(&event, services, deadline).await.result()
+    schedule::run(&event, services, deadline).await.result()
 }

@@ -48,7 +48,7 @@ impl Measured {
 }
 
 /// What is known of each pair. It is read once, as it changes slowly and is paid
-/// for, and again at the next look where it could not be read. Until then a
+/// for, and again at the next sample where it could not be read. Until then a
 /// pair has no metrics: with the configured time in place of the measured one,
 /// it would be scaled one way and back.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use crate::{event::Pair, failure::Failure, log};
 
-/// The looks that were made, and the first failure of each pair.
+/// The samples that were taken, and the first failure of each pair.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
-    looks: u32,
+    samples: u32,
     pairs: &'a [Pair],
     failures: Vec<Option<Failure>>,
 }
@@ -16,7 +16,7 @@ pub(crate) struct Report<'a> {
 /// What an invocation answers.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Summary {
-    looks: u32,
+    samples: u32,
     pairs: usize,
 }
 
@@ -30,12 +30,12 @@ pub(crate) struct Failed {
 
 impl<'a> Report<'a> {
     pub(crate) fn new(pairs: &'a [Pair]) -> Self {
-        Self { looks: 0, pairs, failures: vec![None; pairs.len()] }
+        Self { samples: 0, pairs, failures: vec![None; pairs.len()] }
     }
 
-    /// A look, with an answer for each pair.
+    /// A sample, with an answer for each pair.
     pub(crate) fn looked(&mut self, answers: Vec<Result<(), Failure>>) {
-        self.looks += 1;
+        self.samples += 1;
         for (at, answer) in answers.into_iter().enumerate() {
             if let Err(failure) = answer {
                 log::failed(&self.pairs[at], &failure);
@@ -50,7 +50,7 @@ impl<'a> Report<'a> {
         let failed: Vec<_> =
             self.pairs.iter().zip(&self.failures).filter_map(|(pair, f)| Some((pair, f.as_ref()?))).collect();
         if failed.is_empty() {
-            return Ok(Summary { looks: self.looks, pairs: self.pairs.len() });
+            return Ok(Summary { samples: self.samples, pairs: self.pairs.len() });
         }
         let names: Vec<_> = failed
             .iter()

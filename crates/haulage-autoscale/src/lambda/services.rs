@@ -22,7 +22,7 @@ impl Services {
     pub(crate) async fn from_env() -> Self {
         // The TLS library that needs no more than a C compiler.
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        // So that there is time for another attempt; a look has a limit for them all.
+        // So that there is time for another attempt; a sample has a limit for them all.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(2))
             .operation_attempt_timeout(Duration::from_secs(3))

@@ -194,7 +194,7 @@ impl Alarm {
         }
     }
 
-    /// The state after a look at `range`, the oldest data point first.
+    /// The state after a sample at `range`, the oldest data point first.
     fn judge(&self, range: &[Option<f64>]) -> State {
         // The latest that there are, each with its age in periods.
         let points = range.iter().rev().zip(1..).filter_map(|(point, age)| Some(((*point)?, age)));

@@ -78,7 +78,7 @@ pub struct Setup {
     /// says nothing of the second at which it runs a rule. Alarms have their
     /// periods at the full ones. Default: 7, which is neither luck nor its
     /// opposite.
-    pub look_offset: u32,
+    pub sample_offset: u32,
     /// When alarms of standard resolution look, in seconds after the full
     /// minute. CloudWatch says only that they do so each minute ("Alarm
     /// evaluation"). Default: 5, as soon as what was put last can be seen.
@@ -103,7 +103,7 @@ impl Default for Setup {
             max_tasks: 50,
             job_seconds: None,
             count_lag: 30,
-            look_offset: 7,
+            sample_offset: 7,
             alarm_second: 5,
             protected: true,
             spot_losses_per_hour: 0.0,
@@ -128,7 +128,7 @@ impl Setup {
             });
         }
         for (what, second) in [
-            ("the second of the first look", self.look_offset),
+            ("the second of the first sample", self.sample_offset),
             ("the second at which alarms look", self.alarm_second),
         ] {
             if second >= 60 {

@@ -34,7 +34,7 @@ impl Waits {
     }
 }
 
-/// One look at the simulation, each minute.
+/// One sample of the simulation, each minute.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Sample {
     /// Seconds since the start.

@@ -64,30 +64,30 @@ pub struct Tuning {
     /// Capacity that was not required at any time in so many minutes is given
     /// back; target tracking does it after 15.
     pub scale_in_minutes: u32,
-    /// How often the Lambda looks, each minute: one of [`Self::LOOKS`].
-    pub looks_per_minute: u32,
+    /// How often the Lambda samples, each minute: one of [`Self::SAMPLES`].
+    pub samples_per_minute: u32,
 }
 
 impl Tuning {
     /// How often the Lambda may look, each minute.
     ///
     /// Twice at least: target tracking multiplies by the lowest value of a
-    /// minute, a minute later. Of one look, that may be from before it acted
+    /// minute, a minute later. Of one sample, that may be from before it acted
     /// itself, and it would multiply what it has made.
-    pub const LOOKS: [u32; 4] = [2, 3, 4, 6];
+    pub const SAMPLES: [u32; 4] = [2, 3, 4, 6];
 
     fn validate(self) -> Result<(), Invalid> {
-        if Self::LOOKS.contains(&self.looks_per_minute) {
+        if Self::SAMPLES.contains(&self.samples_per_minute) {
             return Ok(());
         }
-        let value = f64::from(self.looks_per_minute);
-        Err(Invalid { what: "the number of looks a minute", allowed: "2, 3, 4 or 6", value })
+        let value = f64::from(self.samples_per_minute);
+        Err(Invalid { what: "the number of samples a minute", allowed: "2, 3, 4 or 6", value })
     }
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { target: None, scale_in_minutes: 2, looks_per_minute: 4 }
+        Self { target: None, scale_in_minutes: 2, samples_per_minute: 4 }
     }
 }
 
@@ -224,7 +224,7 @@ enum Metric {
 pub(crate) struct Aws {
     metrics: Vec<Metric>,
     series: Vec<Series>,
-    /// Seconds between looks.
+    /// Seconds between samples.
     every: u32,
     /// Seconds after the full minute until the first.
     offset: u32,
@@ -243,7 +243,7 @@ impl Aws {
             metrics: vec![Metric::ReferenceBacklog { job_seconds, slots }, Metric::ReferenceRequiresConsumer],
             series: vec![Series::new(OWN_METRIC), Series::new(OWN_METRIC)],
             every: PERIOD,
-            offset: setup.look_offset,
+            offset: setup.sample_offset,
             target: ScalableTarget {
                 range,
                 alarm_second: setup.alarm_second,
@@ -285,8 +285,8 @@ impl Aws {
                 Series::new(OWN_METRIC),
                 Series::new(OWN_METRIC),
             ],
-            every: PERIOD / tuning.looks_per_minute,
-            offset: setup.look_offset,
+            every: PERIOD / tuning.samples_per_minute,
+            offset: setup.sample_offset,
             target: ScalableTarget {
                 range,
                 alarm_second: setup.alarm_second,

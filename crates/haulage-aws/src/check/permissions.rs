@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     inner::Inner,
     item::name,
-    keeping::{KEEP_DAYS, prefix},
+    object_retention::{KEEP_DAYS, prefix},
 };
 
 /// A key that no record has.

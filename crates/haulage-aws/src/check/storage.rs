@@ -11,7 +11,7 @@ use crate::{
     bucket::Bucket,
     inner::Inner,
     item::name,
-    keeping::prefix,
+    object_retention::prefix,
     setup::{self, Found, NO_LIFECYCLE, TTL},
 };
 

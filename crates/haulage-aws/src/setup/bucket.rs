@@ -15,7 +15,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use haulage::{Error, Result};
 
 use super::{Outcome, Step, lifecycle};
-use crate::{clients::Clients, fault::fault, keeping::prefix};
+use crate::{clients::Clients, fault::fault, object_retention::prefix};
 
 /// Where a bucket is.
 pub(crate) enum Found {

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use haulage::{
     Backend, FailureKind, JobId, Progress, Status,
-    backend::{Cancellation, Heartbeat, Lookup, Pulse},
+    backend::{Cancellation, Heartbeat, HeartbeatStatus, Lookup},
 };
 use haulage_aws::ScaleInProtection;
 
 use crate::{
-    hands::{LONG, beat, claim, job, record, request, retry, settle, submit, success, take, work_off},
+    helpers::{LONG, beat, claim, job, record, request, retry, settle, submit, success, take, work_off},
     place::{MAX_RECEIVES, Place},
     raw,
 };
@@ -26,7 +26,7 @@ async fn a_second_delivery_runs_nothing() {
         let claimed = take(&one, LONG).await;
         assert_eq!(claimed.key.id, id);
         assert_eq!(claim(&other, LONG).await, [], "its lease is live");
-        assert!(matches!(beat(&one, &claimed.key, LONG).await, Pulse::Held(_)));
+        assert!(matches!(beat(&one, &claimed.key, LONG).await, HeartbeatStatus::Held(_)));
         settle(&one, &claimed.key, success()).await.expect("the holder");
         let before = record(&one, &id).await;
 
@@ -69,8 +69,8 @@ async fn a_job_outlives_the_time_that_sqs_hides_a_message() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let key = claimed.key.clone();
             let beat = Heartbeat { key, lease, progress: progress.clone().filter(|_| n == 2) };
-            let pulse = holder.heartbeat(vec![beat]).await.expect("heartbeat")[0];
-            assert!(matches!(pulse, Pulse::Held(_)), "after {n} s: {pulse:?}");
+            let status = holder.heartbeat(vec![beat]).await.expect("heartbeat")[0];
+            assert!(matches!(status, HeartbeatStatus::Held(_)), "after {n} s: {status:?}");
         }
         let running = record(&holder, &id).await;
         assert_eq!((running.status, running.attempt, running.progress), (Status::InProgress, 1, progress));
@@ -98,7 +98,7 @@ async fn a_clock_that_is_wrong_takes_nothing_away() {
         let claimed = take(&right, Duration::from_secs(20)).await;
         assert_eq!(claim(&other, LONG).await, [], "{wrong}: the lease is live");
         assert_eq!(record(&other, &id).await.status, Status::InProgress, "{wrong}");
-        assert!(matches!(beat(&right, &claimed.key, LONG).await, Pulse::Held(_)), "{wrong}");
+        assert!(matches!(beat(&right, &claimed.key, LONG).await, HeartbeatStatus::Held(_)), "{wrong}");
         settle(&right, &claimed.key, success()).await.expect("the holder");
     }
 }
@@ -222,7 +222,10 @@ async fn jobs_that_follow_in_a_group_go_on_without_another_receive() {
         let [claimed] = &claimed[..] else { panic!("one of a group: {claimed:?}") };
         assert_eq!(claimed.key.id, *id);
         // What follows stays hidden as long as this one is held.
-        assert!(matches!(beat(&backend, &claimed.key, Duration::from_secs(10)).await, Pulse::Held(_)));
+        assert!(matches!(
+            beat(&backend, &claimed.key, Duration::from_secs(10)).await,
+            HeartbeatStatus::Held(_)
+        ));
         settle(&backend, &claimed.key, success()).await.expect("the holder");
     }
     // One that is given back takes the rest with it, for others.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use haulage::{
     Backend, Error, Status,
-    backend::{Detail, Lookup, Pulse},
+    backend::{Detail, HeartbeatStatus, Lookup},
 };
 use haulage_aws::AwsBackend;
 use haulage_servers::{Microburst, Patience, Stub, microburst::Rule, stub::Fault};
 
 use crate::{
-    hands::{
+    helpers::{
         LONG, TRIES, beat, claim, job, record, retry, settle, submit, success, take, work_off, work_off_with,
     },
     place::{Place, ministack},
@@ -142,7 +142,7 @@ async fn a_slow_queue_does_not_hold_up_heartbeats() {
     let claimed = take(&setting.backend, lease).await;
     setting.stub.fail_next("ChangeMessageVisibilityBatch", Fault::Slow(60_000));
     let began = std::time::Instant::now();
-    assert!(matches!(beat(&setting.backend, &claimed.key, lease).await, Pulse::Held(_)));
+    assert!(matches!(beat(&setting.backend, &claimed.key, lease).await, HeartbeatStatus::Held(_)));
     assert!(began.elapsed() < Duration::from_secs(40), "after {:?}", began.elapsed());
     assert!(setting.stub.is_through());
     // The same for the table, where the answer counts: the lease has what it had.
@@ -217,16 +217,16 @@ async fn one_failure_leaves_the_others_their_leases() {
         let key = claimed.key.clone();
         haulage::backend::Heartbeat { key, lease: LONG, progress: None }
     });
-    let pulses = setting.backend.heartbeat(beats.collect()).await.expect("heartbeat");
+    let statuses = setting.backend.heartbeat(beats.collect()).await.expect("heartbeat");
     let kept: Vec<bool> = claimed
         .iter()
-        .zip(&pulses)
-        .map(|(claimed, pulse)| match pulse {
-            Pulse::Held(until) => *until == claimed.lease_until,
+        .zip(&statuses)
+        .map(|(claimed, status)| match status {
+            HeartbeatStatus::Held(until) => *until == claimed.lease_until,
             other => panic!("{other:?}"),
         })
         .collect();
-    assert!(kept.contains(&true) && kept.contains(&false), "{pulses:?}");
+    assert!(kept.contains(&true) && kept.contains(&false), "{statuses:?}");
     assert!(setting.stub.is_through());
 
     for _ in 1..2 * TRIES {
@@ -268,11 +268,11 @@ async fn a_message_that_shows_too_early_is_left_to_the_holder() {
         for _ in 0..5 {
             setting.stub.fail_next("ChangeMessageVisibilityBatch", Fault::Error);
         }
-        assert!(matches!(beat(&setting.backend, &claimed.key, LONG).await, Pulse::Held(_)));
+        assert!(matches!(beat(&setting.backend, &claimed.key, LONG).await, HeartbeatStatus::Held(_)));
         let other = setting.place.open().await;
         assert_eq!(claim(&other, LONG).await, [], "the lease is live");
         // The other consumer has handed over its receipt, with which this one goes on.
-        assert!(matches!(beat(&setting.backend, &claimed.key, LONG).await, Pulse::Held(_)));
+        assert!(matches!(beat(&setting.backend, &claimed.key, LONG).await, HeartbeatStatus::Held(_)));
         settle(&setting.backend, &claimed.key, success()).await.expect("the holder");
         raw::assert_drained(&setting.place, &setting.place.queue).await;
         let record = record(&setting.backend, &id).await;
@@ -287,7 +287,7 @@ async fn a_table_that_fails_leaves_the_message_for_later() {
     for _ in 0..TRIES {
         setting.stub.fail_next("UpdateItem", Fault::Error);
     }
-    let error = setting.backend.claim(crate::hands::request(LONG, Duration::from_secs(1))).await;
+    let error = setting.backend.claim(crate::helpers::request(LONG, Duration::from_secs(1))).await;
     assert!(matches!(error, Err(Error::Unavailable { .. })), "{error:?}");
     let claimed = take(&setting.backend, LONG).await;
     assert_eq!((claimed.key.id, claimed.key.attempt), (id, 1), "no attempt was used up");
@@ -347,7 +347,7 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
         let mut patience = Patience::new(0);
         while !all_succeeded(&sure, &ids).await {
             assert!(!patience.is_over(done.len()), "{} of {} jobs are done", done.len(), ids.len());
-            let request = crate::hands::request(Duration::from_secs(5), Duration::from_secs(2));
+            let request = crate::helpers::request(Duration::from_secs(5), Duration::from_secs(2));
             for claimed in backend.claim(request).await.unwrap_or_default() {
                 // A settle that fails is made again, as a consumer does.
                 let answer = loop {

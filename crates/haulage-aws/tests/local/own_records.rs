@@ -10,7 +10,7 @@ use haulage::{
 use haulage_aws::{OwnRecord, Records, Refusal};
 
 use crate::{
-    hands::{LONG, claim, record, request, settle, submit, success, take},
+    helpers::{LONG, claim, record, request, settle, submit, success, take},
     place::{Place, bucket, ministack, sdk},
     raw,
     records::{DAY, found, look, put},
@@ -20,7 +20,7 @@ async fn records(place: &Place) -> Records {
     place.builder().await.open_records().await.expect("a table")
 }
 
-/// A record as the programs of the established kind write it.
+/// A record as the programs of the compatible kind write it.
 async fn put_foreign(place: &Place, id: &str, status: &str) {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let put = place.dynamodb().await.put_item().table_name(&place.table);

@@ -6,7 +6,7 @@ use haulage::{
 };
 
 use crate::{
-    hands::{LONG, job, record, settle, submit, take},
+    helpers::{LONG, job, record, settle, submit, take},
     place::{Place, bucket, ministack, sdk},
 };
 
@@ -104,9 +104,9 @@ async fn a_body_that_another_consumer_cannot_see_leaves_the_job_alone() {
     // Its message comes a second time, to a consumer that looks into another bucket.
     crate::raw::resend(&place, &place.queue, &crate::delivery::with_id(&message, &id)).await;
     let other = place.builder().await.bucket(other_bucket().await).open().await.expect("a backend");
-    assert_eq!(crate::hands::claim(&other, LONG).await, []);
+    assert_eq!(crate::helpers::claim(&other, LONG).await, []);
     assert_eq!(crate::raw::count(&place, &place.queue).await, 2, "both messages are still there");
-    settle(&backend, &claimed.key, crate::hands::success()).await.expect("the holder");
+    settle(&backend, &claimed.key, crate::helpers::success()).await.expect("the holder");
     assert_eq!(record(&backend, &id).await.status, Status::Success);
 }
 
@@ -125,8 +125,8 @@ async fn a_long_progress_is_cut() {
     let claimed = take(&backend, LONG).await;
     let progress = Some(haulage::Progress { fraction: 0.5, message: Some("ä".repeat(300_000)) });
     let beat = haulage::backend::Heartbeat { key: claimed.key.clone(), lease: LONG, progress };
-    let pulse = backend.heartbeat(vec![beat]).await.expect("heartbeat")[0];
-    assert!(matches!(pulse, haulage::backend::Pulse::Held(_)), "{pulse:?}");
+    let status = backend.heartbeat(vec![beat]).await.expect("heartbeat")[0];
+    assert!(matches!(status, haulage::backend::HeartbeatStatus::Held(_)), "{status:?}");
     let progress = record(&backend, &id).await.progress.expect("progress");
     assert_eq!((progress.fraction, progress.message.map(|text| text.len())), (0.5, Some(4096)));
     let limit = backend.capabilities().max_payload;
@@ -177,7 +177,7 @@ async fn a_body_that_is_gone_ends_its_job() {
     let config = aws_sdk_s3::config::Builder::from(&sdk(ministack()).await).force_path_style(true).build();
     let delete = aws_sdk_s3::Client::from_conf(config).delete_object().bucket(bucket().await).key(key);
     delete.send().await.expect("delete");
-    assert_eq!(crate::hands::claim(&backend, LONG).await, []);
+    assert_eq!(crate::helpers::claim(&backend, LONG).await, []);
     let lookup =
         backend.get(vec![id.clone()], haulage::backend::Detail::Result).await.expect("get").remove(0);
     let record = lookup.into_record(&id).expect("a record");
@@ -193,7 +193,7 @@ async fn a_consumer_without_the_bucket_leaves_the_job_to_others() {
     let full = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
     let id = submit(&full, NewJob::from_json(document(100_000))).await;
     let poor = place.open().await;
-    let wanted = crate::hands::request(LONG, std::time::Duration::from_secs(2));
+    let wanted = crate::helpers::request(LONG, std::time::Duration::from_secs(2));
     let error = poor.claim(wanted).await.expect_err("no bucket").to_string();
     assert!(error.contains("add bucket="), "{error}");
     assert_eq!(take(&full, LONG).await.key.attempt, 1, "no attempt was used up");

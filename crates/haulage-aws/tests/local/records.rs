@@ -10,7 +10,7 @@ use haulage_aws::{OwnRecord, Records, Refusal};
 use haulage_servers::{Stub, stub::Fault};
 
 use crate::{
-    hands::{LONG, job, settle, submit, take},
+    helpers::{LONG, job, settle, submit, take},
     place::Place,
 };
 

@@ -15,7 +15,7 @@ use haulage_aws::{
 };
 
 use crate::{
-    hands::{LONG, job, settle, submit, success, take},
+    helpers::{LONG, job, settle, submit, success, take},
     place::{Place, ministack, sdk},
     raw,
 };

@@ -117,12 +117,12 @@ fn insert(connection: &Connection, mut rows: std::ops::Range<i64>) -> rusqlite::
 
 fn transaction(
     connection: &Connection,
-    tally: &str,
+    counts: &str,
     work: impl FnOnce() -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     work()?;
-    connection.execute(&format!("UPDATE tally SET {tally}"), [])?;
+    connection.execute(&format!("UPDATE counts SET {counts}"), [])?;
     connection.execute_batch("COMMIT")
 }
 

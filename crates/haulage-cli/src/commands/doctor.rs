@@ -4,7 +4,7 @@ use haulage::backend::{Finding, Severity};
 
 use crate::{
     exit::{Code, Exit, Result},
-    output::harmless,
+    output::sanitized,
     session::Session,
 };
 
@@ -29,7 +29,7 @@ impl Args {
                 Severity::Problem => "problem",
             };
             let gap = 8 - severity.len();
-            let message = harmless(&finding.message);
+            let message = sanitized(&finding.message);
             output.line(format_args!(
                 "{}{:gap$} {}: {message}",
                 output.paint(severity),
@@ -37,7 +37,7 @@ impl Args {
                 finding.check
             ))?;
             if let Some(remedy) = &finding.remedy {
-                output.line(format_args!("         → {}", harmless(remedy)))?;
+                output.line(format_args!("         → {}", sanitized(remedy)))?;
             }
         }
         if findings.iter().any(|finding| finding.severity == Severity::Problem) {

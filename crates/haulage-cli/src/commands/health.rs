@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use haulage::with_causes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Uri, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -12,8 +13,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use crate::{
     env,
     exit::{Code, Exit, Result},
-    handlers::with_causes,
-    output::{Output, harmless},
+    output::{Output, sanitized},
 };
 
 /// How long the worker may take to answer: less than the 5 s that a health
@@ -37,7 +37,7 @@ impl Args {
     pub(crate) async fn run(self, output: Output) -> Result {
         let address = within(&self.http_listen);
         let uri: Uri = format!("http://{address}/health").parse().map_err(|_| {
-            let given = harmless(&self.http_listen);
+            let given = sanitized(&self.http_listen);
             Exit::usage(format!("--http-listen {given} is not an address; write it like 127.0.0.1:9464"))
         })?;
         let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
@@ -51,9 +51,9 @@ impl Args {
         };
         let answer = tokio::time::timeout(LIMIT, asked).await;
         match answer.unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}"))) {
-            Ok(text) => output.line(harmless(&text)),
+            Ok(text) => output.line(sanitized(&text)),
             Err(why) => {
-                let why = harmless(&why);
+                let why = sanitized(&why);
                 Err(Exit::new(Code::Failure, format!("the worker at {address} is not well: {why}")))
             }
         }

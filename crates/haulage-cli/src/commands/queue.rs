@@ -91,7 +91,7 @@ mod aws {
     use super::{Create, Delete};
     use crate::{
         exit::{Exit, Result},
-        output::{Output, harmless},
+        output::{Output, sanitized},
         session::Session,
     };
 
@@ -149,7 +149,7 @@ mod aws {
             };
             output.line(format_args!("{outcome:<8} {}", step.what))?;
             for note in &step.notes {
-                output.line(format_args!("         {}", harmless(note)))?;
+                output.line(format_args!("         {}", sanitized(note)))?;
             }
         }
         Ok(())

@@ -63,9 +63,9 @@ pub(crate) struct Args {
     scale_in_minutes: u32,
 
     /// How often the queue is looked at, for our policy
-    #[arg(long, value_name = "N", default_value_t = Tuning::default().looks_per_minute,
-          value_parser = looks_per_minute)]
-    looks_per_minute: u32,
+    #[arg(long, value_name = "N", default_value_t = Tuning::default().samples_per_minute,
+          value_parser = samples_per_minute)]
+    samples_per_minute: u32,
 
     /// How often a task is lost to Spot, each hour
     #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = not_negative)]
@@ -173,7 +173,7 @@ impl Args {
         Tuning {
             target: self.target.map(|target| target.as_secs_f64()),
             scale_in_minutes: self.scale_in_minutes,
-            looks_per_minute: self.looks_per_minute,
+            samples_per_minute: self.samples_per_minute,
         }
     }
 
@@ -278,9 +278,9 @@ fn summarized(output: Output, summaries: &[sim::Summary]) -> Result {
     output.text(&output.table(&header, &summaries.iter().map(row).collect::<Vec<_>>()))
 }
 
-fn looks_per_minute(text: &str) -> Result<u32, String> {
+fn samples_per_minute(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(looks) if Tuning::LOOKS.contains(&looks) => Ok(looks),
+        Ok(samples) if Tuning::SAMPLES.contains(&samples) => Ok(samples),
         _ => Err("write 2, 3, 4 or 6".to_owned()),
     }
 }

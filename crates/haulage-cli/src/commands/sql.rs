@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     exit::{Exit, Result},
-    output::harmless_line,
+    output::sanitized_line,
     session::Session,
 };
 
@@ -34,7 +34,7 @@ impl Args {
                     .json(&table.columns.iter().cloned().zip(row).collect::<serde_json::Map<String, Value>>())
             });
         }
-        let columns: Vec<String> = table.columns.iter().map(|name| harmless_line(name)).collect();
+        let columns: Vec<String> = table.columns.iter().map(|name| sanitized_line(name)).collect();
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
         let rows: Vec<Vec<String>> =
             table.rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
@@ -45,7 +45,7 @@ impl Args {
 fn cell(value: Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) => harmless_line(&text),
+        Value::String(text) => sanitized_line(&text),
         other => other.to_string(),
     }
 }

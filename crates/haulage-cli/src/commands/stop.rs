@@ -29,11 +29,11 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Stop {
     shutdown: Shutdown,
-    ending: Arc<Ending>,
+    signalled: Arc<Signalled>,
 }
 
 #[derive(Debug, Default)]
-struct Ending {
+struct Signalled {
     /// The second signal's number; 0 while there was none.
     forced_by: AtomicU8,
     /// Held from what a signal does until the log says it: an idle worker has
@@ -41,7 +41,7 @@ struct Ending {
     saying: Mutex<()>,
 }
 
-impl Ending {
+impl Signalled {
     /// Does what a signal asks for, then says so.
     fn obey(&self, act: impl FnOnce(), say: impl FnOnce()) {
         let _saying = self.saying.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,8 +54,8 @@ impl Stop {
     /// Starts to listen, in a thread of its own: signals are heard whatever
     /// holds up the others.
     pub(super) fn listen() -> Result<Self> {
-        let stop = Self { shutdown: Shutdown::new(), ending: Arc::default() };
-        let (shutdown, ending) = (stop.shutdown.clone(), Arc::clone(&stop.ending));
+        let stop = Self { shutdown: Shutdown::new(), signalled: Arc::default() };
+        let (shutdown, signalled) = (stop.shutdown.clone(), Arc::clone(&stop.signalled));
         let listening = || -> io::Result<_> {
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let signals = {
@@ -64,7 +64,7 @@ impl Stop {
             };
             thread::Builder::new()
                 .name("haulage-signals".into())
-                .spawn(move || runtime.block_on(listen(signals, &shutdown, &ending)))
+                .spawn(move || runtime.block_on(listen(signals, &shutdown, &signalled)))
         };
         listening()
             .map_err(|error| Exit::new(Code::Failure, format!("cannot listen for signals: {error}")))?;
@@ -83,17 +83,17 @@ impl Stop {
 
     /// How the signals make the program end, once the log has said what they did.
     pub(super) fn ending(&self) -> Result {
-        drop(self.ending.saying.lock());
-        match self.ending.forced_by.load(Ordering::Relaxed) {
+        drop(self.signalled.saying.lock());
+        match self.signalled.forced_by.load(Ordering::Relaxed) {
             0 => Ok(()),
             number => Err(Exit::silent(Code::Signal(number))),
         }
     }
 }
 
-async fn listen(mut signals: StopSignals, shutdown: &Shutdown, ending: &Ending) {
+async fn listen(mut signals: StopSignals, shutdown: &Shutdown, signalled: &Signalled) {
     let StopSignal { name, .. } = signals.next().await;
-    ending.obey(
+    signalled.obey(
         || shutdown.stop(),
         || tracing::info!("{name}: no more jobs are taken, and those that run may finish"),
     );
@@ -106,8 +106,9 @@ async fn listen(mut signals: StopSignals, shutdown: &Shutdown, ending: &Ending) 
     tracing::info!("send it again to end the running jobs now");
     let StopSignal { name, number } = signals.next().await;
     let number = u8::try_from(number).unwrap_or(u8::MAX);
-    ending.forced_by.store(number, Ordering::Relaxed);
-    ending.obey(|| shutdown.stop_now(), || tracing::warn!("{name} again: the jobs that run are given back"));
+    signalled.forced_by.store(number, Ordering::Relaxed);
+    signalled
+        .obey(|| shutdown.stop_now(), || tracing::warn!("{name} again: the jobs that run are given back"));
     tokio::time::sleep(END_LIMIT).await;
     exit(i32::from(Code::Signal(number).number()));
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use haulage::{FailureKind, JobError, Record, Status, Timestamp};
 
-use crate::output::{Output, brief, gist, harmless, harmless_line, span};
+use crate::output::{Output, brief, sanitized, sanitized_line, span, summary_line};
 
 /// How much of a note a table shows.
 const NOTE: usize = 60;
@@ -15,7 +15,7 @@ pub(super) fn table(output: Output, records: &[Record], now: Timestamp) -> Strin
         .iter()
         .map(|record| {
             vec![
-                harmless_line(record.id.as_str()),
+                sanitized_line(record.id.as_str()),
                 record.status.to_string(),
                 attempts(record),
                 brief(now.since(record.submitted_at)),
@@ -32,10 +32,10 @@ fn attempts(record: &Record) -> String {
 
 /// What is worth knowing, in a few words.
 fn note(record: &Record, now: Timestamp) -> String {
-    let error = || record.error.as_ref().map(|error| gist(&error.message, NOTE)).unwrap_or_default();
+    let error = || record.error.as_ref().map(|error| summary_line(&error.message, NOTE)).unwrap_or_default();
     match record.status {
         Status::InProgress if record.cancel_requested => "is being cancelled".into(),
-        Status::InProgress => progress(record).map(|text| gist(&text, NOTE)).unwrap_or_default(),
+        Status::InProgress => progress(record).map(|text| summary_line(&text, NOTE)).unwrap_or_default(),
         Status::Submitted => {
             let wait = match record.due_at {
                 None => "waits for its group".into(),
@@ -54,7 +54,7 @@ fn progress(record: &Record) -> Option<String> {
     let progress = record.progress.as_ref()?;
     let percent = progress.fraction * 100.0;
     Some(match &progress.message {
-        Some(message) => format!("{percent:.0}%: {}", harmless(message)),
+        Some(message) => format!("{percent:.0}%: {}", sanitized(message)),
         None => format!("{percent:.0}%"),
     })
 }
@@ -84,7 +84,7 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     let mut text = String::new();
     let mut field = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            let value = harmless(&value).replace('\n', "\n              ");
+            let value = sanitized(&value).replace('\n', "\n              ");
             let _ = writeln!(text, "{name:<13} {}", output.paint(value.trim_end()));
         }
     };

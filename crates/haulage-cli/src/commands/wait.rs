@@ -9,7 +9,7 @@ use crate::{
     env,
     exit::{Code, Exit, Result},
     input, options,
-    output::{count, harmless_line},
+    output::{count, sanitized_line},
     progress,
     session::Session,
 };
@@ -59,7 +59,7 @@ impl Args {
             if output.json {
                 output.json(&record)
             } else {
-                output.line(format_args!("{} {}", harmless_line(record.id.as_str()), record.status))
+                output.line(format_args!("{} {}", sanitized_line(record.id.as_str()), record.status))
             }
         };
         for_each(session, &producer, &ids, &self.limit, tell).await

@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     confine::Confinement,
     guard::{Group, Guard},
-    program, result,
+    result,
     results::{Folder, Place, Written},
+    shell_words,
     stderr::{Allowance, Lines},
-    too_large, unix, words,
+    too_large, unix, which,
 };
 use crate::{
     env,
@@ -66,8 +67,8 @@ struct Serving {
 impl Exec {
     /// A command: words to be split, and further arguments as they are.
     pub(crate) fn new(line: &str, more: Vec<OsString>) -> Result<Self> {
-        let words =
-            words::split(line).map_err(|why| Exit::usage(format!("cannot split --exec '{line}': {why}")))?;
+        let words = shell_words::split(line)
+            .map_err(|why| Exit::usage(format!("cannot split --exec '{line}': {why}")))?;
         let mut words = words.into_iter().map(OsString::from).chain(more);
         let program = words.next().ok_or_else(|| Exit::usage("--exec needs a program to run"))?;
         let (args, confinement) = (words.collect(), Confinement::default());
@@ -110,7 +111,7 @@ impl Exec {
 
     /// Whether the program is there.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        program::find(&self.program, std::env::var_os("PATH").as_deref())
+        which::find(&self.program, std::env::var_os("PATH").as_deref())
     }
 
     pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, Failure> {

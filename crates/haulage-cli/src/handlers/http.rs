@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use haulage::{Context, Failure, Job, Json, NewJob};
+use haulage::{Context, Failure, Job, Json, NewJob, with_causes};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
@@ -25,7 +25,7 @@ use tower_service::Service as _;
 use super::{Headers, TAIL, result, retry_after, too_large};
 use crate::{
     exit::{Code, Exit, Result},
-    output::harmless,
+    output::sanitized,
 };
 
 /// How long a server may take to accept a connection.
@@ -229,7 +229,7 @@ impl Http {
             return Failure::fatal(format!("{message}: it redirects to {place}; give that URL to --http"));
         }
         let tail = String::from_utf8_lossy(&body[body.len().saturating_sub(TAIL)..]);
-        let tail = harmless(tail.trim_start_matches(char::REPLACEMENT_CHARACTER).trim());
+        let tail = sanitized(tail.trim_start_matches(char::REPLACEMENT_CHARACTER).trim());
         if !tail.is_empty() {
             let _ = write!(message, ": {tail}");
         }
@@ -308,17 +308,6 @@ async fn read(response: &mut Response<Incoming>, limit: usize) -> Result<Vec<u8>
         }
     }
     Ok(body)
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -5,28 +5,22 @@ mod exec;
 pub(crate) mod guard;
 mod headers;
 mod http;
-mod program;
 mod results;
 mod retry_after;
+mod shell_words;
 mod stderr;
 mod unix;
-mod words;
+mod which;
 
 use std::{fmt, time::Duration};
 
-pub(crate) use self::{
-    confine::Confinement,
-    exec::Exec,
-    headers::Headers,
-    http::{Http, with_causes},
-    words::split,
-};
+pub(crate) use self::{confine::Confinement, exec::Exec, headers::Headers, http::Http, shell_words::split};
 
 use haulage::{Context, Failure, Job, Json, shutdown::Shutdown};
 
 use crate::{
     exit::Result,
-    output::{count, harmless, harmless_line},
+    output::{count, sanitized, sanitized_line},
 };
 
 /// One of the two kinds. A clone shares its connections.
@@ -94,8 +88,8 @@ fn result(bytes: &[u8], source: &str, advice: &str) -> Result<Json, Failure> {
     // Some systems begin every file with a mark of its encoding.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     Json::from_slice(bytes).map_err(|error| {
-        let text = harmless(&String::from_utf8_lossy(bytes));
-        let begin = harmless_line(&text.chars().take(40).collect::<String>());
+        let text = sanitized(&String::from_utf8_lossy(bytes));
+        let begin = sanitized_line(&text.chars().take(40).collect::<String>());
         // So that no work is lost, as far as a record has room for it.
         Failure::fatal(format!(
             "{source} is not JSON: {error}; it begins with {begin:?}; {NOT_AGAIN}{advice}\n\nAll of it:\n{}",

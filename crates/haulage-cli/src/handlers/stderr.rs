@@ -1,7 +1,7 @@
 //! A program's stderr: line by line, with the end of it kept.
 
 use super::TAIL;
-use crate::output::{count, harmless, harmless_line};
+use crate::output::{count, sanitized, sanitized_line};
 
 /// A line that gets longer than this is cut in two.
 const LONGEST: usize = 8 << 10;
@@ -42,7 +42,7 @@ impl Lines {
             self.end(&mut emit);
         }
         let excess = self.tail.len().saturating_sub(TAIL);
-        let tail = harmless(&String::from_utf8_lossy(&self.tail[excess..]));
+        let tail = sanitized(&String::from_utf8_lossy(&self.tail[excess..]));
         // A character that was cut in two is of no use.
         let tail = tail.trim_start_matches(char::REPLACEMENT_CHARACTER).trim_end();
         if self.cut || excess > 0 { format!("… {tail}") } else { tail.to_owned() }
@@ -51,7 +51,7 @@ impl Lines {
     fn end(&mut self, emit: &mut impl FnMut(&str)) {
         self.returned = false;
         let line = String::from_utf8_lossy(&self.current);
-        let line = harmless_line(&line);
+        let line = sanitized_line(&line);
         if !line.trim().is_empty() {
             emit(line.trim_end());
         }

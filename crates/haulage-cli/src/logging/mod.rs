@@ -20,7 +20,7 @@ use tracing_subscriber::{
 use crate::{
     env,
     exit::{Code, Exit, Result},
-    output::harmless_json,
+    output::sanitized_json,
 };
 
 /// How a line of the log looks.
@@ -106,7 +106,7 @@ pub(crate) fn json_line(
     if let Some(object) = line.as_object_mut() {
         object.extend(more);
     }
-    harmless_json(&line.to_string()).into_owned()
+    sanitized_json(&line.to_string()).into_owned()
 }
 
 fn told(format: Format, dropped: u64) -> String {
@@ -127,7 +127,7 @@ struct Harmless(LogWriter);
 impl Write for Harmless {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         match std::str::from_utf8(lines) {
-            Ok(text) => self.0.line(harmless_json(text).into_owned()),
+            Ok(text) => self.0.line(sanitized_json(text).into_owned()),
             Err(_) => self.0.line(lines),
         }
         Ok(lines.len())

@@ -61,8 +61,8 @@ fn mistakes_say_what_would_be_right() {
         ),
         (vec!["simulate", "--svg", "x.svg"], "for one trace"),
         (vec!["simulate", "--spot-losses-per-hour=-1"], "0 or more"),
-        (vec!["simulate", "--looks-per-minute", "5"], "write 2, 3, 4 or 6"),
-        (vec!["simulate", "--looks-per-minute", "1"], "write 2, 3, 4 or 6"),
+        (vec!["simulate", "--samples-per-minute", "5"], "write 2, 3, 4 or 6"),
+        (vec!["simulate", "--samples-per-minute", "1"], "write 2, 3, 4 or 6"),
         (vec!["simulate", "--concurrency", "4000000000"], "1..=1000"),
         (vec!["--json", "simulate", "steady", "--csv"], "--csv and --chart are not JSON"),
         (vec!["--json", "simulate", "steady", "--chart"], "--csv and --chart are not JSON"),
@@ -158,10 +158,10 @@ fn so_is_what_it_says_of_other_settings() {
         (p99, dollars, ours["task_starts"].as_u64().expect("a number"))
     };
     let mut quoted = Vec::new();
-    for looks in ["2", "4", "6"] {
-        let flags = format!("--looks-per-minute {looks}");
+    for samples in ["2", "4", "6"] {
+        let flags = format!("--samples-per-minute {samples}");
         let (steady, bursts) = (run("steady", &flags).0, run("bursts", &flags).0);
-        quoted.push(format!("{looks}: {steady} and {bursts}"));
+        quoted.push(format!("{samples}: {steady} and {bursts}"));
     }
     for minutes in ["1", "2", "5"] {
         let flags = format!("--scale-in-minutes {minutes}");

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Backend, FailureKind, JobId, NewJob, Status,
-    backend::{Cancellation, Outcome, Pulse},
+    backend::{Cancellation, HeartbeatStatus, Outcome},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -59,7 +59,7 @@ async fn running(t: &Trial<'_>) {
         assert_eq!((record.status, record.cancel_requested), (Status::InProgress, true));
         assert_eq!(record.due_at, Some(claimed.lease_until), "the claim is still held");
     }
-    assert!(matches!(t.beat(&claimed.key).await, Pulse::CancelRequested(_)));
+    assert!(matches!(t.beat(&claimed.key).await, HeartbeatStatus::CancelRequested(_)));
     t.assert_idle().await;
     assert_eq!(t.finish(&claimed.key, Outcome::Cancelled).await, Status::Cancelled);
     assert_eq!(cancel(t, &claimed.key.id).await, Cancellation::TooLate(Status::Cancelled));

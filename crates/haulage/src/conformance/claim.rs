@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, FailureKind, NewJob, Status,
-    backend::{Cancellation, ClaimRequest, Heartbeat, ListQuery, Outcome, Pulse},
+    backend::{Cancellation, ClaimRequest, Heartbeat, HeartbeatStatus, ListQuery, Outcome},
     record::Progress,
 };
 
@@ -83,7 +83,7 @@ async fn live_lease(t: &Trial<'_>) {
         t.assert_idle().await;
         t.pass(2).await;
     }
-    assert!(matches!(t.beat(&claimed.key).await, Pulse::Held(_)));
+    assert!(matches!(t.beat(&claimed.key).await, HeartbeatStatus::Held(_)));
 }
 
 async fn lapsed(t: &Trial<'_>) {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Status,
-    backend::{ClaimKey, Outcome, Pulse},
+    backend::{ClaimKey, HeartbeatStatus, Outcome},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -53,7 +53,7 @@ async fn reclaimed(t: &Trial<'_>) {
     let new = t.retake(2).await;
     assert_eq!(new.key, ClaimKey { attempt: 2, ..old.key.clone() });
     t.assert_lost(&old.key).await;
-    assert!(matches!(t.beat(&new.key).await, Pulse::Held(_)));
+    assert!(matches!(t.beat(&new.key).await, HeartbeatStatus::Held(_)));
     assert_eq!(t.finish(&new.key, success(2)).await, Status::Success);
     t.assert_lost(&old.key).await;
     t.assert_lost(&new.key).await;
@@ -141,7 +141,7 @@ async fn generations(t: &Trial<'_>) {
             _ => t.take().await,
         };
         for key in &old {
-            assert_eq!(t.beat(key).await, Pulse::Lost);
+            assert_eq!(t.beat(key).await, HeartbeatStatus::Lost);
             assert!(t.settle(key, success(0)).await.is_err(), "{key:?}");
         }
         match n % 3 {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, NewJob, Status,
-    backend::{ClaimKey, Claimed, Heartbeat, Pulse},
+    backend::{ClaimKey, Claimed, Heartbeat, HeartbeatStatus},
     record::Progress,
 };
 
@@ -31,7 +31,7 @@ fn beat(t: &Trial<'_>, claimed: &Claimed, ticks: u32) -> Heartbeat {
     Heartbeat { key: claimed.key.clone(), lease: t.ticks(ticks), progress: None }
 }
 
-async fn send(t: &Trial<'_>, beats: Vec<Heartbeat>) -> Vec<Pulse> {
+async fn send(t: &Trial<'_>, beats: Vec<Heartbeat>) -> Vec<HeartbeatStatus> {
     t.backend.heartbeat(beats).await.expect("heartbeat")
 }
 
@@ -40,8 +40,8 @@ async fn extends(t: &Trial<'_>) {
     let claimed = t.take_for(6).await;
     for _ in 0..4 {
         t.pass(4).await;
-        let pulses = send(t, vec![beat(t, &claimed, 6)]).await;
-        let Pulse::Held(until) = pulses[0] else { panic!("{pulses:?}") };
+        let statuses = send(t, vec![beat(t, &claimed, 6)]).await;
+        let HeartbeatStatus::Held(until) = statuses[0] else { panic!("{statuses:?}") };
         t.assert_near(Some(until), t.now().after(t.ticks(6)));
         assert_eq!(t.record(&id).await.due_at, Some(until));
         t.assert_idle().await;
@@ -51,8 +51,8 @@ async fn extends(t: &Trial<'_>) {
 
 async fn from_now(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
-    let pulses = send(t, vec![beat(t, &claimed, 2)]).await;
-    let Pulse::Held(until) = pulses[0] else { panic!("{pulses:?}") };
+    let statuses = send(t, vec![beat(t, &claimed, 2)]).await;
+    let HeartbeatStatus::Held(until) = statuses[0] else { panic!("{statuses:?}") };
     t.assert_near(Some(until), t.now().after(t.ticks(2)));
     assert_eq!(t.retake(2).await.key.attempt, 2, "it can be shorter than the one before");
     t.assert_lost(&claimed.key).await;
@@ -77,8 +77,8 @@ async fn tells_cancel(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
     t.backend.cancel(vec![claimed.key.id.clone()]).await.expect("cancel");
     for _ in 0..2 {
-        let pulses = send(t, vec![beat(t, &claimed, 30)]).await;
-        let Pulse::CancelRequested(until) = pulses[0] else { panic!("{pulses:?}") };
+        let statuses = send(t, vec![beat(t, &claimed, 30)]).await;
+        let HeartbeatStatus::CancelRequested(until) = statuses[0] else { panic!("{statuses:?}") };
         t.assert_near(Some(until), t.now().after(t.ticks(30)));
     }
 }
@@ -89,8 +89,8 @@ async fn revives(t: &Trial<'_>) {
     // Longer than a lease, and than two.
     for silence in [3, 9] {
         t.pass(silence).await;
-        let pulses = send(t, vec![beat(t, &claimed, 2)]).await;
-        let Pulse::Held(until) = pulses[0] else { panic!("after {silence} ticks: {pulses:?}") };
+        let statuses = send(t, vec![beat(t, &claimed, 2)]).await;
+        let HeartbeatStatus::Held(until) = statuses[0] else { panic!("after {silence} ticks: {statuses:?}") };
         t.assert_near(Some(until), t.now().after(t.ticks(2)));
         let record = t.record(&id).await;
         assert_eq!((record.status, record.attempt, record.error), (Status::InProgress, 1, None));
@@ -104,7 +104,7 @@ async fn too_late(t: &Trial<'_>) {
     t.submit(job(1)).await;
     let claimed = t.take_for(2).await;
     assert_eq!(t.retake(2).await.key.attempt, 2);
-    assert_eq!(send(t, vec![beat(t, &claimed, 50)]).await, [Pulse::Lost]);
+    assert_eq!(send(t, vec![beat(t, &claimed, 50)]).await, [HeartbeatStatus::Lost]);
     t.assert_lost(&claimed.key).await;
 }
 
@@ -120,12 +120,19 @@ async fn in_order(t: &Trial<'_>) {
     unknown.key = ClaimKey { id: "no-such-job".into(), attempt: 1 };
 
     let beats = [&done, &held, &released, &cancelled].map(|claimed| beat(t, claimed, 50));
-    let pulses = send(t, [beats.to_vec(), vec![future, unknown]].concat()).await;
+    let statuses = send(t, [beats.to_vec(), vec![future, unknown]].concat()).await;
     let ok = matches!(
-        pulses[..],
-        [Pulse::Lost, Pulse::Held(_), Pulse::Lost, Pulse::CancelRequested(_), Pulse::Lost, Pulse::Lost]
+        statuses[..],
+        [
+            HeartbeatStatus::Lost,
+            HeartbeatStatus::Held(_),
+            HeartbeatStatus::Lost,
+            HeartbeatStatus::CancelRequested(_),
+            HeartbeatStatus::Lost,
+            HeartbeatStatus::Lost
+        ]
     );
-    assert!(ok, "{pulses:?}");
+    assert!(ok, "{statuses:?}");
 }
 
 async fn successor(t: &Trial<'_>) {
@@ -134,7 +141,7 @@ async fn successor(t: &Trial<'_>) {
     let new = t.retake(2).await;
     let before = t.record(&new.key.id).await;
     let progress = Some(Progress { fraction: 0.9, message: Some("stale".into()) });
-    assert_eq!(send(t, vec![Heartbeat { progress, ..beat(t, &old, 50) }]).await, [Pulse::Lost]);
+    assert_eq!(send(t, vec![Heartbeat { progress, ..beat(t, &old, 50) }]).await, [HeartbeatStatus::Lost]);
     assert_eq!(t.record(&new.key.id).await, before);
 }
 

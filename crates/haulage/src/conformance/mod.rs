@@ -52,7 +52,7 @@ mod terminal;
 mod trial;
 mod waiting;
 
-use std::{any::Any, fmt, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, stream};
@@ -194,7 +194,7 @@ pub async fn run(subject: &dyn Subject) -> Report {
         match outcome {
             Ok(None) => report.passed.push(case.name),
             Ok(Some(reason)) => report.skipped.push((case.name, reason)),
-            Err(panic) => report.fail(case.name, message(&*panic)),
+            Err(panic) => report.fail(case.name, crate::panic::message(&*panic)),
         }
     }
     report
@@ -214,11 +214,6 @@ pub async fn run_case(case: &Case, subject: &dyn Subject) -> Option<&'static str
         assert!(tokio::time::timeout(limit, (case.run)(&trial)).await.is_ok(), "no end after {limit:?}");
     }
     reason
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ async fn cancelled(t: &Trial<'_>) {
     let record = t.record(&claimed.key.id).await;
     assert_eq!((record.cancel_requested, record.error), (false, Some(JobError::cancelled())));
     let again = t.take().await;
-    assert!(matches!(t.beat(&again.key).await, crate::backend::Pulse::Held(_)));
+    assert!(matches!(t.beat(&again.key).await, crate::backend::HeartbeatStatus::Held(_)));
     assert_eq!(t.finish(&again.key, retry("as any other")).await, Status::Submitted);
 }
 

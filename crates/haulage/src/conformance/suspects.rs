@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Backend, FailureKind, JobId, Status,
-    backend::{ClaimRequest, Claimed, Outcome, Pulse},
+    backend::{ClaimRequest, Claimed, HeartbeatStatus, Outcome},
 };
 
 /// How long the leases are that run out here, in ticks, and when they may be given notice.
@@ -158,7 +158,7 @@ async fn spared_later(t: &Trial<'_>) {
 
 async fn alive_after_all(t: &Trial<'_>) {
     let (suspect, neighbour) = lost_before_its_neighbour(t).await;
-    assert!(matches!(t.beat(&neighbour.key).await, Pulse::Held(_)));
+    assert!(matches!(t.beat(&neighbour.key).await, HeartbeatStatus::Held(_)));
     assert_eq!(t.finish(&suspect.key, success(1)).await, Status::Success);
     // It is lost much later, alone.
     for _ in 0..2 {
@@ -177,7 +177,7 @@ async fn lost_beside_a_living_one(t: &Trial<'_>) {
     assert_eq!(ids(&claim(t, "second", 1).await), [&lost]);
     for time in [NOTICE, LEASE - NOTICE] {
         t.pass(time).await;
-        assert!(matches!(t.beat(&suspect.key).await, Pulse::Held(_)));
+        assert!(matches!(t.beat(&suspect.key).await, HeartbeatStatus::Held(_)));
         assert_eq!(claim(t, "watcher", 1).await, []);
     }
     assert_eq!(t.status(&lost).await, Status::Error);

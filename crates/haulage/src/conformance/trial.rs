@@ -12,7 +12,7 @@ use super::Subject;
 use crate::{
     Backend, Error, FailureKind, JobError, JobId, Json, NewJob, Record, Result, Status, Timestamp,
     backend::{
-        ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Lookup, Outcome, Pulse, Purge, Redrive,
+        ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, Lookup, Outcome, Purge, Redrive,
         Settlement, Stats,
     },
 };
@@ -279,7 +279,7 @@ impl<'a> Trial<'a> {
         async move { self.settle(&key, outcome).await.unwrap_or_else(|e| panic!("{place}: {e}")) }
     }
 
-    pub(super) async fn beat(&self, key: &ClaimKey) -> Pulse {
+    pub(super) async fn beat(&self, key: &ClaimKey) -> HeartbeatStatus {
         let beat = Heartbeat { key: key.clone(), lease: self.ticks(LONG), progress: None };
         let mut answers = self.backend.heartbeat(vec![beat]).await.expect("heartbeat");
         assert_eq!(answers.len(), 1, "one answer for one heartbeat");
@@ -321,7 +321,7 @@ impl<'a> Trial<'a> {
         let key = key.clone();
         async move {
             let before = self.lookup(&key.id).await;
-            assert_eq!(self.beat(&key).await, Pulse::Lost, "{place}: heartbeat of {key:?}");
+            assert_eq!(self.beat(&key).await, HeartbeatStatus::Lost, "{place}: heartbeat of {key:?}");
             for outcome in every_outcome() {
                 let shown = format!("{place}: {outcome:?} by {key:?}");
                 match self.settle(&key, outcome).await {

@@ -15,7 +15,7 @@ use tracing::{Instrument, Span, error, info_span};
 
 use super::{
     dispatch::Call,
-    function::{Delivery, Function, Surroundings, Verdicts},
+    function::{CallContext, Delivery, Function, Verdicts},
 };
 use crate::handler::Predicate;
 
@@ -65,19 +65,19 @@ impl Caller {
     /// have nothing that does.
     pub(super) fn prepare(&mut self, call: u64, deliveries: Vec<Delivery>) -> Option<AbortHandle> {
         let (non_retryable, reports) = (self.non_retryable.clone(), self.reports.clone());
-        let ending = Ending { call, reports: Some(reports.clone()) };
-        let surroundings = Surroundings { call, non_retryable, reports };
+        let guard = CallGuard { call, reports: Some(reports.clone()) };
+        let call_context = CallContext { call, non_retryable, reports };
         match &self.function {
             Function::Async(f) => {
                 let (f, span) = (f.clone(), self.span(&deliveries));
                 let (abort, registration) = AbortHandle::new_pair();
                 let task = async move {
-                    let future = AssertUnwindSafe(async move { f(deliveries, surroundings).await });
-                    ending.tell(future.catch_unwind().await);
+                    let future = AssertUnwindSafe(async move { f(deliveries, call_context).await });
+                    guard.tell(future.catch_unwind().await);
                 };
                 let task = Abortable::new(task.instrument(span), registration);
                 self.prepared.push(Box::pin(async move {
-                    // Aborted or not: `ending` has told.
+                    // Aborted or not: `guard` has told.
                     let _ = task.await;
                 }));
                 Some(abort)
@@ -86,15 +86,15 @@ impl Caller {
                 let (f, span) = (f.clone(), self.span(&deliveries));
                 self.runtime.spawn_blocking(move || {
                     let _entered = span.enter();
-                    ending.tell(catch_unwind(AssertUnwindSafe(|| f(deliveries, surroundings))));
+                    guard.tell(catch_unwind(AssertUnwindSafe(|| f(deliveries, call_context))));
                 });
                 None
             }
             Function::Dispatched(f) => {
-                let call = Call::new(deliveries, surroundings, ending);
+                let call = Call::new(deliveries, call_context, guard);
                 // A panic has dropped the call, and so given its jobs back.
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(call))) {
-                    error!(panic = panic_message(&*panic), "the dispatcher panicked");
+                    error!(panic = crate::panic::message(&*panic), "the dispatcher panicked");
                 }
                 None
             }
@@ -142,12 +142,12 @@ impl Caller {
 }
 
 /// Tells the engine of the end of a call, whatever the end is.
-pub(super) struct Ending {
+pub(super) struct CallGuard {
     call: u64,
     reports: Option<UnboundedSender<Report>>,
 }
 
-impl Ending {
+impl CallGuard {
     pub(super) fn end(mut self, verdicts: Verdicts, end: End) {
         self.send(verdicts, end);
     }
@@ -155,7 +155,7 @@ impl Ending {
     fn tell(mut self, result: Result<Verdicts, Box<dyn Any + Send>>) {
         match result {
             Ok(verdicts) => self.send(verdicts, End::Returned),
-            Err(panic) => self.send(Vec::new(), End::Panicked(panic_message(&*panic))),
+            Err(panic) => self.send(Vec::new(), End::Panicked(crate::panic::message(&*panic))),
         }
     }
 
@@ -166,19 +166,8 @@ impl Ending {
     }
 }
 
-impl Drop for Ending {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         self.send(Vec::new(), End::Dropped);
-    }
-}
-
-/// The words that a panic was raised with.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a message".to_owned()
     }
 }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{errand::Errand, moments::Moments};
+use super::deadlines::Deadlines;
 use crate::{
     Backend, Result,
     backend::{ClaimRequest, Claimed},
+    backend_call::BackendCall,
     retry::Outage,
 };
 
@@ -29,7 +30,7 @@ struct Pending {
     max: usize,
     started: Instant,
     stop: CancellationToken,
-    errand: Errand<Vec<Claimed>>,
+    call: BackendCall<Vec<Claimed>>,
     /// It does not wait, as it goes along with a settle.
     joined: bool,
 }
@@ -81,8 +82,8 @@ impl Claims {
         }
         let (request, backend) = (self.request(room), backend.clone());
         let stop = request.stop.clone();
-        let errand = Errand::send(async move { backend.claim(request).await });
-        self.begin(Pending { max: room, started: Instant::now(), stop, errand, joined: false });
+        let call = BackendCall::send(async move { backend.claim(request).await });
+        self.begin(Pending { max: room, started: Instant::now(), stop, call, joined: false });
     }
 
     /// The same, for a settle to take along; `None` where a claim is under way,
@@ -95,8 +96,8 @@ impl Claims {
         let stop = request.stop.clone();
         let (claimed, answer) = oneshot::channel();
         // Without one, the settle failed, and nothing was claimed.
-        let errand = Errand::send(async move { Ok(answer.await.unwrap_or_default()) });
-        self.begin(Pending { max: room, started: Instant::now(), stop, errand, joined: true });
+        let call = BackendCall::send(async move { Ok(answer.await.unwrap_or_default()) });
+        self.begin(Pending { max: room, started: Instant::now(), stop, call, joined: true });
         Some(Joined { request, claimed })
     }
 
@@ -120,7 +121,7 @@ impl Claims {
     /// Waits for the claim that is under way.
     pub(super) async fn answer(&mut self) -> Result<Vec<Claimed>> {
         match &mut self.pending {
-            Some(pending) => pending.errand.answer().await,
+            Some(pending) => pending.call.answer().await,
             None => std::future::pending().await,
         }
     }
@@ -150,9 +151,9 @@ impl Claims {
     }
 
     /// When there is something to do here.
-    pub(super) fn moments(&self, room: usize, moments: &mut Moments) {
+    pub(super) fn deadlines(&self, room: usize, deadlines: &mut Deadlines) {
         if self.pending.is_none() && room > 0 {
-            moments.real(Some(self.not_before));
+            deadlines.real(Some(self.not_before));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::{fmt, mem};
 use serde::Serialize;
 
 use super::{
-    call::{End, Ending},
-    function::{Delivery, Surroundings, Verdict, judge_all},
+    call::{CallGuard, End},
+    function::{CallContext, Delivery, Verdict, judge_all},
 };
 use crate::{Context, Failure, FailureKind, Job, JobError, Json};
 
@@ -18,12 +18,12 @@ use crate::{Context, Failure, FailureKind, Job, JobError, Json};
 pub struct Call {
     tickets: Vec<u64>,
     jobs: Vec<(Job<Json>, Context)>,
-    surroundings: Surroundings,
-    ending: Ending,
+    call_context: CallContext,
+    guard: CallGuard,
 }
 
 impl Call {
-    pub(super) fn new(deliveries: Vec<Delivery>, surroundings: Surroundings, ending: Ending) -> Self {
+    pub(super) fn new(deliveries: Vec<Delivery>, call_context: CallContext, guard: CallGuard) -> Self {
         let (tickets, jobs) = deliveries
             .into_iter()
             .map(|Delivery { ticket, body, context }| {
@@ -31,7 +31,7 @@ impl Call {
                 (ticket, (Job { id, body }, context))
             })
             .unzip();
-        Self { tickets, jobs, surroundings, ending }
+        Self { tickets, jobs, call_context, guard }
     }
 
     /// Takes the jobs out, so that their bodies need not stay in memory for as
@@ -48,7 +48,7 @@ impl Call {
     pub fn refuse(&mut self, index: usize, message: impl Into<String>) {
         if index < self.tickets.len() {
             let error = JobError::new(FailureKind::InvalidBody, message);
-            self.surroundings.hand_in(vec![(self.tickets.remove(index), Verdict::Fail(error))]);
+            self.call_context.hand_in(vec![(self.tickets.remove(index), Verdict::Fail(error))]);
         }
     }
 
@@ -58,8 +58,8 @@ impl Call {
     /// [`FailureKind::InvalidResult`]. If the
     /// number of answers is wrong, every job has failed and is tried again.
     pub fn finish<R: Serialize>(self, answers: Vec<Result<R, Failure>>) {
-        let verdicts = judge_all(self.tickets, answers, &self.surroundings);
-        self.ending.end(verdicts, End::Returned);
+        let verdicts = judge_all(self.tickets, answers, &self.call_context);
+        self.guard.end(verdicts, End::Returned);
     }
 }
 

@@ -25,10 +25,10 @@ use super::{
     builder::Settings,
     call::{Caller, Report},
     claim::Claims,
+    deadlines::Deadlines,
     event::{Event, Summary},
     finish::Finish,
     heartbeat::Heartbeats,
-    moments::Moments,
     phase::Phase,
     readiness::Readiness,
     settle::{self, Settled, Settles},
@@ -36,8 +36,8 @@ use super::{
 };
 use crate::{
     Backend, Result,
-    backend::{ClaimKey, Claimed, Outcome, Pulse},
-    handler::News,
+    backend::{ClaimKey, Claimed, HeartbeatStatus, Outcome},
+    handler::Signal,
     metrics::Recorder,
     shutdown::Shutdown,
 };
@@ -64,7 +64,7 @@ pub(super) struct Engine {
     caller: Caller,
     reports: UnboundedReceiver<Report>,
     inbox: Vec<Report>,
-    news: Arc<News>,
+    signal: Arc<Signal>,
     cancels: Option<watch::Receiver<u64>>,
     /// Some job was cancelled while a claim was under way, perhaps one of its.
     cancels_during_claim: bool,
@@ -73,13 +73,13 @@ pub(super) struct Engine {
 
 /// What the engine wakes up for.
 enum Wake {
-    Heartbeat(Result<Vec<Pulse>>),
+    Heartbeat(Result<Vec<HeartbeatStatus>>),
     Settle(settle::Answer),
     Claim(Result<Vec<Claimed>>),
     Probe(Result<(), String>),
     Reports,
     Cancels(bool),
-    News,
+    Signal,
     Finish,
     /// Time has passed, or the consumer is to stop.
     Look,
@@ -117,7 +117,7 @@ impl Engine {
             cancels: backend.signals().cancels,
             cancels_during_claim: false,
             inbox: Vec::new(),
-            news: Arc::default(),
+            signal: Arc::default(),
             recorder,
             settings,
             backend,
@@ -137,7 +137,7 @@ impl Engine {
                 break;
             }
             match self.wait().await {
-                Wake::Heartbeat(answer) => self.take_pulses(answer),
+                Wake::Heartbeat(answer) => self.take_heartbeat_statuses(answer),
                 Wake::Settle(answer) => self.take_settled(answer),
                 Wake::Claim(answer) => self.take_claimed(answer),
                 Wake::Probe(answer) => self.readiness.answered(answer, self.backend.clock().monotonic()),
@@ -148,7 +148,7 @@ impl Engine {
                 }
                 // The backend is being dropped, or it signals no more.
                 Wake::Cancels(false) => self.cancels = None,
-                Wake::News => self.heartbeats.want_news(),
+                Wake::Signal => self.heartbeats.want_update(),
                 Wake::Finish | Wake::Look => {}
             }
         }
@@ -160,9 +160,9 @@ impl Engine {
     }
 
     async fn wait(&mut self) -> Wake {
-        let mut moments = Moments::default();
-        moments.real(Some(Instant::now() + TURN));
-        self.moments(&mut moments);
+        let mut deadlines = Deadlines::default();
+        deadlines.real(Some(Instant::now() + TURN));
+        self.deadlines(&mut deadlines);
         let (running, ending) =
             (matches!(self.phase, Phase::Running), matches!(self.phase, Phase::Ending { .. }));
         // Answers before reports: what they bring sets off the next call.
@@ -174,39 +174,39 @@ impl Engine {
             answer = self.readiness.answer(), if running => Wake::Probe(answer),
             _ = self.reports.recv_many(&mut self.inbox, 1024) => Wake::Reports,
             changed = changed(&mut self.cancels) => Wake::Cancels(changed),
-            () = self.news.rung() => Wake::News,
-            () = self.finish.news(), if running => Wake::Finish,
+            () = self.signal.notified() => Wake::Signal,
+            () = self.finish.signal(), if running => Wake::Finish,
             () = self.shutdown.stopping(), if running => Wake::Look,
             () = self.shutdown.stopping_now(), if !ending => Wake::Look,
             () = self.abandoned.cancelled(), if !ending => Wake::Look,
-            () = moments.wait(self.backend.clock()) => Wake::Look,
+            () = deadlines.wait(self.backend.clock()) => Wake::Look,
         }
     }
 
     /// The next moment for [`Engine::advance`]. Each moment here belongs to
     /// something that it does once the moment has come.
-    fn moments(&self, moments: &mut Moments) {
-        moments.monotonic(self.table.next_alarm(), self.backend.clock());
-        self.heartbeats.moments(&self.table, moments);
+    fn deadlines(&self, deadlines: &mut Deadlines) {
+        deadlines.monotonic(self.table.next_alarm(), self.backend.clock());
+        self.heartbeats.deadlines(&self.table, deadlines);
         match self.phase {
             Phase::Running => {
                 if self.has_free_call() {
-                    moments.monotonic(self.collector.due(), self.backend.clock());
+                    deadlines.monotonic(self.collector.due(), self.backend.clock());
                 }
-                self.readiness.moments(self.backend.clock(), moments);
-                self.claims.moments(self.room(), moments);
-                self.settles.moments(moments);
-                self.finish.moments(moments);
+                self.readiness.deadlines(self.backend.clock(), deadlines);
+                self.claims.deadlines(self.room(), deadlines);
+                self.settles.deadlines(deadlines);
+                self.finish.deadlines(deadlines);
             }
             Phase::Draining { grace_ends } => {
-                moments.monotonic(Some(grace_ends), self.backend.clock());
-                self.settles.moments(moments);
+                deadlines.monotonic(Some(grace_ends), self.backend.clock());
+                self.settles.deadlines(deadlines);
             }
             Phase::Ending { handlers_until, until } => {
-                moments.real(handlers_until);
-                moments.real(Some(until));
+                deadlines.real(handlers_until);
+                deadlines.real(Some(until));
                 if handlers_until.is_none() {
-                    self.settles.moments(moments);
+                    self.settles.deadlines(deadlines);
                 }
             }
         }
@@ -221,7 +221,7 @@ impl Engine {
         }
         // Before a claim asks for more: after a time in which nothing could be
         // done here, it might find jobs of ours whose holder seems to be silent.
-        self.heartbeats.start(&self.table, &self.backend, &self.news);
+        self.heartbeats.start(&self.table, &self.backend, &self.signal);
         match self.phase {
             Phase::Running => {
                 while self.has_free_call()
@@ -358,7 +358,7 @@ impl Engine {
     }
 
     fn call(&mut self, tickets: Vec<u64>) {
-        let (call, deliveries) = self.table.begin(tickets, self.backend.clock(), &self.news);
+        let (call, deliveries) = self.table.begin(tickets, self.backend.clock(), &self.signal);
         for delivery in &deliveries {
             let ClaimKey { id, attempt } = delivery.context.key().clone();
             self.tell(Event::Started { id, attempt }, delivery.context.request_id());
@@ -367,13 +367,13 @@ impl Engine {
         self.table.set_abort(call, abort);
     }
 
-    fn take_pulses(&mut self, answer: Result<Vec<Pulse>>) {
+    fn take_heartbeat_statuses(&mut self, answer: Result<Vec<HeartbeatStatus>>) {
         let clock = self.backend.clock().clone();
-        for (ticket, pulse) in self.heartbeats.answered(answer, &mut self.table, &clock) {
+        for (ticket, status) in self.heartbeats.answered(answer, &mut self.table, &clock) {
             let Some(held) = self.table.get_mut(ticket) else { continue };
-            match pulse {
-                Pulse::Held(until) => held.lease_until = until,
-                Pulse::CancelRequested(until) => {
+            match status {
+                HeartbeatStatus::Held(until) => held.lease_until = until,
+                HeartbeatStatus::CancelRequested(until) => {
                     held.lease_until = until;
                     if !std::mem::replace(&mut held.cancel_requested, true) {
                         self.cancel(ticket);
@@ -381,8 +381,8 @@ impl Engine {
                 }
                 // Perhaps because it is settled by now; the settle's own
                 // answer tells.
-                Pulse::Lost if self.is_sent(ticket) => {}
-                Pulse::Lost => self.lose(ticket),
+                HeartbeatStatus::Lost if self.is_sent(ticket) => {}
+                HeartbeatStatus::Lost => self.lose(ticket),
             }
         }
     }

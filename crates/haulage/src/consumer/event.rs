@@ -10,10 +10,10 @@ use std::{
 use serde::Serialize;
 use tracing::{debug, error, info, warn};
 
-use super::call::panic_message;
 use crate::{
     FailureKind, JobError, JobId, Json, Status,
     backend::{Capabilities, ClaimKey, Outcome},
+    panic,
 };
 
 /// A step in the life of a claim, told to the hook of
@@ -224,7 +224,7 @@ pub(super) struct Hook(pub(super) Arc<dyn Fn(&Event) + Send + Sync>);
 impl Hook {
     pub(super) fn tell(&self, event: &Event) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.0)(event))) {
-            error!(panic = panic_message(&*panic), "the event hook panicked");
+            error!(panic = panic::message(&*panic), "the event hook panicked");
         }
     }
 }

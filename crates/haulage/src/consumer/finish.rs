@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
-use super::{builder::Settings, errand::Errand, moments::Moments};
+use super::{builder::Settings, deadlines::Deadlines};
 use crate::{
     Backend, Result,
     backend::{Signals, Stats},
+    backend_call::BackendCall,
     retry::Outage,
 };
 
@@ -28,7 +29,7 @@ pub(super) struct Finish {
     /// Whether the consumer holds no job.
     idle: bool,
     look_at: Option<Instant>,
-    look: Option<Errand<Stats>>,
+    look: Option<BackendCall<Stats>>,
     outage: Outage,
     empty: bool,
 }
@@ -93,7 +94,7 @@ impl Finish {
             self.look_at = None;
             self.outage.begin();
             let backend = backend.clone();
-            self.look = Some(Errand::send(async move { backend.stats().await }));
+            self.look = Some(BackendCall::send(async move { backend.stats().await }));
         }
     }
 
@@ -106,7 +107,7 @@ impl Finish {
 
     /// Waits for something to happen, and takes it in. May be dropped and called
     /// again.
-    pub(super) async fn news(&mut self) {
+    pub(super) async fn signal(&mut self) {
         let look = async {
             match &mut self.look {
                 Some(look) => look.answer().await,
@@ -144,9 +145,9 @@ impl Finish {
     }
 
     /// When there is something to do here.
-    pub(super) fn moments(&self, moments: &mut Moments) {
+    pub(super) fn deadlines(&self, deadlines: &mut Deadlines) {
         if self.look.is_none() {
-            moments.real(self.look_at);
+            deadlines.real(self.look_at);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{call::Report, dispatch::Call};
 use crate::{
     Context, Failure, FailureKind, Job, JobError, Json,
     handler::{Kind, Predicate},
-    retry::with_causes,
+    with_causes,
 };
 
 /// One job on its way into a call of the handler.
@@ -51,14 +51,14 @@ impl Verdict {
 pub(super) type Verdicts = Vec<(u64, Verdict)>;
 
 /// What a call needs besides its jobs.
-pub(super) struct Surroundings {
+pub(super) struct CallContext {
     pub(super) call: u64,
     /// Errors that trying again does not help.
     pub(super) non_retryable: Arc<[Predicate]>,
     pub(super) reports: UnboundedSender<Report>,
 }
 
-impl Surroundings {
+impl CallContext {
     /// Hands in verdicts before the call ends.
     pub(super) fn hand_in(&self, verdicts: Verdicts) {
         // Nobody listens any more once the consumer has stopped.
@@ -93,8 +93,8 @@ impl Surroundings {
 /// A call is one invocation of the function, with one job or a batch of them.
 #[derive(Clone)]
 pub(super) enum Function {
-    Async(Arc<dyn Fn(Vec<Delivery>, Surroundings) -> BoxFuture<'static, Verdicts> + Send + Sync>),
-    Blocking(Arc<dyn Fn(Vec<Delivery>, Surroundings) -> Verdicts + Send + Sync>),
+    Async(Arc<dyn Fn(Vec<Delivery>, CallContext) -> BoxFuture<'static, Verdicts> + Send + Sync>),
+    Blocking(Arc<dyn Fn(Vec<Delivery>, CallContext) -> Verdicts + Send + Sync>),
     Dispatched(Arc<dyn Fn(Call) + Send + Sync>),
 }
 
@@ -108,14 +108,14 @@ impl Function {
         Fut: Future<Output = Result<R, E>> + Send + 'static,
     {
         let f = Arc::new(f);
-        Self::Async(Arc::new(move |deliveries, surroundings| {
+        Self::Async(Arc::new(move |deliveries, call_context| {
             let f = f.clone();
             Box::pin(async move {
                 let mut verdicts = Vec::with_capacity(deliveries.len());
                 for delivery in deliveries {
                     let ticket = delivery.ticket;
                     let verdict = match decode(delivery) {
-                        Ok((job, context)) => surroundings.judge(f(job, context).await),
+                        Ok((job, context)) => call_context.judge(f(job, context).await),
                         Err(verdict) => verdict,
                     };
                     verdicts.push((ticket, verdict));
@@ -132,9 +132,9 @@ impl Function {
         E: Into<Failure>,
         F: Fn(Job<T>, Context) -> Result<R, E> + Send + Sync + 'static,
     {
-        Self::Blocking(Arc::new(move |deliveries, surroundings| {
+        Self::Blocking(Arc::new(move |deliveries, call_context| {
             let run = |delivery| match decode(delivery) {
-                Ok((job, context)) => surroundings.judge(f(job, context)),
+                Ok((job, context)) => call_context.judge(f(job, context)),
                 Err(verdict) => verdict,
             };
             deliveries.into_iter().map(|delivery| (delivery.ticket, run(delivery))).collect()
@@ -150,17 +150,17 @@ impl Function {
         Fut: Future<Output = Vec<Result<R, E>>> + Send + 'static,
     {
         let f = Arc::new(f);
-        Self::Async(Arc::new(move |deliveries, surroundings| {
+        Self::Async(Arc::new(move |deliveries, call_context| {
             let f = f.clone();
             Box::pin(async move {
-                let (tickets, jobs) = decode_all(deliveries, &surroundings);
+                let (tickets, jobs) = decode_all(deliveries, &call_context);
                 if jobs.is_empty() {
                     return Vec::new();
                 }
                 // Bound before the match: an answer need not be `Send`, so none
                 // may live across an await.
                 let answers = f(jobs).await;
-                judge_all(tickets, answers, &surroundings)
+                judge_all(tickets, answers, &call_context)
             })
         }))
     }
@@ -172,12 +172,12 @@ impl Function {
         E: Into<Failure>,
         F: Fn(Vec<(Job<T>, Context)>) -> Vec<Result<R, E>> + Send + Sync + 'static,
     {
-        Self::Blocking(Arc::new(move |deliveries, surroundings| {
-            let (tickets, jobs) = decode_all(deliveries, &surroundings);
+        Self::Blocking(Arc::new(move |deliveries, call_context| {
+            let (tickets, jobs) = decode_all(deliveries, &call_context);
             if jobs.is_empty() {
                 return Vec::new();
             }
-            judge_all(tickets, f(jobs), &surroundings)
+            judge_all(tickets, f(jobs), &call_context)
         }))
     }
 }
@@ -206,7 +206,7 @@ fn decode<T: DeserializeOwned>(delivery: Delivery) -> Result<(Job<T>, Context), 
 /// The jobs whose bodies fit; the others are answered here and now.
 fn decode_all<T: DeserializeOwned>(
     deliveries: Vec<Delivery>,
-    surroundings: &Surroundings,
+    call_context: &CallContext,
 ) -> (Vec<u64>, Vec<(Job<T>, Context)>) {
     let mut unfit = Vec::new();
     let (mut tickets, mut jobs) = (Vec::new(), Vec::new());
@@ -221,7 +221,7 @@ fn decode_all<T: DeserializeOwned>(
         }
     }
     if !unfit.is_empty() {
-        surroundings.hand_in(unfit);
+        call_context.hand_in(unfit);
     }
     (tickets, jobs)
 }
@@ -229,7 +229,7 @@ fn decode_all<T: DeserializeOwned>(
 pub(super) fn judge_all<R: Serialize, E: Into<Failure>>(
     tickets: Vec<u64>,
     answers: Vec<Result<R, E>>,
-    surroundings: &Surroundings,
+    call_context: &CallContext,
 ) -> Verdicts {
     if answers.len() != tickets.len() {
         let message =
@@ -237,5 +237,5 @@ pub(super) fn judge_all<R: Serialize, E: Into<Failure>>(
         let error = JobError::new(FailureKind::Handler, message);
         return tickets.into_iter().map(|ticket| (ticket, Verdict::Retry(error.clone(), None))).collect();
     }
-    tickets.into_iter().zip(answers).map(|(ticket, answer)| (ticket, surroundings.judge(answer))).collect()
+    tickets.into_iter().zip(answers).map(|(ticket, answer)| (ticket, call_context.judge(answer))).collect()
 }

@@ -9,14 +9,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    errand::Errand,
-    moments::Moments,
+    deadlines::Deadlines,
     table::{Stage, Table},
 };
 use crate::{
     Backend, Clock, Error, Progress, Result, Timestamp,
-    backend::{Heartbeat, Pulse},
-    handler::News,
+    backend::{Heartbeat, HeartbeatStatus},
+    backend_call::BackendCall,
+    handler::Signal,
     retry::Outage,
 };
 
@@ -31,14 +31,14 @@ pub(super) struct Heartbeats {
     next: (Timestamp, Instant),
     round: Option<Round>,
     outage: Outage,
-    news: Early,
+    signal: Early,
     cancels: Early,
 }
 
 #[derive(Debug)]
 struct Round {
     beats: Vec<(u64, Option<Progress>)>,
-    errand: Errand<Vec<Pulse>>,
+    call: BackendCall<Vec<HeartbeatStatus>>,
 }
 
 /// A wish for an early round, granted not too often.
@@ -75,7 +75,7 @@ impl Heartbeats {
             next: (clock.now(), Instant::now()),
             round: None,
             outage: Outage::new("heartbeat"),
-            news: Early::new(Duration::from_secs(1)),
+            signal: Early::new(Duration::from_secs(1)),
             cancels: Early::new(Duration::from_millis(50)),
         }
     }
@@ -85,8 +85,8 @@ impl Heartbeats {
     }
 
     /// Some handler has new progress.
-    pub(super) fn want_news(&mut self) {
-        self.news.wanted = true;
+    pub(super) fn want_update(&mut self) {
+        self.signal.wanted = true;
     }
 
     /// Some running job may have been cancelled.
@@ -103,25 +103,25 @@ impl Heartbeats {
     }
 
     /// Starts a round if it is time for one.
-    pub(super) fn start(&mut self, table: &Table, backend: &Arc<dyn Backend>, news: &News) {
+    pub(super) fn start(&mut self, table: &Table, backend: &Arc<dyn Backend>, signal: &Signal) {
         if self.round.is_some() {
             return;
         }
         if table.is_empty() {
             self.cancels.wanted = false;
-            self.news.wanted = false;
+            self.signal.wanted = false;
             self.outage.forget();
-            news.take();
+            signal.take();
             return;
         }
         let now = backend.clock().now();
         let regular = now >= self.next.0 || Instant::now() >= self.next.1;
         let all = self.cancels.due();
-        if !(regular || all || self.news.due()) {
+        if !(regular || all || self.signal.due()) {
             return;
         }
-        news.take();
-        self.news.granted();
+        signal.take();
+        self.signal.granted();
         if all {
             self.cancels.granted();
         }
@@ -154,35 +154,35 @@ impl Heartbeats {
         // Then it is better to ask anew.
         let limit = self.lease.max(Duration::from_secs(1));
         let backend = backend.clone();
-        let errand = Errand::send(async move {
+        let call = BackendCall::send(async move {
             tokio::time::timeout(limit, backend.heartbeat(calls)).await.unwrap_or_else(|_| {
                 let message = format!("no answer within {}", humantime::format_duration(limit));
                 Err(Error::Unavailable { message, source: None })
             })
         });
-        self.round = Some(Round { beats, errand });
+        self.round = Some(Round { beats, call });
     }
 
     /// Waits for the round that is under way.
-    pub(super) async fn answer(&mut self) -> Result<Vec<Pulse>> {
+    pub(super) async fn answer(&mut self) -> Result<Vec<HeartbeatStatus>> {
         match &mut self.round {
-            Some(round) => round.errand.answer().await,
+            Some(round) => round.call.answer().await,
             None => std::future::pending().await,
         }
     }
 
-    /// Takes the answer in; tells each ticket's pulse.
+    /// Takes the answer in; tells each ticket's status.
     pub(super) fn answered(
         &mut self,
-        answer: Result<Vec<Pulse>>,
+        answer: Result<Vec<HeartbeatStatus>>,
         table: &mut Table,
         clock: &Clock,
-    ) -> Vec<(u64, Pulse)> {
+    ) -> Vec<(u64, HeartbeatStatus)> {
         let Some(round) = self.round.take() else { return Vec::new() };
         match answer {
-            Ok(pulses) => {
+            Ok(statuses) => {
                 self.outage.over();
-                round.beats.into_iter().map(|(ticket, _)| ticket).zip(pulses).collect()
+                round.beats.into_iter().map(|(ticket, _)| ticket).zip(statuses).collect()
             }
             Err(error) => {
                 self.outage.failed(&error);
@@ -202,15 +202,15 @@ impl Heartbeats {
     }
 
     /// When there is something to do here.
-    pub(super) fn moments(&self, table: &Table, moments: &mut Moments) {
+    pub(super) fn deadlines(&self, table: &Table, deadlines: &mut Deadlines) {
         if table.is_empty() {
             return;
         }
         if self.round.is_none() {
-            moments.clock(Some(self.next.0));
-            moments.real(Some(self.next.1));
-            moments.real(self.news.moment());
-            moments.real(self.cancels.moment());
+            deadlines.clock(Some(self.next.0));
+            deadlines.real(Some(self.next.1));
+            deadlines.real(self.signal.moment());
+            deadlines.real(self.cancels.moment());
         }
     }
 }

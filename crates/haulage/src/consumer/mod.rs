@@ -13,20 +13,19 @@
 //! | `call`, `function` | a call of the handler, on the caller's runtime |
 //! | `dispatch` | the same, on threads that the caller brings |
 //! | `event` | what is told of all that |
-//! | `errand`, `moments` | a call under way, and what to wake up for |
+//! | `backend_call`, `deadlines` | a call under way, and what to wake up for |
 
 mod batch;
 mod builder;
 mod call;
 mod claim;
+mod deadlines;
 mod dispatch;
 mod engine;
-pub(crate) mod errand;
 mod event;
 mod finish;
 mod function;
 mod heartbeat;
-mod moments;
 mod phase;
 mod readiness;
 mod settle;

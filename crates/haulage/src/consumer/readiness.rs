@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use tokio::{runtime::Handle, task::JoinHandle};
 use tracing::{info, warn};
 
-use super::{call::panic_message, moments::Moments};
-use crate::{Clock, metrics::State};
+use super::deadlines::Deadlines;
+use crate::{Clock, metrics::State, panic};
 
 /// The wait after a first job that came back, and the longest. Half of it is
 /// certain, the rest is random, so that workers do not come back together.
@@ -27,14 +27,14 @@ const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// up earlier. A trial for which there has been no job for so long says nothing.
 const TRIAL_LIMIT: Duration = Duration::from_secs(15);
 
-/// An outage that begins so soon after another is not news to a log: a server
+/// An outage that begins so soon after another is not signal to a log: a server
 /// that takes fewer jobs at once than it is given turns some down all the time.
 const APART: Duration = Duration::from_secs(60);
 
 /// Asks whether handlers would find what they need; else, says why not.
 pub(super) type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// All moments are by [`Clock::monotonic`].
+/// All deadlines are by [`Clock::monotonic`].
 pub(super) struct Readiness {
     probe: Option<Probe>,
     runtime: Handle,
@@ -131,19 +131,19 @@ impl Readiness {
     }
 
     /// A job came back, as what it needs is not there. `true` where that is
-    /// news: no more jobs are wanted from here on.
+    /// signal: no more jobs are wanted from here on.
     pub(super) fn failed(&mut self, ticket: u64, reason: &str, now: Duration) -> bool {
-        let news = match self.stage {
+        let signal = match self.stage {
             Stage::Ready => true,
             Stage::Trial { job: Some(job), .. } => job == ticket,
             Stage::Waiting { .. } | Stage::Probing { .. } | Stage::Trial { .. } => false,
         };
-        if news {
+        if signal {
             self.failures = self.failures.saturating_add(1);
             let most = doubled(FIRST_WAIT, self.failures - 1, LONGEST_WAIT);
             self.wait(reason, now + jittered(most), 0, now);
         }
-        news
+        signal
     }
 
     /// A job has been handed over.
@@ -199,7 +199,7 @@ impl Readiness {
         let Stage::Probing { answer, .. } = &mut self.stage else { return std::future::pending().await };
         answer.await.unwrap_or_else(|error| {
             Err(match error.try_into_panic() {
-                Ok(panic) => format!("the readiness probe panicked: {}", panic_message(&*panic)),
+                Ok(panic) => format!("the readiness probe panicked: {}", panic::message(&*panic)),
                 Err(_) => "the readiness probe was dropped".to_owned(),
             })
         })
@@ -219,14 +219,14 @@ impl Readiness {
     }
 
     /// When there is something to do here.
-    pub(super) fn moments(&self, clock: &Clock, moments: &mut Moments) {
+    pub(super) fn deadlines(&self, clock: &Clock, deadlines: &mut Deadlines) {
         let due = match &self.stage {
             Stage::Ready => return,
             Stage::Waiting { until, .. } | Stage::Probing { until, .. } => *until,
             Stage::Trial { job: None, trusted: true, .. } => return,
             Stage::Trial { since, .. } => *since + TRIAL_LIMIT,
         };
-        moments.monotonic(Some(due), clock);
+        deadlines.monotonic(Some(due), clock);
     }
 
     fn wait(&mut self, reason: &str, until: Duration, probes: u32, now: Duration) {
@@ -306,7 +306,7 @@ mod tests {
         let mut told = Vec::new();
         let mut now = Duration::from_secs(1000);
         for outage in 1..=20 {
-            assert!(readiness.failed(outage, "503", now), "news");
+            assert!(readiness.failed(outage, "503", now), "signal");
             told.extend(readiness.outage.as_ref().filter(|o| o.is_told()).map(|_| outage));
             now += LONGEST_WAIT;
             readiness.advance(now);

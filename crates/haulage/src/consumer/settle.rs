@@ -5,11 +5,13 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{claim::Joined, errand::Errand, moments::Moments, table::Table};
+use super::{claim::Joined, deadlines::Deadlines, table::Table};
 use crate::{
     Backend, Error, FailureKind, JobError, Result, Status,
     backend::{Outcome, Settlement},
-    retry::{Outage, backoff, with_causes},
+    backend_call::BackendCall,
+    retry::{Outage, backoff},
+    with_causes,
 };
 
 /// Settles in batches, as many calls at a time as the backend likes: while
@@ -39,7 +41,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Batch {
     outcomes: Vec<Waiting>,
-    errand: Errand<Vec<Result<Status>>>,
+    call: BackendCall<Vec<Result<Status>>>,
     /// How many calls had failed in a row when this one was sent.
     failures: u32,
 }
@@ -129,14 +131,14 @@ impl Settles {
         // After a failure they go alone: it may be the claim that fails, and that
         // is to keep no outcome from being recorded.
         let joined = if self.outage.is_on() { None } else { join(table) };
-        let errand = Errand::send(async move {
+        let call = BackendCall::send(async move {
             let Some(Joined { request, claimed }) = joined else { return backend.settle(settlements).await };
             let (settled, jobs) = backend.settle_and_claim(settlements, request).await?;
             // The engine waits for it, to its end.
             let _ = claimed.send(jobs);
             Ok(settled)
         });
-        self.batches.push(Batch { outcomes, errand, failures: self.outage.failures() });
+        self.batches.push(Batch { outcomes, call, failures: self.outage.failures() });
     }
 
     /// Waits for the first answer of the calls that are under way. May be
@@ -144,7 +146,7 @@ impl Settles {
     pub(super) async fn answer(&mut self) -> Answer {
         poll_fn(|cx| {
             let ready = self.batches.iter_mut().enumerate().find_map(|(at, batch)| {
-                match pin!(batch.errand.answer()).poll(cx) {
+                match pin!(batch.call.answer()).poll(cx) {
                     Poll::Ready(answer) => Some((at, answer)),
                     Poll::Pending => None,
                 }
@@ -230,14 +232,14 @@ impl Settles {
     }
 
     /// When there is something to do here.
-    pub(super) fn moments(&self, moments: &mut Moments) {
+    pub(super) fn deadlines(&self, deadlines: &mut Deadlines) {
         if self.batches.len() >= self.at_once {
             return;
         }
         if !self.queue.is_empty() {
-            moments.real(Some(self.not_before));
+            deadlines.real(Some(self.not_before));
         }
-        moments.real(self.later.iter().map(|(at, _)| *at).min());
+        deadlines.real(self.later.iter().map(|(at, _)| *at).min());
     }
 }
 

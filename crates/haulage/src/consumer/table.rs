@@ -13,7 +13,7 @@ use super::function::Delivery;
 use crate::{
     Clock, Context, Timestamp,
     backend::{ClaimKey, Claimed},
-    handler::News,
+    handler::Signal,
 };
 
 /// A claim, until it is settled or lost.
@@ -179,7 +179,7 @@ impl Table {
         &mut self,
         tickets: Vec<u64>,
         clock: &Clock,
-        news: &Arc<News>,
+        signal: &Arc<Signal>,
     ) -> (u64, Vec<Delivery>) {
         let (call, now) = (self.number(), clock.now());
         let mut deliveries = Vec::with_capacity(tickets.len());
@@ -189,7 +189,7 @@ impl Table {
             let Stage::Waiting(claimed) = std::mem::replace(&mut held.stage, placeholder) else {
                 unreachable!("only jobs that wait are put into a call");
             };
-            let (context, body) = Context::new(*claimed, now, news.clone());
+            let (context, body) = Context::new(*claimed, now, signal.clone());
             held.timeout_at = context.timeout().map(|timeout| clock.monotonic().saturating_add(timeout));
             if let Some(at) = held.timeout_at {
                 self.alarms.insert((at, Alarm::Timeout(ticket)));

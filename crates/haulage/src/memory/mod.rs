@@ -18,8 +18,9 @@ use self::state::State;
 use crate::{
     Clock, Error, FailureKind, JobError, JobId, NewJob, Record, Result, Status, Timestamp,
     backend::{
-        Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery,
-        Lookup, Outcome, Pulse, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+        Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
+        HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Severity, Signals, Stats,
+        Submitted,
     },
     lease::Lease,
 };
@@ -75,15 +76,15 @@ impl MemoryBackend {
         state.tidy(now);
         let answer = verb(&mut state, now);
         let sooner = state.next_event().is_some_and(|next| expected.is_none_or(|e| next < e));
-        let rings = mem::take(&mut state.rings);
+        let signals = mem::take(&mut state.signals);
         drop(state);
-        for (bell, rung) in [
-            (&self.work, sooner || rings.suspects),
-            (&self.outcomes, rings.outcomes),
-            (&self.cancels, rings.cancels),
+        for (signal, notified) in [
+            (&self.work, sooner || signals.suspects),
+            (&self.outcomes, signals.outcomes),
+            (&self.cancels, signals.cancels),
         ] {
-            if rung {
-                bell.send_modify(|n| *n = n.wrapping_add(1));
+            if notified {
+                signal.send_modify(|n| *n = n.wrapping_add(1));
             }
         }
         answer
@@ -155,9 +156,9 @@ impl Backend for MemoryBackend {
         Ok(Vec::new())
     }
 
-    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
         beats.iter().try_for_each(|beat| self.capabilities.check_lease(beat.lease))?;
-        Ok(self.with(|state, now| beats.into_iter().map(|beat| pulse(state, beat, now)).collect()))
+        Ok(self.with(|state, now| beats.into_iter().map(|beat| status(state, beat, now)).collect()))
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
@@ -291,14 +292,18 @@ fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<C
     claimed
 }
 
-fn pulse(state: &mut State, beat: Heartbeat, now: Timestamp) -> Pulse {
-    let Some(seq) = state.held(&beat.key) else { return Pulse::Lost };
+fn status(state: &mut State, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus {
+    let Some(seq) = state.held(&beat.key) else { return HeartbeatStatus::Lost };
     let lease = Lease::new(now, beat.lease);
     let until = lease.until;
     state.update(seq, now, |entry| {
         entry.beat(lease);
         entry.record.progress = beat.progress.or(entry.record.progress.take());
-        if entry.record.cancel_requested { Pulse::CancelRequested(until) } else { Pulse::Held(until) }
+        if entry.record.cancel_requested {
+            HeartbeatStatus::CancelRequested(until)
+        } else {
+            HeartbeatStatus::Held(until)
+        }
     })
 }
 
@@ -317,7 +322,7 @@ fn cancel(state: &mut State, id: &JobId, now: Timestamp) -> Cancellation {
         }
         Status::InProgress => {
             state.update(seq, now, |entry| entry.record.cancel_requested = true);
-            state.rings.cancels = true;
+            state.signals.cancels = true;
             Cancellation::Requested
         }
         over => Cancellation::TooLate(over),

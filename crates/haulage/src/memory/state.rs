@@ -48,7 +48,7 @@ pub(super) struct State {
     /// When keys that are free again were last forgotten.
     keys_swept_at: Option<Timestamp>,
     /// What is to be told once the state is unlocked.
-    pub(super) rings: Rings,
+    pub(super) signals: Rings,
 }
 
 /// An idempotency key that was taken.
@@ -189,12 +189,12 @@ impl State {
     pub(super) fn update<T>(&mut self, seq: Seq, now: Timestamp, change: impl FnOnce(&mut Entry) -> T) -> T {
         self.unshelve(seq);
         let entry = self.jobs.get_mut(&seq).expect("the job was just looked up");
-        self.rings.suspects |= entry.suspicion().is_watched();
+        self.signals.suspects |= entry.suspicion().is_watched();
         let answer = change(entry);
-        self.rings.suspects |= entry.suspicion().is_watched();
+        self.signals.suspects |= entry.suspicion().is_watched();
         self.shelve(seq);
         self.regroup(seq, now);
-        self.rings.outcomes |= self.jobs[&seq].record.status.is_terminal();
+        self.signals.outcomes |= self.jobs[&seq].record.status.is_terminal();
         // A record that is not kept at all is gone for the next of a batch.
         self.expire(now);
         answer
@@ -209,7 +209,7 @@ impl State {
             }
         }
         // Whoever waits for the job should learn that it is gone.
-        self.rings.outcomes = true;
+        self.signals.outcomes = true;
     }
 
     /// Ends what is kept for a time that is over, and leases from a time when the

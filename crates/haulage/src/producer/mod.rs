@@ -83,7 +83,7 @@ impl Producer {
     /// [`Error::TooLarge`], [`Error::Unavailable`].
     pub async fn submit_job(&self, job: NewJob) -> Result<JobHandle> {
         let mut answers = self.backend.submit(vec![job]).await?;
-        answers.pop().unwrap_or_else(|| Err(self.odd_answer())).map(|submitted| self.handle(submitted))
+        answers.pop().unwrap_or_else(|| Err(self.unexpected_answer())).map(|submitted| self.handle(submitted))
     }
 
     /// Submits many jobs, in as few calls as the backend allows. The handles
@@ -128,7 +128,7 @@ impl Producer {
             let size = chunk.len();
             let answers = match self.backend.submit(chunk).await {
                 Ok(answers) if answers.len() == size => answers,
-                Ok(_) => return Err(failed(accepted, self.odd_answer())),
+                Ok(_) => return Err(failed(accepted, self.unexpected_answer())),
                 Err(error) => return Err(failed(accepted, error)),
             };
             let first = accepted.len();
@@ -154,7 +154,7 @@ impl Producer {
         JobHandle::new(self.clone(), submitted.id, submitted.duplicate)
     }
 
-    fn odd_answer(&self) -> Error {
+    fn unexpected_answer(&self) -> Error {
         let message = format!("the {} backend did not answer for each job", self.backend.name());
         Error::Unavailable { message, source: None }
     }
@@ -172,7 +172,7 @@ impl Producer {
     /// [`Error::NotFound`], [`Error::Expired`], [`Error::Unavailable`].
     pub async fn get(&self, id: &JobId, detail: Detail) -> Result<Record> {
         let lookup = self.backend.get(vec![id.clone()], detail).await?.pop();
-        lookup.ok_or_else(|| self.odd_answer())?.into_record(id)
+        lookup.ok_or_else(|| self.unexpected_answer())?.into_record(id)
     }
 
     /// Waits until all these jobs are over. The records, results included, are
@@ -215,7 +215,7 @@ impl Producer {
         match self.backend.cancel(vec![id.clone()]).await?.pop() {
             Some(Cancellation::Missing) => Err(Error::NotFound(id.clone())),
             Some(answer) => Ok(answer),
-            None => Err(self.odd_answer()),
+            None => Err(self.unexpected_answer()),
         }
     }
 

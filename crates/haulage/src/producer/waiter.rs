@@ -193,7 +193,7 @@ impl Hub {
         std::thread::Builder::new()
             .name("haulage-waits".into())
             .spawn(move || {
-                let _ending = Ending(hub.clone());
+                let _guard = HubGuard(hub.clone());
                 runtime.block_on(watch_over(hub, wake));
                 runtime.shutdown_background();
             })
@@ -238,7 +238,7 @@ impl Hub {
     }
 }
 
-/// The moment, or up to a pause earlier: one of few moments, so that waits which
+/// The moment, or up to a pause earlier: one of few deadlines, so that waits which
 /// began apart are looked at together.
 fn in_step(moment: Duration, pause: Duration) -> Duration {
     let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -323,9 +323,9 @@ impl Drop for Registration<'_> {
 }
 
 /// Marks the end of the thread, of whatever it ends.
-struct Ending(Weak<Hub>);
+struct HubGuard(Weak<Hub>);
 
-impl Drop for Ending {
+impl Drop for HubGuard {
     fn drop(&mut self) {
         if std::thread::panicking()
             && let Some(hub) = self.0.upgrade()

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::waiter::{CHUNK, Hub, State};
-use crate::{Error, JobId, backend::Detail, consumer::errand::Errand, retry::Outage};
+use crate::{Error, JobId, backend::Detail, backend_call::BackendCall, retry::Outage};
 
 /// How long the thread stays when nobody waits.
 const LINGER: Duration = Duration::from_secs(5);
@@ -143,7 +143,7 @@ impl Watcher {
 
     fn choose(&mut self, hub: &Hub) -> (Vec<JobId>, Reason) {
         let now = hub.backend.clock().monotonic();
-        // Counted from before the first look.
+        // Counted from before the first sample.
         self.passes.unasked.get_or_insert(now + UNASKED);
         let mut state = hub.state();
         if Instant::now() >= self.fresh_not_before && !state.fresh.is_empty() {
@@ -169,7 +169,8 @@ impl Watcher {
     async fn look(&mut self, hub: &Hub, ids: Vec<JobId>, reason: Reason) {
         let began = Instant::now();
         let (backend, asked) = (hub.backend.clone(), ids.clone());
-        let answer = Errand::send(async move { backend.get(asked, Detail::Result).await }).answer().await;
+        let answer =
+            BackendCall::send(async move { backend.get(asked, Detail::Result).await }).answer().await;
         let over = match answer {
             Ok(lookups) => {
                 self.outage.over();

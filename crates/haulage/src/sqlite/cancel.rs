@@ -3,7 +3,7 @@
 use super::{
     fault::Fault,
     tx::{End, Tx},
-    wake::Bell,
+    wake::Signal,
 };
 use crate::{JobId, Status, backend::Cancellation};
 
@@ -26,7 +26,7 @@ pub(super) fn cancel(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<Vec<Cancellation>
             }
             Status::InProgress => {
                 tx.execute("UPDATE job SET cancel_requested = 1 WHERE seq = ?1", [job.seq])?;
-                tx.ring(Bell::Cancels);
+                tx.notify(Signal::Cancels);
                 Cancellation::Requested
             }
             status => Cancellation::TooLate(status),

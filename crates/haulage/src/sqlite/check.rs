@@ -61,7 +61,7 @@ pub(super) fn jobs(
     served: bool,
 ) -> Result<Vec<Finding>, Fault> {
     let stats = stats::stats(connection, now, path)?;
-    let mut findings = vec![tally(connection)?, clock(connection, now)?];
+    let mut findings = vec![counts(connection)?, clock(connection, now)?];
     findings.push(match stats.oldest_visible_seconds {
         Some(age) if stats.in_progress == 0 && !served => Finding::bad(
             Severity::Warning,
@@ -173,7 +173,7 @@ fn within<T>(limit: Duration, connection: &Connection, query: impl FnOnce(&Conne
 }
 
 /// Whether the kept counts are those of the rows, which the indexes tell.
-fn tally(connection: &Connection) -> Result<Finding, Fault> {
+fn counts(connection: &Connection) -> Result<Finding, Fault> {
     let (mut differences, success): (i64, i64) = connection.query_row(
         "WITH waiting AS (
              SELECT (SELECT count(*) FROM job INDEXED BY job_ready WHERE status = 0 AND due IS NOT NULL) AS ready,
@@ -185,9 +185,9 @@ fn tally(connection: &Connection) -> Result<Finding, Fault> {
              FROM job INDEXED BY job_failed WHERE status > 2)
          SELECT abs(submitted - waiting.ready - waiting.blocked)
               + abs(in_progress - (SELECT count(*) FROM job INDEXED BY job_leased WHERE status = 1))
-              + abs(tally.error - failed.error) + abs(tally.cancelled - failed.cancelled)
-              + abs(tally.dead - failed.dead) + abs(tally.blocked - waiting.blocked), success
-         FROM tally, waiting, failed",
+              + abs(counts.error - failed.error) + abs(counts.cancelled - failed.cancelled)
+              + abs(counts.dead - failed.dead) + abs(counts.blocked - waiting.blocked), success
+         FROM counts, waiting, failed",
         [],
         |r| Ok((r.get::<_, f64>(0)? as i64, r.get(1)?)),
     )?;

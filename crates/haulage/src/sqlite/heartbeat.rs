@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Status,
-    backend::{ClaimKey, Heartbeat, Pulse},
+    backend::{ClaimKey, Heartbeat, HeartbeatStatus},
     lease::Lease,
 };
 
@@ -16,11 +16,11 @@ pub(super) fn held(tx: &Tx<'_>, key: &ClaimKey) -> rusqlite::Result<Option<Hot>>
     Ok(tx.job(&key.id)?.filter(|job| job.status == Status::InProgress && job.attempt == key.attempt))
 }
 
-pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Pulse>, Fault> {
-    let mut pulses = Vec::with_capacity(beats.len());
+pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<HeartbeatStatus>, Fault> {
+    let mut statuses = Vec::with_capacity(beats.len());
     for beat in beats {
         let Some(job) = held(tx, &beat.key)? else {
-            pulses.push(Pulse::Lost);
+            statuses.push(HeartbeatStatus::Lost);
             continue;
         };
         let lease = Lease::new(tx.now, beat.lease);
@@ -32,7 +32,11 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Puls
         if let Some(progress) = &beat.progress {
             tx.progress(job.seq, progress)?;
         }
-        pulses.push(if job.cancel_requested { Pulse::CancelRequested(until) } else { Pulse::Held(until) });
+        statuses.push(if job.cancel_requested {
+            HeartbeatStatus::CancelRequested(until)
+        } else {
+            HeartbeatStatus::Held(until)
+        });
     }
-    Ok(pulses)
+    Ok(statuses)
 }

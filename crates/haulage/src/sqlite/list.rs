@@ -54,7 +54,7 @@ fn rows(connection: &Connection, query: &ListQuery, now: Timestamp, near: i64) -
 fn is_rare(connection: &Connection, status: Status) -> rusqlite::Result<bool> {
     let column = if status == Status::Success { "success" } else { "submitted" };
     let sql =
-        format!("SELECT 2 * {column} < submitted + in_progress + success + error + cancelled FROM tally");
+        format!("SELECT 2 * {column} < submitted + in_progress + success + error + cancelled FROM counts");
     connection.query_row(&sql, [], |r| r.get(0))
 }
 

@@ -62,15 +62,15 @@ use async_trait::async_trait;
 use self::{
     claim::Claim,
     reader::Reader,
-    wake::{Bell, Wake},
+    wake::{Signal, Wake},
     writer::{Weight, Writer},
 };
 pub use self::{query::Table, schema::CHECKPOINT_PAGES};
 use crate::{
     Backend, Clock, Error, JobId, NewJob, Record, Result, Status,
     backend::{
-        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Pulse, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
+        ListQuery, Lookup, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
     },
 };
 
@@ -283,8 +283,8 @@ impl Backend for SqliteBackend {
 
     fn signals(&self) -> Signals {
         Signals {
-            outcomes: Some(self.wake.subscribe(Bell::Outcomes)),
-            cancels: Some(self.wake.subscribe(Bell::Cancels)),
+            outcomes: Some(self.wake.subscribe(Signal::Outcomes)),
+            cancels: Some(self.wake.subscribe(Signal::Cancels)),
         }
     }
 
@@ -301,7 +301,7 @@ impl Backend for SqliteBackend {
         let worker: Arc<str> = worker.into();
         // Not by the wall clock, which may be set back.
         let deadline = self.clock.monotonic().saturating_add(wait);
-        let mut ready = self.wake.subscribe(Bell::Ready);
+        let mut ready = self.wake.subscribe(Signal::Ready);
         loop {
             if stop.is_cancelled() {
                 return Ok(Vec::new());
@@ -330,7 +330,7 @@ impl Backend for SqliteBackend {
         }
     }
 
-    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
         beats.iter().try_for_each(|beat| self.capabilities().check_lease(beat.lease))?;
         let weight = Weight { rows: beats.len(), ..Weight::default() };
         self.connections.writer.run(weight, move |tx| heartbeat::heartbeat(tx, &beats)).await
@@ -459,7 +459,7 @@ impl Backend for SqliteBackend {
             let Connections { reader, scans, writer } = &*connections;
             reader.close(CLOSING) && scans.close(CLOSING) && writer.close(CLOSING)
         });
-        self.wake.ring(Bell::Ready);
+        self.wake.notify(Signal::Ready);
         match closed.await {
             Ok(true) => Ok(()),
             _ => Err(Error::Unavailable {

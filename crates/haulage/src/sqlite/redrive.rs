@@ -3,7 +3,7 @@
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{fault::Fault, id, tx::Tx, wake::Bell};
+use super::{fault::Fault, id, tx::Tx, wake::Signal};
 use crate::{JobId, Status};
 
 /// Up to `limit` dead letters, oldest first.
@@ -39,7 +39,7 @@ pub(super) fn redrive(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Fa
         tx.count_revived(&job, due.is_none());
         match &job.group {
             Some(group) => tx.settle_group(group)?,
-            None => tx.ring(Bell::Ready),
+            None => tx.notify(Signal::Ready),
         }
         revived.push(id);
     }

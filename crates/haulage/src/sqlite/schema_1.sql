@@ -63,7 +63,7 @@ CREATE INDEX idempotency_sweep ON idempotency (sweep_at);
 
 -- How many jobs there are in each status, kept with each transaction, since
 -- counting a million rows takes too long to do every second.
-CREATE TABLE tally (
+CREATE TABLE counts (
     one         INTEGER PRIMARY KEY CHECK (one = 1),
     submitted   INTEGER NOT NULL DEFAULT 0,
     in_progress INTEGER NOT NULL DEFAULT 0,
@@ -73,7 +73,7 @@ CREATE TABLE tally (
     dead        INTEGER NOT NULL DEFAULT 0,  -- of those in error
     blocked     INTEGER NOT NULL DEFAULT 0   -- of those submitted
 ) STRICT;
-INSERT INTO tally (one) VALUES (1);
+INSERT INTO counts (one) VALUES (1);
 
 -- For people with a shell: sqlite3 haulage.db 'SELECT * FROM jobs LIMIT 10'
 CREATE VIEW jobs AS

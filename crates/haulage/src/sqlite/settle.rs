@@ -7,7 +7,7 @@ use super::{
     heartbeat::held,
     id,
     tx::{End, Tx},
-    wake::Bell,
+    wake::Signal,
     writer::Weight,
 };
 use crate::{
@@ -94,7 +94,7 @@ impl<'a> Fast<'a> {
         }
         self.store.execute(params![seq, result.as_str()])?;
         tx.count_move(Status::InProgress, Status::Success);
-        tx.ring(Bell::Outcomes);
+        tx.notify(Signal::Outcomes);
         Ok(true)
     }
 }

@@ -12,7 +12,9 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
     let count = |n: i64| u64::try_from(n).unwrap_or(0);
     let mut stats = Stats::default();
     let submitted: i64 = connection
-        .prepare_cached("SELECT submitted, in_progress, success, error, cancelled, dead, blocked FROM tally")?
+        .prepare_cached(
+            "SELECT submitted, in_progress, success, error, cancelled, dead, blocked FROM counts",
+        )?
         .query_row([], |r| {
             stats.in_progress = count(r.get(1)?);
             stats.success = count(r.get(2)?);
@@ -41,7 +43,7 @@ pub(super) fn stats(connection: &Connection, now: Timestamp, path: &Path) -> Res
         .query_row([now_micros], |r| Ok((count(r.get(0)?), r.get::<_, Option<i64>>(1)?)))?;
     stats.in_progress = stats.in_progress.saturating_sub(abandoned);
     stats.visible += abandoned;
-    // What has expired and is not swept yet is gone for everybody but the tally.
+    // What has expired and is not swept yet is gone for everybody but the counts.
     let expired = connection
         .prepare_cached(
             "SELECT total(status = ?2), total(status = ?3), total(status = ?4), total(dead)

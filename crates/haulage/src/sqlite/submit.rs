@@ -7,7 +7,7 @@ use super::{
     fault::Fault,
     id,
     tx::{Tx, micros},
-    wake::Bell,
+    wake::Signal,
 };
 use crate::{Error, Json, NewJob, backend::Submitted};
 
@@ -58,7 +58,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Subm
         tx.count_new(due.is_none());
         match &job.group {
             Some(group) => tx.settle_group(group)?,
-            None => tx.ring(Bell::Ready),
+            None => tx.notify(Signal::Ready),
         }
         submitted.push(Ok(Submitted { id: id::show(id), duplicate: false }));
         seq += 1;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::{id, wake::Bell};
+use super::{id, wake::Signal};
 use crate::{
     DEAD_LETTER_TTL, JobError, JobId, Json, Progress, Status, Timestamp, lease::Lease, suspicion::Suspicion,
 };
@@ -17,11 +17,11 @@ pub(super) struct Tx<'a> {
     connection: &'a Connection,
     pub(super) now: Timestamp,
     open: bool,
-    rings: [Option<Bell>; 3],
-    tally: [i64; 7],
+    signals: [Option<Signal>; 3],
+    counts: [i64; 7],
 }
 
-/// The columns of `tally`; the first five are the statuses.
+/// The columns of `counts`; the first five are the statuses.
 const DEAD: usize = 5;
 const BLOCKED: usize = 6;
 
@@ -165,15 +165,15 @@ impl<'a> Tx<'a> {
     pub(super) fn begin(connection: &'a Connection, clock: &crate::Clock) -> Sql<Self> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Only now: the lock may have been waited for.
-        Ok(Self { connection, now: clock.now(), open: true, rings: [None; 3], tally: [0; 7] })
+        Ok(Self { connection, now: clock.now(), open: true, signals: [None; 3], counts: [0; 7] })
     }
 
-    /// Commits, and says which bells to ring.
-    pub(super) fn commit(mut self) -> Sql<impl Iterator<Item = Bell> + use<>> {
-        if self.tally.iter().any(|n| *n != 0) {
-            let t = self.tally;
+    /// Commits, and says which signals to ring.
+    pub(super) fn commit(mut self) -> Sql<impl Iterator<Item = Signal> + use<>> {
+        if self.counts.iter().any(|n| *n != 0) {
+            let t = self.counts;
             self.execute(
-                "UPDATE tally SET submitted = submitted + ?1, in_progress = in_progress + ?2,
+                "UPDATE counts SET submitted = submitted + ?1, in_progress = in_progress + ?2,
                  success = success + ?3, error = error + ?4, cancelled = cancelled + ?5,
                  dead = dead + ?6, blocked = blocked + ?7",
                 params![t[0], t[1], t[2], t[3], t[4], t[5], t[6]],
@@ -181,13 +181,13 @@ impl<'a> Tx<'a> {
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.open = false;
-        Ok(self.rings.into_iter().flatten())
+        Ok(self.signals.into_iter().flatten())
     }
 
     /// Does what may fail without the rest of the transaction. The outer error
     /// says that SQLite has given up all of it.
     pub(super) fn apart<T>(&mut self, work: impl FnOnce(&mut Self) -> Sql<T>) -> Sql<Sql<T>> {
-        let (rings, tally) = (self.rings, self.tally);
+        let (signals, counts) = (self.signals, self.counts);
         self.execute("SAVEPOINT apart", [])?;
         let result = work(self);
         if result.is_err() {
@@ -195,7 +195,7 @@ impl<'a> Tx<'a> {
                 return result.map(Ok);
             }
             self.execute("ROLLBACK TO apart", [])?;
-            (self.rings, self.tally) = (rings, tally);
+            (self.signals, self.counts) = (signals, counts);
         }
         self.execute("RELEASE apart", [])?;
         Ok(result)
@@ -236,8 +236,8 @@ impl<'a> Tx<'a> {
         Ok(last.unwrap_or(0) + 1)
     }
 
-    pub(super) fn ring(&mut self, bell: Bell) {
-        self.rings[bell as usize] = Some(bell);
+    pub(super) fn notify(&mut self, signal: Signal) {
+        self.signals[signal as usize] = Some(signal);
     }
 
     /// A statement, which is compiled once and kept.
@@ -255,14 +255,14 @@ impl<'a> Tx<'a> {
 
     /// Counts a job that came into being.
     pub(super) fn count_new(&mut self, blocked: bool) {
-        self.tally[0] += 1;
-        self.tally[BLOCKED] += i64::from(blocked);
+        self.counts[0] += 1;
+        self.counts[BLOCKED] += i64::from(blocked);
     }
 
     /// Counts a change of status.
     pub(super) fn count_move(&mut self, from: Status, to: Status) {
-        self.tally[from as usize] -= 1;
-        self.tally[to as usize] += 1;
+        self.counts[from as usize] -= 1;
+        self.counts[to as usize] += 1;
     }
 
     /// Ends a job, and lets the next of its group go.
@@ -298,14 +298,14 @@ impl<'a> Tx<'a> {
             )?;
         }
         self.count_move(job.status, status);
-        self.tally[DEAD] += i64::from(dead);
+        self.counts[DEAD] += i64::from(dead);
         if job.status == Status::Submitted && job.due.is_none() {
-            self.tally[BLOCKED] -= 1;
+            self.counts[BLOCKED] -= 1;
         }
-        self.ring(Bell::Outcomes);
+        self.notify(Signal::Outcomes);
         if job.suspicion.is_watched() {
             // Its worker may take another.
-            self.ring(Bell::Ready);
+            self.notify(Signal::Ready);
         }
         self.advance_group(job.group.as_deref())?;
         Ok(status)
@@ -346,7 +346,7 @@ impl<'a> Tx<'a> {
     /// A claimed job is back in the queue.
     pub(super) fn requeued(&mut self, job: &Hot) -> Sql<Status> {
         self.count_move(job.status, Status::Submitted);
-        self.ring(Bell::Ready);
+        self.notify(Signal::Ready);
         // An operator's redrive may have put an earlier job of the group back
         // while this one ran: then that one is the head now.
         self.advance_group(job.group.as_deref())?;
@@ -362,10 +362,10 @@ impl<'a> Tx<'a> {
         ] {
             self.execute(sql, [job.seq])?;
         }
-        self.tally[job.status as usize] -= 1;
-        self.tally[DEAD] -= i64::from(job.dead);
+        self.counts[job.status as usize] -= 1;
+        self.counts[DEAD] -= i64::from(job.dead);
         if job.status == Status::Submitted && job.due.is_none() {
-            self.tally[BLOCKED] -= 1;
+            self.counts[BLOCKED] -= 1;
         }
         self.advance_group(job.group.as_deref())
     }
@@ -373,8 +373,8 @@ impl<'a> Tx<'a> {
     /// Counts a job that came back to life.
     pub(super) fn count_revived(&mut self, job: &Hot, blocked: bool) {
         self.count_move(job.status, Status::Submitted);
-        self.tally[DEAD] -= i64::from(job.dead);
-        self.tally[BLOCKED] += i64::from(blocked);
+        self.counts[DEAD] -= i64::from(job.dead);
+        self.counts[BLOCKED] += i64::from(blocked);
     }
 
     fn advance_group(&mut self, group: Option<&str>) -> Sql<()> {
@@ -402,7 +402,7 @@ impl<'a> Tx<'a> {
         for (seq, status) in &active {
             if *status == code(Status::Submitted) && open.is_none_or(|(head, _)| head != *seq) {
                 self.execute("UPDATE job SET due = NULL WHERE seq = ?1", [seq])?;
-                self.tally[BLOCKED] += 1;
+                self.counts[BLOCKED] += 1;
             }
         }
         if let Some((head, place)) = open
@@ -410,8 +410,8 @@ impl<'a> Tx<'a> {
         {
             let due = self.now.as_micros().max(place);
             self.execute("UPDATE job SET due = ?2 WHERE seq = ?1", params![head, due])?;
-            self.tally[BLOCKED] -= 1;
-            self.ring(Bell::Ready);
+            self.counts[BLOCKED] -= 1;
+            self.notify(Signal::Ready);
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ use crate::{Error, Result};
 
 /// What can have changed. The discriminant is the word in the shared page.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Bell {
+pub(super) enum Signal {
     /// A job may be ready to be claimed.
     Ready = 0,
     /// A record may have become terminal.
@@ -36,7 +36,7 @@ pub(super) enum Bell {
     Cancels = 2,
 }
 
-/// The words of the page behind those of the bells.
+/// The words of the page behind those of the signals.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Word {
     /// The process that writes, or wrote last.
@@ -61,7 +61,7 @@ pub(super) struct Wake {
     _shut: Shut,
     file: File,
     page: Arc<SharedPage>,
-    bells: [Channel; 3],
+    signals: [Channel; 3],
 }
 
 #[derive(Debug)]
@@ -81,26 +81,26 @@ impl Wake {
         let channel =
             || Channel { changes: Arc::new(watch::Sender::new(0)), listening: AtomicBool::new(false) };
         let shut = locks::shut_in_children(&file);
-        Ok(Self { _shut: shut, file, page, bells: [channel(), channel(), channel()] })
+        Ok(Self { _shut: shut, file, page, signals: [channel(), channel(), channel()] })
     }
 
     /// Tells everybody on this database, in this process and in others.
-    pub(super) fn ring(&self, bell: Bell) {
-        self.page.word(bell as usize).fetch_add(1, Ordering::Release);
-        self.page.wake(bell as usize);
-        self.bells[bell as usize].changes.send_modify(|n| *n = n.wrapping_add(1));
+    pub(super) fn notify(&self, signal: Signal) {
+        self.page.word(signal as usize).fetch_add(1, Ordering::Release);
+        self.page.wake(signal as usize);
+        self.signals[signal as usize].changes.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// A receiver that changes whenever the bell rings, wherever it was rung.
-    pub(super) fn subscribe(&self, bell: Bell) -> watch::Receiver<u64> {
-        let channel = &self.bells[bell as usize];
+    /// A receiver that changes whenever the signal signals, wherever it was notified.
+    pub(super) fn subscribe(&self, signal: Signal) -> watch::Receiver<u64> {
+        let channel = &self.signals[signal as usize];
         let receiver = channel.changes.subscribe();
         if !channel.listening.swap(true, Ordering::AcqRel) {
             let (page, changes) = (Arc::clone(&self.page), Arc::downgrade(&channel.changes));
-            let seen = page.word(bell as usize).load(Ordering::Acquire);
+            let seen = page.word(signal as usize).load(Ordering::Acquire);
             let listener = thread::Builder::new()
                 .name("haulage-wake".into())
-                .spawn(move || listen(&page, bell as usize, seen, &changes));
+                .spawn(move || listen(&page, signal as usize, seen, &changes));
             if let Err(error) = listener {
                 // Waiters still look every so often by themselves.
                 channel.listening.store(false, Ordering::Release);
@@ -202,27 +202,27 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("x.db");
         let (a, b) = (Wake::open(&path).expect("open"), Wake::open(&path).expect("open"));
-        let mut heard = b.subscribe(Bell::Outcomes);
-        a.ring(Bell::Ready);
+        let mut heard = b.subscribe(Signal::Outcomes);
+        a.notify(Signal::Ready);
         assert!(!heard.has_changed().expect("open"));
-        a.ring(Bell::Outcomes);
+        a.notify(Signal::Outcomes);
         heard.changed().await.expect("open");
     }
 
-    /// Without the wake-up, most rings would be heard only at the end of the
+    /// Without the wake-up, most signals would be heard only at the end of the
     /// listener's turn, since they come at its beginning.
     #[tokio::test]
     async fn other_processes_hear_at_once_and_not_when_they_look_by_themselves() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("x.db");
         let (a, b) = (Wake::open(&path).expect("open"), Wake::open(&path).expect("open"));
-        let mut heard = b.subscribe(Bell::Ready);
+        let mut heard = b.subscribe(Signal::Ready);
         let mut times = Vec::new();
         for _ in 0..9 {
-            let rung = std::time::Instant::now();
-            a.ring(Bell::Ready);
+            let notified = std::time::Instant::now();
+            a.notify(Signal::Ready);
             heard.changed().await.expect("open");
-            times.push(rung.elapsed());
+            times.push(notified.elapsed());
         }
         times.sort();
         assert!(times[4] < LISTENER_TURN / 2, "{times:?}");

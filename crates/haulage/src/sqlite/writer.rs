@@ -393,8 +393,8 @@ impl Thread {
             Err(error) => return (Err(fault::to_error(&self.path, &error)), next),
         };
         drop(turn);
-        for bell in changes {
-            self.wake.ring(bell);
+        for signal in changes {
+            self.wake.notify(signal);
         }
         // What has just gone into a file that nobody can find is not stored.
         (self.files.check("what was asked for may not be stored"), next)

@@ -91,7 +91,7 @@ struct Readers(Arc<AtomicBool>);
 impl Readers {
     fn start(path: &Path) -> Self {
         let readers = [(); 2].map(|()| rusqlite::Connection::open(path).expect("open"));
-        let begin = "BEGIN; SELECT count(*) FROM tally;";
+        let begin = "BEGIN; SELECT count(*) FROM counts;";
         readers[0].execute_batch(begin).expect("read");
         let (enough, mut turn) = (Arc::new(AtomicBool::new(false)), 0);
         let this = Self(enough.clone());

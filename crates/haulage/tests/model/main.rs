@@ -115,8 +115,8 @@ impl Pair {
                     })
                     .collect();
                 let expected: Vec<_> = beats.iter().map(|beat| self.model.heartbeat(beat)).collect();
-                let pulses = self.backend.heartbeat(beats.clone()).await.expect("heartbeat");
-                assert_eq!(pulses, expected, "{beats:?}");
+                let statuses = self.backend.heartbeat(beats.clone()).await.expect("heartbeat");
+                assert_eq!(statuses, expected, "{beats:?}");
             }
             Step::Settle(settlements) => {
                 let settlements: Vec<_> = settlements

@@ -5,8 +5,8 @@ use std::time::Duration;
 use haulage::{
     FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp,
     backend::{
-        Cancellation, ClaimKey, Claimed, Detail, Heartbeat, ListQuery, Lookup, Outcome, Pulse, Settlement,
-        Stats, Submitted,
+        Cancellation, ClaimKey, Claimed, Detail, Heartbeat, HeartbeatStatus, ListQuery, Lookup, Outcome,
+        Settlement, Stats, Submitted,
     },
 };
 
@@ -193,16 +193,20 @@ impl Model {
         claims
     }
 
-    pub(crate) fn heartbeat(&mut self, beat: &Heartbeat) -> Pulse {
+    pub(crate) fn heartbeat(&mut self, beat: &Heartbeat) -> HeartbeatStatus {
         let until = self.now.after(beat.lease);
         let now = self.now;
-        let Some(job) = self.find_held(&beat.key) else { return Pulse::Lost };
+        let Some(job) = self.find_held(&beat.key) else { return HeartbeatStatus::Lost };
         job.extend(beat.lease, now);
         job.spared = false;
         if let Some(progress) = &beat.progress {
             job.record.progress = Some(progress.clone());
         }
-        if job.record.cancel_requested { Pulse::CancelRequested(until) } else { Pulse::Held(until) }
+        if job.record.cancel_requested {
+            HeartbeatStatus::CancelRequested(until)
+        } else {
+            HeartbeatStatus::Held(until)
+        }
     }
 
     /// The job's new status; `None` where the claim is lost.

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use haulage::{
     Backend, Clock, Consumer, Error, JobId, NewJob, Record, Result, Status, Timestamp,
     backend::{
-        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, ListQuery, Lookup,
-        Outcome, Pulse, Purge, Redrive, Settlement, Signals, Stats, Submitted,
+        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
+        ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Signals, Stats, Submitted,
     },
     consumer::{ConsumerBuilder, Event, Summary},
     memory::MemoryBackend,
@@ -229,7 +229,7 @@ impl Backend for Faulty {
         self.through(Verb::Claim, request.max, self.inner.claim(request)).await
     }
 
-    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<Pulse>> {
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
         self.through(Verb::Heartbeat, beats.len(), self.inner.heartbeat(beats)).await
     }
 

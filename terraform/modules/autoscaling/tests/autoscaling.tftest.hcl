@@ -54,7 +54,7 @@ run "goes_back_by_exact_capacities" {
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.scale_in.statistic == "Maximum" && aws_cloudwatch_metric_alarm.scale_in.period == 120
-    error_message = "What was required in any look of two minutes is kept."
+    error_message = "What was required in any sample of two minutes is kept."
   }
   assert {
     condition     = contains([for step in aws_appautoscaling_policy.scale_in.step_scaling_policy_configuration[0].step_adjustment : step.scaling_adjustment], 0)
@@ -62,7 +62,7 @@ run "goes_back_by_exact_capacities" {
   }
   assert {
     condition     = aws_appautoscaling_policy.tracking.target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].statistic == "Minimum"
-    error_message = "An average of looks from before and after a step would multiply what the step made."
+    error_message = "An average of samples from before and after a step would multiply what the step made."
   }
 }
 
@@ -83,7 +83,7 @@ run "refused" {
     invocation_interval    = "rate(5 minutes)"
     slots_per_task         = 0
     log_retention_days     = 31
-    looks_per_minute       = 5
+    samples_per_minute     = 5
     min_capacity           = 5
     max_capacity           = 3
     job_seconds            = 0
@@ -92,17 +92,17 @@ run "refused" {
     lambda_architecture    = "x86"
   }
   expect_failures = [
-    var.invocation_interval, var.looks_per_minute, var.max_capacity, var.job_seconds, var.backlog_target_seconds,
+    var.invocation_interval, var.samples_per_minute, var.max_capacity, var.job_seconds, var.backlog_target_seconds,
     var.scale_in_minutes, var.lambda_architecture, var.slots_per_task, var.log_retention_days,
   ]
 }
 
-run "one_look_a_minute_is_refused" {
+run "one_sample_a_minute_is_refused" {
   command = plan
   variables {
-    looks_per_minute = 1
+    samples_per_minute = 1
   }
-  expect_failures = [var.looks_per_minute]
+  expect_failures = [var.samples_per_minute]
 }
 
 run "refused_beyond_what_the_lambda_takes" {

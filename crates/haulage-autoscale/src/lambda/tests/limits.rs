@@ -23,10 +23,10 @@ async fn looks_that_would_begin_too_late_are_left_out() {
 
 #[tokio::test(start_paused = true)]
 async fn no_look_is_left_out_of_those_that_terraform_allows() {
-    for looks in [1, 2, 3, 4, 6] {
+    for samples in [1, 2, 3, 4, 6] {
         let fake = Fake::new(|_| None);
-        run(&fake, looks, &[pair("c", "s", "q")], PLENTY).await.expect("a good minute");
-        assert_eq!(fake.calls("PutMetricData").len(), looks as usize);
+        run(&fake, samples, &[pair("c", "s", "q")], PLENTY).await.expect("a good minute");
+        assert_eq!(fake.calls("PutMetricData").len(), samples as usize);
     }
 }
 
@@ -47,7 +47,7 @@ async fn a_queue_that_does_not_answer_is_told_and_hides_no_other() {
         "{message}"
     );
     let puts = fake.calls("PutMetricData");
-    assert_eq!(puts.len(), 6, "at each look");
+    assert_eq!(puts.len(), 6, "at each sample");
     assert!(puts.iter().all(|put| put.has("good") && !put.has("silent")));
     assert_eq!(
         seconds(&fake.calls("GetQueueAttributes")),

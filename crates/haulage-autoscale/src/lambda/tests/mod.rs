@@ -9,8 +9,8 @@ use tokio::time::{Duration, Instant};
 use self::fake::{Answer, Call, Fake, service};
 use crate::{
     event::Event,
-    minute,
     report::{Failed, Summary},
+    schedule,
 };
 
 const PLENTY: Duration = Duration::from_secs(58);
@@ -23,9 +23,9 @@ fn pair(cluster: &str, service: &str, queue: &str) -> Value {
     })
 }
 
-async fn run(fake: &Fake, looks: u32, pairs: &[Value], time: Duration) -> Result<Summary, Failed> {
-    let event = Event::read(&json!({ "looks_per_minute": looks, "pairs": pairs })).expect("an event");
-    minute::run(&event, &fake.services(), Instant::now() + time).await.result()
+async fn run(fake: &Fake, samples: u32, pairs: &[Value], time: Duration) -> Result<Summary, Failed> {
+    let event = Event::read(&json!({ "samples_per_minute": samples, "pairs": pairs })).expect("an event");
+    schedule::run(&event, &fake.services(), Instant::now() + time).await.result()
 }
 
 fn error(result: Result<Summary, Failed>) -> String {
@@ -44,7 +44,7 @@ fn asks_for(call: &Call, queue: &str) -> bool {
 async fn looks_are_even_over_the_minute_and_the_first_is_at_once() {
     let fake = Fake::new(|_| None);
     let summary = run(&fake, 4, &[pair("c", "s", "q")], PLENTY).await.expect("a good minute");
-    assert_eq!(serde_json::to_value(&summary).expect("JSON"), json!({ "looks": 4, "pairs": 1 }));
+    assert_eq!(serde_json::to_value(&summary).expect("JSON"), json!({ "samples": 4, "pairs": 1 }));
     for operation in ["GetQueueAttributes", "DescribeServices", "PutMetricData"] {
         assert_eq!(seconds(&fake.calls(operation)), [0, 15, 30, 45], "{operation}");
     }
@@ -190,5 +190,5 @@ async fn metrics_that_are_not_taken_are_told() {
     let message = error(run(&fake, 2, &[pair("c", "s", "q"), pair("c", "s", "q2")], PLENTY).await);
     assert!(message.contains("2 of 2 pairs failed"), "{message}");
     assert!(message.contains("cloudwatch:PutMetricData: ThrottlingException"), "{message}");
-    assert_eq!(seconds(&fake.calls("PutMetricData")), [0, 30], "the next look tries again");
+    assert_eq!(seconds(&fake.calls("PutMetricData")), [0, 30], "the next sample tries again");
 }

@@ -72,7 +72,7 @@ fn write(path: &Path, records: Records) -> rusqlite::Result<()> {
         connection.execute_batch("COMMIT")?;
     }
     connection.execute(
-        "UPDATE tally SET submitted = submitted + ?1, success = success + ?2",
+        "UPDATE counts SET submitted = submitted + ?1, success = success + ?2",
         [records.waiting + records.delayed, records.kept + records.expired],
     )?;
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -80,7 +80,7 @@ fn write(path: &Path, records: Records) -> rusqlite::Result<()> {
 
 /// How many records the file holds, expired ones included.
 pub(super) async fn stored(backend: &SqliteBackend) -> Result<u64> {
-    count(backend, "SELECT submitted + in_progress + success + error + cancelled FROM tally").await
+    count(backend, "SELECT submitted + in_progress + success + error + cancelled FROM counts").await
 }
 
 /// How many of them have expired.

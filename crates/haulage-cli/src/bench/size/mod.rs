@@ -156,7 +156,7 @@ async fn beside_a_reader(path: &Path, effort: Effort) -> Result<f64> {
     let reader = blocking(move || {
         let open = || {
             let reader = Connection::open(&reader)?;
-            reader.execute_batch("BEGIN; SELECT count(*) FROM tally")?;
+            reader.execute_batch("BEGIN; SELECT count(*) FROM counts")?;
             Ok::<_, rusqlite::Error>(reader)
         };
         open().map_err(|error| failed("a long reader", error))

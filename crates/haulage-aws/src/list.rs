@@ -12,12 +12,12 @@ use haulage::{
 };
 
 use crate::{
-    expr::{Write, text},
     inner::{Inner, Shared},
     item::{PURGED, Row, name, seconds},
     redrive::by_id,
     store::{places, unchanged},
     table::{PARALLEL, Written},
+    update::{Write, text},
 };
 
 /// What `stats` and `purge` need of a record.

@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use crate::{Clock, Timestamp};
 
-/// The earliest of many moments, of which some are read off the backend's
+/// The earliest of many deadlines, of which some are read off the backend's
 /// clock and some off the monotonic one.
 #[derive(Debug, Default)]
-pub(super) struct Moments {
+pub(super) struct Deadlines {
     clock: Option<Timestamp>,
     real: Option<Instant>,
 }
 
-impl Moments {
+impl Deadlines {
     pub(super) fn clock(&mut self, moment: Option<Timestamp>) {
         self.clock = [self.clock, moment].into_iter().flatten().min();
     }

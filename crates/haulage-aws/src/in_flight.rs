@@ -14,8 +14,8 @@ use haulage::{JobId, Progress, Timestamp, backend::ClaimKey};
 use tokio::sync::Notify;
 
 use crate::{
+    envelope::{Envelope, Poison, system, system_text},
     queue::Receipt,
-    ticket::{Poison, Ticket, system, system_text},
 };
 
 /// How long after the end of its lease a claim is forgotten that nobody has
@@ -43,20 +43,20 @@ pub(crate) struct Received {
     /// In a dead-letter queue: the queue that SQS itself has moved it from.
     pub(crate) moved_from: Option<String>,
     /// There is another message for its job, sent by us.
-    pub(crate) insured: bool,
+    pub(crate) replaced: bool,
     /// It is the second message of one submit, for the job that the first is.
     pub(crate) second: bool,
-    pub(crate) ticket: Result<Arc<Ticket>, Arc<Poison>>,
+    pub(crate) envelope: Result<Arc<Envelope>, Arc<Poison>>,
 }
 
 impl Received {
     pub(crate) fn new(message: &Message, now: Timestamp, hidden: Duration) -> Self {
-        let ticket = Ticket::read(message).map(Arc::new).map_err(|poison| Arc::new(*poison));
-        let id = match &ticket {
-            Ok(ticket) => ticket.id.clone(),
-            Err(poison) => poison.ticket.id.clone(),
+        let envelope = Envelope::read(message).map(Arc::new).map_err(|poison| Arc::new(*poison));
+        let id = match &envelope {
+            Ok(envelope) => envelope.id.clone(),
+            Err(poison) => poison.envelope.id.clone(),
         };
-        let group = ticket.as_ref().ok().map(|ticket| ticket.sqs_group());
+        let group = envelope.as_ref().ok().map(|envelope| envelope.sqs_group());
         let sent = system(message, &System::SentTimestamp);
         let arn = system_text(message, &System::DeadLetterQueueSourceArn);
         Self {
@@ -68,15 +68,15 @@ impl Received {
             sent_at: sent.map_or(now, |millis| Timestamp::from_micros(millis.saturating_mul(1000))),
             group: system_text(message, &System::MessageGroupId).map(str::to_owned).or(group),
             moved_from: arn.and_then(|arn| arn.rsplit(':').next()).map(str::to_owned),
-            insured: false,
+            replaced: false,
             second: false,
-            ticket,
+            envelope,
         }
     }
 
     /// Whether others may come after it in its group.
     pub(crate) fn is_grouped(&self) -> bool {
-        self.ticket.as_ref().map_or(true, |ticket| ticket.group.is_some())
+        self.envelope.as_ref().map_or(true, |envelope| envelope.group.is_some())
     }
 }
 
@@ -110,7 +110,7 @@ pub(crate) struct Hold {
     /// Its message; `None` from the moment it was replaced until somebody hands
     /// us the receipt of the new one.
     pub(crate) message: Option<Received>,
-    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) envelope: Arc<Envelope>,
     pub(crate) result_ttl: Duration,
     pub(crate) attempts_left: u32,
     /// As far as we know, the claim is held until then.
@@ -133,7 +133,7 @@ pub(crate) struct Hold {
 
 /// All claims of this process.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct InFlight {
     holds: Mutex<HashMap<ClaimKey, Hold>>,
     /// Chains whose first message may be claimed now.
     ready: Mutex<VecDeque<Chain>>,
@@ -142,7 +142,7 @@ pub(crate) struct Held {
     pub(crate) news: Notify,
 }
 
-impl Held {
+impl InFlight {
     fn holds(&self) -> MutexGuard<'_, HashMap<ClaimKey, Hold>> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +192,7 @@ impl Held {
             Some(message) => {
                 message.receipt = receipt.to_owned();
                 message.received_at = received_at;
-                if std::mem::take(&mut message.insured) {
+                if std::mem::take(&mut message.replaced) {
                     // Most likely it is the one that we have sent.
                     message.receives = 1;
                     message.sent_at = received_at;
@@ -209,11 +209,11 @@ impl Held {
                     hidden_until: received_at,
                     receives: 1,
                     sent_at: received_at,
-                    group: Some(hold.ticket.sqs_group()),
+                    group: Some(hold.envelope.sqs_group()),
                     moved_from: None,
-                    insured: false,
+                    replaced: false,
                     second: false,
-                    ticket: Ok(hold.ticket.clone()),
+                    envelope: Ok(hold.envelope.clone()),
                 });
             }
         };
@@ -253,7 +253,7 @@ pub(crate) mod tests {
     /// A message of a group, sent and received at these moments.
     pub(crate) fn received(group: &str, sent_at: Timestamp, received_at: Timestamp) -> Received {
         let job = NewJob::from_json(haulage::Json::from_stored("1"));
-        let ticket = Ticket::new(&job, &Config::new("jobs.fifo"), sent_at).expect("a ticket");
+        let envelope = Envelope::new(&job, &Config::new("jobs.fifo"), sent_at).expect("an envelope");
         Received {
             id: JobId::from("id"),
             receipt: "receipt".into(),
@@ -263,9 +263,9 @@ pub(crate) mod tests {
             sent_at,
             group: Some(group.to_owned()),
             moved_from: None,
-            insured: false,
+            replaced: false,
             second: false,
-            ticket: Ok(Arc::new(ticket)),
+            envelope: Ok(Arc::new(envelope)),
         }
     }
 
@@ -280,13 +280,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_claim_that_nobody_settles_is_forgotten() {
-        let held = Held::default();
+        let held = InFlight::default();
         let now = Timestamp::from_micros(0).after(FORGET * 10);
         let message = received("a", now, now);
-        let Ok(ticket) = message.ticket.clone() else { panic!("a job") };
+        let Ok(envelope) = message.envelope.clone() else { panic!("a job") };
         let hold = Hold {
             message: Some(message),
-            ticket,
+            envelope,
             result_ttl: FORGET,
             attempts_left: 1,
             lease_until: now,

@@ -1,4 +1,4 @@
-"""``DynamoDBClient``: the records, by the names of the established interface."""
+"""``DynamoDBClient``: the records, by the names that code from before Haulage uses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ._items import DEFAULT_TTL_SECONDS, Items
-from ._place import ClientSettings, Place, check_settings, elsewhere, place, table_place
-from ._status import Status
-from .errors import (
+from .._status import Status
+from ..errors import (
     AwaitingResultTimeoutError,
     ConfigError,
     DDBError,
@@ -26,13 +24,15 @@ from .errors import (
     UnparseableItemError,
     WaitTimeoutError,
 )
+from .items import DEFAULT_TTL_SECONDS, Items
+from .location import ClientSettings, Place, check_settings, elsewhere, place, table_place
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from typing_extensions import Unpack
 
-    from ._haulage import Record
+    from .._haulage import Record
 
 
 class ResultStatus(str, Enum):
@@ -51,13 +51,13 @@ class ResultStatus(str, Enum):
 
 
 def result_status(status: Status) -> ResultStatus:
-    """A status by the established names."""
+    """A status by the names of the compatible interface."""
     return ResultStatus.ERROR if status is Status.CANCELLED else ResultStatus(status.value)
 
 
 @contextlib.contextmanager
-def established_errors() -> Generator[None, None, None]:
-    """Raises what there is no record for by the established names."""
+def compat_errors() -> Generator[None, None, None]:
+    """Raises what there is no record for by the names of the compatible interface."""
     try:
         yield
     except NotFoundError as error:
@@ -200,7 +200,7 @@ class DynamoDBClient:
         where, record = self._find(message_id)
         try:
             if record is not None and where.url:
-                with established_errors():
+                with compat_errors():
                     where.client.wait([message_id], timeout_seconds)
             # Nobody tells of the end of other records.
             while self.status_get(message_id) not in (ResultStatus.SUCCESS, ResultStatus.ERROR):

@@ -1,4 +1,4 @@
-"""``Producer``, by the names of the established interface."""
+"""``Producer``, by the names that code from before Haulage uses."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._ddb import DynamoDBClient, ResultStatus, established_errors, result_status
-from ._place import ClientSettings, check_settings, merged, place
-from ._status import Status
-from .errors import AwaitingResultTimeoutError, ResultErrorStatusError, WaitTimeoutError
+from .._status import Status
+from ..errors import AwaitingResultTimeoutError, ResultErrorStatusError, WaitTimeoutError
+from .dynamodb import DynamoDBClient, ResultStatus, compat_errors, result_status
+from .location import ClientSettings, check_settings, merged, place
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from typing_extensions import Unpack
 
-    from ._haulage import Record
-    from ._options import JobOptions
+    from .._haulage import Record
+    from .._options import JobOptions
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Producer:
 
     def retrieve_result_status(self, message_id: str) -> ResultStatus:
         """Where the job is. Raises ``KeyNotFoundError``, ``ExpiredItemError``."""
-        with established_errors():
+        with compat_errors():
             return result_status(self._place.client.record(message_id).status)
 
     def retrieve_result(self, message_id: str) -> Response:
@@ -112,7 +112,7 @@ class Producer:
 
     def _wait(self, message_id: str, request_id: str | None) -> Response:
         client = self._place.client
-        with established_errors():
+        with compat_errors():
             try:
                 return _response(client.wait([message_id], self.timeout_seconds)[0])
             except WaitTimeoutError:

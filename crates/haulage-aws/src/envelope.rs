@@ -1,6 +1,6 @@
 //! What a message of the queue says: which job it is for.
 //!
-//! The record decides what becomes of a job; a message is a ticket that lets a
+//! The record decides what becomes of a job; a message is an envelope that lets a
 //! consumer look. Its body is the job's body, so that people can read it and
 //! other programs can write it; the options are in one message attribute.
 
@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::{
     body::{Body, Packed, Place},
     config::Config,
-    expr::nonce,
-    keeping::{keep_days, object_key},
+    object_retention::{keep_days, object_key},
+    update::nonce,
 };
 
 /// The message attribute that holds everything but the body.
@@ -28,7 +28,7 @@ pub(crate) const MAX_OPTIONS: usize = 32 << 10;
 
 /// Everything that a message says of its job.
 #[derive(Clone, Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct Envelope {
     /// Names the job before it has an id: SQS gives that with the send.
     pub(crate) token: String,
     /// The job, where it is not the one with the message's own id.
@@ -67,7 +67,7 @@ pub(crate) struct Poison {
     /// It is of a later version of Haulage, whose consumers know what it is.
     pub(crate) is_newer: bool,
     /// What can be said about it all the same.
-    pub(crate) ticket: Ticket,
+    pub(crate) envelope: Envelope,
     /// The message as it is, for somebody to look at.
     pub(crate) body: String,
     pub(crate) options: Option<String>,
@@ -127,13 +127,13 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Ticket {
+impl Envelope {
     /// For a job that is being submitted.
     pub(crate) fn new(job: &NewJob, config: &Config, now: Timestamp) -> Result<Self> {
         let token = nonce() + &nonce();
         let days = keep_days(job.delay, job.result_ttl);
         let object = |name: &str| object_key(days, config.queue_name(), &token, name);
-        let ticket = Self {
+        let envelope = Self {
             id: None,
             submitted_at: now,
             not_before: (!job.delay.is_zero()).then(|| now.after(job.delay)),
@@ -149,13 +149,13 @@ impl Ticket {
             body: Body::place(&job.body, config, &token, object),
             token,
         };
-        let size = ticket.options().len();
+        let size = envelope.options().len();
         if size > MAX_OPTIONS {
             return Err(Error::Invalid(format!(
                 "request id, group and metadata take {size} bytes together, and {MAX_OPTIONS} are allowed on AWS"
             )));
         }
-        Ok(ticket)
+        Ok(envelope)
     }
 
     pub(crate) fn due_at(&self) -> Timestamp {
@@ -238,7 +238,7 @@ impl Ticket {
         let is_newer = wire.v > 1;
         let foreign = wire.token.is_empty();
         let place = wire.body_at.as_deref().map_or(Some(Place::Record), Place::from_text);
-        let mut ticket = Self {
+        let mut envelope = Self {
             token: if foreign { id.to_owned() } else { wire.token },
             id: wire.id,
             submitted_at: Timestamp::from_micros(if foreign {
@@ -280,20 +280,20 @@ impl Ticket {
                 .map_err(|e| format!("the message's body is not JSON: {e}")),
             (None, None) => Ok(Some(Packed::Plain(Json::from_stored(body)))),
         };
-        let poison = |reason, ticket| {
+        let poison = |reason, envelope| {
             let (body, options) = (body.to_owned(), options.map(str::to_owned));
-            Err(Box::new(Poison { reason, is_newer, ticket, body, options }))
+            Err(Box::new(Poison { reason, is_newer, envelope, body, options }))
         };
         match (packed, place) {
             (Ok(packed), Some(_)) => {
                 if foreign && packed.as_ref().is_some_and(|p| p.size() > 512) {
-                    ticket.body.place = Place::Item(format!("body#{}", ticket.token));
+                    envelope.body.place = Place::Item(format!("body#{}", envelope.token));
                 }
-                ticket.body.packed = packed;
-                Ok(ticket)
+                envelope.body.packed = packed;
+                Ok(envelope)
             }
-            (Err(reason), _) => poison(reason, ticket),
-            (_, None) => poison("the message names an unknown place for its body".into(), ticket),
+            (Err(reason), _) => poison(reason, envelope),
+            (_, None) => poison("the message names an unknown place for its body".into(), envelope),
         }
     }
 
@@ -339,8 +339,8 @@ fn is_allowed(c: char) -> bool {
 }
 
 /// The attributes of a message, as a send takes them.
-pub(crate) fn attributes(ticket: &Ticket) -> HashMap<String, MessageAttributeValue> {
-    let value = MessageAttributeValue::builder().data_type("String").string_value(ticket.options()).build();
+pub(crate) fn attributes(envelope: &Envelope) -> HashMap<String, MessageAttributeValue> {
+    let value = MessageAttributeValue::builder().data_type("String").string_value(envelope.options()).build();
     value.map(|value| HashMap::from([(ATTRIBUTE.to_owned(), value)])).unwrap_or_default()
 }
 
@@ -348,19 +348,21 @@ pub(crate) fn attributes(ticket: &Ticket) -> HashMap<String, MessageAttributeVal
 mod tests {
     use super::*;
 
-    fn message(ticket: &Ticket) -> Message {
+    fn message(envelope: &Envelope) -> Message {
         Message::builder()
             .message_id("m-1")
-            .body(ticket.message_body())
-            .set_message_attributes(Some(attributes(ticket)))
+            .body(envelope.message_body())
+            .set_message_attributes(Some(attributes(envelope)))
             .build()
     }
 
-    fn round_trip(job: &NewJob, config: &Config) -> (Ticket, Ticket) {
-        let ticket = Ticket::new(job, config, Timestamp::from_micros(1_000_000)).expect("a ticket");
-        assert!(ticket.options().chars().all(is_allowed) && ticket.message_body().chars().all(is_allowed));
-        let read = Ticket::read(&message(&ticket)).expect("no poison");
-        (ticket, read)
+    fn round_trip(job: &NewJob, config: &Config) -> (Envelope, Envelope) {
+        let envelope = Envelope::new(job, config, Timestamp::from_micros(1_000_000)).expect("an envelope");
+        assert!(
+            envelope.options().chars().all(is_allowed) && envelope.message_body().chars().all(is_allowed)
+        );
+        let read = Envelope::read(&message(&envelope)).expect("no poison");
+        (envelope, read)
     }
 
     #[test]
@@ -394,22 +396,22 @@ mod tests {
         let mut config = Config::new("jobs.fifo");
         config.bucket = Some("payloads".into());
         let job = NewJob::from_json(Json::from_stored(format!("\"{}\"", "x".repeat(40_000))));
-        let ticket = Ticket::new(&job, &config, Timestamp::from_micros(0)).expect("a ticket");
+        let envelope = Envelope::new(&job, &config, Timestamp::from_micros(0)).expect("an envelope");
         assert!(
-            ticket.message_body().starts_with("\"s3:haulage/45d/jobs.fifo/"),
+            envelope.message_body().starts_with("\"s3:haulage/45d/jobs.fifo/"),
             "{}",
-            ticket.message_body()
+            envelope.message_body()
         );
-        let read = Ticket::read(&message(&ticket)).expect("no poison");
-        assert_eq!((read.body.packed, read.body.place), (None, ticket.body.place));
+        let read = Envelope::read(&message(&envelope)).expect("no poison");
+        assert_eq!((read.body.packed, read.body.place), (None, envelope.body.place));
     }
 
     #[test]
     fn other_messages_are_jobs_if_they_are_json() {
         let plain = |body: &str| Message::builder().message_id("m-2").body(body).build();
-        let ticket = Ticket::read(&plain("{\"a\":1}")).expect("a job");
-        assert_eq!((ticket.token.as_str(), ticket.max_attempts), ("m-2", 3));
-        let poison = Ticket::read(&plain("hello")).expect_err("no job");
+        let envelope = Envelope::read(&plain("{\"a\":1}")).expect("a job");
+        assert_eq!((envelope.token.as_str(), envelope.max_attempts), ("m-2", 3));
+        let poison = Envelope::read(&plain("hello")).expect_err("no job");
         assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
     }
 
@@ -424,7 +426,7 @@ mod tests {
             let value = MessageAttributeValue::builder().data_type("String").string_value(options).build();
             let message = Message::builder().message_id("m-3").body("1");
             let message = message.message_attributes(ATTRIBUTE, value.expect("a type")).build();
-            let group = Ticket::read(&message).expect("a job").sqs_group();
+            let group = Envelope::read(&message).expect("a job").sqs_group();
             assert!(
                 (1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()),
                 "{group}"
@@ -438,7 +440,8 @@ mod tests {
         for n in 0..40 {
             job = job.metadata(format!("k{n}"), "x".repeat(1000));
         }
-        let error = Ticket::new(&job, &Config::new("jobs"), Timestamp::from_micros(0)).expect_err("too much");
+        let error =
+            Envelope::new(&job, &Config::new("jobs"), Timestamp::from_micros(0)).expect_err("too much");
         assert!(error.to_string().contains("32768"), "{error}");
     }
 }

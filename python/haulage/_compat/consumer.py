@@ -1,4 +1,4 @@
-"""``Consumer`` and its health pages, by the names of the established interface."""
+"""``Consumer`` and its health pages, by the names that code from before Haulage uses."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ._ddb import DynamoDBClient
-from ._handler import is_async
-from ._place import ClientSettings, check_settings, merged, place
-from ._worker import Worker
-from .errors import (
+from .._handler import is_async
+from .._worker import Worker
+from ..errors import (
     ConsumerAlreadyConsumingError,
     ConsumerStopTimeoutError,
     ECSScaleInProtectionManagerError,
     HaulageError,
 )
+from .dynamodb import DynamoDBClient
+from .location import ClientSettings, check_settings, merged, place
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._haulage import Context
+    from .._haulage import Context
 
 NonRetryable = Iterable[type[BaseException]]
 

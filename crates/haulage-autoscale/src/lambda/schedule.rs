@@ -1,8 +1,8 @@
-//! The looks of one invocation.
+//! The samples of one invocation.
 
 use tokio::time::{Duration, Instant, sleep_until};
 
-use crate::{event::Event, log, look::look, measured::Known, report::Report, services::Services};
+use crate::{event::Event, log, measured::Known, report::Report, sample::sample, services::Services};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -10,20 +10,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// first time, until `deadline` at most.
 pub(crate) async fn run<'a>(event: &'a Event, services: &Services, deadline: Instant) -> Report<'a> {
     let pairs = event.pairs.as_slice();
-    let looks = event.looks_per_minute.get();
+    let samples = event.samples_per_minute.get();
     let start = Instant::now();
     let mut report = Report::new(pairs);
     let mut known = Known::none_of(pairs.len());
-    for number in 0..looks {
-        let at = start + MINUTE * number / looks;
+    for number in 0..samples {
+        let at = start + MINUTE * number / samples;
         // The first is made at any rate: an invocation without time for it is to fail.
         if number > 0 && at >= deadline {
-            log::left_out(looks - number, looks);
+            log::left_out(samples - number, samples);
             break;
         }
         sleep_until(at).await;
         let began = Instant::now();
-        let answers = look(services, pairs, &mut known, deadline).await;
+        let answers = sample(services, pairs, &mut known, deadline).await;
         let failed = answers.iter().filter(|answer| answer.is_err()).count();
         log::looked(pairs.len() - failed, failed, began.elapsed());
         report.looked(answers);

@@ -9,16 +9,16 @@ use haulage::{
 use tracing::{info, warn};
 
 use crate::{
-    arbiter,
-    expr::{Write, moment, number, text},
-    held::{Hold, Received},
+    deduplication,
+    envelope::Envelope,
+    in_flight::{Hold, Received},
     inner::{Inner, Shared, within},
     item::{End, Lapse, Row, described, name, with_error},
     redrive,
     store::unchanged,
     table::Written,
-    ticket::Ticket,
     unusable,
+    update::{Write, moment, number, text},
 };
 
 /// A call for one job may take a part of its lease, but at least so long.
@@ -31,7 +31,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(1);
 pub(crate) const NOTED: &str = "(attribute_not_exists(#queue) AND (#status = :waits OR #status = :runs))";
 
 /// What became of a message.
-pub(crate) enum Fate {
+pub(crate) enum Disposition {
     /// Its job is ours.
     Claimed(Box<(Claimed, Hold)>),
     /// Its job is over, or not this message's: it is deleted.
@@ -43,74 +43,78 @@ pub(crate) enum Fate {
 }
 
 /// Finds out what a message's job needs, and claims it if it can be.
-pub(crate) async fn look(inner: &Shared, request: &ClaimRequest, message: &Received) -> Result<Fate> {
-    let ticket = match &message.ticket {
-        Ok(ticket) => ticket,
+pub(crate) async fn resolve(
+    inner: &Shared,
+    request: &ClaimRequest,
+    message: &Received,
+) -> Result<Disposition> {
+    let envelope = match &message.envelope {
+        Ok(envelope) => envelope,
         Err(poison) if poison.is_newer => {
             let message = format!("message {} is left to others: {}", message.id, poison.reason);
             return Err(Error::Unavailable { message, source: None });
         }
-        Err(poison) => return unusable::bury(inner, message, poison).await,
+        Err(poison) => return unusable::dead_letter(inner, message, poison).await,
     };
     let now = inner.now();
-    if let Some(moment) = ticket.not_before.filter(|moment| *moment > now) {
+    if let Some(moment) = envelope.not_before.filter(|moment| *moment > now) {
         // A job that is over must not hold up its group meanwhile.
         let row = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of);
         let over = row.is_some_and(|row| row.is_over());
-        return Ok(if over { Fate::Dropped } else { Fate::Hidden(moment.since(now)) });
+        return Ok(if over { Disposition::Dropped } else { Disposition::Hidden(moment.since(now)) });
     }
     let limit = (request.lease / 3).max(LEAST);
     // Fetched first: a bucket out of reach must not use up attempts.
     let slow = || format!("the body of job {} has not come", message.id);
-    let body = within(limit, slow, inner.body(&ticket.body)).await;
+    let body = within(limit, slow, inner.body(&envelope.body)).await;
     let body = match body {
         Ok(Some(body)) => body,
-        Ok(None) => return unusable::no_body(inner, message, ticket, "is gone").await,
+        Ok(None) => return unusable::no_body(inner, message, envelope, "is gone").await,
         Err(Error::InvalidJson { message: why, .. }) => {
-            return unusable::no_body(inner, message, ticket, &why).await;
+            return unusable::no_body(inner, message, envelope, &why).await;
         }
         Err(error) => return Err(error),
     };
-    let plain = ticket.id.is_none() && ticket.key.is_none() && !is_foreign(message, ticket);
+    let plain = envelope.id.is_none() && envelope.key.is_none() && !is_foreign(message, envelope);
     let mut may_create = inner.queue.fifo && plain;
     let mut tries = Tries { limit, marks: Vec::new() };
     for round in 0.. {
         inner.store.give_up_after(round, &message.id)?;
         let now = inner.now();
-        let write = first_claim(inner, request, ticket, may_create, now);
+        let write = first_claim(inner, request, envelope, may_create, now);
         let row = match tries.write(inner, &message.id, write).await? {
-            Written::Done(row) => return Ok(ours(inner, request, message, ticket, body, &row).await),
+            Written::Done(row) => return Ok(ours(inner, request, message, envelope, body, &row).await),
             Written::Refused(row) => row,
         };
         let Some(row) = row.filter(|row| row.is_job() || row.is_over()) else {
             // The record of an ended job, which this was to put back to work, has expired.
-            if ticket.redrive.is_some() {
-                return Ok(Fate::Dropped);
+            if envelope.redrive.is_some() {
+                return Ok(Disposition::Dropped);
             }
             if may_create {
                 return Err(inner.store.table.odd("the item of a refused update"));
             }
-            match arbiter::job_of(inner, ticket, &message.id).await? {
+            match deduplication::job_of(inner, envelope, &message.id).await? {
                 None => {
                     info!(message = %message.id, "a second message of one submit; dropped");
-                    return Ok(Fate::Dropped);
+                    return Ok(Disposition::Dropped);
                 }
                 Some(job) if job != message.id => {
                     let message = Received { id: job, second: true, ..message.clone() };
-                    return Box::pin(look(inner, request, &message)).await;
+                    return Box::pin(resolve(inner, request, &message)).await;
                 }
                 Some(_) => {}
             }
-            if is_foreign(message, ticket) {
-                inner.store_bodies(&[ticket]).await?;
+            if is_foreign(message, envelope) {
+                inner.store_bodies(&[envelope]).await?;
             }
             may_create = true;
             continue;
         };
-        match consider(inner, request, message, ticket, row, &mut tries).await? {
-            Next::Fate(fate) => return Ok(fate),
-            Next::Claimed(row) => return Ok(ours(inner, request, message, ticket, body, &row).await),
-            Next::LookAgain => {}
+        match consider(inner, request, message, envelope, row, &mut tries).await? {
+            Next::Disposition(disposition) => return Ok(disposition),
+            Next::Claimed(row) => return Ok(ours(inner, request, message, envelope, body, &row).await),
+            Next::ResolveAgain => {}
         }
     }
     unreachable!("the loop ends by returning")
@@ -148,21 +152,21 @@ impl Tries {
 }
 
 /// A message that some other program has sent.
-fn is_foreign(message: &Received, ticket: &Ticket) -> bool {
-    ticket.token == message.id.as_str()
+fn is_foreign(message: &Received, envelope: &Envelope) -> bool {
+    envelope.token == message.id.as_str()
 }
 
 /// The write that claims a job which waits for that, or which has no record yet.
 fn first_claim(
     inner: &Inner,
     request: &ClaimRequest,
-    ticket: &Ticket,
+    envelope: &Envelope,
     may_create: bool,
     now: Timestamp,
 ) -> Write {
     // Other programs may have written a record without the moment.
     let waits = "(#status = :waits AND (attribute_not_exists(#due_at) OR #due_at <= :now) AND #attempts_left > :none)";
-    let max = i64::from(ticket.max_attempts);
+    let max = i64::from(envelope.max_attempts);
     let mut write = held(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
     if may_create {
         write = write
@@ -171,7 +175,7 @@ fn first_claim(
             .keep(name::MAX_ATTEMPTS, number(max))
             .bind("runs", text(Status::InProgress.as_str()))
             .when(&format!("(attribute_not_exists(#message_id) OR {waits} OR {NOTED})"));
-        for (name, value) in described(ticket) {
+        for (name, value) in described(envelope) {
             write = write.keep(name, value);
         }
     } else {
@@ -197,9 +201,9 @@ fn held(request: &ClaimRequest, now: Timestamp) -> Write {
 }
 
 enum Next {
-    Fate(Fate),
+    Disposition(Disposition),
     Claimed(Box<Row>),
-    LookAgain,
+    ResolveAgain,
 }
 
 /// What to do about a message whose job could not simply be claimed.
@@ -207,7 +211,7 @@ async fn consider(
     inner: &Shared,
     request: &ClaimRequest,
     message: &Received,
-    ticket: &Arc<Ticket>,
+    envelope: &Arc<Envelope>,
     row: Row,
     tries: &mut Tries,
 ) -> Result<Next> {
@@ -217,15 +221,15 @@ async fn consider(
         return Ok(Next::Claimed(Box::new(row)));
     }
     if row.is_over() {
-        if redrive::is_wanted(&row, ticket, now) {
-            redrive::revive(inner, &row, &ticket.token).await?;
-            return Ok(Next::LookAgain);
+        if redrive::is_wanted(&row, envelope, now) {
+            redrive::revive(inner, &row, &envelope.token).await?;
+            return Ok(Next::ResolveAgain);
         }
-        if row.flag(name::DEAD) && ticket.redrive.is_none() {
+        if row.flag(name::DEAD) && envelope.redrive.is_none() {
             // Whoever recorded it may not have come to this, or may not have been allowed to.
-            inner.clone().copy_dead_soon(row, ticket.clone());
+            inner.clone().copy_dead_soon(row, envelope.clone());
         }
-        return Ok(Next::Fate(Fate::Dropped));
+        return Ok(Next::Disposition(Disposition::Dropped));
     }
     if row.status() == Some(Status::Submitted) {
         let wait = row.due_at().map(|due| due.since(now)).unwrap_or_default();
@@ -236,18 +240,18 @@ async fn consider(
             inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
-            return Ok(Next::LookAgain);
+            return Ok(Next::ResolveAgain);
         }
-        return Ok(Next::Fate(Fate::Hidden(wait)));
+        return Ok(Next::Disposition(Disposition::Hidden(wait)));
     }
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
-    if row.lapse(now).is_some() && inner.held.give_notice(&key) {
+    if row.lapse(now).is_some() && inner.in_flight.give_notice(&key) {
         // It is in our own hands, and its heartbeats had no chance: the machine
         // slept, or the table was out of reach. They have it now.
         let lease = row.duration(name::LEASE).unwrap_or(request.lease);
         let notice = (lease / 12 * 5).max(LEAST);
-        let fate = hand_over(inner, message, &row, notice).await?;
-        return Ok(fate.map_or(Next::LookAgain, Next::Fate));
+        let disposition = hand_over(inner, message, &row, notice).await?;
+        return Ok(disposition.map_or(Next::ResolveAgain, Next::Disposition));
     }
     match row.lapse(now) {
         None => elsewhere(inner, message, &row, now).await,
@@ -258,16 +262,16 @@ async fn consider(
                 .set(name::LEFT, number(left - 1));
             Ok(match tries.write(inner, &message.id, unchanged(write, &row)).await? {
                 Written::Done(row) => Next::Claimed(Box::new(row)),
-                Written::Refused(_) => Next::LookAgain,
+                Written::Refused(_) => Next::ResolveAgain,
             })
         }
         Some(_) => {
             if let Some(row) = inner.store.taken(row).await?
                 && row.flag(name::DEAD)
             {
-                inner.clone().copy_dead_soon(row, ticket.clone());
+                inner.clone().copy_dead_soon(row, envelope.clone());
             }
-            Ok(Next::LookAgain)
+            Ok(Next::ResolveAgain)
         }
     }
 }
@@ -279,9 +283,11 @@ async fn elsewhere(inner: &Shared, message: &Received, row: &Row, now: Timestamp
     let left = row.due_at().map(|end| end.since(now)).unwrap_or_default();
     if left <= SOON {
         tokio::time::sleep(left).await;
-        return Ok(Next::LookAgain);
+        return Ok(Next::ResolveAgain);
     }
-    hand_over(inner, message, row, left).await.map(|fate| fate.map_or(Next::LookAgain, Next::Fate))
+    hand_over(inner, message, row, left)
+        .await
+        .map(|disposition| disposition.map_or(Next::ResolveAgain, Next::Disposition))
 }
 
 /// Leaves the receipt of a message to the holder of its job. `None` where the
@@ -291,13 +297,13 @@ pub(crate) async fn hand_over(
     message: &Received,
     row: &Row,
     left: Duration,
-) -> Result<Option<Fate>> {
+) -> Result<Option<Disposition>> {
     // The holder may have come by another one, and needs the receipt of that.
     if message.second {
-        return Ok(Some(Fate::Hidden(left)));
+        return Ok(Some(Disposition::Hidden(left)));
     }
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
-    if !inner.held.adopt(&key, &message.receipt, message.received_at) {
+    if !inner.in_flight.adopt(&key, &message.receipt, message.received_at) {
         let write = Write::at(inner.now())
             .set(name::RECEIPT, text(&message.receipt))
             .set(name::RECEIVED_AT, moment(message.received_at));
@@ -307,7 +313,7 @@ pub(crate) async fn hand_over(
             return Ok(None);
         }
     }
-    Ok(Some(Fate::Held(left)))
+    Ok(Some(Disposition::Held(left)))
 }
 
 /// The job is ours.
@@ -315,13 +321,13 @@ async fn ours(
     inner: &Shared,
     request: &ClaimRequest,
     message: &Received,
-    ticket: &Arc<Ticket>,
+    envelope: &Arc<Envelope>,
     body: Json,
     row: &Row,
-) -> Fate {
+) -> Disposition {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
     let record = row.record(inner.now());
-    let submitted_at = row.moment(name::SUBMITTED_AT).unwrap_or(ticket.submitted_at);
+    let submitted_at = row.moment(name::SUBMITTED_AT).unwrap_or(envelope.submitted_at);
     let lease_until = row.due_at().unwrap_or(message.hidden_until);
     let mut claimed = Claimed::new(key, body, submitted_at, lease_until);
     if let Some(record) = record {
@@ -334,7 +340,7 @@ async fn ours(
     claimed.timeout = row.duration(name::TIMEOUT);
     let mut hold = Hold {
         message: Some(message.clone()),
-        ticket: ticket.clone(),
+        envelope: envelope.clone(),
         result_ttl: row.result_ttl(),
         attempts_left: row.count(name::LEFT),
         lease_until,
@@ -348,11 +354,11 @@ async fn ours(
     // SQS is about to move or delete it; so a new message takes over now, in
     // case that we do not live to see the end. A message of a group stays beside
     // it, since nothing that follows is handed out as long as it is there.
-    let mut insured = message.clone();
+    let mut replaced = message.clone();
     if inner.limits().is_last_chance(message, inner.now()) {
         let limit = (request.lease / 6).max(LEAST);
-        match within(limit, || "SQS has not answered".into(), inner.insure(&mut insured)).await {
-            Ok(_) if inner.queue.fifo && message.is_grouped() => hold.message = Some(insured),
+        match within(limit, || "SQS has not answered".into(), inner.ensure_replaced(&mut replaced)).await {
+            Ok(_) if inner.queue.fifo && message.is_grouped() => hold.message = Some(replaced),
             Ok(_) => {
                 inner.deleter.delete(message.receipt.clone(), false);
                 hold.message = None;
@@ -363,5 +369,5 @@ async fn ours(
             }
         }
     }
-    Fate::Claimed(Box::new((claimed, hold)))
+    Disposition::Claimed(Box::new((claimed, hold)))
 }

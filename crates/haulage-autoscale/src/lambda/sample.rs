@@ -1,4 +1,4 @@
-//! One look at all pairs.
+//! One sample of all pairs.
 
 use futures_util::future::{join_all, join3};
 use haulage_autoscale::{Metrics, Observation, QueueDepth, Service};
@@ -14,14 +14,14 @@ use crate::{
     services::Services,
 };
 
-/// How long all reads may take, and then all puts: with both, a look is through
+/// How long all reads may take, and then all puts: with both, a sample is through
 /// before the next of six in a minute.
 const PHASE: Duration = Duration::from_secs(4);
 
 /// Reads all pairs, and puts the metrics of those that could be read; there is
 /// an answer for each, in their order. A pair that could not be read has no
 /// metrics: alarms know what to do without data, and not with wrong data.
-pub(crate) async fn look(
+pub(crate) async fn sample(
     services: &Services,
     pairs: &[Pair],
     known: &mut Known,

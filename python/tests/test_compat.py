@@ -1,4 +1,4 @@
-"""The established interface: `Consumer`, `Producer`, `DynamoDBClient`."""
+"""The compatible interface: `Consumer`, `Producer`, `DynamoDBClient`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_post_does_not_raise_when_it_takes_too_long() -> None:
     assert producer.retrieve_result(response.message_id).request_id == "r-2"
 
 
-def test_defaults_are_the_established_ones() -> None:
+def test_defaults_are_the_known_ones() -> None:
     producer = new_producer()
     assert (producer.timeout_seconds, producer.poll_time_seconds) == (300, 1)
     consumer = Consumer("q", ddb_client=DynamoDBClient("t"), compute_result=lambda body, message_id: 1)

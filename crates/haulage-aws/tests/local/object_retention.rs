@@ -11,7 +11,7 @@ use haulage::{
 use haulage_servers::{Stub, stub::Fault};
 
 use crate::{
-    hands::{LONG, TRIES, claim, job, record, request, retry, settle, submit, success, take, work_off},
+    helpers::{LONG, TRIES, claim, job, record, request, retry, settle, submit, success, take, work_off},
     place::{MAX_RECEIVES, Place, ministack},
     raw,
 };
@@ -206,8 +206,8 @@ async fn outlived(place: &Place, holder: &dyn Backend, other: &dyn Backend) -> (
     let claimed = claim(holder, lease).await.remove(0);
     let end = std::time::Instant::now() + retention + Duration::from_secs(5);
     while std::time::Instant::now() < end {
-        let pulse = crate::hands::beat(holder, &claimed.key, lease).await;
-        assert!(matches!(pulse, haulage::backend::Pulse::Held(_)), "{pulse:?}");
+        let status = crate::helpers::beat(holder, &claimed.key, lease).await;
+        assert!(matches!(status, haulage::backend::HeartbeatStatus::Held(_)), "{status:?}");
         // Nothing of the group is handed out meanwhile.
         let wanted = request(lease, Duration::from_secs(2));
         assert_eq!(other.claim(wanted).await.expect("claim"), [], "on {}", place.queue);

@@ -14,8 +14,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from . import _haulage
-from .errors import DDBError, ExpiredItemError, KeyNotFoundError
+from .. import _haulage
+from ..errors import DDBError, ExpiredItemError, KeyNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

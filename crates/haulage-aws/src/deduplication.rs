@@ -10,12 +10,12 @@ use std::time::Duration;
 use haulage::{Error, JobId, NewJob, Result, Timestamp};
 
 use crate::{
-    expr::{Write, moment, text},
+    envelope::{Envelope, hash, token_item},
     inner::Inner,
     item::{Row, name, seconds},
     store::unchanged,
     table::{Written, pause},
-    ticket::{Ticket, hash, token_item},
+    update::{Write, moment, text},
 };
 
 /// The job that has the key.
@@ -179,17 +179,17 @@ pub(crate) async fn note(inner: &Inner, token: &str, id: &JobId) -> Result<JobId
 }
 
 /// Which job a message is for that has no record; `None` where it is to be none.
-pub(crate) async fn job_of(inner: &Inner, ticket: &Ticket, id: &JobId) -> Result<Option<JobId>> {
-    if let Some(key) = &ticket.key {
-        return Ok(match try_confirm(inner, key, &ticket.token, id).await? {
+pub(crate) async fn job_of(inner: &Inner, envelope: &Envelope, id: &JobId) -> Result<Option<JobId>> {
+    if let Some(key) = &envelope.key {
+        return Ok(match try_confirm(inner, key, &envelope.token, id).await? {
             Some(Owner::Me) => Some(id.clone()),
             Some(Owner::Named(job)) => Some(job),
             // While another submit has the key, that one's job will be the one.
             Some(Owner::Job(_) | Owner::Conflict(..)) | None => None,
         });
     }
-    if inner.queue.fifo || ticket.token == id.as_str() {
+    if inner.queue.fifo || envelope.token == id.as_str() {
         return Ok(Some(id.clone()));
     }
-    note(inner, &ticket.token, id).await.map(Some)
+    note(inner, &envelope.token, id).await.map(Some)
 }

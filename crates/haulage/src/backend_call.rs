@@ -2,15 +2,14 @@
 
 use tokio::task::JoinHandle;
 
-use super::call::panic_message;
-use crate::{Error, Result};
+use crate::{Error, Result, panic};
 
 /// Runs on its own, so that it gets on whatever else the engine waits for, and
 /// a panic in the backend ends no more than the one call.
 #[derive(Debug)]
-pub(crate) struct Errand<T>(JoinHandle<Result<T>>);
+pub(crate) struct BackendCall<T>(JoinHandle<Result<T>>);
 
-impl<T: Send + 'static> Errand<T> {
+impl<T: Send + 'static> BackendCall<T> {
     pub(crate) fn send(call: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         Self(tokio::spawn(call))
     }
@@ -21,7 +20,7 @@ impl<T: Send + 'static> Errand<T> {
             Ok(answer) => answer,
             Err(e) => {
                 let message = match e.try_into_panic() {
-                    Ok(panic) => format!("the backend panicked: {}", panic_message(&*panic)),
+                    Ok(panic) => format!("the backend panicked: {}", panic::message(&*panic)),
                     Err(e) => format!("the backend's call was dropped: {e}"),
                 };
                 Err(Error::Unavailable { message, source: None })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use haulage::{
     Backend, Error, JobId, Json, NewJob, Record, Result, Status,
-    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, Outcome, Pulse, Settlement},
+    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, Outcome, Settlement},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,7 @@ pub(crate) async fn settle(backend: &dyn Backend, key: &ClaimKey, outcome: Outco
     backend.settle(vec![Settlement { key: key.clone(), outcome }]).await.expect("settle").remove(0)
 }
 
-pub(crate) async fn beat(backend: &dyn Backend, key: &ClaimKey, lease: Duration) -> Pulse {
+pub(crate) async fn beat(backend: &dyn Backend, key: &ClaimKey, lease: Duration) -> HeartbeatStatus {
     let beat = Heartbeat { key: key.clone(), lease, progress: None };
     backend.heartbeat(vec![beat]).await.expect("heartbeat")[0]
 }

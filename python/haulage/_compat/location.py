@@ -1,4 +1,4 @@
-"""Where the established interface keeps its jobs.
+"""Where the compatible interface keeps its jobs.
 
 A queue and a table are on AWS, unless ``HAULAGE_URL`` names another place: then all of them
 are there. ``{queue}`` and ``{table}`` in it stand for the names, for more than one queue; a
@@ -13,9 +13,9 @@ import weakref
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import parse_qsl, quote, unquote
 
-from . import _haulage, _log
-from ._client import Client
-from .errors import ConfigError
+from .. import _haulage, _log
+from .._client import Client
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""``Consumer``, ``Producer`` and ``DynamoDBClient``: the interface that code from before Haulage uses."""
