@@ -217,7 +217,7 @@ impl Client {
         let producer = self.producer()?.clone();
         let limit = convert::count("limit", limit)?;
         let status = status_name.map(status).transpose()?;
-        let query = ListQuery { status, dead, limit, ..ListQuery::default() };
+        let query = ListQuery::new().status(status).dead(dead).limit(limit);
         Operation::start(async move {
             let records = producer.backend().list(query).await?;
             Ok(records.into_iter().map(Record).collect::<Vec<_>>())

@@ -68,8 +68,7 @@ pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>>
         .iter()
         .filter(|row| before.as_ref().is_none_or(|before| place(row) < *before))
         .filter_map(|row| row.record(now))
-        .filter(|record| query.status.is_none_or(|status| record.status == status))
-        .filter(|record| record.dead || !query.dead);
+        .filter(|record| query.matches(record, now));
     Ok(records.take(query.limit).collect())
 }
 

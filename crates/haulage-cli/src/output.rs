@@ -30,6 +30,12 @@ impl Output {
         Self { json, log, colour: io::stdout().is_terminal() && !env::no_color() }
     }
 
+    /// Text without colour, whatever stdout is.
+    #[cfg(test)]
+    pub(crate) fn plain(log: Format) -> Self {
+        Self { json: false, log, colour: false }
+    }
+
     /// Data: `text` and the end of its line.
     pub(crate) fn line(&self, text: impl Display) -> Result {
         written(writeln!(io::stdout().lock(), "{text}"))
@@ -75,18 +81,14 @@ impl Output {
 
     /// Rows under a header, in columns; a cell that names a status is coloured.
     pub(crate) fn table(&self, header: &[&str], rows: &[Vec<String>]) -> String {
-        let width = |column: usize| {
-            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-            cells.chain(header.get(column).map(|name| name.len())).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..header.len()).map(width).collect();
+        let widths: Vec<usize> = (0..header.len()).map(|n| column_width(header, rows, n)).collect();
         let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
         let mut text = String::new();
         for row in std::iter::once(&header).chain(rows) {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                let padding = width - cell.chars().count();
-                let _ = write!(line, "{}{:padding$}  ", self.paint(cell), "");
+                let padding = width - columns(cell);
+                let _ = write!(line, "{}{:padding$}", self.paint(cell), "", padding = padding + GAP);
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -104,6 +106,12 @@ impl Output {
             _ => return Cow::Borrowed(text),
         };
         if self.colour { Cow::Owned(format!("\x1b[{colour}m{text}\x1b[0m")) } else { Cow::Borrowed(text) }
+    }
+
+    /// How many columns the terminal has, where stdout is one.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let size = self.is_terminal().then(|| console::Term::stdout().size_checked()).flatten();
+        size.map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0)
     }
 
     /// Whether a person sees what goes to stdout.
@@ -219,15 +227,34 @@ fn skip_parameters(rest: &mut std::str::Chars<'_>) {
     }
 }
 
-/// The first line that says something, cut to `width`: errors begin with what
-/// happened.
-pub(crate) fn summary_line(text: &str, width: usize) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line = sanitized_line(line);
-    match line.char_indices().nth(width) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+/// What is between two columns of a table.
+pub(crate) const GAP: usize = 2;
+
+/// How wide a column of a table is.
+pub(crate) fn column_width(header: &[&str], rows: &[Vec<String>], column: usize) -> usize {
+    let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| columns(cell));
+    cells.chain(header.get(column).map(|name| columns(name))).max().unwrap_or(0)
+}
+
+/// How many columns of a terminal a text takes: two for a character of Chinese.
+pub(crate) fn columns(text: &str) -> usize {
+    console::measure_text_width(text)
+}
+
+/// The text, cut to so many columns of a terminal.
+pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    if columns(text) <= width {
+        return Cow::Borrowed(text);
     }
+    let fits = |end: &usize| columns(&text[..*end]) < width;
+    let end = text.char_indices().map(|(end, _)| end).take_while(fits).last().unwrap_or(0);
+    Cow::Owned(format!("{}…", text[..end].trim_end()))
+}
+
+/// The first line that says something: errors begin with what happened.
+pub(crate) fn summary_line(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    sanitized_line(line)
 }
 
 /// A duration for people, in its largest unit.
@@ -239,6 +266,11 @@ pub(crate) fn brief(duration: Duration) -> String {
         3600..86400 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86400),
     }
+}
+
+/// The same, and under a second in milliseconds.
+pub(crate) fn brief_or_millis(duration: Duration) -> String {
+    if duration.as_secs() > 0 { brief(duration) } else { format!("{}ms", duration.as_millis()) }
 }
 
 /// How long something took, to three figures or so: `740ms`, `12s 340ms`, `1h 2m 3s`.
@@ -266,13 +298,23 @@ mod tests {
     }
 
     #[test]
-    fn gist_is_the_first_line_without_tricks() {
-        assert_eq!(
-            summary_line("\n ValueError: \x1b[31mbad\x1b[0m\n\nTraceback:\n  File\n", 80),
-            "ValueError: bad"
-        );
-        assert_eq!(summary_line("äöüß", 2), "äö…");
-        assert_eq!(summary_line("", 2), "");
+    fn a_summary_is_the_first_line_without_tricks() {
+        let text = "\n ValueError: \x1b[31mbad\x1b[0m\n\nTraceback:\n  File\n";
+        assert_eq!(summary_line(text), "ValueError: bad");
+        assert_eq!(summary_line(""), "");
+    }
+
+    #[test]
+    fn what_is_cut_fits() {
+        for (text, width, cut_to) in [
+            ("äöüß", 3, "äö…"),
+            ("äöüß", 4, "äöüß"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 4, "日…"),
+            ("", 0, ""),
+        ] {
+            assert_eq!(cut(text, width), cut_to, "{text} to {width}");
+        }
     }
 
     #[test]
@@ -304,7 +346,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let output = Output { json: false, log: Format::Text, colour: false };
+        let output = Output::plain(Format::Text);
         let rows = [vec!["a".to_owned(), "SUCCESS".to_owned()], vec!["ähm".to_owned(), "x".to_owned()]];
         assert_eq!(output.table(&["ID", "STATUS"], &rows), "ID   STATUS\na    SUCCESS\nähm  x\n");
     }

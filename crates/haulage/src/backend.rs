@@ -22,6 +22,7 @@ use crate::{
 pub use crate::{
     capabilities::{Capabilities, Groups},
     finding::{Finding, Severity},
+    list_query::ListQuery,
 };
 
 /// A queue and store of jobs. Shared as `Arc<dyn Backend>`.
@@ -122,7 +123,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// that runs by asking its consumer. Answers in order.
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>>;
 
-    /// Records, newest first.
+    /// Records, newest first, without bodies and results.
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>>;
 
     /// Puts ended jobs back to work with all their attempts, and tells which.
@@ -375,25 +376,6 @@ pub enum Cancellation {
     TooLate(Status),
     /// No such job.
     Missing,
-}
-
-/// Which records to list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListQuery {
-    /// Only this status.
-    pub status: Option<Status>,
-    /// Only dead letters.
-    pub dead: bool,
-    /// Only what was submitted before this job.
-    pub before: Option<JobId>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-impl Default for ListQuery {
-    fn default() -> Self {
-        Self { status: None, dead: false, before: None, limit: 20 }
-    }
 }
 
 /// Which jobs to put back to work.

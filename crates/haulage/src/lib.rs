@@ -32,6 +32,7 @@ mod id;
 pub mod job;
 pub mod json;
 mod lease;
+mod list_query;
 pub mod log;
 pub mod memory;
 pub mod metrics;

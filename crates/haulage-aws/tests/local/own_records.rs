@@ -49,7 +49,7 @@ async fn nothing_that_is_done_to_jobs_is_done_to_them() {
         let ids = vec![JobId::from(id)];
         assert_eq!(backend.cancel(ids.clone()).await.expect("cancel"), [Cancellation::Missing], "{id}");
         assert_eq!(backend.redrive(Redrive::Jobs(ids.clone())).await.expect("redrive"), [], "{id}");
-        let after = ListQuery { before: Some(ids[0].clone()), ..ListQuery::default() };
+        let after = ListQuery::new().before(ids[0].clone());
         let listed = backend.list(after).await;
         assert!(matches!(&listed, Err(Error::NotFound(of)) if *of == ids[0]), "{listed:?}");
         assert_eq!(found(&records, id).await, before);

@@ -3,7 +3,7 @@
 use haulage::{Error, JobId, Producer, backend::Redrive};
 use serde_json::json;
 
-use super::list;
+use super::{filter::Filter, list};
 use crate::{
     exit::{Exit, Result},
     output::{Output, count},
@@ -17,7 +17,12 @@ const CHUNK: u64 = 1000;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// List dead letters, newest first
-    List(list::Page),
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        page: list::Page,
+    },
     /// Put jobs that failed or were cancelled back to work, with all their attempts
     Redrive {
         /// Job ids
@@ -32,7 +37,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self, session: &Session) -> Result {
         match self {
-            Self::List(page) => list::show(session, page, None, true).await,
+            Self::List { filter, page } => list::show(session, filter.query().dead(true), page).await,
             Self::Redrive { all: true, .. } => redrive_all(session).await,
             Self::Redrive { ids, .. } => redrive(session, ids).await,
         }

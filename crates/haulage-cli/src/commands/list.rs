@@ -2,15 +2,32 @@
 
 use haulage::{JobId, Status, backend::ListQuery};
 
-use super::view;
-use crate::{exit::Result, session::Session};
+use super::{filter::Filter, view};
+use crate::{exit::Result, options, session::Session};
 
 /// List jobs, newest first
+///
+/// WAITED is how long a job waited for its last start, or has waited so far; TOOK how long its last
+/// attempt took, or has taken so far.
+///
+/// Jobs are found by an index where --status (other than submitted and success), --request-id, or
+/// --group with --status submitted or in-progress is given. For all else records are read, the newest
+/// first, until there are enough of them; in a large database that may mean all. It holds up no other
+/// command. On AWS the whole table is read.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage list --status error --error 'out of memory'\n  haulage list --metadata user=anna --newer-than 1h --limit 100"
+)]
 pub(crate) struct Args {
-    /// Only jobs with this status: submitted, in-progress, success, error, or cancelled
-    #[arg(long, value_name = "STATUS")]
+    /// Only jobs with this status
+    #[arg(
+        long, value_name = "STATUS", value_parser = options::status(&Status::ALL), ignore_case = true,
+        help_heading = "Which jobs"
+    )]
     status: Option<Status>,
+
+    #[command(flatten)]
+    filter: Filter,
 
     #[command(flatten)]
     page: Page,
@@ -18,6 +35,7 @@ pub(crate) struct Args {
 
 /// Which part of a long list to show.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "How many")]
 pub(crate) struct Page {
     /// How many jobs at most
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
@@ -30,23 +48,24 @@ pub(crate) struct Page {
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
-        show(session, self.page, self.status, false).await
+        show(session, self.filter.query().status(self.status), self.page).await
     }
 }
 
-pub(super) async fn show(session: &Session, page: Page, status: Option<Status>, dead: bool) -> Result {
+pub(super) async fn show(session: &Session, query: ListQuery, page: Page) -> Result {
     let output = session.output;
     let backend = session.existing().await?;
-    let query = ListQuery { status, dead, before: page.before.map(JobId::from), limit: page.limit };
+    let query = query.before(page.before.map(JobId::from)).limit(page.limit);
+    let nothing = if query.dead { "no dead letters" } else { "no jobs" };
     let records = backend.list(query).await?;
     if output.json {
         return records.iter().try_for_each(|record| output.json(record));
     }
     if records.is_empty() {
-        output.talk(if dead { "no dead letters" } else { "no jobs" });
+        output.talk(nothing);
         return Ok(());
     }
-    output.text(&view::table(output, &records, backend.clock().now()))?;
+    output.text(&view::table(output, &records, backend.clock().now(), output.width()))?;
     if let Some(last) = records.last().filter(|_| records.len() == page.limit && output.is_terminal()) {
         output.talk(format_args!("there may be more: --before {}", last.id));
     }

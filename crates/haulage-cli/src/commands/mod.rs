@@ -7,6 +7,7 @@ pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod docs;
 pub(crate) mod doctor;
+mod filter;
 pub(crate) mod health;
 pub(crate) mod list;
 mod monitoring;

@@ -29,8 +29,11 @@ pub(crate) struct Args {
     #[arg(value_name = "ID", required_unless_present = "status", conflicts_with_all = ["status", "older_than"])]
     ids: Vec<String>,
 
-    /// Which jobs: SUBMITTED, SUCCESS, ERROR or CANCELLED
-    #[arg(long, value_name = "STATUS", requires = "older_than")]
+    /// Only jobs with this status; those in progress cannot be deleted
+    #[arg(
+        long, value_name = "STATUS", requires = "older_than",
+        value_parser = options::status(&Status::ALL), ignore_case = true
+    )]
     status: Option<Status>,
 
     /// Only jobs that ended this long ago (SUBMITTED: were submitted)

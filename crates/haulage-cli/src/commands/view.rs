@@ -1,29 +1,76 @@
 //! How a record looks to a person.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use haulage::{FailureKind, JobError, Record, Status, Timestamp};
 
-use crate::output::{Output, brief, sanitized, sanitized_line, span, summary_line};
+use crate::output::{
+    GAP, Output, brief, brief_or_millis, column_width, columns, cut, sanitized, sanitized_line, span,
+    summary_line,
+};
 
-/// How much of a note a table shows.
+/// How much of a note a table shows where it is not limited by a terminal's width.
 const NOTE: usize = 60;
 
-/// Records as a table.
-pub(super) fn table(output: Output, records: &[Record], now: Timestamp) -> String {
-    let rows: Vec<Vec<String>> = records
-        .iter()
-        .map(|record| {
-            vec![
-                sanitized_line(record.id.as_str()),
-                record.status.to_string(),
-                attempts(record),
-                brief(now.since(record.submitted_at)),
-                note(record, now),
-            ]
-        })
-        .collect();
-    output.table(&["ID", "STATUS", "ATTEMPTS", "AGE", "NOTE"], &rows)
+/// The narrowest column of notes. Where less is left, they are written below.
+const NARROW: usize = 24;
+
+/// Records as a table; for a terminal, no wider than that is.
+pub(super) fn table(output: Output, records: &[Record], now: Timestamp, width: Option<usize>) -> String {
+    let mut header = vec!["ID", "STATUS", "ATTEMPTS", "AGE", "WAITED", "TOOK"];
+    let mut rows: Vec<Vec<String>> = records.iter().map(|record| cells(record, now)).collect();
+    let notes: Vec<String> = records.iter().map(|record| note(record, now)).collect();
+    let taken = |header: &[&str], rows: &[Vec<String>]| -> usize {
+        (0..header.len()).map(|n| column_width(header, rows, n) + GAP).sum()
+    };
+    // An id that is cut is of no use; the durations are what one can do without.
+    while width.is_some_and(|width| taken(&header, &rows) > width + GAP) && header.len() > 2 {
+        header.pop();
+        rows.iter_mut().for_each(|row| row.truncate(header.len()));
+    }
+    let longest = notes.iter().map(|note| columns(note)).max().unwrap_or(0);
+    let left = width.map_or(NOTE, |width| width.saturating_sub(taken(&header, &rows)));
+    if left >= NARROW.min(longest) {
+        header.push("NOTE");
+        for (row, note) in rows.iter_mut().zip(&notes) {
+            row.push(cut(note, left).into_owned());
+        }
+        return output.table(&header, &rows);
+    }
+    let mut text = String::new();
+    let table = output.table(&header, &rows);
+    let notes = std::iter::once("").chain(notes.iter().map(String::as_str));
+    for (line, note) in table.lines().zip(notes) {
+        text.push_str(line);
+        text.push('\n');
+        if !note.is_empty() {
+            let _ = writeln!(text, "  {}", cut(note, width.unwrap_or(NOTE).saturating_sub(2)));
+        }
+    }
+    text
+}
+
+/// All of a record's row but its note.
+fn cells(record: &Record, now: Timestamp) -> Vec<String> {
+    let took = if record.status == Status::InProgress { Some(now) } else { record.finished_at };
+    let took = took.zip(record.started_at).map(|(end, start)| brief_or_millis(end.since(start)));
+    vec![
+        sanitized_line(record.id.as_str()),
+        record.status.to_string(),
+        attempts(record),
+        brief(now.since(record.submitted_at)),
+        brief_or_millis(wait(record, now)),
+        took.unwrap_or_default(),
+    ]
+}
+
+/// How long the job has waited, or did wait for its last start.
+fn wait(record: &Record, now: Timestamp) -> Duration {
+    let end = match record.status {
+        Status::Submitted => now,
+        _ => record.started_at.or(record.finished_at).unwrap_or(now),
+    };
+    end.since(record.submitted_at)
 }
 
 fn attempts(record: &Record) -> String {
@@ -32,10 +79,10 @@ fn attempts(record: &Record) -> String {
 
 /// What is worth knowing, in a few words.
 fn note(record: &Record, now: Timestamp) -> String {
-    let error = || record.error.as_ref().map(|error| summary_line(&error.message, NOTE)).unwrap_or_default();
+    let error = || record.error.as_ref().map(|error| summary_line(&error.message)).unwrap_or_default();
     match record.status {
         Status::InProgress if record.cancel_requested => "is being cancelled".into(),
-        Status::InProgress => progress(record).map(|text| summary_line(&text, NOTE)).unwrap_or_default(),
+        Status::InProgress => progress(record).map(|text| summary_line(&text)).unwrap_or_default(),
         Status::Submitted => {
             let wait = match record.due_at {
                 None => "waits for its group".into(),
@@ -61,12 +108,11 @@ fn progress(record: &Record) -> Option<String> {
 
 /// How long the job waited for its start, the last one where it was tried again.
 fn waited(record: &Record, now: Timestamp) -> String {
-    match record.started_at {
-        Some(started) if record.attempt > 1 => {
-            format!("{} until its last start", span(started.since(record.submitted_at)))
-        }
-        Some(started) => span(started.since(record.submitted_at)),
-        None => span(record.finished_at.unwrap_or(now).since(record.submitted_at)),
+    match record.status {
+        Status::Submitted if record.attempt > 0 => format!("{} since its submit", span(wait(record, now))),
+        Status::Submitted => span(wait(record, now)),
+        _ if record.attempt > 1 => format!("{} until its last start", span(wait(record, now))),
+        _ => span(wait(record, now)),
     }
 }
 
@@ -129,4 +175,63 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("body", record.body.as_ref().map(ToString::to_string));
     field("result", record.result.as_ref().map(ToString::to_string));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::Format;
+
+    fn records() -> Vec<Record> {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let record = |id: &str, status, error: Option<&str>| {
+            let mut record = Record::new(id.into(), at(0), 3);
+            record.status = status;
+            record.attempt = 1;
+            record.error = error.map(|text| JobError::new(FailureKind::Handler, text));
+            record
+        };
+        let mut failed = record(
+            "0193a1b2-0000-7000-8000-000000000001",
+            Status::Error,
+            Some("exit code 1: 日本語 is not there\nmore"),
+        );
+        (failed.started_at, failed.finished_at) = (Some(at(65)), Some(Timestamp::from_micros(65_740_000)));
+        let mut running = record("0193a1b2-0000-7000-8000-000000000002", Status::InProgress, None);
+        running.started_at = Some(at(100));
+        let mut waiting = record("0193a1b2-0000-7000-8000-000000000003", Status::Submitted, None);
+        waiting.attempt = 0;
+        vec![failed, running, waiting]
+    }
+
+    fn shown(width: Option<usize>) -> String {
+        let now = Timestamp::from_micros(7_200_000_000);
+        table(Output::plain(Format::Text), &records(), now, width)
+    }
+
+    #[test]
+    fn a_table_tells_how_long_each_job_waited_and_took() {
+        let expected = "\
+ID                                    STATUS       ATTEMPTS  AGE  WAITED  TOOK   NOTE
+0193a1b2-0000-7000-8000-000000000001  ERROR        1/3       2h   1m      740ms  exit code 1: 日本語 is not there
+0193a1b2-0000-7000-8000-000000000002  IN_PROGRESS  1/3       2h   1m      1h
+0193a1b2-0000-7000-8000-000000000003  SUBMITTED    0/3       2h   2h
+";
+        assert_eq!(shown(None), expected);
+        assert_eq!(shown(Some(200)), expected);
+    }
+
+    #[test]
+    fn a_table_is_never_wider_than_the_terminal() {
+        for width in 50..130 {
+            let table = shown(Some(width));
+            let widest = table.lines().map(columns).max().unwrap_or(0);
+            assert!(widest <= width, "{width}:\n{table}");
+            assert!(table.contains("0193a1b2-0000-7000-8000-000000000001"), "{width}:\n{table}");
+            assert!(table.contains("exit code 1"), "what went wrong is told at {width}:\n{table}");
+        }
+        let narrow = shown(Some(80));
+        assert!(narrow.lines().nth(2) == Some("  exit code 1: 日本語 is not there"), "{narrow}");
+        assert!(shown(Some(105)).contains("740ms  exit code 1: 日本語 is…\n"), "{}", shown(Some(105)));
+    }
 }

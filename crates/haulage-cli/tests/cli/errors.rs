@@ -78,7 +78,7 @@ fn options_have_ranges() {
     assert!(done.stderr.contains("write it like 90s, 5m, 1h30m or 2d"), "{}", done.stderr);
     let done = place.run(["list", "--status", "done"]);
     assert_eq!(done.code, Some(2));
-    assert!(done.stderr.contains("SUBMITTED, IN_PROGRESS, SUCCESS, ERROR, CANCELLED"), "{}", done.stderr);
+    assert!(done.stderr.contains("submitted, in-progress, success, error, cancelled"), "{}", done.stderr);
     let done = place.run(["submit", "1", "--metadata", "color"]);
     assert!(done.code == Some(2) && done.stderr.contains("write it like key=value"), "{}", done.stderr);
 }

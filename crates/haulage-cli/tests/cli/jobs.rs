@@ -25,6 +25,43 @@ fn list() {
 }
 
 #[test]
+fn list_by_what_jobs_have() {
+    let place = Place::new();
+    let labels = |user: &str| ["--metadata".to_owned(), format!("user={user}")];
+    let submit = |body: &str, args: &[&str], user: &str| {
+        let user = labels(user);
+        let user: Vec<&str> = user.iter().map(String::as_str).collect();
+        place.submit(&[&[body, "--max-attempts", "1"], args, &user[..]].concat())
+    };
+    let failed = submit("1", &["--request-id", "r-1"], "anna");
+    let worker = place.worker(&["--shell", "echo out of memory >&2; exit 1"]);
+    assert_eq!(place.run(["wait", &failed]).code, Some(4));
+    worker.stop();
+    let grouped = submit("2", &["--group", "nightly", "--metadata", "k=v"], "anna");
+    let other = submit("3", &["--group", "nightly"], "bert");
+    for (args, expected) in [
+        (&["--group", "nightly"][..], &[&other, &grouped][..]),
+        (&["--request-id", "r-1"], &[&failed]),
+        (&["--metadata", "user=anna"], &[&grouped, &failed]),
+        (&["--metadata", "user=anna", "--metadata", "k=v"], &[&grouped]),
+        (&["--error", "out of memory"], &[&failed]),
+        (&["--error", "handler", "--status", "ERROR"], &[&failed]),
+        (&["--error", "handler", "--status", "in_progress"], &[]),
+        (&["--older-than", "0s"], &[&other, &grouped, &failed]),
+        (&["--older-than", "1h"], &[]),
+        (&["--newer-than", "1h", "--metadata", "user=bert"], &[&other]),
+    ] {
+        let lines = place.ok([&["list", "--json"], args].concat());
+        let found = lines.lines().map(|line| serde_json::from_str(line).expect("a line"));
+        let ids: Vec<String> =
+            found.map(|record: Value| record["id"].as_str().expect("an id").to_owned()).collect();
+        assert_eq!(ids.iter().collect::<Vec<_>>(), expected, "{args:?}");
+    }
+    let dead = place.ok(["dead", "list", "--metadata", "user=anna", "--error", "memory"]);
+    assert!(dead.contains(&failed) && dead.lines().count() == 2, "{dead}");
+}
+
+#[test]
 fn result_of_a_job_that_waits() {
     let place = Place::new();
     let id = place.submit(&["1"]);

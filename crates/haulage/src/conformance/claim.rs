@@ -159,7 +159,7 @@ async fn never_in_progress(t: &Trial<'_>) {
     assert_eq!((stats.in_progress, stats.visible, stats.error, stats.dead), (0, 1, 1, 1));
     assert_eq!((t.status(&again).await, t.status(&dead).await), (Status::Submitted, Status::Error));
     if t.backend.capabilities().list {
-        let query = ListQuery { status: Some(Status::InProgress), ..ListQuery::default() };
+        let query = ListQuery::new().status(Status::InProgress);
         assert_eq!(t.backend.list(query).await.expect("list"), []);
     }
 }

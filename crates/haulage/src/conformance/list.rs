@@ -1,8 +1,10 @@
 //! `list`: records by status, newest first, page by page.
 
+use std::time::Duration;
+
 use super::{
     Case,
-    trial::{End, Trial, job, jobs, retry},
+    trial::{End, LONG, Trial, error, fail, job, jobs, retry, success},
 };
 use crate::{
     Backend, Error, JobId, Status,
@@ -16,6 +18,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("list: before an unknown job is an error", &[4], |t| Box::pin(unknown(t))).needs(list),
     Case::new("list: neither body nor result", &[4], |t| Box::pin(no_payloads(t))).needs(list),
     Case::new("list: by submits, whatever came after", &[4], |t| Box::pin(stable(t))).needs(list),
+    Case::new("list: by group, request id and labels", &[4], |t| Box::pin(by_options(t))).needs(list),
+    Case::new("list: by the error, of any attempt", &[4], |t| Box::pin(by_error(t))).needs(list),
+    Case::new("list: by age", &[4], |t| Box::pin(by_age(t))).needs(list),
+    Case::new("list: all that is asked for holds", &[4], |t| Box::pin(all_at_once(t))).needs(list),
 ];
 
 fn list(backend: &dyn Backend) -> Option<&'static str> {
@@ -27,7 +33,7 @@ async fn ids(t: &Trial<'_>, query: ListQuery) -> Vec<JobId> {
 }
 
 fn all() -> ListQuery {
-    ListQuery { limit: 1000, ..ListQuery::default() }
+    ListQuery::new().limit(1000)
 }
 
 fn reversed(ids: &[JobId]) -> Vec<JobId> {
@@ -38,8 +44,8 @@ async fn newest_first(t: &Trial<'_>) {
     assert_eq!(ids(t, all()).await, []);
     let submitted = t.submit_all(jobs(30)).await;
     assert_eq!(ids(t, all()).await, reversed(&submitted));
-    assert_eq!(ids(t, ListQuery { limit: 3, ..all() }).await, reversed(&submitted[27..]));
-    assert_eq!(ids(t, ListQuery::default()).await.len(), 20);
+    assert_eq!(ids(t, all().limit(3)).await, reversed(&submitted[27..]));
+    assert_eq!(ids(t, ListQuery::new()).await.len(), 20);
 }
 
 async fn by_status(t: &Trial<'_>) {
@@ -57,12 +63,12 @@ async fn by_status(t: &Trial<'_>) {
         (Status::Error, vec![dead.clone(), failed]),
         (Status::Cancelled, vec![cancelled]),
     ] {
-        let query = ListQuery { status: Some(status), ..all() };
+        let query = all().status(status);
         assert_eq!(ids(t, query.clone()).await, expected, "{status}");
         let dead_too = if status == Status::Error { vec![dead.clone()] } else { vec![] };
-        assert_eq!(ids(t, ListQuery { dead: true, ..query }).await, dead_too, "dead and {status}");
+        assert_eq!(ids(t, query.dead(true)).await, dead_too, "dead and {status}");
     }
-    assert_eq!(ids(t, ListQuery { dead: true, ..all() }).await, [dead]);
+    assert_eq!(ids(t, all().dead(true)).await, [dead]);
 }
 
 async fn pages(t: &Trial<'_>) {
@@ -79,7 +85,7 @@ async fn pages(t: &Trial<'_>) {
         let mut seen = Vec::new();
         let mut before = None;
         loop {
-            let page = ids(t, ListQuery { status, limit: 3, before, ..all() }).await;
+            let page = ids(t, all().status(status).limit(3).before(before)).await;
             let Some(last) = page.last().cloned() else { break };
             before = Some(last);
             seen.extend(page);
@@ -88,16 +94,16 @@ async fn pages(t: &Trial<'_>) {
         assert_eq!(seen, reversed(&expected), "{status:?}");
     }
     // What comes after the first page began does not shift the next.
-    let first = ids(t, ListQuery { limit: 5, ..all() }).await;
+    let first = ids(t, all().limit(5)).await;
     submitted.extend(t.submit_all(jobs(3)).await);
-    let second = ids(t, ListQuery { limit: 5, before: first.last().cloned(), ..all() }).await;
+    let second = ids(t, all().limit(5).before(first.last().cloned())).await;
     assert_eq!([first, second].concat(), reversed(&submitted[..10]));
 }
 
 async fn unknown(t: &Trial<'_>) {
     t.submit(job(1)).await;
     let missing = JobId::from("no-such-job");
-    let answer = t.backend.list(ListQuery { before: Some(missing.clone()), ..all() }).await;
+    let answer = t.backend.list(all().before(missing.clone())).await;
     assert!(matches!(&answer, Err(Error::NotFound(id)) if *id == missing), "{answer:?}");
 }
 
@@ -115,4 +121,97 @@ async fn stable(t: &Trial<'_>) {
     t.finish(&claimed[0].key, retry("again")).await;
     t.finish(&claimed[2].key, Outcome::release()).await;
     assert_eq!(ids(t, all()).await, reversed(&submitted));
+}
+
+async fn by_options(t: &Trial<'_>) {
+    let told = r#"a "quoted" \ back, ä"#;
+    let [a, b, c, d] = t
+        .submit_all(vec![
+            job(1).group("g").request_id("r-1").metadata("user", "anna").metadata("note", told),
+            job(2).group("g").request_id("r-2").metadata("user", "bert"),
+            job(3).group("G").request_id("r-1").metadata("anna", "user"),
+            job(4),
+        ])
+        .await
+        .try_into()
+        .expect("four ids");
+    for (query, expected) in [
+        (all().group("g"), vec![&b, &a]),
+        (all().group("G"), vec![&c]),
+        (all().group(""), vec![]),
+        (all().request_id("r-1"), vec![&c, &a]),
+        (all().request_id("r-"), vec![]),
+        (all().request_id("r-1").limit(1), vec![&c]),
+        // Where the caller gave none, it is the job's id.
+        (all().request_id(d.as_str()), vec![&d]),
+        (all().request_id(a.as_str()), vec![]),
+        (all().metadata("user", "anna"), vec![&a]),
+        (all().metadata("note", told).metadata("user", "anna"), vec![&a]),
+        (all().metadata("note", told).metadata("user", "bert"), vec![]),
+        (all().metadata("user", ""), vec![]),
+        (all().group("g").request_id("r-1"), vec![&a]),
+        (all().group("g").before(b.clone()), vec![&a]),
+        (all().request_id("r-1").before(b.clone()), vec![&a]),
+    ] {
+        assert_eq!(ids(t, query.clone()).await.iter().collect::<Vec<_>>(), expected, "{query:?}");
+    }
+    t.backend.cancel(vec![a.clone()]).await.expect("cancel");
+    assert_eq!(ids(t, all().group("g")).await, [b.clone(), a.clone()], "whether it is over or not");
+    assert_eq!(ids(t, all().group("g").status(Status::Submitted)).await, [b]);
+    assert_eq!(ids(t, all().request_id("r-1").status(Status::Cancelled)).await, [a]);
+}
+
+async fn by_error(t: &Trial<'_>) {
+    let claimed = t.start(job(1)).await;
+    t.finish(&claimed.key, fail("CUDA error: out of memory")).await;
+    let failed = claimed.key.id;
+    let claimed = t.start(job(2)).await;
+    t.finish(&claimed.key, Outcome::Retry { error: error("out of luck"), delay: t.ticks(LONG) }).await;
+    let waiting = claimed.key.id;
+    let claimed = t.start(job(3)).await;
+    t.finish(&claimed.key, retry("out of memory, at first")).await;
+    let done = claimed.key.id;
+    t.finish(&t.take().await.key, success(3)).await;
+    let cancelled = t.end(job(4), End::Cancelled).await;
+    t.end(job(5), End::Success).await;
+    for (error, expected) in [
+        ("out of", vec![&done, &waiting, &failed]),
+        ("out of memory", vec![&done, &failed]),
+        ("Out of memory", vec![]),
+        ("%", vec![]),
+        ("handler", vec![&done, &waiting, &failed]),
+        ("cancelled", vec![&cancelled]),
+    ] {
+        assert_eq!(ids(t, all().error(error)).await.iter().collect::<Vec<_>>(), expected, "{error}");
+    }
+    assert_eq!(ids(t, all().error("out of").limit(2)).await, [done.clone(), waiting.clone()]);
+    assert_eq!(ids(t, all().error("out of").status(Status::Error)).await, [failed]);
+    assert_eq!(ids(t, all().error("out of").status(Status::Submitted)).await, [waiting]);
+    assert_eq!(ids(t, all().error("out of").status(Status::Success)).await, [done]);
+}
+
+async fn by_age(t: &Trial<'_>) {
+    let old = t.submit(job(1)).await;
+    t.pass(4).await;
+    let young = t.submit(job(2)).await;
+    let (hour, two) = (Duration::from_secs(3600), t.ticks(2));
+    assert_eq!(ids(t, all().older_than(two)).await, std::slice::from_ref(&old));
+    assert_eq!(ids(t, all().newer_than(two)).await, std::slice::from_ref(&young));
+    assert_eq!(ids(t, all().older_than(two).newer_than(two)).await, []);
+    assert_eq!(ids(t, all().older_than(hour)).await, []);
+    assert_eq!(ids(t, all().older_than(Duration::ZERO)).await, [young.clone(), old.clone()]);
+    assert_eq!(ids(t, all().newer_than(Duration::MAX)).await, [young, old]);
+}
+
+async fn all_at_once(t: &Trial<'_>) {
+    let labelled = |n| job(n).group(if n % 2 == 0 { "even" } else { "odd" }).metadata("k", "v");
+    let submitted = t.submit_all((0..6).map(labelled).chain(jobs(3)).collect()).await;
+    t.backend.cancel(submitted[..2].to_vec()).await.expect("cancel");
+    let query = all().group("odd").metadata("k", "v").error("cancelled").status(Status::Cancelled);
+    assert_eq!(ids(t, query.clone().newer_than(Duration::MAX)).await, [submitted[1].clone()]);
+    assert_eq!(ids(t, query.request_id("another")).await, []);
+    let waiting = all().group("odd").metadata("k", "v").status(Status::Submitted);
+    assert_eq!(ids(t, waiting.clone()).await, [submitted[5].clone(), submitted[3].clone()]);
+    assert_eq!(ids(t, waiting.clone().limit(1)).await, [submitted[5].clone()]);
+    assert_eq!(ids(t, waiting.limit(1).before(submitted[5].clone())).await, [submitted[3].clone()]);
 }

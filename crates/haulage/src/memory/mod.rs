@@ -189,9 +189,6 @@ impl Backend for MemoryBackend {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
-        let wanted = |record: &Record| {
-            query.status.is_none_or(|status| record.status == status) && (record.dead || !query.dead)
-        };
         self.with(|state, now| {
             state.end_abandoned(now);
             let before = match &query.before {
@@ -200,7 +197,7 @@ impl Backend for MemoryBackend {
             };
             let newest_first = state.entries().rev().skip_while(|(seq, _)| *seq >= before);
             let shown = newest_first.map(|(_, entry)| entry.show(Detail::Status, now));
-            Ok(shown.filter(wanted).take(query.limit).collect())
+            Ok(shown.filter(|record| query.matches(record, now)).take(query.limit).collect())
         })
     }
 

@@ -1,9 +1,12 @@
 //! Listing records, newest first.
+//!
+//! By status, by request id, and by group as far as its jobs are not over, records are found by an
+//! index. For all else the rows are read, the newest first, until there are enough.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value};
 
 use super::{fault::Fault, get, id};
-use crate::{Error, Record, Status, Timestamp, backend::ListQuery};
+use crate::{Error, JobId, Record, Status, Timestamp, backend::ListQuery};
 
 /// How many of the newest rows are looked at first. Where too few of them are
 /// meant, it depends on how many such records there are whether going on is
@@ -11,54 +14,35 @@ use crate::{Error, Record, Status, Timestamp, backend::ListQuery};
 const NEAR: i64 = 100_000;
 
 pub(super) fn list(connection: &Connection, query: &ListQuery, now: Timestamp) -> Result<Vec<Record>, Fault> {
-    Ok(get::records(connection, &rows(connection, query, now, NEAR)?, now)?)
+    list_near(connection, query, now, NEAR)
 }
 
-fn rows(connection: &Connection, query: &ListQuery, now: Timestamp, near: i64) -> Result<Vec<i64>, Fault> {
-    let before = match &query.before {
+fn list_near(
+    connection: &Connection,
+    query: &ListQuery,
+    now: Timestamp,
+    near: i64,
+) -> Result<Vec<Record>, Fault> {
+    let mut before = match &query.before {
         None => connection.query_row("SELECT coalesce(max(seq), 0) + 1 FROM job", [], |r| r.get(0))?,
         Some(id) => row_of(connection, id)?,
     };
-    let limit = query.limit;
-    let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let newest = |sources: &[String]| {
-        let mut rows = Vec::new();
-        for source in sources {
-            let sql =
-                format!("SELECT seq FROM job {source} AND seq < {before} ORDER BY seq DESC LIMIT {most}");
-            let mut statement = connection.prepare(&sql)?;
-            rows.extend(
-                statement.query_map([], |r| r.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?,
-            );
+    let search = Search { connection, sources: Sources::of(query, now), status: query.status, near };
+    let mut found = Vec::new();
+    loop {
+        let limit = query.limit - found.len();
+        let rows = search.rows(before, limit)?;
+        let records = get::records(connection, &rows, now)?;
+        // The queries let through what only the whole record can tell.
+        found.extend(records.into_iter().filter(|record| query.matches(record, now)));
+        match rows.last() {
+            Some(last) if rows.len() == limit && found.len() < query.limit => before = *last,
+            _ => return Ok(found),
         }
-        rows.sort_unstable_by(|a, b| b.cmp(a));
-        rows.truncate(limit);
-        Ok::<_, rusqlite::Error>(rows)
-    };
-    let Sources { meant, indexes } = sources(query, now);
-    let Some(meant) = meant else { return Ok(newest(&indexes)?) };
-    let first = before.saturating_sub(near);
-    let rows = newest(&[format!("NOT INDEXED WHERE {meant} AND seq >= {first}")])?;
-    if rows.len() >= limit || first <= 1 {
-        return Ok(rows);
     }
-    if let Some(status) = query.status
-        && is_rare(connection, status)?
-    {
-        return Ok(newest(&indexes)?);
-    }
-    Ok(newest(&[format!("NOT INDEXED WHERE {meant}")])?)
 }
 
-/// Whether most records have another status.
-fn is_rare(connection: &Connection, status: Status) -> rusqlite::Result<bool> {
-    let column = if status == Status::Success { "success" } else { "submitted" };
-    let sql =
-        format!("SELECT 2 * {column} < submitted + in_progress + success + error + cancelled FROM counts");
-    connection.query_row(&sql, [], |r| r.get(0))
-}
-
-fn row_of(connection: &Connection, id: &crate::JobId) -> Result<i64, Fault> {
+fn row_of(connection: &Connection, id: &JobId) -> Result<i64, Fault> {
     let found = match id::parse(id) {
         Some(id) => connection
             .prepare_cached("SELECT seq FROM job WHERE seq = ?1 AND id = ?2")?
@@ -69,46 +53,163 @@ fn row_of(connection: &Connection, id: &crate::JobId) -> Result<i64, Fault> {
     found.ok_or_else(|| Error::NotFound(id.clone()).into())
 }
 
-/// Where what is meant is found.
-struct Sources {
-    /// What is true of such rows, where many are likely to be among the newest.
-    meant: Option<String>,
-    /// The indexes that together have all of them, in another order than that of submits.
-    indexes: Vec<String>,
+/// A way through the rows of the table.
+struct Search<'a> {
+    connection: &'a Connection,
+    sources: Sources,
+    status: Option<Status>,
+    near: i64,
 }
 
-fn sources(query: &ListQuery, now: Timestamp) -> Sources {
+impl Search<'_> {
+    /// The newest rows before this one that may be meant.
+    fn rows(&self, before: i64, limit: usize) -> rusqlite::Result<Vec<i64>> {
+        let Sources { indexes, in_order, .. } = &self.sources;
+        if !in_order {
+            return self.newest(indexes, before, limit);
+        }
+        let first = before.saturating_sub(self.near);
+        let rows = self.newest(&[format!("NOT INDEXED WHERE seq >= {first}")], before, limit)?;
+        if rows.len() >= limit || first <= 1 {
+            return Ok(rows);
+        }
+        if let Some(status) = self.status
+            && self.is_rare(status)?
+        {
+            return self.newest(indexes, before, limit);
+        }
+        self.newest(&["NOT INDEXED WHERE TRUE".to_owned()], before, limit)
+    }
+
+    fn newest(&self, sources: &[String], before: i64, limit: usize) -> rusqlite::Result<Vec<i64>> {
+        let Sources { meant, values, .. } = &self.sources;
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = Vec::new();
+        for source in sources {
+            let sql = format!(
+                "SELECT seq FROM job {source} AND {meant} AND seq < {before} ORDER BY seq DESC LIMIT {most}"
+            );
+            let mut statement = self.connection.prepare(&sql)?;
+            let found = statement.query_map(params_from_iter(values), |r| r.get::<_, i64>(0))?;
+            rows.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+        }
+        rows.sort_unstable_by(|a, b| b.cmp(a));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// Whether most records have another status.
+    fn is_rare(&self, status: Status) -> rusqlite::Result<bool> {
+        let column = if status == Status::Success { "success" } else { "submitted" };
+        let sql = format!(
+            "SELECT 2 * {column} < submitted + in_progress + success + error + cancelled FROM counts"
+        );
+        self.connection.query_row(&sql, [], |r| r.get(0))
+    }
+}
+
+/// Where what is meant is found.
+struct Sources {
+    /// What is true of such rows.
+    meant: String,
+    /// The values in it, `?1` and so on.
+    values: Vec<Value>,
+    /// The indexes that together have all of them, in another order than that of submits.
+    indexes: Vec<String>,
+    /// Whether many of them are likely to be among the newest rows, which are looked at first then.
+    in_order: bool,
+}
+
+impl Sources {
+    fn of(query: &ListQuery, now: Timestamp) -> Self {
+        let (indexes, in_order) = Self::indexes(query);
+        let mut sources = Self { meant: meant(query, now), values: Vec::new(), indexes, in_order };
+        if let Some(group) = &query.group {
+            let group = sources.value(group.clone());
+            sources.and(&format!("group_id = {group}"));
+            if matches!(query.status, Some(Status::Submitted | Status::InProgress)) && !query.dead {
+                sources.only(["INDEXED BY job_group WHERE group_id IS NOT NULL AND status < 2".into()]);
+            }
+        }
+        for (key, value) in &query.metadata {
+            let label = serde_json::json!({ key: value }).to_string();
+            let label = sources.value(label[1..label.len() - 1].to_owned());
+            sources.and(&format!("instr(metadata, {label}) > 0"));
+        }
+        if let Some(error) = &query.error {
+            let error = sources.value(error.clone());
+            let now = now.as_micros();
+            sources.and(&format!(
+                "(error_kind = {error} OR instr(error, {error}) > 0 OR (status = 1 AND due + lease <= {now}))"
+            ));
+        }
+        if let Some(age) = query.older_than {
+            sources.and(&format!("submitted_at <= {}", now.before(age).as_micros()));
+        }
+        if let Some(age) = query.newer_than {
+            sources.and(&format!("submitted_at > {}", now.before(age).as_micros()));
+        }
+        if let Some(request_id) = &query.request_id {
+            // One that was not given is the job's id.
+            let own = id::parse(&JobId::from(request_id.as_str())).map(id::seq);
+            let given = sources.value(request_id.clone());
+            sources.and(&format!("coalesce(request_id, {given}) = {given}"));
+            let given = format!("INDEXED BY job_request WHERE request_id = {given}");
+            let own = own.map(|seq| format!("NOT INDEXED WHERE seq = {seq} AND request_id IS NULL"));
+            sources.only([given].into_iter().chain(own));
+        }
+        sources
+    }
+
+    fn only(&mut self, indexes: impl IntoIterator<Item = String>) {
+        self.indexes = indexes.into_iter().collect();
+        self.in_order = false;
+    }
+
+    fn and(&mut self, condition: &str) {
+        self.meant.push_str(" AND ");
+        self.meant.push_str(condition);
+    }
+
+    /// The name of a value in the query.
+    fn value(&mut self, text: String) -> String {
+        self.values.push(Value::Text(text));
+        format!("?{}", self.values.len())
+    }
+
+    /// The indexes for a status, and whether the newest rows come first.
+    fn indexes(query: &ListQuery) -> (Vec<String>, bool) {
+        let waiting = "INDEXED BY job_ready WHERE status = 0 AND due IS NOT NULL";
+        let blocked = "INDEXED BY job_group WHERE group_id IS NOT NULL AND status < 2 AND due IS NULL";
+        let leased = "INDEXED BY job_leased WHERE status = 1";
+        let failed = "INDEXED BY job_failed WHERE status > 2";
+        let (indexes, in_order): (&[&str], bool) = match query.status {
+            _ if query.dead => (&[failed], false),
+            Some(Status::Error | Status::Cancelled) => (&[failed], false),
+            Some(Status::InProgress) => (&[leased], false),
+            Some(Status::Success) => (&["INDEXED BY job_expiry WHERE expires_at IS NOT NULL"], true),
+            Some(Status::Submitted) => (&[waiting, blocked, leased], true),
+            None => (&[], true),
+        };
+        (indexes.iter().map(|index| (*index).to_owned()).collect(), in_order)
+    }
+}
+
+/// What is true of the rows that have the status and have not expired.
+fn meant(query: &ListQuery, now: Timestamp) -> String {
     let now = now.as_micros();
     let abandoned =
         format!("due + lease <= {now} AND NOT cancel_requested AND attempt - uncounted < max_attempts");
-    let waiting = [
-        "INDEXED BY job_ready WHERE status = 0 AND due IS NOT NULL".to_owned(),
-        "INDEXED BY job_group WHERE group_id IS NOT NULL AND status < 2 AND status = 0 AND due IS NULL"
-            .to_owned(),
-    ];
-    let leased = "INDEXED BY job_leased WHERE status = 1".to_owned();
-    let over = format!("INDEXED BY job_expiry WHERE expires_at > {now}");
-    let failed =
-        |status: &str| format!("INDEXED BY job_failed WHERE status > 2 AND {status} AND expires_at > {now}");
-    let only = |index| Sources { meant: None, indexes: vec![index] };
+    let over = |status: &str| format!("status = {status} AND expires_at > {now}");
     match (query.dead, query.status) {
-        (true, None | Some(Status::Error)) => only(failed("status = 3 AND dead")),
-        (true, Some(_)) => Sources { meant: None, indexes: Vec::new() },
-        (false, Some(Status::Error)) => only(failed("status = 3")),
-        (false, Some(Status::Cancelled)) => only(failed("status = 4")),
-        (false, Some(Status::InProgress)) => only(format!("{leased} AND NOT ({abandoned})")),
-        (false, Some(Status::Success)) => Sources {
-            meant: Some(format!("status = 2 AND expires_at > {now}")),
-            indexes: vec![format!("{over} AND status = 2")],
-        },
-        (false, Some(Status::Submitted)) => Sources {
-            meant: Some(format!("(status = 0 OR (status = 1 AND {abandoned}))")),
-            indexes: waiting.into_iter().chain([format!("{leased} AND {abandoned}")]).collect(),
-        },
-        (false, None) => Sources {
-            meant: Some(format!("(expires_at IS NULL OR expires_at > {now})")),
-            indexes: Vec::new(),
-        },
+        (true, None | Some(Status::Error)) => over("3 AND dead"),
+        (true, Some(_)) => "FALSE".to_owned(),
+        (false, Some(Status::Error)) => over("3"),
+        (false, Some(Status::Cancelled)) => over("4"),
+        (false, Some(Status::Success)) => over("2"),
+        (false, Some(Status::InProgress)) => format!("status = 1 AND NOT ({abandoned})"),
+        (false, Some(Status::Submitted)) => format!("(status = 0 OR (status = 1 AND {abandoned}))"),
+        (false, None) => format!("(expires_at IS NULL OR expires_at > {now})"),
     }
 }
 
@@ -180,15 +281,15 @@ mod tests {
         clock.advance(Duration::from_secs(20));
         let every = Status::ALL.into_iter().map(Some).chain([None]);
         for (status, limit) in every.flat_map(|status| [1, 4, usize::MAX].map(|limit| (status, limit))) {
-            let query = ListQuery { status, limit, ..ListQuery::default() };
+            let query = ListQuery::new().status(status).limit(limit);
             let now = clock.now();
             let [far, close, all] = [0, 5, NEAR].map(|near| {
                 let query = query.clone();
-                backend.connections.scans.run(move |c| rows(c, &query, now, near))
+                backend.connections.scans.run(move |c| list_near(c, &query, now, near))
             });
-            let all = all.await.expect("rows");
-            assert_eq!(far.await.expect("rows"), all, "{status:?}, {limit}: by the indexes");
-            assert_eq!(close.await.expect("rows"), all, "{status:?}, {limit}: with some of the newest");
+            let all = all.await.expect("records");
+            assert_eq!(far.await.expect("records"), all, "{status:?}, {limit}: by the indexes");
+            assert_eq!(close.await.expect("records"), all, "{status:?}, {limit}: with some of the newest");
             assert!(!all.is_empty() && all.len() <= limit, "{status:?}: {all:?}");
         }
     }

@@ -41,6 +41,8 @@ CREATE INDEX job_suspect ON job (worker) WHERE status = 1 AND suspect IS NOT NUL
 CREATE INDEX job_leased ON job (check_at) WHERE status = 1;
 -- The unfinished jobs of each group, in order.
 CREATE INDEX job_group ON job (group_id, seq) WHERE group_id IS NOT NULL AND status < 2;
+-- What was submitted under a request id of the caller's.
+CREATE INDEX job_request ON job (request_id) WHERE request_id IS NOT NULL;
 -- The one job of each group that is claimable or held.
 CREATE INDEX job_group_active ON job (group_id) WHERE group_id IS NOT NULL AND due IS NOT NULL;
 -- What is over, by when it expires, and all that counts it.

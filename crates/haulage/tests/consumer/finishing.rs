@@ -36,7 +36,7 @@ async fn submit(backend: &Arc<Faulty>, jobs: impl IntoIterator<Item = u8>) {
 
 /// How many jobs have this status.
 async fn count(backend: &Faulty, status: Status) -> usize {
-    let query = ListQuery { status: Some(status), limit: 100, ..ListQuery::default() };
+    let query = ListQuery::new().status(status).limit(100);
     backend.list(query).await.expect("list").len()
 }
 
@@ -121,7 +121,7 @@ async fn so_many_jobs_end_it_and_no_other_is_touched() {
         let summary = run(builder).await;
         assert_eq!((summary.succeeded + summary.failed, summary.released), (5, 0), "{summary:?}");
         assert_eq!(count(&backend, Status::Submitted).await, 5);
-        let records = backend.list(ListQuery { limit: 5, ..ListQuery::default() }).await.expect("list");
+        let records = backend.list(ListQuery::new().limit(5)).await.expect("list");
         assert!(records.iter().all(|record| record.attempt == 0), "{records:?}");
     }
 }

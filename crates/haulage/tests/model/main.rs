@@ -155,9 +155,9 @@ impl Pair {
                 let ids = self.pick_jobs(picks);
                 self.compare_records(&ids, Detail::Result).await;
             }
-            Step::List { status, dead, before, limit } => {
+            Step::List { query, before } => {
                 let before = before.as_ref().map(|pick| self.pick_jobs(std::slice::from_ref(pick)).remove(0));
-                self.list(ListQuery { status: *status, dead: *dead, before, limit: *limit }).await;
+                self.list(query.clone().before(before)).await;
             }
         }
     }
@@ -210,7 +210,7 @@ impl Pair {
     async fn compare_everything(&mut self) {
         self.compare_records(&self.model.ids(), Detail::Full).await;
         self.compare_stats().await;
-        self.list(ListQuery { limit: usize::MAX, ..ListQuery::default() }).await;
+        self.list(ListQuery::new().limit(usize::MAX)).await;
     }
 
     async fn compare_records(&self, ids: &[JobId], detail: Detail) {

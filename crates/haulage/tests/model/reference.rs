@@ -333,9 +333,7 @@ impl Model {
         };
         let kept = self.jobs[..end].iter().rev().filter(|job| !job.is_gone(self.now));
         let shown = kept.map(|job| job.show(Detail::Status, self.now));
-        let wanted =
-            |r: &Record| query.status.is_none_or(|status| status == r.status) && (!query.dead || r.dead);
-        Some(shown.filter(wanted).take(query.limit).collect())
+        Some(shown.filter(|record| query.matches(record, self.now)).take(query.limit).collect())
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use haulage::{FailureKind, JobError, Json, NewJob, Progress, Status, backend::Outcome};
+use haulage::{
+    FailureKind, JobError, Json, NewJob, Progress, Status,
+    backend::{ListQuery, Outcome},
+};
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 /// One call, or time that passes.
@@ -18,7 +21,7 @@ pub(crate) enum Step {
     Purge(Status, Duration),
     Pass(Duration),
     Get(Vec<Pick>),
-    List { status: Option<Status>, dead: bool, before: Option<Pick>, limit: usize },
+    List { query: ListQuery, before: Option<Pick> },
 }
 
 /// Chooses a job or a claim of those that there are when the step is made.
@@ -82,9 +85,24 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (ended(), span()).prop_map(|(status, older_than)| Step::Purge(status, older_than)),
         6 => span().prop_map(Step::Pass),
         2 => vec(pick(), 1..4).prop_map(Step::Get),
-        1 => (option::of(any_status()), any::<bool>(), option::of(pick()), 1usize..6)
-            .prop_map(|(status, dead, before, limit)| Step::List { status, dead, before, limit }),
+        2 => (query(), option::of(pick())).prop_map(|(query, before)| Step::List { query, before }),
     ]
+}
+
+fn query() -> impl Strategy<Value = ListQuery> {
+    let text = |text: &[&'static str]| option::weighted(0.2, prop::sample::select(text.to_vec()));
+    let age = || option::weighted(0.2, span());
+    let plain = (option::of(any_status()), prop::bool::weighted(0.3), 1usize..6);
+    let error = text(&["error 1", "error", "reason", "handler", "worker_lost", "released", "lost"]);
+    (plain, text(&["group-0", "group-1"]), error, age(), age()).prop_map(
+        |((status, dead, limit), group, error, older_than, newer_than)| {
+            let mut query = ListQuery::new().status(status).dead(dead).limit(limit);
+            query.group = group.map(str::to_owned);
+            query.error = error.map(str::to_owned);
+            (query.older_than, query.newer_than) = (older_than, newer_than);
+            query
+        },
+    )
 }
 
 fn spec() -> impl Strategy<Value = Spec> {

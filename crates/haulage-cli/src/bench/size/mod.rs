@@ -190,7 +190,7 @@ async fn looks(path: &Path, effort: Effort, report: &mut Report) -> Result {
     for status in every {
         let mut list = Vec::new();
         for _ in 0..effort.runs {
-            let query = ListQuery { status, ..ListQuery::default() };
+            let query = ListQuery::new().status(status);
             list.push(millis(backend.list(query)).await?);
         }
         report.list_ms = report.list_ms.max(median(&mut list));

@@ -1,0 +1,51 @@
+//! Which jobs a command is about, where it is not told by their ids.
+
+use std::time::Duration;
+
+use haulage::backend::ListQuery;
+
+use crate::options;
+
+/// What jobs have to have; all of it, where several are given.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Which jobs")]
+pub(crate) struct Filter {
+    /// Only jobs of this group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+
+    /// Only jobs with this request id
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+
+    /// Only jobs with this label; may be given several times, for jobs that have all of them
+    #[arg(long, value_name = "KEY=VALUE", value_parser = options::label)]
+    metadata: Vec<(String, String)>,
+
+    /// Only jobs with an error that has this in its text, or is of this kind: handler, panic, timeout,
+    /// worker_lost, invalid_body, invalid_result, cancelled, or released
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
+
+    /// Only jobs that were submitted this long ago, or longer
+    #[arg(long, value_name = "DURATION", value_parser = options::duration)]
+    older_than: Option<Duration>,
+
+    /// Only jobs that were submitted less than this long ago
+    #[arg(long, value_name = "DURATION", value_parser = options::duration)]
+    newer_than: Option<Duration>,
+}
+
+impl Filter {
+    /// A query for all that is meant.
+    pub(super) fn query(self) -> ListQuery {
+        let mut query = ListQuery::new();
+        query.group = self.group;
+        query.request_id = self.request_id;
+        query.metadata = self.metadata.into_iter().collect();
+        query.error = self.error;
+        query.older_than = self.older_than;
+        query.newer_than = self.newer_than;
+        query
+    }
+}
