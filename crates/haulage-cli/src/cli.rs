@@ -8,7 +8,7 @@ use crate::{
     bench,
     commands::{
         backup, cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, show,
-        simulate, sql, stats, status, submit, wait, worker,
+        simulate, sql, stats, status, submit, wait, worker, workers,
     },
     env,
     exit::{Code, Exit, Result},
@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Wait(wait::Args),
     Cancel(cancel::Args),
     List(list::Args),
+    Workers(workers::Args),
     #[command(subcommand)]
     Dead(dead::Command),
     Stats(stats::Args),
@@ -87,6 +88,7 @@ impl Command {
             Self::Wait(args) => args.run(session).await,
             Self::Cancel(args) => args.run(session).await,
             Self::List(args) => args.run(session).await,
+            Self::Workers(args) => args.run(session).await,
             Self::Dead(command) => command.run(session).await,
             Self::Stats(args) => args.run(session).await,
             Self::Purge(args) => args.run(session).await,

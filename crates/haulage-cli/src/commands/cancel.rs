@@ -1,51 +1,142 @@
 //! `haulage cancel`
 
-use haulage::{Error, JobId, backend::Cancellation};
+use std::collections::BTreeSet;
+
+use haulage::{
+    Error, JobId, Status,
+    backend::{Cancellation, ListQuery},
+};
 use serde_json::json;
 
+use super::{confirm::confirm, filter::Filter};
 use crate::{
     exit::{Code, Exit, Result},
+    options,
+    output::{Output, count},
     session::Session,
 };
 
+/// How many jobs are looked up, and how many cancelled, in one call.
+const PAGE: usize = 50_000;
+const CHUNK: usize = 1_000;
+
+/// The statuses of jobs that can be cancelled.
+const UNFINISHED: [Status; 2] = [Status::Submitted, Status::InProgress];
+
 /// Cancel jobs: those that wait at once, those that run through their worker
+///
+/// By their ids; or, by the filters, all that match of those that wait or run: then it says how many
+/// those are, and asks before it cancels them.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage cancel \"$(haulage list --json --status in-progress --limit 1 | jq -r .id)\"\n  haulage cancel --status submitted --metadata user=anna --older-than 1h"
+)]
 pub(crate) struct Args {
     /// Job ids
-    #[arg(required = true, value_name = "ID")]
+    #[arg(value_name = "ID", required_unless_present_any = ["status", "Filter"], conflicts_with_all = ["status", "Filter", "yes"])]
     ids: Vec<String>,
+
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+
+    /// Only jobs with this status
+    #[arg(
+        long, value_name = "STATUS", value_parser = options::status(&UNFINISHED), ignore_case = true,
+        help_heading = "Which jobs"
+    )]
+    status: Option<Status>,
+
+    #[command(flatten)]
+    filter: Filter,
 }
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
+        if self.ids.is_empty() {
+            return many(session, self.filter.query(), self.status, self.yes).await;
+        }
         let output = session.output;
         let ids: Vec<JobId> = self.ids.into_iter().map(JobId::from).collect();
         let answers = session.existing().await?.cancel(ids.clone()).await?;
         let mut refused = Vec::new();
         for (id, answer) in ids.into_iter().zip(answers) {
-            let (name, words, status) = match answer {
-                Cancellation::Done => ("done", "cancelled".to_owned(), None),
-                Cancellation::Requested => {
-                    ("requested", "its worker has been asked to stop".to_owned(), None)
+            tell(output, &id, answer)?;
+            match answer {
+                Cancellation::Missing => refused.push(Error::NotFound(id).into()),
+                Cancellation::TooLate(status) if status != Status::Cancelled => {
+                    let message = format!("job {id} was over before it could be cancelled: it is {status}");
+                    refused.push(Exit::new(Code::Failure, message));
                 }
-                Cancellation::TooLate(status) => {
-                    ("too_late", format!("is over already: {status}"), Some(status))
-                }
-                Cancellation::Missing => {
-                    refused.push(Error::NotFound(id).into());
-                    continue;
-                }
-            };
-            if output.json {
-                output.json(&json!({ "id": id, "cancellation": name, "status": status }))?;
-            } else {
-                output.line(format_args!("{id} {words}"))?;
-            }
-            if let Some(status) = status.filter(|s| *s != haulage::Status::Cancelled) {
-                let message = format!("job {id} was over before it could be cancelled: it is {status}");
-                refused.push(Exit::new(Code::Failure, message));
+                _ => {}
             }
         }
         Exit::all(refused)
+    }
+}
+
+/// Cancels all that are meant and are not over.
+async fn many(session: &Session, query: ListQuery, status: Option<Status>, yes: bool) -> Result {
+    let output = session.output;
+    let backend = session.existing().await?;
+    let (mut ids, mut running, mut seen) = (Vec::new(), 0, BTreeSet::new());
+    for status in UNFINISHED.into_iter().filter(|one| status.is_none_or(|status| status == *one)) {
+        let mut page = query.clone().status(status).limit(PAGE);
+        loop {
+            let records = backend.list(page.clone()).await?;
+            page = page.before(records.last().map(|record| record.id.clone()));
+            let last = records.len() < PAGE;
+            // One that was claimed meanwhile is found twice.
+            let new = records.into_iter().map(|record| record.id).filter(|id| seen.insert(id.clone()));
+            let before = ids.len();
+            ids.extend(new);
+            running += if status == Status::InProgress { ids.len() - before } else { 0 };
+            if last {
+                break;
+            }
+        }
+    }
+    if ids.is_empty() {
+        output.talk("no jobs to cancel");
+        return Ok(());
+    }
+    let what =
+        format!("{} ({} waiting, {running} running)", count(ids.len() as u64, "job"), ids.len() - running);
+    if yes {
+        output.talk(format_args!("cancelling {what}"));
+    } else {
+        confirm(output, &format!("Cancel {what} of {}?", session.url), "nothing was cancelled")
+            .map_err(|exit| exit.about(&what))?;
+    }
+    let (mut done, mut asked, mut late) = (0, 0, 0);
+    for chunk in ids.chunks(CHUNK) {
+        let answers = backend.cancel(chunk.to_vec()).await?;
+        for (id, answer) in chunk.iter().zip(answers) {
+            tell(output, id, answer)?;
+            match answer {
+                Cancellation::Done => done += 1,
+                Cancellation::Requested => asked += 1,
+                Cancellation::TooLate(_) | Cancellation::Missing => late += 1,
+            }
+        }
+    }
+    let mut parts = vec![format!("{} cancelled", count(done, "job"))];
+    parts.extend((asked > 0).then(|| format!("{asked} asked to stop")));
+    parts.extend((late > 0).then(|| format!("{late} over already")));
+    output.talk(parts.join(", "));
+    Ok(())
+}
+
+fn tell(output: Output, id: &JobId, answer: Cancellation) -> Result {
+    let (name, words, status) = match answer {
+        Cancellation::Done => ("done", "cancelled".to_owned(), None),
+        Cancellation::Requested => ("requested", "its worker has been asked to stop".to_owned(), None),
+        Cancellation::TooLate(status) => ("too_late", format!("is over already: {status}"), Some(status)),
+        Cancellation::Missing => return Ok(()),
+    };
+    if output.json {
+        output.json(&json!({ "id": id, "cancellation": name, "status": status }))
+    } else {
+        output.line(format_args!("{id} {words}"))
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod cancel;
 pub(crate) mod completions;
+mod confirm;
 pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod docs;
@@ -27,3 +28,4 @@ pub(crate) mod submit;
 mod view;
 pub(crate) mod wait;
 pub(crate) mod worker;
+pub(crate) mod workers;

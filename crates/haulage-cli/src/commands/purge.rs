@@ -1,9 +1,6 @@
 //! `haulage purge`
 
-use std::{
-    io::{self, BufRead as _, IsTerminal as _},
-    time::Duration,
-};
+use std::time::Duration;
 
 use haulage::{
     Error, JobId, Status,
@@ -11,6 +8,7 @@ use haulage::{
 };
 use serde_json::json;
 
+use super::confirm::confirm;
 use crate::{
     exit::{Code, Exit, Result},
     options,
@@ -62,7 +60,7 @@ async fn by_status(session: &Session, status: Status, older_than: Duration, yes:
     if !yes {
         let age = humantime::format_duration(older_than);
         let question = format!("Delete all {status} jobs older than {age} from {}?", session.url);
-        confirm(output, &question)?;
+        confirm(output, &question, "nothing was deleted")?;
     }
     tell(output, backend.purge(what).await?)
 }
@@ -93,18 +91,4 @@ fn tell(output: Output, deleted: u64) -> Result {
     } else {
         output.line(format_args!("{} deleted", count(deleted, "job")))
     }
-}
-
-/// Asks a person before something is deleted.
-pub(crate) fn confirm(output: Output, question: &str) -> Result {
-    if !io::stdin().is_terminal() {
-        return Err(Exit::usage("nothing was deleted, since there is no terminal to ask on; add --yes"));
-    }
-    output.prompt(format_args!("{question} [y/N] "));
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    if read.is_err() || !matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Err(Exit::new(Code::Failure, "nothing was deleted"));
-    }
-    Ok(())
 }

@@ -69,7 +69,7 @@ impl Command {
             Self::Delete(args) => {
                 let bucket = args.bucket(&config)?;
                 if !args.yes {
-                    super::purge::confirm(output, &aws::question(&config, bucket))?;
+                    super::confirm::confirm(output, &aws::question(&config, bucket), "nothing was deleted")?;
                 }
                 match bucket {
                     Some(_) => setup::delete_with_bucket(&config, None).await?,

@@ -35,6 +35,60 @@ fn a_job_that_is_done_is_too_late() {
 }
 
 #[test]
+fn all_jobs_of_a_kind_once_it_was_told_to() {
+    let place = Place::new();
+    let fifo = place.fifo("fifo");
+    let running = place.submit(&["1", "--metadata", "user=anna"]);
+    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
+    let worker = place.worker(&["--heartbeat-interval", "0.1", "--shell", &line]);
+    assert_eq!(fifo.line(), "started");
+    let anna = place.submit(&["2", "--metadata", "user=anna"]);
+    let bert = place.submit(&["3", "--metadata", "user=bert", "--group", "g"]);
+    let over = place.submit(&["4", "--metadata", "user=anna"]);
+    place.ok(["cancel", &over]);
+
+    // It says how many, and does nothing without a yes.
+    let done = place.run(["cancel", "--metadata", "user=anna"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
+    assert_eq!(
+        done.stderr,
+        "haulage: 2 jobs (1 waiting, 1 running): nothing was cancelled, since there is no terminal to ask on; add --yes\n"
+    );
+    assert_eq!(place.record(&anna)["status"], "SUBMITTED");
+
+    let done = place.run(["cancel", "--metadata", "user=anna", "--yes"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(done.stdout, format!("{anna} cancelled\n{running} its worker has been asked to stop\n"));
+    assert_eq!(done.stderr, "cancelling 2 jobs (1 waiting, 1 running)\n1 job cancelled, 1 asked to stop\n");
+    assert_eq!(place.run(["wait", "--wait-timeout", "300", &running]).code, Some(5));
+    worker.stop();
+    assert_eq!(place.record(&bert)["status"], "SUBMITTED");
+
+    let lines = place.ok(["cancel", "--json", "--status", "submitted", "--group", "g", "--yes"]);
+    let told: Value = serde_json::from_str(&lines).expect("a line");
+    assert_eq!(told, json!({ "id": bert, "cancellation": "done", "status": null }));
+    let done = place.run(["cancel", "--older-than", "0s"]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), "no jobs to cancel\n"));
+}
+
+#[test]
+fn ids_or_what_jobs_have_and_never_all_by_mistake() {
+    let place = Place::new();
+    let id = place.submit(&["1"]);
+    for args in [
+        &["cancel"][..],
+        &["cancel", "--yes"],
+        &["cancel", &id, "--group", "g"],
+        &["cancel", &id, "--status", "submitted"],
+        &["cancel", "--status", "success"],
+    ] {
+        let done = place.run(args);
+        assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{args:?}: {done:?}");
+    }
+    assert_eq!(place.record(&id)["status"], "SUBMITTED");
+}
+
+#[test]
 fn a_running_program_and_all_that_it_started() {
     let place = Place::new();
     let fifo = place.fifo("fifo");

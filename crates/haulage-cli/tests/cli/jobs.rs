@@ -62,6 +62,27 @@ fn list_by_what_jobs_have() {
 }
 
 #[test]
+fn workers_that_hold_jobs() {
+    let place = Place::new();
+    let done = place.run(["workers"]);
+    assert_eq!(done.code, Some(2), "there is no database yet: {done:?}");
+    place.feed(["submit", "--jsonl", "-"], "1\n2\n3\n");
+    let done = place.run(["workers"]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), "no worker holds a job\n"));
+    let fifo = place.fifo("fifo");
+    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
+    let _worker = place.worker(&["--worker-name", "gpu-1", "--concurrency", "2", "--shell", &line]);
+    assert_eq!((fifo.line(), fifo.line()), ("started".to_owned(), "started".to_owned()));
+    let table = place.ok(["workers"]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["WORKER", "JOBS", "OLDEST", "LEASE"]);
+    assert_eq!((&rows[1][..2], &rows[1][3..5], rows.len()), (&["gpu-1", "2"][..], &["ends", "in"][..], 2));
+    let worker: Value = serde_json::from_str(&place.ok(["workers", "--json"])).expect("a line");
+    assert_eq!((&worker["worker"], &worker["jobs"]), (&json!("gpu-1"), &json!(2)));
+    assert!(worker["oldest_started_at"].is_string() && worker["lease_until"].is_string(), "{worker}");
+}
+
+#[test]
 fn result_of_a_job_that_waits() {
     let place = Place::new();
     let id = place.submit(&["1"]);
