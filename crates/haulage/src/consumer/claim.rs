@@ -157,3 +157,6 @@ impl Claims {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

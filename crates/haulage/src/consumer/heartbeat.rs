@@ -214,3 +214,6 @@ impl Heartbeats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(30);
 /// up earlier. A trial for which there has been no job for so long says nothing.
 const TRIAL_LIMIT: Duration = Duration::from_secs(15);
 
-/// An outage that begins so soon after another is not signal to a log: a server
+/// An outage that begins so soon after another is not news to a log: a server
 /// that takes fewer jobs at once than it is given turns some down all the time.
 const APART: Duration = Duration::from_secs(60);
 
@@ -131,19 +131,19 @@ impl Readiness {
     }
 
     /// A job came back, as what it needs is not there. `true` where that is
-    /// signal: no more jobs are wanted from here on.
+    /// news: no more jobs are wanted from here on.
     pub(super) fn failed(&mut self, ticket: u64, reason: &str, now: Duration) -> bool {
-        let signal = match self.stage {
+        let news = match self.stage {
             Stage::Ready => true,
             Stage::Trial { job: Some(job), .. } => job == ticket,
             Stage::Waiting { .. } | Stage::Probing { .. } | Stage::Trial { .. } => false,
         };
-        if signal {
+        if news {
             self.failures = self.failures.saturating_add(1);
             let most = doubled(FIRST_WAIT, self.failures - 1, LONGEST_WAIT);
             self.wait(reason, now + jittered(most), 0, now);
         }
-        signal
+        news
     }
 
     /// A job has been handed over.
@@ -289,32 +289,4 @@ impl fmt::Debug for Readiness {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_of_many_lines_becomes_one() {
-        let reason = "it cannot be imported:\nTraceback\n  1 / 0\nZeroDivisionError: division by zero\n";
-        assert_eq!(in_one_line(reason), "it cannot be imported: … ZeroDivisionError: division by zero");
-        assert_eq!(in_one_line(" refused\n"), "refused");
-        assert_eq!(in_one_line(""), "");
-    }
-
-    #[tokio::test]
-    async fn outages_in_a_row_are_told_of_less_and_less() {
-        let mut readiness = Readiness::new(None, Handle::current());
-        let mut told = Vec::new();
-        let mut now = Duration::from_secs(1000);
-        for outage in 1..=20 {
-            assert!(readiness.failed(outage, "503", now), "signal");
-            told.extend(readiness.outage.as_ref().filter(|o| o.is_told()).map(|_| outage));
-            now += LONGEST_WAIT;
-            readiness.advance(now);
-            readiness.admitted(outage, now);
-            readiness.worked(outage, now);
-            now += Duration::from_secs(if outage == 10 { 100 } else { 1 });
-        }
-        assert_eq!(told, [1, 2, 4, 8, 11, 12, 14, 18]);
-        assert_eq!(readiness.outages(), 20);
-    }
-}
+mod tests;

@@ -244,21 +244,4 @@ impl Settles {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_that_fail_together_are_one_failure() {
-        let (mut settles, mut table) = (Settles::new(3), Table::default());
-        let failed = |failures| {
-            let answer = Err(Error::Unavailable { message: "down".into(), source: None });
-            Answer { outcomes: Vec::new(), answer, failures }
-        };
-        for _ in 0..3 {
-            settles.answered(failed(0), &mut table);
-        }
-        assert_eq!(settles.outage.failures(), 1);
-        settles.answered(failed(1), &mut table);
-        assert_eq!(settles.outage.failures(), 2);
-    }
-}
+mod tests;
