@@ -487,3 +487,6 @@ async fn changed(signal: &mut Option<watch::Receiver<u64>>) -> bool {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

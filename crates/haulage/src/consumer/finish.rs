@@ -151,3 +151,6 @@ impl Finish {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

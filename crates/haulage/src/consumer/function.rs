@@ -239,3 +239,19 @@ pub(super) fn judge_all<R: Serialize, E: Into<Failure>>(
     }
     tickets.into_iter().zip(answers).map(|(ticket, answer)| (ticket, call_context.judge(answer))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_does_not_fit_is_no_sign_that_what_the_handler_needs_is_there() {
+        for (kind, is_sign) in [
+            (FailureKind::InvalidBody, false),
+            (FailureKind::Handler, true),
+            (FailureKind::InvalidResult, true),
+        ] {
+            assert_eq!(Verdict::Fail(JobError::new(kind, "bad")).is_of_a_run(), is_sign, "{kind:?}");
+        }
+    }
+}

@@ -337,3 +337,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

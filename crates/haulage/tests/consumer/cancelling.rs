@@ -46,6 +46,26 @@ async fn a_running_handler_hears_of_it_and_stops() {
 }
 
 #[tokio::test]
+async fn whatever_fails_after_it_was_told_to_stop_is_a_cancelled_job() {
+    let failures: [fn(&'static str) -> Failure; 3] = [Failure::retry, Failure::fatal, Failure::not_ready];
+    for failure in failures {
+        let backend = Arc::new(MemoryBackend::with_clock(manual_clock()));
+        let mut running = Running::start(Consumer::builder(backend.clone()).handler(
+            move |_: Job<()>, context: Context| async move {
+                context.cancelled().await;
+                Answer::<()>::Err(failure("connection reset"))
+            },
+        ));
+        let job = Producer::new(backend).submit(&()).await.expect("submit");
+        running.started(1).await;
+        job.cancel().await.expect("cancel");
+        assert_eq!(running.ending().await, Event::Cancelled { id: job.id().clone(), attempt: 1 });
+        assert_eq!(job.status().await.expect("status"), Status::Cancelled);
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_cancel_between_the_claim_and_its_answer_is_heard() {
     let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
     let job = Producer::new(backend.clone()).submit(&()).await.expect("submit");

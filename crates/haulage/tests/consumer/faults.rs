@@ -70,6 +70,24 @@ async fn claims_that_fail_keep_no_result_from_being_recorded() {
 }
 
 #[tokio::test]
+async fn a_settle_takes_the_next_claim_along_where_that_costs_no_more() {
+    for joins_claims in [false, true] {
+        let backend = Faulty::with(MemoryBackend::with_clock(manual_clock()), |can| {
+            can.joins_claims = joins_claims;
+        });
+        let jobs = (0..3).map(|n| NewJob::new(&n).expect("body")).collect();
+        Producer::new(backend.clone()).submit_many(jobs).await.expect("submit");
+        let builder = Consumer::builder(backend.clone()).concurrency(1);
+        let mut running = Running::start(builder.handler(async |_: Job<u8>, _| Answer::Ok(())));
+        for _ in 0..3 {
+            assert!(matches!(running.ending().await, Event::Succeeded { attempt: 1, .. }));
+        }
+        assert_eq!(backend.joined(), if joins_claims { 3 } else { 0 });
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn while_one_settle_is_under_way_the_next_batch_gathers() {
     let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
     backend.set(Verb::Settle, Mode::Hangs);

@@ -7,10 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use haulage::{
-    Consumer, Context, Failure, FailureKind, Job, JobError, Json, NewJob, Producer, RetryPolicy, Status,
+    Consumer, Context, Failure, FailureKind, Job, JobError, JobId, Json, NewJob, Producer, RetryPolicy,
+    Status,
     consumer::{Event, Summary},
     memory::MemoryBackend,
     shutdown::Shutdown,
@@ -42,6 +44,29 @@ async fn success_is_recorded_and_told() {
     assert_eq!(record.worker.as_deref(), Some("w-1"));
     assert_eq!(record.result.expect("result").as_str(), "[7,null]");
     assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
+}
+
+/// As the kernel of Linux knows it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_consumer_without_a_name_is_called_after_its_host_and_process() {
+    let backend = memory();
+    let running =
+        Running::start(Consumer::builder(backend.clone()).handler(async |_: Job<()>, _| Answer::Ok(())));
+    let job = Producer::new(backend).submit(&()).await.expect("submit");
+    job.wait_result::<()>(None).await.expect("result");
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("the host has a name");
+    let name = format!("{}:{}", host.trim(), std::process::id());
+    assert_eq!(job.record().await.expect("record").worker, Some(name));
+    running.stop().await;
+}
+
+#[test]
+fn an_event_tells_its_job_and_attempt() {
+    let id = JobId::new("a");
+    for event in [Event::Started { id: id.clone(), attempt: 3 }, Event::Lost { id: id.clone(), attempt: 3 }] {
+        assert_eq!((event.id(), event.attempt()), (&id, 3));
+    }
 }
 
 #[tokio::test]
@@ -379,9 +404,20 @@ async fn settings_out_of_range_are_refused() {
         (with_handler().claim_wait(s(0)), "claim_wait is 0ns"),
         (with_handler().max_jobs(0), "max_jobs is 0"),
         (with_handler().worker_name(""), "worker_name"),
+        (with_handler().worker_name("x".repeat(NewJob::MAX_LABEL_BYTES + 1)), "worker_name"),
     ] {
         let error = refused.build().expect_err(why).to_string();
         assert!(error.contains(why), "{error}");
+    }
+    let longest = NewJob::MAX_DURATION;
+    for taken in [
+        batch(1, longest),
+        with_handler().lease(longest),
+        with_handler().claim_wait(Duration::from_millis(1)),
+        with_handler().shutdown_grace_period(longest),
+        with_handler().worker_name("x".repeat(NewJob::MAX_LABEL_BYTES)),
+    ] {
+        taken.build().expect("it is just in range");
     }
     let shown = format!("{:?}", with_handler().build().expect("defaults are in range"));
     assert!(shown.contains("handler: async, concurrency: 1"), "{shown}");

@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -104,6 +104,7 @@ pub(crate) struct Faulty {
     capabilities: Option<Capabilities>,
     refused: Mutex<Option<&'static str>>,
     takes_no_failures: AtomicBool,
+    joined: AtomicUsize,
 }
 
 impl Faulty {
@@ -142,6 +143,11 @@ impl Faulty {
 
     pub(crate) fn count(&self, verb: Verb) -> usize {
         self.controls[verb as usize].started.borrow().len()
+    }
+
+    /// How many settles have taken a claim along.
+    pub(crate) fn joined(&self) -> usize {
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// Waits until the verb has been called at least so many times.
@@ -253,6 +259,7 @@ impl Backend for Faulty {
         settlements: Vec<Settlement>,
         request: ClaimRequest,
     ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
+        self.joined.fetch_add(1, Ordering::Relaxed);
         // As of one transaction: where the claim fails, nothing is settled.
         let mode = *self.controls[Verb::Claim as usize].mode.borrow();
         if matches!(mode, Mode::Fails | Mode::Panics) {
