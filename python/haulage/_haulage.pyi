@@ -123,6 +123,12 @@ class Record:
     def metadata(self) -> dict[str, str]:
         """The caller's labels."""
     @property
+    def timeout(self) -> float | None:
+        """How long an attempt may run, in seconds."""
+    @property
+    def result_ttl(self) -> float:
+        """How long the record is kept after the end, in seconds."""
+    @property
     def worker(self) -> str | None:
         """The worker that holds it, or held it last."""
     @property

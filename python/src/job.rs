@@ -28,19 +28,20 @@ impl NewJob {
         metadata: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut job = haulage::NewJob::from_json(encode("the body", body).map_err(errors::invalid_json)?);
-        job.request_id = convert::optional_text("request_id", request_id)?;
+        job.spec.request_id = convert::optional_text("request_id", request_id)?;
         job.idempotency_key = convert::optional_text("idempotency_key", idempotency_key)?;
         job.idempotency_window = convert::optional_duration("idempotency_window", idempotency_window)?
             .unwrap_or(job.idempotency_window);
-        job.group = convert::optional_text("group", group)?;
-        job.max_attempts = match max_attempts {
+        job.spec.group = convert::optional_text("group", group)?;
+        job.spec.max_attempts = match max_attempts {
             Some(count) => convert::count("max_attempts", count)?,
-            None => job.max_attempts,
+            None => job.spec.max_attempts,
         };
         job.delay = convert::optional_duration("delay", delay)?.unwrap_or_default();
-        job.timeout = convert::optional_duration("timeout", timeout)?;
-        job.result_ttl = convert::optional_duration("result_ttl", result_ttl)?.unwrap_or(job.result_ttl);
-        job.metadata = convert::labels(metadata)?;
+        job.spec.timeout = convert::optional_duration("timeout", timeout)?;
+        job.spec.result_ttl =
+            convert::optional_duration("result_ttl", result_ttl)?.unwrap_or(job.spec.result_ttl);
+        job.spec.metadata = convert::labels(metadata)?;
         job.validate().map_err(|error| errors::raise(body.py(), &error))?;
         Ok(Self(job))
     }

@@ -34,22 +34,34 @@ impl Record {
 
     #[getter]
     fn max_attempts(&self) -> u32 {
-        self.0.max_attempts
+        self.0.spec.max_attempts
     }
 
     #[getter]
     fn request_id(&self) -> &str {
-        &self.0.request_id
+        self.0.request_id()
     }
 
     #[getter]
     fn group(&self) -> Option<&str> {
-        self.0.group.as_deref()
+        self.0.spec.group.as_deref()
     }
 
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        convert::metadata(py, &self.0.metadata)
+        convert::metadata(py, &self.0.spec.metadata)
+    }
+
+    /// In seconds.
+    #[getter]
+    fn timeout(&self) -> Option<f64> {
+        self.0.spec.timeout.map(|timeout| timeout.as_secs_f64())
+    }
+
+    /// In seconds.
+    #[getter]
+    fn result_ttl(&self) -> f64 {
+        self.0.spec.result_ttl.as_secs_f64()
     }
 
     #[getter]

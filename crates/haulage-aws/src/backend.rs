@@ -11,6 +11,7 @@ use haulage::{
         ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted,
     },
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Builder, cancel, check, claim,
@@ -149,8 +150,8 @@ impl Backend for AwsBackend {
         self.run(|inner| submit::submit(inner, jobs)).await
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
-        self.run(|inner| claim::claim(inner, request)).await
+    async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
+        self.run(|inner| claim::claim(inner, request, stop)).await
     }
 
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {

@@ -11,6 +11,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
@@ -29,12 +30,16 @@ use crate::{
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 const AFTER_FAILURES: Duration = Duration::from_secs(3600);
 
-pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Claimed>> {
+pub(crate) async fn claim(
+    inner: Shared,
+    request: ClaimRequest,
+    stop: CancellationToken,
+) -> Result<Vec<Claimed>> {
     inner.capabilities.check_claim(&request)?;
     inner.stopped.store(false, Ordering::Relaxed);
     let deadline = Instant::now() + request.wait;
     loop {
-        if request.stop.is_cancelled() {
+        if stop.is_cancelled() {
             // No claim may come after this one, to see that nothing is left to do.
             inner.stopped.store(true, Ordering::Relaxed);
             inner.release_if_idle().await;
@@ -47,7 +52,7 @@ pub(crate) async fn claim(inner: Shared, request: ClaimRequest) -> Result<Vec<Cl
         }
         let mut found = inner.in_flight.take_ready(request.max, inner.now());
         if found.is_empty() {
-            let Some(received) = receive(&inner, &request, deadline).await? else { continue };
+            let Some(received) = receive(&inner, &request, &stop, deadline).await? else { continue };
             found = chains(received, inner.queue.fifo);
         }
         if found.is_empty() {
@@ -78,12 +83,17 @@ async fn protect(inner: &Inner) -> Result<()> {
 
 /// Receives up to as many messages as are asked for. `None` where something
 /// else is to be looked at first.
-async fn receive(inner: &Shared, request: &ClaimRequest, deadline: Instant) -> Result<Option<Vec<Received>>> {
+async fn receive(
+    inner: &Shared,
+    request: &ClaimRequest,
+    stop: &CancellationToken,
+    deadline: Instant,
+) -> Result<Option<Vec<Received>>> {
     let wait = deadline.saturating_duration_since(Instant::now()).min(MAX_WAIT);
     let mut watch = poll::watch(inner, request.max, request.lease, wait);
     let mut received = tokio::select! {
         answer = watch.answer() => answer?,
-        () = request.stop.cancelled() => return Ok(None),
+        () = stop.cancelled() => return Ok(None),
         () = inner.in_flight.news.notified() => return Ok(None),
         // A poll that an earlier claim began may last longer than this one wants.
         () = tokio::time::sleep_until(deadline + SOON), if !wait.is_zero() => return Ok(Some(Vec::new())),
@@ -172,7 +182,7 @@ async fn refreshed(inner: &Shared, request: &ClaimRequest, mut claimed: Vec<Clai
     if old.is_empty() {
         return claimed;
     }
-    let beat = |key: &ClaimKey| Heartbeat { key: key.clone(), lease: request.lease, progress: None };
+    let beat = |key: &ClaimKey| Heartbeat::new(key.clone(), request.lease);
     match heartbeat(inner.clone(), old.iter().map(beat).collect()).await {
         Ok(statuses) => {
             let statuses: HashMap<ClaimKey, HeartbeatStatus> = old.into_iter().zip(statuses).collect();

@@ -4,11 +4,11 @@
 //! consumer look. Its body is the job's body, so that people can read it and
 //! other programs can write it; the options are in one message attribute.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use haulage::{Error, JobId, Json, Metadata, NewJob, Result, Timestamp};
+use haulage::{Error, JobId, JobSpec, Json, NewJob, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -36,12 +36,7 @@ pub(crate) struct Envelope {
     pub(crate) submitted_at: Timestamp,
     /// Not to be claimed before.
     pub(crate) not_before: Option<Timestamp>,
-    pub(crate) request_id: Option<String>,
-    pub(crate) group: Option<String>,
-    pub(crate) max_attempts: u32,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) result_ttl: Duration,
-    pub(crate) metadata: Metadata,
+    pub(crate) spec: JobSpec,
     /// The item that says which job has the idempotency key.
     pub(crate) key: Option<String>,
     /// Puts the job back to work if it ended so.
@@ -84,18 +79,8 @@ struct Wire {
     submitted_at: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_attempts: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result_ttl_us: Option<u64>,
-    #[serde(skip_serializing_if = "Metadata::is_empty")]
-    metadata: Metadata,
+    #[serde(flatten)]
+    spec: JobSpec,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,26 +108,17 @@ enum Encoding {
     Object,
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
 impl Envelope {
     /// For a job that is being submitted.
     pub(crate) fn new(job: &NewJob, config: &Config, now: Timestamp) -> Result<Self> {
         let token = nonce() + &nonce();
-        let days = keep_days(job.delay, job.result_ttl);
+        let days = keep_days(job.delay, job.spec.result_ttl);
         let object = |name: &str| object_key(days, config.queue_name(), &token, name);
         let envelope = Self {
             id: None,
             submitted_at: now,
             not_before: (!job.delay.is_zero()).then(|| now.after(job.delay)),
-            request_id: job.request_id.clone(),
-            group: job.group.clone(),
-            max_attempts: job.max_attempts,
-            timeout: job.timeout,
-            result_ttl: job.result_ttl,
-            metadata: job.metadata.clone(),
+            spec: job.spec.clone(),
             key: job.idempotency_key.as_deref().map(|key| key_item(config, key)),
             redrive: None,
             queue: None,
@@ -175,21 +151,13 @@ impl Envelope {
 
     /// The text of the message attribute.
     pub(crate) fn options(&self) -> String {
-        let default = |is: bool| !is;
         let wire = Wire {
             v: 1,
             token: self.token.clone(),
             id: self.id.clone(),
             submitted_at: self.submitted_at.as_micros(),
             not_before: self.not_before.map(Timestamp::as_micros),
-            request_id: self.request_id.clone(),
-            group: self.group.clone(),
-            max_attempts: default(self.max_attempts == NewJob::DEFAULT_MAX_ATTEMPTS)
-                .then_some(self.max_attempts),
-            timeout_us: self.timeout.map(micros),
-            result_ttl_us: default(self.result_ttl == NewJob::DEFAULT_RESULT_TTL)
-                .then(|| micros(self.result_ttl)),
-            metadata: self.metadata.clone(),
+            spec: self.spec.clone(),
             key: self.key.clone(),
             redrive: self.redrive.map(|ending| ending.attempt),
             ended_at: self.redrive.map(|ending| ending.at.as_micros()),
@@ -247,16 +215,7 @@ impl Envelope {
                 wire.submitted_at
             }),
             not_before: wire.not_before.map(Timestamp::from_micros),
-            request_id: wire.request_id,
-            // What others send is in a group of SQS, which is kept in order.
-            group: wire.group.or_else(|| {
-                let group = system_text(message, &MessageSystemAttributeName::MessageGroupId);
-                group.filter(|_| foreign).map(str::to_owned)
-            }),
-            max_attempts: wire.max_attempts.unwrap_or(NewJob::DEFAULT_MAX_ATTEMPTS),
-            timeout: wire.timeout_us.map(Duration::from_micros),
-            result_ttl: wire.result_ttl_us.map_or(NewJob::DEFAULT_RESULT_TTL, Duration::from_micros),
-            metadata: wire.metadata,
+            spec: wire.spec,
             key: wire.key,
             redrive: wire
                 .redrive
@@ -264,6 +223,11 @@ impl Envelope {
             queue: wire.queue,
             body: Body { packed: None, place: place.clone().unwrap_or(Place::Record) },
         };
+        if foreign && envelope.spec.group.is_none() {
+            // What others send is in a group of SQS, which is kept in order.
+            let group = system_text(message, &MessageSystemAttributeName::MessageGroupId);
+            envelope.spec.group = group.map(str::to_owned);
+        }
         let packed = match (mistake, wire.encoding) {
             (Some(mistake), _) => Err(mistake),
             (None, Some(Encoding::Object)) => Ok(None),
@@ -300,7 +264,7 @@ impl Envelope {
     /// The SQS group, in which messages are kept in order: that of the job, or
     /// one that it has for itself. SQS takes it, whatever a message called it.
     pub(crate) fn sqs_group(&self) -> String {
-        let group = self.group.as_ref().unwrap_or(&self.token);
+        let group = self.spec.group.as_ref().unwrap_or(&self.token);
         // Amazon SQS API Reference, SendMessage: 128 alphanumeric characters and punctuation.
         if (1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()) {
             return group.clone();
@@ -346,6 +310,8 @@ pub(crate) fn attributes(envelope: &Envelope) -> HashMap<String, MessageAttribut
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn message(envelope: &Envelope) -> Message {
@@ -410,7 +376,7 @@ mod tests {
     fn other_messages_are_jobs_if_they_are_json() {
         let plain = |body: &str| Message::builder().message_id("m-2").body(body).build();
         let envelope = Envelope::read(&plain("{\"a\":1}")).expect("a job");
-        assert_eq!((envelope.token.as_str(), envelope.max_attempts), ("m-2", 3));
+        assert_eq!((envelope.token.as_str(), envelope.spec.max_attempts), ("m-2", 3));
         let poison = Envelope::read(&plain("hello")).expect_err("no job");
         assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
     }

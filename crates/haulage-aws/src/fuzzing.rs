@@ -71,9 +71,9 @@ fn of_record(envelope: &Envelope) {
     let id = envelope.id.clone().unwrap_or_else(|| JobId::from("m-1"));
     let record = Row(submitted(&id, envelope, "jobs")).record(NOW).expect("a record");
     assert_eq!(record.id, id);
-    assert_eq!(record.group, envelope.group);
-    assert_eq!(record.metadata, envelope.metadata);
-    assert_eq!(record.max_attempts, envelope.max_attempts);
+    let mut spec = envelope.spec.clone();
+    spec.request_id.get_or_insert_with(|| id.to_string());
+    assert_eq!(record.spec, spec);
     assert_eq!(record.due_at, Some(envelope.due_at()));
 }
 

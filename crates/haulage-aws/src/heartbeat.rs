@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use haulage::{
     Progress, Result, Status,
-    backend::{ClaimKey, Heartbeat, HeartbeatStatus},
+    backend::{ClaimKey, Heartbeat, HeartbeatStatus, Update},
 };
 use tracing::warn;
 
@@ -116,13 +116,12 @@ async fn in_time(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
 async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     let key = &beat.key;
     // What an earlier heartbeat did not get through is still news.
-    let progress = match beat.progress {
-        Some(progress) => {
-            inner.in_flight.with(key, |hold| hold.progress = Some(progress.clone()));
-            Some(progress)
-        }
-        None => inner.in_flight.with(key, |hold| hold.progress.clone()).flatten(),
-    };
+    let news = inner.in_flight.with(key, |hold| {
+        hold.update.progress = beat.update.progress.clone().or(hold.update.progress.take());
+        hold.update.checkpoint = beat.update.checkpoint.clone().or(hold.update.checkpoint.take());
+        hold.update.clone()
+    });
+    let update = news.unwrap_or(beat.update);
     let now = inner.now();
     let until = now.after(beat.lease);
     inner.in_flight.with(key, |hold| {
@@ -132,9 +131,7 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     let mut write = while_held(Write::at(now), key)
         .set(name::DUE_AT, moment(until))
         .set(name::LEASE, number(beat.lease.as_micros()));
-    if let Some(progress) = &progress {
-        write = write.set(name::PROGRESS, text(short(progress)));
-    }
+    write = told(write, &update);
     let Written::Done(row) = inner.store.table.write(key.id.as_str(), write).await? else {
         // A settle that is under way, or whose answer was lost, may be why; it will tell.
         let settling =
@@ -148,13 +145,25 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     adopt(inner, key, &row);
     inner.in_flight.with(key, |hold| {
         hold.lease_until = until;
-        hold.progress.take_if(|told| Some(&*told) == progress.as_ref());
+        hold.update.progress.take_if(|news| update.progress.as_ref() == Some(news));
+        hold.update.checkpoint.take_if(|news| update.checkpoint.as_ref() == Some(news));
     });
     Ok(if row.flag(name::CANCEL) {
         HeartbeatStatus::CancelRequested(until)
     } else {
         HeartbeatStatus::Held(until)
     })
+}
+
+/// Writes what an attempt says, too.
+pub(crate) fn told(mut write: Write, update: &Update) -> Write {
+    if let Some(progress) = &update.progress {
+        write = write.set(name::PROGRESS, text(short(progress)));
+    }
+    if let Some(checkpoint) = &update.checkpoint {
+        write = write.set(name::CHECKPOINT, text(checkpoint.as_str()));
+    }
+    write
 }
 
 /// Progress as JSON, with what fits into a record of its message.

@@ -10,7 +10,10 @@ use std::{
 };
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName as System};
-use haulage::{JobId, Progress, Timestamp, backend::ClaimKey};
+use haulage::{
+    JobId, Timestamp,
+    backend::{ClaimKey, Update},
+};
 use tokio::sync::Notify;
 
 use crate::{
@@ -76,7 +79,7 @@ impl Received {
 
     /// Whether others may come after it in its group.
     pub(crate) fn is_grouped(&self) -> bool {
-        self.envelope.as_ref().map_or(true, |envelope| envelope.group.is_some())
+        self.envelope.as_ref().map_or(true, |envelope| envelope.spec.group.is_some())
     }
 }
 
@@ -125,8 +128,8 @@ pub(crate) struct Hold {
     pub(crate) in_doubt: Vec<String>,
     /// It is being settled at this moment.
     pub(crate) settling: bool,
-    /// Progress that no heartbeat has got through yet.
-    pub(crate) progress: Option<Progress>,
+    /// What its handler said and no heartbeat has got through yet.
+    pub(crate) update: Update,
     /// What follows in its group, hidden as long as we hold this one.
     pub(crate) followers: Chain,
 }
@@ -294,7 +297,7 @@ pub(crate) mod tests {
             noticed: false,
             in_doubt: Vec::new(),
             settling: false,
-            progress: None,
+            update: Update::default(),
             followers: Chain::new(),
         };
         held.insert(ClaimKey { id: JobId::from("id"), attempt: 1 }, hold, now);

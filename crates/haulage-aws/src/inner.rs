@@ -249,7 +249,7 @@ pub(crate) async fn within<T>(
 /// The item of a body that is too large for its record.
 fn body_item(key: &str, packed: &Packed, envelope: &Envelope) -> Item {
     // When its job ends is not known yet.
-    let days = keep_days(envelope.due_at().since(envelope.submitted_at), envelope.result_ttl);
+    let days = keep_days(envelope.due_at().since(envelope.submitted_at), envelope.spec.result_ttl);
     let kept = Duration::from_secs(u64::from(days) * 24 * 3600);
     [
         (name::ID, text(key)),

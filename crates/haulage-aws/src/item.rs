@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use haulage::{DEAD_LETTER_TTL, FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp};
+use haulage::{
+    DEAD_LETTER_TTL, FailureKind, JobError, JobId, JobSpec, Json, NewJob, Record, Status, Timestamp,
+};
 
 use crate::{
     envelope::{Ending, Envelope},
@@ -24,8 +26,8 @@ pub(crate) mod name {
     pub(crate) const LEFT: &str = "attempts_left";
     pub(crate) const REQUEST_ID: &str = "request_id";
     pub(crate) const GROUP: &str = "job_group";
-    pub(crate) const METADATA: &str = "metadata";
-    pub(crate) const TIMEOUT: &str = "timeout_us";
+    /// The options that have no attribute of their own, as JSON; absent where all are the default.
+    pub(crate) const SPEC: &str = "spec";
     pub(crate) const RESULT_TTL: &str = "result_ttl_us";
     pub(crate) const SUBMITTED_AT: &str = "submitted_at";
     pub(crate) const STARTED_AT: &str = "started_at";
@@ -41,6 +43,8 @@ pub(crate) mod name {
     pub(crate) const EXPIRATION: &str = "expiration";
     pub(crate) const WORKER: &str = "worker";
     pub(crate) const PROGRESS: &str = "progress";
+    /// What an attempt has left for the next one, as JSON.
+    pub(crate) const CHECKPOINT: &str = "checkpoint";
     pub(crate) const CANCEL: &str = "cancel_requested";
     pub(crate) const DEAD: &str = "dead";
     /// The copy of a dead letter is in the dead-letter queue.
@@ -192,10 +196,29 @@ impl Row {
         })
     }
 
+    /// How many attempts so far count towards `max_attempts`.
+    pub(crate) fn counted(&self) -> u32 {
+        self.attempt().saturating_sub(self.count(name::UNCOUNTED))
+    }
+
+    /// The job's options, from their attributes and the document with the rest.
+    pub(crate) fn spec(&self) -> JobSpec {
+        let mut spec: JobSpec = self.json(name::SPEC).unwrap_or_default();
+        spec.request_id = self.text(name::REQUEST_ID).map(str::to_owned);
+        spec.group = self.text(name::GROUP).map(str::to_owned);
+        spec.max_attempts = self.count(name::MAX_ATTEMPTS);
+        spec.result_ttl = self.result_ttl();
+        spec
+    }
+
+    /// What an attempt has left for the next one.
+    pub(crate) fn checkpoint(&self) -> Option<Json> {
+        self.text(name::CHECKPOINT).map(Json::from_stored)
+    }
+
     /// The error of a claim whose lease ran out.
     pub(crate) fn lapse_error(&self) -> JobError {
-        let counted = self.attempt().saturating_sub(self.count(name::UNCOUNTED));
-        JobError::worker_lost(counted, self.count(name::MAX_ATTEMPTS), self.text(name::WORKER))
+        JobError::worker_lost(self.counted(), self.count(name::MAX_ATTEMPTS), self.text(name::WORKER))
     }
 
     pub(crate) fn error(&self) -> Option<JobError> {
@@ -208,15 +231,10 @@ impl Row {
     /// holder has abandoned shows as that, written or not.
     pub(crate) fn record(&self, now: Timestamp) -> Option<Record> {
         let submitted_at = self.moment(name::SUBMITTED_AT).unwrap_or(Timestamp::from_micros(0));
-        let mut record = Record::new(self.id(), submitted_at, self.count(name::MAX_ATTEMPTS));
+        let mut record = Record::new(self.id(), self.spec(), submitted_at);
         record.status = self.status()?;
         record.attempt = self.attempt();
         record.uncounted = self.count(name::UNCOUNTED);
-        if let Some(request_id) = self.text(name::REQUEST_ID) {
-            request_id.clone_into(&mut record.request_id);
-        }
-        record.group = self.text(name::GROUP).map(str::to_owned);
-        record.metadata = self.json(name::METADATA).unwrap_or_default();
         record.started_at = self.moment(name::STARTED_AT);
         record.finished_at = self.moment(name::FINISHED_AT);
         record.due_at = self.due_at();
@@ -240,7 +258,7 @@ impl Row {
 
 /// The item of a job that was just submitted.
 pub(crate) fn submitted(id: &JobId, envelope: &Envelope, queue: &str) -> Item {
-    let max = envelope.max_attempts;
+    let max = envelope.spec.max_attempts;
     let mut item: Item = [
         (name::ID, text(id.as_str())),
         (name::STATUS, text(Status::Submitted.as_str())),
@@ -261,19 +279,25 @@ pub(crate) fn submitted(id: &JobId, envelope: &Envelope, queue: &str) -> Item {
 
 /// What the record keeps of the job's options and body, whatever its status.
 pub(crate) fn described(envelope: &Envelope) -> impl Iterator<Item = (&'static str, AttributeValue)> {
-    let metadata =
-        (!envelope.metadata.is_empty()).then(|| serde_json::to_string(&envelope.metadata).ok()).flatten();
+    let spec = &envelope.spec;
     [
         Some((name::SUBMITTED_AT, moment(envelope.submitted_at))),
-        Some((name::RESULT_TTL, number(envelope.result_ttl.as_micros()))),
-        envelope.request_id.clone().map(|v| (name::REQUEST_ID, text(v))),
-        envelope.group.clone().map(|v| (name::GROUP, text(v))),
-        metadata.map(|v| (name::METADATA, text(v))),
-        envelope.timeout.map(|v| (name::TIMEOUT, number(v.as_micros()))),
+        Some((name::RESULT_TTL, number(spec.result_ttl.as_micros()))),
+        spec.request_id.clone().map(|v| (name::REQUEST_ID, text(v))),
+        spec.group.clone().map(|v| (name::GROUP, text(v))),
+        document(spec).map(|v| (name::SPEC, text(v))),
         envelope.body.in_record(),
     ]
     .into_iter()
     .flatten()
+}
+
+/// The options that have no attribute; nothing where all of them are the default.
+fn document(spec: &JobSpec) -> Option<String> {
+    let mut rest = spec.clone();
+    (rest.request_id, rest.group) = (None, None);
+    (rest.max_attempts, rest.result_ttl) = (NewJob::DEFAULT_MAX_ATTEMPTS, NewJob::DEFAULT_RESULT_TTL);
+    if rest.is_default() { None } else { serde_json::to_string(&rest).ok() }
 }
 
 /// How a job ends.

@@ -26,7 +26,7 @@ const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead, #attempt, #
                        #body_at, #result_at";
 
 /// What `list` shows besides: all but body and result.
-const LISTED: &str = "#request_id, #job_group, #metadata, #started_at, #progress, #error, #error_kind";
+const LISTED: &str = "#request_id, #job_group, #spec, #started_at, #progress, #error, #error_kind";
 
 /// All records of this queue that have not expired, with every claim that was
 /// abandoned and ended its job noted.
@@ -124,14 +124,8 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
         .set(name::STATUS, text(PURGED))
         .set(name::EXPIRATION, seconds(now.after(inner.queue.retention)))
         .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT, name::ERROR, name::ERROR_KIND])
-        .remove(&[
-            name::METADATA,
-            name::REQUEST_ID,
-            name::PROGRESS,
-            name::DEAD,
-            name::EXPIRES_AT,
-            name::DUE_AT,
-        ]);
+        .remove(&[name::CHECKPOINT, name::PROGRESS])
+        .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD, name::EXPIRES_AT, name::DUE_AT]);
     match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
         Written::Done(_) => {
             inner.store.delete_documents(places(&row).collect::<Vec<_>>()).await;

@@ -153,7 +153,7 @@ impl Queue {
     ) -> Vec<Result<Sent>> {
         let mut answers: Vec<Option<Result<Sent>>> = vec![None; envelopes.len()];
         let mut ambiguous = vec![false; envelopes.len()];
-        let ordered = self.fifo && envelopes.iter().any(|envelope| envelope.group.is_some());
+        let ordered = self.fifo && envelopes.iter().any(|envelope| envelope.spec.group.is_some());
         let width = if ordered { 1 } else { PARALLEL };
         for round in 0..=MAX_ROUNDS {
             let open: Vec<usize> = (0..envelopes.len()).filter(|n| answers[*n].is_none()).collect();
@@ -256,7 +256,7 @@ impl Queue {
             // FIFO queues take no delay for single messages.
             let delay = envelope.due_at().since(now).min(MAX_DELAY);
             entry = entry.delay_seconds(whole_seconds(delay));
-            if envelope.group.is_some() {
+            if envelope.spec.group.is_some() {
                 entry = entry.message_group_id(envelope.sqs_group());
             }
         }

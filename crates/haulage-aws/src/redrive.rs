@@ -187,19 +187,12 @@ async fn envelope_of(inner: &Inner, row: &Row) -> Result<Envelope> {
         }
         None => (Place::Record, row.0.get(name::BODY).and_then(Packed::from_attribute)),
     };
-    let record = row.record(inner.now());
-    let record = record.as_ref();
     Ok(Envelope {
         token: crate::update::nonce(),
         id: Some(row.id()),
         submitted_at: row.moment(name::SUBMITTED_AT).unwrap_or_else(|| inner.now()),
         not_before: None,
-        request_id: row.text(name::REQUEST_ID).map(str::to_owned),
-        group: record.and_then(|r| r.group.clone()),
-        max_attempts: row.count(name::MAX_ATTEMPTS),
-        timeout: row.duration(name::TIMEOUT),
-        result_ttl: row.result_ttl(),
-        metadata: record.map(|r| r.metadata.clone()).unwrap_or_default(),
+        spec: row.spec(),
         key: None,
         redrive: row.ending(),
         queue: None,
@@ -260,7 +253,7 @@ fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>
         return Verdict::Keep;
     }
     // Where there is no record, the job has had none yet, or has ended long ago.
-    let never_recorded = || now < envelope.due_at().after(envelope.result_ttl.max(retention));
+    let never_recorded = || now < envelope.due_at().after(envelope.spec.result_ttl.max(retention));
     let unfinished = match row {
         Some(row) => row.status().is_some_and(|status| !status.is_terminal()),
         None => never_recorded(),

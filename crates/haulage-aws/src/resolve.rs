@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use haulage::{
     Error, FailureKind, JobError, JobId, Json, Result, Status, Timestamp,
-    backend::{ClaimKey, ClaimRequest, Claimed},
+    backend::{ClaimKey, ClaimRequest, Claimed, Update},
 };
 use tracing::{info, warn};
 
@@ -166,7 +166,7 @@ fn first_claim(
 ) -> Write {
     // Other programs may have written a record without the moment.
     let waits = "(#status = :waits AND (attribute_not_exists(#due_at) OR #due_at <= :now) AND #attempts_left > :none)";
-    let max = i64::from(envelope.max_attempts);
+    let max = i64::from(envelope.spec.max_attempts);
     let mut write = held(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
     if may_create {
         write = write
@@ -326,18 +326,11 @@ async fn ours(
     row: &Row,
 ) -> Disposition {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
-    let record = row.record(inner.now());
     let submitted_at = row.moment(name::SUBMITTED_AT).unwrap_or(envelope.submitted_at);
     let lease_until = row.due_at().unwrap_or(message.hidden_until);
-    let mut claimed = Claimed::new(key, body, submitted_at, lease_until);
-    if let Some(record) = record {
-        claimed.counted = record.counted();
-        claimed.max_attempts = record.max_attempts;
-        claimed.request_id = record.request_id;
-        claimed.group = record.group;
-        claimed.metadata = record.metadata;
-    }
-    claimed.timeout = row.duration(name::TIMEOUT);
+    let mut claimed = Claimed::new(key, body, row.spec(), submitted_at, lease_until);
+    claimed.counted = row.counted();
+    claimed.checkpoint = row.checkpoint();
     let mut hold = Hold {
         message: Some(message.clone()),
         envelope: envelope.clone(),
@@ -348,7 +341,7 @@ async fn ours(
         noticed: false,
         in_doubt: Vec::new(),
         settling: false,
-        progress: None,
+        update: Update::default(),
         followers: VecDeque::new(),
     };
     // SQS is about to move or delete it; so a new message takes over now, in

@@ -13,13 +13,14 @@ use futures_util::{
 };
 use haulage::{
     DEAD_LETTER_TTL, Error, FailureKind, JobError, Json, Result, Status,
-    backend::{ClaimKey, Outcome, Settlement},
+    backend::{ClaimKey, Outcome, Settlement, Update},
 };
 use tracing::warn;
 
 use crate::{
     body::{Packed, Place},
     envelope::Envelope,
+    heartbeat::told,
     heartbeat::while_held,
     in_flight::{Chain, Hold, Received},
     inner::{Inner, Shared},
@@ -34,18 +35,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn settle(inner: Shared, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
     // Two of one claim are settled in their order; all others side by side.
-    let mut of_claim: HashMap<ClaimKey, Vec<(usize, Outcome)>> = HashMap::new();
+    let mut of_claim: HashMap<ClaimKey, Vec<(usize, Outcome, Update)>> = HashMap::new();
     let count = settlements.len();
-    for (place, Settlement { key, outcome }) in settlements.into_iter().enumerate() {
-        of_claim.entry(key).or_default().push((place, outcome));
+    for (place, Settlement { key, outcome, update, .. }) in settlements.into_iter().enumerate() {
+        of_claim.entry(key).or_default().push((place, outcome, update));
     }
     let parts: Vec<_> = stream::iter(of_claim)
         .map(|(key, outcomes)| {
             let inner = &inner;
             async move {
                 let mut answers = Vec::with_capacity(outcomes.len());
-                for (place, outcome) in outcomes {
-                    answers.push((place, one(inner, &key, outcome).await));
+                for (place, outcome, update) in outcomes {
+                    answers.push((place, one(inner, &key, outcome, &update).await));
                     inner.in_flight.with(&key, |hold| hold.settling = false);
                 }
                 answers
@@ -81,7 +82,7 @@ struct Done {
     afterwards: Afterwards,
 }
 
-async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
+async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) -> Result<Done> {
     let lost = || Error::LostClaim { id: key.id.clone(), attempt: key.attempt };
     let Some(terms) = terms(inner, key).await? else {
         return Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() });
@@ -89,7 +90,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome) -> Result<Done> {
     let stored = store(inner, key, outcome, &terms).await?;
     inner.in_flight.with(key, |hold| hold.settling = true);
     let now = inner.now();
-    let mut written = write(inner, key, stored.write(inner, &terms, now)).await?;
+    let mut written = write(inner, key, stored.write(inner, &terms, update, now)).await?;
     if let Written::Refused(Some(row)) = &written
         && stored.goes_back()
         && row.flag(name::CANCEL)
@@ -218,16 +219,16 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, terms: &Term
 }
 
 impl Stored {
-    fn write(&self, inner: &Inner, terms: &Terms, now: haulage::Timestamp) -> Write {
+    fn write(&self, inner: &Inner, terms: &Terms, update: &Update, now: haulage::Timestamp) -> Write {
         let retention = inner.queue.retention;
-        match self {
+        let write = match self {
             Self::Success { packed, place } => {
                 let end = End { status: Status::Success, error: None, dead: false };
-                let write = end.write(now, terms.result_ttl, retention);
-                match place.to_text() {
+                let write = end.write(now, terms.result_ttl, retention).remove(&[name::CHECKPOINT]);
+                return match place.to_text() {
                     Some(at) => write.set(name::RESULT_AT, text(at)),
                     None => write.set(name::RESULT, packed.to_attribute()),
-                }
+                };
             }
             Self::Ends(end) => end.write(now, terms.result_ttl, retention),
             Self::Retry { error, .. } if terms.attempts_left == 0 => {
@@ -244,7 +245,8 @@ impl Stored {
                 }
                 write.when("attribute_not_exists(#cancel_requested)")
             }
-        }
+        };
+        told(write, update)
     }
 
     /// Whether the job waits for another attempt afterwards, or would have.
@@ -299,7 +301,7 @@ fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwar
 /// The message of a job that is over is deleted, and the rest of its group goes on.
 fn over(inner: &Inner, envelope: &Envelope, message: Option<Received>, followers: Chain) {
     if let Some(message) = message {
-        inner.deleter.delete(message.receipt, inner.queue.fifo && envelope.group.is_some());
+        inner.deleter.delete(message.receipt, inner.queue.fifo && envelope.spec.group.is_some());
     }
     inner.in_flight.go_on(followers);
 }

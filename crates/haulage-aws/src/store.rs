@@ -110,6 +110,7 @@ impl Store {
         }
         if detail >= Detail::Full {
             record.body = self.document(row, name::BODY, name::BODY_AT).await?;
+            record.checkpoint = row.checkpoint();
         }
         Ok(record)
     }

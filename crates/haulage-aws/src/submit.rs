@@ -110,7 +110,7 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
 fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
     let limits = inner.limits();
     let longest = limits.retention.saturating_sub(limits.reserve());
-    if inner.queue.fifo && job.group.is_some() && job.delay > longest {
+    if inner.queue.fifo && job.spec.group.is_some() && job.delay > longest {
         return Err(Error::Invalid(format!(
             "a job of a group can be delayed by {} at most on queue {}, by its retention",
             humantime::format_duration(longest),

@@ -28,10 +28,10 @@ pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Pois
     inner.queue.dead_letter(poison).await?;
     let envelope = &poison.envelope;
     let write = End::dead(error)
-        .write(now, envelope.result_ttl, inner.queue.retention)
+        .write(now, envelope.spec.result_ttl, inner.queue.retention)
         .set(name::QUEUE, text(&inner.queue.name))
         .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
-        .set(name::MAX_ATTEMPTS, number(envelope.max_attempts))
+        .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts))
         // A submit whose message was broken later has its record.
         .when(&format!("(attribute_not_exists(#message_id) OR #status = :waits OR {NOTED})"))
         .bind("waits", text(Status::Submitted.as_str()))

@@ -21,18 +21,12 @@ fn jobs(count: usize) -> Vec<NewJob> {
 }
 
 async fn claim(backend: &dyn Backend, max: usize) -> Vec<Claimed> {
-    let request = ClaimRequest {
-        max,
-        lease: Duration::from_secs(3600),
-        wait: Duration::ZERO,
-        worker: "bench".into(),
-        stop: Default::default(),
-    };
-    backend.claim(request).await.expect("claim")
+    let request = ClaimRequest::new("bench", Duration::from_secs(3600)).max(max);
+    backend.claim(request, Default::default()).await.expect("claim")
 }
 
 async fn settle(backend: &dyn Backend, claims: Vec<Claimed>) {
-    let success = |c: Claimed| Settlement { key: c.key, outcome: Outcome::Success(c.body) };
+    let success = |c: Claimed| Settlement::new(c.key, Outcome::Success(c.body));
     let answers = backend.settle(claims.into_iter().map(success).collect()).await.expect("settle");
     assert!(answers.iter().all(Result::is_ok));
 }

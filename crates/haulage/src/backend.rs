@@ -15,12 +15,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Clock, Error, JobError, JobId, Json, Metadata, NewJob, Progress, Record, Result, Status, Timestamp,
-};
+use crate::{Clock, Error, JobId, NewJob, Record, Result, Status, seconds};
 
 pub use crate::{
     capabilities::{Capabilities, Groups},
+    claim::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, Outcome, Settlement, Update},
     finding::{Finding, Severity},
     list_query::ListQuery,
 };
@@ -52,8 +51,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// none are accepted.
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>>;
 
-    /// Takes hold of up to `max` jobs that are due, oldest first, waiting up
-    /// to `wait` for the first. Returns early and empty when `stop` fires.
+    /// Takes hold of up to [`ClaimRequest::max`] jobs that are due, oldest first,
+    /// waiting up to [`ClaimRequest::wait`] for the first. Returns early and empty
+    /// when `stop` fires.
     ///
     /// Each claim has an attempt number that no earlier claim of its job had.
     /// No job is claimed while the lease of another claim on it is live, or
@@ -73,9 +73,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// given no other such job. If that worker is lost as well, the attempts of
     /// its jobs that were never lost before do not count. All that holds where
     /// [`Capabilities::suspects`] is declared.
-    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>>;
+    async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>>;
 
-    /// Sets leases anew, which may make them shorter, and stores progress; tells
+    /// Sets leases anew, which may make them shorter, and stores what the attempts say; tells
     /// which claims are lost and which jobs somebody wants cancelled. Answers in
     /// order.
     ///
@@ -106,7 +106,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
         let settled = self.settle(settlements).await?;
         // An error would say that nothing was settled.
-        let claimed = self.claim(ClaimRequest { wait: Duration::ZERO, ..request }).await;
+        let claimed = self.claim(request.wait(Duration::ZERO), CancellationToken::new()).await;
         Ok((settled, claimed.unwrap_or_default()))
     }
 
@@ -167,7 +167,7 @@ pub struct Signals {
 }
 
 /// A job that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {
     /// Its id.
     pub id: JobId,
@@ -175,157 +175,21 @@ pub struct Submitted {
     pub duplicate: bool,
 }
 
-/// What a consumer asks for.
-#[derive(Clone, Debug)]
-pub struct ClaimRequest {
-    /// How many jobs at most; at least 1.
-    pub max: usize,
-    /// How long a claim lives without a heartbeat.
-    pub lease: Duration,
-    /// How long to wait for the first job.
-    pub wait: Duration,
-    /// Who asks: shown in the record. Jobs that one worker holds are lost together.
-    pub worker: String,
-    /// Ends the wait early.
-    pub stop: CancellationToken,
-}
-
-/// Names one claim: the job, and the attempt that fences it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClaimKey {
-    /// The job.
-    pub id: JobId,
-    /// The attempt of this claim.
-    pub attempt: u32,
-}
-
-/// A job in a consumer's hands.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Claimed {
-    /// The claim.
-    pub key: ClaimKey,
-    /// How many attempts, this one included, count towards `max_attempts`.
-    pub counted: u32,
-    /// How many attempts that count the job has.
-    pub max_attempts: u32,
-    /// The body.
-    pub body: Json,
-    /// The caller's correlation id.
-    pub request_id: String,
-    /// The job's group.
-    pub group: Option<String>,
-    /// The caller's labels.
-    pub metadata: Metadata,
-    /// How long this attempt may run.
-    pub timeout: Option<Duration>,
-    /// When the job was submitted.
-    pub submitted_at: Timestamp,
-    /// When the lease ends, unless a heartbeat extends it.
-    pub lease_until: Timestamp,
-    /// For how long it is watched, as an attempt of it was lost with its worker.
-    /// Until that time is over, or the claim, this worker is given no other such job.
-    pub watched: Option<Duration>,
-}
-
-impl Claimed {
-    /// A claim of a job with these fields; a backend fills in the rest.
-    pub fn new(key: ClaimKey, body: Json, submitted_at: Timestamp, lease_until: Timestamp) -> Self {
-        Self {
-            request_id: key.id.to_string(),
-            counted: key.attempt,
-            key,
-            max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
-            body,
-            group: None,
-            metadata: Metadata::new(),
-            timeout: None,
-            submitted_at,
-            lease_until,
-            watched: None,
-        }
-    }
-}
-
-/// A sign of life for a claim.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Heartbeat {
-    /// The claim.
-    pub key: ClaimKey,
-    /// How long it lives from now.
-    pub lease: Duration,
-    /// The handler's newest progress, where there is news.
-    pub progress: Option<Progress>,
-}
-
-/// What a heartbeat brings back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeartbeatStatus {
-    /// The claim is held, until then.
-    Held(Timestamp),
-    /// The claim is held, and somebody wants the job cancelled.
-    CancelRequested(Timestamp),
-    /// The claim is gone: stop working on the job.
-    Lost,
-}
-
-/// How a claim ends.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// The job is done.
-    Success(Json),
-    /// This attempt failed; try again after `delay`, if attempts are left.
-    Retry {
-        /// Why it failed.
-        error: JobError,
-        /// How long to wait before the next attempt.
-        delay: Duration,
-    },
-    /// The job failed, and trying again would not help.
-    Fail(JobError),
-    /// The handler stopped because the job was cancelled.
-    Cancelled,
-    /// Give the job back; the attempt does not count.
-    Release {
-        /// How long the job waits before it may be claimed again. With zero it
-        /// goes back to the place in the queue that it had.
-        after: Duration,
-        /// Why, for the record: it is kept there as its error, of the kind
-        /// [`FailureKind::Released`](crate::FailureKind::Released). With `None`
-        /// the record keeps the error that it has.
-        reason: Option<String>,
-    },
-}
-
-impl Outcome {
-    /// Give the job back to its place in the queue, without a word.
-    pub const fn release() -> Self {
-        Self::Release { after: Duration::ZERO, reason: None }
-    }
-}
-
-/// The end of one claim.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settlement {
-    /// The claim.
-    pub key: ClaimKey,
-    /// How it ends.
-    pub outcome: Outcome,
-}
-
 /// How much of a record to fetch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Detail {
     /// Neither body nor result.
     Status,
     /// With the result.
     Result,
-    /// With result and body.
+    /// With result, body and checkpoint.
     Full,
 }
 
 /// The answer to a look-up by id.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant)] // `Found` is what it almost always is
 pub enum Lookup {
     /// The record.
@@ -365,7 +229,7 @@ impl Lookup {
 }
 
 /// The answer to a cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cancellation {
     /// The job was waiting and is cancelled now.
@@ -379,7 +243,8 @@ pub enum Cancellation {
 }
 
 /// Which jobs to put back to work.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Redrive {
     /// Up to so many dead letters, oldest first.
     Dead(usize),
@@ -388,7 +253,8 @@ pub enum Redrive {
 }
 
 /// Which records to delete. Jobs that are `IN_PROGRESS` cannot be purged.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Purge {
     /// All of one status.
     Status {
@@ -396,6 +262,7 @@ pub enum Purge {
         status: Status,
         /// Only what got that status this long ago: for `SUBMITTED` since the
         /// submit, for the others since the end.
+        #[serde(with = "seconds")]
         older_than: Duration,
     },
     /// These jobs; those that are `IN_PROGRESS` or not there are left out.

@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    JobId, Json, Metadata, NewJob, Progress, Timestamp,
-    backend::{ClaimKey, Claimed},
+    Error, JobId, JobSpec, Json, Metadata, NewJob, Progress, Timestamp,
+    backend::{ClaimKey, Claimed, Update},
     with_causes,
 };
 
@@ -39,17 +40,20 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     key: ClaimKey,
     counted: u32,
-    max_attempts: u32,
-    request_id: String,
-    group: Option<String>,
-    metadata: Metadata,
+    spec: Arc<JobSpec>,
     submitted_at: Timestamp,
-    timeout: Option<Duration>,
     deadline: Option<Timestamp>,
     cancel: CancellationToken,
-    /// The newest progress that no heartbeat has taken along yet.
-    progress: Mutex<Option<Progress>>,
+    /// What it has said and no heartbeat has taken along yet.
+    update: Mutex<Update>,
+    checkpoint: Mutex<Checkpoint>,
     signal: Arc<Signal>,
+}
+
+/// The newest checkpoint, and whether it is of this attempt.
+struct Checkpoint {
+    last: Option<Json>,
+    is_own: bool,
 }
 
 /// Tells the engine that some job has new progress.
@@ -84,16 +88,13 @@ impl Context {
         let inner = Inner {
             key: claimed.key,
             counted: claimed.counted,
-            max_attempts: claimed.max_attempts,
-            request_id: claimed.request_id,
-            group: claimed.group,
-            metadata: claimed.metadata,
             submitted_at: claimed.submitted_at,
-            timeout: claimed.timeout,
-            deadline: claimed.timeout.map(|timeout| now.after(timeout)),
+            deadline: claimed.spec.timeout.map(|timeout| now.after(timeout)),
             cancel: CancellationToken::new(),
-            progress: Mutex::new(None),
+            update: Mutex::default(),
+            checkpoint: Mutex::new(Checkpoint { last: claimed.checkpoint, is_own: false }),
             signal,
+            spec: claimed.spec,
         };
         (Self(Arc::new(inner)), claimed.body)
     }
@@ -105,7 +106,7 @@ impl Context {
 
     /// The caller's correlation id; the job's id where the caller gave none.
     pub fn request_id(&self) -> &str {
-        &self.0.request_id
+        self.0.spec.request_id.as_deref().unwrap_or(self.job_id().as_str())
     }
 
     /// Which attempt this is: 1, 2, … It grows with each claim of the job, and
@@ -117,22 +118,22 @@ impl Context {
 
     /// How many attempts that count the job has.
     pub fn max_attempts(&self) -> u32 {
-        self.0.max_attempts
+        self.0.spec.max_attempts
     }
 
     /// Whether a failure of this attempt is the end of the job.
     pub fn is_last_attempt(&self) -> bool {
-        self.0.counted >= self.0.max_attempts
+        self.0.counted >= self.0.spec.max_attempts
     }
 
     /// The caller's labels.
     pub fn metadata(&self) -> &Metadata {
-        &self.0.metadata
+        &self.0.spec.metadata
     }
 
     /// The group in which the job runs in order.
     pub fn group(&self) -> Option<&str> {
-        self.0.group.as_deref()
+        self.0.spec.group.as_deref()
     }
 
     /// When the job was submitted.
@@ -176,8 +177,51 @@ impl Context {
     /// 0 to 1 is taken as the nearer end, NaN as 0.
     pub fn set_progress(&self, fraction: f64, message: impl Into<Option<String>>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
-        *self.progress() = Some(Progress { fraction, message: message.into() });
+        self.update().progress = Some(Progress { fraction, message: message.into() });
         self.0.signal.notify();
+    }
+
+    /// Leaves a value for the next attempt, should there be one: how far the work
+    /// has come, and where its parts are. It takes the place of the last one.
+    ///
+    /// It never waits: the newest checkpoint goes with the consumer's next
+    /// heartbeat, within about a second, and with the end of the attempt in any
+    /// case. It is kept while the job may be tried again, through a redrive too; a
+    /// success ends it. As everything that an attempt says, it counts only as long
+    /// as the claim does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidJson`] where the value has no JSON form, [`Error::TooLarge`]
+    /// where that has more than [`Update::MAX_CHECKPOINT`] bytes, 64 KiB.
+    pub fn checkpoint<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Error> {
+        self.set_checkpoint(Json::encode(value)?)
+    }
+
+    /// The same for what is a JSON document already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`].
+    pub fn set_checkpoint(&self, checkpoint: Json) -> Result<(), Error> {
+        let update = Update::default().checkpoint(checkpoint.clone())?;
+        *self.checkpoints() = Checkpoint { last: Some(checkpoint), is_own: true };
+        self.update().checkpoint = update.checkpoint;
+        self.0.signal.notify();
+        Ok(())
+    }
+
+    /// The newest checkpoint: of this attempt, or else of an earlier one.
+    pub fn last_checkpoint(&self) -> Option<Json> {
+        self.checkpoints().last.clone()
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, Checkpoint> {
+        self.0.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn spec(&self) -> &JobSpec {
+        &self.0.spec
     }
 
     pub(crate) fn key(&self) -> &ClaimKey {
@@ -185,25 +229,35 @@ impl Context {
     }
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.0.timeout
+        self.0.spec.timeout
     }
 
-    fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
-        self.0.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn update(&self) -> MutexGuard<'_, Update> {
+        self.0.update.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn cancel(&self) {
         self.0.cancel.cancel();
     }
 
-    /// The progress that no heartbeat has taken along yet.
-    pub(crate) fn take_progress(&self) -> Option<Progress> {
-        self.progress().take()
+    /// What the attempt has said and no heartbeat has taken along yet.
+    pub(crate) fn take_update(&self) -> Update {
+        std::mem::take(&mut *self.update())
     }
 
-    /// Puts progress back that did not get through, unless there is newer.
-    pub(crate) fn return_progress(&self, progress: Progress) {
-        self.progress().get_or_insert(progress);
+    /// What goes with the end of the attempt. A heartbeat that failed may have had
+    /// the checkpoint with it, so that is said once more.
+    pub(crate) fn last_update(&self) -> Update {
+        let checkpoint = self.checkpoints();
+        Update { checkpoint: checkpoint.last.clone().filter(|_| checkpoint.is_own), ..self.take_update() }
+    }
+
+    /// Puts back what did not get through, unless there is newer.
+    pub(crate) fn return_update(&self, update: Update) {
+        let mut newer = self.update();
+        newer.progress = newer.progress.take().or(update.progress);
+        newer.checkpoint = newer.checkpoint.take().or(update.checkpoint);
+        drop(newer);
         self.0.signal.notify();
     }
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, Json, Metadata};
+use crate::{
+    Error, JobSpec, Json, seconds,
+    spec::{check_duration, check_name},
+};
 
 /// A job to submit: a body, and options that all have defaults.
 ///
@@ -16,29 +19,23 @@ use crate::{Error, Json, Metadata};
 ///     .timeout(Duration::from_secs(600));
 /// # Ok::<(), haulage::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct NewJob {
     /// The body, which the handler gets.
     pub body: Json,
-    /// See [`NewJob::request_id`].
-    pub request_id: Option<String>,
+    /// What goes with the job wherever that goes.
+    #[serde(default)]
+    pub spec: JobSpec,
+    /// See [`NewJob::delay`].
+    #[serde(default, with = "seconds")]
+    pub delay: Duration,
     /// See [`NewJob::idempotency_key`].
+    #[serde(default)]
     pub idempotency_key: Option<String>,
     /// See [`NewJob::idempotency_window`].
+    #[serde(with = "seconds")]
     pub idempotency_window: Duration,
-    /// See [`NewJob::group`].
-    pub group: Option<String>,
-    /// See [`NewJob::delay`].
-    pub delay: Duration,
-    /// See [`NewJob::max_attempts`].
-    pub max_attempts: u32,
-    /// See [`NewJob::timeout`].
-    pub timeout: Option<Duration>,
-    /// See [`NewJob::result_ttl`].
-    pub result_ttl: Duration,
-    /// See [`NewJob::metadata`].
-    pub metadata: Metadata,
 }
 
 impl NewJob {
@@ -67,23 +64,25 @@ impl NewJob {
     pub fn from_json(body: Json) -> Self {
         Self {
             body,
-            request_id: None,
+            spec: JobSpec::default(),
+            delay: Duration::ZERO,
             idempotency_key: None,
             idempotency_window: Self::DEFAULT_IDEMPOTENCY_WINDOW,
-            group: None,
-            delay: Duration::ZERO,
-            max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
-            timeout: None,
-            result_ttl: Self::DEFAULT_RESULT_TTL,
-            metadata: Metadata::new(),
         }
+    }
+
+    /// The same body with these options.
+    #[must_use]
+    pub fn spec(mut self, spec: JobSpec) -> Self {
+        self.spec = spec;
+        self
     }
 
     /// Your correlation id, kept with the job and its record and put into
     /// every log line about it. Default: the job's id.
     #[must_use]
     pub fn request_id(mut self, id: impl Into<String>) -> Self {
-        self.request_id = Some(id.into());
+        self.spec.request_id = Some(id.into());
         self
     }
 
@@ -110,7 +109,7 @@ impl NewJob {
     /// Default: no group; such jobs run side by side.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.group = Some(group.into());
+        self.spec.group = Some(group.into());
         self
     }
 
@@ -125,7 +124,7 @@ impl NewJob {
     /// no retry. Default: [`NewJob::DEFAULT_MAX_ATTEMPTS`].
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = attempts;
+        self.spec.max_attempts = attempts;
         self
     }
 
@@ -133,7 +132,7 @@ impl NewJob {
     /// Default: no limit.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.spec.timeout = Some(timeout);
         self
     }
 
@@ -142,14 +141,14 @@ impl NewJob {
     /// [`crate::DEAD_LETTER_TTL`] at least.
     #[must_use]
     pub fn result_ttl(mut self, ttl: Duration) -> Self {
-        self.result_ttl = ttl;
+        self.spec.result_ttl = ttl;
         self
     }
 
     /// Adds a label, which is kept with the record and shown to the handler.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.metadata.insert(key.into(), value.into());
+        self.spec.metadata.insert(key.into(), value.into());
         self
     }
 
@@ -159,45 +158,9 @@ impl NewJob {
     ///
     /// [`Error::Invalid`] that names the option and its range.
     pub fn validate(&self) -> Result<(), Error> {
-        if self.max_attempts == 0 {
-            return Err(Error::Invalid("max_attempts is 0; a job needs 1 attempt at least".into()));
-        }
-        for (name, duration) in [
-            ("delay", self.delay),
-            ("timeout", self.timeout.unwrap_or_default()),
-            ("result_ttl", self.result_ttl),
-            ("idempotency_window", self.idempotency_window),
-        ] {
-            if duration > Self::MAX_DURATION {
-                return Err(Error::Invalid(format!("{name} is longer than 366 days")));
-            }
-        }
-        if self.timeout.is_some_and(|t| t.is_zero()) {
-            return Err(Error::Invalid("timeout is 0; leave it out for no limit".into()));
-        }
-        let labels = [
-            ("request_id", &self.request_id),
-            ("idempotency_key", &self.idempotency_key),
-            ("group", &self.group),
-        ];
-        for (name, value) in labels.into_iter().filter_map(|(n, v)| Some((n, v.as_ref()?))) {
-            if value.is_empty() {
-                return Err(Error::Invalid(format!("{name} is empty; leave it out instead")));
-            }
-            check_label(name, value)?;
-        }
-        for (key, value) in &self.metadata {
-            check_label("a metadata key", key)?;
-            check_label(&format!("metadata {key:?}"), value)?;
-        }
-        Ok(())
+        self.spec.validate()?;
+        check_duration("delay", self.delay)?;
+        check_duration("idempotency_window", self.idempotency_window)?;
+        check_name("idempotency_key", self.idempotency_key.as_deref())
     }
-}
-
-fn check_label(name: &str, value: &str) -> Result<(), Error> {
-    let (size, limit) = (value.len(), NewJob::MAX_LABEL_BYTES);
-    if size > limit {
-        return Err(Error::Invalid(format!("{name} has {size} bytes, and {limit} are allowed")));
-    }
-    Ok(())
 }

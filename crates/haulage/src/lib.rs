@@ -17,6 +17,7 @@
 pub mod backend;
 mod backend_call;
 mod capabilities;
+mod claim;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -40,7 +41,9 @@ mod panic;
 pub mod producer;
 pub mod record;
 pub mod retry;
+mod seconds;
 pub mod shutdown;
+mod spec;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod suspicion;
@@ -59,6 +62,7 @@ pub use json::Json;
 pub use producer::{JobHandle, Producer};
 pub use record::{FailureKind, JobError, Metadata, Progress, Record, Status};
 pub use retry::RetryPolicy;
+pub use spec::JobSpec;
 
 /// How long a dead letter is kept at least, whatever its `result_ttl`: 14 days.
 pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(14 * 24 * 3600);

@@ -147,9 +147,9 @@ impl ListQuery {
         };
         self.status.is_none_or(|status| record.status == status)
             && (record.dead || !self.dead)
-            && self.group.as_ref().is_none_or(|group| record.group.as_ref() == Some(group))
-            && self.request_id.as_ref().is_none_or(|id| record.request_id == *id)
-            && self.metadata.iter().all(|(key, value)| record.metadata.get(key) == Some(value))
+            && self.group.as_ref().is_none_or(|group| record.spec.group.as_ref() == Some(group))
+            && self.request_id.as_ref().is_none_or(|id| record.request_id() == id)
+            && self.metadata.iter().all(|(key, value)| record.spec.metadata.get(key) == Some(value))
             && self.error.as_deref().is_none_or(error)
             && self.older_than.is_none_or(|age| record.submitted_at <= now.before(age))
             && self.newer_than.is_none_or(|age| record.submitted_at > now.before(age))

@@ -1,10 +1,10 @@
 //! What the store holds for a job.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Error, JobId, Json, Timestamp};
+use crate::{Error, JobId, JobSpec, Json, Timestamp, seconds};
 
 /// Where a job is in its life.
 ///
@@ -215,15 +215,10 @@ pub struct Record {
     /// How many of these attempts do not count towards `max_attempts`: those
     /// that were given back, and all before a redrive.
     pub uncounted: u32,
-    /// How many attempts that count the job has.
-    pub max_attempts: u32,
-    /// The caller's correlation id; the job's id where the caller gave none.
-    pub request_id: String,
-    /// The group in which the job runs in order.
-    pub group: Option<String>,
-    /// The caller's labels.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    pub metadata: Metadata,
+    /// What was fixed at submit; the request id is there in any case. In JSON its
+    /// fields stand among the others.
+    #[serde(flatten, serialize_with = "with_defaults")]
+    pub spec: JobSpec,
     /// When the submit was accepted.
     pub submitted_at: Timestamp,
     /// When the latest attempt was claimed.
@@ -240,6 +235,10 @@ pub struct Record {
     pub worker: Option<String>,
     /// What the handler said of its progress.
     pub progress: Option<Progress>,
+    /// What an attempt has left for the next one, where all of the record was asked
+    /// for. A success ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Json>,
     /// Whether somebody asked for the running job to be cancelled.
     pub cancel_requested: bool,
     /// Whether the job is a dead letter: in `ERROR`, its attempts used up.
@@ -255,18 +254,36 @@ pub struct Record {
     pub body: Option<Json>,
 }
 
+/// A record shows options that nobody set, too.
+fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        request_id: Option<&'a str>,
+        group: Option<&'a str>,
+        max_attempts: u32,
+        #[serde(with = "seconds::option")]
+        timeout: Option<Duration>,
+        #[serde(with = "seconds")]
+        result_ttl: Duration,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        metadata: &'a Metadata,
+    }
+    let JobSpec { request_id, group, max_attempts, timeout, result_ttl, metadata } = spec;
+    let (request_id, group) = (request_id.as_deref(), group.as_deref());
+    let (max_attempts, timeout, result_ttl) = (*max_attempts, *timeout, *result_ttl);
+    Shown { request_id, group, max_attempts, timeout, result_ttl, metadata }.serialize(serializer)
+}
+
 impl Record {
     /// The record of a job that was just accepted; a backend fills in the rest.
-    pub fn new(id: JobId, submitted_at: Timestamp, max_attempts: u32) -> Self {
+    pub fn new(id: JobId, mut spec: JobSpec, submitted_at: Timestamp) -> Self {
+        spec.request_id.get_or_insert_with(|| id.to_string());
         Self {
-            request_id: id.to_string(),
             id,
             status: Status::Submitted,
             attempt: 0,
             uncounted: 0,
-            max_attempts,
-            group: None,
-            metadata: Metadata::new(),
+            spec,
             submitted_at,
             started_at: None,
             finished_at: None,
@@ -274,12 +291,18 @@ impl Record {
             expires_at: None,
             worker: None,
             progress: None,
+            checkpoint: None,
             cancel_requested: false,
             dead: false,
             error: None,
             result: None,
             body: None,
         }
+    }
+
+    /// The caller's correlation id; the job's id where the caller gave none.
+    pub fn request_id(&self) -> &str {
+        self.spec.request_id.as_deref().unwrap_or(self.id.as_str())
     }
 
     /// How many attempts so far count towards `max_attempts`.
@@ -289,12 +312,12 @@ impl Record {
 
     /// Whether the attempts that count are used up.
     pub fn is_exhausted(&self) -> bool {
-        self.counted() >= self.max_attempts
+        self.counted() >= self.spec.max_attempts
     }
 
     /// The error of an attempt whose lease ran out.
     pub(crate) fn worker_lost(&self) -> JobError {
-        JobError::worker_lost(self.counted(), self.max_attempts, self.worker.as_deref())
+        JobError::worker_lost(self.counted(), self.spec.max_attempts, self.worker.as_deref())
     }
 
     /// Shows a job that its holder has abandoned as what it is: one that waits

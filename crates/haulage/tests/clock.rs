@@ -11,7 +11,6 @@ use haulage::{
     },
     memory::MemoryBackend,
 };
-use tokio_util::sync::CancellationToken;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(30);
@@ -52,14 +51,8 @@ impl Place {
     }
 
     async fn claim(&self, max: usize) -> Vec<Claimed> {
-        let request = ClaimRequest {
-            max,
-            lease: LEASE,
-            wait: Duration::ZERO,
-            worker: "worker".into(),
-            stop: CancellationToken::new(),
-        };
-        self.backend.claim(request).await.expect("claim")
+        let request = ClaimRequest::new("worker", LEASE).max(max);
+        self.backend.claim(request, Default::default()).await.expect("claim")
     }
 
     /// The attempt of the job that a claim brings, once its dead worker has lost
@@ -75,12 +68,12 @@ impl Place {
     }
 
     async fn beat(&self, key: &ClaimKey) -> HeartbeatStatus {
-        let beat = Heartbeat { key: key.clone(), lease: LEASE, progress: None };
+        let beat = Heartbeat::new(key.clone(), LEASE);
         self.backend.heartbeat(vec![beat]).await.expect("heartbeat").remove(0)
     }
 
     async fn settle(&self, key: ClaimKey) -> Status {
-        let done = Settlement { key, outcome: Outcome::Success(json(1)) };
+        let done = Settlement::new(key, Outcome::Success(json(1)));
         self.backend.settle(vec![done]).await.expect("settle").remove(0).expect("it holds the job")
     }
 
@@ -119,7 +112,7 @@ async fn a_job_released_after_the_clock_was_set_back_runs_at_once() {
         let id = place.submit(job(1)).await;
         let claimed = place.claim(1).await.remove(0);
         place.set_back();
-        let release = Settlement { key: claimed.key, outcome: Outcome::release() };
+        let release = Settlement::new(claimed.key, Outcome::release());
         place.backend.settle(vec![release]).await.expect("settle").remove(0).expect("released");
         assert_eq!(place.claim(1).await[0].key.id, id, "{}", place.backend.name());
     }
@@ -242,15 +235,9 @@ async fn a_step_forward_frees_the_job_of_a_worker_that_is_dead() {
 #[tokio::test]
 async fn a_claim_waits_no_longer_because_the_clock_was_set_back() {
     for place in places().await {
-        let request = ClaimRequest {
-            max: 1,
-            lease: LEASE,
-            wait: Duration::from_secs(20),
-            worker: "worker".into(),
-            stop: CancellationToken::new(),
-        };
+        let request = ClaimRequest::new("worker", LEASE).wait(Duration::from_secs(20));
         let backend = place.backend.clone();
-        let waiting = tokio::spawn(async move { backend.claim(request).await });
+        let waiting = tokio::spawn(async move { backend.claim(request, Default::default()).await });
         // Whether it has begun to wait by now or not.
         tokio::task::yield_now().await;
         place.set_back();

@@ -18,7 +18,6 @@ use haulage::{
     sqlite::SqliteBackend,
 };
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 fn folder() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("tempdir");
@@ -165,16 +164,10 @@ async fn after_the_last_close_the_file_alone_is_a_copy() {
 async fn a_claim_that_waits_ends_with_the_close() {
     let (_folder, path) = folder();
     let backend = SqliteBackend::open(&path).await.expect("open");
-    let request = ClaimRequest {
-        max: 1,
-        lease: Duration::from_secs(30),
-        wait: Duration::from_secs(3600),
-        worker: "w".into(),
-        stop: CancellationToken::new(),
-    };
+    let request = ClaimRequest::new("w", Duration::from_secs(30)).wait(Duration::from_secs(3600));
     let waiting = tokio::spawn({
         let backend = backend.clone();
-        async move { backend.claim(request).await }
+        async move { backend.claim(request, Default::default()).await }
     });
     backend.stats().await.expect("stats");
     backend.close().await.expect("close");

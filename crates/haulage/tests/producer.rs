@@ -18,7 +18,6 @@ use haulage::{
 };
 use support::{Faulty, Mode, Verb, manual_clock, s, soon};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 fn jobs(count: usize) -> Vec<NewJob> {
     (0..count).map(|n| NewJob::new(&n).expect("body")).collect()
@@ -29,13 +28,18 @@ fn ids(handles: &[JobHandle]) -> Vec<JobId> {
 }
 
 async fn claim(backend: &dyn Backend, max: usize) -> Vec<ClaimKey> {
-    let request =
-        ClaimRequest { max, lease: s(30), wait: s(0), worker: "test".into(), stop: CancellationToken::new() };
-    backend.claim(request).await.expect("claim").into_iter().map(|claimed| claimed.key).collect()
+    let request = ClaimRequest::new("test", s(30)).max(max);
+    backend
+        .claim(request, Default::default())
+        .await
+        .expect("claim")
+        .into_iter()
+        .map(|claimed| claimed.key)
+        .collect()
 }
 
 async fn settle(backend: &dyn Backend, keys: Vec<ClaimKey>, outcome: Outcome) {
-    let settlements = keys.into_iter().map(|key| Settlement { key, outcome: outcome.clone() }).collect();
+    let settlements = keys.into_iter().map(|key| Settlement::new(key, outcome.clone())).collect();
     for answer in backend.settle(settlements).await.expect("settle") {
         answer.expect("settle");
     }

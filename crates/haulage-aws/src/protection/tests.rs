@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -42,6 +45,7 @@ struct Stub {
 
 impl Stub {
     async fn start() -> Arc<Self> {
+        Warnings::are_wanted();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let stub = Arc::new(Self {
             uri: format!("http://{}/api/token-1", listener.local_addr().expect("an address")),
@@ -161,8 +165,20 @@ impl Subscriber for Warnings {
     fn exit(&self, _: &span::Id) {}
 }
 
+impl Warnings {
+    /// To be called before anything warns. A warning that nobody listens to when it
+    /// is given first, in any test, may be switched off for good.
+    fn are_wanted() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            tracing::subscriber::set_global_default(Self::default()).expect("nothing else listens");
+        });
+    }
+}
+
 /// The address of an agent that is gone.
 async fn nobody() -> String {
+    Warnings::are_wanted();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     format!("http://{}/api", listener.local_addr().expect("an address"))
 }

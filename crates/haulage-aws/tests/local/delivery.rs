@@ -62,13 +62,14 @@ async fn a_job_outlives_the_time_that_sqs_hides_a_message() {
         let stop = wanted.stop.clone();
         let waiting = tokio::spawn({
             let other = other.clone();
-            async move { other.claim(wanted).await.expect("claim") }
+            async move { other.claim(wanted, Default::default()).await.expect("claim") }
         });
         let progress = Some(Progress { fraction: 0.5, message: Some("half".into()) });
         for n in 0..20 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let key = claimed.key.clone();
-            let beat = Heartbeat { key, lease, progress: progress.clone().filter(|_| n == 2) };
+            let beat = Heartbeat::new(key, lease)
+                .update(Update::default().progress(progress.clone().filter(|_| n == 2)));
             let status = holder.heartbeat(vec![beat]).await.expect("heartbeat")[0];
             assert!(matches!(status, HeartbeatStatus::Held(_)), "after {n} s: {status:?}");
         }
@@ -135,7 +136,10 @@ async fn what_a_later_version_sends_is_left_to_it() {
     let options = message.message_attributes.as_mut().expect("attributes").get_mut("haulage").expect("ours");
     options.string_value = options.string_value.take().map(|text| text.replacen("\"v\":1", "\"v\":2", 1));
     raw::resend(&place, &place.queue, &message).await;
-    let error = backend.claim(request(LONG, Duration::from_secs(1))).await.expect_err("not this version");
+    let error = backend
+        .claim(request(LONG, Duration::from_secs(1)), Default::default())
+        .await
+        .expect_err("not this version");
     assert!(error.to_string().contains("update this consumer"), "{error}");
     assert_eq!(record(&backend, &id).await.status, Status::Submitted);
     assert_eq!(raw::count(&place, &place.queue).await, 2, "both are still there");
@@ -306,7 +310,10 @@ async fn without_the_protection_that_is_required_nothing_is_started() {
         place.builder().await.ecs_protection(ScaleInProtection::Require).open().await.expect("a backend");
     let id = submit(&careful, job(1)).await;
     for _ in 0..5 {
-        let error = careful.claim(request(LONG, Duration::from_secs(1))).await.expect_err("not on ECS");
+        let error = careful
+            .claim(request(LONG, Duration::from_secs(1)), Default::default())
+            .await
+            .expect_err("not on ECS");
         assert!(error.to_string().contains("ECS_AGENT_URI is not set"), "{error}");
     }
     // SQS counts receives, and moves away what was received too often.

@@ -147,7 +147,7 @@ async fn a_slow_queue_does_not_hold_up_heartbeats() {
     assert!(setting.stub.is_through());
     // The same for the table, where the answer counts: the lease has what it had.
     setting.stub.fail_next("UpdateItem", Fault::Slow(60_000));
-    let beat = haulage::backend::Heartbeat { key: claimed.key, lease, progress: None };
+    let beat = haulage::backend::Heartbeat::new(claimed.key, lease);
     let began = std::time::Instant::now();
     let error = setting.backend.heartbeat(vec![beat]).await.expect_err("no answer");
     assert!(error.to_string().contains("has not answered within 3s"), "{error}");
@@ -215,7 +215,7 @@ async fn one_failure_leaves_the_others_their_leases() {
     }
     let beats = claimed.iter().map(|claimed| {
         let key = claimed.key.clone();
-        haulage::backend::Heartbeat { key, lease: LONG, progress: None }
+        haulage::backend::Heartbeat::new(key, LONG)
     });
     let statuses = setting.backend.heartbeat(beats.collect()).await.expect("heartbeat");
     let kept: Vec<bool> = claimed
@@ -234,7 +234,7 @@ async fn one_failure_leaves_the_others_their_leases() {
     }
     let settlements = claimed.iter().map(|claimed| {
         let key = claimed.key.clone();
-        haulage::backend::Settlement { key, outcome: success() }
+        haulage::backend::Settlement::new(key, success())
     });
     let answers = setting.backend.settle(settlements.collect()).await.expect("settle");
     let done = answers.iter().filter(|answer| matches!(answer, Ok(Status::Success))).count();
@@ -287,7 +287,10 @@ async fn a_table_that_fails_leaves_the_message_for_later() {
     for _ in 0..TRIES {
         setting.stub.fail_next("UpdateItem", Fault::Error);
     }
-    let error = setting.backend.claim(crate::helpers::request(LONG, Duration::from_secs(1))).await;
+    let error = setting
+        .backend
+        .claim(crate::helpers::request(LONG, Duration::from_secs(1)), Default::default())
+        .await;
     assert!(matches!(error, Err(Error::Unavailable { .. })), "{error:?}");
     let claimed = take(&setting.backend, LONG).await;
     assert_eq!((claimed.key.id, claimed.key.attempt), (id, 1), "no attempt was used up");
@@ -348,7 +351,7 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
         while !all_succeeded(&sure, &ids).await {
             assert!(!patience.is_over(done.len()), "{} of {} jobs are done", done.len(), ids.len());
             let request = crate::helpers::request(Duration::from_secs(5), Duration::from_secs(2));
-            for claimed in backend.claim(request).await.unwrap_or_default() {
+            for claimed in backend.claim(request, Default::default()).await.unwrap_or_default() {
                 // A settle that fails is made again, as a consumer does.
                 let answer = loop {
                     match settle(&backend, &claimed.key, success()).await {

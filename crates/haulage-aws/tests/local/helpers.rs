@@ -28,7 +28,7 @@ pub(crate) fn retry() -> Outcome {
 }
 
 pub(crate) fn request(lease: Duration, wait: Duration) -> ClaimRequest {
-    ClaimRequest { max: 10, lease, wait, worker: "tester".into(), stop: CancellationToken::new() }
+    ClaimRequest::new("tester", lease).max(10).wait(wait)
 }
 
 pub(crate) async fn submit(backend: &dyn Backend, job: NewJob) -> JobId {
@@ -38,23 +38,23 @@ pub(crate) async fn submit(backend: &dyn Backend, job: NewJob) -> JobId {
 
 /// What can be claimed within a few seconds.
 pub(crate) async fn claim(backend: &dyn Backend, lease: Duration) -> Vec<Claimed> {
-    backend.claim(request(lease, Duration::from_secs(4))).await.expect("claim")
+    backend.claim(request(lease, Duration::from_secs(4)), Default::default()).await.expect("claim")
 }
 
 /// Claims one job, which is there.
 pub(crate) async fn take(backend: &dyn Backend, lease: Duration) -> Claimed {
     // It answers as soon as there is one; only a machine that is slow takes so long.
     let wait = Duration::from_secs(120);
-    let mut claimed = backend.claim(ClaimRequest { max: 1, ..request(lease, wait) }).await.expect("claim");
+    let mut claimed = backend.claim(request(lease, wait).max(1), Default::default()).await.expect("claim");
     claimed.pop().expect("a job to claim")
 }
 
 pub(crate) async fn settle(backend: &dyn Backend, key: &ClaimKey, outcome: Outcome) -> Result<Status> {
-    backend.settle(vec![Settlement { key: key.clone(), outcome }]).await.expect("settle").remove(0)
+    backend.settle(vec![Settlement::new(key.clone(), outcome)]).await.expect("settle").remove(0)
 }
 
 pub(crate) async fn beat(backend: &dyn Backend, key: &ClaimKey, lease: Duration) -> HeartbeatStatus {
-    let beat = Heartbeat { key: key.clone(), lease, progress: None };
+    let beat = Heartbeat::new(key.clone(), lease);
     backend.heartbeat(vec![beat]).await.expect("heartbeat")[0]
 }
 

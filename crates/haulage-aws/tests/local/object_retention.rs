@@ -29,7 +29,10 @@ async fn a_job_that_never_had_a_record_outlives_its_message() {
         }
         // The last receive that SQS allows, and the table is out of reach.
         fail("UpdateItem");
-        let error = backend.claim(request(LONG, Duration::from_secs(1))).await.expect_err("no table");
+        let error = backend
+            .claim(request(LONG, Duration::from_secs(1)), Default::default())
+            .await
+            .expect_err("no table");
         assert!(matches!(error, Error::Unavailable { .. }), "{error}");
         assert!(stub.is_through());
         let claimed = take(&backend, LONG).await;
@@ -210,7 +213,7 @@ async fn outlived(place: &Place, holder: &dyn Backend, other: &dyn Backend) -> (
         assert!(matches!(status, haulage::backend::HeartbeatStatus::Held(_)), "{status:?}");
         // Nothing of the group is handed out meanwhile.
         let wanted = request(lease, Duration::from_secs(2));
-        assert_eq!(other.claim(wanted).await.expect("claim"), [], "on {}", place.queue);
+        assert_eq!(other.claim(wanted, Default::default()).await.expect("claim"), [], "on {}", place.queue);
     }
     (claimed.key, ids)
 }

@@ -173,7 +173,8 @@ async fn a_message_with_its_id_that_cannot_run_is_recorded_as_an_error() {
     for id in [&no_json, &no_body] {
         assert_eq!(put(&records, id.as_str(), OwnRecord::InProgress, DAY).await, Ok(()));
     }
-    let claimed = backend.claim(request(LONG, Duration::from_secs(4))).await.expect("claim");
+    let claimed =
+        backend.claim(request(LONG, Duration::from_secs(4)), Default::default()).await.expect("claim");
     assert_eq!(claimed, []);
     for id in [no_json, no_body] {
         let record = found(&records, id.as_str()).await;

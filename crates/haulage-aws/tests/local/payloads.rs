@@ -124,7 +124,8 @@ async fn a_long_progress_is_cut() {
     let id = submit(&backend, job(1)).await;
     let claimed = take(&backend, LONG).await;
     let progress = Some(haulage::Progress { fraction: 0.5, message: Some("ä".repeat(300_000)) });
-    let beat = haulage::backend::Heartbeat { key: claimed.key.clone(), lease: LONG, progress };
+    let beat = haulage::backend::Heartbeat::new(claimed.key.clone(), LONG)
+        .update(Update::default().progress(progress));
     let status = backend.heartbeat(vec![beat]).await.expect("heartbeat")[0];
     assert!(matches!(status, haulage::backend::HeartbeatStatus::Held(_)), "{status:?}");
     let progress = record(&backend, &id).await.progress.expect("progress");
@@ -194,7 +195,7 @@ async fn a_consumer_without_the_bucket_leaves_the_job_to_others() {
     let id = submit(&full, NewJob::from_json(document(100_000))).await;
     let poor = place.open().await;
     let wanted = crate::helpers::request(LONG, std::time::Duration::from_secs(2));
-    let error = poor.claim(wanted).await.expect_err("no bucket").to_string();
+    let error = poor.claim(wanted, Default::default()).await.expect_err("no bucket").to_string();
     assert!(error.contains("add bucket="), "{error}");
     assert_eq!(take(&full, LONG).await.key.attempt, 1, "no attempt was used up");
     assert_eq!(record(&full, &id).await.attempt, 1);

@@ -113,13 +113,13 @@ impl JobOptions {
         let mut job = NewJob::from_json(body);
         job.idempotency_key.clone_from(&self.idempotency_key);
         job.idempotency_window = self.idempotency_window;
-        job.group.clone_from(&self.group);
+        job.spec.group.clone_from(&self.group);
         job.delay = self.delay;
-        job.max_attempts = self.max_attempts;
-        job.timeout = self.timeout;
-        job.result_ttl = self.result_ttl;
-        job.metadata = self.metadata.iter().cloned().collect();
-        job.request_id.clone_from(&self.request_id);
+        job.spec.max_attempts = self.max_attempts;
+        job.spec.timeout = self.timeout;
+        job.spec.result_ttl = self.result_ttl;
+        job.spec.metadata = self.metadata.iter().cloned().collect();
+        job.spec.request_id.clone_from(&self.request_id);
         job
     }
 

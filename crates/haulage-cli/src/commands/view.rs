@@ -74,7 +74,7 @@ fn wait(record: &Record, now: Timestamp) -> Duration {
 }
 
 fn attempts(record: &Record) -> String {
-    format!("{}/{}", record.counted(), record.max_attempts)
+    format!("{}/{}", record.counted(), record.spec.max_attempts)
 }
 
 /// What is worth knowing, in a few words.
@@ -146,9 +146,11 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("status", Some(record.status.to_string()));
     field("dead letter", record.dead.then(|| "yes".into()));
     field("attempts", Some(attempts(record).replace('/', " of ")));
-    field("request id", Some(record.request_id.clone()));
-    field("group", record.group.clone());
-    for (key, value) in &record.metadata {
+    field("request id", Some(record.request_id().to_owned()));
+    field("group", record.spec.group.clone());
+    field("timeout", record.spec.timeout.map(brief));
+    field("kept for", Some(brief(record.spec.result_ttl)));
+    for (key, value) in &record.spec.metadata {
         field("metadata", Some(format!("{key}={value}")));
     }
     field("submitted", Some(moment(record.submitted_at)));
@@ -185,7 +187,7 @@ mod tests {
     fn records() -> Vec<Record> {
         let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
         let record = |id: &str, status, error: Option<&str>| {
-            let mut record = Record::new(id.into(), at(0), 3);
+            let mut record = Record::new(id.into(), haulage::JobSpec::default(), at(0));
             record.status = status;
             record.attempt = 1;
             record.error = error.map(|text| JobError::new(FailureKind::Handler, text));

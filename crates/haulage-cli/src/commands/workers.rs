@@ -93,7 +93,7 @@ mod tests {
     fn a_worker_is_shown_with_its_oldest_job_and_the_first_lease_that_ends() {
         let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
         let record = |worker: &str, started, due| {
-            let mut record = Record::new("x".into(), at(0), 3);
+            let mut record = Record::new("x".into(), haulage::JobSpec::default(), at(0));
             record.status = Status::InProgress;
             record.worker = Some(worker.to_owned());
             (record.started_at, record.due_at) = (Some(at(started)), Some(at(due)));

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, FailureKind, NewJob, Status,
-    backend::{Cancellation, ClaimRequest, Heartbeat, HeartbeatStatus, ListQuery, Outcome},
+    backend::{Cancellation, ClaimRequest, Heartbeat, HeartbeatStatus, ListQuery, Outcome, Update},
     record::Progress,
 };
 
@@ -127,10 +127,10 @@ async fn attempts_grow(t: &Trial<'_>) {
 
 async fn crashes(t: &Trial<'_>) {
     let id = t.submit(job(1).max_attempts(3)).await;
-    let request = ClaimRequest { lease: t.ticks(2), ..t.request() };
+    let request = t.request().lease(t.ticks(2));
     let mut claimed = t.take_as(request.clone()).await;
     for attempt in 1..=3 {
-        assert_eq!((claimed.key.attempt, claimed.counted, claimed.max_attempts), (attempt, attempt, 3));
+        assert_eq!((claimed.key.attempt, claimed.counted, claimed.spec.max_attempts), (attempt, attempt, 3));
         if attempt < 3 {
             claimed = t.retake_as(2, request.clone()).await;
         }
@@ -216,7 +216,8 @@ async fn looks_take_nothing(t: &Trial<'_>) {
 async fn no_progress(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
     let progress = Some(Progress { fraction: 0.5, message: None });
-    let beat = Heartbeat { key: claimed.key.clone(), lease: t.ticks(50), progress: progress.clone() };
+    let beat =
+        Heartbeat::new(claimed.key.clone(), t.ticks(50)).update(Update::default().progress(progress.clone()));
     t.backend.heartbeat(vec![beat]).await.expect("heartbeat");
     t.finish(&claimed.key, Outcome::release()).await;
     assert_eq!(t.record(&claimed.key.id).await.progress, progress);
@@ -228,11 +229,11 @@ async fn invalid(t: &Trial<'_>) {
     t.submit(job(1)).await;
     let longest = t.backend.capabilities().max_lease;
     for bad in [
-        ClaimRequest { max: 0, ..t.request() },
+        t.request().max(0),
         ClaimRequest { lease: Duration::ZERO, ..t.request() },
         ClaimRequest { lease: longest + NewJob::MAX_DURATION, ..t.request() },
     ] {
-        let answer = t.backend.claim(bad.clone()).await;
+        let answer = t.backend.claim(bad.clone(), Default::default()).await;
         assert!(matches!(answer, Err(Error::Invalid(_))), "{bad:?}: {answer:?}");
     }
     t.take_as(ClaimRequest { lease: longest, ..t.request() }).await;

@@ -86,7 +86,7 @@ async fn one_of_each(t: &Trial<'_>) {
     }
     for _ in 0..5 {
         let claimed = t.claim(10).await;
-        let groups: Vec<_> = claimed.iter().filter_map(|c| c.group.as_deref()).collect();
+        let groups: Vec<_> = claimed.iter().filter_map(|c| c.spec.group.as_deref()).collect();
         assert_eq!(groups, ["a", "b"]);
         for claimed in &claimed {
             t.finish(&claimed.key, success(1)).await;

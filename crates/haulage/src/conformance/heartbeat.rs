@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, NewJob, Status,
-    backend::{ClaimKey, Claimed, Heartbeat, HeartbeatStatus},
+    backend::{ClaimKey, Claimed, Heartbeat, HeartbeatStatus, Update},
     record::Progress,
 };
 
@@ -28,7 +28,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 fn beat(t: &Trial<'_>, claimed: &Claimed, ticks: u32) -> Heartbeat {
-    Heartbeat { key: claimed.key.clone(), lease: t.ticks(ticks), progress: None }
+    Heartbeat::new(claimed.key.clone(), t.ticks(ticks))
 }
 
 async fn send(t: &Trial<'_>, beats: Vec<Heartbeat>) -> Vec<HeartbeatStatus> {
@@ -63,7 +63,7 @@ async fn progress(t: &Trial<'_>) {
     let id = &claimed.key.id;
     for (fraction, message) in [(0.0, None), (0.25, Some("loading the ünïcode 🚲")), (1.0, Some(""))] {
         let progress = Some(Progress { fraction, message: message.map(Into::into) });
-        send(t, vec![Heartbeat { progress: progress.clone(), ..beat(t, &claimed, 50) }]).await;
+        send(t, vec![beat(t, &claimed, 50).update(Update::default().progress(progress.clone()))]).await;
         assert_eq!(t.record(id).await.progress, progress);
         send(t, vec![beat(t, &claimed, 50)]).await;
         assert_eq!(t.record(id).await.progress, progress, "no news is no news");
@@ -141,7 +141,10 @@ async fn successor(t: &Trial<'_>) {
     let new = t.retake(2).await;
     let before = t.record(&new.key.id).await;
     let progress = Some(Progress { fraction: 0.9, message: Some("stale".into()) });
-    assert_eq!(send(t, vec![Heartbeat { progress, ..beat(t, &old, 50) }]).await, [HeartbeatStatus::Lost]);
+    assert_eq!(
+        send(t, vec![beat(t, &old, 50).update(Update::default().progress(progress))]).await,
+        [HeartbeatStatus::Lost]
+    );
     assert_eq!(t.record(&new.key.id).await, before);
 }
 

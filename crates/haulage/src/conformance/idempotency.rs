@@ -54,7 +54,7 @@ async fn second_submit(t: &Trial<'_>) {
     assert_eq!(t.stats().await.unfinished(), 1);
     let record = t.record(&id).await;
     assert_eq!(record.body.as_ref().map(|b| b.as_str()), Some("1"));
-    assert_eq!(record.request_id, "first");
+    assert_eq!(record.request_id(), "first");
     assert_eq!(t.take().await.key.id, id);
     t.assert_idle().await;
 }

@@ -32,6 +32,7 @@
 //! What a backend declares that it cannot do is skipped, counted and printed.
 
 mod cancel;
+mod checkpoint;
 mod claim;
 mod fencing;
 mod get;
@@ -162,6 +163,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         suspects::CASES,
         waiting::CASES,
         heartbeat::CASES,
+        checkpoint::CASES,
         settle::CASES,
         fencing::CASES,
         terminal::CASES,

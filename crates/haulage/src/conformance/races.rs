@@ -83,7 +83,7 @@ async fn claimers(t: &Trial<'_>) {
         async move {
             let mut mine = Vec::new();
             loop {
-                let batch = backend.claim(request.clone()).await.expect("claim");
+                let batch = backend.claim(request.clone(), Default::default()).await.expect("claim");
                 if batch.is_empty() {
                     return mine;
                 }
@@ -106,10 +106,10 @@ async fn waiting_claimers(t: &Trial<'_>) {
     let claimers: Vec<_> = (0..RACERS)
         .map(|_| {
             let (backend, brought, stop) = (Arc::clone(&t.backend), brought.clone(), stop.clone());
-            let request = ClaimRequest { wait: t.ticks(50), stop, ..t.request() };
+            let request = t.request().wait(t.ticks(50));
             tokio::spawn(async move {
-                while !request.stop.is_cancelled() {
-                    for claimed in backend.claim(request.clone()).await.expect("claim") {
+                while !stop.is_cancelled() {
+                    for claimed in backend.claim(request.clone(), stop.clone()).await.expect("claim") {
                         brought.send(claimed).expect("the case listens");
                     }
                 }
@@ -140,7 +140,7 @@ async fn settlers(t: &Trial<'_>) {
         let answers = race(RACERS, |n| {
             let (backend, key) = (Arc::clone(&t.backend), claimed.key.clone());
             let outcome = every_outcome()[n % 5].clone();
-            async move { backend.settle(vec![Settlement { key, outcome }]).await.expect("settle").remove(0) }
+            async move { backend.settle(vec![Settlement::new(key, outcome)]).await.expect("settle").remove(0) }
         })
         .await;
         let accepted: Vec<_> = answers.iter().flatten().collect();
@@ -190,7 +190,7 @@ async fn cancel_and_claim(t: &Trial<'_>) {
                 if n == 0 {
                     (Vec::new(), backend.cancel(vec![id]).await.expect("cancel"))
                 } else {
-                    (backend.claim(request).await.expect("claim"), Vec::new())
+                    (backend.claim(request, Default::default()).await.expect("claim"), Vec::new())
                 }
             }
         })
@@ -213,7 +213,7 @@ async fn cancel_and_settle(t: &Trial<'_>) {
         let (backend, id, settlement) = (
             Arc::clone(&t.backend),
             claimed.key.id.clone(),
-            Settlement { key: claimed.key.clone(), outcome: outcome.clone() },
+            Settlement::new(claimed.key.clone(), outcome.clone()),
         );
         let cancel = tokio::spawn(async move { backend.cancel(vec![id]).await.expect("cancel")[0] });
         let settled =
@@ -242,14 +242,14 @@ async fn group(t: &Trial<'_>) {
     let notes = Arc::new(std::sync::Mutex::new(HashMap::<String, Vec<(u64, bool)>>::new()));
     let left = Arc::new(std::sync::atomic::AtomicU64::new(2 * count));
     race(RACERS, |_| {
-        let (backend, request) = (Arc::clone(&t.backend), ClaimRequest { max: 2, ..t.request() });
+        let (backend, request) = (Arc::clone(&t.backend), t.request().max(2));
         let (notes, left) = (Arc::clone(&notes), Arc::clone(&left));
         async move {
             use std::sync::atomic::Ordering::SeqCst;
             while left.load(SeqCst) > 0 {
-                let batch = backend.claim(request.clone()).await.expect("claim");
+                let batch = backend.claim(request.clone(), Default::default()).await.expect("claim");
                 for claimed in batch {
-                    let group = claimed.group.clone().expect("its group");
+                    let group = claimed.spec.group.clone().expect("its group");
                     let body = claimed.body.decode().expect("its number");
                     let note = |held| {
                         notes.lock().expect("notes").entry(group.clone()).or_default().push((body, held));
@@ -259,7 +259,7 @@ async fn group(t: &Trial<'_>) {
                     assert!(claimed.key.attempt <= 2, "{:?}", claimed.key);
                     let outcome = if claimed.key.attempt == 1 { Outcome::release() } else { success(1) };
                     note(false);
-                    let settlement = Settlement { key: claimed.key, outcome };
+                    let settlement = Settlement::new(claimed.key, outcome);
                     let status = backend.settle(vec![settlement]).await.expect("settle").remove(0);
                     if status.expect("the holder") == Status::Success {
                         left.fetch_sub(1, SeqCst);
@@ -310,7 +310,7 @@ async fn arrows(t: &Trial<'_>) {
         }
     });
     for n in 0..24 {
-        let request = ClaimRequest { lease: t.ticks(3), ..t.request() };
+        let request = t.request().lease(t.ticks(3));
         // The one before was settled, or lost.
         let lost = n > 0 && n % 3 == 0;
         let claimed = if lost { t.retake_as(3, request).await } else { t.take_as(request).await };
@@ -350,10 +350,8 @@ async fn chaos(t: &Trial<'_>) {
     let stop = CancellationToken::new();
     let workers: Vec<_> = (0..6)
         .map(|n| {
-            let wait = t.ticks(2);
-            let request =
-                ClaimRequest { max: 1 + n % 3, lease: t.ticks(3), wait, stop: stop.clone(), ..t.request() };
-            tokio::spawn(work(Arc::clone(&t.backend), request, t.ticks(1)))
+            let request = t.request().max(1 + n % 3).lease(t.ticks(3)).wait(t.ticks(2));
+            tokio::spawn(work(Arc::clone(&t.backend), request, stop.clone(), t.ticks(1)))
         })
         .collect();
     let canceller = tokio::spawn({
@@ -391,7 +389,7 @@ async fn chaos(t: &Trial<'_>) {
     for id in &ids {
         let record = t.record(id).await;
         assert!(record.status.is_terminal(), "{record:?}");
-        assert!(record.attempt - record.uncounted <= record.max_attempts, "{record:?}");
+        assert!(record.attempt - record.uncounted <= record.spec.max_attempts, "{record:?}");
         let counted = log.claims.iter().filter(|key| key.id == *id).count();
         assert_eq!(counted, record.attempt as usize, "{record:?}");
         match ends.get(id) {
@@ -402,10 +400,15 @@ async fn chaos(t: &Trial<'_>) {
 }
 
 /// A worker that does all that workers do, and dies now and then.
-async fn work(backend: Arc<dyn Backend>, request: ClaimRequest, tick: Duration) -> Log {
+async fn work(
+    backend: Arc<dyn Backend>,
+    request: ClaimRequest,
+    stop: CancellationToken,
+    tick: Duration,
+) -> Log {
     let mut log = Log::default();
-    while !request.stop.is_cancelled() {
-        for claimed in backend.claim(request.clone()).await.expect("claim") {
+    while !stop.is_cancelled() {
+        for claimed in backend.claim(request.clone(), stop.clone()).await.expect("claim") {
             let key = claimed.key;
             log.claims.push(key.clone());
             let body: u64 = claimed.body.decode().expect("its number");
@@ -417,7 +420,7 @@ async fn work(backend: Arc<dyn Backend>, request: ClaimRequest, tick: Duration) 
                 6 => Outcome::Release { after: tick, reason: Some("put off".into()) },
                 _ => continue, // dies
             };
-            let settlement = Settlement { key: key.clone(), outcome };
+            let settlement = Settlement::new(key.clone(), outcome);
             let mut answers = backend.settle(vec![settlement.clone(), settlement]).await.expect("settle");
             assert!(answers.pop().is_some_and(|second| second.is_err()), "settled twice");
             match answers.remove(0) {

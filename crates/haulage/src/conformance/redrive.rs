@@ -35,7 +35,10 @@ async fn dead(t: &Trial<'_>) {
 
     for counted in 1..=2 {
         let claimed = t.take().await;
-        assert_eq!((claimed.key.attempt, claimed.counted, claimed.max_attempts), (2 + counted, counted, 2));
+        assert_eq!(
+            (claimed.key.attempt, claimed.counted, claimed.spec.max_attempts),
+            (2 + counted, counted, 2)
+        );
         t.finish(&claimed.key, if counted == 1 { retry("again") } else { success(1) }).await;
     }
     assert_eq!(t.status(&id).await, Status::Success);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Backend, DEAD_LETTER_TTL, Error, FailureKind, JobError, NewJob, Status,
-    backend::{ClaimKey, ClaimRequest, Claimed, Outcome, Settlement},
+    backend::{ClaimKey, Claimed, Outcome, Settlement},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -49,7 +49,7 @@ async fn with_a_claim(t: &Trial<'_>) {
     let first = t.start(job(1).group("a")).await;
     let second = t.submit(job(2).group("a")).await;
     let both = async |key: &ClaimKey, outcome| {
-        let settlement = Settlement { key: key.clone(), outcome };
+        let settlement = Settlement::new(key.clone(), outcome);
         t.backend.settle_and_claim(vec![settlement], t.request()).await.expect("settle and claim")
     };
     let (settled, claimed) = both(&first.key, success(1)).await;
@@ -64,8 +64,8 @@ async fn with_a_claim(t: &Trial<'_>) {
     assert_eq!((settled.len(), claimed), (1, Vec::new()), "it does not wait");
     // An error says that nothing was settled.
     let last = t.start(job(4)).await.key;
-    let settlement = Settlement { key: last.clone(), outcome: success(4) };
-    let refused = ClaimRequest { max: 0, ..t.request() };
+    let settlement = Settlement::new(last.clone(), success(4));
+    let refused = t.request().max(0);
     match t.backend.settle_and_claim(vec![settlement], refused).await {
         Ok((settled, claimed)) => {
             assert!(settled[0].is_ok() && claimed.is_empty(), "{settled:?}, {claimed:?}");
@@ -273,13 +273,13 @@ async fn largest(t: &Trial<'_>) {
 async fn in_order(t: &Trial<'_>) {
     t.submit_all(jobs(3)).await;
     let claimed = [t.take().await, t.take().await, t.take().await];
-    let settlement = |of: &Claimed, outcome| Settlement { key: of.key.clone(), outcome };
+    let settlement = |of: &Claimed, outcome| Settlement::new(of.key.clone(), outcome);
     let unknown = ClaimKey { id: "no-such-job".into(), attempt: 1 };
     let answers = t
         .backend
         .settle(vec![
             settlement(&claimed[2], fail("no use")),
-            Settlement { key: unknown, outcome: success(1) },
+            Settlement::new(unknown, success(1)),
             settlement(&claimed[0], success(1)),
             settlement(&claimed[2], success(2)),
             settlement(&claimed[1], retry("again")),

@@ -69,13 +69,13 @@ async fn record(t: &Trial<'_>) {
 }
 
 async fn options(t: &Trial<'_>) {
-    let timeout = Some(Duration::from_millis(1500));
     let mut job = NewJob::from_json(json(r#"{"prompt":"a red bicycle"}"#))
         .request_id("r-1 \"ü\"")
         .max_attempts(5)
         .metadata("tenant", "acme")
-        .metadata("ключ", "値\n🚲");
-    job.timeout = timeout;
+        .metadata("ключ", "値\n🚲")
+        .timeout(Duration::from_millis(1500))
+        .result_ttl(Duration::from_micros(3_600_000_001));
     if t.backend.capabilities().groups >= Groups::Ordered {
         job = job.group("g '1'");
     }
@@ -83,31 +83,21 @@ async fn options(t: &Trial<'_>) {
     let id = t.submit(job.clone()).await;
     let record = t.record(&id).await;
     assert_eq!(record.body.as_ref(), Some(&job.body));
-    assert_eq!(Some(&record.request_id), job.request_id.as_ref());
-    assert_eq!(record.group, job.group);
-    assert_eq!(record.metadata, job.metadata);
-    assert_eq!(record.max_attempts, 5);
+    assert_eq!(record.spec, job.spec);
 
     let claimed = t.take().await;
     assert_eq!(claimed.body, job.body);
-    assert_eq!(Some(claimed.request_id), job.request_id);
-    assert_eq!(claimed.group, job.group);
-    assert_eq!(claimed.metadata, job.metadata);
-    assert_eq!(claimed.max_attempts, 5);
-    assert_eq!(claimed.timeout, timeout);
+    assert_eq!(*claimed.spec, job.spec);
     assert_eq!(claimed.submitted_at, record.submitted_at);
 }
 
 async fn defaults(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
     let record = t.record(&claimed.key.id).await;
-    assert_eq!(record.request_id, record.id.as_str());
-    assert_eq!((record.group, record.max_attempts), (None, NewJob::DEFAULT_MAX_ATTEMPTS));
-    assert!(record.metadata.is_empty());
-    assert_eq!(claimed.request_id, claimed.key.id.as_str());
-    assert_eq!((claimed.group, claimed.max_attempts), (None, NewJob::DEFAULT_MAX_ATTEMPTS));
-    assert!(claimed.metadata.is_empty());
-    assert_eq!(claimed.timeout, None);
+    let id = claimed.key.id.to_string();
+    assert_eq!((record.request_id(), claimed.request_id()), (id.as_str(), id.as_str()));
+    assert_eq!(record.spec, *claimed.spec);
+    assert_eq!(record.spec, job(1).request_id(id).spec);
 }
 
 async fn delay(t: &Trial<'_>) {

@@ -63,7 +63,7 @@ fn by(t: &Trial<'_>, worker: &str, max: usize) -> ClaimRequest {
 }
 
 async fn claim(t: &Trial<'_>, worker: &str, max: usize) -> Vec<Claimed> {
-    t.backend.claim(by(t, worker, max)).await.expect("claim")
+    t.backend.claim(by(t, worker, max), Default::default()).await.expect("claim")
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<&JobId> {
@@ -186,8 +186,8 @@ async fn lost_beside_a_living_one(t: &Trial<'_>) {
 async fn outlived(t: &Trial<'_>) {
     let submitted = t.submit_all(jobs(2)).await;
     lose(t, "first", 2).await;
-    let request = ClaimRequest { lease: t.ticks(10 * LEASE), ..by(t, "second", 2) };
-    let claimed = t.backend.claim(request).await.expect("claim");
+    let request = by(t, "second", 2).lease(t.ticks(10 * LEASE));
+    let claimed = t.backend.claim(request, Default::default()).await.expect("claim");
     assert_eq!(ids(&claimed), [&submitted[0]]);
     // Of its lease, a third and no more passed until the heartbeat that did not come.
     assert_eq!(

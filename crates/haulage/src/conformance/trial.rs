@@ -143,18 +143,12 @@ impl<'a> Trial<'a> {
 
     /// A request for one job, without waiting.
     pub(super) fn request(&self) -> ClaimRequest {
-        ClaimRequest {
-            max: 1,
-            lease: self.ticks(LONG),
-            wait: Duration::ZERO,
-            worker: "tester".into(),
-            stop: CancellationToken::new(),
-        }
+        ClaimRequest::new("tester", self.ticks(LONG))
     }
 
     /// What can be claimed right now, `max` at most.
     pub(super) async fn claim(&self, max: usize) -> Vec<Claimed> {
-        self.backend.claim(ClaimRequest { max, ..self.request() }).await.expect("claim")
+        self.backend.claim(self.request().max(max), Default::default()).await.expect("claim")
     }
 
     #[track_caller]
@@ -175,7 +169,7 @@ impl<'a> Trial<'a> {
     /// Claims one job, which is there, with a lease of so many ticks.
     #[track_caller]
     pub(super) fn take_for(&self, ticks: u32) -> impl Future<Output = Claimed> + Send {
-        self.take_as(ClaimRequest { lease: self.ticks(ticks), ..self.request() })
+        self.take_as(self.request().lease(self.ticks(ticks)))
     }
 
     #[track_caller]
@@ -185,8 +179,8 @@ impl<'a> Trial<'a> {
 
     async fn take_as_at(&self, request: ClaimRequest, place: &'static Location<'static>) -> Claimed {
         // It is there, but a queue may need a moment to find it.
-        let request = ClaimRequest { wait: self.ticks(LONG), ..request };
-        let claimed = timeout(self.subject.patience(), self.backend.claim(request)).await;
+        let request = request.wait(self.ticks(LONG));
+        let claimed = timeout(self.subject.patience(), self.backend.claim(request, Default::default())).await;
         let claimed = claimed.unwrap_or_else(|_| panic!("{place}: no job could be claimed"));
         claimed.expect("claim").pop().unwrap_or_else(|| panic!("{place}: no job could be claimed"))
     }
@@ -207,7 +201,9 @@ impl<'a> Trial<'a> {
         let place = Location::caller();
         async move {
             self.pass(ticks).await;
-            if let Some(claimed) = self.backend.claim(request.clone()).await.expect("claim").pop() {
+            if let Some(claimed) =
+                self.backend.claim(request.clone(), Default::default()).await.expect("claim").pop()
+            {
                 return claimed;
             }
             self.pass(ticks).await;
@@ -265,7 +261,7 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) async fn settle(&self, key: &ClaimKey, outcome: Outcome) -> Result<Status> {
-        let settlement = Settlement { key: key.clone(), outcome };
+        let settlement = Settlement::new(key.clone(), outcome);
         let mut answers = self.backend.settle(vec![settlement]).await.expect("settle");
         assert_eq!(answers.len(), 1, "one answer for one settlement");
         answers.remove(0)
@@ -280,7 +276,7 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) async fn beat(&self, key: &ClaimKey) -> HeartbeatStatus {
-        let beat = Heartbeat { key: key.clone(), lease: self.ticks(LONG), progress: None };
+        let beat = Heartbeat::new(key.clone(), self.ticks(LONG));
         let mut answers = self.backend.heartbeat(vec![beat]).await.expect("heartbeat");
         assert_eq!(answers.len(), 1, "one answer for one heartbeat");
         answers.remove(0)
@@ -337,10 +333,10 @@ impl<'a> Trial<'a> {
 
     /// Starts a claim of one job that waits for so many ticks, in a task of its own.
     pub(super) async fn wait_for_job(&self, ticks: u32) -> Waiter {
-        let request = ClaimRequest { wait: self.ticks(ticks), ..self.request() };
-        let stop = request.stop.clone();
-        let backend = Arc::clone(&self.backend);
-        let task = tokio::spawn(async move { backend.claim(request).await.expect("claim") });
+        let request = self.request().wait(self.ticks(ticks));
+        let (backend, stop) = (Arc::clone(&self.backend), CancellationToken::new());
+        let stops = stop.clone();
+        let task = tokio::spawn(async move { backend.claim(request, stops).await.expect("claim") });
         let mut waiter = Waiter { task, stop };
         waiter.assert_waits().await;
         waiter

@@ -1,5 +1,7 @@
 //! `claim` with a wait: what wakes it, and what ends it.
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     Case,
     groups::{ordered, tracked},
@@ -7,7 +9,7 @@ use super::{
 };
 use crate::{
     Status,
-    backend::{Cancellation, ClaimRequest, Heartbeat, Outcome},
+    backend::{Cancellation, Heartbeat, Outcome},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -85,7 +87,7 @@ async fn earlier_lapse(t: &Trial<'_>) {
     let held = t.start(job(1)).await;
     // When this one begins to wait, it knows of a long lease only.
     let mut waiter = t.wait_for_job(50).await;
-    let beat = Heartbeat { key: held.key.clone(), lease: t.ticks(3), progress: None };
+    let beat = Heartbeat::new(held.key.clone(), t.ticks(3));
     t.backend.heartbeat(vec![beat]).await.expect("heartbeat");
     assert_eq!(t.answer_within(&mut waiter, 20).await[0].key.attempt, 2);
 }
@@ -153,9 +155,10 @@ async fn stop(t: &Trial<'_>) {
 
 async fn stopped_before(t: &Trial<'_>) {
     let id = t.submit(job(1)).await;
-    let request = ClaimRequest { wait: t.ticks(50), ..t.request() };
-    request.stop.cancel();
-    assert!(t.backend.claim(request).await.expect("claim").is_empty());
+    let request = t.request().wait(t.ticks(50));
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert!(t.backend.claim(request, stop).await.expect("claim").is_empty());
     assert_eq!(t.take().await.key.attempt, 1);
     assert_eq!(t.status(&id).await, Status::InProgress);
 }

@@ -80,9 +80,9 @@ impl Claims {
         if Instant::now() < self.not_before {
             return;
         }
-        let (request, backend) = (self.request(room), backend.clone());
-        let stop = request.stop.clone();
-        let call = BackendCall::send(async move { backend.claim(request).await });
+        let (request, backend, stop) = (self.request(room), backend.clone(), CancellationToken::new());
+        let stops = stop.clone();
+        let call = BackendCall::send(async move { backend.claim(request, stops).await });
         self.begin(Pending { max: room, started: Instant::now(), stop, call, joined: false });
     }
 
@@ -92,8 +92,7 @@ impl Claims {
         if self.is_pending() || room == 0 || self.outage.is_on() {
             return None;
         }
-        let request = self.request(room);
-        let stop = request.stop.clone();
+        let (request, stop) = (self.request(room), CancellationToken::new());
         let (claimed, answer) = oneshot::channel();
         // Without one, the settle failed, and nothing was claimed.
         let call = BackendCall::send(async move { Ok(answer.await.unwrap_or_default()) });
@@ -102,8 +101,7 @@ impl Claims {
     }
 
     fn request(&self, max: usize) -> ClaimRequest {
-        let stop = CancellationToken::new();
-        ClaimRequest { max, lease: self.lease, wait: self.wait, worker: self.worker.clone(), stop }
+        ClaimRequest::new(self.worker.clone(), self.lease).max(max).wait(self.wait)
     }
 
     fn begin(&mut self, pending: Pending) {

@@ -35,7 +35,7 @@ use super::{
     table::{Stage, Table},
 };
 use crate::{
-    Backend, Result,
+    Backend, JobSpec, Result,
     backend::{ClaimKey, Claimed, HeartbeatStatus, Outcome},
     handler::Signal,
     metrics::Recorder,
@@ -337,7 +337,7 @@ impl Engine {
                     "a job that was lost with its worker: no other such job is taken beside it"
                 );
             }
-            self.tell(Event::Claimed { id, attempt }, &claimed.request_id);
+            self.tell(Event::Claimed { id, attempt }, &claimed.spec);
             let ticket = self.table.admit(claimed);
             // It may have been asked for in better times.
             if matches!(self.phase, Phase::Running) && self.readiness.limit(1) > 0 {
@@ -361,7 +361,7 @@ impl Engine {
         let (call, deliveries) = self.table.begin(tickets, self.backend.clock(), &self.signal);
         for delivery in &deliveries {
             let ClaimKey { id, attempt } = delivery.context.key().clone();
-            self.tell(Event::Started { id, attempt }, delivery.context.request_id());
+            self.tell(Event::Started { id, attempt }, delivery.context.spec());
         }
         let abort = self.caller.prepare(call, deliveries);
         self.table.set_abort(call, abort);
@@ -420,7 +420,7 @@ impl Engine {
             Stage::Settling { .. } => {}
         }
         let ClaimKey { id, attempt } = held.key;
-        self.tell(Event::Lost { id, attempt }, &held.request_id);
+        self.tell(Event::Lost { id, attempt }, &held.spec);
     }
 
     fn is_sent(&mut self, ticket: u64) -> bool {
@@ -448,12 +448,12 @@ impl Engine {
             if let Some(took) = took {
                 self.recorder.observe(&event, took);
             }
-            self.tell(event, &held.request_id);
+            self.tell(event, &held.spec);
         }
     }
 
-    fn tell(&mut self, event: Event, request_id: &str) {
-        event.log(request_id);
+    fn tell(&mut self, event: Event, spec: &JobSpec) {
+        event.log(spec.request_id.as_deref());
         self.recorder.count(&event);
         if event.is_end() {
             self.finish.ended();

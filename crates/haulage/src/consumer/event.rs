@@ -139,10 +139,10 @@ impl Event {
     }
 
     /// Failures and losses as warnings, the course of things for those who want it.
-    pub(super) fn log(&self, request_id: &str) {
+    pub(super) fn log(&self, request_id: Option<&str>) {
         let (job_id, attempt) = (self.id(), self.attempt());
         // Where the caller gave none, it is the job's id.
-        let request_id = (request_id != job_id.as_str()).then_some(request_id);
+        let request_id = request_id.filter(|id| *id != job_id.as_str());
         match self {
             Self::Claimed { .. } => debug!(%job_id, request_id, attempt, "claimed"),
             Self::Started { .. } => debug!(%job_id, request_id, attempt, "started"),

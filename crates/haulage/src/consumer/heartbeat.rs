@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::{
     deadlines::Deadlines,
-    table::{Stage, Table},
+    table::{Held, Stage, Table},
 };
 use crate::{
-    Backend, Clock, Error, Progress, Result, Timestamp,
-    backend::{Heartbeat, HeartbeatStatus},
+    Backend, Clock, Error, Result, Timestamp,
+    backend::{Heartbeat, HeartbeatStatus, Update},
     backend_call::BackendCall,
     handler::Signal,
     retry::Outage,
@@ -37,7 +37,7 @@ pub(super) struct Heartbeats {
 
 #[derive(Debug)]
 struct Round {
-    beats: Vec<(u64, Option<Progress>)>,
+    beats: Vec<(u64, Update)>,
     call: BackendCall<Vec<HeartbeatStatus>>,
 }
 
@@ -138,14 +138,14 @@ impl Heartbeats {
         let mut beats = Vec::new();
         let mut calls = Vec::new();
         for (ticket, held) in table.iter() {
-            let progress = match &held.stage {
-                Stage::Running { context, .. } => context.take_progress(),
-                Stage::Waiting(_) | Stage::Settling { .. } => None,
+            let update = match &held.stage {
+                Stage::Running { context, .. } => context.take_update(),
+                Stage::Waiting(_) | Stage::Settling { .. } => Update::default(),
             };
             let due = held.lease_until < fresh || held.lease_until > longest;
-            if progress.is_some() || all || (regular && due) {
-                beats.push((ticket, progress.clone()));
-                calls.push(Heartbeat { key: held.key.clone(), lease: self.lease, progress });
+            if !update.is_empty() || all || (regular && due) {
+                beats.push((ticket, update.clone()));
+                calls.push(Heartbeat::new(held.key.clone(), self.lease).update(update));
             }
         }
         if beats.is_empty() {
@@ -189,11 +189,12 @@ impl Heartbeats {
                 // The leases are running out: sooner than the next regular round.
                 let wait = (self.interval / 4).min(Duration::from_secs(1));
                 self.next = (clock.now().after(wait), Instant::now() + wait);
-                for (ticket, progress) in round.beats {
-                    if let (Some(progress), Some(held)) = (progress, table.get_mut(ticket))
-                        && let Stage::Running { context, .. } = &held.stage
+                for (ticket, update) in round.beats {
+                    if !update.is_empty()
+                        && let Some(Held { stage: Stage::Running { context, .. }, .. }) =
+                            table.get_mut(ticket)
                     {
-                        context.return_progress(progress);
+                        context.return_update(update);
                     }
                 }
                 Vec::new()

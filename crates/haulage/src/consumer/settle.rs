@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{claim::Joined, deadlines::Deadlines, table::Table};
 use crate::{
     Backend, Error, FailureKind, JobError, Result, Status,
-    backend::{Outcome, Settlement},
+    backend::{Outcome, Settlement, Update},
     backend_call::BackendCall,
     retry::{Outage, backoff},
     with_causes,
@@ -34,6 +34,8 @@ pub(super) struct Settles {
 struct Waiting {
     ticket: u64,
     outcome: Outcome,
+    /// The last that the attempt says.
+    update: Update,
     /// How many times the backend turned it down.
     refusals: u32,
 }
@@ -78,8 +80,8 @@ impl Settles {
         &self.outage
     }
 
-    pub(super) fn push(&mut self, ticket: u64, outcome: Outcome) {
-        self.queue.push(Waiting { ticket, outcome, refusals: 0 });
+    pub(super) fn push(&mut self, ticket: u64, outcome: Outcome, update: Update) {
+        self.queue.push(Waiting { ticket, outcome, update, refusals: 0 });
     }
 
     /// From now on, never wait longer than this after a failed call.
@@ -117,10 +119,13 @@ impl Settles {
         }
         let mut outcomes = std::mem::take(&mut self.queue);
         let mut settlements = Vec::with_capacity(outcomes.len());
-        outcomes.retain(|Waiting { ticket, outcome, .. }| {
+        outcomes.retain(|Waiting { ticket, outcome, update, .. }| {
             // A claim that was lost in the meantime is not there any more.
             let Some(held) = table.get_mut(*ticket) else { return false };
-            settlements.push(Settlement { key: held.key.clone(), outcome: outcome.clone() });
+            // Of a success, nothing of that is kept.
+            let update =
+                if matches!(outcome, Outcome::Success(_)) { Update::default() } else { update.clone() };
+            settlements.push(Settlement::new(held.key.clone(), outcome.clone()).update(update));
             table.set_sent(*ticket, true);
             true
         });
@@ -193,7 +198,7 @@ impl Settles {
                 )) if matches!(waiting.outcome, Outcome::Success(_)) => {
                     worked = true;
                     let error = JobError::new(FailureKind::InvalidResult, error.to_string());
-                    self.push(ticket, Outcome::Fail(error));
+                    self.push(ticket, Outcome::Fail(error), waiting.update);
                 }
                 Some(Err(error)) => refused.push((waiting, error)),
                 None => self.queue.push(waiting),

@@ -11,8 +11,8 @@ use futures_util::future::AbortHandle;
 
 use super::function::Delivery;
 use crate::{
-    Clock, Context, Timestamp,
-    backend::{ClaimKey, Claimed},
+    Clock, Context, JobSpec, Timestamp,
+    backend::{ClaimKey, Claimed, Update},
     handler::Signal,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) key: ClaimKey,
-    pub(super) request_id: String,
+    pub(super) spec: Arc<JobSpec>,
     pub(super) counted: u32,
     pub(super) lease_until: Timestamp,
     /// Somebody wants the job cancelled.
@@ -162,7 +162,7 @@ impl Table {
         let ticket = self.number();
         let held = Held {
             key: claimed.key.clone(),
-            request_id: claimed.request_id.clone(),
+            spec: claimed.spec.clone(),
             counted: claimed.counted,
             lease_until: claimed.lease_until,
             cancel_requested: false,
@@ -214,14 +214,14 @@ impl Table {
     }
 
     /// The outcome of a job is known: from now on it only waits to be settled,
-    /// and no answer for it is wanted any more. `false` where it was known
-    /// before, or the claim is gone.
-    pub(super) fn conclude(&mut self, ticket: u64, clock: &Clock) -> bool {
-        let Some(held) = self.jobs.get_mut(&ticket) else { return false };
-        let call = match held.stage {
-            Stage::Waiting(_) => None,
-            Stage::Running { call, .. } => Some(call),
-            Stage::Settling { .. } => return false,
+    /// and no answer for it is wanted any more. Returns the last that the attempt
+    /// says; nothing where the outcome was known before, or the claim is gone.
+    pub(super) fn conclude(&mut self, ticket: u64, clock: &Clock) -> Option<Update> {
+        let held = self.jobs.get_mut(&ticket)?;
+        let (call, update) = match &held.stage {
+            Stage::Waiting(_) => (None, Update::default()),
+            Stage::Running { call, context } => (Some(*call), context.last_update()),
+            Stage::Settling { .. } => return None,
         };
         let ran = call.and_then(|call| self.calls.get(&call));
         let ran = ran.map_or(Duration::ZERO, |call| call.share(clock.monotonic()));
@@ -230,7 +230,7 @@ impl Table {
         if let Some(call) = call {
             self.unwant(call);
         }
-        true
+        Some(update)
     }
 
     /// A settle of the job is under way, or is not any more.

@@ -1,10 +1,8 @@
 //! One job, and how each verb changes it.
 
-use std::time::Duration;
-
 use crate::{
     DEAD_LETTER_TTL, JobError, JobId, NewJob, Record, Status, Timestamp,
-    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Outcome},
+    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Outcome, Update},
     lease::Lease,
     suspicion::Suspicion,
 };
@@ -21,28 +19,15 @@ pub(super) struct Entry {
     /// While it is in progress.
     lease: Option<Lease>,
     suspicion: Suspicion,
-    timeout: Option<Duration>,
-    result_ttl: Duration,
 }
 
 impl Entry {
     pub(super) fn new(id: JobId, job: NewJob, now: Timestamp) -> Self {
-        let mut record = Record::new(id, now, job.max_attempts);
+        let mut record = Record::new(id, job.spec, now);
         let (place, at_once) = (now.after(job.delay), job.delay.is_zero());
         record.due_at = Some(place);
-        record.request_id = job.request_id.unwrap_or(record.request_id);
-        record.group = job.group;
-        record.metadata = job.metadata;
         record.body = Some(job.body);
-        Self {
-            record,
-            place,
-            at_once,
-            lease: None,
-            suspicion: Suspicion::None,
-            timeout: job.timeout,
-            result_ttl: job.result_ttl,
-        }
+        Self { record, place, at_once, lease: None, suspicion: Suspicion::None }
     }
 
     /// The record as it is at `now`, with as much of it as was asked for.
@@ -53,6 +38,7 @@ impl Entry {
         }
         record.result = record.result.filter(|_| detail >= Detail::Result);
         record.body = record.body.filter(|_| detail >= Detail::Full);
+        record.checkpoint = record.checkpoint.filter(|_| detail >= Detail::Full);
         record
     }
 
@@ -144,15 +130,18 @@ impl Entry {
 
         let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
         let body = record.body.clone().expect("a job keeps its body as long as its record");
-        let mut claimed = Claimed::new(key, body, record.submitted_at, lease_until);
+        let mut claimed = Claimed::new(key, body, record.spec.clone(), record.submitted_at, lease_until);
         claimed.counted = record.counted();
-        claimed.max_attempts = record.max_attempts;
-        claimed.request_id.clone_from(&record.request_id);
-        claimed.group.clone_from(&record.group);
-        claimed.metadata.clone_from(&record.metadata);
-        claimed.timeout = self.timeout;
+        claimed.checkpoint.clone_from(&record.checkpoint);
         claimed.watched = self.suspicion.watched_until(now).map(|until| until.since(now));
         claimed
+    }
+
+    /// Takes in what the attempt says.
+    pub(super) fn tell(&mut self, update: Update) {
+        let record = &mut self.record;
+        record.progress = update.progress.or(record.progress.take());
+        record.checkpoint = update.checkpoint.or(record.checkpoint.take());
     }
 
     /// Ends a claim, and tells the status after it.
@@ -161,6 +150,7 @@ impl Entry {
         match outcome {
             Outcome::Success(result) => {
                 self.record.result = Some(result);
+                self.record.checkpoint = None;
                 self.finish(Status::Success, None, now);
             }
             Outcome::Fail(error) => self.finish(Status::Error, Some(error), now),
@@ -250,8 +240,9 @@ impl Entry {
     }
 
     fn finish(&mut self, status: Status, error: Option<JobError>, now: Timestamp) {
-        let ttl = if self.record.dead { self.result_ttl.max(DEAD_LETTER_TTL) } else { self.result_ttl };
         let record = &mut self.record;
+        let kept = record.spec.result_ttl;
+        let ttl = if record.dead { kept.max(DEAD_LETTER_TTL) } else { kept };
         self.lease = None;
         record.status = status;
         record.due_at = None;

@@ -13,6 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use self::state::State;
 use crate::{
@@ -130,12 +131,12 @@ impl Backend for MemoryBackend {
         Ok(self.with(|state, now| jobs.into_iter().map(|job| state.submit(job, now)).collect()))
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+    async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
         self.capabilities.check_claim(&request)?;
         // Not by the wall clock, which may be set back.
         let deadline = self.clock.monotonic().saturating_add(request.wait);
         let mut work = self.work.subscribe();
-        while !request.stop.is_cancelled() {
+        while !stop.is_cancelled() {
             let (claimed, now, next) = self.with(|state, now| {
                 // Marked as seen under the lock, so that no change is missed.
                 work.borrow_and_update();
@@ -148,7 +149,7 @@ impl Backend for MemoryBackend {
             }
             let wake_at = next.unwrap_or(now.after(left)).min(now.after(left));
             tokio::select! {
-                () = request.stop.cancelled() => {}
+                () = stop.cancelled() => {}
                 _ = work.changed() => {}
                 () = self.clock.sleep_until(wake_at) => {}
             }
@@ -162,12 +163,17 @@ impl Backend for MemoryBackend {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
-        let settle = |state: &mut State, Settlement { key, outcome }, now| {
+        let settle = |state: &mut State, Settlement { key, outcome, update }, now| {
             let Some(seq) = state.held(&key) else {
                 return Err(Error::LostClaim { id: key.id, attempt: key.attempt });
             };
             let outcome = self.storable(outcome);
-            Ok(state.update(seq, now, |entry| entry.settle(outcome, now)))
+            Ok(state.update(seq, now, |entry| {
+                if !matches!(outcome, Outcome::Success(_)) {
+                    entry.tell(update);
+                }
+                entry.settle(outcome, now)
+            }))
         };
         Ok(self.with(|state, now| settlements.into_iter().map(|s| settle(state, s, now)).collect()))
     }
@@ -295,7 +301,7 @@ fn status(state: &mut State, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus
     let until = lease.until;
     state.update(seq, now, |entry| {
         entry.beat(lease);
-        entry.record.progress = beat.progress.or(entry.record.progress.take());
+        entry.tell(beat.update);
         if entry.record.cancel_requested {
             HeartbeatStatus::CancelRequested(until)
         } else {

@@ -204,7 +204,7 @@ impl State {
         self.unshelve(seq);
         if let Some(entry) = self.jobs.remove(&seq) {
             self.ids.remove(&entry.record.id);
-            if let Some(group) = entry.record.group {
+            if let Some(group) = entry.record.spec.group {
                 self.leave(&group, seq, now);
             }
         }
@@ -323,7 +323,7 @@ impl State {
     /// Keeps the group of a changed job in order.
     fn regroup(&mut self, seq: Seq, now: Timestamp) {
         let record = &self.jobs[&seq].record;
-        let Some(name) = record.group.clone() else { return };
+        let Some(name) = record.spec.group.clone() else { return };
         if record.status.is_terminal() {
             self.leave(&name, seq, now);
         } else {

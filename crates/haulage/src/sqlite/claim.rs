@@ -8,19 +8,21 @@ use uuid::Uuid;
 use super::{
     fault::Fault,
     id,
+    spec::{self, spec_columns},
     tx::{Tx, micros},
 };
 use crate::{
-    Error, Json, Metadata, Status, Timestamp,
+    Json, Status, Timestamp,
     backend::{ClaimKey, Claimed},
     lease::Lease,
 };
 
 /// What is due, in the order of claims. INDEXED BY keeps SQLite to the one index
 /// whose parts are in that order.
-const DUE: &str =
-    "SELECT job.seq, id, attempt, uncounted, max_attempts, submitted_at, timeout, group_id, request_id,
-     metadata, json, ready.due, suspect FROM (
+const DUE: &str = concat!(
+    "SELECT job.seq, id, attempt, uncounted, submitted_at, body.json, ready.due, suspect, checkpoint.json, ",
+    spec_columns!(),
+    " FROM (
          SELECT * FROM (
              SELECT due, seq FROM job INDEXED BY job_ready
              WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 0
@@ -40,7 +42,9 @@ const DUE: &str =
                  AND due <= ?1 ORDER BY due, seq LIMIT ?3)
              ORDER BY due, seq LIMIT ?3)
          ORDER BY due, seq LIMIT ?2
-     ) AS ready JOIN job ON job.seq = ready.seq JOIN body ON body.seq = job.seq";
+     ) AS ready JOIN job ON job.seq = ready.seq JOIN body ON body.seq = job.seq
+     LEFT JOIN checkpoint ON checkpoint.seq = job.seq"
+);
 
 /// What a try to claim brought.
 #[derive(Debug)]
@@ -60,32 +64,26 @@ pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) 
     let mut due = tx.rows(DUE, params![tx.now.as_micros(), max, suspects], |r| {
         let id = id::show(Uuid::from_bytes(r.get(1)?));
         let attempt = r.get::<_, u32>(2)?.saturating_add(1);
-        let body = Json::from_stored(r.get_ref(10)?.as_str()?);
-        let submitted_at = Timestamp::from_micros(r.get(5)?);
+        let submitted_at = Timestamp::from_micros(r.get(4)?);
+        let body = Json::from_stored(r.get_ref(5)?.as_str()?);
         let key = ClaimKey { id, attempt };
-        let mut claimed = Claimed::new(key, body, submitted_at, lease_until);
+        let mut claimed = Claimed::new(key, body, spec::read(r)?, submitted_at, lease_until);
         claimed.counted = attempt.saturating_sub(r.get(3)?);
-        claimed.max_attempts = r.get(4)?;
-        claimed.timeout = r.get::<_, Option<i64>>(6)?.map(duration);
-        claimed.group = r.get(7)?;
-        if let Some(request_id) = r.get(8)? {
-            claimed.request_id = request_id;
-        }
-        claimed.watched = r.get::<_, Option<i64>>(12)?.map(duration);
-        let metadata: Option<String> = r.get(9)?;
-        Ok((r.get::<_, i64>(11)?, r.get::<_, i64>(0)?, claimed, metadata))
+        claimed.checkpoint = r.get_ref(8)?.as_str_or_null()?.map(Json::from_stored);
+        claimed.watched = r.get::<_, Option<i64>>(7)?.map(spec::duration);
+        Ok((r.get::<_, i64>(6)?, r.get::<_, i64>(0)?, claimed))
     })?;
     if due.is_empty() {
         return Ok(Claim::Nothing(next_due(tx, watched_until)?));
     }
     // The join keeps that order, though nobody says so.
-    due.sort_by_key(|(due, seq, ..)| (*due, *seq));
+    due.sort_by_key(|(due, seq, _)| (*due, *seq));
     let mut claims = Vec::with_capacity(due.len());
     let mut take = tx.prepare(
         "UPDATE job SET status = 1, attempt = ?2, due = ?3, started_at = ?4, worker = ?5, lease = ?6, check_at = ?7,
          progress = NULL, progress_message = NULL WHERE seq = ?1",
     )?;
-    for (_, seq, mut claimed, metadata) in due {
+    for (_, seq, claimed) in due {
         take.execute(params![
             seq,
             claimed.key.attempt,
@@ -96,9 +94,6 @@ pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) 
             lease.check_at.as_micros(),
         ])?;
         tx.count_move(Status::Submitted, Status::InProgress);
-        if let Some(metadata) = metadata {
-            claimed.metadata = serde_json::from_str::<Metadata>(&metadata).map_err(Error::from)?;
-        }
         claims.push(claimed);
     }
     Ok(Claim::Jobs(claims))
@@ -119,11 +114,6 @@ fn next_due(tx: &Tx<'_>, watched_until: Option<Timestamp>) -> rusqlite::Result<O
         |r| r.get::<_, Option<i64>>(0),
     )?;
     Ok(next.flatten().map(Timestamp::from_micros))
-}
-
-/// A span as stored, which is never negative.
-fn duration(micros: i64) -> Duration {
-    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 #[cfg(test)]

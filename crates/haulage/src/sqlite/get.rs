@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     fault::Fault,
     id,
+    spec::{self, spec_columns},
     tx::{lease, status},
 };
 use crate::{
@@ -16,9 +17,10 @@ use crate::{
 macro_rules! select_record {
     ($rest:expr) => {
         concat!(
-            "SELECT id, submitted_at, max_attempts, status, attempt, uncounted, request_id, group_id, metadata, ",
-            "started_at, finished_at, due, expires_at, worker, progress, progress_message, cancel_requested, ",
-            "dead, error_kind, error, seq, lease, check_at FROM job ",
+            "SELECT id, submitted_at, status, attempt, uncounted, started_at, finished_at, due, lease, check_at, ",
+            "expires_at, worker, progress, progress_message, cancel_requested, dead, error_kind, error, seq, ",
+            spec_columns!(),
+            " FROM job ",
             $rest
         )
     };
@@ -27,40 +29,31 @@ macro_rules! select_record {
 /// A row as it is at `now`: a job that its holder has abandoned waits for the
 /// next claim, though nothing of that is written.
 fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<(i64, Record)> {
-    let time = |i| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(i)?.map(Timestamp::from_micros));
-    let id = id::show(Uuid::from_bytes(row.get(0)?));
-    let mut record = Record::new(id, Timestamp::from_micros(row.get(1)?), row.get(2)?);
-    record.status = status(row.get(3)?)?;
-    record.attempt = row.get(4)?;
-    record.uncounted = row.get(5)?;
-    if let Some(request_id) = row.get(6)? {
-        record.request_id = request_id;
+    let time =
+        |name: &str| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(name)?.map(Timestamp::from_micros));
+    let id = id::show(Uuid::from_bytes(row.get("id")?));
+    let mut record = Record::new(id, spec::read(row)?, Timestamp::from_micros(row.get("submitted_at")?));
+    record.status = status(row.get("status")?)?;
+    record.attempt = row.get("attempt")?;
+    record.uncounted = row.get("uncounted")?;
+    record.started_at = time("started_at")?;
+    record.finished_at = time("finished_at")?;
+    record.due_at = time("due")?;
+    record.expires_at = time("expires_at")?;
+    record.worker = row.get("worker")?;
+    if let Some(fraction) = row.get("progress")? {
+        record.progress = Some(Progress { fraction, message: row.get("progress_message")? });
     }
-    record.group = row.get(7)?;
-    if let Some(metadata) = row.get::<_, Option<String>>(8)? {
-        record.metadata = serde_json::from_str(&metadata).map_err(|e| {
-            rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, Box::new(e))
-        })?;
-    }
-    record.started_at = time(9)?;
-    record.finished_at = time(10)?;
-    record.due_at = time(11)?;
-    record.expires_at = time(12)?;
-    record.worker = row.get(13)?;
-    if let Some(fraction) = row.get(14)? {
-        record.progress = Some(Progress { fraction, message: row.get(15)? });
-    }
-    record.cancel_requested = row.get(16)?;
-    record.dead = row.get(17)?;
-    if let Some(kind) = row.get::<_, Option<String>>(18)? {
-        let message = row.get::<_, Option<String>>(19)?.unwrap_or_default();
+    record.cancel_requested = row.get("cancel_requested")?;
+    record.dead = row.get("dead")?;
+    if let Some(kind) = row.get::<_, Option<String>>("error_kind")? {
+        let message = row.get::<_, Option<String>>("error")?.unwrap_or_default();
         record.error = Some(JobError { kind: FailureKind::from_name(&kind), message });
     }
-    if record.status == Status::InProgress && lease(row, 11, 21)?.is_some_and(|lease| lease.is_abandoned(now))
-    {
+    if record.status == Status::InProgress && lease(row)?.is_some_and(|lease| lease.is_abandoned(now)) {
         record.show_abandoned();
     }
-    Ok((row.get(20)?, record))
+    Ok((row.get("seq")?, record))
 }
 
 fn payload(connection: &Connection, sql: &str, seq: i64) -> rusqlite::Result<Option<Json>> {
@@ -92,6 +85,8 @@ pub(super) fn get(
                 }
                 if detail == Detail::Full {
                     record.body = payload(connection, "SELECT json FROM body WHERE seq = ?1", seq)?;
+                    record.checkpoint =
+                        payload(connection, "SELECT json FROM checkpoint WHERE seq = ?1", seq)?;
                 }
                 Lookup::Found(record)
             }

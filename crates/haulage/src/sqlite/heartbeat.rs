@@ -29,9 +29,7 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Hear
         if job.suspicion.alive() != job.suspicion {
             tx.suspect(job.seq, job.suspicion.alive())?;
         }
-        if let Some(progress) = &beat.progress {
-            tx.progress(job.seq, progress)?;
-        }
+        tx.tell(job.seq, &beat.update)?;
         statuses.push(if job.cancel_requested {
             HeartbeatStatus::CancelRequested(until)
         } else {

@@ -134,7 +134,7 @@ impl Sources {
         for (key, value) in &query.metadata {
             let label = serde_json::json!({ key: value }).to_string();
             let label = sources.value(label[1..label.len() - 1].to_owned());
-            sources.and(&format!("instr(metadata, {label}) > 0"));
+            sources.and(&format!("instr(spec, {label}) > 0"));
         }
         if let Some(error) = &query.error {
             let error = sources.value(error.clone());
@@ -235,13 +235,8 @@ mod tests {
         let options = SqliteBackend::options(folder.path().join("x.db")).clock(clock.clone());
         let backend = options.open().await.expect("open");
         let claim = |lease, max| {
-            backend.claim(ClaimRequest {
-                max,
-                lease: Duration::from_secs(lease),
-                wait: Duration::ZERO,
-                worker: "one".into(),
-                stop: Default::default(),
-            })
+            let request = ClaimRequest::new("one", Duration::from_secs(lease)).max(max);
+            backend.claim(request, Default::default())
         };
         // So many that what waits, and what has succeeded, is rare.
         let ids = backend.submit(vec![job(); 100]).await.expect("submit");
@@ -271,7 +266,7 @@ mod tests {
             let settlements = claimed
                 .iter()
                 .zip(outcomes)
-                .map(|(claimed, outcome)| Settlement { key: claimed.key.clone(), outcome });
+                .map(|(claimed, outcome)| Settlement::new(claimed.key.clone(), outcome));
             backend.settle(settlements.collect()).await.expect("settle");
             claim(if round == 2 { 1 } else { 10_000 }, 1).await.expect("claim");
             let delayed = job().delay(Duration::from_secs(1_000));

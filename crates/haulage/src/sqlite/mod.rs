@@ -39,6 +39,7 @@ mod redrive;
 mod schema;
 mod settle;
 mod space;
+mod spec;
 mod stats;
 mod submit;
 mod sweep;
@@ -58,6 +59,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use self::{
     claim::Claim,
@@ -295,9 +297,9 @@ impl Backend for SqliteBackend {
         self.connections.writer.run(weight, move |tx| submit::submit(tx, &jobs)).await
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+    async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
         self.capabilities().check_claim(&request)?;
-        let ClaimRequest { max, lease, wait, worker, stop } = request;
+        let ClaimRequest { worker, max, lease, wait } = request;
         let worker: Arc<str> = worker.into();
         // Not by the wall clock, which may be set back.
         let deadline = self.clock.monotonic().saturating_add(wait);

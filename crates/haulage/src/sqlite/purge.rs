@@ -62,7 +62,8 @@ impl Search {
         };
         let mut size = connection.prepare_cached(
             "SELECT coalesce((SELECT octet_length(json) FROM body WHERE seq = ?1), 0)
-                  + coalesce((SELECT octet_length(json) FROM result WHERE seq = ?1), 0)",
+                  + coalesce((SELECT octet_length(json) FROM result WHERE seq = ?1), 0)
+                  + coalesce((SELECT octet_length(json) FROM checkpoint WHERE seq = ?1), 0)",
         )?;
         while part.jobs.len() < ROWS && part.bytes < limit {
             let Some((seq, id)) = self.next_job(connection)? else { break };

@@ -19,14 +19,13 @@ CREATE TABLE job (
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     dead             INTEGER NOT NULL DEFAULT 0,
     result_ttl       INTEGER NOT NULL,        -- microseconds
-    timeout          INTEGER,                 -- microseconds
     not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, put-off, or redrive.
                                               -- Without one it is claimable at once, wherever the clock may be
     group_id         TEXT,
     request_id       TEXT,                    -- NULL: the job's id
     idempotency_key  TEXT,
     worker           TEXT,
-    metadata         TEXT,                    -- JSON object
+    spec             TEXT,                    -- JSON object: the options that have no column; NULL: all default
     progress         REAL,
     progress_message TEXT,
     error_kind       TEXT,
@@ -51,6 +50,8 @@ CREATE INDEX job_expiry ON job (expires_at, status, dead) WHERE expires_at IS NO
 CREATE INDEX job_failed ON job (status, seq) WHERE status > 2;
 
 CREATE TABLE body (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
+-- What an attempt has left for the next one.
+CREATE TABLE checkpoint (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
 CREATE TABLE result (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
 
 -- A key counts until its time is over and its job is, too.

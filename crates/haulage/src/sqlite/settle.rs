@@ -6,7 +6,7 @@ use super::{
     fault::Fault,
     heartbeat::held,
     id,
-    tx::{End, Tx},
+    tx::{End, FORGET_CHECKPOINT, Tx},
     wake::Signal,
     writer::Weight,
 };
@@ -19,7 +19,7 @@ use crate::{
 pub(super) fn weight(settlements: &[Settlement]) -> Weight {
     let bytes = settlements.iter().map(|settlement| match &settlement.outcome {
         Outcome::Success(result) => result.size(),
-        _ => 0,
+        _ => settlement.update.checkpoint.as_ref().map_or(0, Json::size),
     });
     Weight { rows: settlements.len(), bytes: bytes.sum(), ..Weight::default() }
 }
@@ -32,7 +32,7 @@ pub(super) fn settle(
 ) -> Result<Vec<Result<Status, Error>>, Fault> {
     let mut answers = Vec::with_capacity(settlements.len());
     let mut fast = Fast::new(tx)?;
-    for Settlement { key, outcome } in settlements {
+    for Settlement { key, outcome, update } in settlements {
         if let Outcome::Success(result) = &outcome
             && result.size() <= limits.max_payload
             && fast.succeed(tx, &key, result)?
@@ -44,6 +44,9 @@ pub(super) fn settle(
             answers.push(Err(Error::LostClaim { id: key.id, attempt: key.attempt }));
             continue;
         };
+        if !matches!(outcome, Outcome::Success(_)) {
+            tx.tell(job.seq, &update)?;
+        }
         let status = match outcome {
             Outcome::Success(result) => tx.finish(&job, success(result, limits))?,
             Outcome::Fail(error) => tx.finish(&job, End::Error { error, dead: false })?,
@@ -71,6 +74,7 @@ pub(super) fn settle(
 struct Fast<'a> {
     end: CachedStatement<'a>,
     store: CachedStatement<'a>,
+    forget: CachedStatement<'a>,
 }
 
 impl<'a> Fast<'a> {
@@ -82,6 +86,7 @@ impl<'a> Fast<'a> {
                  AND suspect IS NULL",
             )?,
             store: tx.prepare("INSERT INTO result (seq, json) VALUES (?1, ?2)")?,
+            forget: tx.prepare(FORGET_CHECKPOINT)?,
         })
     }
 
@@ -93,6 +98,7 @@ impl<'a> Fast<'a> {
             return Ok(false);
         }
         self.store.execute(params![seq, result.as_str()])?;
+        self.forget.execute([seq])?;
         tx.count_move(Status::InProgress, Status::Success);
         tx.notify(Signal::Outcomes);
         Ok(true)

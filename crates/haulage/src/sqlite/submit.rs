@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     fault::Fault,
-    id,
+    id, spec,
     tx::{Tx, micros},
     wake::Signal,
 };
@@ -13,9 +13,9 @@ use crate::{Error, Json, NewJob, backend::Submitted};
 
 pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Submitted, Error>>, Fault> {
     let mut add_job = tx.prepare(
-        "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, timeout, not_before,
-         group_id, request_id, metadata, idempotency_key)
-         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, not_before,
+         group_id, request_id, spec, idempotency_key)
+         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     let mut add_body = tx.prepare("INSERT INTO body (seq, json) VALUES (?1, ?2)")?;
     let mut seq = tx.next_seq()?;
@@ -35,28 +35,23 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Subm
         }
         let not_before = (!job.delay.is_zero()).then(|| tx.now.after(job.delay).as_micros());
         // A job of a group starts behind it, and is let go where it is the first.
-        let due = job.group.is_none().then(|| not_before.unwrap_or(tx.now.as_micros()));
-        let metadata = match &job.metadata {
-            none if none.is_empty() => None,
-            some => Some(serde_json::to_string(some).map_err(Error::from)?),
-        };
+        let due = job.spec.group.is_none().then(|| not_before.unwrap_or(tx.now.as_micros()));
         add_job.execute(params![
             seq,
             id.as_bytes(),
-            job.max_attempts,
+            job.spec.max_attempts,
             due,
             tx.now.as_micros(),
-            micros(job.result_ttl),
-            job.timeout.map(micros),
+            micros(job.spec.result_ttl),
             not_before,
-            job.group,
-            job.request_id,
-            metadata,
+            job.spec.group,
+            job.spec.request_id,
+            spec::document(&job.spec)?,
             job.idempotency_key,
         ])?;
         add_body.execute(params![seq, job.body.as_str()])?;
         tx.count_new(due.is_none());
-        match &job.group {
+        match &job.spec.group {
             Some(group) => tx.settle_group(group)?,
             None => tx.notify(Signal::Ready),
         }
@@ -125,16 +120,10 @@ mod tests {
             NewJob::new(&body).expect("JSON").idempotency_key("key").result_ttl(ttl)
         };
         backend.submit(vec![job(1)]).await.expect("submit");
-        let request = ClaimRequest {
-            max: 1,
-            lease: Duration::from_secs(60),
-            wait: Duration::ZERO,
-            worker: "tester".into(),
-            stop: Default::default(),
-        };
-        let key = backend.claim(request).await.expect("claim").remove(0).key;
+        let request = ClaimRequest::new("tester", Duration::from_secs(60));
+        let key = backend.claim(request, Default::default()).await.expect("claim").remove(0).key;
         let first = key.id.clone();
-        backend.settle(vec![Settlement { key, outcome: Outcome::Cancelled }]).await.expect("settle");
+        backend.settle(vec![Settlement::new(key, Outcome::Cancelled)]).await.expect("settle");
         clock.advance(Duration::from_secs(2));
         let again = backend.submit(vec![job(2)]).await.expect("submit").remove(0).expect("accepted");
         assert!(again.duplicate && again.id == first, "{again:?}");

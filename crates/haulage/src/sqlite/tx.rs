@@ -6,7 +6,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::{id, wake::Signal};
 use crate::{
-    DEAD_LETTER_TTL, JobError, JobId, Json, Progress, Status, Timestamp, lease::Lease, suspicion::Suspicion,
+    DEAD_LETTER_TTL, JobError, JobId, Json, Status, Timestamp, backend::Update, lease::Lease,
+    suspicion::Suspicion,
 };
 
 type Sql<T> = rusqlite::Result<T>;
@@ -44,13 +45,14 @@ pub(super) fn status(code: i64) -> Sql<Status> {
         .ok_or(rusqlite::Error::IntegralValueOutOfRange(0, code))
 }
 
-/// The lease of a job in progress; `length` is the first of its own two columns.
-pub(super) fn lease(row: &Row<'_>, until: usize, length: usize) -> Sql<Option<Lease>> {
-    let Some(until) = row.get::<_, Option<i64>>(until)?.map(Timestamp::from_micros) else { return Ok(None) };
-    let span = row.get::<_, Option<i64>>(length)?.and_then(|micros| u64::try_from(micros).ok());
-    let check_at = row.get::<_, Option<i64>>(length + 1)?.map(Timestamp::from_micros);
+/// The lease of a job in progress.
+pub(super) fn lease(row: &Row<'_>) -> Sql<Option<Lease>> {
+    let time =
+        |name: &str| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(name)?.map(Timestamp::from_micros));
+    let Some(until) = time("due")? else { return Ok(None) };
+    let span = row.get::<_, Option<i64>>("lease")?.and_then(|micros| u64::try_from(micros).ok());
     let length = Duration::from_micros(span.unwrap_or(0));
-    Ok(Some(Lease { until, length, check_at: check_at.unwrap_or(until) }))
+    Ok(Some(Lease { until, length, check_at: time("check_at")?.unwrap_or(until) }))
 }
 
 /// What is thought of a job, as stored.
@@ -109,23 +111,26 @@ impl Hot {
     );
 
     pub(super) fn read(row: &Row<'_>) -> Sql<Self> {
-        let status = status(row.get(1)?)?;
+        let time = |name: &str| {
+            Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(name)?.map(Timestamp::from_micros))
+        };
+        let status = status(row.get("status")?)?;
         Ok(Self {
-            seq: row.get(0)?,
+            seq: row.get("seq")?,
             status,
-            attempt: row.get(2)?,
-            uncounted: row.get(3)?,
-            max_attempts: row.get(4)?,
-            due: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
-            lease: if status == Status::InProgress { lease(row, 5, 12)? } else { None },
-            cancel_requested: row.get(6)?,
-            dead: row.get(7)?,
-            group: row.get(8)?,
-            result_ttl: row.get(9)?,
-            expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
-            worker: row.get(11)?,
-            started_at: row.get::<_, Option<i64>>(14)?.map(Timestamp::from_micros),
-            suspicion: suspicion(row.get(15)?),
+            attempt: row.get("attempt")?,
+            uncounted: row.get("uncounted")?,
+            max_attempts: row.get("max_attempts")?,
+            due: time("due")?,
+            lease: if status == Status::InProgress { lease(row)? } else { None },
+            cancel_requested: row.get("cancel_requested")?,
+            dead: row.get("dead")?,
+            group: row.get("group_id")?,
+            result_ttl: row.get("result_ttl")?,
+            expires_at: time("expires_at")?,
+            worker: row.get("worker")?,
+            started_at: time("started_at")?,
+            suspicion: suspicion(row.get("suspect")?),
         })
     }
 
@@ -296,6 +301,7 @@ impl<'a> Tx<'a> {
                 "INSERT INTO result (seq, json) VALUES (?1, ?2)",
                 params![job.seq, result.as_str()],
             )?;
+            self.execute(FORGET_CHECKPOINT, [job.seq])?;
         }
         self.count_move(job.status, status);
         self.counts[DEAD] += i64::from(dead);
@@ -359,6 +365,7 @@ impl<'a> Tx<'a> {
             "DELETE FROM job WHERE seq = ?1",
             "DELETE FROM body WHERE seq = ?1",
             "DELETE FROM result WHERE seq = ?1",
+            FORGET_CHECKPOINT,
         ] {
             self.execute(sql, [job.seq])?;
         }
@@ -422,15 +429,26 @@ impl<'a> Tx<'a> {
         self.connection.pragma_update(None, "secure_delete", if at_once { "ON" } else { "FAST" })
     }
 
-    /// Stores what a handler says of its progress.
-    pub(super) fn progress(&self, seq: i64, progress: &Progress) -> Sql<()> {
-        self.execute(
-            "UPDATE job SET progress = ?2, progress_message = ?3 WHERE seq = ?1",
-            params![seq, progress.fraction, progress.message],
-        )?;
+    /// Stores what an attempt says.
+    pub(super) fn tell(&self, seq: i64, update: &Update) -> Sql<()> {
+        if let Some(progress) = &update.progress {
+            self.execute(
+                "UPDATE job SET progress = ?2, progress_message = ?3 WHERE seq = ?1",
+                params![seq, progress.fraction, progress.message],
+            )?;
+        }
+        if let Some(checkpoint) = &update.checkpoint {
+            self.execute(
+                "INSERT OR REPLACE INTO checkpoint (seq, json) VALUES (?1, ?2)",
+                params![seq, checkpoint.as_str()],
+            )?;
+        }
         Ok(())
     }
 }
+
+/// A job's checkpoint goes with its success, and with the job.
+pub(super) const FORGET_CHECKPOINT: &str = "DELETE FROM checkpoint WHERE seq = ?1";
 
 /// A span as it is stored.
 pub(super) fn micros(duration: Duration) -> i64 {

@@ -9,7 +9,6 @@ use haulage::{
     memory::MemoryBackend,
     shutdown::Shutdown,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::support::{Faulty, Mode, Verb, manual_clock, s, soon};
 
@@ -60,20 +59,15 @@ async fn an_empty_queue_ends_it_where_the_backend_signals_nothing() {
 async fn a_job_that_runs_elsewhere_is_not_left_behind() {
     let backend = Faulty::new(MemoryBackend::new());
     submit(&backend, [1, 2]).await;
-    let claim = ClaimRequest {
-        max: 2,
-        lease: s(30),
-        wait: s(0),
-        worker: "another".into(),
-        stop: CancellationToken::new(),
-    };
-    let mut held = backend.claim(claim).await.expect("claim").into_iter().map(|claimed| claimed.key);
+    let claim = ClaimRequest::new("another", s(30)).max(2);
+    let mut held =
+        backend.claim(claim, Default::default()).await.expect("claim").into_iter().map(|claimed| claimed.key);
     let running = tokio::spawn(run(until_empty(&backend)));
     backend.answered(Verb::Stats, 1).await;
     let error = JobError::new(haulage::FailureKind::Handler, "not here");
     let mut settle = async |outcome| {
         let key = held.next().expect("a claim");
-        let settled = backend.settle(vec![Settlement { key, outcome }]).await;
+        let settled = backend.settle(vec![Settlement::new(key, outcome)]).await;
         settled.expect("settle").remove(0).expect("the claim is held")
     };
     settle(Outcome::Retry { error, delay: s(0) }).await;

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use haulage::{
@@ -15,7 +15,6 @@ use haulage::{
     memory::MemoryBackend,
 };
 use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
 
 use crate::support::{Faulty, Mode, OnDrop, Running, Verb, manual_clock, s, soon};
 
@@ -56,15 +55,9 @@ async fn heartbeats_keep_a_claim_for_as_long_as_the_handler_runs() {
 /// silent for too long from their holders.
 async fn taken_by_another(backend: &Faulty) -> Claimed {
     for _ in 0..2 {
-        let request = ClaimRequest {
-            max: 1,
-            lease: s(1000),
-            wait: Duration::ZERO,
-            worker: "another".into(),
-            stop: CancellationToken::new(),
-        };
+        let request = ClaimRequest::new("another", s(1000));
         // Not through the faults: it is somebody else.
-        if let Some(claimed) = backend.inner.claim(request).await.expect("claim").pop() {
+        if let Some(claimed) = backend.inner.claim(request, Default::default()).await.expect("claim").pop() {
             return claimed;
         }
         backend.clock().advance(s(31));

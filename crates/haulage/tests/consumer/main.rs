@@ -16,17 +16,10 @@ mod stress;
 mod support;
 
 use haulage::backend::ClaimRequest;
-use tokio_util::sync::CancellationToken;
 
 use self::support::s;
 
 /// What another consumer asks for, which does not wait.
 fn claim_request() -> ClaimRequest {
-    ClaimRequest {
-        max: 10,
-        lease: s(30),
-        wait: s(0),
-        worker: "another".into(),
-        stop: CancellationToken::new(),
-    }
+    ClaimRequest::new("another", s(30)).max(10)
 }

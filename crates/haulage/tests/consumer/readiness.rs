@@ -333,10 +333,15 @@ async fn a_consumer_that_is_not_ready_says_so_and_stops_when_told() {
     assert!(snapshot.state.is_alive() && !snapshot.state.is_ready());
     assert!(snapshot.prometheus("q").contains("haulage_outages_total{queue=\"q\"} 1\n"));
     // It is that for as long as it takes, and not out of reach of its queue.
-    for _ in 0..20 {
-        wait_out(backend.clock());
-        tokio::task::yield_now().await;
+    for tries in 1..20 {
+        soon(async {
+            while meter.snapshot().ended.released < tries {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         assert_eq!(meter.snapshot().state, State::NotReady);
+        wait_out(backend.clock());
     }
     shutdown.stop();
     let summary = soon(running).await.expect("the consumer does not panic");
@@ -454,6 +459,10 @@ async fn what_a_claim_brings_late_is_given_back() {
     // The second claim waited for more jobs; it was ended, and asks for nothing now.
     backend.answered(Verb::Claim, 2).await;
     producer.submit(&2).await.expect("submit");
-    assert_eq!(backend.claim(claim_request()).await.expect("claim").len(), 2, "both are there for others");
+    assert_eq!(
+        backend.claim(claim_request(), Default::default()).await.expect("claim").len(),
+        2,
+        "both are there for others"
+    );
     running.stop().await;
 }

@@ -28,7 +28,7 @@ fn given_back(id: JobId) -> Event {
 
 /// What another consumer would get, now: id, attempt, and how many count.
 async fn claim(backend: &dyn Backend) -> Vec<(String, u32, u32)> {
-    let claimed = backend.claim(claim_request()).await.expect("claim").into_iter();
+    let claimed = backend.claim(claim_request(), Default::default()).await.expect("claim").into_iter();
     claimed.map(|c| (c.key.id.to_string(), c.key.attempt, c.counted)).collect()
 }
 

@@ -78,18 +78,12 @@ async fn claim(backend: &dyn Backend, max: usize) -> Result<Vec<Claimed>> {
 
 /// Up to `max` jobs, after a wait for the first.
 async fn wait_for(backend: &dyn Backend, max: usize, wait: Duration) -> Result<Vec<Claimed>> {
-    let request = ClaimRequest {
-        max,
-        lease: Duration::from_secs(30),
-        wait,
-        worker: "w".into(),
-        stop: Default::default(),
-    };
-    backend.claim(request).await
+    let request = ClaimRequest::new("w", Duration::from_secs(30)).max(max).wait(wait);
+    backend.claim(request, Default::default()).await
 }
 
 async fn settle(backend: &dyn Backend, claimed: &Claimed, outcome: Outcome) -> Result<Status> {
-    backend.settle(vec![Settlement { key: claimed.key.clone(), outcome }]).await?.remove(0)
+    backend.settle(vec![Settlement::new(claimed.key.clone(), outcome)]).await?.remove(0)
 }
 
 async fn look(backend: &dyn Backend, id: &JobId) -> Lookup {

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use haulage::{
     Backend, Error, FailureKind, JobError, JobId, Progress, Status,
-    backend::{Cancellation, Heartbeat, Lookup, Outcome, Purge, Redrive, Severity},
+    backend::{Cancellation, Heartbeat, Lookup, Outcome, Purge, Redrive, Severity, Update},
     sqlite::SqliteBackend,
 };
 use tempfile::TempDir;
@@ -42,7 +42,8 @@ async fn what_was_acknowledged_is_there_after_a_loss_of_power() {
     assert_eq!((kept.status, kept.attempt), (Status::InProgress, 1));
 
     let progress = Some(Progress { fraction: 0.5, message: Some("half".into()) });
-    let beat = Heartbeat { key: claimed.key.clone(), lease: Duration::from_secs(60), progress };
+    let beat = Heartbeat::new(claimed.key.clone(), Duration::from_secs(60))
+        .update(Update::default().progress(progress));
     backend.heartbeat(vec![beat]).await.expect("heartbeat");
     let (left, _folder) = store.after_loss_of_power().await;
     assert_eq!(record(&left, &id).await.progress.map(|p| p.fraction), Some(0.5));

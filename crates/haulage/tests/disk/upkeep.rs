@@ -60,7 +60,7 @@ async fn records_whose_time_is_over_leave_the_file_though_nobody_writes_any_more
     for _ in 0..3 {
         backend.submit(vec![job("short").result_ttl(s(60)); 1_000]).await.expect("submit");
         let claimed = claim(backend, 1_000).await.expect("claim");
-        let ends = claimed.into_iter().map(|c| Settlement { key: c.key, outcome: Outcome::Cancelled });
+        let ends = claimed.into_iter().map(|c| Settlement::new(c.key, Outcome::Cancelled));
         backend.settle(ends.collect()).await.expect("settle");
     }
     store.clock.advance(s(61));

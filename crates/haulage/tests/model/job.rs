@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use haulage::{DEAD_LETTER_TTL, FailureKind, JobError, NewJob, Record, Status, Timestamp, backend::Detail};
+use haulage::{
+    DEAD_LETTER_TTL, FailureKind, JobError, NewJob, Record, Status, Timestamp,
+    backend::{Detail, Update},
+};
 
 pub(crate) struct Job {
     /// With body and result.
@@ -52,13 +55,20 @@ impl Job {
 
     pub(crate) fn has_another_attempt(&self) -> bool {
         !self.record.cancel_requested
-            && self.record.attempt - self.record.uncounted < self.record.max_attempts
+            && self.record.attempt - self.record.uncounted < self.record.spec.max_attempts
     }
 
     pub(crate) fn extend(&mut self, lease: Duration, now: Timestamp) {
         self.record.due_at = Some(now.after(lease));
         self.lease = lease;
         self.check_at = now.after(lease).before(lease * 5 / 12);
+    }
+
+    /// What its attempt says.
+    pub(crate) fn tell(&mut self, update: &Update) {
+        let Update { progress, checkpoint, .. } = update.clone();
+        self.record.progress = progress.or(self.record.progress.take());
+        self.record.checkpoint = checkpoint.or(self.record.checkpoint.take());
     }
 
     /// The record as everybody sees it.
@@ -70,6 +80,7 @@ impl Job {
         }
         if detail < Detail::Full {
             record.body = None;
+            record.checkpoint = None;
         }
         if detail < Detail::Result {
             record.result = None;
@@ -78,7 +89,7 @@ impl Job {
     }
 
     pub(crate) fn end(&mut self, status: Status, now: Timestamp) {
-        let ttl = self.options.result_ttl;
+        let ttl = self.options.spec.result_ttl;
         let ttl = if self.record.dead && ttl < DEAD_LETTER_TTL { DEAD_LETTER_TTL } else { ttl };
         self.record.status = status;
         self.record.due_at = None;
@@ -116,7 +127,7 @@ impl Job {
     pub(crate) fn fail_attempt(&mut self, error: JobError, due: Timestamp, now: Timestamp) {
         let record = &mut self.record;
         record.error = Some(error);
-        if record.attempt - record.uncounted >= record.max_attempts {
+        if record.attempt - record.uncounted >= record.spec.max_attempts {
             record.dead = true;
             self.end(Status::Error, now);
         } else {
@@ -132,7 +143,7 @@ fn worker_lost(record: &Record) -> JobError {
         "attempt {} of {} was lost: worker {} stopped heartbeating and its lease ran out; \
          it crashed, was killed, or lost the database",
         record.attempt - record.uncounted,
-        record.max_attempts,
+        record.spec.max_attempts,
         record.worker.as_ref().expect("the worker that had it"),
     );
     JobError::new(FailureKind::WorkerLost, message)

@@ -109,9 +109,8 @@ impl Pair {
             Step::Beat(beats) => {
                 let beats: Vec<_> = beats
                     .iter()
-                    .map(|(pick, lease, progress)| {
-                        let progress = progress.clone();
-                        Heartbeat { key: self.pick_claim(pick), lease: *lease, progress }
+                    .map(|(pick, lease, update)| {
+                        Heartbeat::new(self.pick_claim(pick), *lease).update(update.clone())
                     })
                     .collect();
                 let expected: Vec<_> = beats.iter().map(|beat| self.model.heartbeat(beat)).collect();
@@ -121,9 +120,8 @@ impl Pair {
             Step::Settle(settlements) => {
                 let settlements: Vec<_> = settlements
                     .iter()
-                    .map(|(pick, outcome)| Settlement {
-                        key: self.pick_claim(pick),
-                        outcome: outcome.clone(),
+                    .map(|(pick, outcome, update)| {
+                        Settlement::new(self.pick_claim(pick), outcome.clone()).update(update.clone())
                     })
                     .collect();
                 self.settle(settlements).await;
@@ -165,8 +163,8 @@ impl Pair {
     async fn claim(&mut self, max: usize, lease: Duration) {
         let worker = format!("worker-{}", self.claims.len() % 3);
         let expected = self.model.claim(max, lease, &worker);
-        let request = ClaimRequest { max, lease, wait: Duration::ZERO, worker, stop: Default::default() };
-        let claimed = self.backend.claim(request).await.expect("claim");
+        let request = ClaimRequest::new(worker, lease).max(max);
+        let claimed = self.backend.claim(request, Default::default()).await.expect("claim");
         assert_eq!(claimed, expected);
         self.claims.extend(claimed.into_iter().map(|c| c.key));
     }
@@ -201,7 +199,7 @@ impl Pair {
             self.pass(Duration::from_secs(3600)).await;
             self.claim(1000, Duration::from_secs(60)).await;
             let held = self.model.held().into_iter();
-            let success = |key| Settlement { key, outcome: Outcome::Success(steps::json(0)) };
+            let success = |key| Settlement::new(key, Outcome::Success(steps::json(0)));
             self.settle(held.map(success).collect()).await;
         }
         panic!("some jobs never end: {:?}", self.model.stats());

@@ -74,11 +74,11 @@ impl Model {
     /// none while one runs.
     fn keep_groups(&mut self) {
         let unfinished = |job: &&mut Job| !job.purged && !job.record.status.is_terminal();
-        let mut names: Vec<_> = self.jobs.iter().filter_map(|job| job.record.group.clone()).collect();
+        let mut names: Vec<_> = self.jobs.iter().filter_map(|job| job.record.spec.group.clone()).collect();
         names.sort();
         names.dedup();
         for name in names {
-            let of_group = self.jobs.iter_mut().filter(|job| job.record.group.as_ref() == Some(&name));
+            let of_group = self.jobs.iter_mut().filter(|job| job.record.spec.group.as_ref() == Some(&name));
             let mut members: Vec<_> = of_group.filter(unfinished).collect();
             let running = members.iter().any(|job| job.record.status == Status::InProgress);
             for (place, job) in members.iter_mut().enumerate() {
@@ -134,14 +134,9 @@ impl Model {
             if let Some(key) = &job.idempotency_key {
                 self.keys.push((key.clone(), id.clone(), now.after(job.idempotency_window)));
             }
-            let mut record = Record::new(id.clone(), now, job.max_attempts);
-            record.due_at = job.group.is_none().then_some(now.after(job.delay));
-            record.group = job.group.clone();
-            record.metadata = job.metadata.clone();
+            let mut record = Record::new(id.clone(), job.spec.clone(), now);
+            record.due_at = job.spec.group.is_none().then_some(now.after(job.delay));
             record.body = Some(job.body.clone());
-            if let Some(request_id) = &job.request_id {
-                record.request_id = request_id.clone();
-            }
             let place = now.after(job.delay);
             self.jobs.push(Job {
                 record,
@@ -172,7 +167,7 @@ impl Model {
         let mut claims = Vec::new();
         for job in due {
             job.extend(lease, now);
-            let (record, options) = (&mut job.record, &job.options);
+            let record = &mut job.record;
             let until = now.after(lease);
             record.status = Status::InProgress;
             record.attempt += 1;
@@ -180,13 +175,10 @@ impl Model {
             record.worker = Some(worker.to_owned());
             record.progress = None;
             let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
-            let mut claimed = Claimed::new(key, options.body.clone(), record.submitted_at, until);
+            let NewJob { body, spec, .. } = job.options.clone();
+            let mut claimed = Claimed::new(key, body, spec, record.submitted_at, until);
             claimed.counted = record.attempt - record.uncounted;
-            claimed.max_attempts = options.max_attempts;
-            claimed.request_id = record.request_id.clone();
-            claimed.group = options.group.clone();
-            claimed.metadata = options.metadata.clone();
-            claimed.timeout = options.timeout;
+            claimed.checkpoint = record.checkpoint.clone();
             claimed.watched = job.watched;
             claims.push(claimed);
         }
@@ -199,9 +191,7 @@ impl Model {
         let Some(job) = self.find_held(&beat.key) else { return HeartbeatStatus::Lost };
         job.extend(beat.lease, now);
         job.spared = false;
-        if let Some(progress) = &beat.progress {
-            job.record.progress = Some(progress.clone());
-        }
+        job.tell(&beat.update);
         if job.record.cancel_requested {
             HeartbeatStatus::CancelRequested(until)
         } else {
@@ -214,9 +204,13 @@ impl Model {
         let now = self.now;
         let job = self.find_held(&settlement.key)?;
         let cancel = job.record.cancel_requested;
+        if !matches!(settlement.outcome, Outcome::Success(_)) {
+            job.tell(&settlement.update);
+        }
         match settlement.outcome.clone() {
             Outcome::Success(result) => {
                 job.record.result = Some(result);
+                job.record.checkpoint = None;
                 job.end(Status::Success, now);
             }
             Outcome::Fail(error) => {

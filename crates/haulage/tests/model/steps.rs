@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use haulage::{
     FailureKind, JobError, Json, NewJob, Progress, Status,
-    backend::{ListQuery, Outcome},
+    backend::{ListQuery, Outcome, Update},
 };
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
@@ -13,8 +13,8 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 pub(crate) enum Step {
     Submit(Vec<Spec>),
     Claim { max: usize, lease: Duration },
-    Beat(Vec<(Pick, Duration, Option<Progress>)>),
-    Settle(Vec<(Pick, Outcome)>),
+    Beat(Vec<(Pick, Duration, Update)>),
+    Settle(Vec<(Pick, Outcome, Update)>),
     Cancel(Vec<Pick>),
     RedriveDead(usize),
     Redrive(Vec<Pick>),
@@ -50,7 +50,7 @@ impl Spec {
             .max_attempts(self.max_attempts)
             .result_ttl(self.result_ttl)
             .metadata("body", self.body.to_string());
-        job.group = self.group.map(|g| format!("group-{g}"));
+        job.spec.group = self.group.map(|g| format!("group-{g}"));
         job.idempotency_key = self.key.map(|k| format!("key-{k}"));
         if self.key.is_some() {
             // So that some of the same key have the same body.
@@ -59,8 +59,8 @@ impl Spec {
                 job.idempotency_window = Duration::from_secs(u64::from(self.body % 7));
             }
         }
-        job.request_id = self.body.is_multiple_of(2).then(|| format!("request-{}", self.body));
-        job.timeout = self.body.is_multiple_of(3).then_some(Duration::from_millis(1500));
+        job.spec.request_id = self.body.is_multiple_of(2).then(|| format!("request-{}", self.body));
+        job.spec.timeout = self.body.is_multiple_of(3).then_some(Duration::from_millis(1500));
         job
     }
 }
@@ -77,8 +77,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => vec(spec(), 1..4).prop_map(Step::Submit),
         8 => (1usize..4, seconds(1..6)).prop_map(|(max, lease)| Step::Claim { max, lease }),
-        3 => vec((pick(), seconds(1..6), option::of(progress())), 1..4).prop_map(Step::Beat),
-        8 => vec((pick(), outcome()), 1..4).prop_map(Step::Settle),
+        3 => vec((pick(), seconds(1..6), update()), 1..4).prop_map(Step::Beat),
+        8 => vec((pick(), outcome(), update()), 1..4).prop_map(Step::Settle),
         2 => vec(pick(), 1..3).prop_map(Step::Cancel),
         1 => (0usize..4).prop_map(Step::RedriveDead),
         2 => vec(pick(), 1..4).prop_map(Step::Redrive),
@@ -128,6 +128,16 @@ fn spec() -> impl Strategy<Value = Spec> {
 
 fn pick() -> impl Strategy<Value = Pick> {
     (prop::bool::weighted(0.8), any::<Index>()).prop_map(|(likely, index)| Pick { likely, index })
+}
+
+fn update() -> impl Strategy<Value = Update> {
+    (option::of(progress()), option::weighted(0.3, any::<u32>())).prop_map(|(progress, checkpoint)| {
+        let update = Update::default().progress(progress);
+        match checkpoint {
+            Some(n) => update.checkpoint(json(n)).expect("it is small"),
+            None => update,
+        }
+    })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {

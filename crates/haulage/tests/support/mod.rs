@@ -12,6 +12,8 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
 use haulage::{
     Backend, Clock, Consumer, Error, JobId, NewJob, Record, Result, Status, Timestamp,
     backend::{
@@ -231,8 +233,8 @@ impl Backend for Faulty {
         Ok(fates.into_iter().map(answer).collect())
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
-        self.through(Verb::Claim, request.max, self.inner.claim(request)).await
+    async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
+        self.through(Verb::Claim, request.max, self.inner.claim(request, stop)).await
     }
 
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
@@ -263,10 +265,10 @@ impl Backend for Faulty {
         // As of one transaction: where the claim fails, nothing is settled.
         let mode = *self.controls[Verb::Claim as usize].mode.borrow();
         if matches!(mode, Mode::Fails | Mode::Panics) {
-            self.claim(request.clone()).await?;
+            self.claim(request.clone(), Default::default()).await?;
         }
         let settled = self.settle(settlements).await?;
-        Ok((settled, self.claim(ClaimRequest { wait: Duration::ZERO, ..request }).await?))
+        Ok((settled, self.claim(request.wait(Duration::ZERO), Default::default()).await?))
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {

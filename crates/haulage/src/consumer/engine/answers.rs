@@ -81,8 +81,8 @@ impl Engine {
 
     pub(super) fn conclude(&mut self, ticket: u64, outcome: Outcome) {
         self.readiness.ended(ticket);
-        if self.table.conclude(ticket, self.backend.clock()) {
-            self.settles.push(ticket, outcome);
+        if let Some(update) = self.table.conclude(ticket, self.backend.clock()) {
+            self.settles.push(ticket, outcome, update);
         }
     }
 

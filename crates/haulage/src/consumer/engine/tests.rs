@@ -16,7 +16,7 @@ fn engine(set: impl FnOnce(ConsumerBuilder) -> ConsumerBuilder) -> Engine {
 fn claimed(engine: &Engine, id: &str) -> Claimed {
     let now = engine.backend.clock().now();
     let key = ClaimKey { id: JobId::new(id), attempt: 1 };
-    Claimed::new(key, Json::from_stored("null"), now, now.after(Duration::from_secs(30)))
+    Claimed::new(key, Json::from_stored("null"), JobSpec::default(), now, now.after(Duration::from_secs(30)))
 }
 
 #[tokio::test(start_paused = true)]

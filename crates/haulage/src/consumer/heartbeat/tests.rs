@@ -30,7 +30,13 @@ impl Keeping {
     fn admit(&mut self, lease_left: Duration) -> u64 {
         let now = self.clock.now();
         let key = ClaimKey { id: JobId::new("job"), attempt: 1 };
-        let claimed = Claimed::new(key, Json::from_stored("null"), now, now.after(lease_left));
+        let claimed = Claimed::new(
+            key,
+            Json::from_stored("null"),
+            crate::JobSpec::default(),
+            now,
+            now.after(lease_left),
+        );
         self.heartbeats.admitted(claimed.lease_until, now);
         self.table.admit(claimed)
     }

@@ -33,9 +33,15 @@ impl Known {
         let now = backend.clock().now();
         for outcome in outcomes {
             let key = ClaimKey { id: JobId::new("job"), attempt: 1 };
-            let ticket = table.admit(Claimed::new(key, Json::from_stored("null"), now, now));
-            assert!(table.conclude(ticket, backend.clock()));
-            settles.push(ticket, outcome);
+            let ticket = table.admit(Claimed::new(
+                key,
+                Json::from_stored("null"),
+                crate::JobSpec::default(),
+                now,
+                now,
+            ));
+            assert!(table.conclude(ticket, backend.clock()).is_some());
+            settles.push(ticket, outcome, Update::default());
         }
         Self { backend, table, settles }
     }

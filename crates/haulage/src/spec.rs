@@ -1,0 +1,148 @@
+//! What is fixed at submit, besides the body.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Metadata, NewJob, seconds};
+
+/// What is fixed at submit, besides the body. It goes with the job wherever that
+/// goes: [`NewJob`], [`Claimed`](crate::backend::Claimed) and
+/// [`Record`](crate::Record) have all of it.
+///
+/// As JSON it has what is not the default, and times in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct JobSpec {
+    /// See [`NewJob::request_id`]. Of a claim and a record, it is the job's id where
+    /// the caller gave none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// See [`NewJob::group`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// See [`NewJob::max_attempts`].
+    #[serde(skip_serializing_if = "is_default_attempts")]
+    pub max_attempts: u32,
+    /// See [`NewJob::timeout`].
+    #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// See [`NewJob::result_ttl`].
+    #[serde(with = "seconds", skip_serializing_if = "is_default_ttl")]
+    pub result_ttl: Duration,
+    /// See [`NewJob::metadata`].
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+const fn is_default_attempts(attempts: &u32) -> bool {
+    *attempts == NewJob::DEFAULT_MAX_ATTEMPTS
+}
+
+fn is_default_ttl(ttl: &Duration) -> bool {
+    *ttl == NewJob::DEFAULT_RESULT_TTL
+}
+
+impl Default for JobSpec {
+    fn default() -> Self {
+        Self {
+            request_id: None,
+            group: None,
+            max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
+            timeout: None,
+            result_ttl: NewJob::DEFAULT_RESULT_TTL,
+            metadata: Metadata::new(),
+        }
+    }
+}
+
+impl JobSpec {
+    /// Whether nothing of it was said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Checks every option against its range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] that names the option and its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.max_attempts == 0 {
+            return Err(Error::Invalid("max_attempts is 0; a job needs 1 attempt at least".into()));
+        }
+        check_duration("timeout", self.timeout.unwrap_or_default())?;
+        check_duration("result_ttl", self.result_ttl)?;
+        if self.timeout.is_some_and(|t| t.is_zero()) {
+            return Err(Error::Invalid("timeout is 0; leave it out for no limit".into()));
+        }
+        check_name("request_id", self.request_id.as_deref())?;
+        check_name("group", self.group.as_deref())?;
+        for (key, value) in &self.metadata {
+            check_label("a metadata key", key)?;
+            check_label(&format!("metadata {key:?}"), value)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check_duration(name: &str, duration: Duration) -> Result<(), Error> {
+    if duration > NewJob::MAX_DURATION {
+        return Err(Error::Invalid(format!("{name} is longer than 366 days")));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_name(name: &str, value: Option<&str>) -> Result<(), Error> {
+    match value {
+        Some("") => Err(Error::Invalid(format!("{name} is empty; leave it out instead"))),
+        Some(value) => check_label(name, value),
+        None => Ok(()),
+    }
+}
+
+fn check_label(name: &str, value: &str) -> Result<(), Error> {
+    let (size, limit) = (value.len(), NewJob::MAX_LABEL_BYTES);
+    if size > limit {
+        return Err(Error::Invalid(format!("{name} has {size} bytes, and {limit} are allowed")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_json_it_has_what_is_not_the_default() {
+        let spec = JobSpec::default();
+        assert_eq!(serde_json::to_string(&spec).expect("JSON"), "{}");
+        let spec = JobSpec {
+            request_id: Some("r-1".into()),
+            group: Some("user-1".into()),
+            max_attempts: 5,
+            timeout: Some(Duration::from_secs(600)),
+            result_ttl: Duration::from_micros(1_500_001),
+            metadata: [("team".to_owned(), "vision".to_owned())].into(),
+        };
+        let json = serde_json::to_string(&spec).expect("JSON");
+        assert_eq!(
+            json,
+            r#"{"request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"result_ttl":1.500001,"metadata":{"team":"vision"}}"#
+        );
+        assert_eq!(serde_json::from_str::<JobSpec>(&json).expect("a spec"), spec);
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for json in
+            [r#"{"timeout":-1}"#, r#"{"timeout":"1"}"#, r#"{"result_ttl":1e40}"#, r#"{"result_ttl":null}"#]
+        {
+            assert!(serde_json::from_str::<JobSpec>(json).is_err(), "{json}");
+        }
+        let later = r#"{"timeout":null,"a_later_option":1}"#;
+        assert!(serde_json::from_str::<JobSpec>(later).expect("a spec").is_default());
+    }
+}

@@ -1,0 +1,48 @@
+//! How a job's options are kept: what SQL has to know in columns, the rest as
+//! one document. So the next option needs no column.
+
+use std::time::Duration;
+
+use rusqlite::{Row, types::Type};
+
+use crate::{Error, JobSpec, NewJob};
+
+/// The columns that [`read`] needs.
+macro_rules! spec_columns {
+    () => {
+        "group_id, request_id, max_attempts, result_ttl, spec"
+    };
+}
+pub(super) use spec_columns;
+
+/// What has no column; nothing where all of that is the default.
+pub(super) fn document(spec: &JobSpec) -> Result<Option<String>, Error> {
+    let rest = JobSpec {
+        group: None,
+        request_id: None,
+        max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
+        result_ttl: NewJob::DEFAULT_RESULT_TTL,
+        ..spec.clone()
+    };
+    if rest.is_default() { Ok(None) } else { Ok(Some(serde_json::to_string(&rest)?)) }
+}
+
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<JobSpec> {
+    let rest = match row.get_ref("spec")?.as_str_or_null()? {
+        None => JobSpec::default(),
+        Some(document) => serde_json::from_str(document)
+            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))?,
+    };
+    Ok(JobSpec {
+        group: row.get("group_id")?,
+        request_id: row.get("request_id")?,
+        max_attempts: row.get("max_attempts")?,
+        result_ttl: duration(row.get("result_ttl")?),
+        ..rest
+    })
+}
+
+/// A span as stored, which is never negative.
+pub(super) fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
