@@ -104,6 +104,8 @@ impl Inner {
         let mut capabilities = Capabilities::ALL;
         capabilities.groups = if config.is_fifo() { Groups::Ordered } else { Groups::Ignored };
         capabilities.atomic_submit = false;
+        // It would read the whole table.
+        capabilities.finds_by_prefix = false;
         capabilities.max_submit = 1000;
         // The queue knows which message is delivered again, and not with which others it was lost.
         capabilities.suspects = false;

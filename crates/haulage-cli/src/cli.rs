@@ -23,7 +23,7 @@ use crate::{
 #[command(
     name = "haulage",
     version,
-    after_help = Code::help(),
+    after_help = help(),
     max_term_width = 100,
     arg_required_else_help = true
 )]
@@ -154,6 +154,12 @@ impl Cli {
     }
 }
 
+/// What follows the list of commands.
+fn help() -> String {
+    let examples = "Examples:\n  haulage submit --wait '{\"image\": \"cat.png\"}'\n  haulage worker --exec 'python infer.py'";
+    format!("{examples}\n\n{}", Code::help())
+}
+
 /// A variable that is set to nothing, as container descriptions tend to do,
 /// counts as not set.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
@@ -169,6 +175,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::handlers::shell_words;
 
     /// Every argument with an environment variable, in the whole tree.
     fn variables(command: &clap::Command, into: &mut BTreeSet<(String, String)>) {
@@ -183,6 +190,41 @@ mod tests {
     #[test]
     fn is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    /// Every command that people see, with its name.
+    fn commands(command: &clap::Command, name: &str, into: &mut Vec<(String, clap::Command)>) {
+        into.push((name.to_owned(), command.clone()));
+        for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            commands(command, &format!("{name} {}", command.get_name()), into);
+        }
+    }
+
+    #[test]
+    fn every_help_has_an_example_that_can_be_typed() {
+        let mut all = Vec::new();
+        commands(&Cli::command(), "haulage", &mut all);
+        for (name, command) in all {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> =
+                help.lines().filter_map(|line| line.strip_prefix("  haulage ")).collect();
+            assert!(!examples.is_empty(), "{name} --help has no example");
+            for example in examples {
+                // Of what only a shell understands, an id stands for the first, and the rest is its own.
+                let shell = example.split_once(" | ").or(example.split_once(" > "));
+                let typed = match (example.split_once("$("), shell) {
+                    (Some((before, _)), _) => {
+                        before.trim_end_matches(|c| c != '"').trim_end_matches('"').to_owned() + "ID"
+                    }
+                    (None, Some((before, _))) => before.to_owned(),
+                    (None, None) => example.to_owned(),
+                };
+                let words = shell_words::split(&typed).unwrap_or_else(|error| panic!("{example}: {error}"));
+                let read =
+                    Cli::command().try_get_matches_from(std::iter::once("haulage".to_owned()).chain(words));
+                assert!(read.is_ok(), "{name}: {example}: {}", read.expect_err("an error"));
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct Capabilities {
     pub atomic_submit: bool,
     /// [`Backend::list`] works for every status.
     pub list: bool,
+    /// A list by [`id_prefix`](crate::backend::ListQuery::id_prefix) costs no more than a look-up by
+    /// the whole id.
+    pub finds_by_prefix: bool,
     /// How many jobs one [`Backend::submit`] takes.
     pub max_submit: usize,
     /// The largest body or result, in bytes.
@@ -42,6 +45,7 @@ impl Capabilities {
         groups: Groups::Tracked,
         atomic_submit: true,
         list: true,
+        finds_by_prefix: true,
         max_submit: usize::MAX,
         max_payload: usize::MAX,
         max_lease: NewJob::MAX_DURATION,

@@ -25,6 +25,8 @@ pub struct ListQuery {
     pub status: Option<Status>,
     /// Only dead letters.
     pub dead: bool,
+    /// Only jobs whose id begins so.
+    pub id_prefix: Option<String>,
     /// Only jobs of this group.
     pub group: Option<String>,
     /// Only jobs with this request id.
@@ -50,6 +52,7 @@ impl Default for ListQuery {
         Self {
             status: None,
             dead: false,
+            id_prefix: None,
             group: None,
             request_id: None,
             metadata: Metadata::new(),
@@ -79,6 +82,13 @@ impl ListQuery {
     #[must_use]
     pub fn dead(mut self, dead: bool) -> Self {
         self.dead = dead;
+        self
+    }
+
+    /// Only jobs whose id begins so.
+    #[must_use]
+    pub fn id_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.id_prefix = Some(prefix.into());
         self
     }
 
@@ -147,6 +157,7 @@ impl ListQuery {
         };
         self.status.is_none_or(|status| record.status == status)
             && (record.dead || !self.dead)
+            && self.id_prefix.as_ref().is_none_or(|prefix| record.id.as_str().starts_with(prefix))
             && self.group.as_ref().is_none_or(|group| record.spec.group.as_ref() == Some(group))
             && self.request_id.as_ref().is_none_or(|id| record.request_id() == id)
             && self.metadata.iter().all(|(key, value)| record.spec.metadata.get(key) == Some(value))

@@ -39,7 +39,10 @@ use crate::{
 /// Works on queues and tables of its own, which it deletes afterwards. On AWS
 /// itself that costs some cents.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:\n  haulage bench --quick\n  haulage bench --dir /mnt/data"
+)]
 pub(crate) struct Args {
     /// Fewer and shorter runs: a first impression in under 40 seconds
     #[arg(long)]

@@ -8,7 +8,7 @@ use haulage::{
 };
 use serde_json::json;
 
-use super::{confirm::confirm, filter::Filter};
+use super::{confirm::confirm, filter::Filter, ids};
 use crate::{
     exit::{Code, Exit, Result},
     options,
@@ -32,7 +32,7 @@ const UNFINISHED: [Status; 2] = [Status::Submitted, Status::InProgress];
     after_help = "Examples:\n  haulage cancel \"$(haulage list --json --status in-progress --limit 1 | jq -r .id)\"\n  haulage cancel --status submitted --metadata user=anna --older-than 1h"
 )]
 pub(crate) struct Args {
-    /// Job ids
+    /// Job ids, or the beginnings of some
     #[arg(value_name = "ID", required_unless_present_any = ["status", "Filter"], conflicts_with_all = ["status", "Filter", "yes"])]
     ids: Vec<String>,
 
@@ -57,8 +57,9 @@ impl Args {
             return many(session, self.filter.query(), self.status, self.yes).await;
         }
         let output = session.output;
-        let ids: Vec<JobId> = self.ids.into_iter().map(JobId::from).collect();
-        let answers = session.existing().await?.cancel(ids.clone()).await?;
+        let backend = session.existing().await?;
+        let ids = ids::whole(&*backend, self.ids).await?;
+        let answers = backend.cancel(ids.clone()).await?;
         let mut refused = Vec::new();
         for (id, answer) in ids.into_iter().zip(answers) {
             tell(output, &id, answer)?;

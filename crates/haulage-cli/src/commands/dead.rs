@@ -3,7 +3,7 @@
 use haulage::{Error, JobId, Producer, backend::Redrive};
 use serde_json::json;
 
-use super::{filter::Filter, list};
+use super::{filter::Filter, ids, list};
 use crate::{
     exit::{Exit, Result},
     output::{Output, count},
@@ -15,8 +15,10 @@ const CHUNK: u64 = 1000;
 
 /// Look at jobs whose attempts are used up, and put them back to work
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = "Examples:\n  haulage dead list --newer-than 1d\n  haulage dead redrive --all")]
 pub(crate) enum Command {
     /// List dead letters, newest first
+    #[command(after_help = "Example:\n  haulage dead list --error worker_lost --newer-than 1d")]
     List {
         #[command(flatten)]
         filter: Filter,
@@ -24,8 +26,11 @@ pub(crate) enum Command {
         page: list::Page,
     },
     /// Put jobs that failed or were cancelled back to work, with all their attempts
+    #[command(
+        after_help = "Examples:\n  haulage dead redrive 0193a1b2-7c00-7000-8000-00000004d2f1\n  haulage dead redrive --all"
+    )]
     Redrive {
-        /// Job ids
+        /// Job ids, or the beginnings of some
         #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
         ids: Vec<String>,
         /// All dead letters
@@ -47,7 +52,7 @@ impl Command {
 async fn redrive(session: &Session, ids: Vec<String>) -> Result {
     let producer = Producer::new(session.existing().await?);
     let mut refused = Vec::new();
-    for id in ids.into_iter().map(JobId::from) {
+    for id in ids::whole(&**producer.backend(), ids).await? {
         match producer.redrive(&id).await {
             Ok(()) => tell(session.output, &id)?,
             // Nothing that the next id could change.

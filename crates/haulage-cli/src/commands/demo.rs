@@ -23,6 +23,7 @@ use crate::{
 /// network was trained on one half of the images; the accuracy is that on the
 /// other half.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  haulage demo --database digits.db")]
 pub(crate) struct Args {
     /// The database to use, kept afterwards; not that of --url, whose jobs
     /// are none of the demo's business

@@ -12,6 +12,9 @@ use crate::{
 ///
 /// Ends with exit code 1 where something does not work.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage doctor\n  haulage doctor --json | jq -r \"select(.severity != \\\"ok\\\") | .message\""
+)]
 pub(crate) struct Args {}
 
 impl Args {

@@ -25,6 +25,7 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// Asks for /health at the address of the worker's --http-listen. Ends with exit code 1 where
 /// the worker says that it is not well, or does not answer within 4 s.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  haulage health --http-listen 127.0.0.1:9464")]
 pub(crate) struct Args {
     #[arg(
         long, value_name = "ADDRESS", required = true,

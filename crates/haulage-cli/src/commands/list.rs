@@ -1,8 +1,8 @@
 //! `haulage list`
 
-use haulage::{JobId, Status, backend::ListQuery};
+use haulage::{Status, backend::ListQuery};
 
-use super::{filter::Filter, view};
+use super::{filter::Filter, ids, view};
 use crate::{exit::Result, options, session::Session};
 
 /// List jobs, newest first
@@ -41,7 +41,7 @@ pub(crate) struct Page {
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
 
-    /// Only jobs that were submitted before this one
+    /// Only jobs that were submitted before this one, by its id or the beginning of that
     #[arg(long, value_name = "ID")]
     before: Option<String>,
 }
@@ -55,7 +55,11 @@ impl Args {
 pub(super) async fn show(session: &Session, query: ListQuery, page: Page) -> Result {
     let output = session.output;
     let backend = session.existing().await?;
-    let query = query.before(page.before.map(JobId::from)).limit(page.limit);
+    let before = match page.before {
+        Some(id) => Some(ids::one(&*backend, id).await?),
+        None => None,
+    };
+    let query = query.before(before).limit(page.limit);
     let nothing = if query.dead { "no dead letters" } else { "no jobs" };
     let records = backend.list(query).await?;
     if output.json {

@@ -10,6 +10,7 @@ pub(crate) mod docs;
 pub(crate) mod doctor;
 mod filter;
 pub(crate) mod health;
+mod ids;
 pub(crate) mod list;
 mod monitoring;
 mod program;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use haulage::{
-    Error, JobId, Status,
+    Error, Status,
     backend::{Detail, Lookup, Purge},
 };
 use serde_json::json;
 
-use super::confirm::confirm;
+use super::{confirm::confirm, ids};
 use crate::{
     exit::{Code, Exit, Result},
     options,
@@ -22,8 +22,11 @@ use crate::{
 /// what should be gone sooner: single jobs by their ids, or all of one status.
 /// Deleting SUBMITTED jobs drops work.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage purge --status success --older-than 1d --yes\n  haulage purge 0193a1b2-7c00-7000-8000-00000004d2f1"
+)]
 pub(crate) struct Args {
-    /// Job ids
+    /// Job ids, or the beginnings of some
     #[arg(value_name = "ID", required_unless_present = "status", conflicts_with_all = ["status", "older_than"])]
     ids: Vec<String>,
 
@@ -47,7 +50,7 @@ impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
         match self.status {
             Some(status) => by_status(session, status, self.older_than.unwrap_or_default(), self.yes).await,
-            None => by_id(session, &self.ids).await,
+            None => by_id(session, self.ids).await,
         }
     }
 }
@@ -67,9 +70,9 @@ async fn by_status(session: &Session, status: Status, older_than: Duration, yes:
 
 /// Deletes the jobs that there are and that do not run, then fails for those
 /// that are left.
-async fn by_id(session: &Session, ids: &[String]) -> Result {
+async fn by_id(session: &Session, ids: Vec<String>) -> Result {
     let backend = session.existing().await?;
-    let ids: Vec<JobId> = ids.iter().map(|id| JobId::from(id.as_str())).collect();
+    let ids = ids::whole(&*backend, ids).await?;
     let before = backend.get(ids.clone(), Detail::Status).await?;
     tell(session.output, backend.purge(Purge::Jobs(ids.clone())).await?)?;
     let after = backend.get(ids.clone(), Detail::Status).await?;

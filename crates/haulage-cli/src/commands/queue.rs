@@ -9,17 +9,25 @@ use crate::{exit::Result, options, session::Session};
 /// For production, describe them in Terraform or the like. The URL names all of them:
 /// sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1
 #[derive(Debug, clap::Subcommand)]
+#[command(
+    after_help = "Example:\n  haulage queue create --url 'sqs://jobs.fifo?table=results&region=eu-central-1'"
+)]
 pub(crate) enum Command {
     /// Make the queue, its dead-letter queue and the table
     ///
     /// What is there already is left as it is; where it differs, that is said. A
     /// bucket in the URL is made as well, or gets the lifecycle rules that it lacks.
+    #[command(
+        after_help = "Example:\n  haulage queue create --url 'sqs://jobs.fifo?table=results' --visibility-timeout 1m"
+    )]
     Create(Create),
     /// Show what is there
+    #[command(after_help = "Example:\n  haulage queue describe --url 'sqs://jobs.fifo?table=results'")]
     Describe,
     /// Delete the queue, its dead-letter queue and the table, with all jobs and records
     ///
     /// A bucket is left as it is, unless --bucket is given.
+    #[command(after_help = "Example:\n  haulage queue delete --url 'sqs://jobs.fifo?table=results' --yes")]
     Delete(Delete),
 }
 

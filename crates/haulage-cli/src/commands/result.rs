@@ -1,7 +1,8 @@
 //! `haulage result`
 
-use haulage::{Error, JobId, Record, Status, backend::Detail};
+use haulage::{Error, Record, Status, backend::Detail};
 
+use super::ids;
 use crate::{
     exit::{Exit, Result},
     output::Output,
@@ -13,16 +14,20 @@ use crate::{
 /// Does not wait: see `haulage wait` for that. A job that failed, was
 /// cancelled, or has not ended yet is an error, each with its own exit code.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  haulage result \"$(haulage list --json --status success --limit 1 | jq -r .id)\""
+)]
 pub(crate) struct Args {
-    /// Job id
+    /// Job id, or the beginning of one
     #[arg(value_name = "ID")]
     id: String,
 }
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
-        let id = JobId::from(self.id);
-        let found = session.existing().await?.get(vec![id.clone()], Detail::Result).await?;
+        let backend = session.existing().await?;
+        let id = ids::one(&*backend, self.id).await?;
+        let found = backend.get(vec![id.clone()], Detail::Result).await?;
         let record = found.into_iter().next().ok_or_else(|| Error::NotFound(id.clone()))?.into_record(&id)?;
         if !record.status.is_terminal() {
             let (id, status) = (record.id, record.status);

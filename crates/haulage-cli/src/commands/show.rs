@@ -14,13 +14,13 @@ use crate::{exit::Result, session::Session};
     after_help = "Example:\n  haulage show \"$(haulage list --json --status error --limit 1 | jq -r .id)\""
 )]
 pub(crate) struct Args {
-    /// Job ids
+    /// Job ids, or the beginnings of some
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
 }
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
-        status::show(session, &self.ids, Detail::Full).await
+        status::show(session, self.ids, Detail::Full).await
     }
 }

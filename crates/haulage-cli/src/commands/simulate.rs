@@ -27,7 +27,10 @@ const CHART: usize = 60;
 /// most tasks all the time for waiting, no second without work for cost. The
 /// models and what they leave out are described in docs/scaling.md.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:\n  haulage simulate bursts --startup 3m --max-tasks 20\n  haulage simulate jobs.csv --target 10m"
+)]
 pub(crate) struct Args {
     /// Which jobs arrive
     #[arg(value_name = "TRACE", default_value = "all")]

@@ -7,12 +7,13 @@ use haulage::backend::Stats;
 use crate::{
     exit::Result,
     options,
-    output::{Output, brief},
+    output::{Output, brief, cut},
     session::Session,
 };
 
 /// Show how many jobs there are in each state, and how long they wait
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  haulage stats --watch\n  haulage stats --json | jq .visible")]
 pub(crate) struct Args {
     /// Go on showing, until Ctrl-C
     #[arg(long)]
@@ -52,6 +53,15 @@ fn show(output: Output, stats: &Stats, above: usize) -> Result<usize> {
     } else if above > 0 {
         text.push('\n');
     }
+    let lines = lines(stats, output.width());
+    lines.iter().for_each(|line| text.extend([line, "\n"]));
+    output.text(&text)?;
+    Ok(lines.len())
+}
+
+/// The numbers, a line each, which no terminal of this width wraps: a wrapped one would be two of
+/// those that the next look goes up by.
+fn lines(stats: &Stats, width: Option<usize>) -> Vec<String> {
     let mut rows = vec![
         ("visible", stats.visible.to_string(), "may be claimed now"),
         ("delayed", stats.delayed.to_string(), "wait for their delay or retry"),
@@ -69,11 +79,8 @@ fn show(output: Output, stats: &Stats, above: usize) -> Result<usize> {
     if let Some(bytes) = stats.stored_bytes {
         rows.push(("stored", size(bytes), "on disk"));
     }
-    for (name, value, meaning) in &rows {
-        let _ = writeln!(text, "{name:<12} {value:>10}  {meaning}");
-    }
-    output.text(&text)?;
-    Ok(rows.len())
+    let line = |(name, value, meaning): &(&str, String, &str)| format!("{name:<12} {value:>10}  {meaning}");
+    rows.iter().map(|row| cut(&line(row), width.unwrap_or(usize::MAX)).into_owned()).collect()
 }
 
 /// Bytes for people.
@@ -83,5 +90,29 @@ fn size(bytes: u64) -> String {
         1024..1_048_576 => format!("{} KiB", bytes >> 10),
         1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::columns;
+
+    #[test]
+    fn a_look_takes_as_many_lines_at_any_width() {
+        let mut stats = Stats::default();
+        stats.oldest_visible_seconds = Some(1.0);
+        stats.stored_bytes = Some(5_000_000);
+        let whole = lines(&stats, None);
+        for width in 1..100 {
+            let cut = lines(&stats, Some(width));
+            assert_eq!(cut.len(), whole.len());
+            assert!(
+                cut.iter().all(|line| columns(line) <= width && !line.contains('\n')),
+                "{width}: {cut:#?}"
+            );
+        }
+        assert_eq!(lines(&stats, Some(40))[0], "visible               0  may be claimed…");
+        assert_eq!(lines(&stats, Some(100)), whole);
     }
 }

@@ -1,8 +1,8 @@
 //! `haulage status`
 
-use haulage::{JobId, backend::Detail};
+use haulage::backend::Detail;
 
-use super::view;
+use super::{ids, view};
 use crate::{
     exit::{Exit, Result},
     session::Session,
@@ -12,22 +12,25 @@ use crate::{
 ///
 /// `haulage show` has all there is.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage status 0193a1b2-7c00-7000-8000-00000004d2f1\n  haulage list --json | jq -r .id | xargs haulage status --json"
+)]
 pub(crate) struct Args {
-    /// Job ids
+    /// Job ids, or the beginnings of some
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
 }
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
-        show(session, &self.ids, Detail::Status).await
+        show(session, self.ids, Detail::Status).await
     }
 }
 
 /// Shows the jobs that there are, then fails for those that there are not.
-pub(super) async fn show(session: &Session, ids: &[String], detail: Detail) -> Result {
+pub(super) async fn show(session: &Session, ids: Vec<String>, detail: Detail) -> Result {
     let backend = session.existing().await?;
-    let ids: Vec<JobId> = ids.iter().map(|id| JobId::from(id.as_str())).collect();
+    let ids = ids::whole(&*backend, ids).await?;
     let found = backend.get(ids.clone(), detail).await?;
     let now = backend.clock().now();
     let mut missing = Vec::new();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use haulage::{Error, JobId, Producer, Record, Status};
 
-use super::{result, serving};
+use super::{ids, result, serving};
 use crate::{
     env,
     exit::{Code, Exit, Result},
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  haulage submit --jsonl bodies.jsonl | haulage wait --stdin")]
 pub(crate) struct Args {
-    /// Job ids
+    /// Job ids, or the beginnings of some
     #[arg(value_name = "ID", required_unless_present = "stdin", conflicts_with = "stdin")]
     ids: Vec<String>,
 
@@ -46,14 +46,15 @@ pub(super) struct Limit {
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
-        let ids: Vec<JobId> = if self.stdin {
+        let ids: Vec<String> = if self.stdin {
             let text = String::from_utf8(input::stdin()?)
                 .map_err(|_| Exit::usage("stdin is not text; write an id a line"))?;
-            text.split_whitespace().map(JobId::from).collect()
+            text.split_whitespace().map(str::to_owned).collect()
         } else {
-            self.ids.into_iter().map(JobId::from).collect()
+            self.ids
         };
         let producer = Producer::new(session.existing().await?);
+        let ids = ids::whole(&**producer.backend(), ids).await?;
         let output = session.output;
         let tell = |_, record: Record| {
             if output.json {

@@ -7,7 +7,7 @@ mod headers;
 mod http;
 mod results;
 mod retry_after;
-mod shell_words;
+pub(crate) mod shell_words;
 mod stderr;
 mod unix;
 mod which;

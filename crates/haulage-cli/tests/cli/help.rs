@@ -50,5 +50,12 @@ fn completions_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = place.ok(["completions", shell]);
         assert!(script.contains("max-attempts"), "{shell}");
+        // The others know no values.
+        if ["bash", "zsh", "fish"].contains(&shell) {
+            assert!(script.contains("in-progress"), "{shell}");
+        }
+        for hidden in ["bench-actor", "demo-worker", "guard"] {
+            assert!(!script.contains(hidden), "{shell} completes {hidden}, which is not for people");
+        }
     }
 }

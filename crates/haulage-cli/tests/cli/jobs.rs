@@ -62,6 +62,42 @@ fn list_by_what_jobs_have() {
 }
 
 #[test]
+fn ids_by_their_beginnings() {
+    let place = Place::new();
+    let id = place.submit(&["7"]);
+    assert_eq!(place.record(&id[..8])["id"], json!(id));
+    assert_eq!(place.record(&id[..35].to_uppercase())["id"], json!(id));
+    let words = place.run(["result", &id[..13]]).stderr;
+    assert!(words.contains(&format!("job {id} has no result yet")), "{words}");
+    // Too short, or of none.
+    for text in [&id[..7], "00000000", "nonsense-id"] {
+        let done = place.run(["status", text]);
+        assert_eq!(done.stderr, format!("haulage: there is no job {text}\n"));
+        assert_eq!(done.code, Some(3));
+    }
+    assert_eq!(place.ok(["cancel", &id[..20]]), format!("{id} cancelled"));
+    assert_eq!(place.run(["wait", &id[..20]]).stdout, format!("{id} CANCELLED\n"));
+    assert_eq!(place.ok(["dead", "redrive", &id[..20]]), id);
+
+    let many = place.feed(["submit", "--jsonl", "-"], "1\n2\n3\n4\n5\n6\n7\n").stdout;
+    let ids: Vec<&str> = many.lines().collect();
+    // Of one moment.
+    let start = &ids[0][..13];
+    let done = place.run(["cancel", start]);
+    let named = ids[2..].iter().rev().copied().collect::<Vec<_>>().join(", ");
+    assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
+    assert_eq!(
+        done.stderr,
+        format!(
+            "haulage: several jobs have an id that begins with {start}: {named}, and others; write more of it\n"
+        )
+    );
+    let older = place.ok(["list", "--json", "--before", &ids[1][..35]]);
+    assert!(older.lines().count() == 2 && older.contains(ids[0]), "{older}");
+    assert_eq!(place.ok(["purge", &ids[6][..35]]), "1 job deleted");
+}
+
+#[test]
 fn workers_that_hold_jobs() {
     let place = Place::new();
     let done = place.run(["workers"]);

@@ -18,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("list: before an unknown job is an error", &[4], |t| Box::pin(unknown(t))).needs(list),
     Case::new("list: neither body nor result", &[4], |t| Box::pin(no_payloads(t))).needs(list),
     Case::new("list: by submits, whatever came after", &[4], |t| Box::pin(stable(t))).needs(list),
+    Case::new("list: by the beginning of the id", &[4], |t| Box::pin(by_prefix(t))).needs(list),
     Case::new("list: by group, request id and labels", &[4], |t| Box::pin(by_options(t))).needs(list),
     Case::new("list: by the error, of any attempt", &[4], |t| Box::pin(by_error(t))).needs(list),
     Case::new("list: by age", &[4], |t| Box::pin(by_age(t))).needs(list),
@@ -121,6 +122,22 @@ async fn stable(t: &Trial<'_>) {
     t.finish(&claimed[0].key, retry("again")).await;
     t.finish(&claimed[2].key, Outcome::release()).await;
     assert_eq!(ids(t, all()).await, reversed(&submitted));
+}
+
+async fn by_prefix(t: &Trial<'_>) {
+    let submitted = t.submit_all(jobs(5)).await;
+    for id in &submitted {
+        for length in [0, 1, 8, 13, 20, id.as_str().len()] {
+            let prefix = id.as_str().get(..length).unwrap_or(id.as_str());
+            let expected = submitted.iter().rev().filter(|id| id.as_str().starts_with(prefix));
+            let expected: Vec<_> = expected.cloned().collect();
+            assert_eq!(ids(t, all().id_prefix(prefix)).await, expected, "{prefix}");
+            assert_eq!(ids(t, all().id_prefix(prefix).limit(1)).await, expected[..1], "{prefix}");
+        }
+        assert_eq!(ids(t, all().id_prefix(format!("{id}0"))).await, []);
+        assert_eq!(ids(t, all().id_prefix(&id.as_str()[1..])).await, []);
+    }
+    assert_eq!(ids(t, all().id_prefix("no-such-job")).await, []);
 }
 
 async fn by_options(t: &Trial<'_>) {

@@ -1,9 +1,10 @@
 //! Listing records, newest first.
 //!
 //! By status, by request id, and by group as far as its jobs are not over, records are found by an
-//! index. For all else the rows are read, the newest first, until there are enough.
+//! index, and by the beginning of the id since ids are in the order of the rows. For all else the rows are read, the newest first, until there are enough.
 
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value};
+use uuid::Uuid;
 
 use super::{fault::Fault, get, id};
 use crate::{Error, JobId, Record, Status, Timestamp, backend::ListQuery};
@@ -27,7 +28,11 @@ fn list_near(
         None => connection.query_row("SELECT coalesce(max(seq), 0) + 1 FROM job", [], |r| r.get(0))?,
         Some(id) => row_of(connection, id)?,
     };
-    let search = Search { connection, sources: Sources::of(query, now), status: query.status, near };
+    let mut sources = Sources::of(query, now);
+    if let Some(prefix) = &query.id_prefix {
+        sources.beginning_with(connection, prefix)?;
+    }
+    let search = Search { connection, sources, status: query.status, near };
     let mut found = Vec::new();
     loop {
         let limit = query.limit - found.len();
@@ -51,6 +56,25 @@ fn row_of(connection: &Connection, id: &JobId) -> Result<i64, Fault> {
         None => None,
     };
     found.ok_or_else(|| Error::NotFound(id.clone()).into())
+}
+
+/// The first row whose id has these milliseconds or more. They never go back.
+fn first_row(connection: &Connection, millis: u64) -> rusqlite::Result<i64> {
+    let mut next =
+        connection.prepare_cached("SELECT seq, id FROM job WHERE seq >= ?1 ORDER BY seq LIMIT 1")?;
+    let rows = connection.query_row("SELECT coalesce(max(seq), 0) + 1 FROM job", [], |r| r.get(0))?;
+    let (mut low, mut high): (i64, i64) = (0, rows);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found = next
+            .query_row([middle], |r| Ok((r.get::<_, i64>(0)?, Uuid::from_bytes(r.get(1)?))))
+            .optional()?;
+        match found {
+            Some((seq, id)) if id::millis_of(id) < millis => low = seq + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// A way through the rows of the table.
@@ -161,6 +185,19 @@ impl Sources {
         sources
     }
 
+    fn beginning_with(&mut self, connection: &Connection, prefix: &str) -> rusqlite::Result<()> {
+        let Some((first, last)) = id::range(prefix) else {
+            self.and("FALSE");
+            return Ok(());
+        };
+        let from = first_row(connection, id::millis_of(first))?;
+        let end = first_row(connection, id::millis_of(last) + 1)?;
+        let [first, last] = [first, last].map(|id| self.value(id.as_bytes().to_vec()));
+        self.and(&format!("id BETWEEN {first} AND {last}"));
+        self.only([format!("NOT INDEXED WHERE seq >= {from} AND seq < {end}")]);
+        Ok(())
+    }
+
     fn only(&mut self, indexes: impl IntoIterator<Item = String>) {
         self.indexes = indexes.into_iter().collect();
         self.in_order = false;
@@ -172,8 +209,8 @@ impl Sources {
     }
 
     /// The name of a value in the query.
-    fn value(&mut self, text: String) -> String {
-        self.values.push(Value::Text(text));
+    fn value(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
         format!("?{}", self.values.len())
     }
 
@@ -226,6 +263,32 @@ mod tests {
 
     fn job() -> NewJob {
         NewJob::new("x").expect("JSON")
+    }
+
+    #[tokio::test]
+    async fn jobs_are_found_by_the_beginning_of_their_ids_wherever_the_clock_goes() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let clock = Clock::manual(Timestamp::from_micros(1_800_000_000_000_000));
+        let options = SqliteBackend::options(folder.path().join("x.db")).clock(clock.clone());
+        let backend = options.open().await.expect("open");
+        let mut ids = Vec::new();
+        for micros in [0, 1_000, 70_000_000, -400_000_000, -300_000_000, 80_000_000, 81_000_000] {
+            clock.set(Timestamp::from_micros(1_800_000_000_000_000 + micros));
+            let answers = backend.submit(vec![job(); 4]).await.expect("submit");
+            ids.extend(answers.into_iter().map(|answer| answer.expect("a job").id));
+        }
+        // A gap, at both ends of which there are others.
+        let gone = ids.drain(9..12).collect();
+        backend.purge(crate::backend::Purge::Jobs(gone)).await.expect("purge");
+        for id in &ids {
+            for length in 8..=id.as_str().len() {
+                let prefix = &id.as_str()[..length];
+                let query = ListQuery::new().id_prefix(prefix).limit(100);
+                let found = backend.list(query).await.expect("list").into_iter().map(|record| record.id);
+                let expected = ids.iter().rev().filter(|id| id.as_str().starts_with(prefix));
+                assert!(found.eq(expected.cloned()), "{prefix}");
+            }
+        }
     }
 
     #[tokio::test]

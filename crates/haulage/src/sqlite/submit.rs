@@ -18,7 +18,8 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Subm
          VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     let mut add_body = tx.prepare("INSERT INTO body (seq, json) VALUES (?1, ?2)")?;
-    let mut seq = tx.next_seq()?;
+    let (mut seq, last) = tx.next_seq()?;
+    let millis = id::millis(tx.now, last);
     let mut submitted = Vec::with_capacity(jobs.len());
     for job in jobs {
         if seq > id::MAX_SEQ {
@@ -28,7 +29,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Subm
             }
             .into());
         }
-        let id = id::make(tx.now, seq);
+        let id = id::make(millis, seq);
         if let Some(first) = first_with_key(tx, job, id, seq)? {
             submitted.push(first.map(|first| Submitted { id: id::show(first), duplicate: true }));
             continue;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
 
 use super::{id, wake::Signal};
 use crate::{
@@ -235,10 +236,12 @@ impl<'a> Tx<'a> {
         self.connection.prepare_cached(sql)?.query_map(params, read)?.collect()
     }
 
-    /// The row number for the next job.
-    pub(super) fn next_seq(&self) -> Sql<i64> {
-        let last: Option<i64> = self.prepare("SELECT max(seq) FROM job")?.query_row([], |r| r.get(0))?;
-        Ok(last.unwrap_or(0) + 1)
+    /// The row of the next job, and the id of the last one.
+    pub(super) fn next_seq(&self) -> Sql<(i64, Option<Uuid>)> {
+        let last = self.row("SELECT seq, id FROM job ORDER BY seq DESC LIMIT 1", [], |r| {
+            Ok((r.get::<_, i64>(0)?, Uuid::from_bytes(r.get(1)?)))
+        })?;
+        Ok(last.map_or((1, None), |(seq, id)| (seq + 1, Some(id))))
     }
 
     pub(super) fn notify(&mut self, signal: Signal) {
