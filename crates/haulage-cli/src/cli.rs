@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::
 use crate::{
     bench,
     commands::{
-        backup, cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, show,
-        simulate, sql, stats, status, submit, wait, worker, workers,
+        backup, cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, retry,
+        show, simulate, sql, stats, status, submit, wait, worker, workers,
     },
     env,
     exit::{Code, Exit, Result},
@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Result(result::Args),
     Wait(wait::Args),
     Cancel(cancel::Args),
+    Retry(retry::Args),
     List(list::Args),
     Workers(workers::Args),
     #[command(subcommand)]
@@ -87,6 +88,7 @@ impl Command {
             Self::Result(args) => args.run(session).await,
             Self::Wait(args) => args.run(session).await,
             Self::Cancel(args) => args.run(session).await,
+            Self::Retry(args) => args.run(session).await,
             Self::List(args) => args.run(session).await,
             Self::Workers(args) => args.run(session).await,
             Self::Dead(command) => command.run(session).await,

@@ -18,6 +18,7 @@ pub(crate) mod purge;
 mod python;
 pub(crate) mod queue;
 pub(crate) mod result;
+pub(crate) mod retry;
 mod serving;
 pub(crate) mod show;
 pub(crate) mod simulate;

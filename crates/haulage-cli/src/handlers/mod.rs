@@ -80,7 +80,7 @@ const TAIL: usize = 4 << 10;
 const KEPT: usize = 56 << 10;
 
 /// What becomes of a job whose result cannot be read.
-const NOT_AGAIN: &str = "it is not tried again, but by `haulage dead redrive ID`";
+const NOT_AGAIN: &str = "it is not tried again, but by `haulage retry ID`";
 
 /// The bytes as a result; `source` says whose they are, and `advice` what to
 /// do where they are none.

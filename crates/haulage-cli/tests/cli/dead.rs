@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::place::Place;
 
 #[test]
-fn list_show_redrive() {
+fn list_show_retry() {
     let place = Place::new();
     let dead = place.submit(&["{\"n\": 1}", "--max-attempts", "2"]);
     let worker = place.worker(&["--shell", "echo out of memory >&2; exit 1"]);
@@ -23,10 +23,10 @@ fn list_show_redrive() {
         assert!(shown.contains(part), "{part:?} in:\n{shown}");
     }
 
-    let done = place.run(["dead", "redrive", &alive]);
+    let done = place.run(["retry", &alive]);
     assert_eq!(done.code, Some(2), "{done:?}");
-    assert!(done.stderr.contains("SUBMITTED"), "{done:?}");
-    assert_eq!(place.ok(["dead", "redrive", &dead]), dead);
+    assert_eq!(done.stderr, format!("haulage: job {alive} is not over yet: it is SUBMITTED\n"));
+    assert_eq!(place.ok(["retry", &dead]), dead);
     let record = place.record(&dead);
     assert_eq!((&record["status"], &record["dead"]), (&json!("SUBMITTED"), &json!(false)));
     let worker = place.worker(&["--exec", "cat"]);

@@ -171,7 +171,7 @@ fn absent_jobs_are_not_found() {
         fails(&place, &[command, NO_JOB], 3, &words);
     }
     fails(&place, &["show", NO_JOB], 3, &words);
-    fails(&place, &["dead", "redrive", NO_JOB], 3, &words);
+    fails(&place, &["retry", NO_JOB], 3, &words);
     fails(&place, &["status", "nonsense"], 3, "haulage: there is no job nonsense");
     // What there is, is shown all the same.
     let done = place.run(["status", NO_JOB, &id]);

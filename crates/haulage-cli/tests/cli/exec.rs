@@ -47,7 +47,7 @@ fn results_must_be_json() {
     assert_eq!(
         error(&record),
         "the program's output is not JSON: expected value at line 1 column 1; it begins with \"hello there \"; \
-         it is not tried again, but by `haulage dead redrive ID`. Where more than the result goes to stdout, have \
+         it is not tried again, but by `haulage retry ID`. Where more than the result goes to stdout, have \
          the program write the result to the file that $HAULAGE_RESULT names\n\nAll of it:\nhello there\n"
     );
     let record = Place::new().work(&["1"], &["--exec", "true"]);

@@ -44,7 +44,7 @@ fn final_answers() {
         (
             Answer::new("200 OK", "<html>"),
             "the server's answer is not JSON: expected value at line 1 column 1; it begins with \"<html>\"; \
-             it is not tried again, but by `haulage dead redrive ID`\n\nAll of it:\n<html>",
+             it is not tried again, but by `haulage retry ID`\n\nAll of it:\n<html>",
         ),
         (
             Answer::Full(

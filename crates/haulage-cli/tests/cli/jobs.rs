@@ -77,7 +77,7 @@ fn ids_by_their_beginnings() {
     }
     assert_eq!(place.ok(["cancel", &id[..20]]), format!("{id} cancelled"));
     assert_eq!(place.run(["wait", &id[..20]]).stdout, format!("{id} CANCELLED\n"));
-    assert_eq!(place.ok(["dead", "redrive", &id[..20]]), id);
+    assert_eq!(place.ok(["retry", &id[..20]]), id);
 
     let many = place.feed(["submit", "--jsonl", "-"], "1\n2\n3\n4\n5\n6\n7\n").stdout;
     let ids: Vec<&str> = many.lines().collect();
@@ -95,6 +95,44 @@ fn ids_by_their_beginnings() {
     let older = place.ok(["list", "--json", "--before", &ids[1][..35]]);
     assert!(older.lines().count() == 2 && older.contains(ids[0]), "{older}");
     assert_eq!(place.ok(["purge", &ids[6][..35]]), "1 job deleted");
+}
+
+#[test]
+fn a_success_is_retried_as_a_new_job_with_its_body_and_options() {
+    let place = Place::new();
+    let options = [
+        "--group",
+        "g",
+        "--metadata",
+        "k=v",
+        "--max-attempts",
+        "5",
+        "--timeout",
+        "90s",
+        "--result-ttl",
+        "2h",
+    ];
+    let record = place.work(&[&["{\"n\": 1}"], &options[..]].concat(), &["--exec", "cat"]);
+    let id = record["id"].as_str().expect("an id");
+    let again: Value = serde_json::from_str(&place.ok(["retry", "--json", id])).expect("a line");
+    let new = again["id"].as_str().expect("an id");
+    assert_eq!(again, json!({ "id": new, "retried": id }));
+    assert_ne!(new, id);
+    let show =
+        |id: &str| -> Value { serde_json::from_str(&place.ok(["show", "--json", id])).expect("a record") };
+    let (old, copy) = (show(id), show(new));
+    assert_eq!((&old["status"], &old["result"]), (&json!("SUCCESS"), &json!({"n": 1})));
+    assert_eq!((&copy["status"], &copy["request_id"]), (&json!("SUBMITTED"), &json!(new)));
+    for field in ["body", "group", "metadata", "max_attempts", "timeout", "result_ttl"] {
+        assert!(copy[field] == old[field] && !old[field].is_null(), "{field}: {old} {copy}");
+    }
+    // What the caller gave stays.
+    let given = place.work(&["1", "--request-id", "r-1"], &["--exec", "cat"]);
+    let new = place.ok(["retry", given["id"].as_str().expect("an id")]);
+    assert_eq!(place.record(&new)["request_id"], "r-1");
+    let done = place.run(["retry", &new, "nonsense"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
+    assert!(done.stderr.contains("is not over yet") && done.stderr.contains("no job nonsense"), "{done:?}");
 }
 
 #[test]

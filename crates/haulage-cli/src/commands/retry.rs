@@ -1,0 +1,61 @@
+//! `haulage retry`
+
+use haulage::{Error, JobId, Json, NewJob, Producer, Record, Status, backend::Detail};
+use serde_json::json;
+
+use super::ids;
+use crate::{
+    exit::{Exit, Result},
+    session::Session,
+};
+
+/// Run jobs again that are over
+///
+/// A job that failed or was cancelled goes back to work under its id, with all its attempts. One that
+/// succeeded keeps its result: a new job gets the same body and options, but no idempotency key. Writes
+/// the id under which each runs now. For all dead letters at once, see `haulage dead redrive`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  haulage retry 0193a1b2-7c00-7000-8000-00000004d2f1\n  haulage list --json --status error --newer-than 1h | jq -r .id | xargs haulage retry"
+)]
+pub(crate) struct Args {
+    /// Job ids, or the beginnings of some
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+impl Args {
+    pub(crate) async fn run(self, session: &Session) -> Result {
+        let (output, producer) = (session.output, Producer::new(session.existing().await?));
+        let mut refused = Vec::new();
+        for id in ids::whole(&**producer.backend(), self.ids).await? {
+            match again(&producer, &id).await {
+                Ok(now) if output.json => output.json(&json!({ "id": now, "retried": id }))?,
+                Ok(now) => output.line(now)?,
+                // Nothing that the next id could change.
+                Err(error @ Error::Unavailable { .. }) => return Err(error.into()),
+                Err(error) => refused.push(Exit::from(error)),
+            }
+        }
+        Exit::all(refused)
+    }
+}
+
+/// Runs the job again, and gives the id under which it does.
+async fn again(producer: &Producer, id: &JobId) -> haulage::Result<JobId> {
+    match producer.get(id, Detail::Status).await?.status {
+        Status::Success => {}
+        Status::Error | Status::Cancelled => return producer.redrive(id).await.map(|()| id.clone()),
+        status => return Err(Error::Invalid(format!("job {id} is not over yet: it is {status}"))),
+    }
+    let record = producer.get(id, Detail::Full).await?;
+    Ok(producer.submit_job(copy(record)).await?.id().clone())
+}
+
+/// A job with the body and the options of this one.
+fn copy(record: Record) -> NewJob {
+    let mut spec = record.spec.clone();
+    // One that was not given is the job's own id.
+    spec.request_id = Some(record.request_id().to_owned()).filter(|id| *id != record.id.as_str());
+    NewJob::from_json(record.body.unwrap_or_else(|| Json::from_stored("null"))).spec(spec)
+}
