@@ -55,6 +55,7 @@ class ChildContext:
         self.submitted_at: datetime = moment(known["submitted_at"])
         deadline = known["deadline"]
         self.deadline: datetime | None = None if deadline is None else moment(deadline)
+        self._last_checkpoint: str | None = known["last_checkpoint"]
 
     @property
     def cancelled(self) -> bool:
@@ -75,6 +76,17 @@ class ChildContext:
                 raise TypeError(f"the message of a progress is {message!r}; it is a text")
             message.encode()
         self._line.send({"call": self._call, "progress": [self._index, float(fraction), message]})
+
+    def checkpoint(self, value: Any) -> None:
+        """Leaves a JSON value of up to 64 KiB for the next attempt."""
+        text = _haulage.dumps_checkpoint(value)
+        self._last_checkpoint = text
+        self._line.send({"call": self._call, "checkpoint": self._index}, [text])
+
+    @property
+    def last_checkpoint(self) -> Any:
+        """The newest checkpoint, of this attempt or an earlier one."""
+        return None if self._last_checkpoint is None else json.loads(self._last_checkpoint)
 
     def stop(self) -> None:
         """The parent says that the handler is to stop."""

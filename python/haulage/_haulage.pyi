@@ -15,6 +15,7 @@ def connect(url: str, credentials: tuple[str, str, str | None] | None = None) ->
 def connect_manual() -> Operation: ...
 def connect_records(url: str, credentials: tuple[str, str, str | None] | None = None) -> Operation: ...
 def dumps(what: str, value: Any) -> str: ...
+def dumps_checkpoint(value: Any) -> str: ...
 def log_level(level: int) -> None: ...
 def next_logs() -> list[tuple[int, str, str]] | None: ...
 def log_start(as_json: bool, fd: int | None = None) -> None: ...
@@ -147,6 +148,9 @@ class Record:
     def progress(self) -> tuple[float, str | None] | None:
         """What the handler said of its progress: the part that is done, and words."""
     @property
+    def checkpoint(self) -> Any:
+        """What an attempt has left for the next one, where the body was fetched, too."""
+    @property
     def submitted_at(self) -> datetime:
         """When the submit was accepted, in UTC like the other moments."""
     @property
@@ -208,6 +212,18 @@ class Context:
         lost, or the worker is stopping. Look at it now and then."""
     def set_progress(self, fraction: float, message: str | None = None) -> None:
         """Tells how far the job is, from 0 to 1. Never waits; recorded within about a second."""
+    def checkpoint(self, value: Any) -> None:
+        """Leaves a JSON value of up to 64 KiB for the next attempt; it takes the place of the last.
+
+        Never waits: recorded within about a second, and with the end of the attempt in any case.
+        A success ends it. Raises ``InvalidJSONError`` or ``TooLargeError``.
+        """
+    @property
+    def last_checkpoint(self) -> Any:
+        """The newest checkpoint, of this attempt or an earlier one; ``None`` where there is none."""
+    def checkpoint_json(self, json: str) -> None: ...
+    @property
+    def last_checkpoint_json(self) -> str | None: ...
     def cancellation(self, timeout: Seconds | None = None) -> Operation: ...
     def wait_cancelled(self, timeout: Seconds | None = None) -> bool:
         """Sleeps until the handler is to stop, or ``timeout`` seconds have passed; which of the two.

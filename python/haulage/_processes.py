@@ -19,7 +19,7 @@ from . import _logging
 from ._frames import Closed, Garbled, Line
 from ._threads import Threads
 from ._time import micros
-from .errors import HandlerLoadError, ProcessError
+from .errors import HandlerLoadError, HaulageError, ProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,9 +171,12 @@ class ChildProcess:
                     continue
                 if "answers" in message:
                     return _answers(message["answers"], texts, len(jobs))
+                if "checkpoint" in message:
+                    jobs[int(message["checkpoint"])][1].checkpoint_json(texts[0])
+                    continue
                 index, fraction, words = message["progress"]
                 jobs[int(index)][1].set_progress(fraction, words)
-            except (LookupError, TypeError, ValueError, OverflowError) as error:
+            except (LookupError, TypeError, ValueError, OverflowError, HaulageError) as error:
                 raise Garbled from error
 
     def stop_job(self, call: int, index: int) -> None:
@@ -439,6 +442,7 @@ def _known(context: Context) -> dict[str, Any]:
         "group": context.group,
         "submitted_at": micros(context.submitted_at),
         "deadline": None if deadline is None else micros(deadline),
+        "last_checkpoint": context.last_checkpoint_json,
     }
 
 

@@ -2,7 +2,7 @@
 
 use pyo3::{prelude::*, types::PyDict};
 
-use crate::{convert, operation::Operation};
+use crate::{convert, encode::encode, errors, operation::Operation};
 
 /// What surrounds one attempt at a job.
 #[pyclass(frozen, module = "haulage")]
@@ -12,6 +12,10 @@ pub(crate) struct Context(haulage::Context);
 impl Context {
     pub(crate) fn new(context: haulage::Context) -> Self {
         Self(context)
+    }
+
+    fn leave(&self, py: Python<'_>, checkpoint: haulage::Json) -> PyResult<()> {
+        self.0.set_checkpoint(checkpoint).map_err(|error| errors::raise(py, &error))
     }
 }
 
@@ -70,6 +74,27 @@ impl Context {
     #[pyo3(signature = (fraction, message=None))]
     fn set_progress(&self, fraction: f64, message: Option<String>) {
         self.0.set_progress(fraction, message);
+    }
+
+    fn checkpoint(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.leave(py, encode("the checkpoint", value).map_err(errors::invalid_json)?)
+    }
+
+    /// The same for the text of a child process, which has made it.
+    fn checkpoint_json(&self, py: Python<'_>, json: &str) -> PyResult<()> {
+        self.leave(py, haulage::Json::parse(json).map_err(|error| errors::raise(py, &error))?)
+    }
+
+    #[getter]
+    fn last_checkpoint<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let last = self.0.last_checkpoint();
+        last.map(|json| convert::loads(py, "the checkpoint", json.as_str())).transpose()
+    }
+
+    /// For child processes.
+    #[getter]
+    fn last_checkpoint_json(&self) -> Option<String> {
+        self.0.last_checkpoint().map(|json| json.as_str().to_owned())
     }
 
     /// An operation that ends when the handler is to stop, or the time is up.

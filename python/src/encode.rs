@@ -72,6 +72,15 @@ pub(crate) fn dumps(what: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     encode(what, value).map(|json| json.as_str().to_owned()).map_err(errors::invalid_json)
 }
 
+/// The same for a checkpoint, which has to be small.
+#[pyfunction]
+pub(crate) fn dumps_checkpoint(py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    let json = encode("the checkpoint", value).map_err(errors::invalid_json)?;
+    let text = json.as_str().to_owned();
+    haulage::backend::Update::default().checkpoint(json).map_err(|error| errors::raise(py, &error))?;
+    Ok(text)
+}
+
 fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> Result<(), Refusal> {
     if depth > MAX_DEPTH {
         return Err(Refusal::new(format!("is nested deeper than {MAX_DEPTH} levels, or contains itself")));

@@ -40,6 +40,7 @@ mod _haulage {
         consumer::Consumer,
         context::Context,
         encode::dumps,
+        encode::dumps_checkpoint,
         job::NewJob,
         log::{log_level, next_logs},
         operation::Operation,

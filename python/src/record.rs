@@ -95,6 +95,12 @@ impl Record {
     }
 
     #[getter]
+    fn checkpoint<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let checkpoint = self.0.checkpoint.as_ref();
+        checkpoint.map(|json| convert::loads(py, "the checkpoint", json.as_str())).transpose()
+    }
+
+    #[getter]
     fn submitted_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         convert::moment(py, Some(self.0.submitted_at))
     }

@@ -209,6 +209,26 @@ def test_progress_is_seen_from_outside(client: haulage.Client) -> None:
         assert job.wait(SOON).status is Status.CANCELLED
 
 
+def test_a_checkpoint_is_there_for_the_next_attempt(client: haulage.Client) -> None:
+    def in_steps(body: object, ctx: haulage.Context) -> object:
+        last = ctx.last_checkpoint
+        ctx.checkpoint([*(last or []), ctx.attempt])
+        assert ctx.last_checkpoint == [*(last or []), ctx.attempt]
+        if ctx.attempt < 3:
+            raise haulage.Retry("again", after=0)
+        if body == "fail":
+            raise haulage.Fail("no use")
+        return last
+
+    with haulage.Worker(in_steps, client):
+        job = client.submit("succeed")
+        assert job.result(SOON) == [1, 2]
+        assert client.record(job.id, body=True).checkpoint is None
+        job = client.submit("fail")
+        job.wait(SOON)
+        assert client.record(job.id, body=True).checkpoint == [1, 2, 3]
+
+
 def test_status_and_progress_fetch_no_result(client: haulage.Client) -> None:
     asked: list[str] = []
 

@@ -54,6 +54,14 @@ def act(body, ctx):
             [sys.executable, "-c", "import os; print(*os.listdir('/dev/fd'))"],
             close_fds=False, capture_output=True, text=True,
         ).stdout.split()
+    if body == "checkpoint":
+        if ctx.last_checkpoint == {"step": 2}:
+            return ctx.last_checkpoint
+        step = 0 if ctx.last_checkpoint is None else ctx.last_checkpoint["step"]
+        ctx.checkpoint({"step": step + 1})
+        raise haulage.Retry("on we go", after=0)
+    if body == "large checkpoint":
+        ctx.checkpoint("x" * 65536)
     if body == "late":
         contexts.append(ctx)
     if body == "next":
@@ -157,6 +165,13 @@ def test_a_child_that_lets_go_of_its_worker_fails_its_attempt(client: haulage.Cl
         record = client.submit("let go", max_attempts=1).wait(SOON)
         assert record.error is not None and "exited with code 0" in record.error
         assert client.submit("next one").result(SOON) == [1, "next one"]
+
+
+def test_the_next_attempt_has_the_checkpoint_of_the_last(client: haulage.Client) -> None:
+    with worker(client):
+        assert client.submit("checkpoint").result(SOON) == {"step": 2}
+        record = client.submit("large checkpoint", max_attempts=1).wait(SOON)
+        assert record.error is not None and "TooLargeError" in record.error
 
 
 def test_what_is_said_of_a_job_that_is_over_is_not_said_of_the_next(client: haulage.Client) -> None:

@@ -230,15 +230,16 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
 pub(crate) mod job {
     pub(crate) const URL: &str = super::URL.name;
     pub(crate) const JOB_ID: &str = "HAULAGE_JOB_ID";
-    pub(crate) const REQUEST_ID: &str = super::REQUEST_ID.name;
+    pub(crate) const REQUEST_ID: &str = "HAULAGE_JOB_REQUEST_ID";
     pub(crate) const ATTEMPT: &str = "HAULAGE_ATTEMPT";
-    pub(crate) const MAX_ATTEMPTS: &str = super::MAX_ATTEMPTS.name;
+    pub(crate) const MAX_ATTEMPTS: &str = "HAULAGE_JOB_MAX_ATTEMPTS";
     pub(crate) const DEADLINE: &str = "HAULAGE_DEADLINE";
     pub(crate) const RESULT: &str = "HAULAGE_RESULT";
+    pub(crate) const CHECKPOINT: &str = "HAULAGE_CHECKPOINT";
     pub(crate) const RUN: &str = "HAULAGE_RUN";
 
     /// Each with its meaning.
-    pub(crate) const ALL: [(&str, &str); 8] = [
+    pub(crate) const ALL: [(&str, &str); 9] = [
         (URL, "Where the worker's jobs are kept"),
         (JOB_ID, "The job's id"),
         (REQUEST_ID, "The correlation id given at submit; the job's id where none was given"),
@@ -248,6 +249,12 @@ pub(crate) mod job {
         (
             RESULT,
             "A file that is not there yet. If the program writes it, it is the result, and stdout is logged",
+        ),
+        (
+            CHECKPOINT,
+            "A file with the JSON that an earlier attempt has left, if one has. What the program writes there, \
+             at most 64 KiB, is kept within seconds and at its end, for the next attempt. Write another file \
+             first and rename it, so that nobody reads half of it",
         ),
         (
             RUN,

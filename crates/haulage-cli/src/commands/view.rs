@@ -174,6 +174,7 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
         field(name, Some(message.clone()));
         field("error kind", Some(kind.as_str().to_owned()));
     }
+    field("checkpoint", record.checkpoint.as_ref().map(ToString::to_string));
     field("body", record.body.as_ref().map(ToString::to_string));
     field("result", record.result.as_ref().map(ToString::to_string));
     text

@@ -1,6 +1,7 @@
 //! Runs a program for each job: body on stdin, result on stdout.
 
 use std::{
+    convert::Infallible,
     ffi::{OsStr, OsString},
     os::unix::process::ExitStatusExt as _,
     process::{ExitStatus, Stdio},
@@ -16,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    checkpoint::CheckpointFile,
     confine::Confinement,
     guard::{Group, Guard},
     result,
@@ -119,7 +121,14 @@ impl Exec {
             return Err(Failure::fatal("the worker is not ready for jobs"));
         };
         let place = serving.folder.place();
-        let (mut child, group) = self.spawn(serving, place.as_ref(), &job, &context)?;
+        let mut checkpoint = match serving.folder.place() {
+            Some(place) => Some(CheckpointFile::new(place, &context).map_err(|error| {
+                Failure::not_ready(format!("cannot write the last checkpoint for the program: {error}"))
+            })?),
+            None => None,
+        };
+        let places = [place.as_ref(), checkpoint.as_ref().map(CheckpointFile::place)];
+        let (mut child, group) = self.spawn(serving, places, &job, &context)?;
         let (mut output, mut errors) = (Vec::new(), Lines::default());
         let allowance = Mutex::new(Allowance::new(self.log_limit));
         // The span that surrounds this says which job it is.
@@ -141,6 +150,7 @@ impl Exec {
             tokio::select! {
                 status = child.wait() => break status,
                 _ = &mut pipes, if piping => piping = false,
+                never = watched(&mut checkpoint) => match never {},
                 () = full.cancelled(), if !overfull => {
                     overfull = true;
                     group.kill();
@@ -163,6 +173,9 @@ impl Exec {
             tracing::warn!("the program has ended, and another holds its output open");
         }
         drop(pipes);
+        if let Some(checkpoint) = checkpoint {
+            checkpoint.finish().await;
+        }
         let tail = errors.finish(emit);
         let status =
             status.map_err(|error| Failure::retry(format!("cannot tell how the program ended: {error}")))?;
@@ -203,7 +216,7 @@ impl Exec {
     fn spawn(
         &self,
         serving: &Serving,
-        place: Option<&Place>,
+        [result, checkpoint]: [Option<&Place>; 2],
         job: &Job<Json>,
         context: &Context,
     ) -> Result<(Child, Group), Failure> {
@@ -218,6 +231,7 @@ impl Exec {
             .env(env::job::MAX_ATTEMPTS, context.max_attempts().to_string())
             .env_remove(env::job::DEADLINE)
             .env_remove(env::job::RESULT)
+            .env_remove(env::job::CHECKPOINT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -225,8 +239,10 @@ impl Exec {
         if let Some(deadline) = context.deadline() {
             command.env(env::job::DEADLINE, deadline.to_string());
         }
-        if let Some(place) = place {
-            command.env(env::job::RESULT, place.path());
+        for (name, place) in [(env::job::RESULT, result), (env::job::CHECKPOINT, checkpoint)] {
+            if let Some(place) = place {
+                command.env(name, place.path());
+            }
         }
         unix::die_with_worker(command.as_std_mut());
         // Whatever it is, a missing file or a table that is full, it is not this job's fault.
@@ -234,6 +250,14 @@ impl Exec {
             .guard
             .spawn(&mut command)
             .map_err(|error| Failure::not_ready(format!("cannot start {}: {error}", self.program.display())))
+    }
+}
+
+/// Looks after the checkpoint for as long as the program runs.
+async fn watched(checkpoint: &mut Option<CheckpointFile<'_>>) -> Infallible {
+    match checkpoint {
+        Some(checkpoint) => checkpoint.watch().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -191,7 +191,12 @@ impl Http {
             .header(CONTENT_TYPE, "application/json")
             .header("x-haulage-job-id", header(job.id.as_str()))
             .header("x-request-id", header(context.request_id()))
-            .header("x-haulage-attempt", context.attempt())
+            .header("x-haulage-attempt", context.attempt());
+        let request = match context.last_checkpoint().and_then(|last| checkpoint_header(&last)) {
+            Some(last) => request.header(CHECKPOINT, last),
+            None => request,
+        };
+        let request = request
             .body(Full::from(job.body.as_str().to_owned()))
             .map_err(|error| Failure::fatal(format!("cannot make a request of this job: {error}")))?;
         let mut response = self.send(request).await.map_err(|NoAnswer { why, sent }| {
@@ -201,6 +206,9 @@ impl Http {
                 Failure::not_ready(format!("cannot reach {}: {why}", self.shown()))
             }
         })?;
+        if let Some(left) = response.headers().get(CHECKPOINT) {
+            leave_checkpoint(left, context);
+        }
         let status = response.status();
         if status.is_success() {
             let body = read(&mut response, self.limit).await;
@@ -308,6 +316,32 @@ async fn read(response: &mut Response<Incoming>, limit: usize) -> Result<Vec<u8>
         }
     }
     Ok(body)
+}
+
+/// The header in which a server gets the last checkpoint, and leaves the next.
+const CHECKPOINT: &str = "x-haulage-checkpoint";
+
+/// Servers take some thousand bytes of headers, and refuse what has more.
+const MAX_CHECKPOINT_HEADER: usize = 4 << 10;
+
+fn checkpoint_header(last: &Json) -> Option<HeaderValue> {
+    let text = last.compact();
+    let value = HeaderValue::from_str(&text).ok().filter(|_| text.len() <= MAX_CHECKPOINT_HEADER);
+    if value.is_none() {
+        tracing::warn!("the last checkpoint is not sent to the server: it is not ASCII, or has over 4 KiB");
+    }
+    value
+}
+
+fn leave_checkpoint(left: &HeaderValue, context: &Context) {
+    let kept = left
+        .to_str()
+        .map_err(|error| error.to_string())
+        .and_then(|text| Json::parse(text).map_err(|error| error.to_string()))
+        .and_then(|json| context.set_checkpoint(json).map_err(|error| error.to_string()));
+    if let Err(why) = kept {
+        tracing::warn!("the server's X-Haulage-Checkpoint was not kept: {why}");
+    }
 }
 
 #[cfg(test)]

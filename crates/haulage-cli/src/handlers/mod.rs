@@ -1,5 +1,6 @@
 //! What a worker does with a job: run a program, or ask an HTTP server.
 
+mod checkpoint;
 mod confine;
 mod exec;
 pub(crate) mod guard;

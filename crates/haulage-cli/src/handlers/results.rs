@@ -1,4 +1,4 @@
-//! The file that a program may write its result to.
+//! The files that a program may write its result and its checkpoint to.
 
 use std::{
     fs, io,
@@ -29,7 +29,7 @@ impl Folder {
             Err(error) => {
                 tracing::warn!(
                     %error,
-                    "there is no place for temporary files, so HAULAGE_RESULT is not set; TMPDIR can name one"
+                    "there is no place for temporary files, so HAULAGE_RESULT and HAULAGE_CHECKPOINT are not set; TMPDIR can name one"
                 );
                 Self(None)
             }
@@ -40,7 +40,7 @@ impl Folder {
         self.0.as_deref().map(TempDir::path)
     }
 
-    /// A place for the result of one attempt. There is no file yet.
+    /// A place for something of one attempt. There is no file yet.
     pub(super) fn place(&self) -> Option<Place> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Folder {
     }
 }
 
-/// Where the result of one attempt goes. Dropping it deletes the file.
+/// Where something of one attempt goes. Dropping it deletes the file.
 #[derive(Debug)]
 pub(super) struct Place(PathBuf);
 

@@ -91,7 +91,7 @@ fn much_stderr_blocks_nothing() {
 fn the_program_knows_its_job() {
     let place = Place::new();
     let line = r#"printf '{"id":"%s","request":"%s","attempt":"%s","max":"%s","deadline":"%s","url":"%s"}' \
-        $HAULAGE_JOB_ID $HAULAGE_REQUEST_ID $HAULAGE_ATTEMPT $HAULAGE_MAX_ATTEMPTS $HAULAGE_DEADLINE $HAULAGE_URL"#;
+        $HAULAGE_JOB_ID $HAULAGE_JOB_REQUEST_ID $HAULAGE_ATTEMPT $HAULAGE_JOB_MAX_ATTEMPTS $HAULAGE_DEADLINE $HAULAGE_URL"#;
     let record = place.work(&["1", "--request-id", "r-1", "--timeout", "1h"], &["--shell", line]);
     let result = &record["result"];
     assert_eq!(result["id"], record["id"]);
@@ -101,6 +101,26 @@ fn the_program_knows_its_job() {
     );
     assert!(result["deadline"].as_str().is_some_and(|d| d.ends_with('Z')), "{record}");
     assert_eq!(result["url"], "sqlite://haulage.db");
+}
+
+#[test]
+fn the_next_attempt_of_a_program_has_the_checkpoint_of_the_last() {
+    let place = Place::new();
+    let line = r#"if [ -e "$HAULAGE_CHECKPOINT" ]; then cat "$HAULAGE_CHECKPOINT"; else
+        printf '{"step":7}' > "$HAULAGE_CHECKPOINT"; exit 1; fi"#;
+    let record = place.work(&["1", "--max-attempts", "2"], &["--shell", line]);
+    assert_eq!((&record["attempt"], &record["result"]), (&json!(2), &json!({"step": 7})));
+    assert_eq!(record.get("checkpoint"), None, "it has succeeded");
+
+    // What is no JSON is not kept, and what was there before is.
+    let line = r#"case $HAULAGE_ATTEMPT in
+        1) printf '[1]' > "$HAULAGE_CHECKPOINT";; 2) printf '[1,' > "$HAULAGE_CHECKPOINT";; *) cat "$HAULAGE_CHECKPOINT" >&2;; esac
+        exit 1"#;
+    let record = place.work(&["1", "--max-attempts", "3"], &["--shell", line]);
+    assert!(error(&record).ends_with("[1]"), "{record}");
+    let shown = place.run(["show", "--json", record["id"].as_str().expect("an id")]);
+    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    assert_eq!((&shown["status"], &shown["checkpoint"]), (&json!("ERROR"), &json!([1])), "{shown}");
 }
 
 #[test]

@@ -72,6 +72,24 @@ fn answers_to_try_again() {
 }
 
 #[test]
+fn a_server_is_sent_the_checkpoint_that_it_has_left() {
+    let place = Place::new();
+    let server = Server::start(|request| match request.header("x-haulage-attempt") {
+        "1" => Answer::Full(
+            "500 Internal Server Error",
+            "x-haulage-checkpoint: {\"step\": 1}\r\n".into(),
+            "".into(),
+        ),
+        "2" => {
+            Answer::Full("500 Internal Server Error", "x-haulage-checkpoint: {\"ste\r\n".into(), "".into())
+        }
+        _ => Answer::new("200 OK", request.header("x-haulage-checkpoint")),
+    });
+    let record = place.work(&["1"], &["--http", &server.url("/")]);
+    assert_eq!((&record["attempt"], &record["result"]), (&json!(3), &json!({ "step": 1 })), "{record}");
+}
+
+#[test]
 fn retry_after_is_honoured() {
     let place = Place::new();
     let header = "retry-after: 3600\r\n".to_owned();

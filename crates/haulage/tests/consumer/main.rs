@@ -2,6 +2,7 @@
 
 mod batches;
 mod cancelling;
+mod checkpoints;
 mod dispatching;
 mod faults;
 mod finishing;

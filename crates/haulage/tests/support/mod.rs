@@ -72,6 +72,8 @@ pub(crate) enum Mode {
     Panics,
     /// Does its work, and holds the answer back.
     Hangs,
+    /// Does nothing, and says that only when it does something else.
+    Stalls,
 }
 
 /// A call that was made.
@@ -171,16 +173,15 @@ impl Faulty {
         let mode = *control.mode.borrow();
         let at = self.inner.clock().now();
         control.started.send_modify(|calls| calls.push(Call { at, items }));
+        let broken = || Error::Unavailable { message: format!("{verb:?} is out of order"), source: None };
         let answer = match mode {
             Mode::Works => call.await,
-            Mode::Fails => {
-                Err(Error::Unavailable { message: format!("{verb:?} is out of order"), source: None })
-            }
+            Mode::Fails => Err(broken()),
             Mode::Panics => panic!("{verb:?} panics"),
-            Mode::Hangs => {
-                let answer = call.await;
+            held @ (Mode::Hangs | Mode::Stalls) => {
+                let answer = if held == Mode::Hangs { call.await } else { Err(broken()) };
                 let mut mode = control.mode.subscribe();
-                let changed = mode.wait_for(|mode| *mode != Mode::Hangs).await;
+                let changed = mode.wait_for(|mode| *mode != held).await;
                 assert!(changed.is_ok(), "the sender is here");
                 answer
             }
