@@ -124,6 +124,7 @@ test-root: need-rust-root ## What needs root: a disk that is full, mounts, other
 lint: need-rust-lint ## Formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- --deny warnings
+	$(CARGO) clippy --workspace --all-features --test local -- --deny warnings
 	$(CARGO) clippy --package haulage --no-default-features -- --deny warnings
 
 doc: need-rust ## Build the documentation, with warnings denied

@@ -59,17 +59,17 @@ async fn a_job_outlives_the_time_that_sqs_hides_a_message() {
         let claimed = take(&holder, lease).await;
         // Somebody else waits for work all the while.
         let wanted = request(lease, Duration::from_secs(60));
-        let stop = wanted.stop.clone();
+        let stop = tokio_util::sync::CancellationToken::new();
         let waiting = tokio::spawn({
-            let other = other.clone();
-            async move { other.claim(wanted, Default::default()).await.expect("claim") }
+            let (other, stop) = (other.clone(), stop.clone());
+            async move { other.claim(wanted, stop).await.expect("claim") }
         });
         let progress = Some(Progress { fraction: 0.5, message: Some("half".into()) });
         for n in 0..20 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let key = claimed.key.clone();
             let beat = Heartbeat::new(key, lease)
-                .update(Update::default().progress(progress.clone().filter(|_| n == 2)));
+                .update(haulage::backend::Update::default().progress(progress.clone().filter(|_| n == 2)));
             let status = holder.heartbeat(vec![beat]).await.expect("heartbeat")[0];
             assert!(matches!(status, HeartbeatStatus::Held(_)), "after {n} s: {status:?}");
         }

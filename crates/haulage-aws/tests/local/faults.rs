@@ -135,6 +135,39 @@ async fn a_claim_that_has_no_answer_at_all_is_found_in_the_record() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_away_for_longer_than_a_lease_takes_no_job_from_its_holder() {
+    for setting in settings().await {
+        let id = submit(&setting.backend, job(1).max_attempts(1)).await;
+        let lease = Duration::from_secs(3);
+        let claimed = take(&setting.backend, lease).await;
+        let beats = || async {
+            let beat = haulage::backend::Heartbeat::new(claimed.key.clone(), lease);
+            setting.backend.heartbeat(vec![beat]).await
+        };
+        let away = std::time::Instant::now();
+        while away.elapsed() < 2 * lease {
+            // How many tries a call makes depends on how it fails.
+            (0..TRIES).for_each(|_| setting.stub.fail_next("UpdateItem", Fault::Reset));
+            let error = beats().await.expect_err("nobody answers");
+            assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+        }
+        (0..TRIES).for_each(|_| setting.stub.fail_next("UpdateItem", Fault::Reset));
+        settle(&setting.backend, &claimed.key, success()).await.expect_err("nobody answers");
+        while !setting.stub.is_through() {
+            let _ = beats().await;
+        }
+        // It is back, and nobody else has taken the job.
+        assert!(matches!(beat(&setting.backend, &claimed.key, lease).await, HeartbeatStatus::Held(_)));
+        assert_eq!(
+            settle(&setting.backend, &claimed.key, success()).await.expect("the holder"),
+            Status::Success
+        );
+        let record = record(&setting.backend, &id).await;
+        assert_eq!((record.status, record.attempt), (Status::Success, 1), "on {}", setting.place.queue);
+    }
+}
+
+#[tokio::test]
 async fn a_slow_queue_does_not_hold_up_heartbeats() {
     let setting = setting(Place::fifo().await).await;
     submit(&setting.backend, job(1)).await;
@@ -310,8 +343,8 @@ async fn a_record_that_cannot_be_written_is_made_by_the_consumer() {
     let claimed = take(&setting.backend, LONG).await;
     assert!(message.contains(claimed.key.id.as_str()), "{message}");
     let record = record(&setting.backend, &claimed.key.id).await;
-    assert_eq!((record.status, record.attempt, record.max_attempts), (Status::InProgress, 1, 7));
-    assert_eq!((record.request_id.as_str(), record.metadata.len()), ("r-1", 1));
+    assert_eq!((record.status, record.attempt, record.spec.max_attempts), (Status::InProgress, 1, 7));
+    assert_eq!((record.request_id(), record.spec.metadata.len()), ("r-1", 1));
     assert_eq!(record.body.expect("the body").as_str(), "41");
 }
 

@@ -6,7 +6,6 @@ use haulage::{
     Backend, Error, JobId, Json, NewJob, Record, Result, Status,
     backend::{ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, Outcome, Settlement},
 };
-use tokio_util::sync::CancellationToken;
 
 /// A lease that no test outlives.
 pub(crate) const LONG: Duration = Duration::from_secs(300);

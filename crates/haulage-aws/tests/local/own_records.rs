@@ -98,7 +98,7 @@ async fn a_message_with_its_id_makes_it_the_record_of_that_job() {
             }
             let claimed = take(&backend, LONG).await;
             assert_eq!((&claimed.key.id, claimed.key.attempt, claimed.counted), (&id, 1, 1), "{own:?}");
-            assert_eq!((claimed.request_id.as_str(), claimed.body.as_str()), ("r-1", body.as_str()));
+            assert_eq!((claimed.request_id(), claimed.body.as_str()), ("r-1", body.as_str()));
             // From now on its consumer alone writes it, and whatever concerns jobs concerns it.
             assert_eq!(put(&records, id.as_str(), OwnRecord::InProgress, DAY).await, Err(Refusal::Job));
             assert_eq!(
@@ -108,7 +108,7 @@ async fn a_message_with_its_id_makes_it_the_record_of_that_job() {
             );
             settle(&backend, &claimed.key, success()).await.expect("the holder");
             let done = record(&backend, &id).await;
-            assert_eq!((done.status, done.request_id.as_str()), (Status::Success, "r-1"));
+            assert_eq!((done.status, done.request_id()), (Status::Success, "r-1"));
             assert_eq!(done.body.expect("the body").as_str(), body);
         }
         assert_eq!(backend.stats().await.expect("stats").success, 4);
@@ -127,8 +127,8 @@ async fn a_job_whose_record_could_not_be_written_takes_over_what_stands_for_it()
         delete.send().await.expect("a delete");
         assert_eq!(put(&records, id.as_str(), OwnRecord::Submitted, DAY).await, Ok(()));
         let claimed = take(&backend, LONG).await;
-        assert_eq!((&claimed.key.id, claimed.max_attempts), (&id, 1));
-        assert_eq!(claimed.request_id, "r-2");
+        assert_eq!((&claimed.key.id, claimed.spec.max_attempts), (&id, 1));
+        assert_eq!(claimed.request_id(), "r-2");
         settle(&backend, &claimed.key, success()).await.expect("the holder");
         let done = record(&backend, &id).await;
         let kept = done.expires_at.expect("an end").since(done.finished_at.expect("an end"));

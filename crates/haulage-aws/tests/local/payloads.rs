@@ -125,7 +125,7 @@ async fn a_long_progress_is_cut() {
     let claimed = take(&backend, LONG).await;
     let progress = Some(haulage::Progress { fraction: 0.5, message: Some("ä".repeat(300_000)) });
     let beat = haulage::backend::Heartbeat::new(claimed.key.clone(), LONG)
-        .update(Update::default().progress(progress));
+        .update(haulage::backend::Update::default().progress(progress));
     let status = backend.heartbeat(vec![beat]).await.expect("heartbeat")[0];
     assert!(matches!(status, haulage::backend::HeartbeatStatus::Held(_)), "{status:?}");
     let progress = record(&backend, &id).await.progress.expect("progress");

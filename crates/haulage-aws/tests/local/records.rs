@@ -50,8 +50,8 @@ async fn one_goes_from_submitted_to_its_end_and_stays() {
     let late = put(&records, "mine", OwnRecord::Error("late".into()), DAY).await;
     assert_eq!(late, Err(Refusal::Exists(Status::Success)));
     let record = found(&records, "mine").await;
+    assert_eq!(record.request_id(), "r-1");
     assert_eq!((record.status, record.result, record.error), (Status::Success, Some(result), None));
-    assert_eq!(record.request_id, "r-1");
     assert!(record.expires_at > record.finished_at && record.finished_at.is_some());
     // It needs none before it.
     assert_eq!(put(&records, "other", OwnRecord::Error("no".into()), DAY).await, Ok(()));
@@ -75,7 +75,7 @@ async fn one_that_has_expired_is_made_anew() {
         let between = found(&records, &between).await.submitted_at;
         assert_eq!(put(&records, id, own.clone(), DAY).await, Ok(()));
         let record = found(&records, id).await;
-        assert_eq!((record.error, record.finished_at, record.request_id.as_str()), (None, None, id));
+        assert_eq!((&record.error, record.finished_at, record.request_id()), (&None, None, id));
         assert!(record.submitted_at >= between, "{own:?}: {}", record.submitted_at);
         // From here on it keeps them.
         assert_eq!(put(&records, id, OwnRecord::Error("no".into()), DAY).await, Ok(()));
