@@ -98,7 +98,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
     {
         // Somebody wants it cancelled, and it is not running any more.
         let cancelled = End::cancelled().write(now, terms.result_ttl, inner.queue.retention);
-        written = write(inner, key, cancelled).await?;
+        written = write(inner, key, told(cancelled, update)).await?;
     }
     match written {
         Written::Done(row) => {

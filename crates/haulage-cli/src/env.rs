@@ -253,8 +253,8 @@ pub(crate) mod job {
         (
             CHECKPOINT,
             "A file with the JSON that an earlier attempt has left, if one has. What the program writes there, \
-             at most 64 KiB, is kept within seconds and at its end, for the next attempt. Write another file \
-             first and rename it, so that nobody reads half of it",
+             at most 64 KiB, is kept for the next attempt: within about two seconds, and when the program \
+             ends. Write another file and rename it, so that nobody reads half of it",
         ),
         (
             RUN,

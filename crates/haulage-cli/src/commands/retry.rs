@@ -1,6 +1,6 @@
 //! `haulage retry`
 
-use haulage::{Error, JobId, Json, NewJob, Producer, Record, Status, backend::Detail};
+use haulage::{Error, JobId, NewJob, Producer, Record, Status, backend::Detail};
 use serde_json::json;
 
 use super::ids;
@@ -49,13 +49,16 @@ async fn again(producer: &Producer, id: &JobId) -> haulage::Result<JobId> {
         status => return Err(Error::Invalid(format!("job {id} is not over yet: it is {status}"))),
     }
     let record = producer.get(id, Detail::Full).await?;
-    Ok(producer.submit_job(copy(record)).await?.id().clone())
+    Ok(producer.submit_job(copy(record)?).await?.id().clone())
 }
 
 /// A job with the body and the options of this one.
-fn copy(record: Record) -> NewJob {
-    let mut spec = record.spec.clone();
+fn copy(Record { id, body, mut spec, .. }: Record) -> haulage::Result<NewJob> {
     // One that was not given is the job's own id.
-    spec.request_id = Some(record.request_id().to_owned()).filter(|id| *id != record.id.as_str());
-    NewJob::from_json(record.body.unwrap_or_else(|| Json::from_stored("null"))).spec(spec)
+    spec.request_id = spec.request_id.filter(|given| given != id.as_str());
+    let body = body.ok_or_else(|| Error::Unavailable {
+        message: format!("the body of job {id} did not come with its record; nothing was submitted"),
+        source: None,
+    })?;
+    Ok(NewJob::from_json(body).spec(spec))
 }

@@ -37,9 +37,10 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// an answer that is lost are tried again, after the time in Retry-After if it is there, but no later than
 /// --retry-cap; any other answer but 2xx fails the job.
 ///
-/// A job that takes long can leave a checkpoint, any JSON of up to 64 KiB, for its next attempt: a
-/// program in the file that the variable HAULAGE_CHECKPOINT names, where it finds the last one; a
-/// server in the header X-Haulage-Checkpoint of its answer, where it is sent one of up to 4 KiB.
+/// A job that takes long can leave a checkpoint, any JSON of up to 64 KiB, for its next attempt. A
+/// program writes it to the file that the variable HAULAGE_CHECKPOINT names, and finds the last one
+/// there. A server returns it in the header X-Haulage-Checkpoint, and is sent the last one in the
+/// same header, if that has 4 KiB at most.
 ///
 /// A program that cannot be started, a server that cannot be reached, and the answer 503 cost a
 /// job no attempt. The worker gives the job back and claims no more until it can go on; it

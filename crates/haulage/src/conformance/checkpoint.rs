@@ -105,7 +105,13 @@ async fn at_the_end(t: &Trial<'_>) {
     let short = t.backend.get(vec![id.clone()], Detail::Result).await.expect("get").remove(0);
     assert_eq!(short.into_record(&id).expect("a record").checkpoint, None, "not asked for");
     t.redrive(&[&id]).await;
-    assert_eq!(t.take().await.checkpoint, Some(json("2")));
+    let again = t.take().await;
+    assert_eq!(again.checkpoint, Some(json("2")));
+
+    // Nor does the end of one that was cancelled, however its attempt ends.
+    t.backend.cancel(vec![id.clone()]).await.expect("cancel");
+    let status = settle(t, &again.key, retry("too late"), leaving("3")).await.expect("settle");
+    assert_eq!((status, t.record(&id).await.checkpoint), (Status::Cancelled, Some(json("3"))));
 }
 
 async fn exact(t: &Trial<'_>) {
