@@ -50,6 +50,8 @@ async fn lost(t: &Trial<'_>) {
     let second = t.retake(2).await;
     assert_eq!(second.checkpoint, Some(json("{\"step\":1}")));
     assert_eq!(t.record(&id).await.checkpoint, second.checkpoint);
+    assert_eq!(t.finish(&second.key, success(1)).await, Status::Success);
+    assert_eq!(t.record(&id).await.checkpoint, None);
 }
 
 async fn with_the_end(t: &Trial<'_>) {
