@@ -1,9 +1,6 @@
-//! Values of flags: durations, labels, statuses.
+//! Values of flags: durations, sizes, labels.
 
 use std::time::Duration;
-
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use haulage::Status;
 
 /// `90s`, `5m`, `1h 30m`, `2d`; a bare number is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -42,18 +39,6 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it like key=value".to_owned()),
     }
-}
-
-/// One of these statuses, which shells complete; the flag is to ignore the case.
-pub(crate) fn status(statuses: &'static [Status]) -> impl TypedValueParser<Value = Status> {
-    let values = statuses.iter().map(|status| match status {
-        Status::Submitted => PossibleValue::new("submitted"),
-        Status::InProgress => PossibleValue::new("in-progress").alias("in_progress"),
-        Status::Success => PossibleValue::new("success"),
-        Status::Error => PossibleValue::new("error"),
-        Status::Cancelled => PossibleValue::new("cancelled"),
-    });
-    PossibleValuesParser::new(values).try_map(|name| name.parse::<Status>())
 }
 
 #[cfg(test)]

@@ -8,10 +8,13 @@ use haulage::{
 };
 use serde_json::json;
 
-use super::{confirm::confirm, filter::Filter, ids};
+use super::{
+    confirm::confirm,
+    filter::{self, Filter},
+    ids,
+};
 use crate::{
     exit::{Code, Exit, Result},
-    options,
     output::{Output, count},
     session::Session,
 };
@@ -33,7 +36,7 @@ const UNFINISHED: [Status; 2] = [Status::Submitted, Status::InProgress];
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(value_name = "ID", required_unless_present_any = ["status", "Filter"], conflicts_with_all = ["status", "Filter", "yes"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["status", "Filter", "yes"])]
     ids: Vec<String>,
 
     /// Do not ask
@@ -42,7 +45,7 @@ pub(crate) struct Args {
 
     /// Only jobs with this status
     #[arg(
-        long, value_name = "STATUS", value_parser = options::status(&UNFINISHED), ignore_case = true,
+        long, value_name = "STATUS", value_parser = filter::status(&UNFINISHED), ignore_case = true,
         help_heading = "Which jobs"
     )]
     status: Option<Status>,
@@ -54,7 +57,14 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
         if self.ids.is_empty() {
-            return many(session, self.filter.query(), self.status, self.yes).await;
+            let query = self.filter.query();
+            if self.status.is_none() && query == ListQuery::default() {
+                return Err(Exit::usage(
+                    "nothing says which jobs; give their ids, or what they have in common, such as \
+                     --group GROUP, --metadata KEY=VALUE or --status submitted",
+                ));
+            }
+            return many(session, query, self.status, self.yes).await;
         }
         let output = session.output;
         let backend = session.existing().await?;

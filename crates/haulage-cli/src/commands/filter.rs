@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use haulage::backend::ListQuery;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use haulage::{Status, backend::ListQuery};
 
 use crate::options;
 
@@ -48,4 +49,16 @@ impl Filter {
         query.newer_than = self.newer_than;
         query
     }
+}
+
+/// One of these statuses, which shells complete; the flag is to ignore the case.
+pub(super) fn status(statuses: &'static [Status]) -> impl TypedValueParser<Value = Status> {
+    let values = statuses.iter().map(|status| match status {
+        Status::Submitted => PossibleValue::new("submitted"),
+        Status::InProgress => PossibleValue::new("in-progress").alias("in_progress"),
+        Status::Success => PossibleValue::new("success"),
+        Status::Error => PossibleValue::new("error"),
+        Status::Cancelled => PossibleValue::new("cancelled"),
+    });
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<Status>())
 }

@@ -2,8 +2,11 @@
 
 use haulage::{Status, backend::ListQuery};
 
-use super::{filter::Filter, ids, view};
-use crate::{exit::Result, options, session::Session};
+use super::{
+    filter::{self, Filter},
+    ids, view,
+};
+use crate::{exit::Result, session::Session};
 
 /// List jobs, newest first
 ///
@@ -21,7 +24,7 @@ use crate::{exit::Result, options, session::Session};
 pub(crate) struct Args {
     /// Only jobs with this status
     #[arg(
-        long, value_name = "STATUS", value_parser = options::status(&Status::ALL), ignore_case = true,
+        long, value_name = "STATUS", value_parser = filter::status(&Status::ALL), ignore_case = true,
         help_heading = "Which jobs"
     )]
     status: Option<Status>,

@@ -8,7 +8,7 @@ use haulage::{
 };
 use serde_json::json;
 
-use super::{confirm::confirm, ids};
+use super::{confirm::confirm, filter, ids};
 use crate::{
     exit::{Code, Exit, Result},
     options,
@@ -27,13 +27,13 @@ use crate::{
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(value_name = "ID", required_unless_present = "status", conflicts_with_all = ["status", "older_than"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["status", "older_than"])]
     ids: Vec<String>,
 
     /// Only jobs with this status; those in progress cannot be deleted
     #[arg(
         long, value_name = "STATUS", requires = "older_than",
-        value_parser = options::status(&Status::ALL), ignore_case = true
+        value_parser = filter::status(&Status::ALL), ignore_case = true
     )]
     status: Option<Status>,
 
@@ -48,6 +48,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
+        if self.status.is_none() && self.ids.is_empty() {
+            return Err(Exit::usage("nothing says which jobs; give their ids, or --status and --older-than"));
+        }
         match self.status {
             Some(status) => by_status(session, status, self.older_than.unwrap_or_default(), self.yes).await,
             None => by_id(session, self.ids).await,

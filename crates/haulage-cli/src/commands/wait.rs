@@ -23,7 +23,7 @@ use crate::{
 #[command(after_help = "Example:\n  haulage submit --jsonl bodies.jsonl | haulage wait --stdin")]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(value_name = "ID", required_unless_present = "stdin", conflicts_with = "stdin")]
+    #[arg(value_name = "ID", conflicts_with = "stdin")]
     ids: Vec<String>,
 
     /// Read the ids from stdin, one a line
@@ -46,6 +46,9 @@ pub(super) struct Limit {
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
+        if self.ids.is_empty() && !self.stdin {
+            return Err(Exit::usage("nothing says which jobs; give their ids, or --stdin"));
+        }
         let ids: Vec<String> = if self.stdin {
             let text = String::from_utf8(input::stdin()?)
                 .map_err(|_| Exit::usage("stdin is not text; write an id a line"))?;

@@ -19,6 +19,25 @@ fn fails(place: &Place, args: &[&str], code: i32, words: &str) {
 }
 
 #[test]
+fn who_names_no_jobs_is_told_every_way_to_do_so() {
+    let place = Place::new();
+    for (args, words) in [
+        (
+            &["cancel", "--yes"][..],
+            "haulage: nothing says which jobs; give their ids, or what they have in common, such as --group GROUP, \
+             --metadata KEY=VALUE or --status submitted",
+        ),
+        (
+            &["purge", "--yes"],
+            "haulage: nothing says which jobs; give their ids, or --status and --older-than",
+        ),
+        (&["wait"], "haulage: nothing says which jobs; give their ids, or --stdin"),
+    ] {
+        fails(&place, args, 2, words);
+    }
+}
+
+#[test]
 fn malformed_json_is_pointed_at() {
     let place = Place::new();
     fails(

@@ -8,6 +8,7 @@ mod doctor;
 mod errors;
 mod exec;
 mod finishing;
+mod fuzz;
 mod guard;
 mod help;
 mod http;
