@@ -83,8 +83,8 @@ demo-python: need-rust-python python-tools ## Embed sentences with a small langu
 # all cores by itself.
 .NOTPARALLEL:
 
-test-full: need-rust-lint-python-node-java-musl-root-debian ## All checks: those that need root, Java, Node.js and rustup, then make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-lambda test-root test-servers test-bare
+test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
+	tests/timed.sh test-terraform test-lambda test-root test-servers fuzz-quick test-bare
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
