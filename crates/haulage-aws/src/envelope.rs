@@ -228,6 +228,12 @@ impl Envelope {
             let group = system_text(message, &MessageSystemAttributeName::MessageGroupId);
             envelope.spec.group = group.map(str::to_owned);
         }
+        // Submits check them; others may write what no record can hold.
+        let mistake = mistake.or_else(|| {
+            let refused = envelope.spec.validate().err()?;
+            envelope.spec = JobSpec::default();
+            Some(format!("the message attribute `{ATTRIBUTE}` is refused: {refused}"))
+        });
         let packed = match (mistake, wire.encoding) {
             (Some(mistake), _) => Err(mistake),
             (None, Some(Encoding::Object)) => Ok(None),
@@ -381,17 +387,35 @@ mod tests {
         assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
     }
 
+    fn with_options(options: &serde_json::Value) -> Message {
+        let value = MessageAttributeValue::builder().data_type("String").string_value(options.to_string());
+        let message = Message::builder().message_id("m-3").body("1");
+        message.message_attributes(ATTRIBUTE, value.build().expect("a type")).build()
+    }
+
+    #[test]
+    fn options_that_no_submit_takes_make_a_message_no_job() {
+        for (option, value, why) in [
+            ("result_ttl", serde_json::json!(1e18), "result_ttl is longer than 366 days"),
+            ("timeout", serde_json::json!(0), "timeout is 0"),
+            ("max_attempts", serde_json::json!(0), "max_attempts is 0"),
+            ("group", serde_json::json!(""), "group is empty"),
+        ] {
+            let message = with_options(&serde_json::json!({ "v": 1, "token": "t", option: value }));
+            let poison = Envelope::read(&message).expect_err("no job");
+            assert!(poison.reason.contains(why), "{}", poison.reason);
+            assert!(poison.envelope.spec.is_default(), "a record can hold it");
+        }
+    }
+
     /// Or no message could be sent in place of one with an odd token or group.
     #[test]
     fn sqs_takes_the_group_of_any_message() {
         let long = "x".repeat(129);
         for (token, group) in
-            [("t", Some("")), ("t", Some("g 1")), ("a b", None), (&long, None), ("t", Some(&long))]
+            [("t", Some("🚲")), ("t", Some("g 1")), ("a b", None), (&long, None), ("t", Some(&long))]
         {
-            let options = serde_json::json!({ "v": 1, "token": token, "group": group }).to_string();
-            let value = MessageAttributeValue::builder().data_type("String").string_value(options).build();
-            let message = Message::builder().message_id("m-3").body("1");
-            let message = message.message_attributes(ATTRIBUTE, value.expect("a type")).build();
+            let message = with_options(&serde_json::json!({ "v": 1, "token": token, "group": group }));
             let group = Envelope::read(&message).expect("a job").sqs_group();
             assert!(
                 (1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()),
