@@ -206,7 +206,7 @@ impl Client {
         let producer = self.producer()?.clone();
         let limit = convert::count("limit", limit)?;
         Operation::start(async move {
-            let ids = producer.backend().redrive(Redrive::Dead(limit)).await?;
+            let ids = producer.backend().redrive(Redrive::dead(limit)).await?;
             Ok(ids.iter().map(JobId::to_string).collect::<Vec<_>>())
         })
     }
@@ -228,7 +228,7 @@ impl Client {
     fn purge(&self, status_name: &str, older_than: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         let older_than = convert::duration("older_than", older_than)?;
-        let query = Purge::Status { status: status(status_name)?, older_than };
+        let query = Purge::status(status(status_name)?, older_than);
         Operation::start(async move { Ok(producer.backend().purge(query).await?) })
     }
 

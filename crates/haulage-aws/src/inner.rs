@@ -102,6 +102,8 @@ impl Inner {
         let agent = std::env::var("ECS_AGENT_URI").ok();
         let protection = Protection::new(config.ecs_protection, agent, config.ecs_protection_expires)?;
         let mut capabilities = Capabilities::ALL;
+        // The URL names the one queue.
+        capabilities.queues = false;
         capabilities.groups = if config.is_fifo() { Groups::Ordered } else { Groups::Ignored };
         capabilities.atomic_submit = false;
         // It would read the whole table.

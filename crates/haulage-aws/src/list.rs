@@ -104,9 +104,10 @@ pub(crate) async fn purge(inner: Shared, what: Purge) -> Result<u64> {
     };
     let now = inner.now();
     let meant = |record: &Record| match &what {
-        Purge::Status { status, older_than } => {
+        Purge::Status { status, older_than, queue } => {
             let since = record.finished_at.unwrap_or(record.submitted_at);
-            record.status == *status && since <= now.before(*older_than)
+            let in_queue = queue.as_ref().is_none_or(|queue| record.spec.queue == *queue);
+            record.status == *status && in_queue && since <= now.before(*older_than)
         }
         Purge::Jobs(_) => record.status != Status::InProgress,
     };

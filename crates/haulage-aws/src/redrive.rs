@@ -28,8 +28,9 @@ use crate::{
 
 pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> {
     let (rows, all_dead) = match what {
-        Redrive::Dead(0) => return Ok(Vec::new()),
-        Redrive::Dead(limit) => (dead(&inner, limit).await?, Some(limit)),
+        Redrive::Dead { limit: 0, .. } => return Ok(Vec::new()),
+        Redrive::Dead { queue: Some(queue), .. } if !queue.is_default() => return Ok(Vec::new()),
+        Redrive::Dead { limit, .. } => (dead(&inner, limit).await?, Some(limit)),
         Redrive::Jobs(ids) => (by_id(&inner, ids).await?, None),
     };
     let had_dead = rows.iter().any(|row| row.flag(name::DEAD));

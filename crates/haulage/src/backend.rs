@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, Error, JobId, NewJob, Record, Result, Status, seconds};
+use crate::{Clock, Error, JobId, NewJob, QueueName, Record, Result, Status, seconds};
 
 pub use crate::{
     capabilities::{Capabilities, Groups},
     claim::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, Outcome, Settlement, Update},
     finding::{Finding, Severity},
     list_query::ListQuery,
+    stats::{QueueStats, Stats},
 };
 
 /// A queue and store of jobs. Shared as `Arc<dyn Backend>`.
@@ -51,9 +52,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// none are accepted.
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>>;
 
-    /// Takes hold of up to [`ClaimRequest::max`] jobs that are due, oldest first,
-    /// waiting up to [`ClaimRequest::wait`] for the first. Returns early and empty
+    /// Takes hold of up to [`ClaimRequest::max`] jobs that are due, the oldest of each
+    /// queue first, waiting up to [`ClaimRequest::wait`] for the first. Returns early and empty
     /// when `stop` fires.
+    ///
+    /// The jobs come from the queues that are asked for, those that are paused left
+    /// out, and which of these is looked at first is decided by [`Queues::draw`].
     ///
     /// Each claim has an attempt number that no earlier claim of its job had.
     /// No job is claimed while the lease of another claim on it is live, or
@@ -131,6 +135,22 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes records for good, bodies and results included, and tells how many.
     async fn purge(&self, what: Purge) -> Result<u64>;
+
+    /// Pauses a queue, or lets it go on, and tells whether that changed anything.
+    ///
+    /// No job of a paused queue is claimed, by nobody, until it goes on. All else
+    /// goes on meanwhile: submits, what runs, cancels. Workers that wait learn at
+    /// once that there are jobs for them. A queue can be paused before it has any.
+    ///
+    /// Where [`Capabilities::queues`] is not declared there is nothing to pause, and
+    /// this is [`Error::Invalid`].
+    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
+        let verb = if paused { "paused" } else { "resumed" };
+        Err(Error::Invalid(format!(
+            "the {} backend cannot pause queues, so {queue} was not {verb}; stop its workers instead",
+            self.name()
+        )))
+    }
 
     /// Counts by status, and the age of what waits.
     async fn stats(&self) -> Result<Stats>;
@@ -246,8 +266,14 @@ pub enum Cancellation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Redrive {
-    /// Up to so many dead letters, oldest first.
-    Dead(usize),
+    /// Dead letters, oldest first.
+    Dead {
+        /// Up to so many.
+        limit: usize,
+        /// Only those of this queue.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<QueueName>,
+    },
     /// These jobs, where they are in `ERROR` or `CANCELLED`.
     Jobs(Vec<JobId>),
 }
@@ -264,12 +290,27 @@ pub enum Purge {
         /// submit, for the others since the end.
         #[serde(with = "seconds")]
         older_than: Duration,
+        /// Only those of this queue.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        queue: Option<QueueName>,
     },
     /// These jobs; those that are `IN_PROGRESS` or not there are left out.
     Jobs(Vec<JobId>),
 }
 
+impl Redrive {
+    /// Up to so many dead letters, of all queues.
+    pub const fn dead(limit: usize) -> Self {
+        Self::Dead { limit, queue: None }
+    }
+}
+
 impl Purge {
+    /// All of this status that have had it for so long, of all queues.
+    pub const fn status(status: Status, older_than: Duration) -> Self {
+        Self::Status { status, older_than, queue: None }
+    }
+
     /// Refuses what cannot be purged.
     ///
     /// # Errors
@@ -282,47 +323,5 @@ impl Purge {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// The state of the queue in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Jobs that a consumer may claim now.
-    pub visible: u64,
-    /// Jobs that wait for their delay or retry to pass.
-    pub delayed: u64,
-    /// Jobs that wait for an earlier job of their group.
-    pub blocked: u64,
-    /// Jobs that consumers hold.
-    pub in_progress: u64,
-    /// Jobs that succeeded, as far as their records are still kept.
-    pub success: u64,
-    /// Jobs that failed for good, dead letters included.
-    pub error: u64,
-    /// Jobs that were cancelled.
-    pub cancelled: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// How long the oldest visible job has been due, in seconds.
-    pub oldest_visible_seconds: Option<f64>,
-    /// What the backend takes on disk, in bytes, where it knows.
-    pub stored_bytes: Option<u64>,
-}
-
-impl Stats {
-    /// Whether nobody takes jobs, as far as two looks can tell: some wait, none is
-    /// in progress, and none has ended since `before`. A worker that is between
-    /// two jobs looks idle to one of them.
-    pub fn is_unserved(&self, before: &Self) -> bool {
-        let idle = |stats: &Self| stats.visible > 0 && stats.in_progress == 0;
-        let ended = |stats: &Self| stats.success + stats.error + stats.cancelled;
-        idle(before) && idle(self) && ended(self) <= ended(before)
-    }
-
-    /// Jobs that are not over yet.
-    pub fn unfinished(&self) -> u64 {
-        self.visible + self.delayed + self.blocked + self.in_progress
     }
 }

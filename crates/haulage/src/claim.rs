@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, JobError, JobId, JobSpec, Json, Progress, Result, Timestamp, seconds};
+use crate::{Error, JobError, JobId, JobSpec, Json, Progress, Queues, Result, Timestamp, seconds};
 
 /// What a consumer asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,13 @@ use crate::{Error, JobError, JobId, JobSpec, Json, Progress, Result, Timestamp, 
 pub struct ClaimRequest {
     /// Who asks: shown in the record. Jobs that one worker holds are lost together.
     pub worker: String,
+    /// From which queues.
+    #[serde(default)]
+    pub queues: Queues,
+    /// How many jobs it has had so far, by which it is decided which queue comes
+    /// first: see [`Queues::order`]. Any number will do to begin with.
+    #[serde(default)]
+    pub turn: u64,
     /// How many jobs at most; at least 1.
     pub max: usize,
     /// How long a claim lives without a heartbeat.
@@ -23,9 +30,23 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
-    /// For one job, without waiting.
+    /// For one job of the default queue, without waiting.
     pub fn new(worker: impl Into<String>, lease: Duration) -> Self {
-        Self { worker: worker.into(), max: 1, lease, wait: Duration::ZERO }
+        Self {
+            worker: worker.into(),
+            queues: Queues::default(),
+            turn: 0,
+            max: 1,
+            lease,
+            wait: Duration::ZERO,
+        }
+    }
+
+    /// From these queues, `turn` jobs after the first.
+    #[must_use]
+    pub fn queues(mut self, queues: impl Into<Queues>, turn: u64) -> Self {
+        (self.queues, self.turn) = (queues.into(), turn);
+        self
     }
 
     /// For up to so many jobs.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, JobSpec, Json, seconds,
+    Error, JobSpec, Json, QueueName, seconds,
     spec::{check_duration, check_name},
 };
 
@@ -78,6 +78,16 @@ impl NewJob {
         self
     }
 
+    /// The queue in which the job waits. Default: the queue `default`.
+    ///
+    /// A backend may have only that one: see
+    /// [`Capabilities::queues`](crate::backend::Capabilities::queues).
+    #[must_use]
+    pub fn queue(mut self, queue: QueueName) -> Self {
+        self.spec.queue = queue;
+        self
+    }
+
     /// Your correlation id, kept with the job and its record and put into
     /// every log line about it. Default: the job's id.
     #[must_use]
@@ -105,7 +115,8 @@ impl NewJob {
         self
     }
 
-    /// Jobs of one group run one at a time, in the order of their submits.
+    /// Jobs of one group run one at a time, in the order of their submits. A group
+    /// is one of its queue: the same name in another queue is another group.
     /// Default: no group; such jobs run side by side.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {

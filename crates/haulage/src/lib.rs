@@ -39,6 +39,7 @@ pub mod memory;
 pub mod metrics;
 mod panic;
 pub mod producer;
+mod queue;
 pub mod record;
 pub mod retry;
 mod seconds;
@@ -46,6 +47,7 @@ pub mod shutdown;
 mod spec;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod stats;
 mod suspicion;
 
 use std::time::Duration;
@@ -60,6 +62,7 @@ pub use id::JobId;
 pub use job::NewJob;
 pub use json::Json;
 pub use producer::{JobHandle, Producer};
+pub use queue::{QueueName, Queues};
 pub use record::{FailureKind, JobError, Metadata, Progress, Record, Status};
 pub use retry::RetryPolicy;
 pub use spec::JobSpec;

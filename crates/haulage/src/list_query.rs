@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[allow(unused_imports)] // for the documentation
 use crate::backend::Backend;
-use crate::{JobId, Metadata, Record, Status, Timestamp};
+use crate::{JobId, Metadata, QueueName, Record, Status, Timestamp};
 
 /// Which records [`Backend::list`] gives: those for which everything that is set holds.
 ///
@@ -27,7 +27,9 @@ pub struct ListQuery {
     pub dead: bool,
     /// Only jobs whose id begins so.
     pub id_prefix: Option<String>,
-    /// Only jobs of this group.
+    /// Only jobs of this queue.
+    pub queue: Option<QueueName>,
+    /// Only jobs of this group, in whichever queue.
     pub group: Option<String>,
     /// Only jobs with this request id.
     pub request_id: Option<String>,
@@ -53,6 +55,7 @@ impl Default for ListQuery {
             status: None,
             dead: false,
             id_prefix: None,
+            queue: None,
             group: None,
             request_id: None,
             metadata: Metadata::new(),
@@ -92,7 +95,14 @@ impl ListQuery {
         self
     }
 
-    /// Only jobs of this group.
+    /// Only jobs of this queue.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Into<Option<QueueName>>) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// Only jobs of this group, in whichever queue.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.group = Some(group.into());
@@ -158,6 +168,7 @@ impl ListQuery {
         self.status.is_none_or(|status| record.status == status)
             && (record.dead || !self.dead)
             && self.id_prefix.as_ref().is_none_or(|prefix| record.id.as_str().starts_with(prefix))
+            && self.queue.as_ref().is_none_or(|queue| record.spec.queue == *queue)
             && self.group.as_ref().is_none_or(|group| record.spec.group.as_ref() == Some(group))
             && self.request_id.as_ref().is_none_or(|id| record.request_id() == id)
             && self.metadata.iter().all(|(key, value)| record.spec.metadata.get(key) == Some(value))

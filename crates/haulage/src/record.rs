@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Error, JobId, JobSpec, Json, Timestamp, seconds};
+use crate::{Error, JobId, JobSpec, Json, QueueName, Timestamp, seconds};
 
 /// Where a job is in its life.
 ///
@@ -258,6 +258,8 @@ pub struct Record {
 fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Shown<'a> {
+        #[serde(skip_serializing_if = "QueueName::is_default")]
+        queue: &'a QueueName,
         request_id: Option<&'a str>,
         group: Option<&'a str>,
         max_attempts: u32,
@@ -268,10 +270,10 @@ fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, 
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         metadata: &'a Metadata,
     }
-    let JobSpec { request_id, group, max_attempts, timeout, result_ttl, metadata } = spec;
+    let JobSpec { queue, request_id, group, max_attempts, timeout, result_ttl, metadata } = spec;
     let (request_id, group) = (request_id.as_deref(), group.as_deref());
     let (max_attempts, timeout, result_ttl) = (*max_attempts, *timeout, *result_ttl);
-    Shown { request_id, group, max_attempts, timeout, result_ttl, metadata }.serialize(serializer)
+    Shown { queue, request_id, group, max_attempts, timeout, result_ttl, metadata }.serialize(serializer)
 }
 
 impl Record {

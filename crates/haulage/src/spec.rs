@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Metadata, NewJob, seconds};
+use crate::{Error, Metadata, NewJob, QueueName, seconds};
 
 /// What is fixed at submit, besides the body. It goes with the job wherever that
 /// goes: [`NewJob`], [`Claimed`](crate::backend::Claimed) and
@@ -15,6 +15,9 @@ use crate::{Error, Metadata, NewJob, seconds};
 #[serde(default)]
 #[non_exhaustive]
 pub struct JobSpec {
+    /// See [`NewJob::queue`].
+    #[serde(skip_serializing_if = "QueueName::is_default")]
+    pub queue: QueueName,
     /// See [`NewJob::request_id`]. Of a claim and a record, it is the job's id where
     /// the caller gave none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +51,7 @@ fn is_default_ttl(ttl: &Duration) -> bool {
 impl Default for JobSpec {
     fn default() -> Self {
         Self {
+            queue: QueueName::default(),
             request_id: None,
             group: None,
             max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
@@ -120,6 +124,7 @@ mod tests {
         let spec = JobSpec::default();
         assert_eq!(serde_json::to_string(&spec).expect("JSON"), "{}");
         let spec = JobSpec {
+            queue: "bulk".parse().expect("a name"),
             request_id: Some("r-1".into()),
             group: Some("user-1".into()),
             max_attempts: 5,
@@ -130,7 +135,7 @@ mod tests {
         let json = serde_json::to_string(&spec).expect("JSON");
         assert_eq!(
             json,
-            r#"{"request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"result_ttl":1.500001,"metadata":{"team":"vision"}}"#
+            r#"{"queue":"bulk","request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"result_ttl":1.500001,"metadata":{"team":"vision"}}"#
         );
         assert_eq!(serde_json::from_str::<JobSpec>(&json).expect("a spec"), spec);
     }

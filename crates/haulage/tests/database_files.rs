@@ -311,7 +311,7 @@ async fn a_purge_warns_of_a_reader_who_keeps_what_was_deleted_in_the_log() {
         warnings.iter().filter(|line| line.contains(&path)).cloned().collect::<Vec<_>>()
     };
     let backend = SqliteBackend::open(&path).await.expect("open");
-    let all = || Purge::Status { status: Status::Submitted, older_than: Duration::ZERO };
+    let all = || Purge::status(Status::Submitted, Duration::ZERO);
     submit(&backend, 1).await.expect("submit");
     assert_eq!(backend.purge(all()).await.expect("purge"), 1);
     assert!(heard().is_empty(), "nobody reads: {:?}", heard());

@@ -167,7 +167,7 @@ async fn dead_letters_are_copied_and_come_back() {
         raw::resend(&place, &place.queue, &copy).await;
         assert_eq!(claim(&backend, LONG).await, []);
 
-        let redriven = backend.redrive(haulage::backend::Redrive::Dead(10)).await.expect("redrive");
+        let redriven = backend.redrive(haulage::backend::Redrive::dead(10)).await.expect("redrive");
         assert_eq!(redriven, std::slice::from_ref(&id));
         let claimed = take(&backend, LONG).await;
         assert_eq!((&claimed.key.id, claimed.key.attempt, claimed.counted), (&id, 3, 1));
@@ -188,7 +188,7 @@ async fn what_sqs_has_moved_away_comes_back_with_a_redrive() {
     }
     assert_eq!(raw::count(&place, &place.dead).await, 1);
     assert_eq!(claim(&backend, LONG).await, []);
-    let redriven = backend.redrive(haulage::backend::Redrive::Dead(10)).await.expect("redrive");
+    let redriven = backend.redrive(haulage::backend::Redrive::dead(10)).await.expect("redrive");
     assert_eq!(redriven, std::slice::from_ref(&id));
     assert_eq!(work_off(&backend).await, [id]);
     raw::assert_drained(&place, &place.dead).await;
@@ -294,7 +294,7 @@ async fn a_purged_job_does_not_come_back() {
     let id = submit(&backend, job(1)).await;
     let message = raw::receive(&place, &place.queue, 0).await.remove(0);
     let copy = with_id(&message, &id);
-    let query = haulage::backend::Purge::Status { status: Status::Submitted, older_than: Duration::ZERO };
+    let query = haulage::backend::Purge::status(Status::Submitted, Duration::ZERO);
     assert_eq!(backend.purge(query).await.expect("purge"), 1);
     raw::resend(&place, &place.queue, &copy).await;
     assert_eq!(claim(&backend, LONG).await, []);

@@ -130,7 +130,7 @@ async fn a_redrive_leaves_alone_what_is_of_other_queues() {
             raw::resend(&ours, &ours.dead, &message).await;
         }
         let backend = ours.open().await;
-        assert_eq!(backend.redrive(Redrive::Dead(10)).await.expect("redrive"), []);
+        assert_eq!(backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
         assert_eq!(raw::count(&ours, &ours.dead).await, 2, "on {}", ours.queue);
         assert_eq!(raw::count(&ours, &ours.queue).await, 0);
     }
@@ -255,13 +255,13 @@ async fn a_redriven_job_that_sqs_moves_away_comes_back() {
     let claimed = take(&backend, LONG).await;
     settle(&backend, &claimed.key, retry()).await.expect("the holder");
     let ids = std::slice::from_ref(&id);
-    assert_eq!(backend.redrive(Redrive::Dead(10)).await.expect("redrive"), ids);
+    assert_eq!(backend.redrive(Redrive::dead(10)).await.expect("redrive"), ids);
     // Consumers that die before they come to anything.
     for _ in 0..=MAX_RECEIVES {
         raw::receive(&place, &place.queue, 0).await;
     }
     assert_eq!(raw::count(&place, &place.queue).await, 0);
-    assert_eq!(backend.redrive(Redrive::Dead(10)).await.expect("redrive"), ids);
+    assert_eq!(backend.redrive(Redrive::dead(10)).await.expect("redrive"), ids);
     assert_eq!(work_off(&backend).await, ids);
     raw::assert_drained(&place, &place.dead).await;
 }

@@ -55,7 +55,7 @@ async fn nothing_that_is_done_to_jobs_is_done_to_them() {
         assert_eq!(found(&records, id).await, before);
         assert_eq!(before.status, status);
     }
-    assert_eq!(backend.redrive(Redrive::Dead(10)).await.expect("redrive"), []);
+    assert_eq!(backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn large_ones_are_deleted_with_their_record() {
     assert_eq!(kept.len(), 2, "{kept:?}");
     // The lifecycle rules of the bucket go by this.
     assert!(kept.iter().all(|key| key.starts_with("haulage/45d/")), "{kept:?}");
-    let query = Purge::Status { status: Status::Success, older_than: std::time::Duration::ZERO };
+    let query = Purge::status(Status::Success, std::time::Duration::ZERO);
     assert_eq!(backend.purge(query).await.expect("purge"), 1);
     assert_eq!(of_queue(objects().await), Vec::<String>::new());
 }

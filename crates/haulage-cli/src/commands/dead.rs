@@ -48,7 +48,7 @@ async fn redrive_all(session: &Session) -> Result {
     let total = backend.stats().await?.dead;
     let mut done = 0;
     while done < total {
-        let some = backend.redrive(Redrive::Dead((total - done).min(CHUNK) as usize)).await?;
+        let some = backend.redrive(Redrive::dead((total - done).min(CHUNK) as usize)).await?;
         if some.is_empty() {
             break;
         }

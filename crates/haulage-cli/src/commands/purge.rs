@@ -60,7 +60,7 @@ impl Args {
 
 async fn by_status(session: &Session, status: Status, older_than: Duration, yes: bool) -> Result {
     let output = session.output;
-    let what = Purge::Status { status, older_than };
+    let what = Purge::status(status, older_than);
     what.check()?;
     let backend = session.existing().await?;
     if !yes {

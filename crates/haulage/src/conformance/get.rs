@@ -83,7 +83,7 @@ async fn gone(t: &Trial<'_>) {
         assert_eq!(t.backend.list(ListQuery::default()).await.expect("list"), []);
     }
     assert_eq!(t.redrive(&ids.iter().collect::<Vec<_>>()).await, []);
-    assert_eq!(t.backend.redrive(Redrive::Dead(10)).await.expect("redrive"), []);
+    assert_eq!(t.backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
     for end in End::ALL {
         assert_eq!(t.purge(end.status()).await, 0, "{end:?}");
     }
@@ -115,7 +115,7 @@ async fn dead(t: &Trial<'_>) {
     t.pass(1).await;
     assert_eq!(t.lookup(&id).await, Lookup::Expired);
     assert_eq!(t.stats().await.dead, 0);
-    assert_eq!(t.backend.redrive(Redrive::Dead(10)).await.expect("redrive"), []);
+    assert_eq!(t.backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
 }
 
 async fn dead_longer(t: &Trial<'_>) {

@@ -194,7 +194,7 @@ async fn purged(t: &Trial<'_>) {
     submit_group(t, 2).await;
     t.pass(3).await;
     let left = t.submit(of("g", 3)).await;
-    let query = crate::backend::Purge::Status { status: Status::Submitted, older_than: t.ticks(2) };
+    let query = crate::backend::Purge::status(Status::Submitted, t.ticks(2));
     assert_eq!(t.backend.purge(query.clone()).await.expect("purge"), 2);
     t.assert_idle().await;
     t.finish(&running.key, success(1)).await;

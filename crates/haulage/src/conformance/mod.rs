@@ -42,6 +42,7 @@ mod idempotency;
 mod list;
 mod payloads;
 mod purge;
+mod queues;
 mod races;
 mod redrive;
 mod report;
@@ -174,6 +175,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         purge::CASES,
         stats::CASES,
         groups::CASES,
+        queues::CASES,
         idempotency::CASES,
         payloads::CASES,
         races::CASES,

@@ -19,7 +19,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 async fn purge(t: &Trial<'_>, status: Status, ticks: u32) -> u64 {
-    t.backend.purge(Purge::Status { status, older_than: t.ticks(ticks) }).await.expect("purge")
+    t.backend.purge(Purge::status(status, t.ticks(ticks))).await.expect("purge")
 }
 
 async fn one_status(t: &Trial<'_>) {
@@ -64,7 +64,7 @@ async fn since_the_submit(t: &Trial<'_>) {
 
 async fn running(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
-    let query = Purge::Status { status: Status::InProgress, older_than: std::time::Duration::ZERO };
+    let query = Purge::status(Status::InProgress, std::time::Duration::ZERO);
     let answer = t.backend.purge(query).await;
     assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
     assert_eq!(t.purge(Status::Submitted).await, 0);

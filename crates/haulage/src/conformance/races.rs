@@ -172,7 +172,7 @@ async fn redrivers(t: &Trial<'_>) {
     let id = t.end(job(1), End::Dead).await;
     let answers = race(RACERS, |n| {
         let (backend, id) = (Arc::clone(&t.backend), id.clone());
-        let what = if n % 2 == 0 { Redrive::Dead(5) } else { Redrive::Jobs(vec![id]) };
+        let what = if n % 2 == 0 { Redrive::dead(5) } else { Redrive::Jobs(vec![id]) };
         async move { backend.redrive(what).await.expect("redrive") }
     })
     .await;

@@ -23,7 +23,7 @@ async fn dead(t: &Trial<'_>) {
         t.finish(&claimed.key, retry("not yet")).await;
     }
     assert!(t.record(&id).await.dead);
-    assert_eq!(t.backend.redrive(Redrive::Dead(10)).await.expect("redrive"), std::slice::from_ref(&id));
+    assert_eq!(t.backend.redrive(Redrive::dead(10)).await.expect("redrive"), std::slice::from_ref(&id));
 
     let record = t.record(&id).await;
     assert_eq!((record.status, record.attempt, record.uncounted), (Status::Submitted, 2, 2));
@@ -68,7 +68,7 @@ async fn nothing_else(t: &Trial<'_>) {
         before.push(t.record(id).await);
     }
     assert_eq!(
-        t.backend.redrive(Redrive::Dead(10)).await.expect("redrive"),
+        t.backend.redrive(Redrive::dead(10)).await.expect("redrive"),
         [],
         "a failure is no dead letter"
     );
@@ -85,10 +85,10 @@ async fn oldest_first(t: &Trial<'_>) {
     for n in 0..4 {
         dead.push(t.end(job(n), End::Dead).await);
     }
-    assert_eq!(t.backend.redrive(Redrive::Dead(0)).await.expect("redrive"), []);
-    assert_eq!(t.backend.redrive(Redrive::Dead(3)).await.expect("redrive"), dead[..3]);
+    assert_eq!(t.backend.redrive(Redrive::dead(0)).await.expect("redrive"), []);
+    assert_eq!(t.backend.redrive(Redrive::dead(3)).await.expect("redrive"), dead[..3]);
     assert_eq!(t.stats().await.dead, 1);
-    assert_eq!(t.backend.redrive(Redrive::Dead(3)).await.expect("redrive"), dead[3..]);
+    assert_eq!(t.backend.redrive(Redrive::dead(3)).await.expect("redrive"), dead[3..]);
     let claimed: Vec<_> = t.claim(9).await.into_iter().map(|c| c.key.id).collect();
     assert_eq!(claimed, dead);
 }

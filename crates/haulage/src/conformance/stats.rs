@@ -26,7 +26,7 @@ async fn every_status(t: &Trial<'_>) {
     }
     t.start(job(2)).await;
     t.submit_all(jobs(3)).await;
-    let stats = t.stats().await;
+    let stats = Stats { queues: Default::default(), ..t.stats().await };
     let expected = Stats {
         visible: 3,
         in_progress: 1,

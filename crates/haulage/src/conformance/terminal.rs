@@ -60,12 +60,12 @@ async fn try_everything(t: &Trial<'_>, before: &Record, idempotency_key: &str) {
     let again = t.backend.submit(vec![again]).await.expect("submit").remove(0).expect("accepted");
     assert!(again.duplicate && again.id == *id, "{again:?}");
     if !before.dead {
-        assert_eq!(t.backend.redrive(Redrive::Dead(10)).await.expect("redrive"), []);
+        assert_eq!(t.backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
     }
     for status in Status::ALL.into_iter().filter(|s| *s != before.status && *s != Status::InProgress) {
         assert_eq!(t.purge(status).await, 0);
     }
-    let query = Purge::Status { status: before.status, older_than: t.ticks(1000) };
+    let query = Purge::status(before.status, t.ticks(1000));
     assert_eq!(t.backend.purge(query).await.expect("purge"), 0);
 
     t.assert_idle().await;

@@ -303,7 +303,7 @@ impl<'a> Trial<'a> {
     }
 
     pub(super) async fn purge(&self, status: Status) -> u64 {
-        self.backend.purge(Purge::Status { status, older_than: Duration::ZERO }).await.expect("purge")
+        self.backend.purge(Purge::status(status, Duration::ZERO)).await.expect("purge")
     }
 
     pub(super) async fn stats(&self) -> Stats {
@@ -333,7 +333,12 @@ impl<'a> Trial<'a> {
 
     /// Starts a claim of one job that waits for so many ticks, in a task of its own.
     pub(super) async fn wait_for_job(&self, ticks: u32) -> Waiter {
-        let request = self.request().wait(self.ticks(ticks));
+        self.wait_for(self.request(), ticks).await
+    }
+
+    /// The same for another request.
+    pub(super) async fn wait_for(&self, request: ClaimRequest, ticks: u32) -> Waiter {
+        let request = request.wait(self.ticks(ticks));
         let (backend, stop) = (Arc::clone(&self.backend), CancellationToken::new());
         let stops = stop.clone();
         let task = tokio::spawn(async move { backend.claim(request, stops).await.expect("claim") });

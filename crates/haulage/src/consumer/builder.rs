@@ -6,7 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Call, Consumer, Event, event::Hook, function::Function, readiness::Probe};
 use crate::{
-    Backend, Context, Error, Failure, Job, NewJob, Result, RetryPolicy, handler::Predicate, metrics::Recorder,
+    Backend, Context, Error, Failure, Job, NewJob, Queues, Result, RetryPolicy, handler::Predicate,
+    metrics::Recorder,
 };
 
 /// Sets up a [`Consumer`]. Everything but the handler has a default.
@@ -24,6 +25,7 @@ pub struct ConsumerBuilder {
     retry_policy: RetryPolicy,
     non_retryable: Vec<Predicate>,
     worker_name: Option<String>,
+    queues: Queues,
     readiness_probe: Option<Probe>,
     until_empty: bool,
     max_jobs: Option<u64>,
@@ -45,6 +47,7 @@ pub(super) struct Settings {
     pub(super) retry_policy: RetryPolicy,
     pub(super) non_retryable: Arc<[Predicate]>,
     pub(super) worker_name: String,
+    pub(super) queues: Queues,
     pub(super) readiness_probe: Option<Probe>,
     pub(super) until_empty: bool,
     pub(super) max_jobs: Option<u64>,
@@ -67,6 +70,7 @@ impl ConsumerBuilder {
             retry_policy: RetryPolicy::default(),
             non_retryable: Vec::new(),
             worker_name: None,
+            queues: Queues::default(),
             readiness_probe: None,
             until_empty: false,
             max_jobs: None,
@@ -164,6 +168,23 @@ impl ConsumerBuilder {
         self
     }
 
+    /// The queues that this consumer serves, in an order or by weights. Default: the
+    /// queue `default` alone.
+    ///
+    /// ```
+    /// # use haulage::{Consumer, Context, Failure, Job, Queues, memory::MemoryBackend};
+    /// # let backend = std::sync::Arc::new(MemoryBackend::new());
+    /// # let handler = async |job: Job<u32>, _: Context| Ok::<_, Failure>(job.body + 1);
+    /// let queues: Queues = "interactive,bulk".parse()?;
+    /// let consumer = Consumer::builder(backend).queues(queues).handler(handler).build()?;
+    /// # Ok::<(), haulage::Error>(())
+    /// ```
+    #[must_use]
+    pub fn queues(mut self, queues: impl Into<Queues>) -> Self {
+        self.queues = queues.into();
+        self
+    }
+
     /// An async function that tells whether what the handler needs is there: a
     /// model server, a device. No job is claimed before it has said so, nor
     /// after the handler has said [`Failure::not_ready`], until it says so
@@ -185,7 +206,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Ends by itself when the queue has no job left that waits or runs, here or
+    /// Ends by itself when its queues have no job left that waits or runs, here or
     /// elsewhere. Default: it works until it is told to stop.
     ///
     /// Jobs with a delay, and those that wait for a retry, count as waiting: the
@@ -384,6 +405,9 @@ impl ConsumerBuilder {
         if worker_name.is_empty() || worker_name.len() > NewJob::MAX_LABEL_BYTES {
             return invalid(format!("worker_name must have 1 to {} bytes", NewJob::MAX_LABEL_BYTES));
         }
+        self.queues.validate()?;
+        let capabilities = self.backend.capabilities();
+        self.queues.names().try_for_each(|queue| capabilities.check_queue(queue))?;
         let settings = Settings {
             function,
             concurrency: self.concurrency,
@@ -397,6 +421,7 @@ impl ConsumerBuilder {
             retry_policy: self.retry_policy,
             non_retryable: self.non_retryable.into(),
             worker_name,
+            queues: self.queues,
             readiness_probe: self.readiness_probe,
             until_empty: self.until_empty,
             max_jobs: self.max_jobs,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::deadlines::Deadlines;
 use crate::{
-    Backend, Result,
+    Backend, Queues, Result,
     backend::{ClaimRequest, Claimed},
     backend_call::BackendCall,
     retry::Outage,
@@ -20,6 +20,10 @@ pub(super) struct Claims {
     lease: Duration,
     wait: Duration,
     worker: String,
+    queues: Queues,
+    /// How many jobs have been claimed, from some number on: a worker that is started
+    /// anew for each few jobs does not begin with the same queue each time.
+    turn: u64,
     pending: Option<Pending>,
     not_before: Instant,
     outage: Outage,
@@ -44,11 +48,13 @@ pub(super) struct Joined {
 }
 
 impl Claims {
-    pub(super) fn new(lease: Duration, wait: Duration, worker: String) -> Self {
+    pub(super) fn new(lease: Duration, wait: Duration, worker: String, queues: Queues) -> Self {
         Self {
             lease,
             wait,
             worker,
+            queues,
+            turn: u64::from(fastrand::u32(..)),
             pending: None,
             not_before: Instant::now(),
             outage: Outage::new("claim jobs"),
@@ -101,7 +107,10 @@ impl Claims {
     }
 
     fn request(&self, max: usize) -> ClaimRequest {
-        ClaimRequest::new(self.worker.clone(), self.lease).max(max).wait(self.wait)
+        ClaimRequest::new(self.worker.clone(), self.lease)
+            .queues(self.queues.clone(), self.turn)
+            .max(max)
+            .wait(self.wait)
     }
 
     fn begin(&mut self, pending: Pending) {
@@ -127,6 +136,7 @@ impl Claims {
     /// Takes the answer in.
     pub(super) fn answered(&mut self, answer: Result<Vec<Claimed>>) -> Vec<Claimed> {
         let Some(pending) = self.pending.take() else { return Vec::new() };
+        self.turn += answer.as_ref().map_or(0, |jobs| jobs.len() as u64);
         match answer {
             // The settle may have failed: only the settle's answer tells.
             Ok(jobs) if pending.joined && jobs.is_empty() => {

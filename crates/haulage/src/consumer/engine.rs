@@ -111,7 +111,12 @@ impl Engine {
             readiness,
             table: Table::default(),
             collector: Collector::new(settings.max_batch_size, settings.batch_timeout),
-            claims: Claims::new(settings.lease, settings.claim_wait, settings.worker_name.clone()),
+            claims: Claims::new(
+                settings.lease,
+                settings.claim_wait,
+                settings.worker_name.clone(),
+                settings.queues.clone(),
+            ),
             heartbeats: Heartbeats::new(settings.lease, settings.heartbeat_interval, backend.clock()),
             settles: Settles::new(backend.capabilities().settles_at_once),
             cancels: backend.signals().cancels,

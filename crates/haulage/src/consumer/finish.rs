@@ -6,12 +6,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::info;
 
 use super::{builder::Settings, deadlines::Deadlines};
-use crate::{
-    Backend, Result,
-    backend::{Signals, Stats},
-    backend_call::BackendCall,
-    retry::Outage,
-};
+use crate::{Backend, Queues, Result, backend::Signals, backend_call::BackendCall, retry::Outage};
 
 /// How long to wait between having nothing to do and asking whether that is all:
 /// the next job is mostly there sooner.
@@ -21,6 +16,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Finish {
     until_empty: bool,
+    queues: Queues,
     max_jobs: Option<u64>,
     /// Jobs that have ended here, those that were given back not among them.
     ended: u64,
@@ -29,7 +25,8 @@ pub(super) struct Finish {
     /// Whether the consumer holds no job.
     idle: bool,
     look_at: Option<Instant>,
-    look: Option<BackendCall<Stats>>,
+    /// Brings how many jobs wait or run.
+    look: Option<BackendCall<u64>>,
     outage: Outage,
     empty: bool,
 }
@@ -38,6 +35,7 @@ impl Finish {
     pub(super) fn new(settings: &Settings, signals: Signals) -> Self {
         Self {
             until_empty: settings.until_empty,
+            queues: settings.queues.clone(),
             max_jobs: settings.max_jobs,
             ended: 0,
             outcomes: signals.outcomes.filter(|_| settings.until_empty),
@@ -93,8 +91,12 @@ impl Finish {
         if self.look.is_none() && self.look_at.is_some_and(|at| at <= Instant::now()) {
             self.look_at = None;
             self.outage.begin();
-            let backend = backend.clone();
-            self.look = Some(BackendCall::send(async move { backend.stats().await }));
+            let (backend, queues) = (backend.clone(), self.queues.clone());
+            self.look = Some(BackendCall::send(async move {
+                let stats = backend.stats().await?;
+                let named = backend.capabilities().queues;
+                Ok(if named { stats.unfinished_in(&queues) } else { stats.unfinished() })
+            }));
         }
     }
 
@@ -133,12 +135,12 @@ impl Finish {
         }
     }
 
-    fn answered(&mut self, answer: Result<Stats>) {
+    fn answered(&mut self, answer: Result<u64>) {
         self.look = None;
         match answer {
-            Ok(stats) => {
+            Ok(unfinished) => {
                 self.outage.over();
-                self.empty = self.idle && stats.unfinished() == 0;
+                self.empty = self.idle && unfinished == 0;
             }
             Err(error) => self.look_at = Some(self.outage.failed(&error)),
         }

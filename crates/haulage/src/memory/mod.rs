@@ -7,6 +7,8 @@ mod entry;
 mod state;
 
 use std::{
+    collections::BTreeMap,
+    convert::Infallible,
     fmt, mem,
     sync::{Mutex, MutexGuard},
 };
@@ -17,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::state::State;
 use crate::{
-    Clock, Error, FailureKind, JobError, JobId, NewJob, Record, Result, Status, Timestamp,
+    Clock, Error, FailureKind, JobError, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
     backend::{
         Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
-        HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Severity, Signals, Stats,
-        Submitted,
+        HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, QueueStats, Redrive, Settlement, Severity,
+        Signals, Stats, Submitted,
     },
     lease::Lease,
 };
@@ -73,14 +75,15 @@ impl MemoryBackend {
     fn with<T>(&self, verb: impl FnOnce(&mut State, Timestamp) -> T) -> T {
         let mut state = self.lock();
         let now = self.clock.now();
-        let expected = state.next_event();
+        let expected = state.next_events();
         state.tidy(now);
         let answer = verb(&mut state, now);
-        let sooner = state.next_event().is_some_and(|next| expected.is_none_or(|e| next < e));
+        let next = state.next_events();
+        let sooner = next.iter().any(|(line, next)| expected.get(line).is_none_or(|e| next < e));
         let signals = mem::take(&mut state.signals);
         drop(state);
         for (signal, notified) in [
-            (&self.work, sooner || signals.suspects),
+            (&self.work, sooner || signals.claimable),
             (&self.outcomes, signals.outcomes),
             (&self.cancels, signals.cancels),
         ] {
@@ -141,7 +144,7 @@ impl Backend for MemoryBackend {
                 // Marked as seen under the lock, so that no change is missed.
                 work.borrow_and_update();
                 state.take_silent(now);
-                (claim_due(state, &request, now), now, state.next_event_for(&request.worker, now))
+                (claim_due(state, &request, now), now, state.next_event_for(&request, now))
             });
             let left = deadline.saturating_sub(self.clock.monotonic());
             if !claimed.is_empty() || left.is_zero() {
@@ -210,8 +213,9 @@ impl Backend for MemoryBackend {
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
         Ok(self.with(|state, now| {
             let candidates: Vec<_> = match what {
-                Redrive::Dead(limit) => {
-                    state.records().filter(|r| r.dead).take(limit).map(|r| r.id.clone()).collect()
+                Redrive::Dead { limit, queue } => {
+                    let dead = state.records().filter(|r| r.dead && is_in(r, queue.as_ref()));
+                    dead.take(limit).map(|r| r.id.clone()).collect()
                 }
                 Redrive::Jobs(ids) => ids,
             };
@@ -224,8 +228,9 @@ impl Backend for MemoryBackend {
         Ok(self.with(|state, now| {
             state.end_abandoned(now);
             let wanted = |r: &Record| match &what {
-                Purge::Status { status, older_than } => {
-                    r.status == *status && r.finished_at.unwrap_or(r.submitted_at) <= now.before(*older_than)
+                Purge::Status { status, older_than, queue } => {
+                    let since = r.finished_at.unwrap_or(r.submitted_at);
+                    r.status == *status && is_in(r, queue.as_ref()) && since <= now.before(*older_than)
                 }
                 Purge::Jobs(ids) => r.status != Status::InProgress && ids.contains(&r.id),
             };
@@ -239,16 +244,21 @@ impl Backend for MemoryBackend {
     async fn stats(&self) -> Result<Stats> {
         Ok(self.with(|state, now| {
             state.end_abandoned(now);
-            let mut stats = Stats::default();
-            let mut oldest = None;
+            let mut queues: BTreeMap<QueueName, QueueStats> = BTreeMap::new();
+            for queue in state.paused() {
+                queues.entry(queue.clone()).or_default().is_paused = true;
+            }
             for (_, entry) in state.entries() {
                 let record = entry.show(Detail::Status, now);
+                let stats = queues.entry(record.spec.queue.clone()).or_default();
                 let count = match (record.status, record.due_at) {
                     (Status::Submitted, None) => &mut stats.blocked,
                     (Status::Submitted, Some(due)) if due > now && !entry.is_at_once() => &mut stats.delayed,
                     (Status::Submitted, Some(due)) => {
-                        oldest = Some(oldest.map_or(due, |oldest: Timestamp| oldest.min(due)));
-                        &mut stats.visible
+                        let age = now.since(due).as_secs_f64();
+                        stats.oldest_due_seconds =
+                            Some(stats.oldest_due_seconds.map_or(age, |oldest| oldest.max(age)));
+                        &mut stats.due
                     }
                     (Status::InProgress, _) => &mut stats.in_progress,
                     (Status::Success, _) => &mut stats.success,
@@ -258,9 +268,16 @@ impl Backend for MemoryBackend {
                 *count += 1;
                 stats.dead += u64::from(record.dead);
             }
-            stats.oldest_visible_seconds = oldest.map(|due| now.since(due).as_secs_f64());
+            let mut stats = Stats::default();
+            for (queue, of_it) in queues {
+                stats.add(queue, of_it);
+            }
             stats
         }))
+    }
+
+    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
+        Ok(self.with(|state, _| state.set_paused(queue, paused)))
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
@@ -285,14 +302,17 @@ impl MemoryBackend {
     }
 }
 
+fn is_in(record: &Record, queue: Option<&QueueName>) -> bool {
+    queue.is_none_or(|queue| record.spec.queue == *queue)
+}
+
 fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<Claimed> {
-    let mut claimed = Vec::new();
-    while claimed.len() < request.max
-        && let Some(seq) = state.first_due(&request.worker, now)
-    {
-        claimed.push(state.update(seq, now, |entry| entry.claim(request, now)));
-    }
-    claimed
+    let next = |queue: &QueueName| {
+        let due = state.first_due(queue, &request.worker, now);
+        Ok(due.map(|seq| state.update(seq, now, |entry| entry.claim(request, now))))
+    };
+    let claimed: Result<_, Infallible> = request.queues.draw(request.turn, request.max, next);
+    claimed.unwrap_or_default()
 }
 
 fn status(state: &mut State, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus {

@@ -7,8 +7,8 @@ use std::{
 
 use super::entry::Entry;
 use crate::{
-    Error, JobId, NewJob, Record, Result, Timestamp,
-    backend::{ClaimKey, Submitted},
+    Error, JobId, NewJob, QueueName, Record, Result, Timestamp,
+    backend::{ClaimKey, ClaimRequest, Submitted},
     lease::{Check, Lease},
     suspicion::Suspicion,
 };
@@ -31,24 +31,33 @@ pub(super) struct State {
     /// When it was last looked at.
     latest: Option<Timestamp>,
     ids: HashMap<JobId, Seq>,
-    /// Waiting jobs that are not blocked and have to wait for no moment, by the
-    /// moment since which they are due.
-    ready: BTreeSet<(Timestamp, Seq)>,
-    /// The same of those that wait for a moment.
-    waiting: BTreeSet<(Timestamp, Seq)>,
-    /// The same of those that are to be watched.
-    suspects: BTreeSet<(Timestamp, Seq)>,
+    /// Waiting jobs that are not blocked.
+    lines: BTreeMap<QueueName, Line>,
+    /// Queues of which nothing is claimed.
+    paused: BTreeSet<QueueName>,
     /// Running jobs, by the moment at which their leases are looked at next.
     leases: BTreeSet<(Timestamp, Seq)>,
     /// Jobs that are over, by the moment their records expire.
     expiries: BTreeSet<(Timestamp, Seq)>,
-    groups: HashMap<String, Group>,
+    groups: HashMap<(QueueName, String), Group>,
     expired: Fading<JobId, Seq>,
     keys: HashMap<String, Key>,
     /// When keys that are free again were last forgotten.
     keys_swept_at: Option<Timestamp>,
     /// What is to be told once the state is unlocked.
     pub(super) signals: Rings,
+}
+
+/// The waiting jobs of a queue that are not blocked.
+#[derive(Default)]
+struct Line {
+    /// Those that have to wait for no moment, by the moment since which they are
+    /// due.
+    ready: BTreeSet<(Timestamp, Seq)>,
+    /// The same of those that wait for a moment.
+    waiting: BTreeSet<(Timestamp, Seq)>,
+    /// The same of those that are to be watched.
+    suspects: BTreeSet<(Timestamp, Seq)>,
 }
 
 /// An idempotency key that was taken.
@@ -62,8 +71,9 @@ struct Key {
 pub(super) struct Rings {
     pub(super) outcomes: bool,
     pub(super) cancels: bool,
-    /// A suspect may be claimed, perhaps only by one of the workers.
-    pub(super) suspects: bool,
+    /// Something may be claimed, perhaps only by some of the workers: a suspect, or
+    /// what is in a queue that goes on.
+    pub(super) claimable: bool,
 }
 
 /// The jobs of one group that are not over.
@@ -153,12 +163,13 @@ impl State {
         self.find(id).or_else(|| self.expired.get(id).copied())
     }
 
-    /// The job that this worker is to claim next.
-    pub(super) fn first_due(&self, worker: &str, now: Timestamp) -> Option<Seq> {
-        let waited = self.waiting.first().filter(|(due, _)| *due <= now);
-        let suspect = self.suspects.iter().find(|(due, seq)| *due <= now || self.entry(*seq).is_at_once());
+    /// The job that this worker is to claim next of this queue.
+    pub(super) fn first_due(&self, queue: &QueueName, worker: &str, now: Timestamp) -> Option<Seq> {
+        let line = self.line(queue)?;
+        let waited = line.waiting.first().filter(|(due, _)| *due <= now);
+        let suspect = line.suspects.iter().find(|(due, seq)| *due <= now || self.entry(*seq).is_at_once());
         let suspect = suspect.filter(|_| self.watched_until(worker, now).is_none());
-        [self.ready.first(), waited, suspect].into_iter().flatten().min().map(|(_, seq)| *seq)
+        [line.ready.first(), waited, suspect].into_iter().flatten().min().map(|(_, seq)| *seq)
     }
 
     /// Until when this worker is to have no other watched job than it has, if it has one.
@@ -168,30 +179,52 @@ impl State {
         held.filter_map(|entry| entry.watched_until(now)).max()
     }
 
-    /// When there may be something to claim next for this worker, as things are.
-    pub(super) fn next_event_for(&self, worker: &str, now: Timestamp) -> Option<Timestamp> {
-        let moment = |(due, seq): &(Timestamp, Seq)| if self.entry(*seq).is_at_once() { now } else { *due };
-        let suspect = self.suspects.iter().map(moment).min();
-        let suspect = suspect.map(|due| self.watched_until(worker, now).unwrap_or(due).max(due));
-        self.next_event().into_iter().chain(suspect).min()
+    /// The jobs of a queue, unless it is paused.
+    fn line(&self, queue: &QueueName) -> Option<&Line> {
+        self.lines.get(queue).filter(|_| !self.paused.contains(queue))
     }
 
-    /// When there may be something to claim next that any worker may have.
-    pub(super) fn next_event(&self) -> Option<Timestamp> {
-        [self.ready.first(), self.waiting.first(), self.leases.first()]
-            .into_iter()
-            .flatten()
-            .map(|(moment, _)| *moment)
-            .min()
+    pub(super) fn paused(&self) -> impl Iterator<Item = &QueueName> {
+        self.paused.iter()
+    }
+
+    /// Whether that changed anything.
+    pub(super) fn set_paused(&mut self, queue: QueueName, paused: bool) -> bool {
+        if paused {
+            return self.paused.insert(queue);
+        }
+        self.signals.claimable = true;
+        self.paused.remove(&queue)
+    }
+
+    /// When there may be something to claim next for this request, as things are.
+    pub(super) fn next_event_for(&self, request: &ClaimRequest, now: Timestamp) -> Option<Timestamp> {
+        let moment = |(due, seq): &(Timestamp, Seq)| if self.entry(*seq).is_at_once() { now } else { *due };
+        let watched_until = self.watched_until(&request.worker, now);
+        let lines = request.queues.names().filter_map(|queue| self.line(queue));
+        let events = lines.flat_map(|line| {
+            let suspect = line.suspects.iter().map(moment).min();
+            let suspect = suspect.map(|due| watched_until.unwrap_or(due).max(due));
+            line.next_event().into_iter().chain(suspect)
+        });
+        events.chain(self.leases.first().map(|(moment, _)| *moment)).min()
+    }
+
+    /// When there may be something to claim next that any worker may have: in each
+    /// queue, and among the leases.
+    pub(super) fn next_events(&self) -> HashMap<Option<QueueName>, Timestamp> {
+        let lines =
+            self.lines.iter().filter_map(|(queue, line)| Some((Some(queue.clone()), line.next_event()?)));
+        lines.chain(self.leases.first().map(|(moment, _)| (None, *moment))).collect()
     }
 
     /// Changes a job, and whatever hangs on it. Afterwards it may be gone.
     pub(super) fn update<T>(&mut self, seq: Seq, now: Timestamp, change: impl FnOnce(&mut Entry) -> T) -> T {
         self.unshelve(seq);
         let entry = self.jobs.get_mut(&seq).expect("the job was just looked up");
-        self.signals.suspects |= entry.suspicion().is_watched();
+        self.signals.claimable |= entry.suspicion().is_watched();
         let answer = change(entry);
-        self.signals.suspects |= entry.suspicion().is_watched();
+        self.signals.claimable |= entry.suspicion().is_watched();
         self.shelve(seq);
         self.regroup(seq, now);
         self.signals.outcomes |= self.jobs[&seq].record.status.is_terminal();
@@ -204,7 +237,7 @@ impl State {
         self.unshelve(seq);
         if let Some(entry) = self.jobs.remove(&seq) {
             self.ids.remove(&entry.record.id);
-            if let Some(group) = entry.record.spec.group {
+            if let Some(group) = group_of(&entry.record) {
                 self.leave(&group, seq, now);
             }
         }
@@ -299,20 +332,27 @@ impl State {
         if let Some((shelf, moment)) = self.shelf(seq) {
             shelf.remove(&(moment, seq));
         }
+        if let Some(entry) = self.jobs.get(&seq)
+            && self.lines.get(&entry.record.spec.queue).is_some_and(Line::is_empty)
+        {
+            self.lines.remove(&entry.record.spec.queue);
+        }
     }
 
     fn shelf(&mut self, seq: Seq) -> Option<(&mut BTreeSet<(Timestamp, Seq)>, Timestamp)> {
         let entry = self.jobs.get(&seq)?;
         let record = &entry.record;
         if entry.is_waiting() {
+            let due = record.due_at?;
+            let line = self.lines.entry(record.spec.queue.clone()).or_default();
             let shelf = if entry.suspicion().is_watched() {
-                &mut self.suspects
+                &mut line.suspects
             } else if entry.is_at_once() {
-                &mut self.ready
+                &mut line.ready
             } else {
-                &mut self.waiting
+                &mut line.waiting
             };
-            Some((shelf, record.due_at?))
+            Some((shelf, due))
         } else if entry.is_running() {
             Some((&mut self.leases, entry.lease()?.check_at))
         } else {
@@ -323,7 +363,7 @@ impl State {
     /// Keeps the group of a changed job in order.
     fn regroup(&mut self, seq: Seq, now: Timestamp) {
         let record = &self.jobs[&seq].record;
-        let Some(name) = record.spec.group.clone() else { return };
+        let Some(name) = group_of(record) else { return };
         if record.status.is_terminal() {
             self.leave(&name, seq, now);
         } else {
@@ -332,7 +372,7 @@ impl State {
         }
     }
 
-    fn leave(&mut self, name: &str, seq: Seq, now: Timestamp) {
+    fn leave(&mut self, name: &(QueueName, String), seq: Seq, now: Timestamp) {
         if let Some(group) = self.groups.get_mut(name) {
             group.members.remove(&seq);
             if group.members.is_empty() {
@@ -344,7 +384,7 @@ impl State {
     }
 
     /// Lets the oldest job of a group go, once none of them runs, and no other.
-    fn choose_head(&mut self, name: &str, changed: Seq, now: Timestamp) {
+    fn choose_head(&mut self, name: &(QueueName, String), changed: Seq, now: Timestamp) {
         let Some(group) = self.groups.get_mut(name) else { return };
         let before = group.head.filter(|seq| group.members.contains(seq));
         let runs = before.filter(|seq| self.jobs[seq].is_running());
@@ -370,6 +410,22 @@ impl State {
         }
         self.shelve(seq);
     }
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.waiting.is_empty() && self.suspects.is_empty()
+    }
+
+    /// When there may be something to claim next that any worker may have.
+    fn next_event(&self) -> Option<Timestamp> {
+        [self.ready.first(), self.waiting.first()].into_iter().flatten().map(|(moment, _)| *moment).min()
+    }
+}
+
+/// A group is one of its queue.
+fn group_of(record: &Record) -> Option<(QueueName, String)> {
+    Some((record.spec.queue.clone(), record.spec.group.clone()?))
 }
 
 /// A map whose entries go away by themselves, each at its moment.

@@ -91,7 +91,8 @@ fn clock(connection: &Connection, now: Timestamp) -> Result<Finding, Fault> {
     let (ahead, latest): (i64, Option<i64>) = connection.query_row(
         "SELECT count(*), max(at) FROM (
              SELECT seq, max(at) AS at FROM (
-                 SELECT seq, due AS at FROM job INDEXED BY job_ready
+                 SELECT seq, due AS at FROM counts CROSS JOIN job INDEXED BY job_ready
+                 ON job.queue IS nullif(counts.queue, 'default')
                  WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) IN (0, 1)
                  AND (not_before IS NOT NULL) = 0 AND due > ?1
                  UNION ALL SELECT seq, max(due - lease, started_at) FROM job INDEXED BY job_leased WHERE status = 1
@@ -175,7 +176,11 @@ fn within<T>(limit: Duration, connection: &Connection, query: impl FnOnce(&Conne
 /// Whether the kept counts are those of the rows, which the indexes tell.
 fn counts(connection: &Connection) -> Result<Finding, Fault> {
     let (mut differences, success): (i64, i64) = connection.query_row(
-        "WITH waiting AS (
+        "WITH counts AS (
+             SELECT total(submitted) AS submitted, total(in_progress) AS in_progress, total(success) AS success,
+                    total(error) AS error, total(cancelled) AS cancelled, total(dead) AS dead,
+                    total(blocked) AS blocked FROM main.counts),
+         waiting AS (
              SELECT (SELECT count(*) FROM job INDEXED BY job_ready WHERE status = 0 AND due IS NOT NULL) AS ready,
                     (SELECT count(*) FROM job INDEXED BY job_group WHERE group_id IS NOT NULL AND status < 2)
                   - (SELECT count(*) FROM job INDEXED BY job_group_active
@@ -189,7 +194,7 @@ fn counts(connection: &Connection) -> Result<Finding, Fault> {
               + abs(counts.dead - failed.dead) + abs(counts.blocked - waiting.blocked), success
          FROM counts, waiting, failed",
         [],
-        |r| Ok((r.get::<_, f64>(0)? as i64, r.get(1)?)),
+        |r| Ok((r.get::<_, f64>(0)? as i64, r.get::<_, f64>(1)? as i64)),
     )?;
     if success <= MAX_COUNTED {
         let counted: i64 = connection.query_row(

@@ -1,8 +1,8 @@
 //! Taking hold of jobs.
 
-use std::time::Duration;
+use std::collections::{HashMap, VecDeque};
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 use uuid::Uuid;
 
 use super::{
@@ -12,39 +12,68 @@ use super::{
     tx::{Tx, micros},
 };
 use crate::{
-    Json, Status, Timestamp,
-    backend::{ClaimKey, Claimed},
+    Json, QueueName, Status, Timestamp,
+    backend::{ClaimKey, ClaimRequest, Claimed},
     lease::Lease,
 };
 
-/// What is due, in the order of claims. INDEXED BY keeps SQLite to the one index
-/// whose parts are in that order.
-const DUE: &str = concat!(
-    "SELECT job.seq, id, attempt, uncounted, submitted_at, body.json, ready.due, suspect, checkpoint.json, ",
-    spec_columns!(),
-    " FROM (
-         SELECT * FROM (
-             SELECT due, seq FROM job INDEXED BY job_ready
-             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 0
+/// What is due in a queue, ?4, in the order of claims: ?2 jobs, and ?3 suspects at
+/// most. INDEXED BY keeps SQLite to the one index whose parts are in that order.
+macro_rules! ready {
+    () => {
+        "SELECT * FROM (
+             SELECT due, seq, FALSE AS suspected FROM job INDEXED BY job_ready
+             WHERE status = 0 AND due IS NOT NULL AND queue IS ?4
+             AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 0
              ORDER BY due, seq LIMIT ?2)
          UNION ALL SELECT * FROM (
-             SELECT due, seq FROM job INDEXED BY job_ready
-             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
+             SELECT due, seq, FALSE FROM job INDEXED BY job_ready
+             WHERE status = 0 AND due IS NOT NULL AND queue IS ?4
+             AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
              AND due <= ?1 ORDER BY due, seq LIMIT ?2)
          UNION ALL SELECT * FROM (
              SELECT * FROM (
-                 SELECT due, seq FROM job INDEXED BY job_ready
-                 WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 0
+                 SELECT due, seq, TRUE FROM job INDEXED BY job_ready
+                 WHERE status = 0 AND due IS NOT NULL AND queue IS ?4
+                 AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 0
                  ORDER BY due, seq LIMIT ?3)
              UNION ALL SELECT * FROM (
-                 SELECT due, seq FROM job INDEXED BY job_ready
-                 WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1
+                 SELECT due, seq, TRUE FROM job INDEXED BY job_ready
+                 WHERE status = 0 AND due IS NOT NULL AND queue IS ?4
+                 AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1
                  AND due <= ?1 ORDER BY due, seq LIMIT ?3)
              ORDER BY due, seq LIMIT ?3)
-         ORDER BY due, seq LIMIT ?2
-     ) AS ready JOIN job ON job.seq = ready.seq JOIN body ON body.seq = job.seq
-     LEFT JOIN checkpoint ON checkpoint.seq = job.seq"
+         ORDER BY due, seq LIMIT ?2"
+    };
+}
+
+macro_rules! claimed {
+    ($from:expr) => {
+        concat!(
+            "SELECT job.seq, id, attempt, uncounted, submitted_at, body.json, suspect, checkpoint.json, ",
+            spec_columns!(),
+            " FROM ",
+            $from,
+            " JOIN body ON body.seq = job.seq LEFT JOIN checkpoint ON checkpoint.seq = job.seq"
+        )
+    };
+}
+
+/// Where a queue is paused, nothing in it is due.
+macro_rules! not_paused {
+    () => {
+        " WHERE NOT EXISTS (SELECT 1 FROM paused WHERE paused.queue = coalesce(?4, 'default'))"
+    };
+}
+
+const DUE: &str = concat!(
+    claimed!(concat!("(", ready!(), ") AS ready JOIN job ON job.seq = ready.seq")),
+    not_paused!(),
+    " ORDER BY ready.due, ready.seq"
 );
+/// The same, without what only those need that are taken.
+const READY: &str = concat!("SELECT seq, suspected FROM (", ready!(), ")", not_paused!());
+const ONE: &str = concat!(claimed!("job"), " WHERE job.seq = ?1");
 
 /// What a try to claim brought.
 #[derive(Debug)]
@@ -54,81 +83,133 @@ pub(super) enum Claim {
     Nothing(Option<Timestamp>),
 }
 
-pub(super) fn claim(tx: &mut Tx<'_>, max: usize, lease: Duration, worker: &str) -> Result<Claim, Fault> {
+pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fault> {
     tx.take_silent()?;
-    let lease = Lease::new(tx.now, lease);
-    let lease_until = lease.until;
-    let watched_until = tx.watched_until(worker)?;
-    let suspects = i64::from(watched_until.is_none());
-    let max = i64::try_from(max).unwrap_or(i64::MAX);
-    let mut due = tx.rows(DUE, params![tx.now.as_micros(), max, suspects], |r| {
-        let id = id::show(Uuid::from_bytes(r.get(1)?));
-        let attempt = r.get::<_, u32>(2)?.saturating_add(1);
-        let submitted_at = Timestamp::from_micros(r.get(4)?);
-        let body = Json::from_stored(r.get_ref(5)?.as_str()?);
-        let key = ClaimKey { id, attempt };
-        let mut claimed = Claimed::new(key, body, spec::read(r)?, submitted_at, lease_until);
-        claimed.counted = attempt.saturating_sub(r.get(3)?);
-        claimed.checkpoint = r.get_ref(8)?.as_str_or_null()?.map(Json::from_stored);
-        claimed.watched = r.get::<_, Option<i64>>(7)?.map(spec::duration);
-        Ok((r.get::<_, i64>(6)?, r.get::<_, i64>(0)?, claimed))
-    })?;
+    let lease = Lease::new(tx.now, request.lease);
+    let watched_until = tx.watched_until(&request.worker)?;
+    let max = i64::try_from(request.max).unwrap_or(i64::MAX);
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, read(row, lease.until)?));
+    let due = if let Some(queue) = request.queues.only() {
+        let suspects = i64::from(watched_until.is_none());
+        tx.rows(DUE, params![tx.now.as_micros(), max, suspects, queue], read)?
+    } else {
+        let mut lines = Lines { tx, max, found: HashMap::new(), has_suspect: watched_until.is_some() };
+        let rows = request.queues.draw(request.turn, request.max, |queue| lines.next(queue))?;
+        let mut one = tx.prepare(ONE)?;
+        rows.into_iter().map(|seq| one.query_row([seq], read)).collect::<Result<_, _>>()?
+    };
     if due.is_empty() {
-        return Ok(Claim::Nothing(next_due(tx, watched_until)?));
+        return Ok(Claim::Nothing(next_due(tx, request, watched_until)?));
     }
-    // The join keeps that order, though nobody says so.
-    due.sort_by_key(|(due, seq, _)| (*due, *seq));
     let mut claims = Vec::with_capacity(due.len());
     let mut take = tx.prepare(
         "UPDATE job SET status = 1, attempt = ?2, due = ?3, started_at = ?4, worker = ?5, lease = ?6, check_at = ?7,
          progress = NULL, progress_message = NULL WHERE seq = ?1",
     )?;
-    for (_, seq, claimed) in due {
+    for (seq, claimed) in due {
         take.execute(params![
             seq,
             claimed.key.attempt,
-            lease_until.as_micros(),
+            lease.until.as_micros(),
             tx.now.as_micros(),
-            worker,
+            request.worker,
             micros(lease.length),
             lease.check_at.as_micros(),
         ])?;
-        tx.count_move(Status::Submitted, Status::InProgress);
+        tx.count_move(&claimed.spec.queue, Status::Submitted, Status::InProgress);
         claims.push(claimed);
     }
     Ok(Claim::Jobs(claims))
 }
 
-/// When something will be due, for a worker that holds a watched job until then.
-fn next_due(tx: &Tx<'_>, watched_until: Option<Timestamp>) -> rusqlite::Result<Option<Timestamp>> {
-    let next = tx.row(
-        "SELECT min(at) FROM (
-             SELECT min(due) AS at FROM job
-             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
-             UNION ALL SELECT * FROM (SELECT ?1 FROM job
-             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 0 LIMIT 1)
-             UNION ALL SELECT max(?1, (SELECT min(due) FROM job
-             WHERE status = 0 AND due IS NOT NULL AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1))
-             UNION ALL SELECT min(check_at) FROM job WHERE status = 1)",
-        [watched_until.map_or(0, Timestamp::as_micros)],
-        |r| r.get::<_, Option<i64>>(0),
-    )?;
-    Ok(next.flatten().map(Timestamp::from_micros))
+fn read(row: &Row<'_>, lease_until: Timestamp) -> rusqlite::Result<Claimed> {
+    let id = id::show(Uuid::from_bytes(row.get(1)?));
+    let attempt = row.get::<_, u32>(2)?.saturating_add(1);
+    let submitted_at = Timestamp::from_micros(row.get(4)?);
+    let body = Json::from_stored(row.get_ref(5)?.as_str()?);
+    let mut claimed =
+        Claimed::new(ClaimKey { id, attempt }, body, spec::read(row)?, submitted_at, lease_until);
+    claimed.counted = attempt.saturating_sub(row.get(3)?);
+    claimed.watched = row.get::<_, Option<i64>>(6)?.map(spec::duration);
+    claimed.checkpoint = row.get_ref(7)?.as_str_or_null()?.map(Json::from_stored);
+    Ok(claimed)
 }
+
+/// What is due in each of several queues, as far as it was looked at.
+struct Lines<'a> {
+    tx: &'a Tx<'a>,
+    max: i64,
+    /// Rows, and whether they are suspects.
+    found: HashMap<QueueName, VecDeque<(i64, bool)>>,
+    /// A worker has one suspect at a time.
+    has_suspect: bool,
+}
+
+impl Lines<'_> {
+    fn next(&mut self, queue: &QueueName) -> rusqlite::Result<Option<i64>> {
+        if !self.found.contains_key(queue) {
+            let suspects = i64::from(!self.has_suspect);
+            let params = params![self.tx.now.as_micros(), self.max, suspects, queue];
+            let rows = self.tx.rows(READY, params, |r| Ok((r.get(0)?, r.get(1)?)))?;
+            self.found.insert(queue.clone(), rows.into());
+        }
+        let line = self.found.get_mut(queue);
+        for (seq, suspect) in line.into_iter().flat_map(|line| std::iter::from_fn(|| line.pop_front())) {
+            if !suspect || !self.has_suspect {
+                self.has_suspect |= suspect;
+                return Ok(Some(seq));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// When something will be due, for a worker that holds a watched job until then.
+fn next_due(
+    tx: &Tx<'_>,
+    request: &ClaimRequest,
+    watched_until: Option<Timestamp>,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let first = |sql: &str, params: &[&dyn rusqlite::ToSql]| {
+        Ok::<_, rusqlite::Error>(tx.row(sql, params, |r| r.get::<_, Option<i64>>(0))?.flatten())
+    };
+    let mut next = vec![first("SELECT min(check_at) FROM job WHERE status = 1", &[])?];
+    for queue in request.queues.names() {
+        next.push(first(NEXT, &[&watched_until.map_or(0, Timestamp::as_micros), queue])?);
+    }
+    Ok(next.into_iter().flatten().min().map(Timestamp::from_micros))
+}
+
+/// When something will be due in a queue, ?2.
+const NEXT: &str = "SELECT min(at) FROM (
+         SELECT min(due) AS at FROM job
+         WHERE status = 0 AND due IS NOT NULL AND queue IS ?2
+         AND (suspect IS NOT NULL) = 0 AND (not_before IS NOT NULL) = 1
+         UNION ALL SELECT * FROM (SELECT ?1 FROM job
+         WHERE status = 0 AND due IS NOT NULL AND queue IS ?2
+         AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 0 LIMIT 1)
+         UNION ALL SELECT max(?1, (SELECT min(due) FROM job
+         WHERE status = 0 AND due IS NOT NULL AND queue IS ?2
+         AND (suspect IS NOT NULL) = 1 AND (not_before IS NOT NULL) = 1)))
+     WHERE NOT EXISTS (SELECT 1 FROM paused WHERE paused.queue = coalesce(?2, 'default'))";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_walks_the_index_of_the_queue_and_sorts_only_what_it_takes() {
+    fn a_claim_walks_the_index_of_its_queue_and_sorts_only_what_it_takes() {
         let connection = rusqlite::Connection::open_in_memory().expect("open");
         connection.execute_batch(include_str!("schema_1.sql")).expect("the schema");
-        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {DUE}")).expect("prepare");
-        let rows = plan.query_map(params![0, 10, 1], |r| r.get::<_, String>(3)).expect("a plan");
-        let plan = rows.collect::<rusqlite::Result<Vec<_>>>().expect("its steps").join("\n");
-        assert_eq!(plan.matches("SEARCH job USING INDEX job_ready (<expr>=?").count(), 4, "{plan}");
-        assert!(plan.contains("SEARCH job USING INTEGER PRIMARY KEY"), "{plan}");
-        assert!(!plan.contains("SCAN job"), "{plan}");
+        for sql in [DUE, READY] {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepare");
+            let params = params![0, 10, 1, QueueName::default()];
+            let rows = plan.query_map(params, |r| r.get::<_, String>(3)).expect("a plan");
+            let plan = rows.collect::<rusqlite::Result<Vec<_>>>().expect("its steps").join("\n");
+            let walks = plan.matches("SEARCH job USING INDEX job_ready (queue=? AND <expr>=?").count()
+                + plan.matches("SEARCH job USING COVERING INDEX job_ready (queue=? AND <expr>=?").count();
+            assert_eq!(walks, 4, "{plan}");
+            assert!(!plan.contains("SCAN job"), "{plan}");
+        }
     }
 }

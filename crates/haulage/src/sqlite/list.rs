@@ -1,13 +1,13 @@
 //! Listing records, newest first.
 //!
-//! By status, by request id, and by group as far as its jobs are not over, records are found by an
+//! By status, by a queue that has a name, by request id, and by group as far as its jobs are not over, records are found by an
 //! index, and by the beginning of the id since ids are in the order of the rows. For all else the rows are read, the newest first, until there are enough.
 
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter, types::Value};
 use uuid::Uuid;
 
 use super::{fault::Fault, get, id};
-use crate::{Error, JobId, Record, Status, Timestamp, backend::ListQuery};
+use crate::{Error, JobId, QueueName, Record, Status, Timestamp, backend::ListQuery};
 
 /// How many of the newest rows are looked at first. Where too few of them are
 /// meant, it depends on how many such records there are whether going on is
@@ -32,7 +32,7 @@ fn list_near(
     if let Some(prefix) = &query.id_prefix {
         sources.beginning_with(connection, prefix)?;
     }
-    let search = Search { connection, sources, status: query.status, near };
+    let search = Search { connection, sources, status: query.status, queue: query.queue.as_ref(), near };
     let mut found = Vec::new();
     loop {
         let limit = query.limit - found.len();
@@ -82,6 +82,7 @@ struct Search<'a> {
     connection: &'a Connection,
     sources: Sources,
     status: Option<Status>,
+    queue: Option<&'a QueueName>,
     near: i64,
 }
 
@@ -92,13 +93,21 @@ impl Search<'_> {
         if !in_order {
             return self.newest(indexes, before, limit);
         }
+        if let Some(queue) = self.queue.filter(|queue| !queue.is_default()) {
+            return match self.status {
+                Some(Status::Submitted) if self.is_rare(Status::Submitted, Some(queue))? => {
+                    self.newest(indexes, before, limit)
+                }
+                _ => self.newest(&["INDEXED BY job_queue WHERE queue IS NOT NULL".to_owned()], before, limit),
+            };
+        }
         let first = before.saturating_sub(self.near);
         let rows = self.newest(&[format!("NOT INDEXED WHERE seq >= {first}")], before, limit)?;
         if rows.len() >= limit || first <= 1 {
             return Ok(rows);
         }
         if let Some(status) = self.status
-            && self.is_rare(status)?
+            && self.is_rare(status, self.queue)?
         {
             return self.newest(indexes, before, limit);
         }
@@ -122,13 +131,14 @@ impl Search<'_> {
         Ok(rows)
     }
 
-    /// Whether most records have another status.
-    fn is_rare(&self, status: Status) -> rusqlite::Result<bool> {
+    /// Whether most records, of this queue or of all, have another status.
+    fn is_rare(&self, status: Status, queue: Option<&QueueName>) -> rusqlite::Result<bool> {
         let column = if status == Status::Success { "success" } else { "submitted" };
         let sql = format!(
-            "SELECT 2 * {column} < submitted + in_progress + success + error + cancelled FROM counts"
+            "SELECT 2 * total({column}) < total(submitted + in_progress + success + error + cancelled)
+             FROM counts WHERE queue = ?1 OR ?1 IS NULL"
         );
-        self.connection.query_row(&sql, [], |r| r.get(0))
+        self.connection.query_row(&sql, [queue.map(QueueName::as_str)], |r| r.get(0))
     }
 }
 
@@ -148,6 +158,13 @@ impl Sources {
     fn of(query: &ListQuery, now: Timestamp) -> Self {
         let (indexes, in_order) = Self::indexes(query);
         let mut sources = Self { meant: meant(query, now), values: Vec::new(), indexes, in_order };
+        if let Some(queue) = &query.queue {
+            let condition = match queue.to_stored() {
+                Some(name) => format!("queue = {}", sources.value(name.to_owned())),
+                None => "queue IS NULL".to_owned(),
+            };
+            sources.and(&condition);
+        }
         if let Some(group) = &query.group {
             let group = sources.value(group.clone());
             sources.and(&format!("group_id = {group}"));

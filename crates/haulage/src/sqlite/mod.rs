@@ -34,6 +34,7 @@ mod locks;
 mod lost;
 mod purge;
 mod query;
+mod queue;
 mod reader;
 mod redrive;
 mod schema;
@@ -69,7 +70,7 @@ use self::{
 };
 pub use self::{query::Table, schema::CHECKPOINT_PAGES};
 use crate::{
-    Backend, Clock, Error, JobId, NewJob, Record, Result, Status,
+    Backend, Clock, Error, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
         ListQuery, Lookup, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
@@ -299,20 +300,18 @@ impl Backend for SqliteBackend {
 
     async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
         self.capabilities().check_claim(&request)?;
-        let ClaimRequest { worker, max, lease, wait } = request;
-        let worker: Arc<str> = worker.into();
         // Not by the wall clock, which may be set back.
-        let deadline = self.clock.monotonic().saturating_add(wait);
+        let deadline = self.clock.monotonic().saturating_add(request.wait);
+        let request = Arc::new(request);
         let mut ready = self.wake.subscribe(Signal::Ready);
         loop {
             if stop.is_cancelled() {
                 return Ok(Vec::new());
             }
             ready.borrow_and_update();
-            let name = Arc::clone(&worker);
-            let weight = Weight { rows: max, ..Weight::default() };
-            let claimed =
-                self.connections.writer.run(weight, move |tx| claim::claim(tx, max, lease, &name)).await?;
+            let wanted = Arc::clone(&request);
+            let weight = Weight { rows: wanted.max, ..Weight::default() };
+            let claimed = self.connections.writer.run(weight, move |tx| claim::claim(tx, &wanted)).await?;
             let next_due = match claimed {
                 Claim::Jobs(jobs) => return Ok(jobs),
                 Claim::Nothing(next_due) => next_due,
@@ -350,12 +349,11 @@ impl Backend for SqliteBackend {
     ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
         let limits = self.capabilities();
         limits.check_claim(&request)?;
-        let ClaimRequest { max, lease, worker, .. } = request;
         let mut weight = settle::weight(&settlements);
-        weight.rows = weight.rows.saturating_add(max);
+        weight.rows = weight.rows.saturating_add(request.max);
         let both = move |tx: &mut tx::Tx<'_>| {
             let settled = settle::settle(tx, settlements, &limits)?;
-            let claimed = match claim::claim(tx, max, lease, &worker)? {
+            let claimed = match claim::claim(tx, &request)? {
                 Claim::Jobs(jobs) => jobs,
                 Claim::Nothing(_) => Vec::new(),
             };
@@ -394,14 +392,14 @@ impl Backend for SqliteBackend {
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
         let rows = match &what {
-            Redrive::Dead(limit) => *limit,
+            Redrive::Dead { limit, .. } => *limit,
             Redrive::Jobs(ids) => ids.len(),
         };
         self.connections
             .writer
             .run(Weight { rows, ..Weight::default() }, move |tx| {
                 let ids = match what {
-                    Redrive::Dead(limit) => redrive::dead(tx, limit)?,
+                    Redrive::Dead { limit, queue } => redrive::dead(tx, limit, queue.as_ref())?,
                     Redrive::Jobs(ids) => ids,
                 };
                 redrive::redrive(tx, ids)
@@ -427,6 +425,11 @@ impl Backend for SqliteBackend {
             writer.erase_log().await?;
         }
         Ok(purged)
+    }
+
+    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
+        let weight = Weight { rows: 1, ..Weight::default() };
+        self.connections.writer.run(weight, move |tx| queue::set_paused(tx, &queue, paused)).await
     }
 
     async fn stats(&self) -> Result<Stats> {

@@ -8,13 +8,13 @@ use super::{
     id,
     tx::{Hot, Tx, code},
 };
-use crate::{JobId, Status, Timestamp, backend::Purge};
+use crate::{JobId, QueueName, Status, Timestamp, backend::Purge};
 
 /// What is left to be deleted. It goes in parts, so that others get their
 /// turns in between.
 #[derive(Debug)]
 pub(super) enum Search {
-    Status { status: Status, before: Timestamp, after: i64 },
+    Status { status: Status, queue: Option<QueueName>, before: Timestamp, after: i64 },
     Jobs(Vec<JobId>),
 }
 
@@ -36,6 +36,16 @@ enum Which {
     Ids(Vec<Uuid>),
 }
 
+macro_rules! old {
+    ($from:literal) => {
+        concat!(
+            "SELECT seq ",
+            $from,
+            " status = ?1 AND seq > ?2 AND coalesce(finished_at, submitted_at) <= ?3 ORDER BY seq LIMIT 1"
+        )
+    };
+}
+
 /// How many rows are deleted at once.
 const ROWS: usize = 1_000;
 /// The same, in bytes of bodies and results.
@@ -44,8 +54,8 @@ const BYTES: usize = 16 << 20;
 impl Search {
     pub(super) fn new(what: Purge, now: Timestamp) -> Self {
         match what {
-            Purge::Status { status, older_than } => {
-                Self::Status { status, before: now.before(older_than), after: i64::MIN }
+            Purge::Status { status, older_than, queue } => {
+                Self::Status { status, queue, before: now.before(older_than), after: i64::MIN }
             }
             Purge::Jobs(ids) => Self::Jobs(ids),
         }
@@ -80,14 +90,15 @@ impl Search {
 
     fn next_job(&mut self, connection: &Connection) -> rusqlite::Result<Option<(i64, Option<Uuid>)>> {
         match self {
-            Self::Status { status, before, after } => {
+            Self::Status { status, queue, before, after } => {
+                let sql = match &queue {
+                    None => old!("FROM job WHERE ?4 IS NULL AND"),
+                    Some(queue) if queue.is_default() => old!("FROM job WHERE queue IS ?4 AND"),
+                    Some(_) => old!("FROM job INDEXED BY job_queue WHERE queue = ?4 AND"),
+                };
                 let seq: Option<i64> = connection
-                    .prepare_cached(
-                        "SELECT seq FROM job
-                         WHERE status = ?1 AND seq > ?2 AND coalesce(finished_at, submitted_at) <= ?3
-                         ORDER BY seq LIMIT 1",
-                    )?
-                    .query_row(params![code(*status), *after, before.as_micros()], |r| r.get(0))
+                    .prepare_cached(sql)?
+                    .query_row(params![code(*status), *after, before.as_micros(), *queue], |r| r.get(0))
                     .optional()?;
                 *after = seq.unwrap_or(i64::MAX);
                 Ok(seq.map(|seq| (seq, None)))

@@ -4,13 +4,19 @@ use rusqlite::params;
 use uuid::Uuid;
 
 use super::{fault::Fault, id, tx::Tx, wake::Signal};
-use crate::{JobId, Status};
+use crate::{JobId, QueueName, Status};
 
-/// Up to `limit` dead letters, oldest first.
-pub(super) fn dead(tx: &Tx<'_>, limit: usize) -> Result<Vec<JobId>, Fault> {
+/// Up to `limit` dead letters, of this queue where one is named, oldest first.
+pub(super) fn dead(tx: &Tx<'_>, limit: usize, queue: Option<&QueueName>) -> Result<Vec<JobId>, Fault> {
     Ok(tx.rows(
-        "SELECT id FROM job WHERE status = 3 AND status > 2 AND dead AND expires_at > ?1 ORDER BY seq LIMIT ?2",
-        params![tx.now.as_micros(), i64::try_from(limit).unwrap_or(i64::MAX)],
+        "SELECT id FROM job WHERE status = 3 AND status > 2 AND dead AND expires_at > ?1 AND (?3 OR queue IS ?4)
+         ORDER BY seq LIMIT ?2",
+        params![
+            tx.now.as_micros(),
+            i64::try_from(limit).unwrap_or(i64::MAX),
+            queue.is_none(),
+            queue.cloned().unwrap_or_default(),
+        ],
         |r| Ok(id::show(Uuid::from_bytes(r.get(0)?))),
     )?)
 }
@@ -38,7 +44,7 @@ pub(super) fn redrive(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Fa
         )?;
         tx.count_revived(&job, due.is_none());
         match &job.group {
-            Some(group) => tx.settle_group(group)?,
+            Some(group) => tx.settle_group(&job.queue, group)?,
             None => tx.notify(Signal::Ready),
         }
         revived.push(id);

@@ -21,6 +21,7 @@ CREATE TABLE job (
     result_ttl       INTEGER NOT NULL,        -- microseconds
     not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, put-off, or redrive.
                                               -- Without one it is claimable at once, wherever the clock may be
+    queue            TEXT,                    -- NULL: `default`
     group_id         TEXT,
     request_id       TEXT,                    -- NULL: the job's id
     idempotency_key  TEXT,
@@ -32,20 +33,22 @@ CREATE TABLE job (
     error            TEXT
 ) STRICT;
 
--- The queue in the order of claims: what has to wait for no moment, and what does; apart from it, what is to be watched.
-CREATE INDEX job_ready ON job (suspect IS NOT NULL, not_before IS NOT NULL, due) WHERE status = 0 AND due IS NOT NULL;
+-- Each queue in the order of claims: what has to wait for no moment, and what does; apart from it, what is to be watched.
+CREATE INDEX job_ready ON job (queue, suspect IS NOT NULL, not_before IS NOT NULL, due) WHERE status = 0 AND due IS NOT NULL;
 -- What each worker holds and is watched for.
 CREATE INDEX job_suspect ON job (worker) WHERE status = 1 AND suspect IS NOT NULL;
 -- What consumers hold, by the moment at which it is looked at next.
 CREATE INDEX job_leased ON job (check_at) WHERE status = 1;
--- The unfinished jobs of each group, in order.
-CREATE INDEX job_group ON job (group_id, seq) WHERE group_id IS NOT NULL AND status < 2;
+-- The unfinished jobs of each group of a queue, in order.
+CREATE INDEX job_group ON job (group_id, queue, seq) WHERE group_id IS NOT NULL AND status < 2;
 -- What was submitted under a request id of the caller's.
 CREATE INDEX job_request ON job (request_id) WHERE request_id IS NOT NULL;
 -- The one job of each group that is claimable or held.
-CREATE INDEX job_group_active ON job (group_id) WHERE group_id IS NOT NULL AND due IS NOT NULL;
+CREATE INDEX job_group_active ON job (group_id, queue) WHERE group_id IS NOT NULL AND due IS NOT NULL;
 -- What is over, by when it expires, and all that counts it.
-CREATE INDEX job_expiry ON job (expires_at, status, dead) WHERE expires_at IS NOT NULL;
+CREATE INDEX job_expiry ON job (expires_at, status, dead, queue) WHERE expires_at IS NOT NULL;
+-- What is in a queue that has a name. That of the others costs nothing.
+CREATE INDEX job_queue ON job (queue, seq) WHERE queue IS NOT NULL;
 -- What went wrong is rare, and looked for.
 CREATE INDEX job_failed ON job (status, seq) WHERE status > 2;
 
@@ -64,10 +67,10 @@ CREATE TABLE idempotency (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_sweep ON idempotency (sweep_at);
 
--- How many jobs there are in each status, kept with each transaction, since
+-- How many jobs each queue has in each status, kept with each transaction, since
 -- counting a million rows takes too long to do every second.
 CREATE TABLE counts (
-    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    queue       TEXT PRIMARY KEY,
     submitted   INTEGER NOT NULL DEFAULT 0,
     in_progress INTEGER NOT NULL DEFAULT 0,
     success     INTEGER NOT NULL DEFAULT 0,
@@ -75,8 +78,14 @@ CREATE TABLE counts (
     cancelled   INTEGER NOT NULL DEFAULT 0,
     dead        INTEGER NOT NULL DEFAULT 0,  -- of those in error
     blocked     INTEGER NOT NULL DEFAULT 0   -- of those submitted
-) STRICT;
-INSERT INTO counts (one) VALUES (1);
+) STRICT, WITHOUT ROWID;
+INSERT INTO counts (queue) VALUES ('default');
+
+-- Queues of which no job is claimed.
+CREATE TABLE paused (
+    queue TEXT PRIMARY KEY,
+    since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- For people with a shell: sqlite3 haulage.db 'SELECT * FROM jobs LIMIT 10'
 CREATE VIEW jobs AS
@@ -85,7 +94,7 @@ SELECT
         || '-' || substr(lower(hex(id)), 17, 4) || '-' || substr(lower(hex(id)), 21) AS id,
     CASE status WHEN 0 THEN 'SUBMITTED' WHEN 1 THEN 'IN_PROGRESS' WHEN 2 THEN 'SUCCESS' WHEN 3 THEN 'ERROR'
         ELSE 'CANCELLED' END AS status,
-    attempt, max_attempts, dead, group_id, worker,
+    attempt, max_attempts, dead, coalesce(queue, 'default') AS queue, group_id, worker,
     strftime('%Y-%m-%dT%H:%M:%fZ', submitted_at / 1e6, 'unixepoch') AS submitted_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1e6, 'unixepoch') AS started_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1e6, 'unixepoch') AS finished_at,

@@ -11,7 +11,7 @@ use super::{
     writer::Weight,
 };
 use crate::{
-    Error, FailureKind, JobError, Json, Status,
+    Error, FailureKind, JobError, Json, QueueName, Status,
     backend::{Capabilities, ClaimKey, Outcome, Settlement},
 };
 
@@ -69,8 +69,8 @@ pub(super) fn settle(
 }
 
 /// The short way of most settlements: success, of a job without a group that is
-/// not suspect. It
-/// does in one search what the long way does in two, under the same conditions.
+/// not suspect, in
+/// the default queue. It does in one search what the long way does in two, under the same conditions.
 struct Fast<'a> {
     end: CachedStatement<'a>,
     store: CachedStatement<'a>,
@@ -83,7 +83,7 @@ impl<'a> Fast<'a> {
             end: tx.prepare(
                 "UPDATE job SET status = 2, due = NULL, finished_at = ?4, expires_at = ?4 + result_ttl
                  WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND group_id IS NULL
-                 AND suspect IS NULL",
+                 AND suspect IS NULL AND queue IS NULL",
             )?,
             store: tx.prepare("INSERT INTO result (seq, json) VALUES (?1, ?2)")?,
             forget: tx.prepare(FORGET_CHECKPOINT)?,
@@ -99,7 +99,7 @@ impl<'a> Fast<'a> {
         }
         self.store.execute(params![seq, result.as_str()])?;
         self.forget.execute([seq])?;
-        tx.count_move(Status::InProgress, Status::Success);
+        tx.count_move(&QueueName::default(), Status::InProgress, Status::Success);
         tx.notify(Signal::Outcomes);
         Ok(true)
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rusqlite::{Row, types::Type};
 
-use crate::{Error, JobSpec, NewJob};
+use crate::{Error, JobSpec, NewJob, QueueName};
 
 /// The columns that [`read`] needs.
 macro_rules! spec_columns {
     () => {
-        "group_id, request_id, max_attempts, result_ttl, spec"
+        "queue, group_id, request_id, max_attempts, result_ttl, spec"
     };
 }
 pub(super) use spec_columns;
@@ -18,6 +18,7 @@ pub(super) use spec_columns;
 /// What has no column; nothing where all of that is the default.
 pub(super) fn document(spec: &JobSpec) -> Result<Option<String>, Error> {
     let rest = JobSpec {
+        queue: QueueName::default(),
         group: None,
         request_id: None,
         max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
@@ -34,6 +35,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<JobSpec> {
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))?,
     };
     Ok(JobSpec {
+        queue: row.get("queue")?,
         group: row.get("group_id")?,
         request_id: row.get("request_id")?,
         max_attempts: row.get("max_attempts")?,

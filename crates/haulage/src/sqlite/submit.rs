@@ -14,8 +14,8 @@ use crate::{Error, Json, NewJob, backend::Submitted};
 pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Submitted, Error>>, Fault> {
     let mut add_job = tx.prepare(
         "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, not_before,
-         group_id, request_id, spec, idempotency_key)
-         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+         queue, group_id, request_id, spec, idempotency_key)
+         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?;
     let mut add_body = tx.prepare("INSERT INTO body (seq, json) VALUES (?1, ?2)")?;
     let (mut seq, last) = tx.next_seq()?;
@@ -45,15 +45,16 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Subm
             tx.now.as_micros(),
             micros(job.spec.result_ttl),
             not_before,
+            job.spec.queue,
             job.spec.group,
             job.spec.request_id,
             spec::document(&job.spec)?,
             job.idempotency_key,
         ])?;
         add_body.execute(params![seq, job.body.as_str()])?;
-        tx.count_new(due.is_none());
+        tx.count_new(&job.spec.queue, due.is_none());
         match &job.spec.group {
-            Some(group) => tx.settle_group(group)?,
+            Some(group) => tx.settle_group(&job.spec.queue, group)?,
             None => tx.notify(Signal::Ready),
         }
         submitted.push(Ok(Submitted { id: id::show(id), duplicate: false }));

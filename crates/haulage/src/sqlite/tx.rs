@@ -5,9 +5,9 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{id, wake::Signal};
+use super::{id, queue::Counts, wake::Signal};
 use crate::{
-    DEAD_LETTER_TTL, JobError, JobId, Json, Status, Timestamp, backend::Update, lease::Lease,
+    DEAD_LETTER_TTL, JobError, JobId, Json, QueueName, Status, Timestamp, backend::Update, lease::Lease,
     suspicion::Suspicion,
 };
 
@@ -20,12 +20,8 @@ pub(super) struct Tx<'a> {
     pub(super) now: Timestamp,
     open: bool,
     signals: [Option<Signal>; 3],
-    counts: [i64; 7],
+    counts: Counts,
 }
-
-/// The columns of `counts`; the first five are the statuses.
-const DEAD: usize = 5;
-const BLOCKED: usize = 6;
 
 /// Status as stored.
 pub(super) const fn code(status: Status) -> i64 {
@@ -77,6 +73,7 @@ pub(super) struct Hot {
     pub(super) lease: Option<Lease>,
     pub(super) cancel_requested: bool,
     pub(super) dead: bool,
+    pub(super) queue: QueueName,
     pub(super) group: Option<String>,
     pub(super) result_ttl: i64,
     pub(super) expires_at: Option<Timestamp>,
@@ -88,7 +85,7 @@ pub(super) struct Hot {
 macro_rules! hot {
     ($rest:literal) => {
         concat!(
-            "SELECT seq, status, attempt, uncounted, max_attempts, due, cancel_requested, dead, group_id, ",
+            "SELECT seq, status, attempt, uncounted, max_attempts, due, cancel_requested, dead, queue, group_id, ",
             "result_ttl, expires_at, worker, lease, check_at, started_at, suspect FROM job ",
             $rest
         )
@@ -126,6 +123,7 @@ impl Hot {
             lease: if status == Status::InProgress { lease(row)? } else { None },
             cancel_requested: row.get("cancel_requested")?,
             dead: row.get("dead")?,
+            queue: row.get("queue")?,
             group: row.get("group_id")?,
             result_ttl: row.get("result_ttl")?,
             expires_at: time("expires_at")?,
@@ -171,20 +169,12 @@ impl<'a> Tx<'a> {
     pub(super) fn begin(connection: &'a Connection, clock: &crate::Clock) -> Sql<Self> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Only now: the lock may have been waited for.
-        Ok(Self { connection, now: clock.now(), open: true, signals: [None; 3], counts: [0; 7] })
+        Ok(Self { connection, now: clock.now(), open: true, signals: [None; 3], counts: Counts::default() })
     }
 
     /// Commits, and says which signals to ring.
     pub(super) fn commit(mut self) -> Sql<impl Iterator<Item = Signal> + use<>> {
-        if self.counts.iter().any(|n| *n != 0) {
-            let t = self.counts;
-            self.execute(
-                "UPDATE counts SET submitted = submitted + ?1, in_progress = in_progress + ?2,
-                 success = success + ?3, error = error + ?4, cancelled = cancelled + ?5,
-                 dead = dead + ?6, blocked = blocked + ?7",
-                params![t[0], t[1], t[2], t[3], t[4], t[5], t[6]],
-            )?;
-        }
+        self.counts.store(&self)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.open = false;
         Ok(self.signals.into_iter().flatten())
@@ -193,7 +183,7 @@ impl<'a> Tx<'a> {
     /// Does what may fail without the rest of the transaction. The outer error
     /// says that SQLite has given up all of it.
     pub(super) fn apart<T>(&mut self, work: impl FnOnce(&mut Self) -> Sql<T>) -> Sql<Sql<T>> {
-        let (signals, counts) = (self.signals, self.counts);
+        let (signals, counts) = (self.signals, self.counts.clone());
         self.execute("SAVEPOINT apart", [])?;
         let result = work(self);
         if result.is_err() {
@@ -262,15 +252,15 @@ impl<'a> Tx<'a> {
     }
 
     /// Counts a job that came into being.
-    pub(super) fn count_new(&mut self, blocked: bool) {
-        self.counts[0] += 1;
-        self.counts[BLOCKED] += i64::from(blocked);
+    pub(super) fn count_new(&mut self, queue: &QueueName, blocked: bool) {
+        self.counts.add(queue, Status::Submitted, 1);
+        self.counts.add_blocked(queue, i64::from(blocked));
     }
 
     /// Counts a change of status.
-    pub(super) fn count_move(&mut self, from: Status, to: Status) {
-        self.counts[from as usize] -= 1;
-        self.counts[to as usize] += 1;
+    pub(super) fn count_move(&mut self, queue: &QueueName, from: Status, to: Status) {
+        self.counts.add(queue, from, -1);
+        self.counts.add(queue, to, 1);
     }
 
     /// Ends a job, and lets the next of its group go.
@@ -306,17 +296,17 @@ impl<'a> Tx<'a> {
             )?;
             self.execute(FORGET_CHECKPOINT, [job.seq])?;
         }
-        self.count_move(job.status, status);
-        self.counts[DEAD] += i64::from(dead);
+        self.count_move(&job.queue, job.status, status);
+        self.counts.add_dead(&job.queue, i64::from(dead));
         if job.status == Status::Submitted && job.due.is_none() {
-            self.counts[BLOCKED] -= 1;
+            self.counts.add_blocked(&job.queue, -1);
         }
         self.notify(Signal::Outcomes);
         if job.suspicion.is_watched() {
             // Its worker may take another.
             self.notify(Signal::Ready);
         }
-        self.advance_group(job.group.as_deref())?;
+        self.advance_group(job)?;
         Ok(status)
     }
 
@@ -354,11 +344,11 @@ impl<'a> Tx<'a> {
 
     /// A claimed job is back in the queue.
     pub(super) fn requeued(&mut self, job: &Hot) -> Sql<Status> {
-        self.count_move(job.status, Status::Submitted);
+        self.count_move(&job.queue, job.status, Status::Submitted);
         self.notify(Signal::Ready);
         // An operator's redrive may have put an earlier job of the group back
         // while this one ran: then that one is the head now.
-        self.advance_group(job.group.as_deref())?;
+        self.advance_group(job)?;
         Ok(Status::Submitted)
     }
 
@@ -372,39 +362,41 @@ impl<'a> Tx<'a> {
         ] {
             self.execute(sql, [job.seq])?;
         }
-        self.counts[job.status as usize] -= 1;
-        self.counts[DEAD] -= i64::from(job.dead);
+        self.counts.add(&job.queue, job.status, -1);
+        self.counts.add_dead(&job.queue, -i64::from(job.dead));
         if job.status == Status::Submitted && job.due.is_none() {
-            self.counts[BLOCKED] -= 1;
+            self.counts.add_blocked(&job.queue, -1);
         }
-        self.advance_group(job.group.as_deref())
+        self.advance_group(job)
     }
 
     /// Counts a job that came back to life.
     pub(super) fn count_revived(&mut self, job: &Hot, blocked: bool) {
-        self.count_move(job.status, Status::Submitted);
-        self.counts[DEAD] -= i64::from(job.dead);
-        self.counts[BLOCKED] += i64::from(blocked);
+        self.count_move(&job.queue, job.status, Status::Submitted);
+        self.counts.add_dead(&job.queue, -i64::from(job.dead));
+        self.counts.add_blocked(&job.queue, i64::from(blocked));
     }
 
-    fn advance_group(&mut self, group: Option<&str>) -> Sql<()> {
-        match group {
-            Some(group) => self.settle_group(group),
+    fn advance_group(&mut self, job: &Hot) -> Sql<()> {
+        match &job.group {
+            Some(group) => self.settle_group(&job.queue, group),
             None => Ok(()),
         }
     }
 
-    /// Makes the oldest unfinished job of a group, and only that one,
+    /// Makes the oldest unfinished job of a queue's group, and only that one,
     /// claimable; none while one of them is held.
-    pub(super) fn settle_group(&mut self, group: &str) -> Sql<()> {
+    pub(super) fn settle_group(&mut self, queue: &QueueName, group: &str) -> Sql<()> {
         // One at most, but for a moment after a redrive or a requeue.
-        let active =
-            self.rows("SELECT seq, status FROM job WHERE group_id = ?1 AND due IS NOT NULL", [group], |r| {
-                Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?))
-            })?;
+        let active = self.rows(
+            "SELECT seq, status FROM job WHERE group_id = ?1 AND queue IS ?2 AND due IS NOT NULL",
+            params![group, queue],
+            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
+        )?;
         let head = self.row(
-            "SELECT seq, coalesce(not_before, submitted_at) FROM job WHERE group_id = ?1 AND status < 2 ORDER BY seq LIMIT 1",
-            [group],
+            "SELECT seq, coalesce(not_before, submitted_at) FROM job
+             WHERE group_id = ?1 AND queue IS ?2 AND status < 2 ORDER BY seq LIMIT 1",
+            params![group, queue],
             |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
         )?;
         let held = active.iter().any(|(_, status)| *status == code(Status::InProgress));
@@ -412,7 +404,7 @@ impl<'a> Tx<'a> {
         for (seq, status) in &active {
             if *status == code(Status::Submitted) && open.is_none_or(|(head, _)| head != *seq) {
                 self.execute("UPDATE job SET due = NULL WHERE seq = ?1", [seq])?;
-                self.counts[BLOCKED] += 1;
+                self.counts.add_blocked(queue, 1);
             }
         }
         if let Some((head, place)) = open
@@ -420,7 +412,7 @@ impl<'a> Tx<'a> {
         {
             let due = self.now.as_micros().max(place);
             self.execute("UPDATE job SET due = ?2 WHERE seq = ?1", params![head, due])?;
-            self.counts[BLOCKED] -= 1;
+            self.counts.add_blocked(queue, -1);
             self.notify(Signal::Ready);
         }
         Ok(())

@@ -71,7 +71,7 @@ async fn what_was_acknowledged_is_there_after_a_loss_of_power() {
     let (left, _folder) = store.after_loss_of_power().await;
     assert_eq!(record(&left, &other).await.status, Status::Submitted);
 
-    let query = Purge::Status { status: Status::Success, older_than: Duration::ZERO };
+    let query = Purge::status(Status::Success, Duration::ZERO);
     assert_eq!(backend.purge(query).await.expect("purge"), 1);
     let (left, _folder) = store.after_loss_of_power().await;
     assert_eq!(look(&left, &id).await, Lookup::Missing);

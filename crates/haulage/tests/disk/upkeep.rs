@@ -142,7 +142,7 @@ async fn others_get_their_turn_during_a_long_purge() {
     backend.submit(vec![job("old"); 2_500]).await.expect("submit");
     let mut flushes = store.disk.flushes();
     store.disk.breaks(Trouble::Stuck);
-    let query = Purge::Status { status: Status::Submitted, older_than: Duration::ZERO };
+    let query = Purge::status(Status::Submitted, Duration::ZERO);
     let mut purging = backend.purge(query);
     tokio::select! {
         purged = &mut purging => panic!("{purged:?} before anything was flushed"),
@@ -173,7 +173,7 @@ async fn a_job_that_is_claimed_while_a_purge_looks_for_it_is_not_deleted() {
     }
     // Queries are answered in turn: behind each answer the purge has come a
     // step further, up to where it waits to write.
-    let query = Purge::Status { status: Status::Submitted, older_than: Duration::ZERO };
+    let query = Purge::status(Status::Submitted, Duration::ZERO);
     let mut purging = backend.purge(query);
     for _ in 0..10 {
         tokio::select! {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulage::{
-    DEAD_LETTER_TTL, FailureKind, JobError, NewJob, Record, Status, Timestamp,
+    DEAD_LETTER_TTL, FailureKind, JobError, NewJob, QueueName, Record, Status, Timestamp,
     backend::{Detail, Update},
 };
 
@@ -26,6 +26,10 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn is_gone(&self, now: Timestamp) -> bool {
         self.purged || self.has_expired(now)
+    }
+
+    pub(crate) fn is_in(&self, queue: Option<&QueueName>) -> bool {
+        queue.is_none_or(|queue| self.record.spec.queue == *queue)
     }
 
     pub(crate) fn has_expired(&self, now: Timestamp) -> bool {

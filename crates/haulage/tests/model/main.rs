@@ -12,7 +12,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 #[cfg(feature = "sqlite")]
 use haulage::sqlite::SqliteBackend;
 use haulage::{
-    Backend, Clock, Error, JobId, Record, Timestamp,
+    Backend, Clock, Error, JobId, Queues, Record, Timestamp,
     backend::{
         ClaimKey, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement,
         Stats, Submitted,
@@ -105,7 +105,7 @@ impl Pair {
                 let ids = answers.iter().map(id).collect();
                 assert_eq!(answers, self.model.submit(jobs, ids), "{step:?}");
             }
-            Step::Claim { max, lease } => self.claim(*max, *lease).await,
+            Step::Claim { queues, turn, max, lease } => self.claim(queues, *turn, *max, *lease).await,
             Step::Beat(beats) => {
                 let beats: Vec<_> = beats
                     .iter()
@@ -131,10 +131,11 @@ impl Pair {
                 let expected: Vec<_> = ids.iter().map(|id| self.model.cancel(id)).collect();
                 assert_eq!(self.backend.cancel(ids.clone()).await.expect("cancel"), expected, "{ids:?}");
             }
-            Step::RedriveDead(limit) => {
-                let ids = self.model.dead(*limit);
+            Step::RedriveDead(limit, queue) => {
+                let ids = self.model.dead(*limit, queue.as_ref());
                 let expected = self.model.redrive(&ids);
-                let redriven = self.backend.redrive(Redrive::Dead(*limit)).await.expect("redrive");
+                let what = Redrive::Dead { limit: *limit, queue: queue.clone() };
+                let redriven = self.backend.redrive(what).await.expect("redrive");
                 assert_eq!(redriven, expected, "{step:?}");
             }
             Step::Redrive(picks) => {
@@ -143,10 +144,14 @@ impl Pair {
                 let redriven = self.backend.redrive(Redrive::Jobs(ids.clone())).await.expect("redrive");
                 assert_eq!(redriven, expected, "{ids:?}");
             }
-            Step::Purge(status, older_than) => {
-                let query = Purge::Status { status: *status, older_than: *older_than };
+            Step::Purge(status, older_than, queue) => {
+                let query = Purge::Status { status: *status, older_than: *older_than, queue: queue.clone() };
                 let purged = self.backend.purge(query).await.expect("purge");
-                assert_eq!(purged, self.model.purge(*status, *older_than), "{step:?}");
+                assert_eq!(purged, self.model.purge(*status, *older_than, queue.as_ref()), "{step:?}");
+            }
+            Step::Pause(queue, paused) => {
+                let changed = self.backend.set_paused(queue.clone(), *paused).await.expect("pause");
+                assert_eq!(changed, self.model.set_paused(queue, *paused), "{step:?}");
             }
             Step::Pass(time) => self.pass(*time).await,
             Step::Get(picks) => {
@@ -160,10 +165,10 @@ impl Pair {
         }
     }
 
-    async fn claim(&mut self, max: usize, lease: Duration) {
+    async fn claim(&mut self, queues: &Queues, turn: u64, max: usize, lease: Duration) {
         let worker = format!("worker-{}", self.claims.len() % 3);
-        let expected = self.model.claim(max, lease, &worker);
-        let request = ClaimRequest::new(worker, lease).max(max);
+        let request = ClaimRequest::new(worker, lease).queues(queues.clone(), turn).max(max);
+        let expected = self.model.claim(&request);
         let claimed = self.backend.claim(request, Default::default()).await.expect("claim");
         assert_eq!(claimed, expected);
         self.claims.extend(claimed.into_iter().map(|c| c.key));
@@ -192,12 +197,16 @@ impl Pair {
 
     /// Brings every job to its end.
     async fn drain(&mut self) {
+        let every: Queues = "default,a,b".parse().expect("queues");
+        for queue in every.names() {
+            self.step(&Step::Pause(queue.clone(), false)).await;
+        }
         for _ in 0..1000 {
             if self.model.stats().unfinished() == 0 {
                 return;
             }
             self.pass(Duration::from_secs(3600)).await;
-            self.claim(1000, Duration::from_secs(60)).await;
+            self.claim(&every, 0, 1000, Duration::from_secs(60)).await;
             let held = self.model.held().into_iter();
             let success = |key| Settlement::new(key, Outcome::Success(steps::json(0)));
             self.settle(held.map(success).collect()).await;
@@ -228,6 +237,9 @@ impl Pair {
         let whole_seconds = |mut stats: Stats| {
             stats.stored_bytes = None;
             stats.oldest_visible_seconds = stats.oldest_visible_seconds.map(f64::round);
+            for queue in stats.queues.values_mut() {
+                queue.oldest_due_seconds = queue.oldest_due_seconds.map(f64::round);
+            }
             stats
         };
         let stats = self.backend.stats().await.expect("stats");

@@ -1,12 +1,12 @@
 //! The plain model: a list of jobs, searched from end to end by every verb.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
 use haulage::{
-    FailureKind, JobError, JobId, NewJob, Record, Status, Timestamp,
+    FailureKind, JobError, JobId, NewJob, QueueName, Record, Status, Timestamp,
     backend::{
-        Cancellation, ClaimKey, Claimed, Detail, Heartbeat, HeartbeatStatus, ListQuery, Lookup, Outcome,
-        Settlement, Stats, Submitted,
+        Cancellation, ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, ListQuery, Lookup,
+        Outcome, QueueStats, Settlement, Stats, Submitted,
     },
 };
 
@@ -18,11 +18,12 @@ pub(crate) struct Model {
     jobs: Vec<Job>,
     /// Each key, the job that has it, and until when.
     keys: Vec<(String, JobId, Timestamp)>,
+    paused: BTreeSet<QueueName>,
 }
 
 impl Model {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { now, jobs: Vec::new(), keys: Vec::new() }
+        Self { now, jobs: Vec::new(), keys: Vec::new(), paused: BTreeSet::new() }
     }
 
     /// Time passes. By itself it changes nothing: whoever looks does.
@@ -70,15 +71,16 @@ impl Model {
         self.check_leases(|job, now| job.is_abandoned(now) && !job.has_another_attempt());
     }
 
-    /// Sees to it that of each group the oldest job is due, and no other, or
+    /// Sees to it that of each group of a queue the oldest job is due, and no other, or
     /// none while one runs.
     fn keep_groups(&mut self) {
         let unfinished = |job: &&mut Job| !job.purged && !job.record.status.is_terminal();
-        let mut names: Vec<_> = self.jobs.iter().filter_map(|job| job.record.spec.group.clone()).collect();
+        let group_of = |job: &Job| Some((job.record.spec.queue.clone(), job.record.spec.group.clone()?));
+        let mut names: Vec<_> = self.jobs.iter().filter_map(group_of).collect();
         names.sort();
         names.dedup();
         for name in names {
-            let of_group = self.jobs.iter_mut().filter(|job| job.record.spec.group.as_ref() == Some(&name));
+            let of_group = self.jobs.iter_mut().filter(|job| group_of(job).as_ref() == Some(&name));
             let mut members: Vec<_> = of_group.filter(unfinished).collect();
             let running = members.iter().any(|job| job.record.status == Status::InProgress);
             for (place, job) in members.iter_mut().enumerate() {
@@ -154,25 +156,36 @@ impl Model {
         answers
     }
 
-    pub(crate) fn claim(&mut self, max: usize, lease: Duration, worker: &str) -> Vec<Claimed> {
+    pub(crate) fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
         self.check_leases(|_, _| true);
+        let (lease, worker, paused) = (request.lease, &request.worker, &self.paused);
         let now = self.now;
-        let is_due = |r: &Record| r.status == Status::Submitted && r.due_at.is_some_and(|t| t <= now);
+        let is_due = |r: &Record| {
+            !paused.contains(&r.spec.queue)
+                && r.status == Status::Submitted
+                && r.due_at.is_some_and(|t| t <= now)
+        };
         let mut may_watch = !self.jobs.iter().any(|job| job.is_watched(worker, now));
         let mut due: Vec<_> = self.jobs.iter_mut().filter(|job| !job.purged && is_due(&job.record)).collect();
         due.sort_by_key(|job| job.record.due_at); // a stable sort: then by the order of submits
-        due.retain(|job| job.watched.is_none() || std::mem::take(&mut may_watch));
-        due.truncate(max);
+        let next = |queue: &QueueName| {
+            let is_next =
+                |job: &&mut Job| job.record.spec.queue == *queue && (may_watch || job.watched.is_none());
+            let job = due.iter().position(is_next).map(|place| due.remove(place));
+            may_watch &= job.as_ref().is_none_or(|job| job.watched.is_none());
+            Ok(job)
+        };
+        let due: Result<Vec<_>, Infallible> = request.queues.draw(request.turn, request.max, next);
 
         let mut claims = Vec::new();
-        for job in due {
+        for job in due.unwrap_or_default() {
             job.extend(lease, now);
             let record = &mut job.record;
             let until = now.after(lease);
             record.status = Status::InProgress;
             record.attempt += 1;
             record.started_at = Some(now);
-            record.worker = Some(worker.to_owned());
+            record.worker = Some(worker.clone());
             record.progress = None;
             let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
             let NewJob { body, spec, .. } = job.options.clone();
@@ -265,8 +278,9 @@ impl Model {
     }
 
     /// The oldest dead letters.
-    pub(crate) fn dead(&self, limit: usize) -> Vec<JobId> {
-        let dead = self.jobs.iter().filter(|job| job.record.dead && !job.is_gone(self.now));
+    pub(crate) fn dead(&self, limit: usize, queue: Option<&QueueName>) -> Vec<JobId> {
+        let dead =
+            self.jobs.iter().filter(|job| job.record.dead && !job.is_gone(self.now) && job.is_in(queue));
         dead.take(limit).map(|job| job.record.id.clone()).collect()
     }
 
@@ -295,13 +309,22 @@ impl Model {
         redriven
     }
 
-    pub(crate) fn purge(&mut self, status: Status, older_than: Duration) -> u64 {
+    /// Whether that changed anything.
+    pub(crate) fn set_paused(&mut self, queue: &QueueName, paused: bool) -> bool {
+        if paused { self.paused.insert(queue.clone()) } else { self.paused.remove(queue) }
+    }
+
+    pub(crate) fn purge(&mut self, status: Status, older_than: Duration, queue: Option<&QueueName>) -> u64 {
         self.end_abandoned();
         let now = self.now;
         let mut purged = 0;
         for job in &mut self.jobs {
             let since = job.record.finished_at.unwrap_or(job.record.submitted_at);
-            if job.record.status == status && !job.is_gone(now) && since.after(older_than) <= now {
+            if job.record.status == status
+                && job.is_in(queue)
+                && !job.is_gone(now)
+                && since.after(older_than) <= now
+            {
                 job.purged = true;
                 purged += 1;
             }
@@ -333,12 +356,25 @@ impl Model {
     pub(crate) fn stats(&self) -> Stats {
         let kept = self.jobs.iter().filter(|job| !job.is_gone(self.now));
         let kept: Vec<_> = kept.map(|job| job.show(Detail::Status, self.now)).collect();
-        let count = |wanted: &dyn Fn(&Record) -> bool| kept.iter().filter(|r| wanted(r)).count() as u64;
-        let waiting = |r: &Record| r.status == Status::Submitted;
-        let visible = |r: &Record| waiting(r) && r.due_at.is_some_and(|t| t <= self.now);
-
+        let mut names: BTreeSet<_> = kept.iter().map(|record| record.spec.queue.clone()).collect();
+        names.extend(self.paused.iter().cloned());
         let mut stats = Stats::default();
-        stats.visible = count(&visible);
+        for name in names {
+            let of_queue: Vec<_> = kept.iter().filter(|record| record.spec.queue == name).collect();
+            let queue = self.queue_stats(&of_queue, self.paused.contains(&name));
+            stats.add(name, queue);
+        }
+        stats
+    }
+
+    fn queue_stats(&self, records: &[&Record], is_paused: bool) -> QueueStats {
+        let count = |wanted: &dyn Fn(&Record) -> bool| records.iter().filter(|r| wanted(r)).count() as u64;
+        let waiting = |r: &Record| r.status == Status::Submitted;
+        let is_due = |r: &Record| waiting(r) && r.due_at.is_some_and(|t| t <= self.now);
+
+        let mut stats = QueueStats::default();
+        stats.is_paused = is_paused;
+        stats.due = count(&is_due);
         stats.delayed = count(&|r| waiting(r) && r.due_at.is_some_and(|t| t > self.now));
         stats.blocked = count(&|r| waiting(r) && r.due_at.is_none());
         stats.in_progress = count(&|r| r.status == Status::InProgress);
@@ -346,8 +382,8 @@ impl Model {
         stats.error = count(&|r| r.status == Status::Error);
         stats.cancelled = count(&|r| r.status == Status::Cancelled);
         stats.dead = count(&|r| r.dead);
-        let oldest = kept.iter().filter(|r| visible(r)).filter_map(|r| r.due_at).min();
-        stats.oldest_visible_seconds = oldest.map(|due| self.now.since(due).as_secs_f64());
+        let oldest = records.iter().filter(|r| is_due(r)).filter_map(|r| r.due_at).min();
+        stats.oldest_due_seconds = oldest.map(|due| self.now.since(due).as_secs_f64());
         stats
     }
 

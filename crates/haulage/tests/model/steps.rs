@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulage::{
-    FailureKind, JobError, Json, NewJob, Progress, Status,
+    FailureKind, JobError, Json, NewJob, Progress, QueueName, Queues, Status,
     backend::{ListQuery, Outcome, Update},
 };
 use proptest::{collection::vec, option, prelude::*, sample::Index};
@@ -12,13 +12,14 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Submit(Vec<Spec>),
-    Claim { max: usize, lease: Duration },
+    Claim { queues: Queues, turn: u64, max: usize, lease: Duration },
     Beat(Vec<(Pick, Duration, Update)>),
     Settle(Vec<(Pick, Outcome, Update)>),
     Cancel(Vec<Pick>),
-    RedriveDead(usize),
+    RedriveDead(usize, Option<QueueName>),
     Redrive(Vec<Pick>),
-    Purge(Status, Duration),
+    Purge(Status, Duration, Option<QueueName>),
+    Pause(QueueName, bool),
     Pass(Duration),
     Get(Vec<Pick>),
     List { query: ListQuery, before: Option<Pick> },
@@ -36,6 +37,7 @@ pub(crate) struct Pick {
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     body: u32,
+    queue: QueueName,
     group: Option<u8>,
     key: Option<u8>,
     delay: Duration,
@@ -49,6 +51,7 @@ impl Spec {
             .delay(self.delay)
             .max_attempts(self.max_attempts)
             .result_ttl(self.result_ttl)
+            .queue(self.queue.clone())
             .metadata("body", self.body.to_string());
         job.spec.group = self.group.map(|g| format!("group-{g}"));
         job.idempotency_key = self.key.map(|k| format!("key-{k}"));
@@ -76,27 +79,43 @@ pub(crate) fn sequence() -> impl Strategy<Value = Vec<Step>> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => vec(spec(), 1..4).prop_map(Step::Submit),
-        8 => (1usize..4, seconds(1..6)).prop_map(|(max, lease)| Step::Claim { max, lease }),
+        8 => (queues(), 0u64..100, 1usize..4, seconds(1..6))
+            .prop_map(|(queues, turn, max, lease)| Step::Claim { queues, turn, max, lease }),
         3 => vec((pick(), seconds(1..6), update()), 1..4).prop_map(Step::Beat),
         8 => vec((pick(), outcome(), update()), 1..4).prop_map(Step::Settle),
         2 => vec(pick(), 1..3).prop_map(Step::Cancel),
-        1 => (0usize..4).prop_map(Step::RedriveDead),
+        1 => (0usize..4, option::of(queue())).prop_map(|(limit, queue)| Step::RedriveDead(limit, queue)),
         2 => vec(pick(), 1..4).prop_map(Step::Redrive),
-        1 => (ended(), span()).prop_map(|(status, older_than)| Step::Purge(status, older_than)),
+        1 => (ended(), span(), option::of(queue()))
+            .prop_map(|(status, older_than, queue)| Step::Purge(status, older_than, queue)),
+        1 => (queue(), prop::bool::weighted(0.4)).prop_map(|(queue, paused)| Step::Pause(queue, paused)),
         6 => span().prop_map(Step::Pass),
         2 => vec(pick(), 1..4).prop_map(Step::Get),
         2 => (query(), option::of(pick())).prop_map(|(query, before)| Step::List { query, before }),
     ]
 }
 
+/// Mostly the default one.
+fn queue() -> impl Strategy<Value = QueueName> {
+    prop::sample::select(vec!["default", "default", "default", "a", "b"])
+        .prop_map(|name| name.parse().expect("a name"))
+}
+
+/// Mostly all of them, as jobs would wait too long otherwise.
+fn queues() -> impl Strategy<Value = Queues> {
+    let served = ["default,a,b", "a,b,default", "default=3,a=2,b=1", "a=1,b=1,default=1", "default", "b,a"];
+    prop::sample::select(served.to_vec()).prop_map(|served| served.parse().expect("queues"))
+}
+
 fn query() -> impl Strategy<Value = ListQuery> {
     let text = |text: &[&'static str]| option::weighted(0.2, prop::sample::select(text.to_vec()));
     let age = || option::weighted(0.2, span());
-    let plain = (option::of(any_status()), prop::bool::weighted(0.3), 1usize..6);
+    let plain =
+        (option::of(any_status()), prop::bool::weighted(0.3), 1usize..6, option::weighted(0.3, queue()));
     let error = text(&["error 1", "error", "reason", "handler", "worker_lost", "released", "lost"]);
     (plain, text(&["group-0", "group-1"]), error, age(), age()).prop_map(
-        |((status, dead, limit), group, error, older_than, newer_than)| {
-            let mut query = ListQuery::new().status(status).dead(dead).limit(limit);
+        |((status, dead, limit, queue), group, error, older_than, newer_than)| {
+            let mut query = ListQuery::new().status(status).dead(dead).limit(limit).queue(queue);
             query.group = group.map(str::to_owned);
             query.error = error.map(str::to_owned);
             (query.older_than, query.newer_than) = (older_than, newer_than);
@@ -114,9 +133,10 @@ fn spec() -> impl Strategy<Value = Spec> {
         1 => Just(Duration::from_secs(20 * 24 * 3600)),
     ];
     let delay = prop_oneof![3 => Just(Duration::ZERO), 1 => seconds(1..6)];
-    (any::<u32>(), option::of(0u8..3), option::weighted(0.3, 0u8..4), delay, 1u32..4, ttl).prop_map(
-        |(body, group, key, delay, max_attempts, result_ttl)| Spec {
+    (any::<u32>(), queue(), option::of(0u8..3), option::weighted(0.3, 0u8..4), delay, 1u32..4, ttl).prop_map(
+        |(body, queue, group, key, delay, max_attempts, result_ttl)| Spec {
             body,
+            queue,
             group,
             key,
             delay,

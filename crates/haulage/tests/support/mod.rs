@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use haulage::{
-    Backend, Clock, Consumer, Error, JobId, NewJob, Record, Result, Status, Timestamp,
+    Backend, Clock, Consumer, Error, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
         ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Signals, Stats, Submitted,
@@ -290,6 +290,10 @@ impl Backend for Faulty {
 
     async fn purge(&self, what: Purge) -> Result<u64> {
         self.inner.purge(what).await
+    }
+
+    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
+        self.inner.set_paused(queue, paused).await
     }
 
     async fn stats(&self) -> Result<Stats> {

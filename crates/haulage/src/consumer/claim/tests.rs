@@ -14,7 +14,7 @@ struct Asking {
 
 impl Asking {
     fn new(wait: Duration) -> Self {
-        let claims = Claims::new(Duration::from_secs(30), wait, "w-1".into());
+        let claims = Claims::new(Duration::from_secs(30), wait, "w-1".into(), Queues::default());
         Self { backend: Arc::new(MemoryBackend::new()), claims }
     }
 

@@ -16,6 +16,7 @@ impl Looking {
     fn new(outcomes: Option<watch::Receiver<u64>>) -> Self {
         let finish = Finish {
             until_empty: true,
+            queues: Queues::default(),
             max_jobs: None,
             ended: 0,
             outcomes,
