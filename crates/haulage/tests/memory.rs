@@ -34,6 +34,11 @@ async fn conforms() {
     conformance::run(&Memory { max_payload: usize::MAX }).await.assert_ok();
 }
 
+#[test]
+fn agrees_with_the_model() {
+    conformance::run_model(&Memory { max_payload: usize::MAX }, 256);
+}
+
 #[tokio::test]
 async fn conforms_on_one_thread_and_with_a_payload_limit() {
     conformance::run(&Memory { max_payload: 1 << 20 }).await.assert_ok();

@@ -22,6 +22,12 @@ struct Sqlite {
     next: AtomicUsize,
 }
 
+impl Sqlite {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("tempdir"), next: AtomicUsize::new(0) }
+    }
+}
+
 #[async_trait::async_trait]
 impl Subject for Sqlite {
     async fn fresh(&self) -> Arc<dyn Backend> {
@@ -41,8 +47,12 @@ impl Subject for Sqlite {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn conforms() {
-    let folder = tempfile::tempdir().expect("tempdir");
-    conformance::run(&Sqlite { folder, next: AtomicUsize::new(0) }).await.assert_ok();
+    conformance::run(&Sqlite::new()).await.assert_ok();
+}
+
+#[test]
+fn agrees_with_the_model() {
+    conformance::run_model(&Sqlite::new(), 32);
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@
 //! ```
 //!
 //! What a backend declares that it cannot do is skipped, counted and printed.
+//! Then hold the backend against the plain model of one: [`run_model`].
 
 mod cancel;
 mod checkpoint;
@@ -40,6 +41,7 @@ mod groups;
 mod heartbeat;
 mod idempotency;
 mod list;
+mod model;
 mod payloads;
 mod purge;
 mod queues;
@@ -59,8 +61,8 @@ use std::{fmt, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, stream};
 
-pub use self::report::Report;
 use self::trial::Trial;
+pub use self::{model::run_model, report::Report};
 use crate::Backend;
 
 /// A backend on trial.

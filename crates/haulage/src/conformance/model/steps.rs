@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use haulage::{
+use crate::{
     FailureKind, JobError, Json, NewJob, Progress, QueueName, Queues, Status,
     backend::{ListQuery, Outcome, Update},
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
-use haulage::{
+use crate::{
     FailureKind, JobError, JobId, NewJob, QueueName, Record, Status, Timestamp,
     backend::{
         Cancellation, ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, ListQuery, Lookup,
@@ -10,7 +10,7 @@ use haulage::{
     },
 };
 
-use crate::job::Job;
+use super::job::Job;
 
 pub(crate) struct Model {
     now: Timestamp,
@@ -372,19 +372,19 @@ impl Model {
         let waiting = |r: &Record| r.status == Status::Submitted;
         let is_due = |r: &Record| waiting(r) && r.due_at.is_some_and(|t| t <= self.now);
 
-        let mut stats = QueueStats::default();
-        stats.is_paused = is_paused;
-        stats.due = count(&is_due);
-        stats.delayed = count(&|r| waiting(r) && r.due_at.is_some_and(|t| t > self.now));
-        stats.blocked = count(&|r| waiting(r) && r.due_at.is_none());
-        stats.in_progress = count(&|r| r.status == Status::InProgress);
-        stats.success = count(&|r| r.status == Status::Success);
-        stats.error = count(&|r| r.status == Status::Error);
-        stats.cancelled = count(&|r| r.status == Status::Cancelled);
-        stats.dead = count(&|r| r.dead);
         let oldest = records.iter().filter(|r| is_due(r)).filter_map(|r| r.due_at).min();
-        stats.oldest_due_seconds = oldest.map(|due| self.now.since(due).as_secs_f64());
-        stats
+        QueueStats {
+            is_paused,
+            due: count(&is_due),
+            delayed: count(&|r| waiting(r) && r.due_at.is_some_and(|t| t > self.now)),
+            blocked: count(&|r| waiting(r) && r.due_at.is_none()),
+            in_progress: count(&|r| r.status == Status::InProgress),
+            success: count(&|r| r.status == Status::Success),
+            error: count(&|r| r.status == Status::Error),
+            cancelled: count(&|r| r.status == Status::Cancelled),
+            dead: count(&|r| r.dead),
+            oldest_due_seconds: oldest.map(|due| self.now.since(due).as_secs_f64()),
+        }
     }
 
     /// The claims that are held.

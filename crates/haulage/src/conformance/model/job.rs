@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use haulage::{
+use crate::{
     DEAD_LETTER_TTL, FailureKind, JobError, NewJob, QueueName, Record, Status, Timestamp,
     backend::{Detail, Update},
 };

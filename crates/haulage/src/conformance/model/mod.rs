@@ -1,58 +1,43 @@
-//! Random sequences of verbs, on a backend and on a plain model of it: every
-//! answer and every record must be the same.
-//!
-//! `PROPTEST_CASES` sets how many sequences are tried; default: 256.
+//! The model test: random sequences of verbs, on a backend and on a plain
+//! model of it. Every answer and every record must be the same.
 
 mod job;
 mod reference;
 mod steps;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-#[cfg(feature = "sqlite")]
-use haulage::sqlite::SqliteBackend;
-use haulage::{
-    Backend, Clock, Error, JobId, Queues, Record, Timestamp,
-    backend::{
-        ClaimKey, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement,
-        Stats, Submitted,
-    },
-    memory::MemoryBackend,
-};
 use proptest::test_runner::{Config, TestError, TestRunner};
 
 use self::{
     reference::Model,
     steps::{Pick, Step},
 };
+use super::Subject;
+use crate::{
+    Backend, Error, JobId, Queues, Record,
+    backend::{
+        ClaimKey, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement,
+        Stats, Submitted,
+    },
+};
 
-type Opening = Pin<Box<dyn Future<Output = Arc<dyn Backend>>>>;
-
-#[test]
-fn memory() {
-    check(1, |clock| Box::pin(async { Arc::new(MemoryBackend::with_clock(clock)) as Arc<dyn Backend> }));
-}
-
-#[cfg(feature = "sqlite")]
-#[test]
-fn sqlite() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let number = std::sync::atomic::AtomicU64::new(0);
-    check(8, |clock| {
-        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let options = SqliteBackend::options(folder.path().join(format!("{number}.db"))).clock(clock);
-        Box::pin(async { Arc::new(options.open().await.expect("open")) as Arc<dyn Backend> })
-    });
-}
-
-/// Tries random sequences, `share` times fewer than usual.
-fn check(share: u32, open: impl Fn(Clock) -> Opening) {
+/// Tries `sequences` random sequences of verbs, each on a fresh backend, and
+/// compares it with a plain model; `PROPTEST_CASES=2560` tries ten times as many.
+///
+/// It makes a runtime of its own, so call it from a plain `#[test]`.
+///
+/// # Panics
+///
+/// Where the backend and the model differ: with the shortest sequence that
+/// shows it.
+pub fn run_model(subject: &dyn Subject, sequences: u32) {
     let usual = Config::default();
-    let config = Config { cases: usual.cases.div_ceil(share), failure_persistence: None, ..usual };
+    let cases = (usual.cases * sequences).div_ceil(256);
+    let config = Config { cases, failure_persistence: None, ..usual };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let outcome = TestRunner::new(config).run(&steps::sequence(), |steps| {
-        let clock = Clock::manual(Timestamp::from_micros(1_800_000_000_000_000));
-        runtime.block_on(async { Pair::new(open(clock.clone()).await, clock).run(&steps).await });
+        runtime.block_on(async { Pair::new(subject, subject.fresh().await).run(&steps).await });
         Ok(())
     });
     match outcome {
@@ -63,18 +48,18 @@ fn check(share: u32, open: impl Fn(Clock) -> Opening) {
 }
 
 /// A backend and the model of it.
-struct Pair {
+struct Pair<'a> {
+    subject: &'a dyn Subject,
     backend: Arc<dyn Backend>,
-    clock: Clock,
     model: Model,
     /// Every claim there ever was.
     claims: Vec<ClaimKey>,
 }
 
-impl Pair {
-    fn new(backend: Arc<dyn Backend>, clock: Clock) -> Self {
-        let model = Model::new(clock.now());
-        Self { backend, clock, model, claims: Vec::new() }
+impl<'a> Pair<'a> {
+    fn new(subject: &'a dyn Subject, backend: Arc<dyn Backend>) -> Self {
+        let model = Model::new(backend.clock().now());
+        Self { subject, backend, model, claims: Vec::new() }
     }
 
     async fn run(mut self, steps: &[Step]) {
@@ -190,7 +175,7 @@ impl Pair {
 
     /// Lets time pass, and looks at once, so that both see what is abandoned at the same moment.
     async fn pass(&mut self, time: Duration) {
-        self.clock.advance(time);
+        self.subject.pass(&*self.backend, time).await;
         self.model.pass(time);
         self.compare_stats().await;
     }
