@@ -152,7 +152,7 @@ bench: need-rust ## Measure throughput and latency beside their floors, in about
 bench-quick: need-rust ## A first impression of the same in under 40 seconds
 	$(CARGO) run --release --package haulage-cli -- bench --quick
 
-bench-size: need-rust ## What millions of records and long readers cost, in some minutes
+bench-size: need-rust ## What millions of records, large bodies, long readers and idle crowds cost, in some minutes
 	$(CARGO) run --release --package haulage-cli -- bench --size
 
 bench-verbs: need-rust ## What single verbs of the backends cost, with criterion

@@ -228,6 +228,54 @@ async fn each_job_is_told_of_as_it_ends() {
 }
 
 #[tokio::test]
+async fn a_wait_for_many_large_results_has_few_of_them_in_memory() {
+    const COUNT: usize = 64;
+    let backend = Faulty::new(MemoryBackend::new());
+    let producer = Producer::new(backend.clone());
+    let ids = ids(&producer.submit_many(jobs(COUNT)).await.expect("submit"));
+    let keys = claim(&*backend, COUNT).await;
+    let large = Json::encode(&"x".repeat(1 << 20)).expect("JSON");
+    settle(&*backend, keys, Outcome::Success(large.clone())).await;
+    for timeout in [Some(Duration::ZERO), None] {
+        let mut told = Vec::new();
+        let each = |index, record: haulage::Record| told.push((index, record.result == Some(large.clone())));
+        soon(producer.wait_each(&ids, timeout, each)).await.expect("all are over");
+        told.sort_unstable();
+        assert_eq!(told, (0..COUNT).map(|index| (index, true)).collect::<Vec<_>>());
+        let most = backend.most_result_bytes() >> 20;
+        assert!(most <= 16, "{most} MiB were looked up at once");
+    }
+}
+
+#[tokio::test]
+async fn many_small_results_come_in_few_look_ups_and_outlive_an_outage() {
+    const COUNT: usize = 5000;
+    let backend = Faulty::new(MemoryBackend::new());
+    let producer = Producer::new(backend.clone());
+    let ids = ids(&producer.submit_many(jobs(COUNT)).await.expect("submit"));
+    let keys = claim(&*backend, COUNT).await;
+    settle(&*backend, keys, success()).await;
+    let mut told = 0;
+    let each = |_, record: haulage::Record| {
+        assert!(record.result.is_some(), "{record:?}");
+        told += 1;
+        if told == COUNT / 2 {
+            backend.set(Verb::Get, Mode::Fails);
+        }
+    };
+    let recovers = async {
+        while backend.failures() == 0 {
+            tokio::task::yield_now().await;
+        }
+        backend.set(Verb::Get, Mode::Works);
+    };
+    let (waited, ()) = soon(async { tokio::join!(producer.wait_each(&ids, None, each), recovers) }).await;
+    waited.expect("all are over");
+    assert_eq!(told, COUNT);
+    assert!(backend.count(Verb::Get) < COUNT / 10, "{} look-ups", backend.count(Verb::Get));
+}
+
+#[tokio::test]
 async fn a_job_that_is_not_there_is_told_at_once() {
     let clock = manual_clock();
     let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));

@@ -234,6 +234,11 @@ impl Actor {
         line.ok_or_else(|| failed("a process", "it ended early"))
     }
 
+    /// The process, 0 where it has ended.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
     /// Lets it begin.
     pub(super) async fn go(&mut self) -> Result {
         match &mut self.stdin {

@@ -67,7 +67,7 @@ pub(super) async fn idle(path: &Path, watch: Duration) -> Result<Idle> {
 }
 
 /// What the process has run for, from the scheduler's own count of nanoseconds.
-fn cpu_seconds(pid: u32) -> Option<f64> {
+pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let nanos = tasks.flatten().map(|task| {
         let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
@@ -77,8 +77,17 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
 }
 
 fn resident_mb(pid: u32) -> Option<f64> {
+    memory_mb(pid, "VmRSS:")
+}
+
+/// The most memory that a process has had at once.
+pub(super) fn most_resident_mb(pid: u32) -> Option<f64> {
+    memory_mb(pid, "VmHWM:")
+}
+
+fn memory_mb(pid: u32, what: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }
 

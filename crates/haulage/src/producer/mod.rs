@@ -1,6 +1,7 @@
 //! The side of the queue that submits, and waits for results.
 
 mod handle;
+mod results;
 mod waiter;
 mod watch;
 
@@ -191,7 +192,8 @@ impl Producer {
     }
 
     /// Waits until all these jobs are over, and calls `done` for each as soon
-    /// as it is: with its index in `ids`, and its record, result included.
+    /// as it is: with its index in `ids`, and its record, result included. Few
+    /// results are in memory at a time, unless `done` keeps them.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
-use super::watch::watch_over;
+use super::{results::Results, watch::watch_over};
 use crate::{
     Backend, Error, JobId, Record, Result,
     backend::{Detail, Lookup},
@@ -51,6 +52,9 @@ pub(super) struct State {
     pub(super) due: BTreeMap<Duration, Vec<JobId>>,
     /// The last number that was given to a job or a wait.
     last: u64,
+    /// How many waits are for several jobs. These look results up by themselves,
+    /// a few at a time, and only want to know that jobs are over.
+    many: usize,
     /// Whether there is a thread.
     pub(super) running: bool,
     /// Why the backend cannot be reached, while it cannot.
@@ -101,36 +105,53 @@ impl Hub {
         let clock = self.backend.clock();
         // The wall clock may be set meanwhile.
         let deadline = timeout.map(|timeout| (timeout, clock.monotonic().saturating_add(timeout)));
+        let mut results = Results::new(&*self.backend);
         let mut left: HashSet<usize> = (0..ids.len()).collect();
         while !left.is_empty() {
             let mut registration = self.register(ids, &left)?;
-            loop {
-                let answer = match deadline {
-                    None => registration.answers.recv().await,
-                    Some((timeout, end)) => {
-                        let left = end.saturating_sub(clock.monotonic());
-                        let moment = clock.now().after(left);
-                        match clock.until(moment, registration.answers.recv()).await {
-                            Some(answer) => answer,
-                            None if clock.monotonic() < end => continue,
-                            None => return Err(self.too_late(timeout, &registration.shared)),
-                        }
+            // Until the thread dies of a panic in the backend: then, again.
+            while let Some(first) =
+                self.by(deadline, &registration.shared, registration.answers.recv()).await?
+            {
+                let mut over = Vec::new();
+                let mut answer = Some(first);
+                while let Some((index, record)) = answer {
+                    left.remove(&index);
+                    match record? {
+                        record if Results::is_without(&record) => over.push((index, record)),
+                        record => done(index, record),
                     }
-                };
-                match answer {
-                    Some((index, record)) => {
-                        left.remove(&index);
-                        done(index, record?);
-                        if left.is_empty() {
-                            break;
-                        }
-                    }
-                    // The thread died of a panic in the backend. Again.
-                    None => break,
+                    let more = over.len() < results.portion();
+                    answer = more.then(|| registration.answers.try_recv().ok()).flatten();
+                }
+                self.by(deadline, &registration.shared, results.look_up(over, &mut done)).await??;
+                if left.is_empty() {
+                    break;
                 }
             }
         }
         Ok(())
+    }
+
+    /// What this brings, unless the time of a wait is up before.
+    async fn by<T>(
+        &self,
+        deadline: Option<(Duration, Duration)>,
+        wait: &Shared,
+        work: impl Future<Output = T>,
+    ) -> Result<T> {
+        let Some((timeout, end)) = deadline else { return Ok(work.await) };
+        let clock = self.backend.clock();
+        let mut work = pin!(work);
+        loop {
+            let moment = clock.now().after(end.saturating_sub(clock.monotonic()));
+            match clock.until(moment, work.as_mut()).await {
+                Some(done) => return Ok(done),
+                // The wall clock was set.
+                None if clock.monotonic() < end => {}
+                None => return Err(self.too_late(timeout, wait)),
+            }
+        }
     }
 
     /// The error for a wait whose time is up.
@@ -142,15 +163,24 @@ impl Hub {
     /// The wait of somebody who does not want to wait.
     async fn look_once(&self, ids: &[JobId], mut done: impl FnMut(usize, Record) + Send) -> Result<()> {
         let mut late = false;
+        let mut results = Results::new(&*self.backend);
+        let detail = if ids.len() > 1 { Detail::Status } else { Detail::Result };
         for (chunk, first) in ids.chunks(CHUNK).zip((0..).step_by(CHUNK)) {
-            let lookups = self.backend.get(chunk.to_vec(), Detail::Result).await?;
+            let lookups = self.backend.get(chunk.to_vec(), detail).await?;
+            let mut over = Vec::new();
             for ((id, lookup), index) in chunk.iter().zip(lookups).zip(first..) {
                 let record = lookup.into_record(id)?;
-                if record.status.is_terminal() {
+                if Results::is_without(&record) {
+                    over.push((index, record));
+                } else if record.status.is_terminal() {
                     done(index, record);
                 } else {
                     late = true;
                 }
+            }
+            while !over.is_empty() {
+                let rest = over.split_off(over.len().min(results.portion()));
+                results.look_up(std::mem::replace(&mut over, rest), &mut done).await?;
             }
         }
         if late { Err(Error::TimedOut(Duration::ZERO)) } else { Ok(()) }
@@ -181,9 +211,11 @@ impl Hub {
                 state.fresh.push_back(id.clone());
             }
         }
+        let many = ids.len() > 1;
+        state.many += usize::from(many);
         drop(state);
         self.wake.notify_one();
-        Ok(Registration { hub: self, wait, ids: registered, answers, shared })
+        Ok(Registration { hub: self, wait, ids: registered, many, answers, shared })
     }
 
     fn start(self: &Arc<Self>) -> Result<()> {
@@ -259,6 +291,11 @@ impl State {
         self.jobs.is_empty()
     }
 
+    /// What to look up of those that are waited for.
+    pub(super) fn detail(&self) -> Detail {
+        if self.many > 0 { Detail::Status } else { Detail::Result }
+    }
+
     pub(super) fn is_watched(&self, id: &JobId) -> bool {
         self.jobs.contains_key(id)
     }
@@ -300,6 +337,8 @@ struct Registration<'a> {
     hub: &'a Hub,
     wait: u64,
     ids: HashSet<JobId>,
+    /// Whether it looks results up by itself.
+    many: bool,
     answers: mpsc::UnboundedReceiver<(usize, Result<Record>)>,
     shared: Arc<Shared>,
 }
@@ -307,6 +346,7 @@ struct Registration<'a> {
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let mut state = self.hub.state();
+        state.many -= usize::from(self.many);
         for id in &self.ids {
             if let Some(watched) = state.jobs.get_mut(id) {
                 watched.waits.retain(|waiting| waiting.wait != self.wait);

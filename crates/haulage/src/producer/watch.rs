@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::waiter::{CHUNK, Hub, State};
-use crate::{Error, JobId, backend::Detail, backend_call::BackendCall, retry::Outage};
+use crate::{Error, JobId, backend_call::BackendCall, retry::Outage};
 
 /// How long the thread stays when nobody waits.
 const LINGER: Duration = Duration::from_secs(5);
@@ -168,9 +168,8 @@ impl Watcher {
 
     async fn look(&mut self, hub: &Hub, ids: Vec<JobId>, reason: Reason) {
         let began = Instant::now();
-        let (backend, asked) = (hub.backend.clone(), ids.clone());
-        let answer =
-            BackendCall::send(async move { backend.get(asked, Detail::Result).await }).answer().await;
+        let (backend, asked, detail) = (hub.backend.clone(), ids.clone(), hub.state().detail());
+        let answer = BackendCall::send(async move { backend.get(asked, detail).await }).answer().await;
         let over = match answer {
             Ok(lookups) => {
                 self.outage.over();

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     fault::Fault,
     id,
+    roster::{Left, Mask},
     spec::{self, spec_columns},
     tx::{Tx, micros},
 };
@@ -75,9 +76,15 @@ const DUE: &str = concat!(
 const READY: &str = concat!("SELECT seq, suspected FROM (", ready!(), ")", not_paused!());
 const ONE: &str = concat!(claimed!("job"), " WHERE job.seq = ?1");
 
-/// What a try to claim brought.
+/// What a try to claim brought, and what it left.
 #[derive(Debug)]
-pub(super) enum Claim {
+pub(super) struct Claim {
+    pub(super) found: Found,
+    pub(super) left: Left,
+}
+
+#[derive(Debug)]
+pub(super) enum Found {
     Jobs(Vec<Claimed>),
     /// Nothing is due; something will be at this moment, as far as is known.
     Nothing(Option<Timestamp>),
@@ -99,7 +106,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
         rows.into_iter().map(|seq| one.query_row([seq], read)).collect::<Result<_, _>>()?
     };
     if due.is_empty() {
-        return Ok(Claim::Nothing(next_due(tx, request, watched_until)?));
+        let left = if is_unfit(tx, request, watched_until)? { Left::Unfit } else { Left::Nothing };
+        return Ok(Claim { found: Found::Nothing(next_due(tx, request, watched_until)?), left });
     }
     let mut claims = Vec::with_capacity(due.len());
     let mut take = tx.prepare(
@@ -119,7 +127,40 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
         tx.count_move(&claimed.spec.queue, Status::Submitted, Status::InProgress);
         claims.push(claimed);
     }
-    Ok(Claim::Jobs(claims))
+    let more = i64::try_from(claims.len()) == Ok(max) && is_any_due(tx, request, false)?;
+    Ok(Claim { found: Found::Jobs(claims), left: if more { Left::More } else { Left::Nothing } })
+}
+
+/// Whether a job is due in these queues, of those that are suspect or of the others.
+fn is_any_due(tx: &Tx<'_>, request: &ClaimRequest, suspect: bool) -> rusqlite::Result<bool> {
+    for queue in request.queues.names() {
+        if tx.row(ANY, params![tx.now.as_micros(), suspect, queue], |r| r.get(0))? == Some(true) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+const ANY: &str = "SELECT (
+         EXISTS (SELECT 1 FROM job INDEXED BY job_ready WHERE status = 0 AND due IS NOT NULL AND queue IS ?3
+             AND (suspect IS NOT NULL) = ?2 AND (not_before IS NOT NULL) = 0)
+         OR EXISTS (SELECT 1 FROM job INDEXED BY job_ready WHERE status = 0 AND due IS NOT NULL AND queue IS ?3
+             AND (suspect IS NOT NULL) = ?2 AND (not_before IS NOT NULL) = 1 AND due <= ?1)
+     ) AND NOT EXISTS (SELECT 1 FROM paused WHERE paused.queue = coalesce(?3, 'default'))";
+
+/// Whether this worker, which found nothing, may have been called for what only
+/// others may take: a suspect, or a job of a queue that has the same bit.
+fn is_unfit(tx: &Tx<'_>, request: &ClaimRequest, watched_until: Option<Timestamp>) -> rusqlite::Result<bool> {
+    if watched_until.is_some() && is_any_due(tx, request, true)? {
+        return Ok(true);
+    }
+    let queues = Mask::of_all(request.queues.names());
+    let others = tx.rows("SELECT queue FROM counts WHERE submitted > 0 AND queue <> 'default'", [], |r| {
+        Ok(QueueName::stored(r.get_ref(0)?.as_str_or_null()?))
+    })?;
+    Ok(others
+        .iter()
+        .any(|queue| Mask::of(queue).meets(queues) && request.queues.names().all(|own| own != queue)))
 }
 
 fn read(row: &Row<'_>, lease_until: Timestamp) -> rusqlite::Result<Claimed> {

@@ -93,7 +93,7 @@ impl Tx<'_> {
              WHERE seq = ?1",
             params![job.seq, spared, stored(suspicion), error.kind.as_str(), error.message],
         )?;
-        self.requeued(job)
+        self.requeued(job, None)
     }
 
     /// Until when this worker is to have no other watched job than it has, if it has one.

@@ -37,6 +37,7 @@ mod query;
 mod queue;
 mod reader;
 mod redrive;
+mod roster;
 mod schema;
 mod settle;
 mod space;
@@ -63,9 +64,10 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    claim::Claim,
+    claim::Found,
     reader::Reader,
-    wake::{Signal, Wake},
+    roster::Mask,
+    wake::Wake,
     writer::{Weight, Writer},
 };
 pub use self::{query::Table, schema::CHECKPOINT_PAGES};
@@ -285,10 +287,7 @@ impl Backend for SqliteBackend {
     }
 
     fn signals(&self) -> Signals {
-        Signals {
-            outcomes: Some(self.wake.subscribe(Signal::Outcomes)),
-            cancels: Some(self.wake.subscribe(Signal::Cancels)),
-        }
+        Signals { outcomes: Some(self.wake.outcomes()), cancels: Some(self.wake.cancels()) }
     }
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
@@ -303,18 +302,19 @@ impl Backend for SqliteBackend {
         // Not by the wall clock, which may be set back.
         let deadline = self.clock.monotonic().saturating_add(request.wait);
         let request = Arc::new(request);
-        let mut ready = self.wake.subscribe(Signal::Ready);
+        let mut place = self.wake.place(Mask::of_all(request.queues.names()));
         loop {
             if stop.is_cancelled() {
                 return Ok(Vec::new());
             }
-            ready.borrow_and_update();
+            place.begin_look();
             let wanted = Arc::clone(&request);
             let weight = Weight { rows: wanted.max, ..Weight::default() };
             let claimed = self.connections.writer.run(weight, move |tx| claim::claim(tx, &wanted)).await?;
-            let next_due = match claimed {
-                Claim::Jobs(jobs) => return Ok(jobs),
-                Claim::Nothing(next_due) => next_due,
+            place.looked(claimed.left);
+            let next_due = match claimed.found {
+                Found::Jobs(jobs) => return Ok(jobs),
+                Found::Nothing(next_due) => next_due,
             };
             let left = deadline.saturating_sub(self.clock.monotonic());
             if left.is_zero() {
@@ -323,8 +323,7 @@ impl Backend for SqliteBackend {
             let now = self.clock.now();
             let wake_at = now.after(left.min(NET)).min(next_due.unwrap_or(now.after(NET)));
             tokio::select! {
-                // The sender lives in `self`, so this changes or waits.
-                _ = ready.changed() => {}
+                () = place.called() => {}
                 () = self.clock.sleep_until(wake_at) => {}
                 () = stop.cancelled() => {}
             }
@@ -353,9 +352,9 @@ impl Backend for SqliteBackend {
         weight.rows = weight.rows.saturating_add(request.max);
         let both = move |tx: &mut tx::Tx<'_>| {
             let settled = settle::settle(tx, settlements, &limits)?;
-            let claimed = match claim::claim(tx, &request)? {
-                Claim::Jobs(jobs) => jobs,
-                Claim::Nothing(_) => Vec::new(),
+            let claimed = match claim::claim(tx, &request)?.found {
+                Found::Jobs(jobs) => jobs,
+                Found::Nothing(_) => Vec::new(),
             };
             Ok((settled, claimed))
         };
@@ -464,7 +463,7 @@ impl Backend for SqliteBackend {
             let Connections { reader, scans, writer } = &*connections;
             reader.close(CLOSING) && scans.close(CLOSING) && writer.close(CLOSING)
         });
-        self.wake.notify(Signal::Ready);
+        self.wake.call_all_here();
         match closed.await {
             Ok(true) => Ok(()),
             _ => Err(Error::Unavailable {

@@ -7,7 +7,7 @@ use rusqlite::{
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
-use super::{fault::Fault, tx::Tx, wake::Signal};
+use super::{fault::Fault, tx::Tx};
 use crate::{QueueName, Status};
 
 /// The default queue is stored as NULL, which takes no space in rows and indexes.
@@ -96,7 +96,7 @@ pub(super) fn set_paused(tx: &mut Tx<'_>, queue: &QueueName, paused: bool) -> Re
             params![queue.as_str(), tx.now.as_micros()],
         )?
     } else {
-        tx.notify(Signal::Ready);
+        tx.notify_all();
         tx.execute("DELETE FROM paused WHERE queue = ?1", [queue.as_str()])?
     };
     Ok(changed > 0)

@@ -3,7 +3,7 @@
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{fault::Fault, id, tx::Tx, wake::Signal};
+use super::{fault::Fault, id, tx::Tx};
 use crate::{JobId, QueueName, Status};
 
 /// Up to `limit` dead letters, of this queue where one is named, oldest first.
@@ -45,7 +45,7 @@ pub(super) fn redrive(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Fa
         tx.count_revived(&job, due.is_none());
         match &job.group {
             Some(group) => tx.settle_group(&job.queue, group)?,
-            None => tx.notify(Signal::Ready),
+            None => tx.notify_due(&job.queue, None),
         }
         revived.push(id);
     }

@@ -7,9 +7,8 @@ use super::{
     fault::Fault,
     id, spec,
     tx::{Tx, micros},
-    wake::Signal,
 };
-use crate::{Error, Json, NewJob, backend::Submitted};
+use crate::{Error, Json, NewJob, Timestamp, backend::Submitted};
 
 pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Submitted, Error>>, Fault> {
     let mut add_job = tx.prepare(
@@ -55,7 +54,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Subm
         tx.count_new(&job.spec.queue, due.is_none());
         match &job.spec.group {
             Some(group) => tx.settle_group(&job.spec.queue, group)?,
-            None => tx.notify(Signal::Ready),
+            None => tx.notify_due(&job.spec.queue, due.map(Timestamp::from_micros)),
         }
         submitted.push(Ok(Submitted { id: id::show(id), duplicate: false }));
         seq += 1;

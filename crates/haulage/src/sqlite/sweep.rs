@@ -150,7 +150,7 @@ pub(super) fn transact(
     let mut tx = Tx::begin(connection, clock)?;
     wake.begin_turn();
     let swept = sweep(&mut tx, quiet, short)?;
-    tx.commit()?.for_each(|signal| wake.notify(signal));
+    tx.commit()?.send(wake);
     Ok(swept)
 }
 

@@ -65,18 +65,21 @@ impl SharedPage {
         unsafe { self.0.add(index).as_ref() }
     }
 
-    /// Waits until the word differs from `seen`, for `timeout` at most; may
-    /// return without cause.
-    pub(super) fn wait(&self, index: usize, seen: u32, timeout: Duration) {
+    /// Waits until the word differs from `seen` or somebody wakes who waits on
+    /// it by one of these bits, for `timeout` at most; may return without cause.
+    pub(super) fn wait(&self, index: usize, seen: u32, bits: u32, timeout: Duration) -> Waited {
         let word = self.word(index);
         if word.load(Ordering::Acquire) == seen {
-            wait_on(word, seen, timeout);
+            wait_on(word, seen, bits, timeout)
+        } else {
+            Waited::Changed
         }
     }
 
-    /// Wakes everybody who waits on the word, in all processes.
-    pub(super) fn wake(&self, index: usize) {
-        wake_all(self.word(index));
+    /// Wakes so many of those who wait on the word by one of these bits, in all
+    /// processes: who has waited for longest comes first.
+    pub(super) fn wake(&self, index: usize, bits: u32, count: u32) {
+        wake_some(self.word(index), bits, i32::try_from(count).unwrap_or(i32::MAX));
     }
 }
 
@@ -90,39 +93,64 @@ impl Drop for SharedPage {
     }
 }
 
+/// How a wait on a word ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// Somebody woke who waited on it.
+    Woken,
+    /// The word differs from what was seen, and nobody was to wake this one.
+    Changed,
+    /// The time is over, or there is no cause.
+    Nothing,
+}
+
 #[cfg(target_os = "linux")]
-fn wait_on(word: &AtomicU32, seen: u32, timeout: Duration) {
-    let timeout = libc::timespec {
-        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX) as libc::time_t,
-        tv_nsec: timeout.subsec_nanos() as libc::c_long,
-    };
+fn wait_on(word: &AtomicU32, seen: u32, bits: u32, timeout: Duration) -> Waited {
+    // By these bits the kernel takes a moment of the monotonic clock, not a span.
+    let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a `timespec` that outlives the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut until) };
+    let nanos = until.tv_nsec + timeout.subsec_nanos() as libc::c_long;
+    until.tv_sec += timeout.as_secs() as libc::time_t + nanos / 1_000_000_000;
+    until.tv_nsec = nanos % 1_000_000_000;
     // SAFETY: the word is valid for the time of the call. Not FUTEX_PRIVATE,
-    // since other processes wake us. Every error means "look again".
-    unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, seen, &raw const timeout);
+    // since other processes wake us.
+    let code = unsafe {
+        let (futex, unused) = (word.as_ptr(), std::ptr::null::<u32>());
+        libc::syscall(libc::SYS_futex, futex, libc::FUTEX_WAIT_BITSET, seen, &raw const until, unused, bits)
+    };
+    match code {
+        0 => Waited::Woken,
+        _ if io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) => Waited::Changed,
+        _ => Waited::Nothing,
     }
 }
 
 #[cfg(target_os = "linux")]
-fn wake_all(word: &AtomicU32) {
+fn wake_some(word: &AtomicU32, bits: u32, count: i32) {
     // SAFETY: the word is valid for the time of the call.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+        let (futex, unused) = (word.as_ptr(), std::ptr::null::<u32>());
+        libc::syscall(libc::SYS_futex, futex, libc::FUTEX_WAKE_BITSET, count, unused, unused, bits);
     }
 }
 
 /// Where processes cannot wait on a shared word, look at it every 2 ms: a
 /// load from memory, which costs well under 1 % of a core.
 #[cfg(not(target_os = "linux"))]
-fn wait_on(word: &AtomicU32, seen: u32, timeout: Duration) {
+fn wait_on(word: &AtomicU32, seen: u32, _bits: u32, timeout: Duration) -> Waited {
     let until = std::time::Instant::now() + timeout;
-    while word.load(Ordering::Acquire) == seen && std::time::Instant::now() < until {
+    while std::time::Instant::now() < until {
+        if word.load(Ordering::Acquire) != seen {
+            return Waited::Changed;
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
+    Waited::Nothing
 }
 
 #[cfg(not(target_os = "linux"))]
-fn wake_all(_word: &AtomicU32) {}
+fn wake_some(_word: &AtomicU32, _bits: u32, _count: i32) {}
 
 /// Gives a file another name, which nothing has yet.
 pub(super) fn name_new(from: &Path, to: &Path) -> io::Result<()> {

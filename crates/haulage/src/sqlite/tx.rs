@@ -5,7 +5,11 @@ use std::time::Duration;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use super::{id, queue::Counts, wake::Signal};
+use super::{
+    NET, id,
+    queue::Counts,
+    wake::{Changes, Signal},
+};
 use crate::{
     DEAD_LETTER_TTL, JobError, JobId, Json, QueueName, Status, Timestamp, backend::Update, lease::Lease,
     suspicion::Suspicion,
@@ -19,7 +23,7 @@ pub(super) struct Tx<'a> {
     connection: &'a Connection,
     pub(super) now: Timestamp,
     open: bool,
-    signals: [Option<Signal>; 3],
+    changes: Changes,
     counts: Counts,
 }
 
@@ -169,21 +173,22 @@ impl<'a> Tx<'a> {
     pub(super) fn begin(connection: &'a Connection, clock: &crate::Clock) -> Sql<Self> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Only now: the lock may have been waited for.
-        Ok(Self { connection, now: clock.now(), open: true, signals: [None; 3], counts: Counts::default() })
+        let (now, changes, counts) = (clock.now(), Changes::default(), Counts::default());
+        Ok(Self { connection, now, open: true, changes, counts })
     }
 
-    /// Commits, and says which signals to ring.
-    pub(super) fn commit(mut self) -> Sql<impl Iterator<Item = Signal> + use<>> {
+    /// Commits, and says what is to be signalled.
+    pub(super) fn commit(mut self) -> Sql<Changes> {
         self.counts.store(&self)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.open = false;
-        Ok(self.signals.into_iter().flatten())
+        Ok(self.changes)
     }
 
     /// Does what may fail without the rest of the transaction. The outer error
     /// says that SQLite has given up all of it.
     pub(super) fn apart<T>(&mut self, work: impl FnOnce(&mut Self) -> Sql<T>) -> Sql<Sql<T>> {
-        let (signals, counts) = (self.signals, self.counts.clone());
+        let (changes, counts) = (self.changes, self.counts.clone());
         self.execute("SAVEPOINT apart", [])?;
         let result = work(self);
         if result.is_err() {
@@ -191,7 +196,7 @@ impl<'a> Tx<'a> {
                 return result.map(Ok);
             }
             self.execute("ROLLBACK TO apart", [])?;
-            (self.signals, self.counts) = (signals, counts);
+            (self.changes, self.counts) = (changes, counts);
         }
         self.execute("RELEASE apart", [])?;
         Ok(result)
@@ -235,7 +240,23 @@ impl<'a> Tx<'a> {
     }
 
     pub(super) fn notify(&mut self, signal: Signal) {
-        self.signals[signal as usize] = Some(signal);
+        self.changes.add(signal);
+    }
+
+    /// A job of this queue may be claimed, at once or from this moment.
+    pub(super) fn notify_due(&mut self, queue: &QueueName, due: Option<Timestamp>) {
+        match due.filter(|due| *due > self.now) {
+            None => self.changes.add_ready(queue),
+            // Whoever waits looks by itself before that, and waits for the moment then.
+            Some(due) if due > self.now.after(NET) => {}
+            // By then, who is called now may be busy.
+            Some(_) => self.changes.add_all_ready(),
+        }
+    }
+
+    /// Everybody who waits for a job has to look.
+    pub(super) fn notify_all(&mut self) {
+        self.changes.add_all_ready();
     }
 
     /// A statement, which is compiled once and kept.
@@ -304,7 +325,7 @@ impl<'a> Tx<'a> {
         self.notify(Signal::Outcomes);
         if job.suspicion.is_watched() {
             // Its worker may take another.
-            self.notify(Signal::Ready);
+            self.notify_all();
         }
         self.advance_group(job)?;
         Ok(status)
@@ -317,7 +338,7 @@ impl<'a> Tx<'a> {
              WHERE seq = ?1",
             params![job.seq, due.as_micros(), error.kind.as_str(), error.message],
         )?;
-        self.requeued(job)
+        self.requeued(job, Some(due))
     }
 
     /// Puts a claimed job back into the queue as if it had not been claimed:
@@ -339,13 +360,13 @@ impl<'a> Tx<'a> {
                 reason.map(|e| e.message.as_str()),
             ],
         )?;
-        self.requeued(job)
+        self.requeued(job, due)
     }
 
-    /// A claimed job is back in the queue.
-    pub(super) fn requeued(&mut self, job: &Hot) -> Sql<Status> {
+    /// A claimed job is back in the queue, claimable from `due`, or at once.
+    pub(super) fn requeued(&mut self, job: &Hot, due: Option<Timestamp>) -> Sql<Status> {
         self.count_move(&job.queue, job.status, Status::Submitted);
-        self.notify(Signal::Ready);
+        self.notify_due(&job.queue, due);
         // An operator's redrive may have put an earlier job of the group back
         // while this one ran: then that one is the head now.
         self.advance_group(job)?;
@@ -413,7 +434,7 @@ impl<'a> Tx<'a> {
             let due = self.now.as_micros().max(place);
             self.execute("UPDATE job SET due = ?2 WHERE seq = ?1", params![head, due])?;
             self.counts.add_blocked(queue, -1);
-            self.notify(Signal::Ready);
+            self.notify_due(queue, Some(Timestamp::from_micros(due)));
         }
         Ok(())
     }

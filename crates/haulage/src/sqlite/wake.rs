@@ -8,10 +8,7 @@ use std::{
     fs::{self, File, Permissions},
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering},
     thread,
     time::Duration,
 };
@@ -21,24 +18,25 @@ use tokio::sync::watch;
 use super::{
     location,
     locks::{self, Shut},
+    roster::{Mask, Place, Roster},
     sys::{self, SharedPage},
 };
-use crate::{Error, Result};
+use crate::{Error, QueueName, Result};
 
-/// What can have changed. The discriminant is the word in the shared page.
+/// What everybody hears. The discriminant is the word in the shared page.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Signal {
-    /// A job may be ready to be claimed.
-    Ready = 0,
     /// A record may have become terminal.
     Outcomes = 1,
     /// A running job may have been cancelled.
     Cancels = 2,
 }
 
-/// The words of the page behind those of the signals.
+/// The words of the page beside those of the signals.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Word {
+    /// How often jobs became ready.
+    Ready = 0,
     /// The process that writes, or wrote last.
     Writer = 3,
     /// How many turns at writing there have been.
@@ -53,6 +51,8 @@ pub(super) enum Word {
 const MAGIC: u32 = u32::from_ne_bytes(*b"Haul");
 /// How often a listener looks whether it is still wanted.
 const LISTENER_TURN: Duration = Duration::from_secs(1);
+/// What the log is told where the system gives no thread to listen.
+pub(super) const NO_LISTENER: &str = "no thread for wake-ups from other processes; they will take seconds";
 
 /// The wake file of one database.
 #[derive(Debug)]
@@ -61,13 +61,17 @@ pub(super) struct Wake {
     _shut: Shut,
     file: File,
     page: Arc<SharedPage>,
-    signals: [Channel; 3],
+    roster: Roster,
+    outcomes: Channel,
+    cancels: Channel,
 }
 
+/// A signal that everybody hears who wants to.
 #[derive(Debug)]
 struct Channel {
+    word: usize,
     changes: Arc<watch::Sender<u64>>,
-    listening: AtomicBool,
+    listening: Arc<Mutex<bool>>,
 }
 
 impl Wake {
@@ -78,36 +82,51 @@ impl Wake {
         let file = open_own(&path)?;
         like_database(&file, database);
         let page = Arc::new(SharedPage::map(&file, Word::Magic as usize, MAGIC).map_err(failed)?);
-        let channel =
-            || Channel { changes: Arc::new(watch::Sender::new(0)), listening: AtomicBool::new(false) };
+        let channel = |signal| Channel {
+            word: signal as usize,
+            changes: Arc::new(watch::Sender::new(0)),
+            listening: Arc::default(),
+        };
+        let (outcomes, cancels) = (channel(Signal::Outcomes), channel(Signal::Cancels));
+        let roster = Roster::new(Arc::clone(&page), Word::Ready as usize);
         let shut = locks::shut_in_children(&file);
-        Ok(Self { _shut: shut, file, page, signals: [channel(), channel(), channel()] })
+        Ok(Self { _shut: shut, file, page, roster, outcomes, cancels })
+    }
+
+    /// Calls so many of those who wait for jobs of these queues.
+    pub(super) fn call(&self, queues: Mask, count: u32) {
+        self.roster.call(queues, count);
     }
 
     /// Tells everybody on this database, in this process and in others.
     pub(super) fn notify(&self, signal: Signal) {
-        self.page.word(signal as usize).fetch_add(1, Ordering::Release);
-        self.page.wake(signal as usize);
-        self.signals[signal as usize].changes.send_modify(|n| *n = n.wrapping_add(1));
+        let channel = match signal {
+            Signal::Outcomes => &self.outcomes,
+            Signal::Cancels => &self.cancels,
+        };
+        self.page.word(channel.word).fetch_add(1, Ordering::Release);
+        self.page.wake(channel.word, u32::MAX, u32::MAX);
+        channel.changes.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    /// A receiver that changes whenever the signal signals, wherever it was notified.
-    pub(super) fn subscribe(&self, signal: Signal) -> watch::Receiver<u64> {
-        let channel = &self.signals[signal as usize];
-        let receiver = channel.changes.subscribe();
-        if !channel.listening.swap(true, Ordering::AcqRel) {
-            let (page, changes) = (Arc::clone(&self.page), Arc::downgrade(&channel.changes));
-            let seen = page.word(signal as usize).load(Ordering::Acquire);
-            let listener = thread::Builder::new()
-                .name("haulage-wake".into())
-                .spawn(move || listen(&page, signal as usize, seen, &changes));
-            if let Err(error) = listener {
-                // Waiters still look every so often by themselves.
-                channel.listening.store(false, Ordering::Release);
-                tracing::warn!(%error, "no thread for wake-ups from other processes; they will take seconds");
-            }
-        }
-        receiver
+    /// A place among those who wait for jobs of these queues.
+    pub(super) fn place(&self, queues: Mask) -> Place {
+        self.roster.place(queues)
+    }
+
+    /// Lets all claims of this process look again.
+    pub(super) fn call_all_here(&self) {
+        self.roster.call_all_here();
+    }
+
+    /// A receiver that changes whenever a job has ended, wherever that was.
+    pub(super) fn outcomes(&self) -> watch::Receiver<u64> {
+        self.outcomes.subscribe(&self.page)
+    }
+
+    /// The same for jobs that run and were cancelled.
+    pub(super) fn cancels(&self) -> watch::Receiver<u64> {
+        self.cancels.subscribe(&self.page)
     }
 
     /// The file, whose bytes are locked in turn by those who write.
@@ -128,6 +147,46 @@ impl Wake {
     pub(super) fn begin_turn(&self) {
         self.page.word(Word::Writer as usize).store(std::process::id(), Ordering::Relaxed);
         self.page.word(Word::Turns as usize).fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a transaction has changed that others wait for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changes {
+    /// How many jobs became ready, for each bit of a [`Mask`].
+    ready: [u32; 32],
+    /// Everybody who waits for a job has to look.
+    all_ready: bool,
+    outcomes: bool,
+    cancels: bool,
+}
+
+impl Changes {
+    pub(super) const fn add(&mut self, signal: Signal) {
+        match signal {
+            Signal::Outcomes => self.outcomes = true,
+            Signal::Cancels => self.cancels = true,
+        }
+    }
+
+    pub(super) fn add_ready(&mut self, queue: &QueueName) {
+        self.ready[Mask::of(queue).bit()] += 1;
+    }
+
+    pub(super) const fn add_all_ready(&mut self) {
+        self.all_ready = true;
+    }
+
+    /// Tells those who wait.
+    pub(super) fn send(self, wake: &Wake) {
+        if self.all_ready {
+            wake.call(Mask::ALL, u32::MAX);
+        } else {
+            let ready = self.ready.into_iter().enumerate().filter(|(_, jobs)| *jobs > 0);
+            ready.for_each(|(bit, jobs)| wake.call(Mask::at(bit), jobs));
+        }
+        let signals = [(self.outcomes, Signal::Outcomes), (self.cancels, Signal::Cancels)];
+        signals.into_iter().filter(|(changed, _)| *changed).for_each(|(_, signal)| wake.notify(signal));
     }
 }
 
@@ -181,10 +240,44 @@ fn like_database(file: &File, database: &Path) {
     let _ = file.set_permissions(Permissions::from_mode(database.mode() & 0o777));
 }
 
-fn listen(page: &SharedPage, word: usize, mut seen: u32, changes: &Weak<watch::Sender<u64>>) {
+impl Channel {
+    fn subscribe(&self, page: &Arc<SharedPage>) -> watch::Receiver<u64> {
+        let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
+        let receiver = self.changes.subscribe();
+        if !*listening {
+            let (page, word) = (Arc::clone(page), self.word);
+            let (changes, going_on) = (Arc::downgrade(&self.changes), Arc::clone(&self.listening));
+            let seen = page.word(word).load(Ordering::Acquire);
+            let listener = thread::Builder::new()
+                .name("haulage-wake".into())
+                .spawn(move || listen(&page, word, seen, &changes, &going_on));
+            match listener {
+                Ok(_) => *listening = true,
+                // Waiters still look every so often by themselves.
+                Err(error) => tracing::warn!(%error, "{NO_LISTENER}"),
+            }
+        }
+        receiver
+    }
+}
+
+/// Hands a signal on, until nobody in this process wants it any more.
+fn listen(
+    page: &SharedPage,
+    word: usize,
+    mut seen: u32,
+    changes: &Weak<watch::Sender<u64>>,
+    listening: &Mutex<bool>,
+) {
     loop {
-        page.wait(word, seen, LISTENER_TURN);
+        page.wait(word, seen, u32::MAX, LISTENER_TURN);
         let Some(changes) = changes.upgrade() else { return };
+        let mut listening = listening.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.receiver_count() == 0 {
+            *listening = false;
+            return;
+        }
+        drop(listening);
         let now = page.word(word).load(Ordering::Acquire);
         if now != seen {
             seen = now;
@@ -202,8 +295,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("x.db");
         let (a, b) = (Wake::open(&path).expect("open"), Wake::open(&path).expect("open"));
-        let mut heard = b.subscribe(Signal::Outcomes);
-        a.notify(Signal::Ready);
+        let mut heard = b.outcomes();
+        a.call(Mask::ALL, 1);
         assert!(!heard.has_changed().expect("open"));
         a.notify(Signal::Outcomes);
         heard.changed().await.expect("open");
@@ -216,11 +309,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("x.db");
         let (a, b) = (Wake::open(&path).expect("open"), Wake::open(&path).expect("open"));
-        let mut heard = b.subscribe(Signal::Ready);
+        let mut heard = b.outcomes();
         let mut times = Vec::new();
         for _ in 0..9 {
             let notified = std::time::Instant::now();
-            a.notify(Signal::Ready);
+            a.notify(Signal::Outcomes);
             heard.changed().await.expect("open");
             times.push(notified.elapsed());
         }

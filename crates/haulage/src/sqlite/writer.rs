@@ -393,9 +393,7 @@ impl Thread {
             Err(error) => return (Err(fault::to_error(&self.path, &error)), next),
         };
         drop(turn);
-        for signal in changes {
-            self.wake.notify(signal);
-        }
+        changes.send(&self.wake);
         // What has just gone into a file that nobody can find is not stored.
         (self.files.check("what was asked for may not be stored"), next)
     }

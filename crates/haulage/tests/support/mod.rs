@@ -109,6 +109,8 @@ pub(crate) struct Faulty {
     refused: Mutex<Option<&'static str>>,
     takes_no_failures: AtomicBool,
     joined: AtomicUsize,
+    most_result_bytes: AtomicUsize,
+    failures: AtomicUsize,
 }
 
 impl Faulty {
@@ -149,6 +151,16 @@ impl Faulty {
         self.controls[verb as usize].started.borrow().len()
     }
 
+    /// How many calls have failed because they were told to.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes of results that one call has handed out.
+    pub(crate) fn most_result_bytes(&self) -> usize {
+        self.most_result_bytes.load(Ordering::Relaxed)
+    }
+
     /// How many settles have taken a claim along.
     pub(crate) fn joined(&self) -> usize {
         self.joined.load(Ordering::Relaxed)
@@ -176,7 +188,10 @@ impl Faulty {
         let broken = || Error::Unavailable { message: format!("{verb:?} is out of order"), source: None };
         let answer = match mode {
             Mode::Works => call.await,
-            Mode::Fails => Err(broken()),
+            Mode::Fails => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                Err(broken())
+            }
             Mode::Panics => panic!("{verb:?} panics"),
             held @ (Mode::Hangs | Mode::Stalls) => {
                 let answer = if held == Mode::Hangs { call.await } else { Err(broken()) };
@@ -273,7 +288,13 @@ impl Backend for Faulty {
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        self.through(Verb::Get, ids.len(), self.inner.get(ids, detail)).await
+        let found = self.through(Verb::Get, ids.len(), self.inner.get(ids, detail)).await?;
+        let bytes = |lookup: &Lookup| match lookup {
+            Lookup::Found(record) => record.result.as_ref().map_or(0, |result| result.size()),
+            _ => 0,
+        };
+        self.most_result_bytes.fetch_max(found.iter().map(bytes).sum(), Ordering::Relaxed);
+        Ok(found)
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {

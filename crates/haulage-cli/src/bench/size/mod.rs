@@ -1,8 +1,11 @@
 //! `haulage bench --size`: what millions of records and long readers cost
 //! those who submit, and those who look.
 
+mod bodies;
+mod crowd;
 mod fill;
 mod report;
+mod waits;
 
 use std::{
     path::Path,
@@ -23,7 +26,7 @@ use tempfile::TempDir;
 
 use self::{
     fill::{Records, fill},
-    report::{Beside, Report},
+    report::{Beside, Looks, Report},
 };
 use super::{actor, blocking, failed, pipeline, ratio, report::median};
 use crate::{exit::Result, session::Session};
@@ -40,79 +43,149 @@ pub(super) struct Effort {
     runs: usize,
     /// How long submits are watched.
     watch: Duration,
+    /// Large results that are waited for, and large bodies that are moved.
+    results: usize,
+    bodies: usize,
 }
 
-pub(super) const FULL: Effort =
-    Effort { expired: 1_000_000, records: 10_000_000, jobs: 400_000, runs: 3, watch: Duration::from_secs(4) };
+pub(super) const FULL: Effort = Effort {
+    expired: 1_000_000,
+    records: 10_000_000,
+    jobs: 400_000,
+    runs: 3,
+    watch: Duration::from_secs(4),
+    results: 1_000,
+    bodies: 500,
+};
 
-pub(super) const QUICK: Effort =
-    Effort { expired: 200_000, records: 1_000_000, jobs: 150_000, runs: 1, watch: Duration::from_secs(2) };
+pub(super) const QUICK: Effort = Effort {
+    expired: 200_000,
+    records: 1_000_000,
+    jobs: 150_000,
+    runs: 1,
+    watch: Duration::from_secs(2),
+    results: 100,
+    bodies: 64,
+};
 
 /// Tasks that submit beside a long reader.
 const TASKS: u64 = 8;
 /// For how long the records of jobs at full load are kept, in seconds.
 const TTL: u64 = 1;
 
-pub(super) async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<Report> {
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Part {
+    /// Submits beside expired records, and how fast those are swept
+    Expired,
+    /// Jobs at full load whose records expire soon
+    Load,
+    /// Submits beside a program that reads for long
+    Reader,
+    /// Idle workers while somebody submits
+    Crowd,
+    /// The memory of a wait for many large results
+    Waits,
+    /// Submits beside those who move large bodies
+    Bodies,
+    /// What looks at millions of records take
+    Looks,
+}
+
+pub(super) async fn measure(
+    folder: &TempDir,
+    effort: Effort,
+    parts: &[Part],
+    session: &Session,
+) -> Result<Report> {
     let say = |what: &str| session.output.talk(format!("bench: {what} …"));
     let place = |name: &str| folder.path().join(name);
+    let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
     let mut report = Report::new(effort);
 
-    say("submits beside expired records");
-    let (kept, expired) = (place("kept.db"), place("expired.db"));
+    if wanted(Part::Expired) {
+        say("submits beside expired records");
+        beside_expired(&place("kept.db"), &place("expired.db"), effort, &mut report).await?;
+    }
+    if wanted(Part::Load) {
+        say("the sweep at full load");
+        expiring_jobs(&place("load.db"), effort, &mut report).await?;
+    }
+    if wanted(Part::Reader) {
+        say("submits beside a long reader");
+        let path = place("read.db");
+        let mut rounds = Rounds::default();
+        for _ in 0..effort.runs {
+            rounds.without.push(pipeline::single_submits_per_s(&path, TASKS, effort.watch).await?);
+            rounds.with.push(beside_a_reader(&path, effort).await?);
+        }
+        report.beside_reader = Some(rounds.medians());
+        remove(&path)?;
+    }
+    if wanted(Part::Crowd) {
+        say("submits beside idle workers");
+        report.crowd = Some(crowd::measure(&place("crowd.db"), effort.watch).await?);
+    }
+    if wanted(Part::Waits) {
+        say(&format!("a wait for {} results of 4 MiB", effort.results));
+        let path = place("waits.db");
+        report.waits = Some(waits::measure(&path, effort.results).await?);
+        remove(&path)?;
+    }
+    if wanted(Part::Bodies) {
+        say("submits beside bodies of 4 MiB");
+        let path = place("bodies.db");
+        report.bodies = Some(bodies::measure(&path, effort.bodies).await?);
+        remove(&path)?;
+    }
+    if wanted(Part::Looks) {
+        say(&format!("looks at {} records", effort.records));
+        let (path, part) = (place("many.db"), effort.records / 10);
+        let records =
+            Records { expired: part, kept: 7 * part, delayed: part, waiting: part, with_bodies: false };
+        fill(&path, records).await?;
+        report.looks = Some(looks(&path, effort).await?);
+    }
+    Ok(report)
+}
+
+async fn beside_expired(kept: &Path, expired: &Path, effort: Effort, report: &mut Report) -> Result {
     let records = Records { with_bodies: true, ..Records::default() };
-    fill(&kept, Records { kept: effort.expired, ..records }).await?;
-    fill(&expired, Records { expired: effort.expired, ..records }).await?;
+    fill(kept, Records { kept: effort.expired, ..records }).await?;
+    fill(expired, Records { expired: effort.expired, ..records }).await?;
     for (tasks, into) in
         [(1, &mut report.one_task_beside_expired), (pipeline::TASKS, &mut report.tasks_beside_expired)]
     {
         let mut rounds = Rounds::default();
         for _ in 0..effort.runs {
-            rounds.without.push(pipeline::single_submits_per_s(&kept, tasks, effort.watch).await?);
-            rounds.with.push(pipeline::single_submits_per_s(&expired, tasks, effort.watch).await?);
+            rounds.without.push(pipeline::single_submits_per_s(kept, tasks, effort.watch).await?);
+            rounds.with.push(pipeline::single_submits_per_s(expired, tasks, effort.watch).await?);
         }
-        *into = rounds.medians();
+        *into = Some(rounds.medians());
     }
-    say("the sweep, with nothing else to do");
-    remove(&expired)?;
-    fill(&expired, Records { expired: effort.expired, ..records }).await?;
-    report.sweep_1m_s = 1e6 / sweep_per_s(&expired).await?;
-    remove(&kept)?;
-    remove(&expired)?;
+    // The sweep, with nothing else to do.
+    remove(expired)?;
+    fill(expired, Records { expired: effort.expired, ..records }).await?;
+    report.sweep_1m_s = Some(1e6 / sweep_per_s(expired).await?);
+    remove(kept)?;
+    remove(expired)
+}
 
-    say("the sweep at full load");
+async fn expiring_jobs(path: &Path, effort: Effort, report: &mut Report) -> Result {
     let (mut rounds, mut behind) = (Rounds::default(), Vec::new());
     for _ in 0..effort.runs {
-        let path = place("load.db");
-        rounds.without.push(pipeline::jobs_per_s(&path, 0, effort.jobs).await?);
-        remove(&path)?;
-        let per_s = pipeline::expiring_jobs_per_s(&path, effort.jobs, TTL).await?;
-        let backend = SqliteBackend::open(&path).await?;
+        rounds.without.push(pipeline::jobs_per_s(path, 0, effort.jobs).await?);
+        remove(path)?;
+        let per_s = pipeline::expiring_jobs_per_s(path, effort.jobs, TTL).await?;
+        let backend = SqliteBackend::open(path).await?;
         behind.push(fill::expired(&backend).await? as f64 / per_s);
         backend.close().await?;
-        remove(&path)?;
+        remove(path)?;
         rounds.with.push(per_s);
     }
-    report.expiring_jobs = rounds.medians();
-    report.sweep_behind_s = median(&mut behind);
-
-    say("submits beside a long reader");
-    let path = place("read.db");
-    let mut rounds = Rounds::default();
-    for _ in 0..effort.runs {
-        rounds.without.push(pipeline::single_submits_per_s(&path, TASKS, effort.watch).await?);
-        rounds.with.push(beside_a_reader(&path, effort).await?);
-    }
-    report.beside_reader = rounds.medians();
-    remove(&path)?;
-
-    say(&format!("looks at {} records", effort.records));
-    let path = place("many.db");
-    let part = effort.records / 10;
-    fill(&path, Records { expired: part, kept: 7 * part, delayed: part, waiting: part, with_bodies: false })
-        .await?;
-    looks(&path, effort, &mut report).await?;
-    Ok(report)
+    report.expiring_jobs = Some(rounds.medians());
+    report.sweep_behind_s = Some(median(&mut behind));
+    Ok(())
 }
 
 /// What each round measured.
@@ -172,7 +245,7 @@ async fn beside_a_reader(path: &Path, effort: Effort) -> Result<f64> {
 }
 
 /// How long looks take that go over many records, and how long others wait meanwhile.
-async fn looks(path: &Path, effort: Effort, report: &mut Report) -> Result {
+async fn looks(path: &Path, effort: Effort) -> Result<Looks> {
     let backend = SqliteBackend::open(path).await?;
     let job = NewJob::new("looked up").map_err(|error| failed("a job", error))?;
     let Some(Ok(submitted)) = backend.submit(vec![job]).await?.pop() else {
@@ -187,19 +260,19 @@ async fn looks(path: &Path, effort: Effort, report: &mut Report) -> Result {
     }
     let every =
         [None, Some(Status::Submitted), Some(Status::InProgress), Some(Status::Success), Some(Status::Error)];
+    let mut list_ms = 0.0_f64;
     for status in every {
         let mut list = Vec::new();
         for _ in 0..effort.runs {
             let query = ListQuery::new().status(status);
             list.push(millis(backend.list(query)).await?);
         }
-        report.list_ms = report.list_ms.max(median(&mut list));
+        list_ms = list_ms.max(median(&mut list));
     }
     over.store(true, Ordering::Relaxed);
-    report.longest_get_ms = gets.await.map_err(|error| failed("looking up a job", error))??;
-    report.stats_ms = median(&mut stats);
-    report.doctor_ms = median(&mut doctor);
-    Ok(backend.close().await?)
+    let longest_get_ms = gets.await.map_err(|error| failed("looking up a job", error))??;
+    backend.close().await?;
+    Ok(Looks { stats_ms: median(&mut stats), list_ms, doctor_ms: median(&mut doctor), longest_get_ms })
 }
 
 async fn longest_get(backend: SqliteBackend, id: JobId, over: Arc<AtomicBool>) -> Result<f64> {

@@ -1,0 +1,323 @@
+//! Who waits for a job, and who of them is called when there is one.
+//!
+//! A job needs one worker: if all that wait looked for it, each in a transaction
+//! of its own, a crowd of them would cost more than the work. So as many are called
+//! as jobs became ready, of this process first, then of others, where the one that
+//! has waited for longest comes first. Who is called and takes nothing, as it has
+//! been told to stop, calls the next; so does who takes jobs and leaves others.
+//!
+//! A call that gets lost with the process that was called costs no more than time:
+//! who waits also looks by itself, each few seconds.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{
+    sys::{SharedPage, Waited},
+    wake::NO_LISTENER,
+};
+use crate::QueueName;
+
+/// How long the thread sleeps at most; what is meant for it wakes it.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// For which queues a call is, or a wait. Each queue has one of 32 bits, which
+/// the kernel knows those by who wait; the default queue has one for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mask(u32);
+
+impl Mask {
+    pub(super) const ALL: Self = Self(u32::MAX);
+
+    pub(super) const fn at(bit: usize) -> Self {
+        Self(1 << bit)
+    }
+
+    pub(super) fn of(queue: &QueueName) -> Self {
+        if queue.is_default() {
+            return Self::at(0);
+        }
+        // FNV-1a, as all processes have to agree.
+        let hash = queue.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self::at(1 + (hash % 31) as usize)
+    }
+
+    pub(super) fn of_all<'a>(queues: impl IntoIterator<Item = &'a QueueName>) -> Self {
+        Self(queues.into_iter().fold(0, |bits, queue| bits | Self::of(queue).0))
+    }
+
+    /// The one bit of a queue.
+    pub(super) const fn bit(self) -> usize {
+        self.0.trailing_zeros() as usize
+    }
+
+    pub(super) const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Those of this process who wait for jobs.
+#[derive(Debug)]
+pub(super) struct Roster(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    page: Arc<SharedPage>,
+    /// The word that grows when jobs become ready.
+    word: usize,
+    state: Mutex<State>,
+    /// Somebody waits, or it is all over.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Who waits and has not been called.
+    entries: VecDeque<Arc<Entry>>,
+    /// Whether there is a thread that listens to other processes.
+    listening: bool,
+    /// What the thread listens for: all that anybody here has waited for.
+    bits: u32,
+    over: bool,
+    /// What the word said when a call was passed on that was of no use here.
+    passed: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    queues: Mask,
+    /// What the word said before it looked.
+    seen: u32,
+    called: AtomicBool,
+    notify: Notify,
+    /// Whether the thread has not begun to listen since it came.
+    fresh: AtomicBool,
+}
+
+impl Roster {
+    pub(super) fn new(page: Arc<SharedPage>, word: usize) -> Self {
+        Self(Arc::new(Shared { page, word, state: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// So many jobs of these queues are ready.
+    pub(super) fn call(&self, queues: Mask, jobs: u32) {
+        self.0.page.word(self.0.word).fetch_add(1, Ordering::Release);
+        self.0.call(queues, jobs);
+    }
+
+    /// All of this process look, and see that it is over.
+    pub(super) fn call_all_here(&self) {
+        let mut state = self.0.state();
+        while state.call_one(Mask::ALL) {}
+    }
+
+    pub(super) fn place(&self, queues: Mask) -> Place {
+        Place { shared: Arc::clone(&self.0), queues, seen: 0, owes: false }
+    }
+}
+
+impl Drop for Roster {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.over = true;
+        self.0.changed.notify_all();
+        if state.listening {
+            self.0.wake_listener();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u32 {
+        self.page.word(self.word).load(Ordering::Acquire)
+    }
+
+    fn call(&self, queues: Mask, mut count: u32) {
+        let mut state = self.state();
+        while count > 0 && state.call_one(queues) {
+            count -= 1;
+        }
+        drop(state);
+        if count > 0 {
+            self.page.wake(self.word, queues.0, count);
+        }
+    }
+
+    /// Lets the thread of this process look at what has changed. It cannot be woken
+    /// alone, so this is for what happens rarely.
+    fn wake_listener(&self) {
+        self.page.word(self.word).fetch_add(1, Ordering::Release);
+        self.page.wake(self.word, u32::MAX, u32::MAX);
+    }
+
+    fn enlist(self: &Arc<Self>, queues: Mask, seen: u32) -> Arc<Entry> {
+        let entry = Arc::new(Entry {
+            queues,
+            seen,
+            called: AtomicBool::new(false),
+            notify: Notify::new(),
+            fresh: AtomicBool::new(true),
+        });
+        let mut state = self.state();
+        state.entries.push_back(Arc::clone(&entry));
+        let bits = state.bits | queues.0;
+        let listens_for_less = std::mem::replace(&mut state.bits, bits) != bits;
+        if state.listening && listens_for_less {
+            self.wake_listener();
+        }
+        if !state.listening {
+            let this = Arc::clone(self);
+            match thread::Builder::new().name("haulage-ready".into()).spawn(move || this.listen()) {
+                Ok(_) => state.listening = true,
+                // It still looks every so often by itself.
+                Err(error) => tracing::warn!(%error, "{NO_LISTENER}"),
+            }
+        }
+        self.changed.notify_all();
+        entry
+    }
+
+    /// What the thread does: calls somebody for each call from another process.
+    fn listen(&self) {
+        loop {
+            let mut state = self.state();
+            while state.entries.is_empty() && !state.over {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.over {
+                return;
+            }
+            let now = self.now();
+            // What came since they looked, while nobody listened, was called to nobody here.
+            if state.entries.iter().any(|entry| entry.fresh.load(Ordering::Relaxed) && entry.seen != now) {
+                state.call_each();
+                continue;
+            }
+            for entry in &state.entries {
+                entry.fresh.store(false, Ordering::Relaxed);
+            }
+            let bits = state.bits;
+            drop(state);
+            match self.page.wait(self.word, now, bits, LONG) {
+                // Those who waited here do so no more: it was meant for others.
+                Waited::Woken if !self.state().call_each() => self.page.wake(self.word, bits, 1),
+                Waited::Changed => drop(self.state().call_each()),
+                Waited::Woken | Waited::Nothing => {}
+            }
+        }
+    }
+}
+
+impl State {
+    /// Calls one for each set of queues, as nobody knows which of them it is.
+    fn call_each(&mut self) -> bool {
+        let mut queues: Vec<_> = self.entries.iter().map(|entry| entry.queues).collect();
+        queues.dedup();
+        let mut called = false;
+        for queues in queues {
+            called |= self.call_one(queues);
+        }
+        called
+    }
+
+    /// Calls the one that has waited for longest for any of these queues.
+    fn call_one(&mut self, queues: Mask) -> bool {
+        let first = self.entries.iter().position(|entry| entry.queues.meets(queues));
+        let Some(entry) = first.and_then(|first| self.entries.remove(first)) else { return false };
+        entry.called.store(true, Ordering::Release);
+        entry.notify.notify_one();
+        true
+    }
+}
+
+/// The place of somebody who looks for jobs and waits where there are none.
+#[derive(Debug)]
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    queues: Mask,
+    seen: u32,
+    /// It was called, and has not looked since.
+    owes: bool,
+}
+
+impl Place {
+    /// To be called before each look.
+    pub(super) fn begin_look(&mut self) {
+        self.seen = self.shared.now();
+    }
+
+    /// It has looked, and left nothing that is ready, or what others have to look for.
+    pub(super) fn looked(&mut self, left: Left) {
+        self.owes = false;
+        match left {
+            Left::Nothing => {}
+            Left::More => self.shared.call(self.queues, 1),
+            Left::Unfit => {
+                // Once only, as nobody of those who wait may be fit for it.
+                let now = self.shared.now();
+                if self.shared.state().passed.replace(now) != Some(now) {
+                    self.shared.call(self.queues, 1);
+                }
+            }
+        }
+    }
+
+    /// Waits for something that came since the look began. May be dropped before that.
+    pub(super) async fn called(&mut self) {
+        let entry = self.shared.enlist(self.queues, self.seen);
+        let enlisted = Enlisted { place: self, entry };
+        if enlisted.place.shared.now() == enlisted.place.seen {
+            enlisted.entry.notify.notified().await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.owes {
+            self.shared.call(self.queues, 1);
+        }
+    }
+}
+
+/// What a look has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// Jobs that are ready.
+    More,
+    /// Jobs that are ready, and not for whoever looked.
+    Unfit,
+}
+
+/// Waits to be called, until dropped.
+struct Enlisted<'a> {
+    place: &'a mut Place,
+    entry: Arc<Entry>,
+}
+
+impl Drop for Enlisted<'_> {
+    fn drop(&mut self) {
+        let mut state = self.place.shared.state();
+        state.entries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+        self.place.owes |= self.entry.called.load(Ordering::Acquire);
+    }
+}
+
+#[cfg(test)]
+mod tests;

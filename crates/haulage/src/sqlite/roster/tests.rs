@@ -1,0 +1,176 @@
+use tokio::time::timeout;
+
+use super::*;
+use crate::{
+    Backend, NewJob,
+    backend::ClaimRequest,
+    sqlite::{
+        SqliteBackend,
+        wake::{Wake, Word},
+    },
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Several processes on one database, as far as waking each other goes.
+fn processes<const N: usize>() -> (tempfile::TempDir, [Wake; N]) {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let path = folder.path().join("x.db");
+    (folder, [(); N].map(|()| Wake::open(&path).expect("open")))
+}
+
+/// A place whose owner has looked, found nothing, and waits.
+fn waiting(wake: &Wake) -> (Arc<Shared>, tokio::task::JoinHandle<Place>) {
+    waiting_for(wake, Mask::at(0))
+}
+
+fn waiting_for(wake: &Wake, queues: Mask) -> (Arc<Shared>, tokio::task::JoinHandle<Place>) {
+    let mut place = wake.place(queues);
+    let shared = Arc::clone(&place.shared);
+    place.begin_look();
+    place.looked(Left::Nothing);
+    let wait = async move {
+        place.called().await;
+        place
+    };
+    (shared, tokio::spawn(wait))
+}
+
+/// Waits until the thread of this process listens.
+async fn listening(shared: &Shared) {
+    while shared.state().entries.is_empty()
+        || shared.state().entries.iter().any(|entry| entry.fresh.load(Ordering::Relaxed))
+    {
+        tokio::task::yield_now().await;
+    }
+    // That it sleeps in the kernel shows nowhere; in most runs it does now.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+async fn called(wait: tokio::task::JoinHandle<Place>) -> Place {
+    timeout(LIMIT, wait).await.expect("nobody was called").expect("no panic")
+}
+
+#[tokio::test]
+async fn a_job_wakes_one_worker_of_an_idle_crowd() {
+    const WORKERS: usize = 12;
+    let folder = tempfile::tempdir().expect("tempdir");
+    let open = || SqliteBackend::open(folder.path().join("x.db"));
+    let producer = open().await.expect("open");
+    let mut claims = tokio::task::JoinSet::new();
+    let claim = |backend: SqliteBackend| async move {
+        let request = ClaimRequest::new("one", LIMIT).wait(LIMIT);
+        let jobs = backend.claim(request, Default::default()).await.expect("claim");
+        assert_eq!(jobs.len(), 1, "nobody came in time");
+        backend
+    };
+    for _ in 0..WORKERS {
+        claims.spawn(claim(open().await.expect("open")));
+    }
+    let turns = || producer.wake.read(Word::Turns);
+    let mut counts = Vec::new();
+    while counts.len() < 3 * WORKERS {
+        // So that all of them wait again.
+        let mut before = turns();
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if std::mem::replace(&mut before, turns()) == before {
+                break;
+            }
+        }
+        producer.submit(vec![NewJob::new("x").expect("JSON")]).await.expect("submit");
+        let worker = claims.join_next().await.expect("a claim").expect("no panic");
+        // Others that were woken as well look meanwhile.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        counts.push(turns() - before);
+        claims.spawn(claim(worker));
+    }
+    counts.sort_unstable();
+    // The submit, and the claim; now and then somebody looks who has not for long.
+    assert_eq!(counts[counts.len() / 2], 2, "{counts:?}");
+}
+
+#[tokio::test]
+async fn who_is_called_and_ends_before_it_looks_calls_the_next() {
+    let (_folder, [producer, one, other]) = processes();
+    let (mut first, mut second) = (waiting(&one), waiting(&other));
+    listening(&first.0).await;
+    listening(&second.0).await;
+    producer.call(Mask::at(0), 1);
+    let (place, left) = tokio::select! {
+        place = &mut first.1 => (place, second.1),
+        place = &mut second.1 => (place, first.1),
+    };
+    drop(place.expect("no panic"));
+    called(left).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_wait_any_more_keeps_no_call_from_others() {
+    let (_folder, [producer, busy, idle]) = processes();
+    let gone = waiting(&busy);
+    listening(&gone.0).await;
+    // Its thread still listens, in front of the other one's.
+    gone.1.abort();
+    gone.1.await.expect_err("it was ended");
+    let waits = waiting(&idle);
+    listening(&waits.0).await;
+    producer.call(Mask::at(0), 1);
+    called(waits.1).await;
+}
+
+#[tokio::test]
+async fn who_leaves_jobs_that_are_ready_calls_the_next() {
+    for left in [Left::More, Left::Unfit] {
+        let (_folder, [one, other]) = processes();
+        let waits = waiting(&other);
+        listening(&waits.0).await;
+        let mut place = one.place(Mask::at(0));
+        place.begin_look();
+        place.looked(left);
+        called(waits.1).await;
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_nobody_may_take_are_called_out_once_by_each() {
+    let (_folder, [one, other]) = processes();
+    let mut place = one.place(Mask::at(0));
+    place.begin_look();
+    place.looked(Left::Unfit);
+    let waits = waiting(&other);
+    listening(&waits.0).await;
+    place.looked(Left::Unfit);
+    assert_eq!(waits.0.state().entries.len(), 1, "again, though nothing is new");
+    one.call(Mask::at(0), 0);
+    place.looked(Left::More);
+    called(waits.1).await;
+}
+
+#[tokio::test]
+async fn of_a_job_that_comes_between_look_and_wait_is_heard() {
+    let (_folder, [producer, worker]) = processes();
+    let mut place = worker.place(Mask::at(0));
+    place.begin_look();
+    producer.call(Mask::at(0), 1);
+    place.looked(Left::Nothing);
+    timeout(LIMIT, place.called()).await.expect("it was missed");
+}
+
+#[tokio::test]
+async fn a_job_calls_who_serves_its_queue() {
+    let [default, night] = ["default", "night"].map(|name| Mask::of(&QueueName::new(name).expect("a name")));
+    let (_folder, [producer, one, other]) = processes();
+    let first = waiting_for(&one, default);
+    listening(&first.0).await;
+    let second = waiting_for(&other, night);
+    listening(&second.0).await;
+    producer.call(night, 1);
+    called(second.1).await;
+    assert_eq!(first.0.state().entries.len(), 1, "it serves another queue");
+    // Its thread has listened for less until now.
+    let more = waiting_for(&one, night);
+    timeout(LIMIT, listening(&more.0)).await.expect("it does not listen for more");
+    producer.call(night, 1);
+    called(more.1).await;
+}
