@@ -24,7 +24,7 @@ import atexit
 
 from . import _haulage
 from ._client import Client, JobHandle, Progress, connect, connect_async
-from ._haulage import Context, NewJob, Record
+from ._haulage import Attempt, Context, NewJob, Record
 from .errors import (
     AwaitingResultTimeoutError,
     BaseError,
@@ -81,6 +81,7 @@ HAS_AWS = _haulage.AWS
 
 __all__ = [
     "HAS_AWS",
+    "Attempt",
     "AwaitingResultTimeoutError",
     "BaseError",
     "Cancellation",

@@ -306,6 +306,8 @@ def _worker(parsed: argparse.Namespace) -> int:
     _logging.take_prints()
     stopped: list[int] = []
     summary = worker.run(on_signal=stopped.append)
+    # That the worker has stopped is the last line.
+    _logging.wait_for_core()
     printing = ThreadPoolExecutor(1).submit(_report, summary, getattr(parsed, "json", False))
     try:
         printing.result(_PRINT_LIMIT)

@@ -18,6 +18,7 @@ def dumps(what: str, value: Any) -> str: ...
 def dumps_checkpoint(value: Any) -> str: ...
 def log_level(level: int) -> None: ...
 def next_logs() -> list[tuple[int, str, str]] | None: ...
+def logs_written(seconds: float) -> None: ...
 def log_start(as_json: bool, fd: int | None = None) -> None: ...
 def log_line(text: str) -> bool: ...
 def log_flush(seconds: float) -> None: ...
@@ -74,6 +75,9 @@ class NewJob:
     ``group``: jobs of one group run one at a time, in order. ``delay``: how long to
     hold the job back (default: 0).
     ``max_attempts``: default 3. ``timeout``: how long one attempt may run (default: no limit).
+    ``start_within``: how long after its submit the job has to be started; one that was not ends as
+    ``ERROR``, of the kind ``expired``, and does not run (default: no limit). ``drop_body``: forget the
+    body when the job succeeds.
     ``result_ttl``: how long the record is kept after the end (default: 7 days). ``metadata``:
     your labels. Lengths of time are seconds or ``timedelta``, at most 366 days; texts have at most 1 KiB.
 
@@ -91,9 +95,35 @@ class NewJob:
         delay: Seconds | None = None,
         max_attempts: int | None = None,
         timeout: Seconds | None = None,
+        start_within: Seconds | None = None,
         result_ttl: Seconds | None = None,
+        drop_body: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> NewJob: ...
+
+@final
+class Attempt:
+    """One attempt of a job."""
+
+    @property
+    def number(self) -> int:
+        """Its number: ``Record.attempt`` at the time."""
+    @property
+    def worker(self) -> str | None:
+        """Who ran it."""
+    @property
+    def started_at(self) -> datetime:
+        """When it was claimed."""
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it was over; ``None`` while it is not."""
+    @property
+    def error(self) -> str | None:
+        """Why it ended without a result, in its last 1 KiB; ``None`` after a success, while it runs,
+        and where it was given back without a word."""
+    @property
+    def error_kind(self) -> str | None:
+        """The kind of that error; see ``JobFailedError.kind``."""
 
 @final
 class Record:
@@ -127,6 +157,12 @@ class Record:
     def timeout(self) -> float | None:
         """How long an attempt may run, in seconds."""
     @property
+    def start_within(self) -> float | None:
+        """How long after its submit it had to be started, in seconds."""
+    @property
+    def drop_body(self) -> bool:
+        """Whether its success forgets the body."""
+    @property
     def result_ttl(self) -> float:
         """How long the record is kept after the end, in seconds."""
     @property
@@ -151,6 +187,9 @@ class Record:
     def checkpoint(self) -> Any:
         """What an attempt has left for the next one, where the body was fetched, too."""
     @property
+    def attempts(self) -> list[Attempt]:
+        """The last ten attempts, the latest at the end, where the body was fetched, too."""
+    @property
     def submitted_at(self) -> datetime:
         """When the submit was accepted, in UTC like the other moments."""
     @property
@@ -167,7 +206,7 @@ class Record:
         """From when on the record reads as expired."""
     @property
     def body(self) -> Any:
-        """The body, where it was asked for; else ``None``."""
+        """The body, where it was asked for; ``None`` also after a success with ``drop_body``."""
     @property
     def result(self) -> Any:
         """The result.

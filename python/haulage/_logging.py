@@ -104,6 +104,11 @@ def take_prints() -> None:
     sys.stdout = sys.stderr = _allowance.Printed(printed, errors="backslashreplace", line_buffering=True)
 
 
+def wait_for_core() -> None:
+    """Waits for what the core has logged so far to be written, for a while at most."""
+    _haulage.logs_written(_FLUSH_LIMIT)
+
+
 def takes_prints() -> bool:
     """Whether what is printed is logged."""
     return _stdout is not None

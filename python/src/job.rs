@@ -13,7 +13,8 @@ pub(crate) struct NewJob(pub(crate) haulage::NewJob);
 impl NewJob {
     #[new]
     #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, group=None,
-                        delay=None, max_attempts=None, timeout=None, result_ttl=None, metadata=None))]
+                        delay=None, max_attempts=None, timeout=None, start_within=None, result_ttl=None,
+                        drop_body=false, metadata=None))]
     #[allow(clippy::too_many_arguments)] // keywords, in Python
     fn new(
         body: &Bound<'_, PyAny>,
@@ -24,7 +25,9 @@ impl NewJob {
         delay: Option<&Bound<'_, PyAny>>,
         max_attempts: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
+        start_within: Option<&Bound<'_, PyAny>>,
         result_ttl: Option<&Bound<'_, PyAny>>,
+        drop_body: bool,
         metadata: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut job = haulage::NewJob::from_json(encode("the body", body).map_err(errors::invalid_json)?);
@@ -39,6 +42,8 @@ impl NewJob {
         };
         job.delay = convert::optional_duration("delay", delay)?.unwrap_or_default();
         job.spec.timeout = convert::optional_duration("timeout", timeout)?;
+        job.spec.start_within = convert::optional_duration("start_within", start_within)?;
+        job.spec.drop_body = drop_body;
         job.spec.result_ttl =
             convert::optional_duration("result_ttl", result_ttl)?.unwrap_or(job.spec.result_ttl);
         job.spec.metadata = convert::labels(metadata)?;

@@ -42,12 +42,13 @@ mod _haulage {
         encode::dumps,
         encode::dumps_checkpoint,
         job::NewJob,
-        log::{log_level, next_logs},
+        log::{log_level, logs_written, next_logs},
         operation::Operation,
         output::{keep_stdout, log_flush, log_line, log_start, stdout_is_terminal},
         pages::Pages,
         process::close,
         queue::Queue,
+        record::Attempt,
         record::Record,
     };
 

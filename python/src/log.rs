@@ -10,6 +10,7 @@ use std::{
         Condvar, Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use pyo3::prelude::*;
@@ -27,13 +28,20 @@ const MOST: usize = 10_000;
 /// A line: Python's level, the logger, and the text.
 type Line = (u8, String, String);
 
-static LINES: Mutex<VecDeque<Line>> = Mutex::new(VecDeque::new());
+/// Lines on their way.
+struct Lines {
+    waiting: VecDeque<Line>,
+    /// Some were taken out that are not written yet.
+    taken: bool,
+}
+
+static LINES: Mutex<Lines> = Mutex::new(Lines { waiting: VecDeque::new(), taken: false });
 static NEWS: Condvar = Condvar::new();
 static CLOSED: AtomicBool = AtomicBool::new(false);
 /// The lowest of Python's levels that anybody wants.
 static LEVEL: AtomicUsize = AtomicUsize::new(30);
 
-fn lines() -> MutexGuard<'static, VecDeque<Line>> {
+fn lines() -> MutexGuard<'static, Lines> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -55,15 +63,29 @@ pub(crate) fn log_level(level: usize) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn next_logs(py: Python<'_>) -> Option<Vec<Line>> {
     py.detach(|| {
-        let mut waiting = lines();
-        while waiting.is_empty() && !CLOSED.load(Ordering::SeqCst) {
-            waiting = NEWS.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lines();
+        lines.taken = false;
+        NEWS.notify_all();
+        while lines.waiting.is_empty() && !CLOSED.load(Ordering::SeqCst) {
+            lines = NEWS.wait(lines).unwrap_or_else(PoisonError::into_inner);
         }
-        let taken: Vec<_> = waiting.drain(..).collect();
-        drop(waiting);
+        let taken: Vec<_> = lines.waiting.drain(..).collect();
+        lines.taken = !taken.is_empty();
+        drop(lines);
         process::before_attaching();
         (!taken.is_empty()).then_some(taken)
     })
+}
+
+/// Waits until Python has written what was logged so far, for so many seconds at most.
+#[pyfunction]
+pub(crate) fn logs_written(py: Python<'_>, seconds: f64) {
+    py.detach(|| {
+        let limit = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let under_way = |lines: &mut Lines| lines.taken || !lines.waiting.is_empty();
+        drop(NEWS.wait_timeout_while(lines(), limit, under_way));
+        process::before_attaching();
+    });
 }
 
 /// Lets the thread that takes the lines end.
@@ -107,10 +129,10 @@ impl Subscriber for ToPython {
         let metadata = event.metadata();
         let logger = metadata.target().replace("::", ".");
         let line = (python_level(*metadata.level()), logger, text.message + &text.fields);
-        let mut waiting = lines();
-        if waiting.len() < MOST {
-            waiting.push_back(line);
-            drop(waiting);
+        let mut lines = lines();
+        if lines.waiting.len() < MOST {
+            lines.waiting.push_back(line);
+            drop(lines);
             NEWS.notify_all();
         }
     }

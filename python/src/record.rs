@@ -4,6 +4,48 @@ use pyo3::{prelude::*, types::PyDict};
 
 use crate::{convert, errors};
 
+/// One attempt of a job.
+#[pyclass(frozen, module = "haulage")]
+#[derive(Debug)]
+pub(crate) struct Attempt(haulage::Attempt);
+
+#[pymethods]
+impl Attempt {
+    #[getter]
+    fn number(&self) -> u32 {
+        self.0.number
+    }
+
+    #[getter]
+    fn worker(&self) -> Option<&str> {
+        self.0.worker.as_deref()
+    }
+
+    #[getter]
+    fn started_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, Some(self.0.started_at))
+    }
+
+    #[getter]
+    fn ended_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        convert::moment(py, self.0.ended_at)
+    }
+
+    #[getter]
+    fn error(&self) -> Option<&str> {
+        self.0.error.as_ref().map(|error| error.message.as_str())
+    }
+
+    #[getter]
+    fn error_kind(&self) -> Option<&str> {
+        self.0.error.as_ref().map(|error| error.kind.as_str())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Attempt {} error_kind={:?}>", self.0.number, self.error_kind().unwrap_or("None"))
+    }
+}
+
 /// A record. What is decoded is made anew with each look.
 #[pyclass(frozen, module = "haulage")]
 #[derive(Debug)]
@@ -60,6 +102,17 @@ impl Record {
 
     /// In seconds.
     #[getter]
+    fn start_within(&self) -> Option<f64> {
+        self.0.spec.start_within.map(|limit| limit.as_secs_f64())
+    }
+
+    #[getter]
+    fn drop_body(&self) -> bool {
+        self.0.spec.drop_body
+    }
+
+    /// In seconds.
+    #[getter]
     fn result_ttl(&self) -> f64 {
         self.0.spec.result_ttl.as_secs_f64()
     }
@@ -98,6 +151,11 @@ impl Record {
     fn checkpoint<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let checkpoint = self.0.checkpoint.as_ref();
         checkpoint.map(|json| convert::loads(py, "the checkpoint", json.as_str())).transpose()
+    }
+
+    #[getter]
+    fn attempts(&self) -> Vec<Attempt> {
+        self.0.attempts.iter().cloned().map(Attempt).collect()
     }
 
     #[getter]

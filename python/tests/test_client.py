@@ -229,6 +229,34 @@ def test_a_checkpoint_is_there_for_the_next_attempt(client: haulage.Client) -> N
         assert client.record(job.id, body=True).checkpoint == [1, 2, 3]
 
 
+def test_a_record_tells_of_its_attempts(client: haulage.Client) -> None:
+    def third_time(body: object, ctx: haulage.Context) -> object:
+        if ctx.attempt < 3:
+            raise haulage.Retry("again", after=0)
+        return body
+
+    with haulage.Worker(third_time, client, worker_name="w"):
+        job = client.submit("secret", drop_body=True, start_within=60)
+        assert job.result(SOON) == "secret"
+    record = client.record(job.id, body=True)
+    assert (record.body, record.drop_body, record.start_within) == (None, True, 60.0)
+    first, second, third = record.attempts
+    assert [a.number for a in record.attempts] == [1, 2, 3]
+    assert (first.error, first.error_kind, first.worker) == ("again", "handler", "w")
+    assert first.ended_at is not None and first.started_at <= first.ended_at <= second.started_at
+    assert (third.error, third.ended_at) == (None, record.finished_at)
+    assert client.record(job.id).attempts == []
+
+
+def test_a_job_that_nobody_starts_in_time_does_not_run(client: haulage.Client) -> None:
+    job = client.submit(1, start_within=0.01)
+    with pytest.raises(haulage.JobFailedError, match="not started within") as failed:
+        job.result(SOON)
+    assert failed.value.kind == "expired"
+    with pytest.raises(haulage.InvalidArgumentError, match="start_within is not longer than delay"):
+        client.submit(1, start_within=1, delay=2)
+
+
 def test_status_and_progress_fetch_no_result(client: haulage.Client) -> None:
     asked: list[str] = []
 

@@ -1,11 +1,11 @@
 //! `cancel`: at once where the job waits, by a note to its consumer where it runs.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use haulage::{JobId, Result, backend::Cancellation};
+use haulage::{JobId, Result, backend::Cancellation, lifecycle::End};
 
 use crate::{
     inner::{Inner, Shared},
-    item::{End, Row, name},
+    item::{Row, ended, name},
     store::unchanged,
     table::Written,
     update::Write,
@@ -34,6 +34,10 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
         let Some(row) = seen.take().filter(|row| row.is_job() && !row.is_expired(now)) else {
             return Ok((Cancellation::Missing, None));
         };
+        if row.late(now).is_some() {
+            seen = inner.store.reaped(row).await?;
+            continue;
+        }
         let Some(status) = row.status() else { return Ok((Cancellation::Missing, Some(row))) };
         if status.is_terminal() {
             return Ok((Cancellation::TooLate(status), Some(row)));
@@ -43,7 +47,7 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             (write, Cancellation::Requested)
         } else {
             // Nobody can be asked. Should a holder come back, it is told that it has lost the job.
-            let end = End::cancelled().write(now, row.result_ttl(), inner.queue.retention);
+            let end = ended(&End::Cancelled, now, row.result_ttl(), inner.queue.retention);
             (end, Cancellation::Done)
         };
         match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {

@@ -96,7 +96,15 @@ pub fn item(data: &[u8]) {
     if let Some(record) = record {
         assert!(record.error.is_none_or(|error| !error.kind.as_str().is_empty()));
     }
-    let _ = (row.lapse(NOW), row.lapse_error(), row.ending(), row.is_expired(NOW), row.result_ttl());
+    let _ = (
+        row.lapse(NOW),
+        row.late(NOW),
+        row.claimed_late(),
+        row.past(),
+        row.ending(),
+        row.is_expired(NOW),
+        row.result_ttl(),
+    );
     let _ = crate::store::places(&row).count();
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::{
     envelope::{Envelope, Poison, system, system_text},
+    item::Row,
     queue::Receipt,
 };
 
@@ -114,8 +115,8 @@ pub(crate) struct Hold {
     /// us the receipt of the new one.
     pub(crate) message: Option<Received>,
     pub(crate) envelope: Arc<Envelope>,
-    pub(crate) result_ttl: Duration,
-    pub(crate) attempts_left: u32,
+    /// The record as it was claimed, without what is large.
+    pub(crate) row: Row,
     /// As far as we know, the claim is held until then.
     pub(crate) lease_until: Timestamp,
     /// When a heartbeat for it was last asked for, whether it got through or not.
@@ -290,8 +291,7 @@ pub(crate) mod tests {
         let hold = Hold {
             message: Some(message),
             envelope,
-            result_ttl: FORGET,
-            attempts_left: 1,
+            row: Row(crate::update::Item::new()),
             lease_until: now,
             wanted_at: now,
             noticed: false,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
-    DEAD_LETTER_TTL, FailureKind, JobError, JobId, JobSpec, Json, NewJob, Record, Status, Timestamp,
+    Attempt, FailureKind, JobError, JobId, JobSpec, Json, NewJob, Record, Status, Timestamp,
+    lifecycle::{self, End, Terms, Transition},
 };
 
 use crate::{
@@ -45,6 +46,20 @@ pub(crate) mod name {
     pub(crate) const PROGRESS: &str = "progress";
     /// What an attempt has left for the next one, as JSON.
     pub(crate) const CHECKPOINT: &str = "checkpoint";
+    /// The attempts before the latest, as JSON, each in the place that its number leads to:
+    /// so a newer one takes that of the oldest.
+    pub(crate) const PAST: [&str; haulage::Attempt::KEPT] = [
+        "attempt_0",
+        "attempt_1",
+        "attempt_2",
+        "attempt_3",
+        "attempt_4",
+        "attempt_5",
+        "attempt_6",
+        "attempt_7",
+        "attempt_8",
+        "attempt_9",
+    ];
     pub(crate) const CANCEL: &str = "cancel_requested";
     pub(crate) const DEAD: &str = "dead";
     /// The copy of a dead letter is in the dead-letter queue.
@@ -74,21 +89,18 @@ pub(crate) const PURGED: &str = "PURGED";
 #[derive(Clone, Debug)]
 pub(crate) struct Row(pub(crate) Item);
 
-/// What has become of a claim whose lease ran out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lapse {
-    /// It waits for its next attempt.
-    Again,
-    /// That was its last.
-    Dead,
-    /// Somebody wanted it cancelled.
-    Cancelled,
-}
-
 impl Row {
     /// The record, if the item is one.
     pub(crate) fn of(item: Item) -> Option<Self> {
         matches!(item.get(name::STATUS), Some(AttributeValue::S(_))).then_some(Self(item))
+    }
+
+    /// The same without what is large and need not be at hand.
+    pub(crate) fn without_documents(mut self) -> Self {
+        for name in [name::BODY, name::CHECKPOINT] {
+            self.0.remove(name);
+        }
+        self
     }
 
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
@@ -169,30 +181,59 @@ impl Row {
         self.status() == Some(Status::InProgress) && self.due_at().is_some_and(|end| end > now)
     }
 
+    /// What decides what becomes of the job when its attempt ends.
+    pub(crate) fn terms(&self, now: Timestamp) -> Terms {
+        let counted = self.counted();
+        let late = self.must_start().filter(|(_, end)| *end <= now).map(|(limit, _)| limit);
+        let max_attempts = counted.saturating_add(self.count(name::LEFT));
+        Terms { counted, max_attempts, cancel_requested: self.flag(name::CANCEL), late }
+    }
+
+    /// How long it may take to start, and until when that is. `None` where it need
+    /// not, or an attempt before the present one counts, or an operator has redriven it.
+    fn must_start(&self) -> Option<(Duration, Timestamp)> {
+        let running = self.status() == Some(Status::InProgress);
+        if self.counted() > u32::from(running) || self.text(name::REDRIVEN_BY).is_some() {
+            return None;
+        }
+        let limit = self.json::<JobSpec>(name::SPEC)?.start_within?;
+        Some((limit, self.moment(name::SUBMITTED_AT)?.after(limit)))
+    }
+
+    /// The end of a job that waits and has not started in time, and its moment.
+    pub(crate) fn late(&self, now: Timestamp) -> Option<(End, Timestamp)> {
+        let waits = self.is_job() && self.status() == Some(Status::Submitted);
+        let (limit, moment) = self.must_start().filter(|(_, moment)| waits && *moment <= now)?;
+        Some((End::expired(limit), moment))
+    }
+
+    /// The end of a job that was claimed when it should have been over. Its handler
+    /// was not called.
+    pub(crate) fn claimed_late(&self) -> Option<End> {
+        let (limit, moment) = self.must_start()?;
+        let late = self.moment(name::STARTED_AT).is_some_and(|at| at >= moment);
+        (late && self.status() == Some(Status::InProgress)).then(|| End::expired(limit))
+    }
+
     /// What a claim makes of the job, if the lease of its holder ran out.
     /// Records of a program's own have none.
-    pub(crate) fn lapse(&self, now: Timestamp) -> Option<Lapse> {
+    pub(crate) fn lapse(&self, now: Timestamp) -> Option<Transition> {
         self.silent_since(Duration::ZERO, now)
     }
 
     /// The same for whoever only looks, which is once the holder was silent for
     /// another lease: until then it may only have slept.
-    pub(crate) fn abandoned(&self, now: Timestamp) -> Option<Lapse> {
+    pub(crate) fn abandoned(&self, now: Timestamp) -> Option<Transition> {
         self.silent_since(self.duration(name::LEASE).unwrap_or_default(), now)
     }
 
-    fn silent_since(&self, end_of_lease: Duration, now: Timestamp) -> Option<Lapse> {
+    fn silent_since(&self, end_of_lease: Duration, now: Timestamp) -> Option<Transition> {
         let over = self.is_job()
             && self.status() == Some(Status::InProgress)
             && self.due_at().is_none_or(|end| end.after(end_of_lease) <= now);
-        over.then(|| {
-            if self.flag(name::CANCEL) {
-                Lapse::Cancelled
-            } else if self.count(name::LEFT) == 0 {
-                Lapse::Dead
-            } else {
-                Lapse::Again
-            }
+        over.then(|| match self.claimed_late() {
+            Some(end) => Transition::End(end),
+            None => lifecycle::lapse(&self.terms(now), self.text(name::WORKER), false),
         })
     }
 
@@ -216,9 +257,15 @@ impl Row {
         self.text(name::CHECKPOINT).map(Json::from_stored)
     }
 
-    /// The error of a claim whose lease ran out.
-    pub(crate) fn lapse_error(&self) -> JobError {
-        JobError::worker_lost(self.counted(), self.count(name::MAX_ATTEMPTS), self.text(name::WORKER))
+    /// The attempts before the latest.
+    pub(crate) fn past(&self) -> Vec<Attempt> {
+        name::PAST.iter().filter_map(|name| self.json(name)).collect()
+    }
+
+    /// The latest attempt, which is over.
+    pub(crate) fn attempt_over(&self, now: Timestamp, error: Option<&JobError>) -> Option<Attempt> {
+        let worker = self.text(name::WORKER).map(str::to_owned);
+        Some(Attempt::over(self.attempt(), worker, self.moment(name::STARTED_AT)?, now, error))
     }
 
     pub(crate) fn error(&self) -> Option<JobError> {
@@ -244,9 +291,9 @@ impl Row {
         record.cancel_requested = self.flag(name::CANCEL);
         record.dead = self.flag(name::DEAD);
         record.error = self.error();
-        if self.abandoned(now) == Some(Lapse::Again) {
+        if let Some(Transition::Wait(wait)) = self.abandoned(now) {
             record.status = Status::Submitted;
-            record.error = Some(self.lapse_error());
+            record.error = wait.error;
         }
         Some(record)
     }
@@ -300,53 +347,36 @@ fn document(spec: &JobSpec) -> Option<String> {
     if rest.is_default() { None } else { serde_json::to_string(&rest).ok() }
 }
 
-/// How a job ends.
-#[derive(Clone, Debug)]
-pub(crate) struct End {
-    pub(crate) status: Status,
-    pub(crate) error: Option<JobError>,
-    pub(crate) dead: bool,
+/// The write that says that a job is over. `retention` is that of the queue: as
+/// long, a message of this job may still turn up, and must find that.
+pub(crate) fn over(status: Status, now: Timestamp, kept: Duration, retention: Duration) -> Write {
+    Write::at(now)
+        .set(name::STATUS, text(status.as_str()))
+        .set(name::FINISHED_AT, moment(now))
+        .set(name::EXPIRES_AT, moment(now.after(kept)))
+        .set(name::EXPIRATION, seconds(now.after(kept.max(retention))))
+        .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT])
 }
 
-impl End {
-    pub(crate) fn failed(error: JobError) -> Self {
-        Self { status: Status::Error, error: Some(error), dead: false }
+/// The same of one that has failed, or was cancelled.
+pub(crate) fn ended(end: &End, now: Timestamp, result_ttl: Duration, retention: Duration) -> Write {
+    let mut write = over(end.status(), now, end.kept(result_ttl), retention);
+    if let Some(error) = end.error() {
+        write = with_error(write, &error);
     }
-
-    pub(crate) fn dead(error: JobError) -> Self {
-        Self { dead: true, ..Self::failed(error) }
+    if end.is_dead() {
+        write = write.set(name::DEAD, AttributeValue::Bool(true));
     }
+    write
+}
 
-    pub(crate) fn cancelled() -> Self {
-        Self { status: Status::Cancelled, error: Some(JobError::cancelled()), dead: false }
-    }
-
-    /// How a claim that lapsed ends its job.
-    pub(crate) fn lapsed(row: &Row, lapse: Lapse) -> Option<Self> {
-        match lapse {
-            Lapse::Again => None,
-            Lapse::Dead => Some(Self::dead(row.lapse_error())),
-            Lapse::Cancelled => Some(Self::cancelled()),
-        }
-    }
-
-    /// The write that ends the job. `retention` is that of the queue: as long,
-    /// a message of this job may still turn up, and must find that it is over.
-    pub(crate) fn write(&self, now: Timestamp, result_ttl: Duration, retention: Duration) -> Write {
-        let kept = if self.dead { result_ttl.max(DEAD_LETTER_TTL) } else { result_ttl };
-        let mut write = Write::at(now)
-            .set(name::STATUS, text(self.status.as_str()))
-            .set(name::FINISHED_AT, moment(now))
-            .set(name::EXPIRES_AT, moment(now.after(kept)))
-            .set(name::EXPIRATION, seconds(now.after(kept.max(retention))))
-            .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT]);
-        if let Some(error) = &self.error {
-            write = with_error(write, error);
-        }
-        if self.dead {
-            write = write.set(name::DEAD, AttributeValue::Bool(true));
-        }
-        write
+/// The record remembers an attempt that is not the latest any more.
+pub(crate) fn remember(write: Write, attempt: Option<&Attempt>) -> Write {
+    let Some(attempt) = attempt else { return write };
+    let place = attempt.number as usize % name::PAST.len();
+    match serde_json::to_string(attempt) {
+        Ok(json) => write.set(name::PAST[place], text(json)),
+        Err(_) => write,
     }
 }
 

@@ -23,10 +23,10 @@ use crate::{
 /// What `stats` and `purge` need of a record.
 const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead, #attempt, #attempts_left, #uncounted, #max_attempts, \
                        #cancel_requested, #worker, #lease_us, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
-                       #body_at, #result_at";
+                       #body_at, #result_at, #spec, #redriven_by, #started_at";
 
 /// What `list` shows besides: all but body and result.
-const LISTED: &str = "#request_id, #job_group, #spec, #started_at, #progress, #error, #error_kind";
+const LISTED: &str = "#request_id, #job_group, #progress, #error, #error_kind";
 
 /// All records of this queue that have not expired, with every claim that was
 /// abandoned and ended its job noted.
@@ -126,6 +126,7 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
         .set(name::EXPIRATION, seconds(now.after(inner.queue.retention)))
         .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT, name::ERROR, name::ERROR_KIND])
         .remove(&[name::CHECKPOINT, name::PROGRESS])
+        .remove(&name::PAST)
         .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD, name::EXPIRES_AT, name::DUE_AT]);
     match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
         Written::Done(_) => {

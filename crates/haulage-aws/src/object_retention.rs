@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use haulage::DEAD_LETTER_TTL;
+use haulage::ERROR_TTL;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -17,7 +17,7 @@ pub(crate) const KEEP_DAYS: [u32; 6] = [45, 60, 90, 180, 400, 800];
 /// longest time in the queue, a dead letter's time, and its record's.
 pub(crate) fn keep_days(delay: Duration, result_ttl: Duration) -> u32 {
     let in_queue = 14 * DAY;
-    let longest = delay + in_queue + result_ttl.max(DEAD_LETTER_TTL) + 7 * DAY;
+    let longest = delay + in_queue + result_ttl.max(ERROR_TTL) + 7 * DAY;
     let days = u32::try_from(longest.as_secs().div_ceil(DAY.as_secs())).unwrap_or(u32::MAX);
     KEEP_DAYS.into_iter().find(|keep| *keep >= days).unwrap_or(KEEP_DAYS[5])
 }

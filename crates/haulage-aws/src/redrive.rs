@@ -19,7 +19,7 @@ use crate::{
     envelope::Envelope,
     in_flight::Received,
     inner::{Inner, Shared},
-    item::{Row, name},
+    item::{Row, name, remember},
     queue::MAX_BATCH,
     store::unchanged,
     table::{PARALLEL, Written},
@@ -145,7 +145,13 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
     for round in 0.. {
         inner.store.give_up_after(round, &row.id())?;
         let now = inner.now();
-        let write = Write::at(now)
+        // The record is about to forget the end of the latest.
+        let mut record = row.record(now);
+        let latest = record.as_mut().and_then(|record| {
+            record.remember(row.past());
+            record.attempts.last()
+        });
+        let write = remember(Write::at(now), latest)
             .set(name::STATUS, text(Status::Submitted.as_str()))
             .set(name::DUE_AT, moment(now))
             .set(name::UNCOUNTED, number(row.attempt()))

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use haulage::{
     Error, FailureKind, JobError, JobId, Json, Result, Status, Timestamp,
     backend::{ClaimKey, ClaimRequest, Claimed, Update},
+    lifecycle::{End, Transition, Wait},
 };
 use tracing::{info, warn};
 
@@ -13,7 +14,7 @@ use crate::{
     envelope::Envelope,
     in_flight::{Hold, Received},
     inner::{Inner, Shared, within},
-    item::{End, Lapse, Row, described, name, with_error},
+    item::{Row, described, ended, name, remember, with_error},
     redrive,
     store::unchanged,
     table::Written,
@@ -83,7 +84,7 @@ pub(crate) async fn resolve(
         let now = inner.now();
         let write = first_claim(inner, request, envelope, may_create, now);
         let row = match tries.write(inner, &message.id, write).await? {
-            Written::Done(row) => return Ok(ours(inner, request, message, envelope, body, &row).await),
+            Written::Done(row) => return ours(inner, request, message, envelope, body, row).await,
             Written::Refused(row) => row,
         };
         let Some(row) = row.filter(|row| row.is_job() || row.is_over()) else {
@@ -113,7 +114,7 @@ pub(crate) async fn resolve(
         };
         match consider(inner, request, message, envelope, row, &mut tries).await? {
             Next::Disposition(disposition) => return Ok(disposition),
-            Next::Claimed(row) => return Ok(ours(inner, request, message, envelope, body, &row).await),
+            Next::Claimed(row) => return ours(inner, request, message, envelope, body, *row).await,
             Next::ResolveAgain => {}
         }
     }
@@ -236,7 +237,7 @@ async fn consider(
         if wait.is_zero() && row.count(name::LEFT) == 0 {
             // No write of ours leaves a record like this; it must not keep a message alive for ever.
             let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
-            let write = End::dead(error).write(now, row.result_ttl(), inner.queue.retention);
+            let write = ended(&End::dead(error), now, row.result_ttl(), inner.queue.retention);
             inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
@@ -255,9 +256,13 @@ async fn consider(
     }
     match row.lapse(now) {
         None => elsewhere(inner, message, &row, now).await,
-        Some(Lapse::Again) => {
+        Some(Transition::Wait(Wait { error, .. })) => {
             let left = row.count(name::LEFT);
-            let write = with_error(held(request, now), &row.lapse_error())
+            let mut write = remember(held(request, now), row.attempt_over(now, error.as_ref()).as_ref());
+            if let Some(error) = &error {
+                write = with_error(write, error);
+            }
+            let write = write
                 .set(name::ATTEMPT, number(row.attempt().saturating_add(1)))
                 .set(name::LEFT, number(left - 1));
             Ok(match tries.write(inner, &message.id, unchanged(write, &row)).await? {
@@ -265,7 +270,7 @@ async fn consider(
                 Written::Refused(_) => Next::ResolveAgain,
             })
         }
-        Some(_) => {
+        Some(Transition::End(_)) => {
             if let Some(row) = inner.store.taken(row).await?
                 && row.flag(name::DEAD)
             {
@@ -316,16 +321,24 @@ pub(crate) async fn hand_over(
     Ok(Some(Disposition::Held(left)))
 }
 
-/// The job is ours.
+/// The job is ours; if it has not come too late.
 async fn ours(
     inner: &Shared,
     request: &ClaimRequest,
     message: &Received,
     envelope: &Arc<Envelope>,
     body: Json,
-    row: &Row,
-) -> Disposition {
+    row: Row,
+) -> Result<Disposition> {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
+    if let Some(end) = row.claimed_late() {
+        let write = ended(&end, inner.now(), row.result_ttl(), inner.queue.retention);
+        let write = unchanged(write.add(name::UNCOUNTED, 0, 1), &row);
+        return Ok(match inner.store.table.write(key.id.as_str(), write).await? {
+            Written::Done(_) => Disposition::Dropped,
+            Written::Refused(_) => Disposition::Hidden(LEAST),
+        });
+    }
     let submitted_at = row.moment(name::SUBMITTED_AT).unwrap_or(envelope.submitted_at);
     let lease_until = row.due_at().unwrap_or(message.hidden_until);
     let mut claimed = Claimed::new(key, body, row.spec(), submitted_at, lease_until);
@@ -334,8 +347,7 @@ async fn ours(
     let mut hold = Hold {
         message: Some(message.clone()),
         envelope: envelope.clone(),
-        result_ttl: row.result_ttl(),
-        attempts_left: row.count(name::LEFT),
+        row: row.without_documents(),
         lease_until,
         wanted_at: lease_until,
         noticed: false,
@@ -362,5 +374,5 @@ async fn ours(
             }
         }
     }
-    Disposition::Claimed(Box::new((claimed, hold)))
+    Ok(Disposition::Claimed(Box::new((claimed, hold))))
 }

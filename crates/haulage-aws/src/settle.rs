@@ -12,8 +12,9 @@ use futures_util::{
     stream,
 };
 use haulage::{
-    DEAD_LETTER_TTL, Error, FailureKind, JobError, Json, Result, Status,
+    ERROR_TTL, Error, FailureKind, JobError, Json, Result, Status,
     backend::{ClaimKey, Outcome, Settlement, Update},
+    lifecycle::{self, End, Terms, Transition, Wait},
 };
 use tracing::warn;
 
@@ -24,7 +25,7 @@ use crate::{
     heartbeat::while_held,
     in_flight::{Chain, Hold, Received},
     inner::{Inner, Shared},
-    item::{End, Row, name, with_error},
+    item::{self, Row, ended, name, remember, with_error},
     object_retention::{keep_days, object_key},
     table::{PARALLEL, Written},
     update::{Write, moment, nonce, text},
@@ -84,20 +85,20 @@ struct Done {
 
 async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) -> Result<Done> {
     let lost = || Error::LostClaim { id: key.id.clone(), attempt: key.attempt };
-    let Some(terms) = terms(inner, key).await? else {
+    let Some(claimed) = claimed(inner, key).await? else {
         return Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() });
     };
-    let stored = store(inner, key, outcome, &terms).await?;
-    inner.in_flight.with(key, |hold| hold.settling = true);
     let now = inner.now();
-    let mut written = write(inner, key, stored.write(inner, &terms, update, now)).await?;
+    let stored = store(inner, key, outcome, &claimed, now).await?;
+    inner.in_flight.with(key, |hold| hold.settling = true);
+    let mut written = write(inner, key, stored.write(inner, &claimed, update, now)).await?;
     if let Written::Refused(Some(row)) = &written
-        && stored.goes_back()
+        && stored.unless_cancelled()
         && row.flag(name::CANCEL)
         && row.is_held_by(key.attempt)
     {
         // Somebody wants it cancelled, and it is not running any more.
-        let cancelled = End::cancelled().write(now, terms.result_ttl, inner.queue.retention);
+        let cancelled = ended(&End::Cancelled, now, claimed.result_ttl(), inner.queue.retention);
         written = write(inner, key, told(cancelled, update)).await?;
     }
     match written {
@@ -107,6 +108,9 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
                 && place.to_text().as_deref() != row.text(name::RESULT_AT)
             {
                 inner.store.delete_documents([place]).await;
+            }
+            if stored.drops_body(&claimed) {
+                inner.store.delete_documents(claimed.text(name::BODY_AT).and_then(Place::from_text)).await;
             }
             let status = row.status().unwrap_or(Status::Error);
             let afterwards = let_go(inner, key, row, stored.delay());
@@ -145,61 +149,62 @@ async fn write(inner: &Inner, key: &ClaimKey, write: Write) -> Result<Written> {
     }
 }
 
-/// What has to be known of a job to settle it.
-struct Terms {
-    result_ttl: Duration,
-    attempts_left: u32,
-}
-
-/// From the claim; or from the record, where the claim is not this process's.
-async fn terms(inner: &Inner, key: &ClaimKey) -> Result<Option<Terms>> {
-    let held = |hold: &mut Hold| Terms { result_ttl: hold.result_ttl, attempts_left: hold.attempts_left };
-    if let Some(terms) = inner.in_flight.with(key, held) {
-        return Ok(Some(terms));
+/// The record as it was claimed; as it is, where the claim is not this process's.
+async fn claimed(inner: &Inner, key: &ClaimKey) -> Result<Option<Row>> {
+    if let Some(row) = inner.in_flight.with(key, |hold| hold.row.clone()) {
+        return Ok(Some(row));
     }
     if key.id.as_str().is_empty() {
         return Ok(None);
     }
     let row = inner.store.table.get(key.id.as_str()).await?.and_then(Row::of);
-    let row = row.filter(|row| row.is_held_by(key.attempt));
-    Ok(row.map(|row| Terms { result_ttl: row.result_ttl(), attempts_left: row.count(name::LEFT) }))
+    Ok(row.filter(|row| row.is_held_by(key.attempt)))
 }
 
-/// An outcome whose result is stored already, if it is too large for the record.
+/// What becomes of the job; its result is stored already, if it is too large for
+/// the record.
 enum Stored {
-    Success { packed: Packed, place: Place },
-    Ends(End),
-    Retry { error: JobError, delay: Duration },
-    Release { after: Duration, reason: Option<JobError> },
+    Success {
+        packed: Packed,
+        place: Place,
+    },
+    /// `goes_back`: the handler wanted another attempt, and there is none.
+    Ends {
+        end: End,
+        goes_back: bool,
+    },
+    Waits(Wait),
 }
 
-async fn store(inner: &Inner, key: &ClaimKey, outcome: Outcome, terms: &Terms) -> Result<Stored> {
-    Ok(match outcome {
-        Outcome::Success(result) => match inner.capabilities.check_payload("result", &result) {
-            Ok(()) => store_result(inner, key, &result, terms).await?,
-            Err(error) => {
-                let hint = if inner.store.bucket.is_none() {
-                    "; with a bucket (bucket=…), results go to S3"
-                } else {
-                    ""
-                };
-                Stored::Ends(End::failed(JobError::new(FailureKind::InvalidResult, format!("{error}{hint}"))))
+async fn store(
+    inner: &Inner,
+    key: &ClaimKey,
+    outcome: Outcome,
+    claimed: &Row,
+    now: haulage::Timestamp,
+) -> Result<Stored> {
+    let done = matches!(outcome, Outcome::Success(_));
+    let goes_back = matches!(outcome, Outcome::Retry { .. } | Outcome::Release { .. });
+    // Whether somebody wants it cancelled, the record says when it is written.
+    let terms = Terms { cancel_requested: false, ..claimed.terms(now) };
+    Ok(match lifecycle::settle(&terms, outcome, &inner.capabilities) {
+        Transition::End(End::Success(result)) => store_result(inner, key, &result, claimed).await?,
+        Transition::End(End::Error { mut error, dead }) => {
+            if done && inner.store.bucket.is_none() {
+                error.message += "; with a bucket (bucket=…), results go to S3";
             }
-        },
-        Outcome::Fail(error) => Stored::Ends(End::failed(error)),
-        Outcome::Cancelled => Stored::Ends(End::cancelled()),
-        Outcome::Retry { error, delay } => Stored::Retry { error, delay },
-        Outcome::Release { after, reason } => {
-            Stored::Release { after, reason: reason.map(JobError::released) }
+            Stored::Ends { end: End::Error { error, dead }, goes_back }
         }
+        Transition::End(end) => Stored::Ends { end, goes_back },
+        Transition::Wait(wait) => Stored::Waits(wait),
     })
 }
 
-async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, terms: &Terms) -> Result<Stored> {
+async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Row) -> Result<Stored> {
     let packed = Packed::new(result, inner.config.compression);
     let mut place = Place::Record;
     if let Some(bucket) = inner.store.bucket.as_ref().filter(|_| packed.size() > inner.config.offload_above) {
-        let days = keep_days(Duration::ZERO, terms.result_ttl.max(DEAD_LETTER_TTL));
+        let days = keep_days(Duration::ZERO, claimed.result_ttl().max(ERROR_TTL));
         let end = if packed.is_zstd() { "json.zst" } else { "json" };
         let queue = &inner.queue.name;
         // Another attempt's result must not take its place.
@@ -210,7 +215,8 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, terms: &Term
             // Trying on would not help; the job has ended, and its record says how.
             Err(error @ Error::Config(_)) => {
                 let message = format!("the result has {} bytes: {error}", packed.size());
-                return Ok(Stored::Ends(End::failed(JobError::new(FailureKind::InvalidResult, message))));
+                let end = End::failed(JobError::new(FailureKind::InvalidResult, message));
+                return Ok(Stored::Ends { end, goes_back: false });
             }
             Err(error) => return Err(error),
         }
@@ -219,44 +225,46 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, terms: &Term
 }
 
 impl Stored {
-    fn write(&self, inner: &Inner, terms: &Terms, update: &Update, now: haulage::Timestamp) -> Write {
-        let retention = inner.queue.retention;
+    fn write(&self, inner: &Inner, claimed: &Row, update: &Update, now: haulage::Timestamp) -> Write {
+        let (ttl, retention) = (claimed.result_ttl(), inner.queue.retention);
         let write = match self {
             Self::Success { packed, place } => {
-                let end = End { status: Status::Success, error: None, dead: false };
-                let write = end.write(now, terms.result_ttl, retention).remove(&[name::CHECKPOINT]);
+                let mut write = item::over(Status::Success, now, ttl, retention).remove(&[name::CHECKPOINT]);
+                if self.drops_body(claimed) {
+                    write = write.remove(&[name::BODY, name::BODY_AT]);
+                }
                 return match place.to_text() {
                     Some(at) => write.set(name::RESULT_AT, text(at)),
                     None => write.set(name::RESULT, packed.to_attribute()),
                 };
             }
-            Self::Ends(end) => end.write(now, terms.result_ttl, retention),
-            Self::Retry { error, .. } if terms.attempts_left == 0 => {
-                let write = End::dead(error.clone()).write(now, terms.result_ttl, retention);
-                write.when("attribute_not_exists(#cancel_requested)")
-            }
-            Self::Retry { error, delay } => {
-                with_error(back(now, *delay), error).when("attribute_not_exists(#cancel_requested)")
-            }
-            Self::Release { after, reason } => {
-                let mut write = back(now, *after).add(name::UNCOUNTED, 0, 1).add(name::LEFT, 0, 1);
-                if let Some(reason) = reason {
-                    write = with_error(write, reason);
-                }
-                write.when("attribute_not_exists(#cancel_requested)")
-            }
+            Self::Ends { end, .. } => ended(end, now, ttl, retention),
+            Self::Waits(wait) => back(claimed, wait, now),
+        };
+        let write = if self.unless_cancelled() {
+            write.when("attribute_not_exists(#cancel_requested)")
+        } else {
+            write
         };
         told(write, update)
     }
 
-    /// Whether the job waits for another attempt afterwards, or would have.
-    fn goes_back(&self) -> bool {
-        matches!(self, Self::Retry { .. } | Self::Release { .. })
+    /// Whether it is recorded as cancelled where somebody wants that.
+    fn unless_cancelled(&self) -> bool {
+        match self {
+            Self::Waits(_) => true,
+            Self::Ends { goes_back, .. } => *goes_back,
+            Self::Success { .. } => false,
+        }
+    }
+
+    fn drops_body(&self, claimed: &Row) -> bool {
+        matches!(self, Self::Success { .. }) && claimed.spec().drop_body
     }
 
     fn delay(&self) -> Duration {
         match self {
-            Self::Retry { delay, .. } | Self::Release { after: delay, .. } => *delay,
+            Self::Waits(wait) => wait.delay.unwrap_or_default(),
             _ => Duration::ZERO,
         }
     }
@@ -271,11 +279,16 @@ impl Stored {
 }
 
 /// The write that sends a job back to wait.
-fn back(now: haulage::Timestamp, delay: Duration) -> Write {
-    Write::at(now)
+fn back(claimed: &Row, wait: &Wait, now: haulage::Timestamp) -> Write {
+    let error = wait.error.as_ref();
+    let mut write = remember(Write::at(now), claimed.attempt_over(now, error).as_ref())
         .set(name::STATUS, text(Status::Submitted.as_str()))
-        .set(name::DUE_AT, moment(now.after(delay)))
-        .remove(&[name::RECEIPT, name::RECEIVED_AT])
+        .set(name::DUE_AT, moment(now.after(wait.delay.unwrap_or_default())))
+        .remove(&[name::RECEIPT, name::RECEIVED_AT]);
+    if let Some(error) = error {
+        write = with_error(write, error);
+    }
+    if wait.counts { write } else { write.add(name::UNCOUNTED, 0, 1).add(name::LEFT, 0, 1) }
 }
 
 /// Lets go of a job that is settled. What is left to do in the queue comes back.

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use haulage::{Clock, Error, JobId, Json, Record, Result, Status, Timestamp, backend::Detail};
+use haulage::{
+    Clock, Error, JobId, Json, Record, Result, Status, Timestamp, backend::Detail, lifecycle::Transition,
+};
 use tracing::warn;
 
 use crate::{
     body::{Packed, Place},
     bucket::Bucket,
     inner::MAX_DOCUMENT,
-    item::{End, Lapse, Row, name},
+    item::{Row, ended, name},
     table::{Table, Written},
     update::{Write, text},
 };
@@ -111,13 +113,14 @@ impl Store {
         if detail >= Detail::Full {
             record.body = self.document(row, name::BODY, name::BODY_AT).await?;
             record.checkpoint = row.checkpoint();
+            record.remember(row.past());
         }
         Ok(record)
     }
 
     /// The record as it is now. An abandoned claim that ends its job is written
-    /// as that first, so that nobody sees another outcome later. `None` if the
-    /// record is gone since.
+    /// as that first, so that nobody sees another outcome later; and so is the end of
+    /// one that has not started in time. `None` if the record is gone since.
     pub(crate) async fn reaped(&self, row: Row) -> Result<Option<Row>> {
         self.ended_if(row, Row::abandoned).await
     }
@@ -131,15 +134,17 @@ impl Store {
     async fn ended_if(
         &self,
         mut row: Row,
-        lapse: fn(&Row, Timestamp) -> Option<Lapse>,
+        lapse: fn(&Row, Timestamp) -> Option<Transition>,
     ) -> Result<Option<Row>> {
         for round in 0.. {
             self.give_up_after(round, &row.id())?;
             let now = self.now();
-            let Some(end) = lapse(&row, now).and_then(|lapse| End::lapsed(&row, lapse)) else {
-                break;
+            let lapsed = || match lapse(&row, now)? {
+                Transition::End(end) => Some((end, now)),
+                Transition::Wait(_) => None,
             };
-            let write = unchanged(end.write(now, row.result_ttl(), self.retention), &row);
+            let Some((end, moment)) = row.late(now).or_else(lapsed) else { break };
+            let write = unchanged(ended(&end, moment, row.result_ttl(), self.retention), &row);
             match self.table.write(row.id().as_str(), write).await? {
                 Written::Done(row) => return Ok(Some(row)),
                 Written::Refused(Some(other)) => row = other,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use haulage::{Error, FailureKind, JobError, Result, Status};
+use haulage::{Error, FailureKind, JobError, Result, Status, lifecycle::End};
 use tracing::warn;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     envelope::{Envelope, Poison},
     in_flight::Received,
     inner::{Inner, Shared},
-    item::{End, Row, name},
+    item::{Row, ended, name},
     resolve::{Disposition, NOTED, hand_over},
     store::unchanged,
     table::Written,
@@ -27,8 +27,7 @@ pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Pois
     // First, as the record does not have what the message says.
     inner.queue.dead_letter(poison).await?;
     let envelope = &poison.envelope;
-    let write = End::dead(error)
-        .write(now, envelope.spec.result_ttl, inner.queue.retention)
+    let write = ended(&End::dead(error), now, envelope.spec.result_ttl, inner.queue.retention)
         .set(name::QUEUE, text(&inner.queue.name))
         .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
         .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts))
@@ -78,8 +77,7 @@ pub(crate) async fn no_body(
                 None => continue,
             }
         }
-        let end = End::failed(error.clone())
-            .write(now, row.result_ttl(), inner.queue.retention)
+        let end = ended(&End::failed(error.clone()), now, row.result_ttl(), inner.queue.retention)
             .keep(name::QUEUE, text(&inner.queue.name));
         if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
             return Ok(Disposition::Dropped);

@@ -171,8 +171,16 @@ pub(crate) const MAX_ATTEMPTS: Setting =
     setting("HAULAGE_MAX_ATTEMPTS", "How many attempts the job has, crashes included").or("3");
 pub(crate) const TIMEOUT: Setting =
     setting("HAULAGE_TIMEOUT", "How long one attempt may run [default: no limit]");
-pub(crate) const RESULT_TTL: Setting =
-    setting("HAULAGE_RESULT_TTL", "How long the record is kept after the job ended").or("7d");
+pub(crate) const START_WITHIN: Setting = setting(
+    "HAULAGE_START_WITHIN",
+    "How long after its submit the job has to be started, longer than --delay; one that was not ends as \
+     ERROR, of the kind expired, and does not run [default: no limit]",
+);
+pub(crate) const RESULT_TTL: Setting = setting(
+    "HAULAGE_RESULT_TTL",
+    "How long the record is kept after the job ended, that of an ERROR for 14 days at least",
+)
+.or("7d");
 pub(crate) const DELAY: Setting = setting("HAULAGE_DELAY", "How long to hold the job back").or("0s");
 pub(crate) const GROUP: Setting =
     setting("HAULAGE_GROUP", "Jobs of one group run one at a time, in order [default: no group]");
@@ -222,7 +230,7 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
             &LOG_FORMAT,
         ],
     ),
-    ("`haulage submit`", &[&MAX_ATTEMPTS, &TIMEOUT, &RESULT_TTL, &DELAY, &GROUP, &REQUEST_ID]),
+    ("`haulage submit`", &[&MAX_ATTEMPTS, &TIMEOUT, &START_WITHIN, &RESULT_TTL, &DELAY, &GROUP, &REQUEST_ID]),
     ("`haulage wait` and `haulage submit --wait`", &[&WAIT_TIMEOUT]),
 ];
 

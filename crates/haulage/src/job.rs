@@ -48,7 +48,7 @@ impl NewJob {
     pub const DEFAULT_IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
     /// The longest key, group, request id, or metadata entry, in bytes.
     pub const MAX_LABEL_BYTES: usize = 1024;
-    /// The longest delay, timeout, result TTL and idempotency window: 366 days.
+    /// The longest delay, timeout, limit to start, result TTL and idempotency window: 366 days.
     pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
     /// A job with this body.
@@ -147,9 +147,28 @@ impl NewJob {
         self
     }
 
+    /// How long after its submit an attempt has to begin, at the latest. Where none
+    /// has that counts, the job ends in `ERROR`, of the kind
+    /// [`FailureKind::Expired`](crate::FailureKind::Expired), without being run, and
+    /// is no dead letter. For work that nobody wants any more when it comes late.
+    /// Longer than [`NewJob::delay`]. Default: no limit.
+    #[must_use]
+    pub fn start_within(mut self, limit: Duration) -> Self {
+        self.spec.start_within = Some(limit);
+        self
+    }
+
+    /// Forgets the body when the job succeeds, for what is large or confidential;
+    /// its result stays. Default: the body is kept as long as the record.
+    #[must_use]
+    pub fn drop_body(mut self) -> Self {
+        self.spec.drop_body = true;
+        self
+    }
+
     /// How long the record, with its result, is kept after the job ended.
-    /// Default: [`NewJob::DEFAULT_RESULT_TTL`]. A dead letter is kept for
-    /// [`crate::DEAD_LETTER_TTL`] at least.
+    /// Default: [`NewJob::DEFAULT_RESULT_TTL`]. What ended in `ERROR` is kept for
+    /// [`crate::ERROR_TTL`] at least.
     #[must_use]
     pub fn result_ttl(mut self, ttl: Duration) -> Self {
         self.spec.result_ttl = ttl;
@@ -171,6 +190,10 @@ impl NewJob {
     pub fn validate(&self) -> Result<(), Error> {
         self.spec.validate()?;
         check_duration("delay", self.delay)?;
+        if self.spec.start_within.is_some_and(|limit| limit <= self.delay) {
+            let message = "start_within is not longer than delay; such a job could never start";
+            return Err(Error::Invalid(message.into()));
+        }
         check_duration("idempotency_window", self.idempotency_window)?;
         check_name("idempotency_key", self.idempotency_key.as_deref())
     }

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`job`], [`record`], [`json`] | what is submitted, and what is known of it |
 //! | [`backend`] | the contract with what keeps the jobs |
+//! | [`lifecycle`] | what becomes of a job when an attempt of it ends |
 //! | [`producer`], [`consumer`], [`handler`] | the two sides of the queue |
 //! | [`retry`], [`shutdown`], [`clock`] | what they are set up with |
 //! | [`metrics`] | what a consumer measures of itself |
@@ -14,6 +15,7 @@
 //! | [`memory`], [`sqlite`] | the backends of this crate |
 //! | `conformance` | the suite for backends, with the feature of that name |
 
+mod attempt;
 pub mod backend;
 mod backend_call;
 mod capabilities;
@@ -33,6 +35,7 @@ mod id;
 pub mod job;
 pub mod json;
 mod lease;
+pub mod lifecycle;
 mod list_query;
 pub mod log;
 pub mod memory;
@@ -52,6 +55,7 @@ mod suspicion;
 
 use std::time::Duration;
 
+pub use attempt::Attempt;
 pub use backend::Backend;
 pub use clock::{Clock, Timestamp};
 pub use connect::connect;
@@ -67,8 +71,9 @@ pub use record::{FailureKind, JobError, Metadata, Progress, Record, Status};
 pub use retry::RetryPolicy;
 pub use spec::JobSpec;
 
-/// How long a dead letter is kept at least, whatever its `result_ttl`: 14 days.
-pub const DEAD_LETTER_TTL: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long the record of a job that ended in `ERROR` is kept at least, whatever
+/// its `result_ttl`: 14 days.
+pub const ERROR_TTL: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The README's code compiles.
 #[cfg(all(doctest, feature = "sqlite"))]

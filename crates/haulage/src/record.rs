@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Error, JobId, JobSpec, Json, QueueName, Timestamp, seconds};
+use crate::{Attempt, Error, JobId, JobSpec, Json, QueueName, Timestamp, seconds, spec::is_false};
 
 /// Where a job is in its life.
 ///
@@ -103,11 +103,13 @@ pub enum FailureKind {
     /// The attempt was given back and does not count: the handler put the job
     /// off, or what it needs was out of reach.
     Released,
+    /// No attempt had begun within the job's `start_within`.
+    Expired,
 }
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Handler,
         Self::Panic,
         Self::Timeout,
@@ -116,6 +118,7 @@ impl FailureKind {
         Self::InvalidResult,
         Self::Cancelled,
         Self::Released,
+        Self::Expired,
     ];
 
     /// The name in records: `handler`, `worker_lost` and so on.
@@ -129,6 +132,7 @@ impl FailureKind {
             Self::InvalidResult => "invalid_result",
             Self::Cancelled => "cancelled",
             Self::Released => "released",
+            Self::Expired => "expired",
         }
     }
 
@@ -155,21 +159,38 @@ impl JobError {
 
     /// An error of this kind; a long message is cut to its end.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if message.len() > Self::MAX_BYTES {
-            let mark = "[cut] … ";
-            let mut start = message.len() - (Self::MAX_BYTES - mark.len());
-            while !message.is_char_boundary(start) {
-                start += 1;
-            }
-            message = format!("{mark}{}", &message[start..]);
+        let message = message.into();
+        if message.len() <= Self::MAX_BYTES {
+            Self { kind, message }
+        } else {
+            Self::cut_to(kind, &message, Self::MAX_BYTES)
         }
-        Self { kind, message }
+    }
+
+    /// The same with the end of its message, if that is longer than so many bytes.
+    pub(crate) fn cut(&self, bytes: usize) -> Self {
+        if self.message.len() <= bytes { self.clone() } else { Self::cut_to(self.kind, &self.message, bytes) }
+    }
+
+    fn cut_to(kind: FailureKind, message: &str, bytes: usize) -> Self {
+        const MARK: &str = "[cut] … ";
+        let mut start = message.len() - (bytes - MARK.len());
+        while !message.is_char_boundary(start) {
+            start += 1;
+        }
+        Self { kind, message: format!("{MARK}{}", &message[start..]) }
     }
 
     /// The error of a job that was cancelled.
     pub fn cancelled() -> Self {
         Self::new(FailureKind::Cancelled, "cancelled")
+    }
+
+    /// The error of a job of which no attempt has begun in time.
+    pub fn expired(start_within: Duration) -> Self {
+        let limit = humantime::format_duration(start_within);
+        let message = format!("not started within {limit} of its submit, which start_within asked for");
+        Self::new(FailureKind::Expired, message)
     }
 
     /// Why a job was given back, in its record.
@@ -246,10 +267,14 @@ pub struct Record {
     /// The error of the latest attempt that failed, or the reason for which it
     /// was given back.
     pub error: Option<JobError>,
+    /// The last attempts, up to [`Attempt::KEPT`], where all of the record was asked
+    /// for; the latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// The result, where the job succeeded and the result was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Json>,
-    /// The body, where it was asked for.
+    /// The body, where it was asked for; a job with `drop_body` has none after its success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Json>,
 }
@@ -265,15 +290,27 @@ fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, 
         max_attempts: u32,
         #[serde(with = "seconds::option")]
         timeout: Option<Duration>,
+        #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
+        start_within: Option<Duration>,
         #[serde(with = "seconds")]
         result_ttl: Duration,
+        #[serde(skip_serializing_if = "is_false")]
+        drop_body: bool,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         metadata: &'a Metadata,
     }
-    let JobSpec { queue, request_id, group, max_attempts, timeout, result_ttl, metadata } = spec;
-    let (request_id, group) = (request_id.as_deref(), group.as_deref());
-    let (max_attempts, timeout, result_ttl) = (*max_attempts, *timeout, *result_ttl);
-    Shown { queue, request_id, group, max_attempts, timeout, result_ttl, metadata }.serialize(serializer)
+    Shown {
+        queue: &spec.queue,
+        request_id: spec.request_id.as_deref(),
+        group: spec.group.as_deref(),
+        max_attempts: spec.max_attempts,
+        timeout: spec.timeout,
+        start_within: spec.start_within,
+        result_ttl: spec.result_ttl,
+        drop_body: spec.drop_body,
+        metadata: &spec.metadata,
+    }
+    .serialize(serializer)
 }
 
 impl Record {
@@ -297,6 +334,7 @@ impl Record {
             cancel_requested: false,
             dead: false,
             error: None,
+            attempts: Vec::new(),
             result: None,
             body: None,
         }

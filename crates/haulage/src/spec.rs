@@ -31,9 +31,15 @@ pub struct JobSpec {
     /// See [`NewJob::timeout`].
     #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// See [`NewJob::start_within`].
+    #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
+    pub start_within: Option<Duration>,
     /// See [`NewJob::result_ttl`].
     #[serde(with = "seconds", skip_serializing_if = "is_default_ttl")]
     pub result_ttl: Duration,
+    /// See [`NewJob::drop_body`].
+    #[serde(skip_serializing_if = "is_false")]
+    pub drop_body: bool,
     /// See [`NewJob::metadata`].
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
@@ -42,6 +48,11 @@ pub struct JobSpec {
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 const fn is_default_attempts(attempts: &u32) -> bool {
     *attempts == NewJob::DEFAULT_MAX_ATTEMPTS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+pub(crate) const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn is_default_ttl(ttl: &Duration) -> bool {
@@ -56,7 +67,9 @@ impl Default for JobSpec {
             group: None,
             max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
             timeout: None,
+            start_within: None,
             result_ttl: NewJob::DEFAULT_RESULT_TTL,
+            drop_body: false,
             metadata: Metadata::new(),
         }
     }
@@ -78,9 +91,12 @@ impl JobSpec {
             return Err(Error::Invalid("max_attempts is 0; a job needs 1 attempt at least".into()));
         }
         check_duration("timeout", self.timeout.unwrap_or_default())?;
+        check_duration("start_within", self.start_within.unwrap_or_default())?;
         check_duration("result_ttl", self.result_ttl)?;
-        if self.timeout.is_some_and(|t| t.is_zero()) {
-            return Err(Error::Invalid("timeout is 0; leave it out for no limit".into()));
+        for (name, limit) in [("timeout", self.timeout), ("start_within", self.start_within)] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                return Err(Error::Invalid(format!("{name} is 0; leave it out for no limit")));
+            }
         }
         check_name("request_id", self.request_id.as_deref())?;
         check_name("group", self.group.as_deref())?;
@@ -129,13 +145,15 @@ mod tests {
             group: Some("user-1".into()),
             max_attempts: 5,
             timeout: Some(Duration::from_secs(600)),
+            start_within: Some(Duration::from_secs(60)),
             result_ttl: Duration::from_micros(1_500_001),
+            drop_body: true,
             metadata: [("team".to_owned(), "vision".to_owned())].into(),
         };
         let json = serde_json::to_string(&spec).expect("JSON");
         assert_eq!(
             json,
-            r#"{"queue":"bulk","request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"result_ttl":1.500001,"metadata":{"team":"vision"}}"#
+            r#"{"queue":"bulk","request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"start_within":60,"result_ttl":1.500001,"drop_body":true,"metadata":{"team":"vision"}}"#
         );
         assert_eq!(serde_json::from_str::<JobSpec>(&json).expect("a spec"), spec);
     }

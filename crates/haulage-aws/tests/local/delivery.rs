@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
     Backend, FailureKind, JobId, Progress, Status,
     backend::{Cancellation, Heartbeat, HeartbeatStatus, Lookup},
@@ -124,6 +125,24 @@ async fn what_others_send_is_a_job_if_it_is_json() {
         assert!(error.message.contains("not JSON"), "{error}");
         raw::assert_drained(&place, &place.queue).await;
         assert_eq!(raw::count(&place, &place.dead).await, 1, "for somebody to look at");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_comes_too_late_to_start_its_job_runs_nothing() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let backend = place.open().await;
+        let limit = Duration::from_millis(10);
+        let id = submit(&backend, job(1).start_within(limit)).await;
+        // Whoever submitted it did not live to write the record.
+        let delete = place.dynamodb().await.delete_item().table_name(&place.table);
+        delete.key("message_id", AttributeValue::S(id.to_string())).send().await.expect("deleted");
+        tokio::time::sleep(limit).await;
+        assert_eq!(claim(&backend, LONG).await, []);
+        let late = record(&backend, &id).await;
+        assert_eq!((late.status, late.dead, late.counted()), (Status::Error, false, 0));
+        assert_eq!(late.error.map(|error| error.kind), Some(FailureKind::Expired));
+        raw::assert_drained(&place, &place.queue).await;
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Filter {
     metadata: Vec<(String, String)>,
 
     /// Only jobs with an error that has this in its text, or is of this kind: handler, panic, timeout,
-    /// worker_lost, invalid_body, invalid_result, cancelled, or released
+    /// worker_lost, invalid_body, invalid_result, cancelled, released, or expired
     #[arg(long, value_name = "TEXT")]
     error: Option<String>,
 

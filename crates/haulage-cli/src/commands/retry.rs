@@ -56,9 +56,14 @@ async fn again(producer: &Producer, id: &JobId) -> haulage::Result<JobId> {
 fn copy(Record { id, body, mut spec, .. }: Record) -> haulage::Result<NewJob> {
     // One that was not given is the job's own id.
     spec.request_id = spec.request_id.filter(|given| given != id.as_str());
-    let body = body.ok_or_else(|| Error::Unavailable {
-        message: format!("the body of job {id} did not come with its record; nothing was submitted"),
-        source: None,
+    let body = body.ok_or_else(|| match spec.drop_body {
+        true => Error::Invalid(format!(
+            "job {id} has dropped its body with its success, as --drop-body asked; submit it anew"
+        )),
+        false => Error::Unavailable {
+            message: format!("the body of job {id} did not come with its record; nothing was submitted"),
+            source: None,
+        },
     })?;
     Ok(NewJob::from_json(body).spec(spec))
 }

@@ -96,9 +96,19 @@ struct JobOptions {
 
     #[arg(
         long, value_name = "DURATION", value_parser = options::duration,
+        env = env::START_WITHIN.name, help = env::START_WITHIN.help
+    )]
+    start_within: Option<Duration>,
+
+    #[arg(
+        long, value_name = "DURATION", value_parser = options::duration,
         env = env::RESULT_TTL.name, default_value = env::RESULT_TTL.fallback(), help = env::RESULT_TTL.help
     )]
     result_ttl: Duration,
+
+    /// Forget the body when the job succeeds; its result stays
+    #[arg(long)]
+    drop_body: bool,
 
     /// A label to keep with the job; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = options::label)]
@@ -117,6 +127,8 @@ impl JobOptions {
         job.delay = self.delay;
         job.spec.max_attempts = self.max_attempts;
         job.spec.timeout = self.timeout;
+        job.spec.start_within = self.start_within;
+        job.spec.drop_body = self.drop_body;
         job.spec.result_ttl = self.result_ttl;
         job.spec.metadata = self.metadata.iter().cloned().collect();
         job.spec.request_id.clone_from(&self.request_id);

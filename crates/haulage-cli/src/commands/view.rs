@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use haulage::{FailureKind, JobError, Record, Status, Timestamp};
+use haulage::{Attempt, FailureKind, JobError, Record, Status, Timestamp};
 
 use crate::output::{
     GAP, Output, brief, brief_or_millis, column_width, columns, cut, sanitized, sanitized_line, span,
@@ -149,6 +149,7 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("request id", Some(record.request_id().to_owned()));
     field("group", record.spec.group.clone());
     field("timeout", record.spec.timeout.map(brief));
+    field("start within", record.spec.start_within.map(brief));
     field("kept for", Some(brief(record.spec.result_ttl)));
     for (key, value) in &record.spec.metadata {
         field("metadata", Some(format!("{key}={value}")));
@@ -174,10 +175,29 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
         field(name, Some(message.clone()));
         field("error kind", Some(kind.as_str().to_owned()));
     }
+    // The latest is told of above.
+    if let [earlier @ .., _] = &record.attempts[..] {
+        for attempt in earlier {
+            field(&format!("attempt {}", attempt.number), Some(attempt_line(attempt)));
+        }
+    }
     field("checkpoint", record.checkpoint.as_ref().map(ToString::to_string));
-    field("body", record.body.as_ref().map(ToString::to_string));
+    let dropped = record.spec.drop_body && record.status == Status::Success && record.result.is_some();
+    let body = record.body.as_ref().map(ToString::to_string);
+    field("body", body.or_else(|| dropped.then(|| "dropped, as its submit asked".into())));
     field("result", record.result.as_ref().map(ToString::to_string));
     text
+}
+
+/// One of the attempts before the latest.
+fn attempt_line(attempt: &Attempt) -> String {
+    let took = attempt.ended_at.map(|end| format!(", {}", span(end.since(attempt.started_at))));
+    let worker = attempt.worker.as_ref().map(|worker| format!(" on {worker}"));
+    let why = match &attempt.error {
+        Some(error) => format!("{}: {}", error.kind.as_str(), summary_line(&error.message)),
+        None => "given back".to_owned(),
+    };
+    format!("{}{}{}: {why}", attempt.started_at, took.unwrap_or_default(), worker.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -98,6 +98,48 @@ fn ids_by_their_beginnings() {
 }
 
 #[test]
+fn show_tells_of_the_attempts_before_the_last() {
+    let place = Place::new();
+    let failing = "test $HAULAGE_ATTEMPT = 3 || { echo no luck >&2; exit 1; }; cat";
+    let id = place.submit(&["1", "--drop-body"]);
+    let worker = place.worker(&["--worker-name", "w", "--shell", failing]);
+    place.ok(["wait", &id]);
+    worker.stop();
+    let shown = place.ok(["show", &id]);
+    for n in [1, 2] {
+        let start = format!("attempt {n}     20");
+        let line = shown.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{shown}"));
+        assert!(line.contains(" on w: handler: ") && line.contains("no luck"), "{line}");
+    }
+    assert!(!shown.contains("attempt 3") && shown.contains("body          dropped"), "{shown}");
+    let record: Value = serde_json::from_str(&place.ok(["show", "--json", &id])).expect("a record");
+    let attempts = record["attempts"].as_array().expect("a list");
+    let seen: Vec<_> = attempts.iter().map(|one| (&one["attempt"], &one["error"]["kind"])).collect();
+    let handler = json!("handler");
+    assert_eq!(seen, [(&json!(1), &handler), (&json!(2), &handler), (&json!(3), &Value::Null)]);
+    assert_eq!((&record["body"], &record["drop_body"]), (&Value::Null, &json!(true)));
+    let again = place.run(["retry", &id]);
+    assert_eq!(again.code, Some(2), "{again:?}");
+    assert!(again.stderr.contains("has dropped its body"), "{again:?}");
+}
+
+#[test]
+fn what_comes_too_late_does_not_run() {
+    let place = Place::new();
+    let late = place.submit(&["1", "--start-within", "1ms"]);
+    // Nobody works, and whoever waits is told all the same.
+    let waited = place.run(["wait", &late]);
+    assert_eq!(waited.code, Some(4), "{waited:?}");
+    assert!(waited.stderr.contains("not started within 1ms of its submit"), "{waited:?}");
+    let record = place.record(&late);
+    assert_eq!((&record["status"], &record["error"]["kind"]), (&json!("ERROR"), &json!("expired")));
+    assert_eq!((&record["dead"], &record["attempt"]), (&json!(false), &json!(0)));
+    let never = place.run(["submit", "1", "--delay", "2s", "--start-within", "1s"]);
+    assert_eq!(never.code, Some(2));
+    assert!(never.stderr.contains("start_within is not longer than delay"), "{never:?}");
+}
+
+#[test]
 fn a_success_is_retried_as_a_new_job_with_its_body_and_options() {
     let place = Place::new();
     let options = [

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{
     Case,
-    trial::{End, Trial, fail, job, jobs, success},
+    trial::{End, Trial, job, jobs, success},
 };
 use crate::{
-    DEAD_LETTER_TTL, JobId,
-    backend::{Cancellation, Detail, ListQuery, Lookup, Redrive},
+    ERROR_TTL, JobId, Status,
+    backend::{Cancellation, Detail, ListQuery, Lookup, Outcome, Redrive},
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -18,7 +18,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("get: a result that is not kept at all expires at once", &[11], |t| Box::pin(not_kept(t))),
     Case::new("get: an expired record is gone for every verb", &[11], |t| Box::pin(gone(t))),
     Case::new("get: what is not over does not expire", &[11], |t| Box::pin(unfinished(t))),
-    Case::new("get: a dead letter is kept for 14 days", &[11], |t| Box::pin(dead(t))).lasts(DEAD_LETTER_TTL),
+    Case::new("get: what went wrong is kept for 14 days", &[11], |t| Box::pin(wrong(t))).lasts(ERROR_TTL),
     Case::new("get: a dead letter is kept longer where its job says so", &[11], |t| Box::pin(dead_longer(t))),
     Case::new("get: a redriven job gets a new time to expire", &[11], |t| Box::pin(redriven(t))),
 ];
@@ -48,12 +48,13 @@ async fn detail(t: &Trial<'_>) {
         assert_eq!(record.body.as_ref().map(|b| b.as_str()), body, "{detail:?}");
         assert_eq!(record.result.as_ref().map(|r| r.as_str()), result, "{detail:?}");
         let whole = t.record(&id).await;
-        assert_eq!(crate::Record { body: whole.body.clone(), result: whole.result.clone(), ..record }, whole);
+        let (body, result, attempts) = (whole.body.clone(), whole.result.clone(), whole.attempts.clone());
+        assert_eq!(crate::Record { body, result, attempts, ..record }, whole);
     }
 }
 
 async fn expires(t: &Trial<'_>) {
-    for end in [End::Success, End::Failed, End::Cancelled] {
+    for end in [End::Success, End::Cancelled] {
         let id = t.end(job(1).result_ttl(t.ticks(4)), end).await;
         t.pass(2).await;
         assert_eq!(t.status(&id).await, end.status());
@@ -73,12 +74,12 @@ async fn not_kept(t: &Trial<'_>) {
 
 async fn gone(t: &Trial<'_>) {
     let mut ids = Vec::new();
-    for end in [End::Success, End::Failed, End::Cancelled] {
+    for end in [End::Success, End::Cancelled, End::Cancelled] {
         ids.push(t.end(job(1).result_ttl(t.ticks(2)), end).await);
     }
     t.pass(2).await;
     let stats = t.stats().await;
-    assert_eq!((stats.success, stats.error, stats.cancelled, stats.unfinished()), (0, 0, 0, 0));
+    assert_eq!((stats.success, stats.cancelled, stats.unfinished()), (0, 0, 0));
     if t.backend.capabilities().list {
         assert_eq!(t.backend.list(ListQuery::default()).await.expect("list"), []);
     }
@@ -108,30 +109,35 @@ async fn unfinished(t: &Trial<'_>) {
     assert_eq!(t.lookup(&claimed.key.id).await, Lookup::Expired);
 }
 
-async fn dead(t: &Trial<'_>) {
-    let id = t.end(job(1).result_ttl(t.ticks(1)), End::Dead).await;
-    t.pass_time(DEAD_LETTER_TTL - t.ticks(1)).await;
-    assert!(t.record(&id).await.dead);
+async fn wrong(t: &Trial<'_>) {
+    let dead = t.end(job(1).result_ttl(t.ticks(1)), End::Dead).await;
+    let failed = t.end(job(2).result_ttl(t.ticks(1)), End::Failed).await;
+    t.pass_time(ERROR_TTL - t.ticks(1)).await;
+    assert!(t.record(&dead).await.dead);
+    assert_eq!(t.status(&failed).await, Status::Error);
     t.pass(1).await;
-    assert_eq!(t.lookup(&id).await, Lookup::Expired);
-    assert_eq!(t.stats().await.dead, 0);
+    for id in [dead, failed] {
+        assert_eq!(t.lookup(&id).await, Lookup::Expired);
+    }
+    let stats = t.stats().await;
+    assert_eq!((stats.error, stats.dead), (0, 0));
     assert_eq!(t.backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
 }
 
 async fn dead_longer(t: &Trial<'_>) {
-    let ttl = DEAD_LETTER_TTL * 2;
+    let ttl = ERROR_TTL * 2;
     let id = t.end(job(1).result_ttl(ttl), End::Dead).await;
     let record = t.record(&id).await;
     assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(ttl)));
 }
 
 async fn redriven(t: &Trial<'_>) {
-    let id = t.end(job(1).result_ttl(t.ticks(4)), End::Failed).await;
+    let id = t.end(job(1).result_ttl(t.ticks(4)), End::Cancelled).await;
     t.pass(2).await;
     t.redrive(&[&id]).await;
     t.pass(4).await;
     let claimed = t.take().await;
-    t.finish(&claimed.key, fail("no use either")).await;
+    t.finish(&claimed.key, Outcome::Cancelled).await;
     t.pass(2).await;
     assert!(matches!(t.lookup(&id).await, Lookup::Found(_)));
     t.pass(2).await;

@@ -32,6 +32,7 @@
 //! What a backend declares that it cannot do is skipped, counted and printed.
 //! Then hold the backend against the plain model of one: [`run_model`].
 
+mod attempts;
 mod cancel;
 mod checkpoint;
 mod claim;
@@ -49,6 +50,7 @@ mod races;
 mod redrive;
 mod report;
 mod settle;
+mod start_within;
 mod stats;
 mod submit;
 mod suspects;
@@ -167,6 +169,8 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         waiting::CASES,
         heartbeat::CASES,
         checkpoint::CASES,
+        start_within::CASES,
+        attempts::CASES,
         settle::CASES,
         fencing::CASES,
         terminal::CASES,

@@ -6,15 +6,18 @@ use super::{
     Case,
     groups::tracked,
     submit::{exceedable_limit, fillable_limit, filled},
-    trial::{Trial, error, fail, job, jobs, retry, success},
+    trial::{Trial, error, fail, job, jobs, json, retry, success},
 };
 use crate::{
-    Backend, DEAD_LETTER_TTL, Error, FailureKind, JobError, NewJob, Status,
+    Backend, ERROR_TTL, Error, FailureKind, JobError, Json, NewJob, Status,
     backend::{ClaimKey, Claimed, Outcome, Settlement},
 };
 
 pub(super) const CASES: &[Case] = &[
     Case::new("settle: success", &[2, 4], |t| Box::pin(succeeds(t))),
+    Case::new("settle: a success drops the body where that was asked for", &[2, 10], |t| {
+        Box::pin(drops_body(t))
+    }),
     Case::new("settle: failure for good", &[2, 4], |t| Box::pin(fails(t))),
     Case::new("settle: cancelled", &[2, 4], |t| Box::pin(cancelled(t))),
     Case::new("settle: a retry goes back, with its error", &[4, 6], |t| Box::pin(retries(t))),
@@ -92,13 +95,32 @@ async fn succeeds(t: &Trial<'_>) {
     t.assert_idle().await;
 }
 
+async fn drops_body(t: &Trial<'_>) {
+    let large = t.backend.capabilities().max_payload.min(100_000) - 2;
+    for (key, body) in [("small", json("1")), ("large", json(&format!("\"{}\"", "x".repeat(large))))] {
+        let id = t.submit(NewJob::from_json(body.clone()).drop_body().idempotency_key(key)).await;
+        let claimed = t.take().await;
+        t.finish(&claimed.key, retry("again")).await;
+        let claimed = t.take().await;
+        assert_eq!(claimed.body, body);
+        t.finish(&claimed.key, success(1)).await;
+        let record = t.record(&id).await;
+        assert_eq!((record.body, record.result), (None, Some(json("1"))));
+        let again = NewJob::from_json(body).idempotency_key(key);
+        let again = t.backend.submit(vec![again]).await.expect("submit").remove(0).expect("accepted");
+        assert_eq!((again.id, again.duplicate), (id, true), "its key counts as before");
+    }
+}
+
 async fn fails(t: &Trial<'_>) {
-    let claimed = t.start(job(1).result_ttl(t.ticks(50))).await;
+    let claimed = t.start(job(1).drop_body().result_ttl(t.ticks(50))).await;
     assert_eq!(t.finish(&claimed.key, fail("bad input")).await, Status::Error);
     let record = t.record(&claimed.key.id).await;
     assert_eq!((record.status, record.dead), (Status::Error, false));
     assert_eq!((record.error, record.result), (Some(error("bad input")), None));
-    assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(t.ticks(50))));
+    assert_eq!(record.body.as_ref().map(Json::as_str), Some("1"), "there to be looked at");
+    let kept = record.finished_at.map(|f| f.after(ERROR_TTL));
+    assert_eq!(record.expires_at, kept, "longer than its result_ttl");
     t.assert_idle().await;
 }
 
@@ -143,7 +165,7 @@ async fn exhausted(t: &Trial<'_>) {
     let record = t.record(&id).await;
     assert_eq!((record.status, record.attempt, record.dead), (Status::Error, 2, true));
     assert_eq!((record.error, record.due_at), (Some(error("second")), None));
-    let kept = record.finished_at.map(|f| f.after(DEAD_LETTER_TTL));
+    let kept = record.finished_at.map(|f| f.after(ERROR_TTL));
     assert_eq!(record.expires_at, kept, "longer than its result_ttl");
     t.pass(2).await;
     t.assert_idle().await;

@@ -1,9 +1,10 @@
 //! One job, and how each verb changes it.
 
 use crate::{
-    DEAD_LETTER_TTL, JobError, JobId, NewJob, Record, Status, Timestamp,
-    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Outcome, Update},
+    Attempt, JobId, NewJob, Record, Status, Timestamp,
+    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Update},
     lease::Lease,
+    lifecycle::{End, Terms, Transition, Wait},
     suspicion::Suspicion,
 };
 
@@ -16,9 +17,13 @@ pub(super) struct Entry {
     place: Timestamp,
     /// It waits for no moment: it may be claimed at once, wherever the clock may be.
     at_once: bool,
+    /// It ends then unless an attempt of it counts.
+    start_by: Option<Timestamp>,
     /// While it is in progress.
     lease: Option<Lease>,
     suspicion: Suspicion,
+    /// The attempts before the latest.
+    past: Vec<Attempt>,
 }
 
 impl Entry {
@@ -27,7 +32,9 @@ impl Entry {
         let (place, at_once) = (now.after(job.delay), job.delay.is_zero());
         record.due_at = Some(place);
         record.body = Some(job.body);
-        Self { record, place, at_once, lease: None, suspicion: Suspicion::None }
+        let start_by = record.spec.start_within.map(|limit| now.after(limit));
+        let suspicion = Suspicion::None;
+        Self { record, place, at_once, start_by, lease: None, suspicion, past: Vec::new() }
     }
 
     /// The record as it is at `now`, with as much of it as was asked for.
@@ -39,6 +46,9 @@ impl Entry {
         record.result = record.result.filter(|_| detail >= Detail::Result);
         record.body = record.body.filter(|_| detail >= Detail::Full);
         record.checkpoint = record.checkpoint.filter(|_| detail >= Detail::Full);
+        if detail >= Detail::Full {
+            record.remember(self.past.clone());
+        }
         record
     }
 
@@ -52,6 +62,11 @@ impl Entry {
 
     pub(super) fn is_at_once(&self) -> bool {
         self.at_once
+    }
+
+    /// When it ends unless an attempt begins before.
+    pub(super) fn start_by(&self) -> Option<Timestamp> {
+        self.start_by.filter(|_| self.is_waiting())
     }
 
     pub(super) fn lease(&self) -> Option<Lease> {
@@ -144,111 +159,102 @@ impl Entry {
         record.checkpoint = update.checkpoint.or(record.checkpoint.take());
     }
 
+    /// What decides what becomes of the job.
+    pub(super) fn terms(&self, now: Timestamp) -> Terms {
+        Terms {
+            late: self.record.spec.start_within.filter(|_| self.start_by.is_some_and(|end| end <= now)),
+            counted: self.record.counted(),
+            max_attempts: self.record.spec.max_attempts,
+            cancel_requested: self.record.cancel_requested,
+        }
+    }
+
     /// Ends a claim, and tells the status after it.
-    pub(super) fn settle(&mut self, outcome: Outcome, now: Timestamp) -> Status {
-        let cancel = self.record.cancel_requested;
-        match outcome {
-            Outcome::Success(result) => {
-                self.record.result = Some(result);
-                self.record.checkpoint = None;
-                self.finish(Status::Success, None, now);
-            }
-            Outcome::Fail(error) => self.finish(Status::Error, Some(error), now),
-            Outcome::Cancelled => self.cancel(now),
-            Outcome::Retry { .. } | Outcome::Release { .. } if cancel => self.cancel(now),
-            Outcome::Retry { error, delay } => {
-                self.suspicion = Suspicion::None;
-                self.retry(error, now.after(delay), now);
-            }
-            Outcome::Release { after, reason } => {
-                self.record.uncounted += 1;
-                self.suspicion = self.suspicion.alive();
-                self.record.error = reason.map(JobError::released).or(self.record.error.take());
+    pub(super) fn settle(&mut self, transition: Transition, now: Timestamp) -> Status {
+        match transition {
+            Transition::End(end) => self.finish(end, now),
+            Transition::Wait(wait) => {
+                self.suspicion = if wait.counts { Suspicion::None } else { self.suspicion.alive() };
                 // Back in its place, it waits for a moment only if it did before.
-                let (place, at_once) = match after {
-                    none if none.is_zero() => (self.place, self.at_once),
-                    after => (now.after(after), false),
-                };
-                self.wait(place);
-                self.at_once = at_once;
+                if let Some(delay) = wait.delay {
+                    (self.place, self.at_once) = (now.after(delay), false);
+                }
+                let place = self.place;
+                self.wait(wait, place, now);
             }
         }
         self.record.status
     }
 
-    /// Takes the job from a holder that has been silent for too long. `spared`:
-    /// another of its jobs is to blame.
-    pub(super) fn lapse(&mut self, spared: bool, now: Timestamp) {
-        if self.record.cancel_requested {
-            return self.cancel(now);
+    /// Takes the job from a holder that has been silent for too long.
+    pub(super) fn lapse(&mut self, transition: Transition, now: Timestamp) {
+        match transition {
+            Transition::End(end) => self.finish(end, now),
+            Transition::Wait(wait) => {
+                if let (Some(lease), Some(started_at)) = (self.lease, self.record.started_at) {
+                    self.suspicion = Suspicion::of_lost(started_at, lease);
+                }
+                // It is due since the end of its lease, and waits for no moment that it
+                // did not wait for before: the clock may be set back.
+                let due = self.record.due_at.unwrap_or(now);
+                self.wait(wait, due, now);
+            }
         }
-        if let (Some(lease), Some(started_at)) = (self.lease, self.record.started_at) {
-            self.suspicion = Suspicion::of_lost(started_at, lease);
-        }
-        let mut error = self.record.worker_lost();
-        if spared {
-            error = error.spared();
-            self.record.uncounted += 1;
-        }
-        if self.record.is_exhausted() {
-            return self.die(error, now);
-        }
-        // It is due since the end of its lease, and waits for no moment that it
-        // did not wait for before: the clock may be set back.
-        self.record.error = Some(error);
-        self.record.status = Status::Submitted;
-        self.lease = None;
-    }
-
-    pub(super) fn cancel(&mut self, now: Timestamp) {
-        self.finish(Status::Cancelled, Some(JobError::cancelled()), now);
     }
 
     pub(super) fn redrive(&mut self, now: Timestamp) {
         let record = &mut self.record;
+        // The end of its last attempt would be forgotten.
+        let mut attempts = record.clone();
+        attempts.remember(std::mem::take(&mut self.past));
+        self.past = attempts.attempts;
         record.uncounted = record.attempt;
         record.cancel_requested = false;
         record.dead = false;
-        self.suspicion = Suspicion::None;
         record.finished_at = None;
         record.expires_at = None;
-        // Whoever redrives a job wants it done now.
-        self.wait(now);
+        record.status = Status::Submitted;
+        record.due_at = Some(now);
+        self.suspicion = Suspicion::None;
+        // Whoever redrives a job wants it done now, and however late.
+        (self.place, self.at_once, self.start_by) = (now, false, None);
     }
 
-    /// Its attempts are used up.
-    fn die(&mut self, error: JobError, now: Timestamp) {
-        self.record.dead = true;
-        self.finish(Status::Error, Some(error), now);
-    }
-
-    fn retry(&mut self, error: JobError, due: Timestamp, now: Timestamp) {
-        if self.record.is_exhausted() {
-            self.die(error, now);
-        } else {
-            self.record.error = Some(error);
-            self.wait(due);
-        }
-    }
-
-    fn wait(&mut self, place: Timestamp) {
-        self.place = place;
-        self.at_once = false;
-        self.lease = None;
-        self.record.status = Status::Submitted;
-        self.record.due_at = Some(place);
-    }
-
-    fn finish(&mut self, status: Status, error: Option<JobError>, now: Timestamp) {
+    /// An attempt is over, and the job waits for the next.
+    fn wait(&mut self, Wait { counts, error, .. }: Wait, due: Timestamp, now: Timestamp) {
         let record = &mut self.record;
-        let kept = record.spec.result_ttl;
-        let ttl = if record.dead { kept.max(DEAD_LETTER_TTL) } else { kept };
+        if let Some(started_at) = record.started_at {
+            let worker = record.worker.clone();
+            self.past.push(Attempt::over(record.attempt, worker, started_at, now, error.as_ref()));
+            self.past.drain(..self.past.len().saturating_sub(Attempt::KEPT));
+        }
+        record.uncounted += u32::from(!counts);
+        if counts {
+            self.start_by = None;
+        }
+        record.error = error.or(record.error.take());
+        record.status = Status::Submitted;
+        record.due_at = Some(due);
         self.lease = None;
-        record.status = status;
+    }
+
+    pub(super) fn finish(&mut self, end: End, now: Timestamp) {
+        let record = &mut self.record;
+        let kept = end.kept(record.spec.result_ttl);
+        self.lease = None;
+        record.status = end.status();
+        record.dead = end.is_dead();
         record.due_at = None;
         record.finished_at = Some(now);
-        record.expires_at = Some(now.after(ttl));
+        record.expires_at = Some(now.after(kept));
+        if let Some(error) = end.error() {
+            record.error = Some(error.into_owned());
+        }
         // A job that succeeds at last keeps the error of the attempt before.
-        record.error = error.or(record.error.take());
+        if let End::Success(result) = end {
+            record.result = Some(result);
+            record.checkpoint = None;
+            record.body = record.body.take().filter(|_| !record.spec.drop_body);
+        }
     }
 }

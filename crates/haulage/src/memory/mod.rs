@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::state::State;
 use crate::{
-    Clock, Error, FailureKind, JobError, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
+    Clock, Error, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
     backend::{
         Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
         HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, QueueStats, Redrive, Settlement, Severity,
         Signals, Stats, Submitted,
     },
     lease::Lease,
+    lifecycle::{self, End},
 };
 
 /// Keeps jobs in memory: nothing outlives the process, and no other process
@@ -170,12 +171,11 @@ impl Backend for MemoryBackend {
             let Some(seq) = state.held(&key) else {
                 return Err(Error::LostClaim { id: key.id, attempt: key.attempt });
             };
-            let outcome = self.storable(outcome);
             Ok(state.update(seq, now, |entry| {
                 if !matches!(outcome, Outcome::Success(_)) {
                     entry.tell(update);
                 }
-                entry.settle(outcome, now)
+                entry.settle(lifecycle::settle(&entry.terms(now), outcome, &self.capabilities), now)
             }))
         };
         Ok(self.with(|state, now| settlements.into_iter().map(|s| settle(state, s, now)).collect()))
@@ -290,18 +290,6 @@ impl Backend for MemoryBackend {
     }
 }
 
-impl MemoryBackend {
-    /// The outcome, or the failure to store it.
-    fn storable(&self, outcome: Outcome) -> Outcome {
-        if let Outcome::Success(result) = &outcome
-            && let Err(error) = self.capabilities.check_payload("result", result)
-        {
-            return Outcome::Fail(JobError::new(FailureKind::InvalidResult, error.to_string()));
-        }
-        outcome
-    }
-}
-
 fn is_in(record: &Record, queue: Option<&QueueName>) -> bool {
     queue.is_none_or(|queue| record.spec.queue == *queue)
 }
@@ -336,11 +324,11 @@ fn cancel(state: &mut State, id: &JobId, now: Timestamp) -> Cancellation {
     match entry.record.status {
         // Nobody can be asked. Should its holder come back, it is told that it has lost the job.
         Status::InProgress if entry.is_lapsed(now) => {
-            state.update(seq, now, |entry| entry.cancel(now));
+            state.update(seq, now, |entry| entry.finish(End::Cancelled, now));
             Cancellation::Done
         }
         Status::Submitted => {
-            state.update(seq, now, |entry| entry.cancel(now));
+            state.update(seq, now, |entry| entry.finish(End::Cancelled, now));
             Cancellation::Done
         }
         Status::InProgress => {

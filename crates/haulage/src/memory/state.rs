@@ -10,6 +10,7 @@ use crate::{
     Error, JobId, NewJob, QueueName, Record, Result, Timestamp,
     backend::{ClaimKey, ClaimRequest, Submitted},
     lease::{Check, Lease},
+    lifecycle::{self, End},
     suspicion::Suspicion,
 };
 
@@ -37,6 +38,8 @@ pub(super) struct State {
     paused: BTreeSet<QueueName>,
     /// Running jobs, by the moment at which their leases are looked at next.
     leases: BTreeSet<(Timestamp, Seq)>,
+    /// Waiting jobs that have to start, by the moment at which they end otherwise.
+    late: BTreeSet<(Timestamp, Seq)>,
     /// Jobs that are over, by the moment their records expire.
     expiries: BTreeSet<(Timestamp, Seq)>,
     groups: HashMap<(QueueName, String), Group>,
@@ -245,8 +248,8 @@ impl State {
         self.signals.outcomes = true;
     }
 
-    /// Ends what is kept for a time that is over, and leases from a time when the
-    /// clock was ahead.
+    /// Ends what is kept for a time that is over, what has not started in time, and
+    /// leases from a time when the clock was ahead.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         if self.latest.replace(now).is_some_and(|latest| now < latest) {
             let ahead = |seq: &Seq| self.jobs[seq].lease().is_some_and(|l| l.is_ahead(now));
@@ -259,6 +262,7 @@ impl State {
                 });
             }
         }
+        self.end_late(now);
         self.expire(now);
         self.expired.fade(now);
         if self.keys_swept_at.is_none_or(|at| at.after(SWEEP_KEYS) <= now) {
@@ -275,6 +279,18 @@ impl State {
     /// Ends jobs that nobody will ever claim, and whose holders have long been silent.
     pub(super) fn end_abandoned(&mut self, now: Timestamp) {
         self.check_leases(now, |entry| entry.is_over_when_abandoned(now));
+    }
+
+    /// Ends jobs that have not started in time.
+    fn end_late(&mut self, now: Timestamp) {
+        while let Some(&(start_by, seq)) = self.late.first()
+            && start_by <= now
+        {
+            self.update(seq, now, |entry| {
+                let limit = entry.record.spec.start_within.unwrap_or_default();
+                entry.finish(End::expired(limit), start_by);
+            });
+        }
     }
 
     fn check_leases(&mut self, now: Timestamp, which: impl Fn(&Entry) -> bool) {
@@ -308,7 +324,9 @@ impl State {
             Suspicion::Spared => true,
             Suspicion::Watched(_) => false,
         };
-        self.update(seq, now, |entry| entry.lapse(spared, now));
+        self.update(seq, now, |entry| {
+            entry.lapse(lifecycle::lapse(&entry.terms(now), worker.as_deref(), spared), now);
+        });
     }
 
     fn expire(&mut self, now: Timestamp) {
@@ -323,12 +341,18 @@ impl State {
 
     /// Puts a job into the order that its status has, where it has one.
     fn shelve(&mut self, seq: Seq) {
+        if let Some(start_by) = self.jobs.get(&seq).and_then(Entry::start_by) {
+            self.late.insert((start_by, seq));
+        }
         if let Some((shelf, moment)) = self.shelf(seq) {
             shelf.insert((moment, seq));
         }
     }
 
     fn unshelve(&mut self, seq: Seq) {
+        if let Some(start_by) = self.jobs.get(&seq).and_then(Entry::start_by) {
+            self.late.remove(&(start_by, seq));
+        }
         if let Some((shelf, moment)) = self.shelf(seq) {
             shelf.remove(&(moment, seq));
         }

@@ -1,11 +1,7 @@
 //! Cancelling jobs.
 
-use super::{
-    fault::Fault,
-    tx::{End, Tx},
-    wake::Signal,
-};
-use crate::{JobId, Status, backend::Cancellation};
+use super::{fault::Fault, tx::Tx, wake::Signal};
+use crate::{JobId, Status, backend::Cancellation, lifecycle::End};
 
 pub(super) fn cancel(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<Vec<Cancellation>, Fault> {
     let mut answers = Vec::with_capacity(ids.len());

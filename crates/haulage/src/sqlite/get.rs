@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{
+    attempts,
     fault::Fault,
     id,
     spec::{self, spec_columns},
@@ -85,6 +86,7 @@ pub(super) fn get(
                 }
                 if detail == Detail::Full {
                     record.body = payload(connection, "SELECT json FROM body WHERE seq = ?1", seq)?;
+                    record.remember(attempts::past(connection, seq)?);
                     record.checkpoint =
                         payload(connection, "SELECT json FROM checkpoint WHERE seq = ?1", seq)?;
                 }
@@ -95,10 +97,14 @@ pub(super) fn get(
     Ok(answers)
 }
 
-/// Whether this record says that a consumer holds the job, though its lease
-/// has run out.
-pub(super) fn is_lapsed(lookup: &Lookup, now: Timestamp) -> bool {
-    matches!(lookup, Lookup::Found(r) if r.status == Status::InProgress && r.due_at.is_none_or(|t| t <= now))
+/// Whether this record may be one for which [`any_abandoned`] looks.
+pub(super) fn may_be_abandoned(lookup: &Lookup, now: Timestamp) -> bool {
+    let Lookup::Found(record) = lookup else { return false };
+    match record.status {
+        Status::InProgress => record.due_at.is_none_or(|t| t <= now),
+        Status::Submitted => record.spec.start_within.is_some_and(|d| record.submitted_at.after(d) <= now),
+        _ => false,
+    }
 }
 
 /// Whether [`Tx::end_abandoned`](super::tx::Tx::end_abandoned) has something to do.
@@ -107,7 +113,9 @@ pub(super) fn any_abandoned(connection: &Connection, now: Timestamp) -> rusqlite
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_leased
              WHERE status = 1 AND check_at <= ?1 AND due + lease <= ?1
-             AND (cancel_requested OR attempt - uncounted >= max_attempts))",
+             AND (cancel_requested OR attempt - uncounted >= max_attempts)
+             UNION ALL SELECT 1 FROM job INDEXED BY job_start_by
+             WHERE status = 0 AND start_by IS NOT NULL AND start_by <= ?1)",
         )?
         .query_row([now.as_micros()], |r| r.get(0))
 }

@@ -2,14 +2,18 @@
 
 use rusqlite::params;
 
-use super::tx::{End, Hot, Tx, micros};
+use super::tx::{Hot, Tx, micros, stored};
 use crate::{
-    JobError, Status, Timestamp,
+    Status, Timestamp,
     lease::{Check, Lease},
+    lifecycle::{self, End, Transition},
     suspicion::Suspicion,
 };
 
 type Sql<T> = rusqlite::Result<T>;
+
+/// How many jobs are looked at in one query.
+const AT_ONCE: i64 = 200;
 
 impl Tx<'_> {
     /// Looks after the leases that are due for it, for a claim: gives notice to
@@ -24,8 +28,23 @@ impl Tx<'_> {
         self.check_leases(Hot::ABANDONED)
     }
 
+    /// Ends jobs that have not started in time. Each transaction begins with that.
+    pub(super) fn end_late(&mut self) -> Sql<()> {
+        loop {
+            // Each one is found no more after its turn.
+            let late = self.rows(Hot::LATE, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
+            for job in &late {
+                if let (Some(limit), Some(start_by)) = (job.late(self.now), job.start_by) {
+                    self.finish_at(job, End::expired(limit), start_by)?;
+                }
+            }
+            if i64::try_from(late.len()) != Ok(AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+
     fn check_leases(&mut self, which: &str) -> Sql<()> {
-        const AT_ONCE: i64 = 200;
         loop {
             // Each one is found no more after its turn.
             let mut found = self.rows(which, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
@@ -72,28 +91,18 @@ impl Tx<'_> {
         if job.suspicion.is_watched() {
             self.spare_neighbours(job)?;
         }
-        if job.cancel_requested {
-            return self.finish(job, End::Cancelled);
-        }
-        let mut error = JobError::worker_lost(job.counted(), job.max_attempts, job.worker.as_deref());
         let spared = job.suspicion == Suspicion::Spared || self.has_lost_suspect(job)?;
-        if spared {
-            error = error.spared();
-        } else if job.is_exhausted() {
-            return self.finish(job, End::Error { error, dead: true });
-        }
+        let wait = match lifecycle::lapse(&job.terms(self.now), job.worker.as_deref(), spared) {
+            Transition::End(end) => return self.finish(job, end),
+            Transition::Wait(wait) => wait,
+        };
         let suspicion = match (job.lease, job.started_at) {
             (Some(lease), Some(started_at)) => Suspicion::of_lost(started_at, lease),
             _ => Suspicion::None,
         };
         // It is due since the end of its lease, and waits for no moment that it
         // did not wait for before: the clock may be set back.
-        self.execute(
-            "UPDATE job SET status = 0, uncounted = uncounted + ?2, suspect = ?3, error_kind = ?4, error = ?5
-             WHERE seq = ?1",
-            params![job.seq, spared, stored(suspicion), error.kind.as_str(), error.message],
-        )?;
-        self.requeued(job, None)
+        self.requeue(job, &wait, job.due, job.not_before, suspicion)
     }
 
     /// Until when this worker is to have no other watched job than it has, if it has one.
@@ -129,14 +138,5 @@ impl Tx<'_> {
     pub(super) fn suspect(&self, seq: i64, suspicion: Suspicion) -> Sql<()> {
         self.execute("UPDATE job SET suspect = ?2 WHERE seq = ?1", params![seq, stored(suspicion)])?;
         Ok(())
-    }
-}
-
-/// What is thought of a job, as it is stored.
-fn stored(suspicion: Suspicion) -> Option<i64> {
-    match suspicion {
-        Suspicion::None => None,
-        Suspicion::Spared => Some(0),
-        Suspicion::Watched(time) => Some(micros(time).max(1)),
     }
 }

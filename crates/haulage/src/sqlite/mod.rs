@@ -15,6 +15,7 @@
 //! such as a second copy of SQLite. On Linux that does no harm; elsewhere it
 //! takes this one's locks away.
 
+mod attempts;
 mod backup;
 mod cancel;
 mod check;
@@ -367,7 +368,7 @@ impl Backend for SqliteBackend {
             let wanted = Arc::clone(&ids);
             self.connections.reader.run(move |c| {
                 let found = get::get(c, &wanted, detail, now)?;
-                let unsure = found.iter().any(|lookup| get::is_lapsed(lookup, now));
+                let unsure = found.iter().any(|lookup| get::may_be_abandoned(lookup, now));
                 Ok((found, unsure && get::any_abandoned(c, now)?))
             })
         };

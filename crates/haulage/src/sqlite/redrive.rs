@@ -34,12 +34,13 @@ pub(super) fn redrive(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Fa
              AND seq = ?1 AND until <= ?2",
             params![job.seq, tx.now.as_micros()],
         )?;
+        tx.remember_end(&job)?;
         let due = job.group.is_none().then(|| tx.now.as_micros());
         // The attempts so far stop counting, but their numbers are not used
         // again: a claim from before must stay stale.
         tx.execute(
             "UPDATE job SET status = 0, due = ?2, uncounted = attempt, finished_at = NULL, expires_at = NULL,
-             dead = 0, cancel_requested = 0, suspect = NULL, not_before = ?3 WHERE seq = ?1",
+             dead = 0, cancel_requested = 0, suspect = NULL, not_before = ?3, start_by = NULL WHERE seq = ?1",
             params![job.seq, due, tx.now.as_micros()],
         )?;
         tx.count_revived(&job, due.is_none());

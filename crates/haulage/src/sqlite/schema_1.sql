@@ -19,6 +19,8 @@ CREATE TABLE job (
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     dead             INTEGER NOT NULL DEFAULT 0,
     result_ttl       INTEGER NOT NULL,        -- microseconds
+    start_by         INTEGER,                 -- SUBMITTED: it ends then, unless an attempt counts before
+    drop_body        INTEGER NOT NULL DEFAULT 0, -- its body goes with its success
     not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, put-off, or redrive.
                                               -- Without one it is claimable at once, wherever the clock may be
     queue            TEXT,                    -- NULL: `default`
@@ -39,6 +41,8 @@ CREATE INDEX job_ready ON job (queue, suspect IS NOT NULL, not_before IS NOT NUL
 CREATE INDEX job_suspect ON job (worker) WHERE status = 1 AND suspect IS NOT NULL;
 -- What consumers hold, by the moment at which it is looked at next.
 CREATE INDEX job_leased ON job (check_at) WHERE status = 1;
+-- What has to start, by the moment at which it ends otherwise.
+CREATE INDEX job_start_by ON job (start_by) WHERE start_by IS NOT NULL AND status = 0;
 -- The unfinished jobs of each group of a queue, in order.
 CREATE INDEX job_group ON job (group_id, queue, seq) WHERE group_id IS NOT NULL AND status < 2;
 -- What was submitted under a request id of the caller's.
@@ -53,6 +57,17 @@ CREATE INDEX job_queue ON job (queue, seq) WHERE queue IS NOT NULL;
 CREATE INDEX job_failed ON job (status, seq) WHERE status > 2;
 
 CREATE TABLE body (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
+-- The last attempts of a job that went back to the queue; of the latest, its row tells.
+CREATE TABLE attempt (
+    seq        INTEGER NOT NULL,
+    number     INTEGER NOT NULL,
+    worker     TEXT,
+    started_at INTEGER NOT NULL,
+    ended_at   INTEGER NOT NULL,
+    error_kind TEXT,
+    error      TEXT,
+    PRIMARY KEY (seq, number)
+) STRICT, WITHOUT ROWID;
 -- What an attempt has left for the next one.
 CREATE TABLE checkpoint (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
 CREATE TABLE result (seq INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;

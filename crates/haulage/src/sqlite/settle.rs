@@ -6,13 +6,14 @@ use super::{
     fault::Fault,
     heartbeat::held,
     id,
-    tx::{End, FORGET_CHECKPOINT, Tx},
+    tx::{FORGET_CHECKPOINT, Tx},
     wake::Signal,
     writer::Weight,
 };
 use crate::{
-    Error, FailureKind, JobError, Json, QueueName, Status,
+    Error, Json, QueueName, Status,
     backend::{Capabilities, ClaimKey, Outcome, Settlement},
+    lifecycle::{self, Transition},
 };
 
 /// How much these add to a transaction.
@@ -47,30 +48,17 @@ pub(super) fn settle(
         if !matches!(outcome, Outcome::Success(_)) {
             tx.tell(job.seq, &update)?;
         }
-        let status = match outcome {
-            Outcome::Success(result) => tx.finish(&job, success(result, limits))?,
-            Outcome::Fail(error) => tx.finish(&job, End::Error { error, dead: false })?,
-            Outcome::Cancelled => tx.finish(&job, End::Cancelled)?,
-            Outcome::Retry { .. } | Outcome::Release { .. } if job.cancel_requested => {
-                tx.finish(&job, End::Cancelled)?
-            }
-            Outcome::Retry { error, .. } if job.is_exhausted() => {
-                tx.finish(&job, End::Error { error, dead: true })?
-            }
-            Outcome::Retry { error, delay } => tx.retry(&job, tx.now.after(delay), &error)?,
-            Outcome::Release { after, reason } => {
-                let due = (!after.is_zero()).then(|| tx.now.after(after));
-                tx.release(&job, due, reason.map(JobError::released).as_ref())?
-            }
-        };
-        answers.push(Ok(status));
+        answers.push(Ok(match lifecycle::settle(&job.terms(tx.now), outcome, limits) {
+            Transition::End(end) => tx.finish(&job, end)?,
+            Transition::Wait(wait) => tx.put_back(&job, &wait)?,
+        }));
     }
     Ok(answers)
 }
 
 /// The short way of most settlements: success, of a job without a group that is
-/// not suspect, in
-/// the default queue. It does in one search what the long way does in two, under the same conditions.
+/// not suspect and keeps its body, in the default queue. It does in one search what
+/// the long way does in two, under the same conditions.
 struct Fast<'a> {
     end: CachedStatement<'a>,
     store: CachedStatement<'a>,
@@ -83,7 +71,7 @@ impl<'a> Fast<'a> {
             end: tx.prepare(
                 "UPDATE job SET status = 2, due = NULL, finished_at = ?4, expires_at = ?4 + result_ttl
                  WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND group_id IS NULL
-                 AND suspect IS NULL AND queue IS NULL",
+                 AND suspect IS NULL AND queue IS NULL AND NOT drop_body",
             )?,
             store: tx.prepare("INSERT INTO result (seq, json) VALUES (?1, ?2)")?,
             forget: tx.prepare(FORGET_CHECKPOINT)?,
@@ -102,16 +90,5 @@ impl<'a> Fast<'a> {
         tx.count_move(&QueueName::default(), Status::InProgress, Status::Success);
         tx.notify(Signal::Outcomes);
         Ok(true)
-    }
-}
-
-/// A result that cannot be stored fails the job, since the work was done and
-/// doing it again would bring the same.
-fn success(result: Json, limits: &Capabilities) -> End {
-    match limits.check_payload("result", &result) {
-        Ok(()) => End::Success(result),
-        Err(error) => {
-            End::Error { error: JobError::new(FailureKind::InvalidResult, error.to_string()), dead: false }
-        }
     }
 }

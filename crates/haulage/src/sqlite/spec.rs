@@ -10,7 +10,7 @@ use crate::{Error, JobSpec, NewJob, QueueName};
 /// The columns that [`read`] needs.
 macro_rules! spec_columns {
     () => {
-        "queue, group_id, request_id, max_attempts, result_ttl, spec"
+        "queue, group_id, request_id, max_attempts, result_ttl, drop_body, spec"
     };
 }
 pub(super) use spec_columns;
@@ -23,6 +23,7 @@ pub(super) fn document(spec: &JobSpec) -> Result<Option<String>, Error> {
         request_id: None,
         max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
         result_ttl: NewJob::DEFAULT_RESULT_TTL,
+        drop_body: false,
         ..spec.clone()
     };
     if rest.is_default() { Ok(None) } else { Ok(Some(serde_json::to_string(&rest)?)) }
@@ -40,6 +41,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<JobSpec> {
         request_id: row.get("request_id")?,
         max_attempts: row.get("max_attempts")?,
         result_ttl: duration(row.get("result_ttl")?),
+        drop_body: row.get("drop_body")?,
         ..rest
     })
 }

@@ -8,10 +8,14 @@ use uuid::Uuid;
 use super::{
     NET, id,
     queue::Counts,
+    spec,
     wake::{Changes, Signal},
 };
 use crate::{
-    DEAD_LETTER_TTL, JobError, JobId, Json, QueueName, Status, Timestamp, backend::Update, lease::Lease,
+    JobId, QueueName, Status, Timestamp,
+    backend::Update,
+    lease::Lease,
+    lifecycle::{End, Terms, Wait},
     suspicion::Suspicion,
 };
 
@@ -65,6 +69,15 @@ fn suspicion(stored: Option<i64>) -> Suspicion {
     }
 }
 
+/// What is thought of a job, as it is stored.
+pub(super) fn stored(suspicion: Suspicion) -> Option<i64> {
+    match suspicion {
+        Suspicion::None => None,
+        Suspicion::Spared => Some(0),
+        Suspicion::Watched(time) => Some(micros(time).max(1)),
+    }
+}
+
 /// What the moves need to know of a job.
 #[derive(Debug)]
 pub(super) struct Hot {
@@ -73,6 +86,9 @@ pub(super) struct Hot {
     pub(super) attempt: u32,
     pub(super) uncounted: u32,
     pub(super) max_attempts: u32,
+    pub(super) submitted_at: Timestamp,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) start_by: Option<Timestamp>,
     pub(super) due: Option<Timestamp>,
     pub(super) lease: Option<Lease>,
     pub(super) cancel_requested: bool,
@@ -80,6 +96,7 @@ pub(super) struct Hot {
     pub(super) queue: QueueName,
     pub(super) group: Option<String>,
     pub(super) result_ttl: i64,
+    pub(super) drop_body: bool,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) worker: Option<String>,
     pub(super) started_at: Option<Timestamp>,
@@ -89,8 +106,9 @@ pub(super) struct Hot {
 macro_rules! hot {
     ($rest:literal) => {
         concat!(
-            "SELECT seq, status, attempt, uncounted, max_attempts, due, cancel_requested, dead, queue, group_id, ",
-            "result_ttl, expires_at, worker, lease, check_at, started_at, suspect FROM job ",
+            "SELECT seq, status, attempt, uncounted, max_attempts, submitted_at, not_before, start_by, due, ",
+            "cancel_requested, dead, queue, group_id, result_ttl, drop_body, expires_at, worker, lease, check_at, ",
+            "started_at, suspect FROM job ",
             $rest
         )
     };
@@ -107,6 +125,10 @@ impl Hot {
         hot!("INDEXED BY job_leased WHERE status = 1 AND suspect IS NULL AND worker = ?1");
     pub(super) const AHEAD: &str =
         hot!("INDEXED BY job_leased WHERE status = 1 AND max(due, check_at) > ?1 + lease");
+    pub(super) const LATE: &str = hot!(
+        "INDEXED BY job_start_by WHERE status = 0 AND start_by IS NOT NULL AND start_by <= ?1
+         ORDER BY start_by LIMIT ?2"
+    );
     pub(super) const ABANDONED: &str = hot!(
         "WHERE status = 1 AND check_at <= ?1 AND due + lease <= ?1
          AND (cancel_requested OR attempt - uncounted >= max_attempts) ORDER BY check_at LIMIT ?2"
@@ -123,6 +145,9 @@ impl Hot {
             attempt: row.get("attempt")?,
             uncounted: row.get("uncounted")?,
             max_attempts: row.get("max_attempts")?,
+            submitted_at: Timestamp::from_micros(row.get("submitted_at")?),
+            not_before: time("not_before")?,
+            start_by: time("start_by")?,
             due: time("due")?,
             lease: if status == Status::InProgress { lease(row)? } else { None },
             cancel_requested: row.get("cancel_requested")?,
@@ -130,6 +155,7 @@ impl Hot {
             queue: row.get("queue")?,
             group: row.get("group_id")?,
             result_ttl: row.get("result_ttl")?,
+            drop_body: row.get("drop_body")?,
             expires_at: time("expires_at")?,
             worker: row.get("worker")?,
             started_at: time("started_at")?,
@@ -137,13 +163,19 @@ impl Hot {
         })
     }
 
-    /// How many attempts have counted.
-    pub(super) fn counted(&self) -> u32 {
-        self.attempt.saturating_sub(self.uncounted)
+    /// What decides what becomes of it.
+    pub(super) fn terms(&self, now: Timestamp) -> Terms {
+        Terms {
+            late: self.late(now),
+            counted: self.attempt.saturating_sub(self.uncounted),
+            max_attempts: self.max_attempts,
+            cancel_requested: self.cancel_requested,
+        }
     }
 
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.counted() >= self.max_attempts
+    /// The time that it had to start, where that is over, and no attempt counts.
+    pub(super) fn late(&self, now: Timestamp) -> Option<Duration> {
+        self.start_by.filter(|end| *end <= now).map(|end| end.since(self.submitted_at))
     }
 
     /// Whether its lease should have been extended by now.
@@ -159,14 +191,6 @@ impl Hot {
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|t| t <= now)
     }
-}
-
-/// How a job ends.
-#[derive(Debug)]
-pub(super) enum End {
-    Success(Json),
-    Error { error: JobError, dead: bool },
-    Cancelled,
 }
 
 impl<'a> Tx<'a> {
@@ -286,28 +310,24 @@ impl<'a> Tx<'a> {
 
     /// Ends a job, and lets the next of its group go.
     pub(super) fn finish(&mut self, job: &Hot, end: End) -> Sql<Status> {
-        let (status, error, dead) = match &end {
-            End::Success(_) => (Status::Success, None, false),
-            End::Error { error, dead } => (Status::Error, Some(error), *dead),
-            End::Cancelled => (Status::Cancelled, None, false),
-        };
-        let cancelled = (status == Status::Cancelled).then(JobError::cancelled);
-        let error = error.or(cancelled.as_ref());
-        let mut kept = Duration::from_micros(u64::try_from(job.result_ttl).unwrap_or(0));
-        if dead {
-            kept = kept.max(DEAD_LETTER_TTL);
-        }
+        self.finish_at(job, end, self.now)
+    }
+
+    /// The same for an end that came at this moment.
+    pub(super) fn finish_at(&mut self, job: &Hot, end: End, at: Timestamp) -> Sql<Status> {
+        let (status, error, dead) = (end.status(), end.error(), end.is_dead());
+        let kept = end.kept(spec::duration(job.result_ttl));
         self.execute(
             "UPDATE job SET status = ?2, due = NULL, finished_at = ?3, expires_at = ?4, dead = ?5,
              error_kind = coalesce(?6, error_kind), error = coalesce(?7, error) WHERE seq = ?1",
             params![
                 job.seq,
                 code(status),
-                self.now.as_micros(),
-                self.now.after(kept).as_micros(),
+                at.as_micros(),
+                at.after(kept).as_micros(),
                 dead,
-                error.map(|e| e.kind.as_str()),
-                error.map(|e| e.message.as_str()),
+                error.as_ref().map(|e| e.kind.as_str()),
+                error.as_ref().map(|e| e.message.as_str()),
             ],
         )?;
         if let End::Success(result) = &end {
@@ -316,6 +336,9 @@ impl<'a> Tx<'a> {
                 params![job.seq, result.as_str()],
             )?;
             self.execute(FORGET_CHECKPOINT, [job.seq])?;
+            if job.drop_body {
+                self.execute("DELETE FROM body WHERE seq = ?1", [job.seq])?;
+            }
         }
         self.count_move(&job.queue, job.status, status);
         self.counts.add_dead(&job.queue, i64::from(dead));
@@ -331,42 +354,41 @@ impl<'a> Tx<'a> {
         Ok(status)
     }
 
-    /// Puts a claimed job back into the queue after a failure, claimable from `due`.
-    pub(super) fn retry(&mut self, job: &Hot, due: Timestamp, error: &JobError) -> Sql<Status> {
-        self.execute(
-            "UPDATE job SET status = 0, due = ?2, not_before = ?2, suspect = NULL, error_kind = ?3, error = ?4
-             WHERE seq = ?1",
-            params![job.seq, due.as_micros(), error.kind.as_str(), error.message],
-        )?;
-        self.requeued(job, Some(due))
+    /// Puts a claimed job back into the queue.
+    pub(super) fn put_back(&mut self, job: &Hot, wait: &Wait) -> Sql<Status> {
+        let not_before = wait.delay.map(|delay| self.now.after(delay)).or(job.not_before);
+        let due = not_before.unwrap_or(job.submitted_at);
+        let suspicion = if wait.counts { Suspicion::None } else { job.suspicion.alive() };
+        self.requeue(job, wait, Some(due), not_before, suspicion)
     }
 
-    /// Puts a claimed job back into the queue as if it had not been claimed:
-    /// claimable from `due`, or at the place that it had.
-    pub(super) fn release(
+    /// A claimed job waits for its next attempt, from `due` on.
+    pub(super) fn requeue(
         &mut self,
         job: &Hot,
+        wait: &Wait,
         due: Option<Timestamp>,
-        reason: Option<&JobError>,
+        not_before: Option<Timestamp>,
+        suspicion: Suspicion,
     ) -> Sql<Status> {
+        let error = wait.error.as_ref();
+        self.remember(job, error)?;
         self.execute(
-            "UPDATE job SET status = 0, uncounted = uncounted + 1, not_before = coalesce(?2, not_before),
-             due = coalesce(?2, not_before, submitted_at), error_kind = coalesce(?3, error_kind),
-             error = coalesce(?4, error), suspect = nullif(suspect, 0) WHERE seq = ?1",
+            "UPDATE job SET status = 0, due = ?2, not_before = ?3, suspect = ?4, uncounted = uncounted + NOT ?5,
+             start_by = iif(?5, NULL, start_by), error_kind = coalesce(?6, error_kind),
+             error = coalesce(?7, error) WHERE seq = ?1",
             params![
                 job.seq,
                 due.map(Timestamp::as_micros),
-                reason.map(|e| e.kind.as_str()),
-                reason.map(|e| e.message.as_str()),
+                not_before.map(Timestamp::as_micros),
+                stored(suspicion),
+                wait.counts,
+                error.map(|e| e.kind.as_str()),
+                error.map(|e| e.message.as_str()),
             ],
         )?;
-        self.requeued(job, due)
-    }
-
-    /// A claimed job is back in the queue, claimable from `due`, or at once.
-    pub(super) fn requeued(&mut self, job: &Hot, due: Option<Timestamp>) -> Sql<Status> {
         self.count_move(&job.queue, job.status, Status::Submitted);
-        self.notify_due(&job.queue, due);
+        self.notify_due(&job.queue, wait.delay.map(|delay| self.now.after(delay)));
         // An operator's redrive may have put an earlier job of the group back
         // while this one ran: then that one is the head now.
         self.advance_group(job)?;
@@ -379,6 +401,7 @@ impl<'a> Tx<'a> {
             "DELETE FROM job WHERE seq = ?1",
             "DELETE FROM body WHERE seq = ?1",
             "DELETE FROM result WHERE seq = ?1",
+            "DELETE FROM attempt WHERE seq = ?1",
             FORGET_CHECKPOINT,
         ] {
             self.execute(sql, [job.seq])?;

@@ -321,7 +321,9 @@ impl Thread {
             return (Err(error), None);
         }
         let turn = self.turns.take();
-        let mut tx = match Tx::begin(&self.connection, &self.clock) {
+        let begun = Tx::begin(&self.connection, &self.clock);
+        // First, so that no call finds a job that should be over.
+        let mut tx = match begun.and_then(|mut tx| tx.end_late().map(|()| tx)) {
             Ok(tx) => tx,
             Err(error) => {
                 done.push(first);

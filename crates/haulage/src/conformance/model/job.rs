@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    DEAD_LETTER_TTL, FailureKind, JobError, NewJob, QueueName, Record, Status, Timestamp,
+    Attempt, ERROR_TTL, FailureKind, JobError, NewJob, QueueName, Record, Status, Timestamp,
     backend::{Detail, Update},
 };
 
@@ -21,6 +21,10 @@ pub(crate) struct Job {
     /// A job that was to be watched was lost by the same worker, as this one may be.
     pub(crate) spared: bool,
     pub(crate) purged: bool,
+    /// It ends then, as long as none of its attempts counts.
+    pub(crate) start_by: Option<Timestamp>,
+    /// All of its attempts.
+    pub(crate) attempts: Vec<Attempt>,
 }
 
 impl Job {
@@ -82,9 +86,17 @@ impl Job {
             record.status = Status::Submitted;
             record.error = Some(worker_lost(&record));
         }
+        record.attempts = self.attempts.clone();
+        if let Some(lost) = record.attempts.last_mut().filter(|_| record.status == Status::Submitted)
+            && lost.ended_at.is_none()
+        {
+            lost.error.clone_from(&record.error);
+        }
+        record.attempts.drain(..record.attempts.len().saturating_sub(Attempt::KEPT));
         if detail < Detail::Full {
             record.body = None;
             record.checkpoint = None;
+            record.attempts.clear();
         }
         if detail < Detail::Result {
             record.result = None;
@@ -92,9 +104,40 @@ impl Job {
         record
     }
 
+    pub(crate) fn start(&mut self, worker: &str, now: Timestamp) {
+        let mut attempt = Attempt::over(self.record.attempt, Some(worker.to_owned()), now, now, None);
+        attempt.ended_at = None;
+        self.attempts.push(attempt);
+    }
+
+    /// The latest attempt is over, unless it has been already.
+    pub(crate) fn stop(&mut self, error: Option<JobError>, now: Timestamp) {
+        if let Some(latest) = self.attempts.last_mut().filter(|latest| latest.ended_at.is_none()) {
+            latest.ended_at = Some(now);
+            latest.error = error;
+        }
+    }
+
+    /// Whether it has to end for not having started in time.
+    pub(crate) fn is_late(&self, now: Timestamp) -> bool {
+        self.start_by.is_some_and(|start_by| start_by <= now)
+    }
+
+    pub(crate) fn expire(&mut self, at: Timestamp) {
+        let limit = self.options.spec.start_within.expect("it has a limit").as_secs();
+        let message = format!("not started within {limit}s of its submit, which start_within asked for");
+        self.record.error = Some(JobError::new(FailureKind::Expired, message));
+        self.end(Status::Error, at);
+    }
+
     pub(crate) fn end(&mut self, status: Status, now: Timestamp) {
+        let error = self.record.error.clone().filter(|_| status != Status::Success);
+        self.stop(error, now);
+        if status == Status::Success && self.options.spec.drop_body {
+            self.record.body = None;
+        }
         let ttl = self.options.spec.result_ttl;
-        let ttl = if self.record.dead && ttl < DEAD_LETTER_TTL { DEAD_LETTER_TTL } else { ttl };
+        let ttl = if status == Status::Error && ttl < ERROR_TTL { ERROR_TTL } else { ttl };
         self.record.status = status;
         self.record.due_at = None;
         self.record.finished_at = Some(now);
@@ -117,7 +160,12 @@ impl Job {
         if spared {
             let why = "; a job that had been lost before was lost with it, so this attempt does not count";
             error.message.push_str(why);
+            if self.is_late(now) {
+                return self.expire(now);
+            }
             self.record.uncounted += 1;
+        } else {
+            self.start_by = None;
         }
         let ran = lease_end.before(self.lease * 2 / 3).since(start);
         self.watched = Some(ran.min(Duration::from_secs(300)));
@@ -129,8 +177,8 @@ impl Job {
 
     /// An attempt failed, and another may follow.
     pub(crate) fn fail_attempt(&mut self, error: JobError, due: Timestamp, now: Timestamp) {
+        self.record.error = Some(error.clone());
         let record = &mut self.record;
-        record.error = Some(error);
         if record.attempt - record.uncounted >= record.spec.max_attempts {
             record.dead = true;
             self.end(Status::Error, now);
@@ -138,6 +186,7 @@ impl Job {
             record.status = Status::Submitted;
             record.due_at = Some(due);
             self.place = due;
+            self.stop(Some(error), now);
         }
     }
 }

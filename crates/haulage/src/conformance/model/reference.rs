@@ -68,7 +68,20 @@ impl Model {
 
     /// What everybody does who only looks: ends what nobody will claim any more.
     pub(crate) fn end_abandoned(&mut self) {
+        self.end_late();
         self.check_leases(|job, now| job.is_abandoned(now) && !job.has_another_attempt());
+    }
+
+    /// Ends what has not started in time.
+    fn end_late(&mut self) {
+        let now = self.now;
+        let waiting =
+            self.jobs.iter_mut().filter(|job| job.record.status == Status::Submitted && !job.purged);
+        for job in waiting.filter(|job| job.is_late(now)) {
+            let start_by = job.start_by.take().expect("it is late");
+            job.expire(start_by);
+        }
+        self.keep_groups();
     }
 
     /// Sees to it that of each group of a queue the oldest job is due, and no other, or
@@ -123,7 +136,8 @@ impl Model {
                 self.keys.iter().find(|(key, ..)| Some(key) == job.idempotency_key.as_ref())
             {
                 let first = self.jobs.iter().find(|job| job.record.id == *first).expect("it has a job");
-                let conflict = !first.is_gone(now) && first.options.body != job.body;
+                let another = first.record.body.as_ref().is_some_and(|body| *body != job.body);
+                let conflict = another && !first.is_gone(now);
                 let id = first.record.id.clone();
                 answers.push(if conflict {
                     Err((key.clone(), id))
@@ -140,6 +154,7 @@ impl Model {
             record.due_at = job.spec.group.is_none().then_some(now.after(job.delay));
             record.body = Some(job.body.clone());
             let place = now.after(job.delay);
+            let start_by = job.spec.start_within.map(|limit| now.after(limit));
             self.jobs.push(Job {
                 record,
                 options: job,
@@ -149,6 +164,8 @@ impl Model {
                 watched: None,
                 spared: false,
                 purged: false,
+                start_by,
+                attempts: Vec::new(),
             });
             answers.push(Ok(Submitted { id, duplicate: false }));
             self.keep_groups();
@@ -187,6 +204,8 @@ impl Model {
             record.started_at = Some(now);
             record.worker = Some(worker.clone());
             record.progress = None;
+            job.start(worker, now);
+            let record = &job.record;
             let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
             let NewJob { body, spec, .. } = job.options.clone();
             let mut claimed = Claimed::new(key, body, spec, record.submitted_at, until);
@@ -234,11 +253,13 @@ impl Model {
             Outcome::Retry { .. } if cancel => job.cancel(now),
             Outcome::Release { .. } if cancel => job.cancel(now),
             Outcome::Retry { error, delay } => {
-                (job.watched, job.spared) = (None, false);
+                (job.watched, job.spared, job.start_by) = (None, false, None);
                 job.fail_attempt(error, now.after(delay), now);
             }
+            Outcome::Release { .. } if job.is_late(now) => job.expire(now),
             Outcome::Release { after, reason } => {
                 job.spared = false;
+                job.stop(reason.clone().map(|reason| JobError::new(FailureKind::Released, reason)), now);
                 job.record.uncounted += 1;
                 job.record.status = Status::Submitted;
                 if let Some(reason) = reason {
@@ -294,6 +315,7 @@ impl Model {
                 continue;
             }
             job.place = now;
+            job.start_by = None;
             (job.watched, job.spared) = (None, false);
             let record = &mut job.record;
             record.status = Status::Submitted;

@@ -43,6 +43,7 @@ pub(crate) struct Spec {
     delay: Duration,
     max_attempts: u32,
     result_ttl: Duration,
+    start_within: Option<Duration>,
 }
 
 impl Spec {
@@ -63,6 +64,8 @@ impl Spec {
             }
         }
         job.spec.request_id = self.body.is_multiple_of(2).then(|| format!("request-{}", self.body));
+        job.spec.start_within = self.start_within.filter(|limit| *limit > self.delay);
+        job.spec.drop_body = self.body.is_multiple_of(7);
         job.spec.timeout = self.body.is_multiple_of(3).then_some(Duration::from_millis(1500));
         job
     }
@@ -133,8 +136,10 @@ fn spec() -> impl Strategy<Value = Spec> {
         1 => Just(Duration::from_secs(20 * 24 * 3600)),
     ];
     let delay = prop_oneof![3 => Just(Duration::ZERO), 1 => seconds(1..6)];
-    (any::<u32>(), queue(), option::of(0u8..3), option::weighted(0.3, 0u8..4), delay, 1u32..4, ttl).prop_map(
-        |(body, queue, group, key, delay, max_attempts, result_ttl)| Spec {
+    let limit = option::weighted(0.2, seconds(1..6));
+    let attempts = (1u32..4, ttl, limit);
+    (any::<u32>(), queue(), option::of(0u8..3), option::weighted(0.3, 0u8..4), delay, attempts).prop_map(
+        |(body, queue, group, key, delay, (max_attempts, result_ttl, start_within))| Spec {
             body,
             queue,
             group,
@@ -142,6 +147,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             delay,
             max_attempts,
             result_ttl,
+            start_within,
         },
     )
 }

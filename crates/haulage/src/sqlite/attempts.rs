@@ -1,0 +1,70 @@
+//! What is remembered of the attempts of a job.
+
+use rusqlite::{Connection, params};
+
+use super::tx::{Hot, Tx};
+use crate::{Attempt, FailureKind, JobError, Timestamp};
+
+type Sql<T> = rusqlite::Result<T>;
+
+impl Tx<'_> {
+    /// An attempt is over, and the job's row will tell of the next.
+    pub(super) fn remember(&self, job: &Hot, error: Option<&JobError>) -> Sql<()> {
+        let Some(started_at) = job.started_at else { return Ok(()) };
+        let worker = job.worker.clone();
+        self.add(job.seq, &Attempt::over(job.attempt, worker, started_at, self.now, error))
+    }
+
+    /// The same of the last attempt of a job that has ended, and comes back to life.
+    pub(super) fn remember_end(&self, job: &Hot) -> Sql<()> {
+        let known = self.row("SELECT max(number) FROM attempt WHERE seq = ?1", [job.seq], |r| r.get(0))?;
+        let known: Option<u32> = known.flatten();
+        // One that was over before the job was is remembered already.
+        let Some(started_at) = job.started_at.filter(|_| known < Some(job.attempt)) else { return Ok(()) };
+        let end =
+            self.row("SELECT finished_at, error_kind, error FROM job WHERE seq = ?1", [job.seq], |r| {
+                Ok((Timestamp::from_micros(r.get(0)?), error(r.get(1)?, r.get(2)?)))
+            })?;
+        let Some((ended_at, error)) = end else { return Ok(()) };
+        let worker = job.worker.clone();
+        self.add(job.seq, &Attempt::over(job.attempt, worker, started_at, ended_at, error.as_ref()))
+    }
+
+    fn add(&self, seq: i64, attempt: &Attempt) -> Sql<()> {
+        self.execute(
+            "INSERT INTO attempt (seq, number, worker, started_at, ended_at, error_kind, error)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                seq,
+                attempt.number,
+                attempt.worker,
+                attempt.started_at.as_micros(),
+                attempt.ended_at.map(Timestamp::as_micros),
+                attempt.error.as_ref().map(|error| error.kind.as_str()),
+                attempt.error.as_ref().map(|error| &error.message),
+            ],
+        )?;
+        let kept = u32::try_from(Attempt::KEPT).unwrap_or(u32::MAX);
+        let forgotten = attempt.number.saturating_sub(kept);
+        self.execute("DELETE FROM attempt WHERE seq = ?1 AND number <= ?2", params![seq, forgotten])?;
+        Ok(())
+    }
+}
+
+/// The attempts before the one of which the job's row tells.
+pub(super) fn past(connection: &Connection, seq: i64) -> Sql<Vec<Attempt>> {
+    connection
+        .prepare_cached(
+            "SELECT number, worker, started_at, ended_at, error_kind, error FROM attempt WHERE seq = ?1",
+        )?
+        .query_map([seq], |r| {
+            let error = error(r.get(4)?, r.get(5)?);
+            let moment = |column| r.get(column).map(Timestamp::from_micros);
+            Ok(Attempt::over(r.get(0)?, r.get(1)?, moment(2)?, moment(3)?, error.as_ref()))
+        })?
+        .collect()
+}
+
+fn error(kind: Option<String>, message: Option<String>) -> Option<JobError> {
+    Some(JobError { kind: FailureKind::from_name(&kind?), message: message.unwrap_or_default() })
+}
