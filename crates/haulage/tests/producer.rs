@@ -124,7 +124,7 @@ async fn many_jobs_go_in_few_calls_and_stay_in_order() {
     let backend = Faulty::new(MemoryBackend::new());
     let producer = Producer::new(backend.clone());
     producer.submit_many(jobs(9_000)).await.expect("submit");
-    let large = (0..5).map(|_| NewJob::new(&"x".repeat(7 << 20)).expect("body")).collect();
+    let large = (0..5).map(|_| NewJob::new(&"x".repeat(7 << 18)).expect("body")).collect();
     producer.submit_many(large).await.expect("submit");
     producer.submit_many(Vec::new()).await.expect("nothing is no mistake");
     let sizes: Vec<_> = backend.calls(Verb::Submit).iter().map(|call| call.items).collect();

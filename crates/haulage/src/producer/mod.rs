@@ -51,8 +51,8 @@ pub struct Producer {
 impl Producer {
     /// The most jobs that go to the backend in one call.
     const CHUNK_JOBS: usize = 4000;
-    /// The most bytes of bodies that do, unless one job alone has more: 16 MiB.
-    const CHUNK_BYTES: usize = 16 * 1024 * 1024;
+    /// The most bytes of bodies that do, unless one job alone has more: 4 MiB.
+    const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
     /// A producer on this backend.
     pub fn new(backend: Arc<dyn Backend>) -> Self {

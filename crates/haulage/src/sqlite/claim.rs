@@ -48,18 +48,6 @@ macro_rules! ready {
     };
 }
 
-macro_rules! claimed {
-    ($from:expr) => {
-        concat!(
-            "SELECT job.seq, id, attempt, uncounted, submitted_at, body.json, suspect, checkpoint.json, ",
-            spec_columns!(),
-            " FROM ",
-            $from,
-            " JOIN body ON body.seq = job.seq LEFT JOIN checkpoint ON checkpoint.seq = job.seq"
-        )
-    };
-}
-
 /// Where a queue is paused, nothing in it is due.
 macro_rules! not_paused {
     () => {
@@ -67,14 +55,17 @@ macro_rules! not_paused {
     };
 }
 
-const DUE: &str = concat!(
-    claimed!(concat!("(", ready!(), ") AS ready JOIN job ON job.seq = ready.seq")),
-    not_paused!(),
-    " ORDER BY ready.due, ready.seq"
-);
-/// The same, without what only those need that are taken.
 const READY: &str = concat!("SELECT seq, suspected FROM (", ready!(), ")", not_paused!());
-const ONE: &str = concat!(claimed!("job"), " WHERE job.seq = ?1");
+/// All that is needed of a job that is taken.
+const ONE: &str = concat!(
+    "SELECT job.seq, id, attempt, uncounted, submitted_at, body.json, suspect, checkpoint.json, ",
+    spec_columns!(),
+    " FROM job JOIN body ON body.seq = job.seq LEFT JOIN checkpoint ON checkpoint.seq = job.seq WHERE job.seq = ?1"
+);
+
+/// How many bytes of bodies are read by one claim, unless one alone has more: others
+/// wait for it. Who has room for more claims again.
+const BYTES: usize = 8 << 20;
 
 /// What a try to claim brought, and what it left.
 #[derive(Debug)]
@@ -95,16 +86,24 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
     let lease = Lease::new(tx.now, request.lease);
     let watched_until = tx.watched_until(&request.worker)?;
     let max = i64::try_from(request.max).unwrap_or(i64::MAX);
-    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, read(row, lease.until)?));
-    let due = if let Some(queue) = request.queues.only() {
+    let rows = if let Some(queue) = request.queues.only() {
         let suspects = i64::from(watched_until.is_none());
-        tx.rows(DUE, params![tx.now.as_micros(), max, suspects, queue], read)?
+        tx.rows(READY, params![tx.now.as_micros(), max, suspects, queue], |r| r.get(0))?
     } else {
         let mut lines = Lines { tx, max, found: HashMap::new(), has_suspect: watched_until.is_some() };
-        let rows = request.queues.draw(request.turn, request.max, |queue| lines.next(queue))?;
-        let mut one = tx.prepare(ONE)?;
-        rows.into_iter().map(|seq| one.query_row([seq], read)).collect::<Result<_, _>>()?
+        request.queues.draw(request.turn, request.max, |queue| lines.next(queue))?
     };
+    let mut one = tx.prepare(ONE)?;
+    let (mut due, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    for seq in &rows {
+        let claimed = one.query_row([seq], |row| read(row, lease.until))?;
+        bytes += claimed.body.size();
+        due.push((*seq, claimed));
+        if bytes >= BYTES {
+            break;
+        }
+    }
+    let cut = due.len() < rows.len();
     if due.is_empty() {
         let left = if is_unfit(tx, request, watched_until)? { Left::Unfit } else { Left::Nothing };
         return Ok(Claim { found: Found::Nothing(next_due(tx, request, watched_until)?), left });
@@ -127,7 +126,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
         tx.count_move(&claimed.spec.queue, Status::Submitted, Status::InProgress);
         claims.push(claimed);
     }
-    let more = i64::try_from(claims.len()) == Ok(max) && is_any_due(tx, request, false)?;
+    let more = cut || (claims.len() == request.max && is_any_due(tx, request, false)?);
     Ok(Claim { found: Found::Jobs(claims), left: if more { Left::More } else { Left::Nothing } })
 }
 
@@ -236,21 +235,59 @@ const NEXT: &str = "SELECT min(at) FROM (
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        Backend, NewJob,
+        backend::{Outcome, Settlement},
+        sqlite::{SqliteBackend, wake::Word},
+    };
 
     #[test]
     fn a_claim_walks_the_index_of_its_queue_and_sorts_only_what_it_takes() {
         let connection = rusqlite::Connection::open_in_memory().expect("open");
         connection.execute_batch(include_str!("schema_1.sql")).expect("the schema");
-        for sql in [DUE, READY] {
-            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("prepare");
-            let params = params![0, 10, 1, QueueName::default()];
-            let rows = plan.query_map(params, |r| r.get::<_, String>(3)).expect("a plan");
-            let plan = rows.collect::<rusqlite::Result<Vec<_>>>().expect("its steps").join("\n");
-            let walks = plan.matches("SEARCH job USING INDEX job_ready (queue=? AND <expr>=?").count()
-                + plan.matches("SEARCH job USING COVERING INDEX job_ready (queue=? AND <expr>=?").count();
-            assert_eq!(walks, 4, "{plan}");
-            assert!(!plan.contains("SCAN job"), "{plan}");
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {READY}")).expect("prepare");
+        let params = params![0, 10, 1, QueueName::default()];
+        let rows = plan.query_map(params, |r| r.get::<_, String>(3)).expect("a plan");
+        let plan = rows.collect::<rusqlite::Result<Vec<_>>>().expect("its steps").join("\n");
+        let walks = plan.matches("SEARCH job USING INDEX job_ready (queue=? AND <expr>=?").count()
+            + plan.matches("SEARCH job USING COVERING INDEX job_ready (queue=? AND <expr>=?").count();
+        assert_eq!(walks, 4, "{plan}");
+        assert!(!plan.contains("SCAN job"), "{plan}");
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_between_large_bodies_and_between_large_results() {
+        const JOBS: usize = 24;
+        let folder = tempfile::tempdir().expect("tempdir");
+        let backend = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+        let large = NewJob::new(&"x".repeat(1 << 20)).expect("JSON");
+        for _ in 0..JOBS {
+            backend.submit(vec![large.clone()]).await.expect("submit");
         }
+        let turns = || backend.wake.read(Word::Turns);
+        let (mut claimed, mut claims) = (Vec::new(), 0);
+        while claimed.len() < JOBS {
+            let request = ClaimRequest::new("one", Duration::from_secs(60)).max(JOBS);
+            let jobs = backend.claim(request, Default::default()).await.expect("claim");
+            assert!(!jobs.is_empty(), "{} of {JOBS} are left", JOBS - claimed.len());
+            claimed.extend(jobs);
+            claims += 1;
+        }
+        assert!(claims >= 3, "{claims} claims read all bodies");
+        let settlements = || {
+            let success =
+                |job: &Claimed| Settlement::new(job.key.clone(), Outcome::Success(job.body.clone()));
+            claimed.iter().map(success).collect()
+        };
+        let before = turns();
+        let request = ClaimRequest::new("one", Duration::from_secs(60));
+        let (settled, more) = backend.settle_and_claim(settlements(), request).await.expect("settle");
+        assert!(settled.len() == JOBS && settled.iter().all(Result::is_ok), "{settled:?}");
+        assert!(more.is_empty() && turns() - before >= 4, "{} turns for all results", turns() - before);
+        let again = backend.settle(settlements()).await.expect("settle");
+        assert!(again.len() == JOBS && again.iter().all(Result::is_err), "an answer for each: {again:?}");
     }
 }

@@ -338,8 +338,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
-        let (weight, limits) = (settle::weight(&settlements), self.capabilities());
-        self.connections.writer.run(weight, move |tx| settle::settle(tx, settlements, &limits)).await
+        settle::in_parts(&self.connections.writer, settlements, self.capabilities()).await
     }
 
     async fn settle_and_claim(
@@ -349,6 +348,12 @@ impl Backend for SqliteBackend {
     ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
         let limits = self.capabilities();
         limits.check_claim(&request)?;
+        let mut parts = settle::parts(settlements);
+        if parts.len() > 1 {
+            // It takes several transactions: the claim comes after them.
+            return Ok((self.settle(parts.into_iter().flatten().collect()).await?, Vec::new()));
+        }
+        let settlements = parts.pop().unwrap_or_default();
         let mut weight = settle::weight(&settlements);
         weight.rows = weight.rows.saturating_add(request.max);
         let both = move |tx: &mut tx::Tx<'_>| {

@@ -49,7 +49,7 @@ macro_rules! old {
 /// How many rows are deleted at once.
 const ROWS: usize = 1_000;
 /// The same, in bytes of bodies and results.
-const BYTES: usize = 16 << 20;
+const BYTES: usize = 4 << 20;
 
 impl Search {
     pub(super) fn new(what: Purge, now: Timestamp) -> Self {

@@ -8,7 +8,7 @@ use super::{
     id,
     tx::{FORGET_CHECKPOINT, Tx},
     wake::Signal,
-    writer::Weight,
+    writer::{Weight, Writer},
 };
 use crate::{
     Error, Json, QueueName, Status,
@@ -23,6 +23,51 @@ pub(super) fn weight(settlements: &[Settlement]) -> Weight {
         _ => settlement.update.checkpoint.as_ref().map_or(0, Json::size),
     });
     Weight { rows: settlements.len(), bytes: bytes.sum(), ..Weight::default() }
+}
+
+/// How many bytes of results go into the database at once, unless one alone has
+/// more: others wait for it.
+const BYTES: usize = 4 << 20;
+
+/// The settlements in the parts in which they are written down.
+pub(super) fn parts(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
+    let (mut parts, mut bytes) = (vec![Vec::new()], 0_usize);
+    for settlement in settlements {
+        let size = weight(std::slice::from_ref(&settlement)).bytes;
+        if bytes > 0 && bytes.saturating_add(size) > BYTES {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(size);
+        if let Some(part) = parts.last_mut() {
+            part.push(settlement);
+        }
+    }
+    parts
+}
+
+/// Settles in as many transactions as there are parts.
+pub(super) async fn in_parts(
+    writer: &Writer,
+    settlements: Vec<Settlement>,
+    limits: Capabilities,
+) -> Result<Vec<Result<Status, Error>>, Error> {
+    let (mut answers, mut failure) = (Vec::with_capacity(settlements.len()), None);
+    for part in parts(settlements) {
+        let (weight, count) = (weight(&part), part.len());
+        let settled = match failure {
+            None => writer.run(weight, move |tx| settle(tx, part, &limits)).await,
+            Some(error) => Err(error),
+        };
+        failure = settled.as_ref().err().cloned();
+        match settled {
+            Ok(settled) => answers.extend(settled),
+            Err(error) if answers.is_empty() => return Err(error),
+            // What came before is stored, and this is for its caller to try again.
+            Err(error) => answers.extend(std::iter::repeat_n(Err(error), count)),
+        }
+    }
+    Ok(answers)
 }
 
 /// Each settlement, and the status that the job has after it.

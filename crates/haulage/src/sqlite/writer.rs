@@ -37,7 +37,7 @@ use crate::{Clock, Error, Result};
 /// would keep other processes from the database for longer.
 const MAX_ROWS: usize = 4_000;
 /// The same, in bytes of bodies and results.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// How much a call adds to a transaction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -303,6 +303,8 @@ impl Thread {
     /// Moves all of the log into the database. False where somebody who reads
     /// it, or writes, goes on for longer than `patience`.
     fn checkpoint(&self, mode: &str, patience: Duration) -> bool {
+        // Most of it while others may write.
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         let _ = self.connection.busy_timeout(patience);
         let sql = format!("PRAGMA wal_checkpoint({mode})");
         let done = self.connection.query_row(&sql, [], |r| Ok(r.get::<_, i64>(0)? == 0));
