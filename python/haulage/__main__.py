@@ -15,7 +15,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _logging
+from . import _first_process, _logging
 from ._client import DEFAULT_URL
 from .errors import (
     ConfigError,
@@ -192,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flag is not None:
         _hand_over(f"worker {flag}", words)
     parsed = _parser().parse_args(words)
+    if arguments is None and _first_process.is_first():
+        return _first_process.run_in_child()
     try:
         code = _worker(parsed)
     except (ConfigError, HandlerLoadError, InvalidArgumentError) as error:
