@@ -126,6 +126,11 @@ impl Clock {
         Self(Source::Manual(Arc::new(watch::Sender::new(time))))
     }
 
+    /// Whether only [`Clock::advance`] and [`Clock::set`] move it.
+    pub fn is_manual(&self) -> bool {
+        matches!(self.0, Source::Manual(_))
+    }
+
     /// The time now.
     pub fn now(&self) -> Timestamp {
         match &self.0 {

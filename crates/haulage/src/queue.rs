@@ -71,6 +71,7 @@ impl QueueName {
     }
 
     /// The name as it is stored: nothing for the default queue.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn to_stored(&self) -> Option<&str> {
         self.0.as_deref()
     }

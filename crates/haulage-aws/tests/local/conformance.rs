@@ -55,6 +55,9 @@ impl Subject for Aws {
     }
 }
 
+/// How many sequences the model test tries, in about half a minute.
+const MODEL: u32 = 8;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifo_queue_without_bucket() {
     let subject =
@@ -68,6 +71,25 @@ async fn standard_queue_with_bucket_and_compression() {
     let bucket = Some(bucket_on(server.url()).await);
     let subject = Aws { server, fifo: false, bucket, compression: Compression::Zstd, dynamodb: None };
     conformance::run(&subject).await.assert_ok();
+}
+
+#[test]
+fn a_fifo_queue_agrees_with_the_model() {
+    let subject =
+        Aws { server: ministack(), fifo: true, bucket: None, compression: Compression::None, dynamodb: None };
+    conformance::run_model(&subject, MODEL);
+}
+
+#[test]
+fn a_standard_queue_agrees_with_the_model() {
+    let subject = Aws {
+        server: ministack(),
+        fifo: false,
+        bucket: None,
+        compression: Compression::None,
+        dynamodb: None,
+    };
+    conformance::run_model(&subject, MODEL);
 }
 
 /// DynamoDB's own judgement of our expressions; needs Java.

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use crate::{
     Attempt, ERROR_TTL, FailureKind, JobError, NewJob, QueueName, Record, Status, Timestamp,
-    backend::{Detail, Update},
+    backend::{ClaimKey, ClaimRequest, Claimed, Detail, Update},
 };
+
+use super::reference::Group;
 
 pub(crate) struct Job {
     /// With body and result.
     pub(crate) record: Record,
     pub(crate) options: NewJob,
+    /// Its turn among the jobs of its group.
+    pub(crate) turn: u64,
     /// From when on it may be claimed, as long as nothing moves it.
     pub(crate) place: Timestamp,
     /// The length of its lease, and when a claim looks at that next.
@@ -34,6 +38,25 @@ impl Job {
 
     pub(crate) fn is_in(&self, queue: Option<&QueueName>) -> bool {
         queue.is_none_or(|queue| self.record.spec.queue == *queue)
+    }
+
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !self.purged && !self.record.status.is_terminal()
+    }
+
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        !self.purged
+            && self.record.status == Status::Submitted
+            && self.record.due_at.is_some_and(|due| due <= now)
+    }
+
+    pub(crate) fn group(&self) -> Option<Group> {
+        Some((self.record.spec.queue.clone(), self.record.spec.group.clone()?))
+    }
+
+    /// The group that has to wait for its time, even where it is over by then.
+    pub(crate) fn holds_up(&self, now: Timestamp) -> Option<Group> {
+        self.group().filter(|_| self.record.status == Status::Submitted && self.place > now)
     }
 
     pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
@@ -70,6 +93,26 @@ impl Job {
         self.record.due_at = Some(now.after(lease));
         self.lease = lease;
         self.check_at = now.after(lease).before(lease * 5 / 12);
+    }
+
+    /// Gives it to a worker.
+    pub(crate) fn hand_out(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
+        self.extend(request.lease, now);
+        let record = &mut self.record;
+        record.status = Status::InProgress;
+        record.attempt += 1;
+        record.started_at = Some(now);
+        record.worker = Some(request.worker.clone());
+        record.progress = None;
+        self.start(&request.worker, now);
+        let record = &self.record;
+        let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
+        let NewJob { body, spec, .. } = self.options.clone();
+        let mut claimed = Claimed::new(key, body, spec, record.submitted_at, now.after(request.lease));
+        claimed.counted = record.attempt - record.uncounted;
+        claimed.checkpoint = record.checkpoint.clone();
+        claimed.watched = self.watched;
+        claimed
     }
 
     /// What its attempt says.

@@ -5,25 +5,35 @@ use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 use crate::{
     FailureKind, JobError, JobId, NewJob, QueueName, Record, Status, Timestamp,
     backend::{
-        Cancellation, ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, ListQuery, Lookup,
-        Outcome, QueueStats, Settlement, Stats, Submitted,
+        Cancellation, ClaimKey, ClaimRequest, Claimed, Detail, Groups, Heartbeat, HeartbeatStatus, ListQuery,
+        Lookup, Outcome, QueueStats, Settlement, Stats, Submitted,
     },
 };
 
 use super::job::Job;
 
+/// A group of a queue.
+pub(crate) type Group = (QueueName, String);
+
 pub(crate) struct Model {
-    now: Timestamp,
+    pub(crate) now: Timestamp,
     /// In the order of their submits; none ever leaves the list.
-    jobs: Vec<Job>,
+    pub(crate) jobs: Vec<Job>,
     /// Each key, the job that has it, and until when.
     keys: Vec<(String, JobId, Timestamp)>,
-    paused: BTreeSet<QueueName>,
+    pub(crate) paused: BTreeSet<QueueName>,
+    pub(crate) groups: Groups,
+    /// Where groups are [`Groups::Ordered`]: those that may wait for a job that was over before its
+    /// time came.
+    pub(crate) held_up: BTreeSet<Group>,
+    /// How many places in the queue were given so far.
+    places: u64,
 }
 
 impl Model {
-    pub(crate) fn new(now: Timestamp) -> Self {
-        Self { now, jobs: Vec::new(), keys: Vec::new(), paused: BTreeSet::new() }
+    pub(crate) fn new(now: Timestamp, groups: Groups) -> Self {
+        let (paused, held_up) = (BTreeSet::new(), BTreeSet::new());
+        Self { now, jobs: Vec::new(), keys: Vec::new(), paused, groups, held_up, places: 0 }
     }
 
     /// Time passes. By itself it changes nothing: whoever looks does.
@@ -87,13 +97,15 @@ impl Model {
     /// Sees to it that of each group of a queue the oldest job is due, and no other, or
     /// none while one runs.
     fn keep_groups(&mut self) {
-        let unfinished = |job: &&mut Job| !job.purged && !job.record.status.is_terminal();
-        let group_of = |job: &Job| Some((job.record.spec.queue.clone(), job.record.spec.group.clone()?));
-        let mut names: Vec<_> = self.jobs.iter().filter_map(group_of).collect();
+        if self.groups != Groups::Tracked {
+            return;
+        }
+        let unfinished = |job: &&mut Job| job.is_unfinished();
+        let mut names: Vec<_> = self.jobs.iter().filter_map(Job::group).collect();
         names.sort();
         names.dedup();
         for name in names {
-            let of_group = self.jobs.iter_mut().filter(|job| group_of(job).as_ref() == Some(&name));
+            let of_group = self.jobs.iter_mut().filter(|job| job.group().as_ref() == Some(&name));
             let mut members: Vec<_> = of_group.filter(unfinished).collect();
             let running = members.iter().any(|job| job.record.status == Status::InProgress);
             for (place, job) in members.iter_mut().enumerate() {
@@ -116,7 +128,7 @@ impl Model {
         let (now, jobs) = (self.now, &self.jobs);
         let unfinished = |id: &JobId| {
             let job = jobs.iter().find(|job| job.record.id == *id);
-            job.is_some_and(|job| !job.purged && !job.record.status.is_terminal())
+            job.is_some_and(Job::is_unfinished)
         };
         self.keys.retain(|(_, id, until)| *until > now || unfinished(id));
     }
@@ -151,12 +163,15 @@ impl Model {
                 self.keys.push((key.clone(), id.clone(), now.after(job.idempotency_window)));
             }
             let mut record = Record::new(id.clone(), job.spec.clone(), now);
-            record.due_at = job.spec.group.is_none().then_some(now.after(job.delay));
+            let is_seen = job.spec.group.is_none() || self.groups != Groups::Tracked;
+            record.due_at = is_seen.then_some(now.after(job.delay));
             record.body = Some(job.body.clone());
             let place = now.after(job.delay);
             let start_by = job.spec.start_within.map(|limit| now.after(limit));
+            self.places += 1;
             self.jobs.push(Job {
                 record,
+                turn: self.places,
                 options: job,
                 place,
                 lease: Duration::ZERO,
@@ -175,15 +190,11 @@ impl Model {
 
     pub(crate) fn claim(&mut self, request: &ClaimRequest) -> Vec<Claimed> {
         self.check_leases(|_, _| true);
-        let (lease, worker, paused) = (request.lease, &request.worker, &self.paused);
+        let (worker, paused) = (&request.worker, &self.paused);
         let now = self.now;
-        let is_due = |r: &Record| {
-            !paused.contains(&r.spec.queue)
-                && r.status == Status::Submitted
-                && r.due_at.is_some_and(|t| t <= now)
-        };
+        let can_go = |job: &&mut Job| job.is_due(now) && !paused.contains(&job.record.spec.queue);
         let mut may_watch = !self.jobs.iter().any(|job| job.is_watched(worker, now));
-        let mut due: Vec<_> = self.jobs.iter_mut().filter(|job| !job.purged && is_due(&job.record)).collect();
+        let mut due: Vec<_> = self.jobs.iter_mut().filter(can_go).collect();
         due.sort_by_key(|job| job.record.due_at); // a stable sort: then by the order of submits
         let next = |queue: &QueueName| {
             let is_next =
@@ -194,27 +205,7 @@ impl Model {
         };
         let due: Result<Vec<_>, Infallible> = request.queues.draw(request.turn, request.max, next);
 
-        let mut claims = Vec::new();
-        for job in due.unwrap_or_default() {
-            job.extend(lease, now);
-            let record = &mut job.record;
-            let until = now.after(lease);
-            record.status = Status::InProgress;
-            record.attempt += 1;
-            record.started_at = Some(now);
-            record.worker = Some(worker.clone());
-            record.progress = None;
-            job.start(worker, now);
-            let record = &job.record;
-            let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
-            let NewJob { body, spec, .. } = job.options.clone();
-            let mut claimed = Claimed::new(key, body, spec, record.submitted_at, until);
-            claimed.counted = record.attempt - record.uncounted;
-            claimed.checkpoint = record.checkpoint.clone();
-            claimed.watched = job.watched;
-            claims.push(claimed);
-        }
-        claims
+        due.unwrap_or_default().into_iter().map(|job| job.hand_out(request, now)).collect()
     }
 
     pub(crate) fn heartbeat(&mut self, beat: &Heartbeat) -> HeartbeatStatus {
@@ -279,6 +270,7 @@ impl Model {
     pub(crate) fn cancel(&mut self, id: &JobId) -> Cancellation {
         let now = self.now;
         let Some(job) = self.find(id).filter(|job| !job.is_gone(now)) else { return Cancellation::Missing };
+        let held_up = job.holds_up(now);
         let answer = match job.record.status {
             Status::Submitted => {
                 job.cancel(now);
@@ -294,6 +286,7 @@ impl Model {
             }
             status => Cancellation::TooLate(status),
         };
+        self.held_up.extend(held_up);
         self.keep_groups();
         answer
     }
@@ -308,6 +301,8 @@ impl Model {
     pub(crate) fn redrive(&mut self, ids: &[JobId]) -> Vec<JobId> {
         let now = self.now;
         self.free_keys();
+        let (groups, mut places) = (self.groups, self.places + 1);
+        self.places += ids.len() as u64;
         let mut redriven = Vec::new();
         for id in ids {
             let Some(job) = self.find(id).filter(|job| !job.is_gone(now)) else { continue };
@@ -316,6 +311,10 @@ impl Model {
             }
             job.place = now;
             job.start_by = None;
+            if groups == Groups::Ordered {
+                job.turn = places;
+                places += 1;
+            }
             (job.watched, job.spared) = (None, false);
             let record = &mut job.record;
             record.status = Status::Submitted;
@@ -341,6 +340,7 @@ impl Model {
         let now = self.now;
         let mut purged = 0;
         for job in &mut self.jobs {
+            let held_up = job.holds_up(now);
             let since = job.record.finished_at.unwrap_or(job.record.submitted_at);
             if job.record.status == status
                 && job.is_in(queue)
@@ -349,6 +349,7 @@ impl Model {
             {
                 job.purged = true;
                 purged += 1;
+                self.held_up.extend(held_up);
             }
         }
         self.keep_groups();
@@ -418,6 +419,10 @@ impl Model {
     /// The ids of all jobs there ever were.
     pub(crate) fn ids(&self) -> Vec<JobId> {
         self.jobs.iter().map(|job| job.record.id.clone()).collect()
+    }
+
+    pub(crate) fn is_gone(&self, id: &JobId) -> bool {
+        self.jobs.iter().any(|job| job.record.id == *id && job.is_gone(self.now))
     }
 
     pub(crate) fn has_expired(&self, id: &JobId) -> bool {
