@@ -26,6 +26,7 @@ pub mod conformance;
 mod connect;
 pub mod consumer;
 mod error;
+mod event;
 mod finding;
 #[cfg(all(feature = "fuzzing", feature = "sqlite"))]
 #[doc(hidden)]

@@ -4,10 +4,10 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, Consumer, Event, event::Hook, function::Function, readiness::Probe};
+use super::{Call, Consumer, function::Function, hook::Hook, readiness::Probe};
 use crate::{
-    Backend, Context, Error, Failure, Job, NewJob, Queues, Result, RetryPolicy, handler::Predicate,
-    metrics::Recorder,
+    Backend, Context, Error, Failure, Job, NewJob, Queues, Result, RetryPolicy, event::Event,
+    handler::Predicate, metrics::Recorder,
 };
 
 /// Sets up a [`Consumer`]. Everything but the handler has a default.

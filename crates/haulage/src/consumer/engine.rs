@@ -26,7 +26,6 @@ use super::{
     call::{Caller, Report},
     claim::Claims,
     deadlines::Deadlines,
-    event::{Event, Summary},
     finish::Finish,
     heartbeat::Heartbeats,
     phase::Phase,
@@ -37,6 +36,7 @@ use super::{
 use crate::{
     Backend, JobSpec, Result,
     backend::{ClaimKey, Claimed, HeartbeatStatus, Outcome},
+    event::{Event, Summary},
     handler::Signal,
     metrics::Recorder,
     shutdown::Shutdown,

@@ -12,7 +12,7 @@
 //! | `batch` | gathers jobs for a call of the handler |
 //! | `call`, `function` | a call of the handler, on the caller's runtime |
 //! | `dispatch` | the same, on threads that the caller brings |
-//! | `event` | what is told of all that |
+//! | `hook` | the user's function that is told of all that, as [`Event`]s |
 //! | `backend_call`, `deadlines` | a call under way, and what to wake up for |
 
 mod batch;
@@ -22,10 +22,10 @@ mod claim;
 mod deadlines;
 mod dispatch;
 mod engine;
-mod event;
 mod finish;
 mod function;
 mod heartbeat;
+mod hook;
 mod phase;
 mod readiness;
 mod settle;
@@ -36,12 +36,9 @@ use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{
-    builder::ConsumerBuilder,
-    dispatch::Call,
-    event::{Event, Summary},
-};
+pub use self::{builder::ConsumerBuilder, dispatch::Call};
 use self::{builder::Settings, engine::Engine};
+pub use crate::event::{Event, Summary};
 use crate::{
     Backend,
     metrics::{Meter, Recorder},

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::{
         JobId,
-        consumer::Event,
+        event::Event,
         metrics::{Recorder, State},
     };
 

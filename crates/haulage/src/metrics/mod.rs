@@ -28,7 +28,7 @@ pub use self::{
     emf::{Emf, EmfWriter},
     histogram::{Bucket, Histogram},
 };
-use crate::consumer::Summary;
+use crate::event::Summary;
 
 /// After how long a consumer counts as stuck whose engine has not come round.
 /// It does so every 5 s at least, whatever handlers and backend do.

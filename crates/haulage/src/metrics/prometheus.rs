@@ -89,11 +89,8 @@ mod tests {
     #[test]
     fn buckets_count_up() {
         let mut recorder = Recorder::new(2);
-        let event = crate::consumer::Event::Succeeded {
-            id: crate::JobId::from("a"),
-            attempt: 1,
-            took: Duration::ZERO,
-        };
+        let event =
+            crate::event::Event::Succeeded { id: crate::JobId::from("a"), attempt: 1, took: Duration::ZERO };
         for millis in [5, 700, 800, 100_000_000] {
             recorder.observe(&event, Duration::from_millis(millis));
             recorder.count(&event);

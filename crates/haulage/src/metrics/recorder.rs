@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Meter, Snapshot, State};
-use crate::consumer::{Event, Summary};
+use crate::event::{Event, Summary};
 
 /// The pen of a consumer; there is one. The numbers are its own, so that
 /// counting locks nothing, and go to the meters together, once for each turn

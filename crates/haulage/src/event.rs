@@ -1,19 +1,13 @@
 //! What a consumer tells about the jobs that pass through it.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::Serialize;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     FailureKind, JobError, JobId, Json, Status,
     backend::{Capabilities, ClaimKey, Outcome},
-    panic,
 };
 
 /// A step in the life of a claim, told to the hook of
@@ -99,13 +93,13 @@ pub enum Event {
 
 impl Event {
     /// Whether a job has ended with it that was not given back.
-    pub(super) const fn is_end(&self) -> bool {
+    pub(crate) const fn is_end(&self) -> bool {
         !matches!(self, Self::Claimed { .. } | Self::Started { .. } | Self::Released { .. })
     }
 
     /// What a settled outcome came to: `status` is what the job has now, and
     /// `took` how long it took up a slot.
-    pub(super) fn settled(
+    pub(crate) fn settled(
         key: ClaimKey,
         outcome: Outcome,
         status: Status,
@@ -139,7 +133,7 @@ impl Event {
     }
 
     /// Failures and losses as warnings, the course of things for those who want it.
-    pub(super) fn log(&self, request_id: Option<&str>) {
+    pub(crate) fn log(&self, request_id: Option<&str>) {
         let (job_id, attempt) = (self.id(), self.attempt());
         // Where the caller gave none, it is the job's id.
         let request_id = request_id.filter(|id| *id != job_id.as_str());
@@ -214,23 +208,5 @@ impl Summary {
             Event::Lost { .. } => &mut self.lost,
         };
         *counter += 1;
-    }
-}
-
-/// The user's hook.
-#[derive(Clone)]
-pub(super) struct Hook(pub(super) Arc<dyn Fn(&Event) + Send + Sync>);
-
-impl Hook {
-    pub(super) fn tell(&self, event: &Event) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.0)(event))) {
-            error!(panic = panic::message(&*panic), "the event hook panicked");
-        }
-    }
-}
-
-impl fmt::Debug for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hook")
     }
 }
