@@ -245,11 +245,21 @@ impl Context {
         std::mem::take(&mut *self.update())
     }
 
+    /// The progress that no heartbeat has taken along yet.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        self.update().progress.clone()
+    }
+
+    /// The newest checkpoint of this attempt.
+    pub(crate) fn own_checkpoint(&self) -> Option<Json> {
+        let checkpoint = self.checkpoints();
+        checkpoint.last.clone().filter(|_| checkpoint.is_own)
+    }
+
     /// What goes with the end of the attempt. A heartbeat that failed may have had
     /// the checkpoint with it, so that is said once more.
     pub(crate) fn last_update(&self) -> Update {
-        let checkpoint = self.checkpoints();
-        Update { checkpoint: checkpoint.last.clone().filter(|_| checkpoint.is_own), ..self.take_update() }
+        Update { checkpoint: self.own_checkpoint(), ..self.take_update() }
     }
 
     /// Puts back what did not get through, unless there is newer.

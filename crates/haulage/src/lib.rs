@@ -13,6 +13,7 @@
 //! | [`metrics`] | what a consumer measures of itself |
 //! | [`log`] | where it writes, so that no reader holds it up |
 //! | [`memory`], [`sqlite`] | the backends of this crate |
+//! | [`testing`] | for tests of your handlers |
 //! | `conformance` | the suite for backends, with the feature of that name |
 
 mod attempt;
@@ -53,6 +54,7 @@ mod spec;
 pub mod sqlite;
 mod stats;
 mod suspicion;
+pub mod testing;
 
 use std::time::Duration;
 

@@ -8,7 +8,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{call::Report, dispatch::Call};
 use crate::{
-    Context, Failure, FailureKind, Job, JobError, Json,
+    Context, Failure, FailureKind, Job, JobError, Json, RetryPolicy,
+    backend::Outcome,
     handler::{Kind, Predicate},
     with_causes,
 };
@@ -46,6 +47,21 @@ impl Verdict {
             Self::Cancelled | Self::NotReady(_) => false,
         }
     }
+
+    /// What becomes of the job, after so many attempts that count.
+    pub(super) fn outcome(self, retry_policy: &RetryPolicy, counted: u32) -> Outcome {
+        match self {
+            Self::Success(result) => Outcome::Success(result),
+            Self::Retry(error, delay) => {
+                let delay = delay.unwrap_or_else(|| retry_policy.delay(counted));
+                Outcome::Retry { error, delay }
+            }
+            Self::Fail(error) => Outcome::Fail(error),
+            Self::Cancelled => Outcome::Cancelled,
+            Self::Snooze(after, reason) => Outcome::Release { after, reason: Some(reason) },
+            Self::NotReady(reason) => Outcome::Release { after: Duration::ZERO, reason: Some(reason) },
+        }
+    }
 }
 
 pub(super) type Verdicts = Vec<(u64, Verdict)>;
@@ -66,27 +82,35 @@ impl CallContext {
     }
 
     fn judge<R: Serialize>(&self, answer: Result<R, impl Into<Failure>>) -> Verdict {
-        let failure = match answer.map_err(Into::into) {
-            Ok(result) => {
-                return match Json::encode(&result) {
-                    Ok(json) => Verdict::Success(json),
-                    Err(e) => {
-                        let message = format!("the handler's result has no JSON form: {e}");
-                        Verdict::Fail(JobError::new(FailureKind::InvalidResult, message))
-                    }
-                };
-            }
-            Err(failure) => failure,
-        };
-        let error = JobError::new(FailureKind::Handler, failure.message());
-        match failure.kind {
-            Kind::Cancelled => Verdict::Cancelled,
-            Kind::Snooze(after) => Verdict::Snooze(after, error.message),
-            Kind::NotReady => Verdict::NotReady(error.message),
-            Kind::Fatal => Verdict::Fail(error),
-            Kind::Retry(_) if failure.is_any(&self.non_retryable) => Verdict::Fail(error),
-            Kind::Retry(delay) => Verdict::Retry(error, delay),
+        judge(answer, &self.non_retryable)
+    }
+}
+
+/// What an answer of the handler means.
+pub(super) fn judge<R: Serialize>(
+    answer: Result<R, impl Into<Failure>>,
+    non_retryable: &[Predicate],
+) -> Verdict {
+    let failure = match answer.map_err(Into::into) {
+        Ok(result) => {
+            return match Json::encode(&result) {
+                Ok(json) => Verdict::Success(json),
+                Err(e) => {
+                    let message = format!("the handler's result has no JSON form: {e}");
+                    Verdict::Fail(JobError::new(FailureKind::InvalidResult, message))
+                }
+            };
         }
+        Err(failure) => failure,
+    };
+    let error = JobError::new(FailureKind::Handler, failure.message());
+    match failure.kind {
+        Kind::Cancelled => Verdict::Cancelled,
+        Kind::Snooze(after) => Verdict::Snooze(after, error.message),
+        Kind::NotReady => Verdict::NotReady(error.message),
+        Kind::Fatal => Verdict::Fail(error),
+        Kind::Retry(_) if failure.is_any(non_retryable) => Verdict::Fail(error),
+        Kind::Retry(delay) => Verdict::Retry(error, delay),
     }
 }
 
@@ -192,7 +216,7 @@ impl fmt::Debug for Function {
     }
 }
 
-fn decode<T: DeserializeOwned>(delivery: Delivery) -> Result<(Job<T>, Context), Verdict> {
+pub(super) fn decode<T: DeserializeOwned>(delivery: Delivery) -> Result<(Job<T>, Context), Verdict> {
     let Delivery { body, context, .. } = delivery;
     match body.decode() {
         Ok(body) => Ok((Job { id: context.job_id().clone(), body }, context)),

@@ -13,6 +13,7 @@
 //! | `call`, `function` | a call of the handler, on the caller's runtime |
 //! | `dispatch` | the same, on threads that the caller brings |
 //! | `hook` | the user's function that is told of all that, as [`Event`]s |
+//! | `inline` | jobs without an engine, in the caller's task, for tests |
 //! | `backend_call`, `deadlines` | a call under way, and what to wake up for |
 
 mod batch;
@@ -26,6 +27,7 @@ mod finish;
 mod function;
 mod heartbeat;
 mod hook;
+pub(crate) mod inline;
 mod phase;
 mod readiness;
 mod settle;

@@ -1,7 +1,5 @@
 //! What follows from the answers of handlers.
 
-use std::time::Duration;
-
 use super::Engine;
 use crate::{
     Context, FailureKind, JobError,
@@ -52,14 +50,7 @@ impl Engine {
             // Whatever went wrong after it was told to stop.
             _ if held.cancel_requested => Outcome::Cancelled,
             _ if ending => Outcome::release(),
-            Verdict::Retry(error, delay) => {
-                let delay = delay.unwrap_or_else(|| self.settings.retry_policy.delay(held.counted));
-                Outcome::Retry { error, delay }
-            }
-            Verdict::Fail(error) => Outcome::Fail(error),
-            Verdict::Cancelled => Outcome::Cancelled,
-            Verdict::Snooze(after, reason) => Outcome::Release { after, reason: Some(reason) },
-            Verdict::NotReady(reason) => Outcome::Release { after: Duration::ZERO, reason: Some(reason) },
+            verdict => verdict.outcome(&self.settings.retry_policy, held.counted),
         };
         self.conclude(ticket, outcome);
     }
