@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from ._options import JobOptions, Seconds
+    from ._options import JobOptions, RecordFilter, Seconds
     from ._status import Cancellation, Status
 
 DEFAULT_URL = "sqlite://haulage.db"
@@ -360,16 +360,33 @@ class Client:
         return list(await _wait.ended(self._core.redrive_dead(limit)))
 
     def records(
-        self, status: Status | str | None = None, *, dead: bool = False, limit: int = 20
+        self,
+        status: Status | str | None = None,
+        *,
+        dead: bool = False,
+        limit: int = 20,
+        **which: Unpack[RecordFilter],
     ) -> list[Record]:
-        """Records, newest first: of one status, or dead letters only."""
-        return list(self._core.list(_name(status), dead=dead, limit=limit).wait())
+        """Records, newest first, ``limit`` at most: those for which everything that is given holds.
+
+        ``dead`` is for dead letters only; ``group``, ``request_id``, ``metadata``, ``error``,
+        ``older_than``, ``newer_than`` and ``before`` are those of ``haulage list``. The next page is
+        ``before`` the last record of this one. Raises ``NotFoundError`` where the job of ``before``
+        is not there any more.
+        """
+        return list(self._core.list(_name(status), dead=dead, limit=limit, **which).wait())
 
     async def records_async(
-        self, status: Status | str | None = None, *, dead: bool = False, limit: int = 20
+        self,
+        status: Status | str | None = None,
+        *,
+        dead: bool = False,
+        limit: int = 20,
+        **which: Unpack[RecordFilter],
     ) -> list[Record]:
         """Like ``records``, in an event loop."""
-        return list(await _wait.ended(self._core.list(_name(status), dead=dead, limit=limit)))
+        operation = self._core.list(_name(status), dead=dead, limit=limit, **which)
+        return list(await _wait.ended(operation))
 
     def purge(self, status: Status | str, older_than: Seconds = 0) -> int:
         """Deletes the records that have had a status for so long, in seconds; how many."""

@@ -38,6 +38,25 @@ class JobOptions(TypedDict, total=False):
     """Your labels, kept with the record and shown to the handler."""
 
 
+class RecordFilter(TypedDict, total=False):
+    """Which records: those for which everything that is given holds."""
+
+    group: str | None
+    """Only jobs of this group."""
+    request_id: str | None
+    """Only jobs with this request id."""
+    metadata: Mapping[str, str] | None
+    """Only jobs with all of these labels."""
+    error: str | None
+    """Only jobs whose error has this in its text, or is of this kind; one of an earlier attempt counts."""
+    older_than: Seconds | None
+    """Only jobs that were submitted this long ago, or longer."""
+    newer_than: Seconds | None
+    """Only jobs that were submitted less than this long ago."""
+    before: str | None
+    """Only jobs that were submitted before the one with this id: for the next page."""
+
+
 class WorkerOptions(TypedDict, total=False):
     """How a worker works."""
 

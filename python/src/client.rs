@@ -212,12 +212,32 @@ impl Client {
     }
 
     /// Records, newest first.
-    #[pyo3(signature = (status_name, *, dead, limit))]
-    fn list(&self, status_name: Option<&str>, dead: bool, limit: &Bound<'_, PyAny>) -> PyResult<Operation> {
+    #[pyo3(signature = (status_name, *, dead, limit, group=None, request_id=None, metadata=None, error=None,
+                        older_than=None, newer_than=None, before=None))]
+    #[allow(clippy::too_many_arguments)] // keywords, in Python
+    fn list(
+        &self,
+        status_name: Option<&str>,
+        dead: bool,
+        limit: &Bound<'_, PyAny>,
+        group: Option<&Bound<'_, PyAny>>,
+        request_id: Option<&Bound<'_, PyAny>>,
+        metadata: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        older_than: Option<&Bound<'_, PyAny>>,
+        newer_than: Option<&Bound<'_, PyAny>>,
+        before: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        let limit = convert::count("limit", limit)?;
         let status = status_name.map(status).transpose()?;
-        let query = ListQuery::new().status(status).dead(dead).limit(limit);
+        let mut query = ListQuery::new().status(status).dead(dead).limit(convert::count("limit", limit)?);
+        query.group = convert::optional_text("group", group)?;
+        query.request_id = convert::optional_text("request_id", request_id)?;
+        query.metadata = convert::labels(metadata)?;
+        query.error = convert::optional_text("error", error)?;
+        query.older_than = convert::optional_duration("older_than", older_than)?;
+        query.newer_than = convert::optional_duration("newer_than", newer_than)?;
+        query.before = convert::optional_text("before", before)?.map(JobId::from);
         Operation::start(async move {
             let records = producer.backend().list(query).await?;
             Ok(records.into_iter().map(Record).collect::<Vec<_>>())

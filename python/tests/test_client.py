@@ -145,6 +145,49 @@ def test_dead_letters_are_listed_and_redriven(client: haulage.Client) -> None:
     assert client.purge(Status.SUBMITTED) == 1
 
 
+def test_records_are_found_by_what_their_jobs_have(client: haulage.Client) -> None:
+    def broken(body: object) -> None:
+        raise RuntimeError("CUDA is out of memory")
+
+    with haulage.Worker(broken, client):
+        client.submit(0, max_attempts=1).wait(SOON)
+    client.submit(1, group="g", request_id="r", metadata={"user": "anna", "team": "blue"})
+    client.submit(2, group="g", metadata={"user": "bert", "team": "blue"})
+    everything = [record.id for record in client.records()]
+    second, first, failed = everything
+    for expected, which in {
+        (second, first): {"group": "g"},
+        (first,): {"request_id": "r"},
+        (second,): {"metadata": {"user": "bert", "team": "blue"}},
+        (failed,): {"error": "out of memory"},
+        (): {"older_than": timedelta(hours=1)},
+        (second, first, failed): {"newer_than": 3600.5},
+        (first, failed): {"before": second},
+    }.items():
+        assert tuple(record.id for record in client.records(**which)) == expected, which  # type: ignore[arg-type]
+        found = asyncio.run(client.records_async(**which))  # type: ignore[arg-type]
+        assert tuple(record.id for record in found) == expected, which
+    assert client.records(Status.SUBMITTED, error="out of memory") == []
+    assert [record.id for record in client.records(dead=True, error="handler")] == [failed]
+    pages = [client.records(limit=2), client.records(limit=2, before=first)]
+    assert [record.id for page in pages for record in page] == everything
+
+
+@pytest.mark.parametrize(
+    ("which", "why"),
+    [
+        ({"group": 5}, "group is 5; it is a text"),
+        ({"metadata": ["user"]}, r"metadata is \['user'\]; it is a mapping"),
+        ({"older_than": "1h"}, "older_than is 1h; give seconds, or a timedelta"),
+        ({"newer_than": -1}, "newer_than is -1 seconds; it cannot be negative"),
+    ],
+    ids=str,
+)
+def test_filters_of_the_wrong_kind_are_refused_by_name(which: dict[str, Any], why: str) -> None:
+    with pytest.raises(haulage.InvalidArgumentError, match=why):
+        testing.memory().records(**which)
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
