@@ -79,9 +79,8 @@ class NewJob:
     ``group``: jobs of one group run one at a time, in order. ``delay``: how long to
     hold the job back (default: 0).
     ``max_attempts``: default 3. ``timeout``: how long one attempt may run (default: no limit).
-    ``start_within``: how long after its submit the job has to be started; one that was not ends as
-    ``ERROR``, of the kind ``expired``, and does not run (default: no limit). ``drop_body``: forget the
-    body when the job succeeds.
+    ``start_within``: end the job as ``ERROR``, of the kind ``expired``, if no handler has been given it
+    this long after its submit (default: no limit). ``drop_body``: delete the body when the job succeeds.
     ``result_ttl``: how long the record is kept after the end (default: 7 days). ``metadata``:
     your labels. Lengths of time are seconds or ``timedelta``, at most 366 days; texts have at most 1 KiB.
 

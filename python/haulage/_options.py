@@ -28,12 +28,12 @@ class JobOptions(TypedDict, total=False):
     timeout: Seconds | None
     """How long one attempt may run. Default: no limit."""
     start_within: Seconds | None
-    """How long after its submit the job has to be started; one that was not ends as ``ERROR``, of the
-    kind ``expired``, and does not run. Default: no limit."""
+    """End the job as ``ERROR``, of the kind ``expired``, if no handler has been given it this long after
+    its submit. Default: no limit."""
     result_ttl: Seconds | None
-    """How long the record is kept after the end, one of an error for 14 days at least. Default: 7 days."""
+    """How long the record is kept after the end; at least 14 days after an error. Default: 7 days."""
     drop_body: bool
-    """Forget the body when the job succeeds. Default: it is kept as long as the record."""
+    """Delete the body when the job succeeds. Default: it is kept as long as the record."""
     metadata: Mapping[str, str] | None
     """Your labels, kept with the record and shown to the handler."""
 

@@ -60,6 +60,8 @@ pub(crate) mod name {
         "attempt_8",
         "attempt_9",
     ];
+    /// An attempt has begun of a job that had to start in time.
+    pub(crate) const BEGUN: &str = "begun";
     pub(crate) const CANCEL: &str = "cancel_requested";
     pub(crate) const DEAD: &str = "dead";
     /// The copy of a dead letter is in the dead-letter queue.
@@ -97,7 +99,7 @@ impl Row {
 
     /// The same without what is large and need not be at hand.
     pub(crate) fn without_documents(mut self) -> Self {
-        for name in [name::BODY, name::CHECKPOINT] {
+        for name in [name::BODY, name::CHECKPOINT, name::ERROR].into_iter().chain(name::PAST) {
             self.0.remove(name);
         }
         self
@@ -190,21 +192,20 @@ impl Row {
     }
 
     /// How long it may take to start, and until when that is. `None` where it need
-    /// not, or an attempt before the present one counts, or an operator has redriven it.
-    fn must_start(&self) -> Option<(Duration, Timestamp)> {
-        let running = self.status() == Some(Status::InProgress);
-        if self.counted() > u32::from(running) || self.text(name::REDRIVEN_BY).is_some() {
+    /// not, or an attempt has begun, or an operator has redriven it.
+    pub(crate) fn must_start(&self) -> Option<(Duration, Timestamp)> {
+        if self.flag(name::BEGUN) || self.text(name::REDRIVEN_BY).is_some() {
             return None;
         }
         let limit = self.json::<JobSpec>(name::SPEC)?.start_within?;
         Some((limit, self.moment(name::SUBMITTED_AT)?.after(limit)))
     }
 
-    /// The end of a job that waits and has not started in time, and its moment.
-    pub(crate) fn late(&self, now: Timestamp) -> Option<(End, Timestamp)> {
+    /// The end of a job that waits and has not started in time.
+    pub(crate) fn late(&self, now: Timestamp) -> Option<End> {
         let waits = self.is_job() && self.status() == Some(Status::Submitted);
-        let (limit, moment) = self.must_start().filter(|(_, moment)| waits && *moment <= now)?;
-        Some((End::expired(limit), moment))
+        let (limit, _) = self.must_start().filter(|(_, moment)| waits && *moment <= now)?;
+        Some(End::expired(limit))
     }
 
     /// The end of a job that was claimed when it should have been over. Its handler
@@ -368,6 +369,11 @@ pub(crate) fn ended(end: &End, now: Timestamp, result_ttl: Duration, retention: 
         write = write.set(name::DEAD, AttributeValue::Bool(true));
     }
     write
+}
+
+/// An attempt has begun: the job need not start in time any more.
+pub(crate) fn begun(write: Write, row: &Row) -> Write {
+    if row.must_start().is_some() { write.set(name::BEGUN, AttributeValue::Bool(true)) } else { write }
 }
 
 /// The record remembers an attempt that is not the latest any more.

@@ -23,7 +23,7 @@ use crate::{
 /// What `stats` and `purge` need of a record.
 const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead, #attempt, #attempts_left, #uncounted, #max_attempts, \
                        #cancel_requested, #worker, #lease_us, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
-                       #body_at, #result_at, #spec, #redriven_by, #started_at";
+                       #body_at, #result_at, #spec, #redriven_by, #begun, #started_at";
 
 /// What `list` shows besides: all but body and result.
 const LISTED: &str = "#request_id, #job_group, #progress, #error, #error_kind";

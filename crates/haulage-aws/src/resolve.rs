@@ -12,9 +12,10 @@ use tracing::{info, warn};
 use crate::{
     deduplication,
     envelope::Envelope,
+    heartbeat::while_held,
     in_flight::{Hold, Received},
     inner::{Inner, Shared, within},
-    item::{Row, described, ended, name, remember, with_error},
+    item::{Row, begun, described, ended, name, remember, with_error},
     redrive,
     store::unchanged,
     table::Written,
@@ -258,7 +259,8 @@ async fn consider(
         None => elsewhere(inner, message, &row, now).await,
         Some(Transition::Wait(Wait { error, .. })) => {
             let left = row.count(name::LEFT);
-            let mut write = remember(held(request, now), row.attempt_over(now, error.as_ref()).as_ref());
+            let write = remember(held(request, now), row.attempt_over(now, error.as_ref()).as_ref());
+            let mut write = begun(write, &row);
             if let Some(error) = &error {
                 write = with_error(write, error);
             }
@@ -333,7 +335,7 @@ async fn ours(
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
     if let Some(end) = row.claimed_late() {
         let write = ended(&end, inner.now(), row.result_ttl(), inner.queue.retention);
-        let write = unchanged(write.add(name::UNCOUNTED, 0, 1), &row);
+        let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
         return Ok(match inner.store.table.write(key.id.as_str(), write).await? {
             Written::Done(_) => Disposition::Dropped,
             Written::Refused(_) => Disposition::Hidden(LEAST),

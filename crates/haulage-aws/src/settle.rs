@@ -25,7 +25,7 @@ use crate::{
     heartbeat::while_held,
     in_flight::{Chain, Hold, Received},
     inner::{Inner, Shared},
-    item::{self, Row, ended, name, remember, with_error},
+    item::{self, Row, begun, ended, name, remember, with_error},
     object_retention::{keep_days, object_key},
     table::{PARALLEL, Written},
     update::{Write, moment, nonce, text},
@@ -109,11 +109,11 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
             {
                 inner.store.delete_documents([place]).await;
             }
-            if stored.drops_body(&claimed) {
-                inner.store.delete_documents(claimed.text(name::BODY_AT).and_then(Place::from_text)).await;
-            }
             let status = row.status().unwrap_or(Status::Error);
-            let afterwards = let_go(inner, key, row, stored.delay());
+            let dropped = (status == Status::Success && row.spec().drop_body)
+                .then(|| row.text(name::BODY_AT).and_then(Place::from_text));
+            let mut afterwards = let_go(inner, key, row, stored.delay());
+            afterwards.dropped.extend(dropped.flatten());
             Ok(Done { answer: Ok(status), afterwards })
         }
         Written::Refused(_) => {
@@ -230,8 +230,9 @@ impl Stored {
         let write = match self {
             Self::Success { packed, place } => {
                 let mut write = item::over(Status::Success, now, ttl, retention).remove(&[name::CHECKPOINT]);
-                if self.drops_body(claimed) {
-                    write = write.remove(&[name::BODY, name::BODY_AT]);
+                if claimed.spec().drop_body {
+                    // Where it is elsewhere, a purge can still find it.
+                    write = write.remove(&[name::BODY]);
                 }
                 return match place.to_text() {
                     Some(at) => write.set(name::RESULT_AT, text(at)),
@@ -256,10 +257,6 @@ impl Stored {
             Self::Ends { goes_back, .. } => *goes_back,
             Self::Success { .. } => false,
         }
-    }
-
-    fn drops_body(&self, claimed: &Row) -> bool {
-        matches!(self, Self::Success { .. }) && claimed.spec().drop_body
     }
 
     fn delay(&self) -> Duration {
@@ -288,6 +285,9 @@ fn back(claimed: &Row, wait: &Wait, now: haulage::Timestamp) -> Write {
     if let Some(error) = error {
         write = with_error(write, error);
     }
+    if wait.begun {
+        write = begun(write, claimed);
+    }
     if wait.counts { write } else { write.add(name::UNCOUNTED, 0, 1).add(name::LEFT, 0, 1) }
 }
 
@@ -299,13 +299,11 @@ fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwar
     if !row.is_over() {
         let followers = followers.into_iter().map(|message| (message, Duration::ZERO));
         let give_back = message.into_iter().map(|message| (message, delay)).chain(followers).collect();
-        return Afterwards { give_back, dead_letters: Vec::new() };
+        return Afterwards { give_back, ..Afterwards::default() };
     }
     if row.flag(name::DEAD) {
-        return Afterwards {
-            give_back: Vec::new(),
-            dead_letters: vec![Dead { row, envelope, message, followers }],
-        };
+        let dead_letters = vec![Dead { row, envelope, message, followers }];
+        return Afterwards { dead_letters, ..Afterwards::default() };
     }
     over(inner, &envelope, message, followers);
     Afterwards::default()
@@ -325,6 +323,8 @@ struct Afterwards {
     /// Messages to show again, and after what time.
     give_back: Vec<(Received, Duration)>,
     dead_letters: Vec<Dead>,
+    /// Bodies that nobody needs any more.
+    dropped: Vec<Place>,
 }
 
 /// A dead letter and its message.
@@ -339,6 +339,7 @@ impl Afterwards {
     fn extend(&mut self, other: Self) {
         self.give_back.extend(other.give_back);
         self.dead_letters.extend(other.dead_letters);
+        self.dropped.extend(other.dropped);
     }
 
     async fn work_off(self, inner: Shared) {
@@ -348,6 +349,7 @@ impl Afterwards {
             over(&inner, &envelope, message, followers);
         });
         join(inner.give_back(self.give_back), join_all(copied)).await;
+        inner.store.delete_documents(self.dropped).await;
     }
 }
 

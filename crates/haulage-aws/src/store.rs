@@ -111,7 +111,9 @@ impl Store {
             record.result = self.document(row, name::RESULT, name::RESULT_AT).await?;
         }
         if detail >= Detail::Full {
-            record.body = self.document(row, name::BODY, name::BODY_AT).await?;
+            if !(record.spec.drop_body && record.status == Status::Success) {
+                record.body = self.document(row, name::BODY, name::BODY_AT).await?;
+            }
             record.checkpoint = row.checkpoint();
             record.remember(row.past());
         }
@@ -140,11 +142,11 @@ impl Store {
             self.give_up_after(round, &row.id())?;
             let now = self.now();
             let lapsed = || match lapse(&row, now)? {
-                Transition::End(end) => Some((end, now)),
+                Transition::End(end) => Some(end),
                 Transition::Wait(_) => None,
             };
-            let Some((end, moment)) = row.late(now).or_else(lapsed) else { break };
-            let write = unchanged(ended(&end, moment, row.result_ttl(), self.retention), &row);
+            let Some(end) = row.late(now).or_else(lapsed) else { break };
+            let write = unchanged(ended(&end, now, row.result_ttl(), self.retention), &row);
             match self.table.write(row.id().as_str(), write).await? {
                 Written::Done(row) => return Ok(Some(row)),
                 Written::Refused(Some(other)) => row = other,

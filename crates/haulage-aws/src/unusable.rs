@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::{
     body::Place,
+    deduplication,
     envelope::{Envelope, Poison},
     in_flight::Received,
     inner::{Inner, Shared},
@@ -58,6 +59,17 @@ pub(crate) async fn no_body(
         inner.store.give_up_after(round, &message.id)?;
         let now = inner.now();
         let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
+            // A second message of a submit whose first one was the job, and is over.
+            match deduplication::job_of(inner, envelope, &message.id).await? {
+                Some(job) if job == message.id => {}
+                Some(job) => {
+                    let row = inner.store.table.get(job.as_str()).await?.and_then(Row::of);
+                    if row.is_none_or(|row| row.is_over()) {
+                        return Ok(Disposition::Dropped);
+                    }
+                }
+                None => return Ok(Disposition::Dropped),
+            }
             // Its submit may be about to write it; or it has ended, and expired.
             if envelope.redrive.is_some() || now > envelope.submitted_at.after(RECORDED) {
                 warn!(job = %message.id, error = error.message, "a message of a job that has no record; dropped");

@@ -173,12 +173,12 @@ pub(crate) const TIMEOUT: Setting =
     setting("HAULAGE_TIMEOUT", "How long one attempt may run [default: no limit]");
 pub(crate) const START_WITHIN: Setting = setting(
     "HAULAGE_START_WITHIN",
-    "How long after its submit the job has to be started, longer than --delay; one that was not ends as \
-     ERROR, of the kind expired, and does not run [default: no limit]",
+    "End the job as ERROR, of the kind expired, if no handler has been given it this long after its submit; \
+     longer than --delay [default: no limit]",
 );
 pub(crate) const RESULT_TTL: Setting = setting(
     "HAULAGE_RESULT_TTL",
-    "How long the record is kept after the job ended, that of an ERROR for 14 days at least",
+    "How long the record is kept after the job ended; at least 14 days after an ERROR",
 )
 .or("7d");
 pub(crate) const DELAY: Setting = setting("HAULAGE_DELAY", "How long to hold the job back").or("0s");

@@ -248,13 +248,23 @@ pub enum Outcome {
         /// [`FailureKind::Released`](crate::FailureKind::Released). With `None`
         /// the record keeps the error that it has.
         reason: Option<String>,
+        /// Whether the job was handed to its handler: then it has begun, as far as
+        /// [`NewJob::start_within`](crate::NewJob::start_within) asks.
+        #[serde(default)]
+        begun: bool,
     },
 }
 
 impl Outcome {
-    /// Give the job back to its place in the queue, without a word.
+    /// Give the job back to its place in the queue, without a word, as if nobody
+    /// had claimed it.
     pub const fn release() -> Self {
-        Self::Release { after: Duration::ZERO, reason: None }
+        Self::Release { after: Duration::ZERO, reason: None, begun: false }
+    }
+
+    /// The same of a job that has run.
+    pub const fn interrupted() -> Self {
+        Self::Release { after: Duration::ZERO, reason: None, begun: true }
     }
 }
 

@@ -118,7 +118,11 @@ impl Event {
             (Outcome::Retry { error, .. }, Status::Error) => Self::Failed { id, attempt, error },
             (Outcome::Retry { error, delay }, _) => Self::Retried { id, attempt, error, delay },
             (Outcome::Fail(error), _) => Self::Failed { id, attempt, error },
-            (Outcome::Release { after, reason }, _) => Self::Released { id, attempt, after, reason },
+            // It came back too late to be started again.
+            (Outcome::Release { reason, .. }, Status::Error) => {
+                Self::Failed { id, attempt, error: JobError::expired(None, reason.as_deref()) }
+            }
+            (Outcome::Release { after, reason, .. }, _) => Self::Released { id, attempt, after, reason },
         }
     }
 

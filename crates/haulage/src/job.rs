@@ -147,8 +147,8 @@ impl NewJob {
         self
     }
 
-    /// How long after its submit an attempt has to begin, at the latest. Where none
-    /// has that counts, the job ends in `ERROR`, of the kind
+    /// How long after its submit a handler has to be given the job, at the latest.
+    /// Otherwise it ends in `ERROR`, of the kind
     /// [`FailureKind::Expired`](crate::FailureKind::Expired), without being run, and
     /// is no dead letter. For work that nobody wants any more when it comes late.
     /// Longer than [`NewJob::delay`]. Default: no limit.
@@ -158,8 +158,9 @@ impl NewJob {
         self
     }
 
-    /// Forgets the body when the job succeeds, for what is large or confidential;
-    /// its result stays. Default: the body is kept as long as the record.
+    /// Deletes the body when the job succeeds, for what is large; its result stays.
+    /// A later job with its idempotency key may have another body then, and is not
+    /// told. Default: the body is kept as long as the record.
     #[must_use]
     pub fn drop_body(mut self) -> Self {
         self.spec.drop_body = true;

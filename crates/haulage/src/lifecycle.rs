@@ -19,8 +19,8 @@ pub struct Terms {
     pub max_attempts: u32,
     /// Whether somebody wants it cancelled.
     pub cancel_requested: bool,
-    /// Its `start_within`, where that is over: then it ends unless its present
-    /// attempt counts. Only of a job none of whose earlier attempts does.
+    /// Its `start_within`, where that is over and no earlier attempt has begun: then
+    /// it ends unless the present one has.
     pub late: Option<Duration>,
 }
 
@@ -47,6 +47,8 @@ pub struct Wait {
     pub delay: Option<Duration>,
     /// Whether the attempt that is over counts.
     pub counts: bool,
+    /// Whether it has begun: then the job need not start in time any more.
+    pub begun: bool,
     /// Why there has to be another one. `None`: the record keeps the error that it has.
     pub error: Option<JobError>,
 }
@@ -78,9 +80,9 @@ impl End {
         Self::Error { error, dead: true }
     }
 
-    /// No attempt has begun in time.
+    /// Nobody has started it in time.
     pub fn expired(start_within: Duration) -> Self {
-        Self::failed(JobError::expired(start_within))
+        Self::failed(JobError::expired(Some(start_within), None))
     }
 
     /// The status that it leads to.
@@ -127,12 +129,17 @@ pub fn settle(terms: &Terms, outcome: Outcome, limits: &Capabilities) -> Transit
         }
         Outcome::Retry { error, .. } if terms.is_exhausted() => Transition::End(End::dead(error)),
         Outcome::Retry { error, delay } => {
-            Transition::Wait(Wait { delay: Some(delay), counts: true, error: Some(error) })
+            Transition::Wait(Wait { delay: Some(delay), counts: true, begun: true, error: Some(error) })
         }
-        Outcome::Release { after, reason } => {
-            let delay = (!after.is_zero()).then_some(after);
-            uncounted(terms, Wait { delay, counts: false, error: reason.map(JobError::released) })
+        Outcome::Release { reason, begun: false, .. } if terms.late.is_some() => {
+            Transition::End(End::failed(JobError::expired(terms.late, reason.as_deref())))
         }
+        Outcome::Release { after, reason, begun } => Transition::Wait(Wait {
+            delay: (!after.is_zero()).then_some(after),
+            counts: false,
+            begun,
+            error: reason.map(JobError::released),
+        }),
     }
 }
 
@@ -144,18 +151,11 @@ pub fn lapse(terms: &Terms, worker: Option<&str>, spared: bool) -> Transition {
     if terms.cancel_requested {
         Transition::End(End::Cancelled)
     } else if spared {
-        uncounted(terms, Wait { delay: None, counts: false, error: Some(error.spared()) })
+        Transition::Wait(Wait { delay: None, counts: false, begun: true, error: Some(error.spared()) })
     } else if terms.is_exhausted() {
         Transition::End(End::dead(error))
     } else {
-        Transition::Wait(Wait { delay: None, counts: true, error: Some(error) })
-    }
-}
-
-fn uncounted(terms: &Terms, wait: Wait) -> Transition {
-    match terms.late {
-        Some(limit) => Transition::End(End::expired(limit)),
-        None => Transition::Wait(wait),
+        Transition::Wait(Wait { delay: None, counts: true, begun: true, error: Some(error) })
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_failure_is_tried_again_as_long_as_attempts_are_left_and_somebody_wants_it() {
         let retry = || Outcome::Retry { error: error(), delay: Duration::ZERO };
-        let again = Wait { delay: Some(Duration::ZERO), counts: true, error: Some(error()) };
+        let again = Wait { delay: Some(Duration::ZERO), counts: true, begun: true, error: Some(error()) };
         assert_eq!(settled(FRESH, retry()), Transition::Wait(again));
         assert_eq!(settled(LAST, retry()), Transition::End(End::dead(error())));
         assert_eq!(settled(UNWANTED, retry()), Transition::End(End::Cancelled));
@@ -189,8 +189,10 @@ mod tests {
         let release = |seconds| Outcome::Release {
             after: Duration::from_secs(seconds),
             reason: Some("later".to_owned()),
+            begun: false,
         };
-        let place = Wait { delay: None, counts: false, error: Some(JobError::released("later")) };
+        let place =
+            Wait { delay: None, counts: false, begun: false, error: Some(JobError::released("later")) };
         let later = Wait { delay: Some(Duration::from_secs(5)), ..place.clone() };
         assert_eq!(settled(LAST, release(0)), Transition::Wait(place));
         assert_eq!(settled(LAST, release(5)), Transition::Wait(later));
@@ -201,12 +203,26 @@ mod tests {
     fn what_is_given_back_after_its_time_to_start_is_over() {
         let limit = Duration::from_secs(30);
         let late = Terms { late: Some(limit), ..FRESH };
-        let over = Transition::End(End::expired(limit));
-        assert_eq!(settled(late, Outcome::release()), over);
-        assert_eq!(lapse(&late, None, true), over);
+        assert_eq!(settled(late, Outcome::release()), Transition::End(End::expired(limit)));
+        let outcome =
+            Outcome::Release { after: limit, reason: Some("the model is loading".into()), begun: false };
+        let Transition::End(End::Error { error: why, dead: false }) = settled(late, outcome) else {
+            panic!()
+        };
+        assert_eq!(
+            why.message,
+            "not started within 30s of its submit (start_within); it was given back: the model is loading"
+        );
         let retry = Outcome::Retry { error: error(), delay: Duration::ZERO };
-        assert!(matches!(settled(late, retry), Transition::Wait(_)), "it has begun");
-        assert!(matches!(lapse(&late, None, false), Transition::Wait(_)), "it has begun");
+        let begun = [
+            settled(late, Outcome::interrupted()),
+            settled(late, retry),
+            lapse(&late, None, true),
+            lapse(&late, None, false),
+        ];
+        for begun in begun {
+            assert!(matches!(begun, Transition::Wait(Wait { begun: true, .. })), "{begun:?}");
+        }
     }
 
     #[test]

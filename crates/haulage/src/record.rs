@@ -103,7 +103,7 @@ pub enum FailureKind {
     /// The attempt was given back and does not count: the handler put the job
     /// off, or what it needs was out of reach.
     Released,
-    /// No attempt had begun within the job's `start_within`.
+    /// Nobody had started the job within its `start_within`.
     Expired,
 }
 
@@ -186,10 +186,14 @@ impl JobError {
         Self::new(FailureKind::Cancelled, "cancelled")
     }
 
-    /// The error of a job of which no attempt has begun in time.
-    pub fn expired(start_within: Duration) -> Self {
-        let limit = humantime::format_duration(start_within);
-        let message = format!("not started within {limit} of its submit, which start_within asked for");
+    /// The error of a job that nobody has started in time, and why it was given
+    /// back last, if it was.
+    pub(crate) fn expired(start_within: Option<Duration>, given_back: Option<&str>) -> Self {
+        let limit = start_within.map(|limit| format!(" within {}", humantime::format_duration(limit)));
+        let mut message = format!("not started{} of its submit (start_within)", limit.unwrap_or_default());
+        if let Some(reason) = given_back {
+            message = format!("{message}; it was given back: {reason}");
+        }
         Self::new(FailureKind::Expired, message)
     }
 

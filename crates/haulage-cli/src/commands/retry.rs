@@ -58,7 +58,8 @@ fn copy(Record { id, body, mut spec, .. }: Record) -> haulage::Result<NewJob> {
     spec.request_id = spec.request_id.filter(|given| given != id.as_str());
     let body = body.ok_or_else(|| match spec.drop_body {
         true => Error::Invalid(format!(
-            "job {id} has dropped its body with its success, as --drop-body asked; submit it anew"
+            "the body of job {id} was deleted when it succeeded (drop_body), so it cannot run again; \
+             submit it with its body"
         )),
         false => Error::Unavailable {
             message: format!("the body of job {id} did not come with its record; nothing was submitted"),

@@ -106,7 +106,7 @@ struct JobOptions {
     )]
     result_ttl: Duration,
 
-    /// Forget the body when the job succeeds; its result stays
+    /// Delete the body when the job succeeds; its result stays
     #[arg(long)]
     drop_body: bool,
 

@@ -184,7 +184,7 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("checkpoint", record.checkpoint.as_ref().map(ToString::to_string));
     let dropped = record.spec.drop_body && record.status == Status::Success && record.result.is_some();
     let body = record.body.as_ref().map(ToString::to_string);
-    field("body", body.or_else(|| dropped.then(|| "dropped, as its submit asked".into())));
+    field("body", body.or_else(|| dropped.then(|| "deleted after the success (drop_body)".into())));
     field("result", record.result.as_ref().map(ToString::to_string));
     text
 }

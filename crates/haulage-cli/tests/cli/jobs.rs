@@ -111,7 +111,7 @@ fn show_tells_of_the_attempts_before_the_last() {
         let line = shown.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{shown}"));
         assert!(line.contains(" on w: handler: ") && line.contains("no luck"), "{line}");
     }
-    assert!(!shown.contains("attempt 3") && shown.contains("body          dropped"), "{shown}");
+    assert!(!shown.contains("attempt 3") && shown.contains("body          deleted after"), "{shown}");
     let record: Value = serde_json::from_str(&place.ok(["show", "--json", &id])).expect("a record");
     let attempts = record["attempts"].as_array().expect("a list");
     let seen: Vec<_> = attempts.iter().map(|one| (&one["attempt"], &one["error"]["kind"])).collect();
@@ -120,7 +120,7 @@ fn show_tells_of_the_attempts_before_the_last() {
     assert_eq!((&record["body"], &record["drop_body"]), (&Value::Null, &json!(true)));
     let again = place.run(["retry", &id]);
     assert_eq!(again.code, Some(2), "{again:?}");
-    assert!(again.stderr.contains("has dropped its body"), "{again:?}");
+    assert!(again.stderr.contains("was deleted when it succeeded"), "{again:?}");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn what_comes_too_late_does_not_run() {
     // Nobody works, and whoever waits is told all the same.
     let waited = place.run(["wait", &late]);
     assert_eq!(waited.code, Some(4), "{waited:?}");
-    assert!(waited.stderr.contains("not started within 1ms of its submit"), "{waited:?}");
+    assert!(waited.stderr.contains("not started within 1ms of its submit (start_within)"), "{waited:?}");
     let record = place.record(&late);
     assert_eq!((&record["status"], &record["error"]["kind"]), (&json!("ERROR"), &json!("expired")));
     assert_eq!((&record["dead"], &record["attempt"]), (&json!(false), &json!(0)));

@@ -112,7 +112,8 @@ async fn retry_blocks(t: &Trial<'_>) {
 async fn release_blocks(t: &Trial<'_>) {
     let ids = submit_group(t, 2).await;
     let head = t.take().await;
-    t.finish(&head.key, Outcome::Release { after: t.ticks(4), reason: Some("later".into()) }).await;
+    t.finish(&head.key, Outcome::Release { after: t.ticks(4), reason: Some("later".into()), begun: true })
+        .await;
     t.pass(2).await;
     t.assert_idle().await;
     t.pass(2).await;

@@ -417,7 +417,7 @@ async fn work(
                 3 => retry("again"),
                 4 => Outcome::Retry { error: error("later"), delay: tick },
                 5 => Outcome::Fail(error("no use")),
-                6 => Outcome::Release { after: tick, reason: Some("put off".into()) },
+                6 => Outcome::Release { after: tick, reason: Some("put off".into()), begun: true },
                 _ => continue, // dies
             };
             let settlement = Settlement::new(key.clone(), outcome);

@@ -190,7 +190,8 @@ async fn releases(t: &Trial<'_>) {
 async fn release_waits(t: &Trial<'_>) {
     let id = t.submit(job(1).max_attempts(1)).await;
     let first = t.take().await;
-    let outcome = Outcome::Release { after: t.ticks(4), reason: Some("no licence is free".into()) };
+    let outcome =
+        Outcome::Release { after: t.ticks(4), reason: Some("no licence is free".into()), begun: true };
     assert_eq!(t.finish(&first.key, outcome).await, Status::Submitted);
     let record = t.record(&id).await;
     assert_eq!((record.attempt, record.uncounted, record.dead), (1, 1, false));
@@ -215,7 +216,7 @@ async fn release_reason(t: &Trial<'_>) {
     assert_eq!(t.record(&first.key.id).await.error, Some(error("really tried")), "nothing new to say");
     let third = t.take().await;
     let reason = "🚲".repeat(JobError::MAX_BYTES);
-    let outcome = Outcome::Release { after: Duration::ZERO, reason: Some(reason.clone()) };
+    let outcome = Outcome::Release { after: Duration::ZERO, reason: Some(reason.clone()), begun: true };
     assert_eq!(t.finish(&third.key, outcome).await, Status::Submitted);
     let record = t.record(&first.key.id).await;
     assert_eq!(record.error, Some(JobError::released(reason)));
@@ -230,7 +231,10 @@ async fn cancel_requested(t: &Trial<'_>) {
         (Outcome::Cancelled, Status::Cancelled),
         (retry("again"), Status::Cancelled),
         (Outcome::release(), Status::Cancelled),
-        (Outcome::Release { after: t.ticks(5), reason: Some("later".into()) }, Status::Cancelled),
+        (
+            Outcome::Release { after: t.ticks(5), reason: Some("later".into()), begun: true },
+            Status::Cancelled,
+        ),
     ] {
         let claimed = t.start(job(1)).await;
         t.backend.cancel(vec![claimed.key.id.clone()]).await.expect("cancel");

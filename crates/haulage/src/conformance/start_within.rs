@@ -18,6 +18,9 @@ pub(super) const CASES: &[Case] = &[
     Case::new("start_within: one that was given back has not been started", &[2, 6], |t| {
         Box::pin(given_back(t))
     }),
+    Case::new("start_within: one that was interrupted has been started", &[2, 6], |t| {
+        Box::pin(interrupted(t))
+    }),
     Case::new("start_within: lets the group go on", &[8], |t| Box::pin(in_a_group(t))).needs(ordered),
     Case::new("start_within: a redrive is not bound by it", &[4], |t| Box::pin(redriven(t))),
     Case::new("start_within: can be longer than the delay only", &[1], |t| Box::pin(too_short(t))),
@@ -77,22 +80,53 @@ async fn given_back(t: &Trial<'_>) {
     assert_expired(t, &claimed.key.id).await;
 
     let claimed = t.start(job()).await;
-    let later = Outcome::Release { after: t.ticks(30), reason: Some("not yet".to_owned()) };
+    let later = Outcome::Release { after: t.ticks(30), reason: Some("not yet".to_owned()), begun: false };
     assert_eq!(t.finish(&claimed.key, later).await, Status::Submitted);
     t.pass(5).await;
     assert_expired(t, &claimed.key.id).await;
 }
 
+async fn interrupted(t: &Trial<'_>) {
+    let claimed = t.start(job(1).start_within(t.ticks(4))).await;
+    t.pass(5).await;
+    assert_eq!(t.finish(&claimed.key, Outcome::interrupted()).await, Status::Submitted);
+    t.pass(2).await;
+    let again = t.take().await;
+    assert_eq!((&again.key.id, again.counted), (&claimed.key.id, 1));
+    assert_eq!(t.finish(&again.key, Outcome::interrupted()).await, Status::Submitted);
+    let again = t.take().await;
+    assert_eq!(t.finish(&again.key, success(1)).await, Status::Success);
+}
+
 async fn in_a_group(t: &Trial<'_>) {
     let first = t.start(job(1).group("g")).await;
     let late = t.submit(job(2).group("g").start_within(t.ticks(2))).await;
+    let later = t.submit(job(4).group("g").start_within(t.ticks(2))).await;
     let next = t.submit(job(3).group("g")).await;
     t.pass(3).await;
-    assert_expired(t, &late).await;
+    for late in [late, later] {
+        assert_expired(t, &late).await;
+    }
+    let stats = t.stats().await;
+    assert_eq!((stats.error, stats.visible + stats.blocked), (2, 1), "{stats:?}");
     assert_eq!(t.status(&next).await, Status::Submitted);
     t.assert_idle().await;
     t.finish(&first.key, success(1)).await;
-    assert_eq!(t.take().await.key.id, next);
+    let next_claim = t.take().await;
+    assert_eq!(next_claim.key.id, next);
+    t.finish(&next_claim.key, success(1)).await;
+
+    // Where nothing of the group runs, too.
+    let head = t.submit(job(1).group("h").start_within(t.ticks(2))).await;
+    let behind = t.submit(job(2).group("h").start_within(t.ticks(2))).await;
+    let last = t.submit(job(3).group("h")).await;
+    t.pass(3).await;
+    let stats = t.stats().await;
+    assert_eq!((stats.error, stats.visible, stats.blocked), (4, 1, 0), "{stats:?}");
+    for late in [head, behind] {
+        assert_expired(t, &late).await;
+    }
+    assert_eq!(t.take().await.key.id, last);
 }
 
 async fn redriven(t: &Trial<'_>) {

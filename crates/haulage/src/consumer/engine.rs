@@ -359,7 +359,7 @@ impl Engine {
     /// Gives a job back that is not to begin any more.
     fn not_wanted(&self) -> Outcome {
         let reason = self.readiness.reason().map(ToString::to_string);
-        Outcome::Release { after: Duration::ZERO, reason }
+        Outcome::Release { after: Duration::ZERO, reason, begun: false }
     }
 
     fn call(&mut self, tickets: Vec<u64>) {

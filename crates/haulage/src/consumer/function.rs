@@ -58,8 +58,10 @@ impl Verdict {
             }
             Self::Fail(error) => Outcome::Fail(error),
             Self::Cancelled => Outcome::Cancelled,
-            Self::Snooze(after, reason) => Outcome::Release { after, reason: Some(reason) },
-            Self::NotReady(reason) => Outcome::Release { after: Duration::ZERO, reason: Some(reason) },
+            Self::Snooze(after, reason) => Outcome::Release { after, reason: Some(reason), begun: true },
+            Self::NotReady(reason) => {
+                Outcome::Release { after: Duration::ZERO, reason: Some(reason), begun: false }
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Entry {
     place: Timestamp,
     /// It waits for no moment: it may be claimed at once, wherever the clock may be.
     at_once: bool,
-    /// It ends then unless an attempt of it counts.
+    /// It ends then, as long as no attempt of it has begun.
     start_by: Option<Timestamp>,
     /// While it is in progress.
     lease: Option<Lease>,
@@ -221,7 +221,7 @@ impl Entry {
     }
 
     /// An attempt is over, and the job waits for the next.
-    fn wait(&mut self, Wait { counts, error, .. }: Wait, due: Timestamp, now: Timestamp) {
+    fn wait(&mut self, Wait { counts, begun, error, .. }: Wait, due: Timestamp, now: Timestamp) {
         let record = &mut self.record;
         if let Some(started_at) = record.started_at {
             let worker = record.worker.clone();
@@ -229,13 +229,19 @@ impl Entry {
             self.past.drain(..self.past.len().saturating_sub(Attempt::KEPT));
         }
         record.uncounted += u32::from(!counts);
-        if counts {
+        if begun {
             self.start_by = None;
         }
         record.error = error.or(record.error.take());
         record.status = Status::Submitted;
         record.due_at = Some(due);
         self.lease = None;
+    }
+
+    /// It has not started in time. That was so before anybody looked.
+    pub(super) fn expire(&mut self, start_by: Timestamp, now: Timestamp) {
+        self.finish(End::expired(self.record.spec.start_within.unwrap_or_default()), now);
+        self.record.finished_at = Some(start_by);
     }
 
     pub(super) fn finish(&mut self, end: End, now: Timestamp) {

@@ -10,7 +10,7 @@ use crate::{
     Error, JobId, NewJob, QueueName, Record, Result, Timestamp,
     backend::{ClaimKey, ClaimRequest, Submitted},
     lease::{Check, Lease},
-    lifecycle::{self, End},
+    lifecycle,
     suspicion::Suspicion,
 };
 
@@ -210,7 +210,9 @@ impl State {
             let suspect = suspect.map(|due| watched_until.unwrap_or(due).max(due));
             line.next_event().into_iter().chain(suspect)
         });
-        events.chain(self.leases.first().map(|(moment, _)| *moment)).min()
+        // The end of a late job lets the next of its group go.
+        let others = [self.leases.first(), self.late.first()].into_iter().flatten();
+        events.chain(others.map(|(moment, _)| *moment)).min()
     }
 
     /// When there may be something to claim next that any worker may have: in each
@@ -286,10 +288,7 @@ impl State {
         while let Some(&(start_by, seq)) = self.late.first()
             && start_by <= now
         {
-            self.update(seq, now, |entry| {
-                let limit = entry.record.spec.start_within.unwrap_or_default();
-                entry.finish(End::expired(limit), start_by);
-            });
+            self.update(seq, now, |entry| entry.expire(start_by, now));
         }
     }
 

@@ -32,7 +32,7 @@ impl Tx<'_> {
 
     fn add(&self, seq: i64, attempt: &Attempt) -> Sql<()> {
         self.execute(
-            "INSERT INTO attempt (seq, number, worker, started_at, ended_at, error_kind, error)
+            "INSERT OR REPLACE INTO attempt (seq, number, worker, started_at, ended_at, error_kind, error)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 seq,

@@ -82,6 +82,9 @@ pub(super) enum Found {
 }
 
 pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fault> {
+    if let Some(moment) = tx.no_claims_before {
+        return Ok(Claim { found: Found::Nothing(Some(moment)), left: Left::Nothing });
+    }
     tx.take_silent()?;
     let lease = Lease::new(tx.now, request.lease);
     let watched_until = tx.watched_until(&request.worker)?;

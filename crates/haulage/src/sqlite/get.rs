@@ -97,8 +97,8 @@ pub(super) fn get(
     Ok(answers)
 }
 
-/// Whether this record may be one for which [`any_abandoned`] looks.
-pub(super) fn may_be_abandoned(lookup: &Lookup, now: Timestamp) -> bool {
+/// Whether this record may be one for which [`any_over`] looks.
+pub(super) fn may_be_over(lookup: &Lookup, now: Timestamp) -> bool {
     let Lookup::Found(record) = lookup else { return false };
     match record.status {
         Status::InProgress => record.due_at.is_none_or(|t| t <= now),
@@ -107,8 +107,10 @@ pub(super) fn may_be_abandoned(lookup: &Lookup, now: Timestamp) -> bool {
     }
 }
 
-/// Whether [`Tx::end_abandoned`](super::tx::Tx::end_abandoned) has something to do.
-pub(super) fn any_abandoned(connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
+/// Whether jobs are over, as nobody will ever claim them, of which that is not
+/// written: [`Tx::end_abandoned`](super::tx::Tx::end_abandoned) does, and each
+/// transaction for what has not started in time.
+pub(super) fn any_over(connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
     connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_leased

@@ -1,5 +1,7 @@
 //! What becomes of jobs whose holders are silent.
 
+use std::time::Duration;
+
 use rusqlite::params;
 
 use super::tx::{Hot, Tx, micros, stored};
@@ -28,20 +30,32 @@ impl Tx<'_> {
         self.check_leases(Hot::ABANDONED)
     }
 
-    /// Ends jobs that have not started in time. Each transaction begins with that.
+    /// Ends jobs that have not started in time, up to a number of them, since others
+    /// wait for this transaction. Each begins with it, and goes on where it fails: what
+    /// makes room on a full disk must not wait for what needs some.
     pub(super) fn end_late(&mut self) -> Sql<()> {
-        loop {
-            // Each one is found no more after its turn.
-            let late = self.rows(Hot::LATE, params![self.now.as_micros(), AT_ONCE], Hot::read)?;
-            for job in &late {
-                if let (Some(limit), Some(start_by)) = (job.late(self.now), job.start_by) {
-                    self.finish_at(job, End::expired(limit), start_by)?;
-                }
-            }
-            if i64::try_from(late.len()) != Ok(AT_ONCE) {
-                return Ok(());
-            }
+        const LATE: &str = "SELECT seq FROM job INDEXED BY job_start_by
+            WHERE status = 0 AND start_by IS NOT NULL AND start_by <= ?1 ORDER BY start_by LIMIT ?2";
+        let late = self.rows(LATE, params![self.now.as_micros(), AT_ONCE], |r| r.get::<_, i64>(0))?;
+        if late.is_empty() {
+            return Ok(());
         }
+        self.no_claims_before = (i64::try_from(late.len()) == Ok(AT_ONCE)).then_some(self.now);
+        if let Err(error) = self.apart(|tx| late.iter().try_for_each(|seq| tx.expire(*seq)))? {
+            tracing::debug!(%error, "jobs that were not started in time cannot be ended yet");
+            self.no_claims_before = Some(self.now.after(Duration::from_secs(1)));
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, seq: i64) -> Sql<()> {
+        // As it is now: an end before this one may have let it go in its group.
+        let Some(job) = self.row(Hot::BY_SEQ, [seq], Hot::read)? else { return Ok(()) };
+        let (Some(limit), Some(start_by)) = (job.late(self.now), job.start_by) else { return Ok(()) };
+        self.finish(&job, End::expired(limit))?;
+        // That was so before anybody looked.
+        self.execute("UPDATE job SET finished_at = ?2 WHERE seq = ?1", params![seq, start_by.as_micros()])?;
+        Ok(())
     }
 
     fn check_leases(&mut self, which: &str) -> Sql<()> {

@@ -253,7 +253,7 @@ impl SqliteBackend {
     /// The same as [`SqliteBackend::end_abandoned`], where a look shows that there is something.
     async fn end_any_abandoned(&self) -> Result<()> {
         let now = self.clock.now();
-        if self.connections.scans.run(move |c| Ok(get::any_abandoned(c, now)?)).await? {
+        if self.connections.scans.run(move |c| Ok(get::any_over(c, now)?)).await? {
             self.end_abandoned().await;
         }
         Ok(())
@@ -373,8 +373,8 @@ impl Backend for SqliteBackend {
             let wanted = Arc::clone(&ids);
             self.connections.reader.run(move |c| {
                 let found = get::get(c, &wanted, detail, now)?;
-                let unsure = found.iter().any(|lookup| get::may_be_abandoned(lookup, now));
-                Ok((found, unsure && get::any_abandoned(c, now)?))
+                let unsure = found.iter().any(|lookup| get::may_be_over(lookup, now));
+                Ok((found, unsure && get::any_over(c, now)?))
             })
         };
         let (found, abandoned) = read(self.clock.now()).await?;

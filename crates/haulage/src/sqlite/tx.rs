@@ -26,6 +26,9 @@ type Sql<T> = rusqlite::Result<T>;
 pub(super) struct Tx<'a> {
     connection: &'a Connection,
     pub(super) now: Timestamp,
+    /// Jobs that have not started in time may still be among those that wait: nobody
+    /// claims before this moment.
+    pub(super) no_claims_before: Option<Timestamp>,
     open: bool,
     changes: Changes,
     counts: Counts,
@@ -60,7 +63,7 @@ pub(super) fn lease(row: &Row<'_>) -> Sql<Option<Lease>> {
     Ok(Some(Lease { until, length, check_at: time("check_at")?.unwrap_or(until) }))
 }
 
-/// What is thought of a job, as stored.
+/// What is stored of what is thought of a job, read back.
 fn suspicion(stored: Option<i64>) -> Suspicion {
     match stored.map(|micros| u64::try_from(micros).unwrap_or(0)) {
         None => Suspicion::None,
@@ -116,6 +119,7 @@ macro_rules! hot {
 
 impl Hot {
     pub(super) const BY_ID: &str = hot!("WHERE seq = ?1 AND id = ?2");
+    pub(super) const BY_SEQ: &str = hot!("WHERE seq = ?1");
     pub(super) const OLD: &str = hot!("WHERE seq = ?1 AND coalesce(finished_at, submitted_at) <= ?2");
     pub(super) const EXPIRED: &str = hot!("WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2");
     pub(super) const UNCHECKED: &str = hot!("WHERE status = 1 AND check_at <= ?1 ORDER BY check_at LIMIT ?2");
@@ -125,10 +129,6 @@ impl Hot {
         hot!("INDEXED BY job_leased WHERE status = 1 AND suspect IS NULL AND worker = ?1");
     pub(super) const AHEAD: &str =
         hot!("INDEXED BY job_leased WHERE status = 1 AND max(due, check_at) > ?1 + lease");
-    pub(super) const LATE: &str = hot!(
-        "INDEXED BY job_start_by WHERE status = 0 AND start_by IS NOT NULL AND start_by <= ?1
-         ORDER BY start_by LIMIT ?2"
-    );
     pub(super) const ABANDONED: &str = hot!(
         "WHERE status = 1 AND check_at <= ?1 AND due + lease <= ?1
          AND (cancel_requested OR attempt - uncounted >= max_attempts) ORDER BY check_at LIMIT ?2"
@@ -173,7 +173,7 @@ impl Hot {
         }
     }
 
-    /// The time that it had to start, where that is over, and no attempt counts.
+    /// The time that it had to start, where that is over, and no attempt has begun.
     pub(super) fn late(&self, now: Timestamp) -> Option<Duration> {
         self.start_by.filter(|end| *end <= now).map(|end| end.since(self.submitted_at))
     }
@@ -198,7 +198,7 @@ impl<'a> Tx<'a> {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Only now: the lock may have been waited for.
         let (now, changes, counts) = (clock.now(), Changes::default(), Counts::default());
-        Ok(Self { connection, now, open: true, changes, counts })
+        Ok(Self { connection, now, no_claims_before: None, open: true, changes, counts })
     }
 
     /// Commits, and says what is to be signalled.
@@ -310,11 +310,6 @@ impl<'a> Tx<'a> {
 
     /// Ends a job, and lets the next of its group go.
     pub(super) fn finish(&mut self, job: &Hot, end: End) -> Sql<Status> {
-        self.finish_at(job, end, self.now)
-    }
-
-    /// The same for an end that came at this moment.
-    pub(super) fn finish_at(&mut self, job: &Hot, end: End, at: Timestamp) -> Sql<Status> {
         let (status, error, dead) = (end.status(), end.error(), end.is_dead());
         let kept = end.kept(spec::duration(job.result_ttl));
         self.execute(
@@ -323,8 +318,8 @@ impl<'a> Tx<'a> {
             params![
                 job.seq,
                 code(status),
-                at.as_micros(),
-                at.after(kept).as_micros(),
+                self.now.as_micros(),
+                self.now.after(kept).as_micros(),
                 dead,
                 error.as_ref().map(|e| e.kind.as_str()),
                 error.as_ref().map(|e| e.message.as_str()),
@@ -375,7 +370,7 @@ impl<'a> Tx<'a> {
         self.remember(job, error)?;
         self.execute(
             "UPDATE job SET status = 0, due = ?2, not_before = ?3, suspect = ?4, uncounted = uncounted + NOT ?5,
-             start_by = iif(?5, NULL, start_by), error_kind = coalesce(?6, error_kind),
+             start_by = iif(?8, NULL, start_by), error_kind = coalesce(?6, error_kind),
              error = coalesce(?7, error) WHERE seq = ?1",
             params![
                 job.seq,
@@ -385,6 +380,7 @@ impl<'a> Tx<'a> {
                 wait.counts,
                 error.map(|e| e.kind.as_str()),
                 error.map(|e| e.message.as_str()),
+                wait.begun,
             ],
         )?;
         self.count_move(&job.queue, job.status, Status::Submitted);

@@ -25,7 +25,7 @@ pub(crate) struct Job {
     /// A job that was to be watched was lost by the same worker, as this one may be.
     pub(crate) spared: bool,
     pub(crate) purged: bool,
-    /// It ends then, as long as none of its attempts counts.
+    /// It ends then, as long as none of its attempts has begun.
     pub(crate) start_by: Option<Timestamp>,
     /// All of its attempts.
     pub(crate) attempts: Vec<Attempt>,
@@ -166,11 +166,14 @@ impl Job {
         self.start_by.is_some_and(|start_by| start_by <= now)
     }
 
-    pub(crate) fn expire(&mut self, at: Timestamp) {
+    pub(crate) fn expire(&mut self, given_back: Option<&str>, now: Timestamp) {
         let limit = self.options.spec.start_within.expect("it has a limit").as_secs();
-        let message = format!("not started within {limit}s of its submit, which start_within asked for");
+        let mut message = format!("not started within {limit}s of its submit (start_within)");
+        if let Some(reason) = given_back {
+            message = format!("{message}; it was given back: {reason}");
+        }
         self.record.error = Some(JobError::new(FailureKind::Expired, message));
-        self.end(Status::Error, at);
+        self.end(Status::Error, now);
     }
 
     pub(crate) fn end(&mut self, status: Status, now: Timestamp) {
@@ -203,13 +206,9 @@ impl Job {
         if spared {
             let why = "; a job that had been lost before was lost with it, so this attempt does not count";
             error.message.push_str(why);
-            if self.is_late(now) {
-                return self.expire(now);
-            }
             self.record.uncounted += 1;
-        } else {
-            self.start_by = None;
         }
+        self.start_by = None;
         let ran = lease_end.before(self.lease * 2 / 3).since(start);
         self.watched = Some(ran.min(Duration::from_secs(300)));
         // It keeps its place in the queue.

@@ -89,7 +89,8 @@ impl Model {
             self.jobs.iter_mut().filter(|job| job.record.status == Status::Submitted && !job.purged);
         for job in waiting.filter(|job| job.is_late(now)) {
             let start_by = job.start_by.take().expect("it is late");
-            job.expire(start_by);
+            job.expire(None, now);
+            job.record.finished_at = Some(start_by);
         }
         self.keep_groups();
     }
@@ -247,9 +248,14 @@ impl Model {
                 (job.watched, job.spared, job.start_by) = (None, false, None);
                 job.fail_attempt(error, now.after(delay), now);
             }
-            Outcome::Release { .. } if job.is_late(now) => job.expire(now),
-            Outcome::Release { after, reason } => {
+            Outcome::Release { reason, begun: false, .. } if job.is_late(now) => {
+                job.expire(reason.as_deref(), now);
+            }
+            Outcome::Release { after, reason, begun } => {
                 job.spared = false;
+                if begun {
+                    job.start_by = None;
+                }
                 job.stop(reason.clone().map(|reason| JobError::new(FailureKind::Released, reason)), now);
                 job.record.uncounted += 1;
                 job.record.status = Status::Submitted;

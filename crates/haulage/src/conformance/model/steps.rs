@@ -173,7 +173,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         4 => (error(), delay).prop_map(|(error, delay)| Outcome::Retry { error, delay }),
         1 => error().prop_map(Outcome::Fail),
         1 => Just(Outcome::Cancelled),
-        2 => (seconds(0..6), option::of(0u8..100)).prop_map(|(after, n)| Outcome::Release {
+        2 => (seconds(0..6), option::of(0u8..100), any::<bool>()).prop_map(|(after, n, begun)| Outcome::Release {
+            begun,
             after,
             reason: n.map(|n| format!("reason {n}")),
         }),

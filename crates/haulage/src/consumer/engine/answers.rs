@@ -49,7 +49,8 @@ impl Engine {
             Verdict::Success(result) => Outcome::Success(result),
             // Whatever went wrong after it was told to stop.
             _ if held.cancel_requested => Outcome::Cancelled,
-            _ if ending => Outcome::release(),
+            Verdict::NotReady(_) if ending => Outcome::release(),
+            _ if ending => Outcome::interrupted(),
             verdict => verdict.outcome(&self.settings.retry_policy, held.counted),
         };
         self.conclude(ticket, outcome);
@@ -80,7 +81,7 @@ impl Engine {
     /// Ends the claim of a job that runs, or did, and has no answer.
     pub(super) fn give_back(&mut self, ticket: u64) {
         let cancelled = self.table.get_mut(ticket).is_some_and(|held| held.cancel_requested);
-        self.conclude(ticket, if cancelled { Outcome::Cancelled } else { Outcome::release() });
+        self.conclude(ticket, if cancelled { Outcome::Cancelled } else { Outcome::interrupted() });
     }
 
     pub(super) fn ring(&mut self, alarm: Alarm) {

@@ -47,7 +47,7 @@ async fn what_a_claim_brings_while_handlers_lack_what_they_need_does_not_begin()
     assert!(engine.readiness.failed(0, "refused", engine.backend.clock().monotonic()));
     assert_eq!(
         engine.not_wanted(),
-        Outcome::Release { after: Duration::ZERO, reason: Some("refused".into()) }
+        Outcome::Release { after: Duration::ZERO, reason: Some("refused".into()), begun: false }
     );
     let job = claimed(&engine, "a");
     engine.take_claimed(Ok(vec![job]));
