@@ -294,7 +294,7 @@ def test_logs_are_text_or_json(start: Start, client: haulage.Client) -> None:
     _, _, errors = stopped(process)
     lines = [json.loads(text) for text in errors.splitlines()]
     assert [(line["level"], line["target"]) for line in lines] == [
-        ("WARNING", "haulage.consumer.event"),
+        ("WARNING", "haulage.consumer"),
         ("INFO", "haulage"),
     ]
     assert (lines[1]["message"], lines[1]["failed"]) == ("worker stopped: 1 failed", 1)

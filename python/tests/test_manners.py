@@ -407,7 +407,7 @@ def test_failures_are_logged(client: haulage.Client, caplog: pytest.LogCaptureFi
     finally:
         logger.removeHandler(listener)
     (record,) = [r for r in caplog.records if "no such image" in r.getMessage()]
-    assert (record.levelno, record.name) == (logging.WARNING, "haulage.consumer.event")
+    assert (record.levelno, record.name) == (logging.WARNING, "haulage.consumer")
     assert f"job_id={job.id}" in record.getMessage() and "request_id=r-7" in record.getMessage()
 
 

@@ -10,6 +10,9 @@ use crate::{
     backend::{Capabilities, ClaimKey, Outcome},
 };
 
+/// By whom the log says that it is told.
+const TARGET: &str = "haulage::consumer";
+
 /// A step in the life of a claim, told to the hook of
 /// [`ConsumerBuilder::on_event`](crate::consumer::ConsumerBuilder::on_event).
 ///
@@ -142,23 +145,27 @@ impl Event {
         // Where the caller gave none, it is the job's id.
         let request_id = request_id.filter(|id| *id != job_id.as_str());
         match self {
-            Self::Claimed { .. } => debug!(%job_id, request_id, attempt, "claimed"),
-            Self::Started { .. } => debug!(%job_id, request_id, attempt, "started"),
-            Self::Succeeded { took, .. } => debug!(%job_id, request_id, attempt, ?took, "succeeded"),
-            Self::Retried { error, delay, .. } => {
-                warn!(%job_id, request_id, attempt, %error, ?delay, "failed; to be tried again");
+            Self::Claimed { .. } => debug!(target: TARGET, %job_id, request_id, attempt, "claimed"),
+            Self::Started { .. } => debug!(target: TARGET, %job_id, request_id, attempt, "started"),
+            Self::Succeeded { took, .. } => {
+                debug!(target: TARGET, %job_id, request_id, attempt, ?took, "succeeded");
             }
-            Self::Failed { error, .. } => warn!(%job_id, request_id, attempt, %error, "failed"),
-            Self::Cancelled { .. } => info!(%job_id, request_id, attempt, "cancelled"),
+            Self::Retried { error, delay, .. } => {
+                warn!(target: TARGET, %job_id, request_id, attempt, %error, ?delay, "failed; to be tried again");
+            }
+            Self::Failed { error, .. } => {
+                warn!(target: TARGET, %job_id, request_id, attempt, %error, "failed");
+            }
+            Self::Cancelled { .. } => info!(target: TARGET, %job_id, request_id, attempt, "cancelled"),
             // The consumer says itself that it is not ready, once.
             Self::Released { after: Duration::ZERO, reason: Some(reason), .. } => {
-                debug!(%job_id, request_id, attempt, reason, "given back");
+                debug!(target: TARGET, %job_id, request_id, attempt, reason, "given back");
             }
             Self::Released { after, reason, .. } => {
                 let reason = reason.as_deref();
-                info!(%job_id, request_id, attempt, ?after, reason, "given back");
+                info!(target: TARGET, %job_id, request_id, attempt, ?after, reason, "given back");
             }
-            Self::Lost { .. } => warn!(%job_id, request_id, attempt, "claim lost"),
+            Self::Lost { .. } => warn!(target: TARGET, %job_id, request_id, attempt, "claim lost"),
         }
     }
 
