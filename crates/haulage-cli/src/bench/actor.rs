@@ -51,6 +51,8 @@ pub(super) enum Part {
     Single { tasks: u64, millis: u64 },
     /// Answer each job with the time at which its handler starts
     Echo,
+    /// Run jobs of all kinds with so many slots, until told to end
+    Soak { concurrency: usize },
     /// Answer each job after burning the CPU for so many seconds
     Burn { seconds: u64 },
 }
@@ -88,6 +90,10 @@ impl Args {
             Part::Echo => {
                 serve(Consumer::builder(backend).handler(echo), &mut input).await?;
                 return Ok(());
+            }
+            Part::Soak { concurrency } => {
+                let jobs = soak(Consumer::builder(backend).concurrency(concurrency), &mut input).await?;
+                return session.output.json(&Seen { began, ended: now(), jobs });
             }
             Part::Burn { seconds } => {
                 let burn = move |_: Job<Json>, ctx: Context| {
@@ -189,6 +195,26 @@ async fn echo(_: Job<Json>, _: Context) -> Result<i64, Failure> {
     Ok(now())
 }
 
+/// The request id of jobs whose first attempt fails.
+pub(super) const FAILS_ONCE: &str = "fails once";
+
+/// Answers each job with its body; tells how many have succeeded.
+async fn soak(builder: ConsumerBuilder, input: &mut Lines<BufReader<tokio::io::Stdin>>) -> Result<u64> {
+    let done = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&done);
+    let builder = builder.on_event(move |event: &Event| {
+        count.fetch_add(u64::from(matches!(event, Event::Succeeded { .. })), Ordering::Relaxed);
+    });
+    let handler = async |job: Job<Json>, context: Context| {
+        if context.request_id() == FAILS_ONCE && context.attempt() == 1 {
+            return Err(Failure::retry_after("as it is to be", Duration::from_millis(100)));
+        }
+        Ok(job.body)
+    };
+    serve(builder.handler(handler), input).await?;
+    Ok(done.load(Ordering::Relaxed))
+}
+
 /// Works until the parent closes our stdin.
 async fn serve(builder: ConsumerBuilder, input: &mut Lines<BufReader<tokio::io::Stdin>>) -> Result {
     let shutdown = Shutdown::new();
@@ -252,6 +278,12 @@ impl Actor {
         let line = self.line().await?;
         self.stop().await?;
         serde_json::from_str(&line).map_err(|e| failed("a process", e))
+    }
+
+    /// Lets it end, and tells what it saw.
+    pub(super) async fn end<T: DeserializeOwned>(mut self) -> Result<T> {
+        drop(self.stdin.take());
+        self.seen().await
     }
 
     /// Lets it end.

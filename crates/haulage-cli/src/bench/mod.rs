@@ -11,6 +11,7 @@ mod latency;
 mod pipeline;
 mod report;
 mod size;
+mod soak;
 mod worker;
 
 use std::{path::PathBuf, time::Duration};
@@ -22,6 +23,7 @@ pub(crate) use self::actor::Args as ActorArgs;
 use self::report::{Report, Settings, median};
 use crate::{
     exit::{Code, Exit, Result},
+    options,
     session::Session,
 };
 
@@ -35,6 +37,10 @@ use crate::{
 /// records, large bodies, a program that reads for long, and a crowd of idle
 /// workers cost; all of it, or the parts that are named. Takes some minutes, and
 /// up to 9 GB of the disk.
+///
+/// With --soak: jobs of all kinds for hours, plain and retried, in groups, with bodies of
+/// 4 MiB, whose records expire meanwhile, beside ten million records (ten thousand with
+/// --quick). Fails where a job did not succeed. Takes up to 4 GB of the disk.
 ///
 /// With an sqs:// URL: measure throughput on AWS, and count requests and cost.
 /// Works on queues and tables of its own, which it deletes afterwards. On AWS
@@ -52,6 +58,11 @@ pub(crate) struct Args {
     /// Measure what size costs: all of it, or these parts
     #[arg(long, value_name = "PART", value_enum, num_args = 0.., value_delimiter = ',')]
     size: Option<Vec<size::Part>>,
+
+    /// Do all kinds of work for so long, beside ten million records, and look whether anything
+    /// gets lost or grows
+    #[arg(long, value_name = "DURATION", value_parser = options::duration, conflicts_with = "size")]
+    soak: Option<Duration>,
 
     /// The disk to measure: a folder on it
     #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -96,6 +107,10 @@ const QUICK: Effort = Effort {
     starts: 3,
 };
 
+/// Records beside which a soak works.
+const SOAK_RECORDS: i64 = 10_000_000;
+const SOAK_RECORDS_QUICK: i64 = 10_000;
+
 /// Jobs that wait while throughput is measured: few, and many.
 const FEW: u64 = 1_000;
 const MANY: u64 = 1_000_000;
@@ -124,6 +139,16 @@ impl Args {
             } else {
                 session.output.text(&report.table())
             };
+        }
+        if let Some(time) = self.soak {
+            let records = if self.quick { SOAK_RECORDS_QUICK } else { SOAK_RECORDS };
+            let report = soak::measure(&folder.path().join("soak.db"), time, records, session).await?;
+            if session.output.json {
+                session.output.json(&report)?;
+            } else {
+                session.output.text(&report.table())?;
+            }
+            return report.verdict();
         }
         let report = measure(&folder, effort, session).await?;
         if session.output.json { session.output.json(&report) } else { session.output.text(&report.table()) }

@@ -1,5 +1,6 @@
 //! The program as its users have it: real processes, real databases.
 
+mod bench;
 mod cancel;
 mod confinement;
 mod database;

@@ -11,17 +11,17 @@ use crate::exit::Result;
 
 /// How many records of each kind.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Records {
+pub(in crate::bench) struct Records {
     /// Over, and to be kept for a week.
-    pub(super) kept: i64,
+    pub(in crate::bench) kept: i64,
     /// Over for a week.
-    pub(super) expired: i64,
+    pub(in crate::bench) expired: i64,
     /// Waiting, the newest of all.
-    pub(super) waiting: i64,
+    pub(in crate::bench) waiting: i64,
     /// Waiting for a moment in an hour, after all that are over.
-    pub(super) delayed: i64,
+    pub(in crate::bench) delayed: i64,
     /// Whether they have bodies and results.
-    pub(super) with_bodies: bool,
+    pub(in crate::bench) with_bodies: bool,
 }
 
 const WEEK: i64 = 7 * 24 * 3600 * 1_000_000;
@@ -29,7 +29,7 @@ const HOUR: i64 = 3600 * 1_000_000;
 const AT_ONCE: usize = 100_000;
 
 /// Makes a database with these records.
-pub(super) async fn fill(path: &Path, records: Records) -> Result {
+pub(in crate::bench) async fn fill(path: &Path, records: Records) -> Result {
     SqliteBackend::open(path).await?;
     let path = path.to_owned();
     blocking(move || write(&path, records).map_err(|error| failed("filling a database", error))).await

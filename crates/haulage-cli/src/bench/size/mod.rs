@@ -24,9 +24,10 @@ use haulage::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use self::{
+use self::report::{Beside, Looks, Report};
+pub(super) use self::{
     fill::{Records, fill},
-    report::{Beside, Looks, Report},
+    waits::document,
 };
 use super::{actor, blocking, failed, pipeline, ratio, report::median};
 use crate::{exit::Result, session::Session};

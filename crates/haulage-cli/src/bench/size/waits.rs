@@ -27,7 +27,7 @@ pub(super) struct Waits {
 }
 
 /// A document of so many bytes.
-pub(super) fn document(bytes: usize) -> Json {
+pub(in crate::bench) fn document(bytes: usize) -> Json {
     Json::from_stored(format!("{:?}", "x".repeat(bytes - 2)))
 }
 
