@@ -229,11 +229,12 @@ impl Envelope {
             envelope.spec.group = group.map(str::to_owned);
         }
         // Submits check them; others may write what no record can hold.
-        let mistake = mistake.or_else(|| {
-            let refused = envelope.spec.validate().err()?;
+        let refused = envelope.spec.validate().err();
+        if refused.is_some() {
             envelope.spec = JobSpec::default();
-            Some(format!("the message attribute `{ATTRIBUTE}` is refused: {refused}"))
-        });
+        }
+        let mistake =
+            mistake.or_else(|| Some(format!("the message attribute `{ATTRIBUTE}` is refused: {}", refused?)));
         let packed = match (mistake, wire.encoding) {
             (Some(mistake), _) => Err(mistake),
             (None, Some(Encoding::Object)) => Ok(None),
@@ -405,6 +406,9 @@ mod tests {
             let poison = Envelope::read(&message).expect_err("no job");
             assert!(poison.reason.contains(why), "{}", poison.reason);
             assert!(poison.envelope.spec.is_default(), "a record can hold it");
+            let later = with_options(&serde_json::json!({ "v": 2, "token": "t", option: value }));
+            let poison = Envelope::read(&later).expect_err("no job of ours");
+            assert!(poison.is_newer && poison.envelope.spec.is_default());
         }
     }
 
