@@ -116,6 +116,12 @@ pub(crate) const LOG_LIMIT: Setting = setting(
 .or("1MiB");
 pub(crate) const CONCURRENCY: Setting =
     setting("HAULAGE_CONCURRENCY", "How many jobs to run at once").or("1");
+pub(crate) const QUEUE: Setting = setting(
+    "HAULAGE_QUEUE",
+    "Queue to serve. With several, the first that has a job comes first, but each tenth job is one of the others; \
+     as NAME=WEIGHT they share by their weights. Give the flag once for each, or all of them with a comma in between",
+)
+.or("default");
 pub(crate) const LEASE: Setting = setting(
     "HAULAGE_LEASE",
     "How long a job stays with this worker without a heartbeat, before another may have it",
@@ -212,6 +218,7 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
             &MEMORY_LIMIT,
             &PROCESS_LIMIT,
             &LOG_LIMIT,
+            &QUEUE,
             &CONCURRENCY,
             &UNTIL_EMPTY,
             &MAX_JOBS,
@@ -239,6 +246,7 @@ pub(crate) mod job {
     pub(crate) const URL: &str = super::URL.name;
     pub(crate) const JOB_ID: &str = "HAULAGE_JOB_ID";
     pub(crate) const REQUEST_ID: &str = "HAULAGE_JOB_REQUEST_ID";
+    pub(crate) const QUEUE: &str = "HAULAGE_JOB_QUEUE";
     pub(crate) const ATTEMPT: &str = "HAULAGE_ATTEMPT";
     pub(crate) const MAX_ATTEMPTS: &str = "HAULAGE_JOB_MAX_ATTEMPTS";
     pub(crate) const DEADLINE: &str = "HAULAGE_DEADLINE";
@@ -247,10 +255,11 @@ pub(crate) mod job {
     pub(crate) const RUN: &str = "HAULAGE_RUN";
 
     /// Each with its meaning.
-    pub(crate) const ALL: [(&str, &str); 9] = [
+    pub(crate) const ALL: [(&str, &str); 10] = [
         (URL, "Where the worker's jobs are kept"),
         (JOB_ID, "The job's id"),
         (REQUEST_ID, "The correlation id given at submit; the job's id where none was given"),
+        (QUEUE, "The queue from which the job comes"),
         (ATTEMPT, "The attempt, from 1; a higher one fences off a lower one"),
         (MAX_ATTEMPTS, "How many attempts the job has"),
         (DEADLINE, "When this attempt times out, in RFC 3339; not set where the job has no timeout"),

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, JobId, JobSpec, Json, Metadata, NewJob, Progress, Timestamp,
+    Error, JobId, JobSpec, Json, Metadata, NewJob, Progress, QueueName, Timestamp,
     backend::{ClaimKey, Claimed, Update},
     with_causes,
 };
@@ -129,6 +129,11 @@ impl Context {
     /// The caller's labels.
     pub fn metadata(&self) -> &Metadata {
         &self.0.spec.metadata
+    }
+
+    /// The queue from which the job comes.
+    pub fn queue(&self) -> &QueueName {
+        &self.0.spec.queue
     }
 
     /// The group in which the job runs in order.

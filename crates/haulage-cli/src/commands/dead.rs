@@ -1,6 +1,6 @@
 //! `haulage dead`
 
-use haulage::{JobId, backend::Redrive};
+use haulage::{JobId, QueueName, backend::Redrive};
 use serde_json::json;
 
 use super::{filter::Filter, list};
@@ -29,6 +29,10 @@ pub(crate) enum Command {
         /// All dead letters
         #[arg(long, required = true)]
         all: bool,
+
+        /// Only those of this queue
+        #[arg(long, value_name = "NAME")]
+        queue: Option<QueueName>,
     },
 }
 
@@ -36,19 +40,25 @@ impl Command {
     pub(crate) async fn run(self, session: &Session) -> Result {
         match self {
             Self::List { filter, page } => list::show(session, filter.query().dead(true), page).await,
-            Self::Redrive { .. } => redrive_all(session).await,
+            Self::Redrive { queue, .. } => redrive_all(session, queue).await,
         }
     }
 }
 
-async fn redrive_all(session: &Session) -> Result {
+async fn redrive_all(session: &Session, queue: Option<QueueName>) -> Result {
     let output = session.output;
     let backend = session.existing().await?;
     // What dies anew while we are at it is left alone, or this might not end.
-    let total = backend.stats().await?.dead;
+    let stats = backend.stats().await?;
+    let total = match &queue {
+        Some(queue) if backend.capabilities().queues => stats.queues.get(queue).map_or(0, |stats| stats.dead),
+        _ => stats.dead,
+    };
     let mut done = 0;
     while done < total {
-        let some = backend.redrive(Redrive::dead((total - done).min(CHUNK) as usize)).await?;
+        let limit = (total - done).min(CHUNK) as usize;
+        let what = Redrive::Dead { limit, queue: queue.clone() };
+        let some = backend.redrive(what).await?;
         if some.is_empty() {
             break;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use haulage::{Status, backend::ListQuery};
+use haulage::{QueueName, Status, backend::ListQuery};
 
 use crate::options;
 
@@ -11,6 +11,10 @@ use crate::options;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Which jobs")]
 pub(crate) struct Filter {
+    /// Only jobs of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+
     /// Only jobs of this group
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
@@ -41,6 +45,7 @@ impl Filter {
     /// A query for all that is meant.
     pub(super) fn query(self) -> ListQuery {
         let mut query = ListQuery::new();
+        query.queue = self.queue;
         query.group = self.group;
         query.request_id = self.request_id;
         query.metadata = self.metadata.into_iter().collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use haulage::{
-    Error, Status,
+    Error, QueueName, Status,
     backend::{Detail, Lookup, Purge},
 };
 use serde_json::json;
@@ -27,7 +27,7 @@ use crate::{
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(value_name = "ID", conflicts_with_all = ["status", "older_than"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["status", "older_than", "queue"])]
     ids: Vec<String>,
 
     /// Only jobs with this status; those in progress cannot be deleted
@@ -41,6 +41,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = options::duration)]
     older_than: Option<Duration>,
 
+    /// Only jobs of this queue
+    #[arg(long, value_name = "NAME", requires = "status")]
+    queue: Option<QueueName>,
+
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -52,23 +56,29 @@ impl Args {
             return Err(Exit::usage("nothing says which jobs; give their ids, or --status and --older-than"));
         }
         match self.status {
-            Some(status) => by_status(session, status, self.older_than.unwrap_or_default(), self.yes).await,
+            Some(status) => {
+                let older_than = self.older_than.unwrap_or_default();
+                let what = Purge::Status { status, older_than, queue: self.queue.clone() };
+                by_status(session, what, &self.question(session, status), self.yes).await
+            }
             None => by_id(session, self.ids).await,
         }
     }
+
+    fn question(&self, session: &Session, status: Status) -> String {
+        let age = humantime::format_duration(self.older_than.unwrap_or_default());
+        let queue = self.queue.as_ref().map(|queue| format!(" in the queue {queue}")).unwrap_or_default();
+        format!("Delete all {status} jobs{queue} older than {age} from {}?", session.url)
+    }
 }
 
-async fn by_status(session: &Session, status: Status, older_than: Duration, yes: bool) -> Result {
-    let output = session.output;
-    let what = Purge::status(status, older_than);
+async fn by_status(session: &Session, what: Purge, question: &str, yes: bool) -> Result {
     what.check()?;
     let backend = session.existing().await?;
     if !yes {
-        let age = humantime::format_duration(older_than);
-        let question = format!("Delete all {status} jobs older than {age} from {}?", session.url);
-        confirm(output, &question, "nothing was deleted")?;
+        confirm(session.output, question, "nothing was deleted")?;
     }
-    tell(output, backend.purge(what).await?)
+    tell(session.output, backend.purge(what).await?)
 }
 
 /// Deletes the jobs that there are and that do not run, then fails for those

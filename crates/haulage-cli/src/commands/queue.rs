@@ -1,30 +1,58 @@
-//! `haulage queue`: what the AWS backend needs, for development.
+//! `haulage queue`: queues by name, and what the AWS backend needs, for development.
 
 use std::time::Duration;
 
-use crate::{exit::Result, options, session::Session};
+use haulage::{QueueName, backend::QueueStats};
+use serde::Serialize;
+use serde_json::json;
 
-/// Make, show or delete the queue and the table of an sqs:// URL, for development
+use crate::{
+    exit::{Exit, Result},
+    options,
+    output::{brief, count},
+    session::Session,
+};
+
+/// Look at queues, pause them, and let them go on; on AWS, make and delete them
 ///
-/// For production, describe them in Terraform or the like. The URL names all of them:
-/// sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1
+/// A queue is there as soon as a job is submitted to it (`haulage submit --queue NAME`), and as long as it
+/// has jobs or is paused. On AWS a queue is one of SQS, with a URL of its own: `create`, `describe` and
+/// `delete` are for those, and for development. For production, describe them in Terraform or the like.
 #[derive(Debug, clap::Subcommand)]
 #[command(
-    after_help = "Example:\n  haulage queue create --url 'sqs://jobs.fifo?table=results&region=eu-central-1'"
+    after_help = "Examples:\n  haulage queue list\n  haulage queue pause bulk\n  haulage queue create --url 'sqs://jobs.fifo?table=results&region=eu-central-1'"
 )]
 pub(crate) enum Command {
-    /// Make the queue, its dead-letter queue and the table
+    /// List the queues that have jobs or are paused
+    #[command(after_help = "Example:\n  haulage queue list --json | jq 'select(.is_paused).queue'")]
+    List,
+    /// Pause a queue: no job of it is started until it is resumed
     ///
+    /// Jobs can be submitted to it, and those that run go on. It may have no jobs yet.
+    #[command(after_help = "Example:\n  haulage queue pause bulk")]
+    Pause {
+        /// Its name
+        queue: QueueName,
+    },
+    /// Let a paused queue go on: workers that wait start its jobs at once
+    #[command(after_help = "Example:\n  haulage queue resume bulk")]
+    Resume {
+        /// Its name
+        queue: QueueName,
+    },
+    /// Make the queue of an sqs:// URL, its dead-letter queue and the table
+    ///
+    /// The URL names all of them: sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1
     /// What is there already is left as it is; where it differs, that is said. A
     /// bucket in the URL is made as well, or gets the lifecycle rules that it lacks.
     #[command(
         after_help = "Example:\n  haulage queue create --url 'sqs://jobs.fifo?table=results' --visibility-timeout 1m"
     )]
     Create(Create),
-    /// Show what is there
+    /// Show what is there of an sqs:// URL
     #[command(after_help = "Example:\n  haulage queue describe --url 'sqs://jobs.fifo?table=results'")]
     Describe,
-    /// Delete the queue, its dead-letter queue and the table, with all jobs and records
+    /// Delete the queue of an sqs:// URL, its dead-letter queue and the table, with all jobs and records
     ///
     /// A bucket is left as it is, unless --bucket is given.
     #[command(after_help = "Example:\n  haulage queue delete --url 'sqs://jobs.fifo?table=results' --yes")]
@@ -59,54 +87,112 @@ pub(crate) struct Delete {
 }
 
 impl Command {
-    #[cfg(not(feature = "aws"))]
-    #[allow(clippy::unused_async)] // as with the feature
-    pub(crate) async fn run(self, _session: &Session) -> Result {
-        Err(crate::session::without_aws())
-    }
-
-    #[cfg(feature = "aws")]
     pub(crate) async fn run(self, session: &Session) -> Result {
-        use haulage_aws::setup;
-
-        let output = session.output;
-        let config = aws::config(session)?;
-        let steps = match self {
-            Self::Create(args) => setup::create(&config, &args.settings(), None).await?,
-            Self::Describe => setup::describe(&config, None).await?,
-            Self::Delete(args) => {
-                let bucket = args.bucket(&config)?;
-                if !args.yes {
-                    super::confirm::confirm(output, &aws::question(&config, bucket), "nothing was deleted")?;
-                }
-                match bucket {
-                    Some(_) => setup::delete_with_bucket(&config, None).await?,
-                    None => setup::delete(&config, None).await?,
-                }
-            }
-        };
-        aws::show(output, &steps)
+        match self {
+            Self::List => list(session).await,
+            Self::Pause { queue } => set_paused(session, queue, true).await,
+            Self::Resume { queue } => set_paused(session, queue, false).await,
+            #[cfg(not(feature = "aws"))]
+            _ => Err(crate::session::without_aws()),
+            #[cfg(feature = "aws")]
+            command => aws::run(command, session).await,
+        }
     }
+}
+
+async fn list(session: &Session) -> Result {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        queue: &'a QueueName,
+        #[serde(flatten)]
+        stats: &'a QueueStats,
+    }
+    let output = session.output;
+    let backend = session.existing().await?;
+    if !backend.capabilities().queues {
+        return Err(Exit::usage(format!(
+            "{} names one queue, and there are no others here; `haulage queue describe` shows it",
+            session.url
+        )));
+    }
+    let queues = backend.stats().await?.queues;
+    if output.json {
+        return queues.iter().try_for_each(|(queue, stats)| output.json(&Line { queue, stats }));
+    }
+    if queues.is_empty() {
+        output.talk("no queue has jobs, and none is paused");
+        return Ok(());
+    }
+    let header = ["QUEUE", "STATE", "DUE", "DELAYED", "BLOCKED", "RUNNING", "DEAD", "OLDEST"];
+    let row = |(queue, stats): (&QueueName, &QueueStats)| {
+        let oldest = stats.oldest_due_seconds.and_then(|age| Duration::try_from_secs_f64(age).ok());
+        let state = if stats.is_paused { "paused" } else { "open" };
+        let numbers = [stats.due, stats.delayed, stats.blocked, stats.in_progress, stats.dead];
+        let mut row = vec![queue.to_string(), state.to_owned()];
+        row.extend(numbers.map(|n| n.to_string()));
+        row.push(oldest.map(brief).unwrap_or_default());
+        row
+    };
+    let rows: Vec<Vec<String>> = queues.iter().map(row).collect();
+    output.text(&output.table(&header, &rows))
+}
+
+async fn set_paused(session: &Session, queue: QueueName, paused: bool) -> Result {
+    let output = session.output;
+    let backend = session.existing().await?;
+    let changed = backend.set_paused(queue.clone(), paused).await?;
+    if output.json {
+        return output.json(&json!({ "queue": queue, "paused": paused, "changed": changed }));
+    }
+    let waiting = backend.stats().await?.queues.get(&queue).map_or(0, |stats| stats.due);
+    let waiting = count(waiting, "job");
+    output.line(match (paused, changed) {
+        (true, true) => format!("{queue} is paused; {waiting} due in it"),
+        (true, false) => format!("{queue} was paused already; {waiting} due in it"),
+        (false, true) => format!("{queue} goes on; {waiting} due in it"),
+        (false, false) => format!("{queue} was not paused; {waiting} due in it"),
+    })
 }
 
 #[cfg(feature = "aws")]
 mod aws {
     use haulage_aws::{
         Config,
-        setup::{Outcome, QueueSettings, Step},
+        setup::{self, Outcome, QueueSettings, Step},
     };
 
-    use super::{Create, Delete};
+    use super::{Command, Create, Delete};
     use crate::{
+        commands::confirm::confirm,
         exit::{Exit, Result},
         output::{Output, sanitized},
         session::Session,
     };
 
-    pub(super) fn config(session: &Session) -> Result<Config> {
+    pub(super) async fn run(command: Command, session: &Session) -> Result {
+        let output = session.output;
+        let config = config(session)?;
+        let steps = match command {
+            Command::Create(args) => setup::create(&config, &args.settings(), None).await?,
+            Command::Delete(args) => {
+                let bucket = args.bucket(&config)?;
+                if !args.yes {
+                    confirm(output, &question(&config, bucket), "nothing was deleted")?;
+                }
+                match bucket {
+                    Some(_) => setup::delete_with_bucket(&config, None).await?,
+                    None => setup::delete(&config, None).await?,
+                }
+            }
+            _ => setup::describe(&config, None).await?,
+        };
+        show(output, &steps)
+    }
+
+    fn config(session: &Session) -> Result<Config> {
         if !session.is_aws() {
             return Err(Exit::usage(format!(
-                "queues are for AWS, and the URL is {}; name one with --url sqs://jobs.fifo?table=results",
+                "only queues of SQS are made, shown and deleted, and the URL is {}; name one with --url sqs://jobs.fifo?table=results",
                 session.url
             )));
         }
@@ -114,7 +200,7 @@ mod aws {
     }
 
     impl Create {
-        pub(super) fn settings(&self) -> QueueSettings {
+        fn settings(&self) -> QueueSettings {
             let mut settings = QueueSettings::default();
             settings.visibility_timeout = self.visibility_timeout;
             settings.retention = self.retention;
@@ -125,7 +211,7 @@ mod aws {
 
     impl Delete {
         /// The bucket that is to be deleted.
-        pub(super) fn bucket<'a>(&self, config: &'a Config) -> Result<Option<&'a str>> {
+        fn bucket<'a>(&self, config: &'a Config) -> Result<Option<&'a str>> {
             match (self.bucket, config.bucket.as_deref()) {
                 (true, None) => {
                     Err(Exit::usage("--bucket goes with bucket=… in the URL, and the URL has none"))
@@ -136,13 +222,13 @@ mod aws {
     }
 
     /// What a person is asked before all is deleted.
-    pub(super) fn question(config: &Config, bucket: Option<&str>) -> String {
+    fn question(config: &Config, bucket: Option<&str>) -> String {
         let (queue, table) = (config.queue_name(), &config.table);
         let bucket = bucket.map(|name| format!(", and bucket {name} if it is empty")).unwrap_or_default();
         format!("Delete queue {queue}, its dead-letter queue and table {table}, with all jobs{bucket}?")
     }
 
-    pub(super) fn show(output: Output, steps: &[Step]) -> Result {
+    fn show(output: Output, steps: &[Step]) -> Result {
         for step in steps {
             if output.json {
                 output.json(step)?;

@@ -1,4 +1,4 @@
-//! Whether anybody serves the queue, for those who wait.
+//! Whether anybody takes jobs, for those who wait.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -65,6 +65,12 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
         });
     }
     let before = backend.stats().await.ok()?;
+    let is_paused =
+        |record: &&Record| before.queues.get(&record.spec.queue).is_some_and(|queue| queue.is_paused);
+    if let Some(record) = records.iter().filter(|record| is_due(record)).find(is_paused) {
+        let queue = &record.spec.queue;
+        return Some(format!("the queue {queue} is paused; `haulage queue resume {queue}` lets it go on"));
+    }
     if !before.is_unserved(&before) {
         return None;
     }
@@ -73,7 +79,7 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
     let oldest = Duration::try_from_secs_f64(stats.oldest_visible_seconds?).ok()?;
     (stats.is_unserved(&before) && oldest >= PATIENCE).then(|| {
         format!(
-            "nobody serves the queue: {} {}, the oldest for {}, and none is in progress; start a worker on {url}, \
+            "no worker takes jobs: {} {}, the oldest for {}, and none is in progress; start a worker on {url}, \
              or see in the log of the one that runs why it takes no jobs",
             count(stats.visible, "job"),
             if stats.visible == 1 { "waits" } else { "wait" },

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use haulage::backend::Stats;
+use haulage::{
+    QueueName,
+    backend::{QueueStats, Stats},
+};
 
 use crate::{
     exit::Result,
@@ -64,6 +67,7 @@ fn show(output: Output, stats: &Stats, above: usize) -> Result<usize> {
 fn lines(stats: &Stats, width: Option<usize>) -> Vec<String> {
     let mut rows = vec![
         ("visible", stats.visible.to_string(), "may be claimed now"),
+        ("paused", stats.paused.to_string(), "could be claimed, were their queue not paused"),
         ("delayed", stats.delayed.to_string(), "wait for their delay or retry"),
         ("blocked", stats.blocked.to_string(), "wait for their group"),
         ("in progress", stats.in_progress.to_string(), "are being worked on"),
@@ -79,8 +83,20 @@ fn lines(stats: &Stats, width: Option<usize>) -> Vec<String> {
     if let Some(bytes) = stats.stored_bytes {
         rows.push(("stored", size(bytes), "on disk"));
     }
+    rows.retain(|(name, value, _)| *name != "paused" || value != "0");
     let line = |(name, value, meaning): &(&str, String, &str)| format!("{name:<12} {value:>10}  {meaning}");
-    rows.iter().map(|row| cut(&line(row), width.unwrap_or(usize::MAX)).into_owned()).collect()
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    // One that has its jobs in no queue of its own has all of them above.
+    if stats.queues.iter().any(|(name, queue)| !name.is_default() || queue.is_paused) {
+        let of_queue = |(name, queue): (&QueueName, &QueueStats)| {
+            let waiting = (queue.unfinished() - queue.in_progress).to_string();
+            let paused = if queue.is_paused { "; it is paused" } else { "" };
+            let meaning = format!("wait in {name}, {} are being worked on{paused}", queue.in_progress);
+            line(&("queue", waiting, &meaning))
+        };
+        lines.extend(stats.queues.iter().map(of_queue));
+    }
+    lines.iter().map(|line| cut(line, width.unwrap_or(usize::MAX)).into_owned()).collect()
 }
 
 /// Bytes for people.
@@ -102,6 +118,9 @@ mod tests {
     fn a_look_takes_as_many_lines_at_any_width() {
         let mut stats = Stats::default();
         stats.oldest_visible_seconds = Some(1.0);
+        let mut paused = QueueStats::default();
+        (paused.is_paused, paused.due) = (true, 2);
+        stats.add("bulk".parse().expect("a name"), paused);
         stats.stored_bytes = Some(5_000_000);
         let whole = lines(&stats, None);
         for width in 1..100 {
@@ -114,5 +133,8 @@ mod tests {
         }
         assert_eq!(lines(&stats, Some(40))[0], "visible               0  may be claimed…");
         assert_eq!(lines(&stats, Some(100)), whole);
+        assert_eq!(whole[1], "paused                2  could be claimed, were their queue not paused");
+        let queue = "queue                 2  wait in bulk, 0 are being worked on; it is paused";
+        assert_eq!(whole.last().map(String::as_str), Some(queue));
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use haulage::{Error, JobHandle, JobId, Json, NewJob, Producer};
+use haulage::{Error, JobHandle, JobId, Json, NewJob, Producer, QueueName};
 use serde_json::json;
 
 use super::wait;
@@ -48,8 +48,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     options: JobOptions,
 
-    /// Wait, and print the result; with --jsonl, a record for each line, in its order. Where nobody
-    /// serves the queue, stderr says so after ten seconds
+    /// Wait, and print the result; with --jsonl, a record for each line, in its order. Where no
+    /// worker takes jobs, stderr says so after ten seconds
     #[arg(long)]
     wait: bool,
 
@@ -72,6 +72,10 @@ struct JobOptions {
         requires = "idempotency_key"
     )]
     idempotency_window: Duration,
+
+    /// The queue in which the job waits
+    #[arg(long, value_name = "NAME", default_value = QueueName::DEFAULT)]
+    queue: QueueName,
 
     #[arg(long, value_name = "NAME", env = env::GROUP.name, help = env::GROUP.help)]
     group: Option<String>,
@@ -123,6 +127,7 @@ impl JobOptions {
         let mut job = NewJob::from_json(body);
         job.idempotency_key.clone_from(&self.idempotency_key);
         job.idempotency_window = self.idempotency_window;
+        job.spec.queue = self.queue.clone();
         job.spec.group.clone_from(&self.group);
         job.delay = self.delay;
         job.spec.max_attempts = self.max_attempts;

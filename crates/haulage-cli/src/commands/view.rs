@@ -19,6 +19,12 @@ const NARROW: usize = 24;
 pub(super) fn table(output: Output, records: &[Record], now: Timestamp, width: Option<usize>) -> String {
     let mut header = vec!["ID", "STATUS", "ATTEMPTS", "AGE", "WAITED", "TOOK"];
     let mut rows: Vec<Vec<String>> = records.iter().map(|record| cells(record, now)).collect();
+    if records.iter().any(|record| !record.spec.queue.is_default()) {
+        header.insert(2, "QUEUE");
+        for (row, record) in rows.iter_mut().zip(records) {
+            row.insert(2, record.spec.queue.to_string());
+        }
+    }
     let notes: Vec<String> = records.iter().map(|record| note(record, now)).collect();
     let taken = |header: &[&str], rows: &[Vec<String>]| -> usize {
         (0..header.len()).map(|n| column_width(header, rows, n) + GAP).sum()
@@ -147,6 +153,8 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("dead letter", record.dead.then(|| "yes".into()));
     field("attempts", Some(attempts(record).replace('/', " of ")));
     field("request id", Some(record.request_id().to_owned()));
+    let queue = &record.spec.queue;
+    field("queue", (!queue.is_default()).then(|| queue.to_string()));
     field("group", record.spec.group.clone());
     field("timeout", record.spec.timeout.map(brief));
     field("start within", record.spec.start_within.map(brief));

@@ -17,7 +17,7 @@ use crate::{
 /// Wait until jobs are over
 ///
 /// Writes the id and the status of each job as it ends; with --json its record,
-/// result included. The exit code says whether all succeeded. Where nobody serves the queue, it says
+/// result included. The exit code says whether all succeeded. Where no worker takes jobs, it says
 /// so after ten seconds, and waits on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  haulage submit --jsonl bodies.jsonl | haulage wait --stdin")]

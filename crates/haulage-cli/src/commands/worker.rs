@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use haulage::{
-    Consumer, Context, Failure, Job, Json, RetryPolicy,
+    Consumer, Context, Failure, Job, Json, Queues, RetryPolicy,
     backend::Backend,
     consumer::{Event, Summary},
     metrics::Meter,
@@ -57,6 +57,7 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
     after_help = "Examples:\n  haulage worker --exec 'python infer.py'\n  \
                   haulage worker --concurrency 4 -- ./classify --model weights.bin\n  \
                   haulage worker --until-empty --exec ./resize\n  \
+                  haulage worker --queue interactive --queue bulk --exec ./infer\n  \
                   haulage worker --http http://localhost:8080/invocations --http-ready /ping\n  \
                   haulage worker --python package.module:function --processes 4",
     override_usage = "haulage worker [OPTIONS] --exec <COMMAND>\n       haulage worker [OPTIONS] -- <COMMAND>...\n       \
@@ -66,6 +67,12 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 pub(crate) struct Args {
     #[command(flatten)]
     work: WorkArgs,
+
+    #[arg(
+        long, value_name = "NAME[=WEIGHT]", value_delimiter = ',',
+        env = env::QUEUE.name, default_value = env::QUEUE.fallback(), help = env::QUEUE.help
+    )]
+    queue: Vec<String>,
 
     #[arg(
         long, value_name = "NUMBER",
@@ -274,6 +281,7 @@ impl Args {
     pub(crate) async fn run(mut self, session: &Session) -> Result {
         let work = self.work.choose()?;
         self.python.check(matches!(work, Work::Python))?;
+        let queues = Queues::parse(&self.queue)?;
         let handler = self.work.handler(work, &self.program)?;
         logging::start(&self.log, self.log_format)?;
         let monitoring = self.monitoring.open(&session.url)?;
@@ -289,8 +297,10 @@ impl Args {
         };
         let limit = backend.capabilities().max_payload;
         let handler = handler.serving(&session.url, limit, self.timing.retry_cap, stop.shutdown())?;
-        tracing::info!(url = session.url, work = %handler, concurrency = self.concurrency, "worker starts");
-        let consumer = self.consumer(backend, handler)?;
+        tracing::info!(
+            url = session.url, work = %handler, concurrency = self.concurrency, %queues, "worker starts"
+        );
+        let consumer = self.consumer(backend, handler, queues)?;
         let monitoring = monitoring.start(&consumer.meter())?;
         tokio::spawn(show_life(consumer.meter()));
         let summary = consumer.run(stop.shutdown()).await;
@@ -299,10 +309,11 @@ impl Args {
         stop.ending()
     }
 
-    fn consumer(&self, backend: Arc<dyn Backend>, handler: Handler) -> Result<Consumer> {
+    fn consumer(&self, backend: Arc<dyn Backend>, handler: Handler, queues: Queues) -> Result<Consumer> {
         let timing = &self.timing;
         let mut builder = Consumer::builder(backend)
             .concurrency(self.concurrency)
+            .queues(queues)
             .until_empty(self.until_empty)
             .lease(timing.lease)
             .claim_wait(timing.claim_wait)

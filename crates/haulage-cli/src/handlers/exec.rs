@@ -227,6 +227,7 @@ impl Exec {
             .env(env::job::URL, &serving.url)
             .env(env::job::JOB_ID, job.id.as_str())
             .env(env::job::REQUEST_ID, context.request_id())
+            .env(env::job::QUEUE, context.queue().as_str())
             .env(env::job::ATTEMPT, context.attempt().to_string())
             .env(env::job::MAX_ATTEMPTS, context.max_attempts().to_string())
             .env_remove(env::job::DEADLINE)

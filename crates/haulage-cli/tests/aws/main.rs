@@ -154,7 +154,7 @@ fn mistakes_are_named() {
         ("sqs://no-such-queue.fifo", &["submit", "1"][..], 2, "no-such-queue.fifo: it does not exist"),
         ("sqs://jobs?tabel=x", &["stats"], 2, "unknown parameter `tabel`"),
         ("sqs://a/b", &["stats"], 2, "is not the name of a queue"),
-        ("sqlite://x.db", &["queue", "create"], 2, "queues are for AWS"),
+        ("sqlite://x.db", &["queue", "create"], 2, "only queues of SQS are made"),
         ("sqs://jobs", &["queue", "create", "--retention", "15d"], 2, "between 1 minute and 14 days"),
         ("sqs://jobs", &["queue", "delete", "--bucket"], 2, "--bucket goes with bucket=… in the URL"),
         ("sqs://jobs?endpoint=http://127.0.0.1:1", &["stats"], 7, "AWS cannot be reached"),

@@ -12,7 +12,7 @@ fn a_worker_until_empty_runs_the_batch_and_ends() {
     let more = place.worker(&["--until-empty", "--exec", "cat"]);
     let done = place.run(["worker", "--until-empty", "--retry-base", "0", "--exec", "cat"]);
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(done.stderr.contains("the queue is empty: the worker ends"), "{done:?}");
+    assert!(done.stderr.contains("no job waits or runs any more: the worker ends"), "{done:?}");
     assert!(ids.iter().all(|id| place.record(id)["status"] == "SUCCESS"));
     assert_eq!(more.wait().0, Some(0));
 }

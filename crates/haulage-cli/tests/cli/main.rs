@@ -20,6 +20,7 @@ mod outages;
 mod pauses;
 mod place;
 mod python;
+mod queues;
 mod readme;
 mod server;
 mod serving;

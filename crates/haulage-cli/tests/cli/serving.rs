@@ -6,13 +6,13 @@ use crate::place::{Place, Worker};
 fn who_waits_is_told_that_nobody_serves_the_queue() {
     let place = Place::new();
     let submit = Worker::start(place.command(["submit", "--wait", "1"]));
-    let line = submit.says("nobody serves the queue");
+    let line = submit.says("no worker takes jobs");
     assert!(line.contains("1 job waits, the oldest for 1"), "{line}");
     assert!(line.contains("start a worker on sqlite://haulage.db"), "{line}");
     let ids = place.ok(["list", "--json"]);
     let id = serde_json::from_str::<serde_json::Value>(&ids).expect("a record")["id"].to_string();
     let wait = Worker::start(place.command(["wait", id.trim_matches('"')]));
-    wait.says("nobody serves the queue");
+    wait.says("no worker takes jobs");
     // It waits on, and gets its result.
     let worker = place.worker(&["--exec", "cat"]);
     assert_eq!(submit.wait(), (Some(0), None, "1\n".to_owned()));

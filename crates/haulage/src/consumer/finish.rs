@@ -42,7 +42,7 @@ impl Finish {
             idle: false,
             look_at: None,
             look: None,
-            outage: Outage::new("look whether the queue is empty"),
+            outage: Outage::new("look whether any job is left"),
             empty: false,
         }
     }
@@ -67,13 +67,13 @@ impl Finish {
     /// Says why it ends.
     pub(super) fn log(&self) {
         if self.empty {
-            info!("the queue is empty: the worker ends");
+            info!("no job waits or runs any more: the worker ends");
         } else {
             info!(jobs = self.ended, "the worker has run as many jobs as it was to: it ends");
         }
     }
 
-    /// Looks whether the queue is empty, where it is time to.
+    /// Looks whether any job is left, where it is time to.
     pub(super) fn advance(&mut self, idle: bool, backend: &Arc<dyn Backend>) {
         if !self.until_empty {
             return;
@@ -100,7 +100,7 @@ impl Finish {
         }
     }
 
-    /// The queue may be empty: a claim has brought nothing, or a job has ended.
+    /// There may be no job left: a claim has brought nothing, or a job has ended.
     pub(super) fn look_soon(&mut self) {
         if self.until_empty && self.idle {
             self.look_at.get_or_insert_with(|| Instant::now() + PAUSE);

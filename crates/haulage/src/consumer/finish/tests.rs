@@ -1,4 +1,4 @@
-//! When a consumer looks whether the queue is empty.
+//! When a consumer looks whether any job is left.
 
 use futures_util::FutureExt;
 use tokio::task::unconstrained;
@@ -6,7 +6,7 @@ use tokio::task::unconstrained;
 use super::*;
 use crate::{NewJob, memory::MemoryBackend};
 
-/// A consumer that is to end when the queue is empty.
+/// A consumer that is to end when no job is left.
 struct Looking {
     backend: Arc<dyn Backend>,
     finish: Finish,
@@ -23,7 +23,7 @@ impl Looking {
             idle: false,
             look_at: None,
             look: None,
-            outage: Outage::new("look whether the queue is empty"),
+            outage: Outage::new("look whether any job is left"),
             empty: false,
         };
         Self { backend: Arc::new(MemoryBackend::new()), finish }
