@@ -149,6 +149,14 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{text} [env: {variable}]",
         )
     worker.add_argument(
+        "--queue",
+        action="append",
+        metavar="NAME[=WEIGHT]",
+        help="Queue to serve. With several, the first that has a job comes first, but each tenth job is one "
+        "of the others; as NAME=WEIGHT they share by their weights. Give the flag once for each, or all of "
+        "them with a comma in between [env: HAULAGE_QUEUE] [default: default]",
+    )
+    worker.add_argument(
         "--until-empty",
         action="store_true",
         default=_is_set("HAULAGE_UNTIL_EMPTY"),
@@ -302,6 +310,9 @@ def _worker(parsed: argparse.Namespace) -> int:
         key = name.replace("-", "_")
         if getattr(parsed, key) is not None:
             options[key] = getattr(parsed, key)
+    queues = parsed.queue or [os.environ.get("HAULAGE_QUEUE") or ""]
+    if any(queues):
+        options["queues"] = ",".join(queues)
     if parsed.until_empty:
         options["until_empty"] = True
     worker = Worker(parsed.python, getattr(parsed, "url", None), **options)

@@ -51,6 +51,7 @@ class ChildContext:
         self.max_attempts: int = known["max_attempts"]
         self.is_last_attempt: bool = known["is_last_attempt"]
         self.metadata: dict[str, str] = known["metadata"]
+        self.queue: str = known["queue"]
         self.group: str | None = known["group"]
         self.submitted_at: datetime = moment(known["submitted_at"])
         deadline = known["deadline"]

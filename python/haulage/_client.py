@@ -26,10 +26,10 @@ def default_url() -> str:
 
 
 def connect(url: str | None = None) -> Client:
-    """Opens the queue that a URL names.
+    """Opens the store of jobs that a URL names.
 
     ``sqlite://haulage.db`` and ``sqlite:///srv/haulage.db`` are files, made where there is
-    none; ``sqs://queue?table=results`` is on AWS; ``memory://`` is a new, empty queue of this
+    none; ``sqs://queue?table=results`` is on AWS; ``memory://`` is a new, empty store of this
     process. Default: the environment variable ``HAULAGE_URL``, else ``sqlite://haulage.db``.
     Used in a ``with`` statement, the client is closed at its end.
 
@@ -170,7 +170,7 @@ class JobHandle:
 
 
 class Client:
-    """A queue: submits jobs, waits for them, looks after them. Made by ``connect``."""
+    """A store of jobs: submits jobs, waits for them, looks after them. Made by ``connect``."""
 
     __slots__ = ("__weakref__", "_core", "url")
 
@@ -351,13 +351,13 @@ class Client:
         """Like ``redrive``, in an event loop."""
         await _wait.ended(self._core.redrive(job_id))
 
-    def redrive_dead(self, limit: int = 1000) -> list[str]:
-        """Puts up to ``limit`` dead letters back to work, oldest first; their ids."""
-        return list(self._core.redrive_dead(limit).wait())
+    def redrive_dead(self, limit: int = 1000, *, queue: str | None = None) -> list[str]:
+        """Puts up to ``limit`` dead letters, of a queue or of all, back to work, oldest first; their ids."""
+        return list(self._core.redrive_dead(limit, queue=queue).wait())
 
-    async def redrive_dead_async(self, limit: int = 1000) -> list[str]:
+    async def redrive_dead_async(self, limit: int = 1000, *, queue: str | None = None) -> list[str]:
         """Like ``redrive_dead``, in an event loop."""
-        return list(await _wait.ended(self._core.redrive_dead(limit)))
+        return list(await _wait.ended(self._core.redrive_dead(limit, queue=queue)))
 
     def records(
         self,
@@ -369,7 +369,7 @@ class Client:
     ) -> list[Record]:
         """Records, newest first, ``limit`` at most: those for which everything that is given holds.
 
-        ``dead`` is for dead letters only; ``group``, ``request_id``, ``metadata``, ``error``,
+        ``dead`` is for dead letters only; ``queue``, ``group``, ``request_id``, ``metadata``, ``error``,
         ``older_than``, ``newer_than`` and ``before`` are those of ``haulage list``. The next page is
         ``before`` the last record of this one. Raises ``NotFoundError`` where the job of ``before``
         is not there any more.
@@ -388,16 +388,37 @@ class Client:
         operation = self._core.list(_name(status), dead=dead, limit=limit, **which)
         return list(await _wait.ended(operation))
 
-    def purge(self, status: Status | str, older_than: Seconds = 0) -> int:
+    def purge(self, status: Status | str, older_than: Seconds = 0, *, queue: str | None = None) -> int:
         """Deletes the records that have had a status for so long, in seconds; how many."""
-        return int(self._core.purge(str(status), older_than).wait())
+        return int(self._core.purge(str(status), older_than, queue=queue).wait())
 
-    async def purge_async(self, status: Status | str, older_than: Seconds = 0) -> int:
+    async def purge_async(
+        self, status: Status | str, older_than: Seconds = 0, *, queue: str | None = None
+    ) -> int:
         """Like ``purge``, in an event loop."""
-        return int(await _wait.ended(self._core.purge(str(status), older_than)))
+        return int(await _wait.ended(self._core.purge(str(status), older_than, queue=queue)))
+
+    def pause(self, queue: str) -> bool:
+        """Starts no more jobs of a queue, in any worker, until it is resumed; whether it was not paused."""
+        return bool(self._core.set_paused(queue, True).wait())
+
+    async def pause_async(self, queue: str) -> bool:
+        """Like ``pause``, in an event loop."""
+        return bool(await _wait.ended(self._core.set_paused(queue, True)))
+
+    def resume(self, queue: str) -> bool:
+        """Lets a paused queue go on; whether it was paused."""
+        return bool(self._core.set_paused(queue, False).wait())
+
+    async def resume_async(self, queue: str) -> bool:
+        """Like ``resume``, in an event loop."""
+        return bool(await _wait.ended(self._core.set_paused(queue, False)))
 
     def stats(self) -> dict[str, Any]:
-        """The queue in numbers: ``visible``, ``delayed``, ``in_progress``, ``success`` and so on."""
+        """The jobs in numbers: ``visible``, ``delayed``, ``in_progress``, ``success`` and so on.
+
+        ``queues`` has the same of each queue that has jobs or is paused, by name.
+        """
         return dict(self._core.stats().wait())
 
     async def stats_async(self) -> dict[str, Any]:

@@ -49,11 +49,12 @@ class Client:
     def wait(self, ids: list[str], timeout: Seconds | None = None) -> Operation: ...
     def cancel(self, id: str) -> Operation: ...
     def redrive(self, id: str) -> Operation: ...
-    def redrive_dead(self, limit: int) -> Operation: ...
+    def redrive_dead(self, limit: int, *, queue: str | None = None) -> Operation: ...
     def list(
         self, status_name: str | None, *, dead: bool, limit: int, **which: Unpack[RecordFilter]
     ) -> Operation: ...
-    def purge(self, status_name: str, older_than: Seconds) -> Operation: ...
+    def purge(self, status_name: str, older_than: Seconds, *, queue: str | None = None) -> Operation: ...
+    def set_paused(self, queue: str, paused: bool) -> Operation: ...
     def stats(self) -> Operation: ...
     def ping(self) -> Operation: ...
     def check(self) -> Operation: ...
@@ -76,6 +77,7 @@ class NewJob:
     ``request_id``: your correlation id (default: the job's id). ``idempotency_key``: a second
     submit with this key finds the first job, as long as that is not over and for
     ``idempotency_window`` (default: 24 hours) at least; with another body it is refused.
+    ``queue``: where the job waits (default: ``default``).
     ``group``: jobs of one group run one at a time, in order. ``delay``: how long to
     hold the job back (default: 0).
     ``max_attempts``: default 3. ``timeout``: how long one attempt may run (default: no limit).
@@ -94,6 +96,7 @@ class NewJob:
         request_id: str | None = None,
         idempotency_key: str | None = None,
         idempotency_window: Seconds | None = None,
+        queue: str | None = None,
         group: str | None = None,
         delay: Seconds | None = None,
         max_attempts: int | None = None,
@@ -150,6 +153,9 @@ class Record:
     @property
     def request_id(self) -> str:
         """The caller's correlation id; the job's id where none was given."""
+    @property
+    def queue(self) -> str:
+        """The queue in which it waits, or waited."""
     @property
     def group(self) -> str | None:
         """The group in which it runs in order."""
@@ -239,6 +245,9 @@ class Context:
     @property
     def metadata(self) -> dict[str, str]:
         """The caller's labels."""
+    @property
+    def queue(self) -> str:
+        """The queue from which the job comes."""
     @property
     def group(self) -> str | None:
         """The group in which the job runs in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Callable, TypedDict, Union
 
@@ -19,6 +19,8 @@ class JobOptions(TypedDict, total=False):
     ``idempotency_window``; with another body it is refused. Default: none."""
     idempotency_window: Seconds | None
     """How long the key counts, also where the job ends sooner. Default: 24 hours."""
+    queue: str | None
+    """The queue in which the job waits. Default: ``default``."""
     group: str | None
     """Jobs of one group run one at a time, in order. Default: no group."""
     delay: Seconds | None
@@ -41,6 +43,8 @@ class JobOptions(TypedDict, total=False):
 class RecordFilter(TypedDict, total=False):
     """Which records: those for which everything that is given holds."""
 
+    queue: str | None
+    """Only jobs of this queue."""
     group: str | None
     """Only jobs of this group."""
     request_id: str | None
@@ -64,6 +68,10 @@ class WorkerOptions(TypedDict, total=False):
     """How many calls of the handler run at once, in threads (or tasks, if it is async). Default: 1."""
     processes: int
     """How many child processes run the handler, one call each. Default: 0, threads of this process."""
+    queues: str | Sequence[str] | Mapping[str, int] | None
+    """The queues to serve: a list of names, in order of preference (each tenth job comes from one of
+    the others, so that none waits for good), or a mapping of names to weights; or a text like
+    ``interactive,bulk`` or ``interactive=6,bulk=1``. Default: ``default`` alone."""
     max_batch_size: int | None
     """Up to how many jobs a call takes; with it, the handler takes and returns lists. Default: no batches."""
     batch_timeout: Seconds

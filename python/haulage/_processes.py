@@ -439,6 +439,7 @@ def _known(context: Context) -> dict[str, Any]:
         "max_attempts": context.max_attempts,
         "is_last_attempt": context.is_last_attempt,
         "metadata": context.metadata,
+        "queue": context.queue,
         "group": context.group,
         "submitted_at": micros(context.submitted_at),
         "deadline": None if deadline is None else micros(deadline),

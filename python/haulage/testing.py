@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import cast
 
 from . import _haulage
@@ -88,7 +89,10 @@ class _InlineCore:
         self._lock = threading.RLock()
         self._in_handler = False
         self._closed = False
-        self._consumer = _haulage.Consumer(self._core, self._queue, max_batch_size=size)
+        queues = options.get("queues") or ["default"]
+        names = queues.split(",") if isinstance(queues, str) else queues
+        self._queues = frozenset(name.partition("=")[0].strip() for name in names)
+        self._consumer = _haulage.Consumer(self._core, self._queue, max_batch_size=size, queues=queues)
         self._operation = self._consumer.run()
 
     def __getattr__(self, name: str) -> Any:
@@ -112,6 +116,7 @@ class _InlineCore:
         with self._lock:
             if not self._in_handler:
                 self._work_off()
+                self._refuse_to_wait_for_others(ids)
             else:
                 self._refuse_to_wait(ids)
             return self._core.wait(ids, timeout)
@@ -125,11 +130,29 @@ class _InlineCore:
                     "one thread; use testing.memory() and a Worker with concurrency=2"
                 )
 
+    def _refuse_to_wait_for_others(self, ids: list[str]) -> None:
+        records: list[Record] = self._core.get(ids, "status").wait()
+        for record in records:
+            if not record.status.is_terminal and record.queue not in self._queues:
+                raise NotFinishedError(
+                    f"job {record.id} waits in the queue {record.queue}, which nobody serves: "
+                    f"give inline(…, queues=[{record.queue!r}])"
+                )
+
+    def _served(self) -> Counter[str]:
+        """The numbers of the queues that are served, but for those that are paused."""
+        served: Counter[str] = Counter()
+        stats: dict[str, Any] = self._core.stats().wait()
+        for name, queue in stats["queues"].items():
+            if name in self._queues and not queue["is_paused"]:
+                served.update({name: queue[name] for name in ("due", "in_progress", "delayed", "blocked")})
+        return served
+
     def _work_off(self) -> None:
         waits = 0
         while not self._closed:
-            stats: dict[str, Any] = self._core.stats().wait()
-            if stats["visible"] or stats["in_progress"]:
+            stats = self._served()
+            if stats["due"] or stats["in_progress"]:
                 call = self._queue.take_for(0.05)
                 if call is not None:
                     self._carry_out(call)
@@ -160,7 +183,9 @@ class _InlineCore:
             self._in_handler = False
 
     def _pass_time(self, jobs: int) -> None:
-        records: list[Record] = self._core.list("SUBMITTED", dead=False, limit=jobs).wait()
+        records: list[Record] = []
+        for queue in self._queues:
+            records += self._core.list("SUBMITTED", dead=False, limit=jobs, queue=queue).wait()
         due = [micros(record.due_at) for record in records if record.due_at is not None]
         if due:
             self._core.advance(max(0, min(due) - self._core.now()) / 1e6 + 0.001)

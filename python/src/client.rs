@@ -202,17 +202,23 @@ impl Client {
     }
 
     /// Puts up to so many dead letters back to work, oldest first.
-    fn redrive_dead(&self, limit: &Bound<'_, PyAny>) -> PyResult<Operation> {
+    #[pyo3(signature = (limit, *, queue=None))]
+    fn redrive_dead(
+        &self,
+        limit: &Bound<'_, PyAny>,
+        queue: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        let limit = convert::count("limit", limit)?;
+        let what =
+            Redrive::Dead { limit: convert::count("limit", limit)?, queue: convert::optional_queue(queue)? };
         Operation::start(async move {
-            let ids = producer.backend().redrive(Redrive::dead(limit)).await?;
+            let ids = producer.backend().redrive(what).await?;
             Ok(ids.iter().map(JobId::to_string).collect::<Vec<_>>())
         })
     }
 
     /// Records, newest first.
-    #[pyo3(signature = (status_name, *, dead, limit, group=None, request_id=None, metadata=None, error=None,
+    #[pyo3(signature = (status_name, *, dead, limit, queue=None, group=None, request_id=None, metadata=None, error=None,
                         older_than=None, newer_than=None, before=None))]
     #[allow(clippy::too_many_arguments)] // keywords, in Python
     fn list(
@@ -220,6 +226,7 @@ impl Client {
         status_name: Option<&str>,
         dead: bool,
         limit: &Bound<'_, PyAny>,
+        queue: Option<&Bound<'_, PyAny>>,
         group: Option<&Bound<'_, PyAny>>,
         request_id: Option<&Bound<'_, PyAny>>,
         metadata: Option<&Bound<'_, PyAny>>,
@@ -231,6 +238,7 @@ impl Client {
         let producer = self.producer()?.clone();
         let status = status_name.map(status).transpose()?;
         let mut query = ListQuery::new().status(status).dead(dead).limit(convert::count("limit", limit)?);
+        query.queue = convert::optional_queue(queue)?;
         query.group = convert::optional_text("group", group)?;
         query.request_id = convert::optional_text("request_id", request_id)?;
         query.metadata = convert::labels(metadata)?;
@@ -245,14 +253,28 @@ impl Client {
     }
 
     /// Deletes records that have had a status for so long.
-    fn purge(&self, status_name: &str, older_than: &Bound<'_, PyAny>) -> PyResult<Operation> {
+    #[pyo3(signature = (status_name, older_than, *, queue=None))]
+    fn purge(
+        &self,
+        status_name: &str,
+        older_than: &Bound<'_, PyAny>,
+        queue: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         let older_than = convert::duration("older_than", older_than)?;
-        let query = Purge::status(status(status_name)?, older_than);
+        let queue = convert::optional_queue(queue)?;
+        let query = Purge::Status { status: status(status_name)?, older_than, queue };
         Operation::start(async move { Ok(producer.backend().purge(query).await?) })
     }
 
-    /// The queue in numbers.
+    /// Pauses a queue, or lets it go on; whether that changed anything.
+    fn set_paused(&self, queue: &Bound<'_, PyAny>, paused: bool) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        let queue = convert::optional_queue(Some(queue))?.unwrap_or_default();
+        Operation::start(async move { Ok(producer.backend().set_paused(queue, paused).await?) })
+    }
+
+    /// All queues in numbers.
     fn stats(&self) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         Operation::start(async move { Ok(AsJson(producer.backend().stats().await?)) })

@@ -118,6 +118,7 @@ impl Consumer {
                 "cancel_grace_period" => builder = builder.cancel_grace_period(time()?),
                 "until_empty" => builder = builder.until_empty(convert::flag(&name, &value)?),
                 "max_jobs" => builder = builder.max_jobs(convert::count(&name, &value)?),
+                "queues" => builder = builder.queues(convert::queues(&value)?),
                 "worker_name" => builder = builder.worker_name(text()?),
                 "max_batch_size" => max_batch_size = count()?,
                 "batch_timeout" => batch_timeout = time()?,

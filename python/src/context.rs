@@ -52,6 +52,11 @@ impl Context {
     }
 
     #[getter]
+    fn queue(&self) -> &str {
+        self.0.queue().as_str()
+    }
+
+    #[getter]
     fn group(&self) -> Option<&str> {
         self.0.group()
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use haulage::{NewJob, Timestamp};
+use haulage::{NewJob, QueueName, Queues, Timestamp};
 use pyo3::{
     exceptions::{PyRecursionError, PyValueError},
     prelude::*,
     sync::PyOnceLock,
-    types::{PyDict, PyString},
+    types::{PyDict, PyMapping, PyString},
 };
 
 use crate::errors;
@@ -129,6 +129,41 @@ pub(crate) fn labels(value: Option<&Bound<'_, PyAny>>) -> PyResult<haulage::Meta
         labels.insert(key, value);
     }
     Ok(labels)
+}
+
+/// The name of a queue, where it may be left out.
+pub(crate) fn optional_queue(value: Option<&Bound<'_, PyAny>>) -> PyResult<Option<QueueName>> {
+    let Some(value) = value else { return Ok(None) };
+    let name = QueueName::new(text("queue", value)?).map_err(|error| errors::raise(value.py(), &error))?;
+    Ok(Some(name))
+}
+
+/// Queues in an order, as a list of names, or by weights, as a mapping of names to numbers; or either
+/// as the command line has it.
+pub(crate) fn queues(value: &Bound<'_, PyAny>) -> PyResult<Queues> {
+    let wrong = || {
+        let shown = shown(value);
+        errors::invalid(format!(
+            "queues is {shown}; it is a list of names, in order, or a mapping of names to weights"
+        ))
+    };
+    let mut entries = Vec::new();
+    if let Ok(weights) = value.cast::<PyMapping>() {
+        for pair in weights.items()? {
+            let (name, weight): (String, i64) = pair.extract().map_err(|_| wrong())?;
+            entries.push(format!("{name}={weight}"));
+        }
+    } else if let Ok(text) = value.cast::<PyString>() {
+        entries.extend(text.to_cow()?.split(',').map(str::to_owned));
+    } else {
+        for name in value.try_iter().map_err(|_| wrong())? {
+            // The name is checked whole.
+            let name: String = name?.extract().map_err(|_| wrong())?;
+            QueueName::new(&name).map_err(|error| errors::raise(value.py(), &error))?;
+            entries.push(name);
+        }
+    }
+    Queues::parse(entries).map_err(|error| errors::raise(value.py(), &error))
 }
 
 /// Labels as a dict.

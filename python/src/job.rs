@@ -12,15 +12,16 @@ pub(crate) struct NewJob(pub(crate) haulage::NewJob);
 #[pymethods]
 impl NewJob {
     #[new]
-    #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, group=None,
-                        delay=None, max_attempts=None, timeout=None, start_within=None, result_ttl=None,
-                        drop_body=false, metadata=None))]
+    #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, queue=None,
+                        group=None, delay=None, max_attempts=None, timeout=None, start_within=None,
+                        result_ttl=None, drop_body=false, metadata=None))]
     #[allow(clippy::too_many_arguments)] // keywords, in Python
     fn new(
         body: &Bound<'_, PyAny>,
         request_id: Option<&Bound<'_, PyAny>>,
         idempotency_key: Option<&Bound<'_, PyAny>>,
         idempotency_window: Option<&Bound<'_, PyAny>>,
+        queue: Option<&Bound<'_, PyAny>>,
         group: Option<&Bound<'_, PyAny>>,
         delay: Option<&Bound<'_, PyAny>>,
         max_attempts: Option<&Bound<'_, PyAny>>,
@@ -35,6 +36,7 @@ impl NewJob {
         job.idempotency_key = convert::optional_text("idempotency_key", idempotency_key)?;
         job.idempotency_window = convert::optional_duration("idempotency_window", idempotency_window)?
             .unwrap_or(job.idempotency_window);
+        job.spec.queue = convert::optional_queue(queue)?.unwrap_or_default();
         job.spec.group = convert::optional_text("group", group)?;
         job.spec.max_attempts = match max_attempts {
             Some(count) => convert::count("max_attempts", count)?,

@@ -85,6 +85,11 @@ impl Record {
     }
 
     #[getter]
+    fn queue(&self) -> &str {
+        self.0.spec.queue.as_str()
+    }
+
+    #[getter]
     fn group(&self) -> Option<&str> {
         self.0.spec.group.as_deref()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import re
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -132,6 +133,65 @@ def test_a_new_job_carries_its_own_options(client: haulage.Client) -> None:
     assert records[0].due_at - records[0].submitted_at == timedelta(seconds=60)
 
 
+def test_jobs_wait_in_queues_and_workers_serve_those_that_they_name(client: haulage.Client) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def record(body: int, ctx: haulage.Context) -> None:
+        seen.append((ctx.queue, body))
+
+    jobs = client.submit_many([NewJob(n, queue=queue) for n, queue in enumerate(["bulk", "bulk", "first"])])
+    other = client.submit(9)
+    haulage.Worker(record, client, queues=["first", "bulk"], until_empty=True).run()
+    assert sorted(seen) == [("bulk", 0), ("bulk", 1), ("first", 2)]
+    assert [job.record().queue for job in jobs] == ["bulk", "bulk", "first"]
+    assert (other.record().queue, other.status()) == ("default", Status.SUBMITTED)
+    client.submit(10, queue="bulk")
+    haulage.Worker(record, client, queues={"bulk": 1, "default": 6}, until_empty=True).run()
+    assert {("bulk", 10), ("default", 9)} <= set(seen)
+    client.submit(11, queue="bulk")
+    haulage.Worker(record, client, queues="first=2,bulk=1", until_empty=True).run()
+    assert ("bulk", 11) in seen
+
+
+def test_a_queue_is_paused_and_resumed(client: haulage.Client) -> None:
+    job = client.submit(1, queue="bulk")
+    assert (client.pause("bulk"), client.pause("bulk")) == (True, False)
+    stats = client.stats()
+    assert (stats["visible"], stats["paused"], stats["queues"]["bulk"]["is_paused"]) == (0, 1, True)
+    with haulage.Worker(double, client, queues=["bulk"]):
+        with pytest.raises(haulage.WaitTimeoutError):
+            job.result(0.2)
+        assert client.resume("bulk")
+        assert job.result(SOON) == 2
+
+
+def test_calls_about_many_jobs_can_be_about_one_queue(client: haulage.Client) -> None:
+    kept = client.submit(1)
+    jobs = client.submit_many([1, 2], queue="bulk")
+    assert [record.id for record in client.records(queue="bulk")] == [jobs[1].id, jobs[0].id]
+    assert client.redrive_dead(queue="bulk") == []
+    assert client.purge(Status.SUBMITTED, queue="bulk") == 2
+    assert kept.status() is Status.SUBMITTED
+
+
+@pytest.mark.parametrize(
+    ("queues", "message"),
+    [
+        ("two words", '"two words" is not the name of a queue'),
+        ("a=1,b", "some queues have a weight and some have none"),
+        ([], "a worker serves 1 to 16 queues, and not 0"),
+        (["a", "a"], '"a" is named twice'),
+        (["a=1"], '"a=1" is not the name of a queue'),
+        ({"a": 0}, 'the weight of the queue "a" is 0'),
+        ({"a": 1.5}, "a mapping of names to weights"),
+        (5, "a mapping of names to weights"),
+    ],
+)
+def test_queues_that_make_no_sense_are_refused(client: haulage.Client, queues: Any, message: str) -> None:
+    with pytest.raises(haulage.InvalidArgumentError, match=re.escape(message)):
+        haulage.Worker(double, client, queues=queues).run()
+
+
 def test_dead_letters_are_listed_and_redriven(client: haulage.Client) -> None:
     def broken(body: object) -> None:
         raise RuntimeError("broken")
@@ -196,6 +256,7 @@ def test_filters_of_the_wrong_kind_are_refused_by_name(which: dict[str, Any], wh
         ({"max_attempts": "3"}, "max_attempts is '3'"),
         ({"request_id": "r\ud800"}, "request_id has a lone surrogate"),
         ({"group": 5}, "group is 5; it is a text"),
+        ({"queue": "no way"}, '"no way" is not the name of a queue'),
         ({"metadata": {"user": 7}}, r'metadata\["user"\] is 7; it is a text'),
         ({"metadata": {7: "user"}}, "a key of metadata is 7; it is a text"),
         ({"metadata": ["user"]}, r"metadata is \['user'\]; it is a mapping"),

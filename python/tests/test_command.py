@@ -31,6 +31,9 @@ loads.close()
 def double(body, message_id):
     return body * 2
 
+def queue(body, ctx):
+    return ctx.queue
+
 def pid(body):
     return os.getpid()
 
@@ -144,6 +147,22 @@ def stopped(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=SOON)
     return process.returncode, output, errors
+
+
+@pytest.mark.parametrize("more", [(), ("--processes", "1")])
+def test_it_serves_the_queues_that_it_names(
+    start: Start, client: haulage.Client, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = client.submit(1, queue="bulk"), client.submit(2)
+    worker = start("--python", "tasks:queue", "--queue", "first", "--queue", "bulk", *more)
+    assert job.result(SOON) == "bulk"
+    assert other.status() is Status.SUBMITTED
+    assert stopped(worker)[0] == 0
+    monkeypatch.setenv("HAULAGE_QUEUE", "first=1,default=2")
+    start("--python", "tasks:queue", *more)
+    assert other.result(SOON) == "default"
+    process = start("--python", "tasks:queue", "--queue", "a,b=1", *more)
+    assert "some queues have a weight and some have none" in process.communicate(timeout=SOON)[1]
 
 
 def test_it_runs_a_function_and_says_what_it_did(start: Start, client: haulage.Client) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import haulage
 import pytest
-from haulage import testing
+from haulage import Status, testing
 
 
 def test_inline_runs_in_the_callers_thread_before_submit_returns() -> None:
@@ -146,3 +146,14 @@ def test_only_an_inline_clock_can_be_moved() -> None:
     client = testing.memory()
     with pytest.raises(haulage.InvalidArgumentError, match="the machine's"):
         client._core.advance(1)
+
+
+def test_inline_serves_the_queues_that_it_is_given_and_waits_for_no_other() -> None:
+    with testing.inline(lambda body: body + 1, queues=["first", "bulk"]) as client:
+        assert [job.result() for job in client.submit_many([1, 2], queue="bulk", delay=60)] == [2, 3]
+        other = client.submit(3)
+        assert other.status() is Status.SUBMITTED
+        with pytest.raises(haulage.NotFinishedError, match=r"in the queue default, which nobody serves"):
+            other.result()
+        client.pause("bulk")
+        assert client.submit(4, queue="bulk").status() is Status.SUBMITTED
