@@ -38,7 +38,11 @@ pub(super) const CASES: &[Case] = &[
         &[5, 6],
         |t| Box::pin(suspects(t)),
     )
-    .needs(|b| named(b).or((!b.capabilities().suspects).then_some("does not tell suspects apart"))),
+    .needs(told_apart),
+    Case::new("queues: of suspects that head two queues, a claim of many takes one", &[6], |t| {
+        Box::pin(two_suspects(t))
+    })
+    .needs(told_apart),
     Case::new("queues: nothing of a paused queue is claimed until it goes on", &[1], |t| Box::pin(paused(t)))
         .needs(named),
     Case::new("queues: a waiting claim wakes when its queue goes on, or gets a job", &[1], |t| {
@@ -65,6 +69,10 @@ pub(super) const CASES: &[Case] = &[
 
 fn named(backend: &dyn Backend) -> Option<&'static str> {
     (!backend.capabilities().queues).then_some("no named queues")
+}
+
+fn told_apart(backend: &dyn Backend) -> Option<&'static str> {
+    named(backend).or((!backend.capabilities().suspects).then_some("does not tell suspects apart"))
 }
 
 fn name(name: &str) -> QueueName {
@@ -223,6 +231,23 @@ async fn suspects(t: &Trial<'_>) {
     assert!(ids(&found).contains(&fresh), "and what is none");
     let other = by("another", 10).await.expect("claim");
     assert_eq!(other.len(), 1, "another worker takes another one");
+}
+
+async fn two_suspects(t: &Trial<'_>) {
+    let lease = 12;
+    t.submit_all(vec![in_queue("a", 1), in_queue("b", 2)]).await;
+    let mut request = t.of("a,b", 0).max(2).lease(t.ticks(lease));
+    request.worker = "lost".into();
+    assert_eq!(t.backend.claim(request, Default::default()).await.expect("claim").len(), 2);
+    // It is due before they are: so both queues have been looked at before the first of them is taken.
+    let fresh = t.submit(in_queue("a", 3)).await;
+    for _ in 0..2 {
+        t.pass(lease).await;
+        assert_eq!(t.claim_of("c", 0, 1).await, []);
+    }
+    let found = t.claim_of("a=1,b=1", 0, 10).await;
+    let watched = found.iter().filter(|claimed| claimed.watched.is_some()).count();
+    assert_eq!((found.len(), watched, &found[0].key.id), (2, 1, &fresh), "{found:?}");
 }
 
 async fn paused(t: &Trial<'_>) {
