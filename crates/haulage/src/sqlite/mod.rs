@@ -22,6 +22,7 @@ mod check;
 mod claim;
 mod fault;
 mod get;
+mod group;
 mod heartbeat;
 mod holder;
 mod id;
