@@ -29,6 +29,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 const FLUSH_LIMIT_NOW: Duration = Duration::from_millis(250);
 
 fn main() -> ExitCode {
+    commands::completions::answer();
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(code) => return code.into(),

@@ -9,6 +9,7 @@ use haulage::{
 use serde_json::json;
 
 use super::{
+    completing,
     confirm::confirm,
     filter::{self, Filter},
     ids,
@@ -36,7 +37,7 @@ const UNFINISHED: [Status; 2] = [Status::Submitted, Status::InProgress];
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(value_name = "ID", conflicts_with_all = ["status", "Filter", "yes"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["status", "Filter", "yes"], add = completing::unfinished())]
     ids: Vec<String>,
 
     /// Do not ask

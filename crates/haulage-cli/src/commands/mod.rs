@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod cancel;
+mod completing;
 pub(crate) mod completions;
 mod confirm;
 pub(crate) mod dead;

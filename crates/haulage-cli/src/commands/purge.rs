@@ -8,7 +8,7 @@ use haulage::{
 };
 use serde_json::json;
 
-use super::{confirm::confirm, filter, ids};
+use super::{completing, confirm::confirm, filter, ids};
 use crate::{
     exit::{Code, Exit, Result},
     options,
@@ -27,7 +27,7 @@ use crate::{
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(value_name = "ID", conflicts_with_all = ["status", "older_than", "queue"])]
+    #[arg(value_name = "ID", conflicts_with_all = ["status", "older_than", "queue"], add = completing::any())]
     ids: Vec<String>,
 
     /// Only jobs with this status; those in progress cannot be deleted

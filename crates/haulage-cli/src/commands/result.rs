@@ -2,7 +2,7 @@
 
 use haulage::{Error, Record, Status, backend::Detail};
 
-use super::ids;
+use super::{completing, ids};
 use crate::{
     exit::{Exit, Result},
     output::Output,
@@ -19,7 +19,7 @@ use crate::{
 )]
 pub(crate) struct Args {
     /// Job id, or the beginning of one
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = completing::any())]
     id: String,
 }
 

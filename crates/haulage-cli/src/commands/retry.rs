@@ -3,7 +3,7 @@
 use haulage::{Error, JobId, NewJob, Producer, Record, Status, backend::Detail};
 use serde_json::json;
 
-use super::ids;
+use super::{completing, ids};
 use crate::{
     exit::{Exit, Result},
     session::Session,
@@ -20,7 +20,7 @@ use crate::{
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", add = completing::over())]
     ids: Vec<String>,
 }
 

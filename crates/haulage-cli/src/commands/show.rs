@@ -2,7 +2,7 @@
 
 use haulage::backend::Detail;
 
-use super::status;
+use super::{completing, status};
 use crate::{exit::Result, session::Session};
 
 /// Show all there is of jobs: body, result, options, attempts, error, how long they waited and took
@@ -15,7 +15,7 @@ use crate::{exit::Result, session::Session};
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", add = completing::any())]
     ids: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use haulage::backend::Detail;
 
-use super::{ids, view};
+use super::{completing, ids, view};
 use crate::{
     exit::{Exit, Result},
     session::Session,
@@ -17,7 +17,7 @@ use crate::{
 )]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", add = completing::any())]
     ids: Vec<String>,
 }
 

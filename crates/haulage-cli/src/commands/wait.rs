@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use haulage::{Error, JobId, Producer, Record, Status};
 
-use super::{ids, result, serving};
+use super::{completing, ids, result, serving};
 use crate::{
     env,
     exit::{Code, Exit, Result},
@@ -23,7 +23,7 @@ use crate::{
 #[command(after_help = "Example:\n  haulage submit --jsonl bodies.jsonl | haulage wait --stdin")]
 pub(crate) struct Args {
     /// Job ids, or the beginnings of some
-    #[arg(value_name = "ID", conflicts_with = "stdin")]
+    #[arg(value_name = "ID", conflicts_with = "stdin", add = completing::any())]
     ids: Vec<String>,
 
     /// Read the ids from stdin, one a line
