@@ -104,9 +104,14 @@ async fn what_an_attempt_leaves_is_there_for_the_next() {
 async fn a_job_that_is_always_put_off_is_an_error_and_no_endless_loop() {
     let backend = backend();
     Producer::new(backend.clone()).submit(&1).await.expect("submit");
-    let never = async |_: Job<u32>, _: Context| Err::<(), _>(Failure::not_ready("no GPU"));
+    let calls = std::cell::Cell::new(0);
+    let never = async |_: Job<u32>, _: Context| {
+        calls.set(calls.get() + 1);
+        Err::<(), _>(Failure::not_ready("no GPU"))
+    };
     let error = run_until_empty(&backend, never).await.expect_err("it never ends");
-    assert!(error.to_string().contains("does not end"), "{error}");
+    assert!(error.to_string().contains("has come back 1000 times and does not end"), "{error}");
+    assert_eq!(calls.get(), 1000);
 }
 
 #[tokio::test]
