@@ -6,8 +6,9 @@ use haulage::{
 };
 
 use crate::{
-    helpers::{LONG, job, record, settle, submit, take},
+    helpers::{LONG, claim, job, record, settle, submit, success, take},
     place::{Place, bucket, ministack, sdk},
+    raw,
 };
 
 fn document(bytes: usize) -> Json {
@@ -51,6 +52,32 @@ async fn large_ones_are_deleted_with_their_record() {
     let query = Purge::status(Status::Success, std::time::Duration::ZERO);
     assert_eq!(backend.purge(query).await.expect("purge"), 1);
     assert_eq!(of_queue(objects().await), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_body_that_is_dropped_is_gone_and_a_second_message_of_its_submit_is_dropped_as_well() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
+        for key in [None, Some("once")] {
+            let mut job = NewJob::from_json(document(300_000)).drop_body();
+            job.idempotency_key = key.map(str::to_owned);
+            let id = submit(&backend, job).await;
+            if key.is_some() {
+                let message = raw::receive(&place, &place.queue, 0).await.remove(0);
+                raw::resend(&place, &place.queue, &message).await;
+            }
+            let claimed = take(&backend, LONG).await;
+            assert_eq!(claimed.key.id, id, "{key:?} on {}", place.queue);
+            settle(&backend, &claimed.key, success()).await.expect("the holder");
+            let done = record(&backend, &id).await;
+            assert_eq!((done.status, done.body), (Status::Success, None));
+            let left = objects().await.into_iter().filter(|key| key.contains(&place.queue));
+            assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
+            assert_eq!(claim(&backend, LONG).await, [], "it is over");
+            raw::assert_drained(&place, &place.queue).await;
+            assert_eq!(raw::count(&place, &place.dead).await, 0);
+        }
+    }
 }
 
 #[tokio::test]
