@@ -54,6 +54,8 @@ fn a_paused_queue_holds_its_jobs_until_it_is_resumed() {
         stats.contains("queue                 1  wait in bulk, 0 are being worked on; it is paused"),
         "{stats}"
     );
+    let doctor = place.run(["doctor"]);
+    assert!(doctor.stdout.contains("the queue bulk is paused, and 1 jobs wait in it"), "{doctor:?}");
     let worker = place.worker(&["--queue", "bulk", "--exec", "cat"]);
     let resumed = place.ok(["queue", "resume", "bulk", "--json"]);
     assert_eq!(lines(&resumed), [json!({"queue": "bulk", "paused": false, "changed": true})]);

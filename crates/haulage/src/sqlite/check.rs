@@ -74,6 +74,14 @@ pub(super) fn jobs(
             format!("{} jobs wait, {} are in progress", stats.visible, stats.in_progress),
         ),
     });
+    for (name, queue) in stats.queues.iter().filter(|(_, queue)| queue.is_paused && queue.due > 0) {
+        findings.push(Finding::bad(
+            Severity::Warning,
+            "queues",
+            format!("the queue {name} is paused, and {} jobs wait in it", queue.due),
+            format!("`haulage queue resume {name}` lets it go on"),
+        ));
+    }
     if stats.dead > 0 {
         findings.push(Finding::bad(
             Severity::Warning,
