@@ -101,3 +101,24 @@ pub(super) fn set_paused(tx: &mut Tx<'_>, queue: &QueueName, paused: bool) -> Re
     };
     Ok(changed > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Backend, NewJob, backend::Purge, sqlite::SqliteBackend};
+
+    #[tokio::test]
+    async fn a_queue_whose_last_record_is_gone_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let backend = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+        let job = || NewJob::new("x").expect("JSON").queue("for-a-day".parse().expect("a name"));
+        let submitted = backend.submit(vec![job(), job()]).await.expect("submit");
+        let ids: Vec<_> = submitted.into_iter().map(|job| job.expect("a job").id).collect();
+        backend.cancel(ids.clone()).await.expect("cancel");
+        let mut rows = Vec::new();
+        for id in ids {
+            backend.purge(Purge::Jobs(vec![id])).await.expect("purge");
+            rows.push(backend.query("SELECT count(*) FROM counts").await.expect("rows").rows);
+        }
+        assert_eq!(serde_json::to_string(&rows).expect("JSON"), "[[[2]],[[1]]]");
+    }
+}
