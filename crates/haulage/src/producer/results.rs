@@ -43,7 +43,7 @@ impl<'a> Results<'a> {
         mut over: Vec<(usize, Record)>,
         done: &mut (impl FnMut(usize, Record) + Send),
     ) -> Result<()> {
-        let mut bytes = 0;
+        let (mut bytes, full) = (0, over.len() >= self.portion);
         while !over.is_empty() {
             let ids = over.iter().map(|(_, record)| record.id.clone()).collect();
             let mut failure = None;
@@ -72,7 +72,8 @@ impl<'a> Results<'a> {
         }
         self.portion = match bytes {
             _ if bytes > BYTES => (self.portion / 2).max(1),
-            _ if bytes < BYTES / 4 => (self.portion * 2).min(MOST),
+            // Fewer than there may be tell nothing of how large more are.
+            _ if full && bytes < BYTES / 4 => (self.portion * 2).min(MOST),
             _ => self.portion,
         };
         Ok(())
