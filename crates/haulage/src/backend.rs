@@ -57,7 +57,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// when `stop` fires.
     ///
     /// The jobs come from the queues that are asked for, those that are paused left
-    /// out, and which of these is looked at first is decided by [`Queues::draw`].
+    /// out, and which of these is looked at first is decided by [`Queues::draw`](crate::Queues::draw).
     ///
     /// Each claim has an attempt number that no earlier claim of its job had.
     /// No job is claimed while the lease of another claim on it is live, or
