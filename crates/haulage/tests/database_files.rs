@@ -9,12 +9,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use haulage::{
-    Backend, Error, NewJob, Status,
-    backend::{ClaimRequest, Purge},
+    Backend, Error, Json, NewJob, Status,
+    backend::{ClaimRequest, Detail, Lookup, Outcome, Purge, Settlement},
     sqlite::SqliteBackend,
 };
 use tempfile::TempDir;
@@ -270,6 +270,40 @@ async fn what_is_purged_is_in_none_of_the_files() {
     assert_eq!(purged, 2);
     assert!(!holds("078-05-1120"));
     assert!(holds("kept kept"));
+}
+
+#[tokio::test]
+async fn what_was_swept_and_what_is_deleted_after_a_sweep_is_in_none_of_the_files() {
+    let (folder, path) = folder();
+    let backend = SqliteBackend::open(&path).await.expect("open");
+    let submit =
+        async |job: NewJob| backend.submit(vec![job]).await.expect("submit").remove(0).expect("new").id;
+    let job = |text: &str, times| NewJob::new(&text.repeat(times)).expect("JSON");
+    let swept = submit(job("078-05-1120 ", 20_000).result_ttl(Duration::ZERO)).await;
+    backend.cancel(vec![swept.clone()]).await.expect("cancel");
+    let limit = Instant::now() + Duration::from_secs(120);
+    // Whoever writes looks every 5 s for what has expired; nothing tells when it has been deleted.
+    while backend.get(vec![swept.clone()], Detail::Status).await.expect("get") != [Lookup::Missing] {
+        assert!(Instant::now() < limit, "nobody sweeps");
+        let small = submit(NewJob::new(&1).expect("JSON")).await;
+        backend.cancel(vec![small]).await.expect("cancel");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Smaller, so that it does not take the place of all that was swept.
+    submit(job("219-09-9999 ", 2_000).drop_body()).await;
+    let request = ClaimRequest::new("worker", Duration::from_secs(60));
+    let claimed = backend.claim(request, Default::default()).await.expect("claim").remove(0);
+    let success = Outcome::Success(Json::encode(&1).expect("JSON"));
+    backend.settle(vec![Settlement::new(claimed.key, success)]).await.expect("settle");
+    // In the log there are pages as they were; a purge empties it.
+    backend.purge(Purge::status(Status::Cancelled, Duration::ZERO)).await.expect("purge");
+    let holds = |secret: &str| {
+        fs::read_dir(folder.path()).expect("list").any(|entry| {
+            let bytes = fs::read(entry.expect("entry").path()).expect("read");
+            bytes.windows(secret.len()).any(|part| part == secret.as_bytes())
+        })
+    };
+    assert_eq!((holds("078-05-1120"), holds("219-09-9999")), (false, false));
 }
 
 /// Keeps the warnings of this process, each with its fields.
