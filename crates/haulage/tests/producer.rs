@@ -276,6 +276,59 @@ async fn many_small_results_come_in_few_look_ups_and_outlive_an_outage() {
 }
 
 #[tokio::test]
+async fn a_result_that_cannot_be_had_for_now_holds_up_no_other() {
+    let backend = Faulty::new(MemoryBackend::new());
+    let producer = Producer::new(backend.clone());
+    let ids = ids(&producer.submit_many(jobs(5)).await.expect("submit"));
+    let keys = claim(&*backend, 5).await;
+    settle(&*backend, keys[..4].to_vec(), success()).await;
+    backend.keep_back(Some(ids[1].clone()));
+
+    // Whoever does not wait is told what there is, and why not all.
+    let mut told = Vec::new();
+    let each = |index, _| told.push(index);
+    let error = soon(producer.wait_each(&ids[..4], Some(Duration::ZERO), each)).await.expect_err("not all");
+    assert!(matches!(&error, Error::Unavailable { message, .. } if message.contains("bucket")), "{error}");
+    told.sort_unstable();
+    assert_eq!(told, [0, 2, 3]);
+
+    // Whoever waits hears of the others, also of what comes later, and of it at last.
+    let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let waits = producer.wait_each(&ids, None, move |index, _| send.send(index).expect("somebody listens"));
+    let later = async {
+        for _ in 0..3 {
+            assert!(heard.recv().await.is_some_and(|index| index != 1));
+        }
+        settle(&*backend, keys[4..].to_vec(), success()).await;
+        assert_eq!(heard.recv().await, Some(4));
+        backend.keep_back(None);
+        assert_eq!(heard.recv().await, Some(1));
+    };
+    let (waited, ()) = soon(async { tokio::join!(waits, later) }).await;
+    waited.expect("all are over");
+
+    // And one whose time is up says why.
+    backend.keep_back(Some(ids[1].clone()));
+    let error = soon(producer.wait_each(&ids, Some(Duration::from_millis(300)), |_, _| {})).await;
+    assert!(error.expect_err("not all").to_string().contains("bucket"));
+}
+
+#[tokio::test]
+async fn what_is_over_is_told_before_an_error_ends_the_wait() {
+    let backend = Faulty::new(MemoryBackend::new());
+    let producer = Producer::new(backend.clone());
+    let mut ids = ids(&producer.submit_many(jobs(3)).await.expect("submit"));
+    let keys = claim(&*backend, 3).await;
+    settle(&*backend, keys, success()).await;
+    ids.insert(0, "no-such-job".into());
+    let mut told = Vec::new();
+    let error = soon(producer.wait_each(&ids, Some(Duration::ZERO), |index, _| told.push(index))).await;
+    assert!(matches!(error, Err(Error::NotFound(_))), "{error:?}");
+    told.sort_unstable();
+    assert_eq!(told, [1, 2, 3]);
+}
+
+#[tokio::test]
 async fn a_job_that_is_not_there_is_told_at_once() {
     let clock = manual_clock();
     let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
@@ -330,12 +383,18 @@ async fn a_dead_worker_does_not_leave_a_wait_hanging() {
     assert_eq!(claim(&*backend, 1).await.len(), 1);
     let wait = tokio::spawn(async move { job.wait(None).await });
     backend.answered(Verb::Get, 1).await;
-    // Another lease beyond its end, in case that it only slept; and some notice.
-    for look in 2..5 {
-        clock.advance(s(30));
-        backend.answered(Verb::Get, look).await;
-    }
-    let record = soon(wait).await.expect("join").expect("record");
+    // Another lease beyond its end, in case that it only slept; and some notice. Time goes on:
+    // nothing tells when a wait has begun to sleep by it.
+    let time = async {
+        loop {
+            clock.advance(s(1));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let record = tokio::select! {
+        record = soon(wait) => record.expect("join").expect("record"),
+        () = time => unreachable!("time does not end"),
+    };
     assert_eq!(record.error.expect("error").kind, FailureKind::WorkerLost);
 }
 

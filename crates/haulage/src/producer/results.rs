@@ -1,9 +1,9 @@
 //! The results of many jobs, of which few are in memory at a time.
 
-use tokio::time::sleep_until;
+use tokio::time::Instant;
 
 use crate::{
-    Backend, Record, Result, Status,
+    Backend, Error, Record, Result, Status,
     backend::{Detail, Lookup},
     retry::Outage,
 };
@@ -20,11 +20,17 @@ pub(super) struct Results<'a> {
     /// How many are looked up together.
     portion: usize,
     outage: Outage,
+    /// Why some could not be had, the last time, and when to try again.
+    failure: Option<Error>,
+    again: Instant,
+    /// That was the backend, and not some result.
+    away: bool,
 }
 
 impl<'a> Results<'a> {
     pub(super) fn new(backend: &'a dyn Backend) -> Self {
-        Self { backend, portion: FIRST, outage: Outage::new("look for results") }
+        let outage = Outage::new("look for results");
+        Self { backend, portion: FIRST, outage, failure: None, again: Instant::now(), away: false }
     }
 
     /// How many of those that are over to ask for at once.
@@ -32,42 +38,60 @@ impl<'a> Results<'a> {
         self.portion
     }
 
+    /// Why some cannot be had for now.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failure.clone()
+    }
+
+    /// When to try those again.
+    pub(super) fn again(&self) -> Instant {
+        self.again
+    }
+
     /// Whether a record that was found has a result that is not in it.
     pub(super) fn is_without(record: &Record) -> bool {
         record.status == Status::Success && record.result.is_none()
     }
 
-    /// Looks these up, tries on where the backend cannot be reached, and tells of each.
+    /// Looks these up, and tells of all that were found. Those that cannot be had for
+    /// now come back.
+    ///
+    /// # Errors
+    ///
+    /// The first of those that cannot be had at all, once the others were told.
     pub(super) async fn look_up(
         &mut self,
-        mut over: Vec<(usize, Record)>,
+        over: Vec<(usize, Record)>,
         done: &mut (impl FnMut(usize, Record) + Send),
-    ) -> Result<()> {
-        let (mut bytes, full) = (0, over.len() >= self.portion);
-        while !over.is_empty() {
-            let ids = over.iter().map(|(_, record)| record.id.clone()).collect();
-            let mut failure = None;
-            match self.backend.get(ids, Detail::Result).await {
-                Ok(lookups) => {
-                    let mut left = Vec::new();
-                    for ((index, record), lookup) in over.into_iter().zip(lookups) {
-                        if let Lookup::Incomplete { for_good: false, .. } = &lookup {
-                            failure = lookup.into_record(&record.id).err();
-                            left.push((index, record));
-                            continue;
-                        }
-                        let record = lookup.into_record(&record.id)?;
-                        bytes += record.result.as_ref().map_or(0, |result| result.size());
-                        done(index, record);
-                    }
-                    over = left;
-                }
-                Err(error @ crate::Error::Unavailable { .. }) => failure = Some(error),
-                Err(error) => return Err(error),
+    ) -> Result<Vec<(usize, Record)>> {
+        if over.is_empty() || (self.away && Instant::now() < self.again) {
+            return Ok(over);
+        }
+        let ids = over.iter().map(|(_, record)| record.id.clone()).collect();
+        let lookups = match self.backend.get(ids, Detail::Result).await {
+            Ok(lookups) => lookups,
+            Err(error @ Error::Unavailable { .. }) => {
+                self.failed(error);
+                self.away = true;
+                return Ok(over);
             }
-            match failure {
-                Some(error) => sleep_until(self.outage.failed(&error)).await,
-                None => self.outage.over(),
+            Err(error) => return Err(error),
+        };
+        self.away = false;
+        let full = over.len() >= self.portion;
+        let (mut bytes, mut left, mut failure, mut lost) = (0, Vec::new(), None, None);
+        for ((index, record), lookup) in over.into_iter().zip(lookups) {
+            let for_now = matches!(lookup, Lookup::Incomplete { for_good: false, .. });
+            match lookup.into_record(&record.id) {
+                Ok(record) => {
+                    bytes += record.result.as_ref().map_or(0, |result| result.size());
+                    done(index, record);
+                }
+                Err(error) if for_now => {
+                    failure = Some(error);
+                    left.push((index, record));
+                }
+                Err(error) => lost = lost.or(Some(error)),
             }
         }
         self.portion = match bytes {
@@ -76,6 +100,20 @@ impl<'a> Results<'a> {
             _ if full && bytes < BYTES / 4 => (self.portion * 2).min(MOST),
             _ => self.portion,
         };
-        Ok(())
+        if let Some(failure) = failure {
+            self.failed(failure);
+        }
+        lost.map_or(Ok(left), Err)
+    }
+
+    /// None of those that could not be had is left.
+    pub(super) fn all_told(&mut self) {
+        self.outage.over();
+        self.failure = None;
+    }
+
+    fn failed(&mut self, failure: Error) {
+        self.again = self.outage.failed(&failure);
+        self.failure = Some(failure);
     }
 }

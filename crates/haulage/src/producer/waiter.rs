@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    fmt,
+    fmt, mem,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep_until,
+};
 
 use super::{results::Results, watch::watch_over};
 use crate::{
@@ -107,26 +110,45 @@ impl Hub {
         let deadline = timeout.map(|timeout| (timeout, clock.monotonic().saturating_add(timeout)));
         let mut results = Results::new(&*self.backend);
         let mut left: HashSet<usize> = (0..ids.len()).collect();
-        while !left.is_empty() {
+        // Jobs that are over, and whose results cannot be had for now.
+        let mut aside = Vec::new();
+        while !left.is_empty() || !aside.is_empty() {
             let mut registration = self.register(ids, &left)?;
+            let shared = registration.shared.clone();
             // Until the thread dies of a panic in the backend: then, again.
-            while let Some(first) =
-                self.by(deadline, &registration.shared, registration.answers.recv()).await?
-            {
+            while !left.is_empty() || !aside.is_empty() {
+                let next = async {
+                    tokio::select! {
+                        answer = registration.answers.recv() => answer.map(Some),
+                        () = async { sleep_until(results.again()).await }, if !aside.is_empty() => Some(None),
+                    }
+                };
+                let next = self.by(deadline, &shared, next).await;
+                let Some(mut answer) = next.map_err(|late| results.failure().unwrap_or(late))? else { break };
+                // All that is there is told before an error ends the wait.
+                let mut lost = None;
                 let mut over = Vec::new();
-                let mut answer = Some(first);
+                if answer.is_none() {
+                    let rest = aside.split_off(aside.len().min(results.portion()));
+                    over = mem::replace(&mut aside, rest);
+                }
                 while let Some((index, record)) = answer {
                     left.remove(&index);
-                    match record? {
-                        record if Results::is_without(&record) => over.push((index, record)),
-                        record => done(index, record),
+                    match record {
+                        Ok(record) if Results::is_without(&record) => over.push((index, record)),
+                        Ok(record) => done(index, record),
+                        Err(error) => lost = lost.or(Some(error)),
                     }
                     let more = over.len() < results.portion();
                     answer = more.then(|| registration.answers.try_recv().ok()).flatten();
                 }
-                self.by(deadline, &registration.shared, results.look_up(over, &mut done)).await??;
-                if left.is_empty() {
-                    break;
+                let looked = self.by(deadline, &shared, results.look_up(over, &mut done)).await;
+                aside.extend(looked.map_err(|late| results.failure().unwrap_or(late))??);
+                if let Some(error) = lost {
+                    return Err(error);
+                }
+                if aside.is_empty() {
+                    results.all_told();
                 }
             }
         }
@@ -162,28 +184,34 @@ impl Hub {
 
     /// The wait of somebody who does not want to wait.
     async fn look_once(&self, ids: &[JobId], mut done: impl FnMut(usize, Record) + Send) -> Result<()> {
-        let mut late = false;
+        let (mut late, mut lost) = (false, None);
         let mut results = Results::new(&*self.backend);
         let detail = if ids.len() > 1 { Detail::Status } else { Detail::Result };
         for (chunk, first) in ids.chunks(CHUNK).zip((0..).step_by(CHUNK)) {
             let lookups = self.backend.get(chunk.to_vec(), detail).await?;
             let mut over = Vec::new();
             for ((id, lookup), index) in chunk.iter().zip(lookups).zip(first..) {
-                let record = lookup.into_record(id)?;
-                if Results::is_without(&record) {
-                    over.push((index, record));
-                } else if record.status.is_terminal() {
-                    done(index, record);
-                } else {
-                    late = true;
+                match lookup.into_record(id) {
+                    Ok(record) if Results::is_without(&record) => over.push((index, record)),
+                    Ok(record) if record.status.is_terminal() => done(index, record),
+                    Ok(_) => late = true,
+                    Err(error) => lost = lost.or(Some(error)),
                 }
             }
             while !over.is_empty() {
                 let rest = over.split_off(over.len().min(results.portion()));
-                results.look_up(std::mem::replace(&mut over, rest), &mut done).await?;
+                match results.look_up(mem::replace(&mut over, rest), &mut done).await {
+                    Ok(aside) if aside.is_empty() => {}
+                    Ok(_) => lost = lost.or(results.failure()),
+                    Err(error) => lost = lost.or(Some(error)),
+                }
             }
         }
-        if late { Err(Error::TimedOut(Duration::ZERO)) } else { Ok(()) }
+        match lost {
+            Some(error) => Err(error),
+            None if late => Err(Error::TimedOut(Duration::ZERO)),
+            None => Ok(()),
+        }
     }
 
     fn register(self: &Arc<Self>, ids: &[JobId], which: &HashSet<usize>) -> Result<Registration<'_>> {

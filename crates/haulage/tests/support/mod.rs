@@ -110,6 +110,7 @@ pub(crate) struct Faulty {
     takes_no_failures: AtomicBool,
     joined: AtomicUsize,
     most_result_bytes: AtomicUsize,
+    unreadable: Mutex<Option<JobId>>,
     failures: AtomicUsize,
 }
 
@@ -149,6 +150,11 @@ impl Faulty {
 
     pub(crate) fn count(&self, verb: Verb) -> usize {
         self.controls[verb as usize].started.borrow().len()
+    }
+
+    /// Keeps the result of this job out of reach, or of none any more.
+    pub(crate) fn keep_back(&self, result_of: Option<JobId>) {
+        *self.unreadable.lock().expect("no test panics with it") = result_of;
     }
 
     /// How many calls have failed because they were told to.
@@ -288,7 +294,12 @@ impl Backend for Faulty {
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        let found = self.through(Verb::Get, ids.len(), self.inner.get(ids, detail)).await?;
+        let mut found = self.through(Verb::Get, ids.len(), self.inner.get(ids, detail)).await?;
+        let kept_back = self.unreadable.lock().expect("no test panics with it").clone();
+        let unreadable = |lookup: &Lookup| matches!(lookup, Lookup::Found(r) if Some(&r.id) == kept_back.as_ref() && r.result.is_some());
+        for lookup in found.iter_mut().filter(|lookup| unreadable(lookup)) {
+            *lookup = Lookup::Incomplete { for_good: false, message: "the bucket is away".into() };
+        }
         let bytes = |lookup: &Lookup| match lookup {
             Lookup::Found(record) => record.result.as_ref().map_or(0, |result| result.size()),
             _ => 0,
