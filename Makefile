@@ -40,7 +40,7 @@ build: need-rust ## Build everything, for debugging
 	$(CARGO) build --workspace --exclude haulage-python --all-targets
 
 demo: need-rust ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
-	$(CARGO) run --release --package haulage-cli -- demo
+	$(CARGO) run --release --package haulage-digits --bin demo
 
 # The plain program has no AWS; all the rest is tested with it. The AWS backend's
 # tests wait more than they compute, so more of them run at once.

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 
+#[cfg(feature = "bench")]
+use crate::bench;
 use crate::{
-    bench,
     commands::{
-        backup, cancel, completions, dead, demo, docs, doctor, health, list, purge, queue, result, retry,
-        show, simulate, sql, stats, status, submit, wait, worker, workers,
+        backup, cancel, completions, dead, docs, doctor, health, list, purge, queue, result, retry, show,
+        simulate, sql, stats, status, submit, wait, worker, workers,
     },
     env,
     exit::{Code, Exit, Result},
@@ -64,14 +65,13 @@ pub(crate) enum Command {
     Health(health::Args),
     #[command(subcommand)]
     Queue(queue::Command),
+    #[cfg(feature = "bench")]
     Bench(bench::Args),
-    Demo(demo::Args),
     Simulate(simulate::Args),
     Completions(completions::Args),
+    #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchActor(bench::ActorArgs),
-    #[command(hide = true)]
-    DemoWorker(demo::WorkerArgs),
     #[command(hide = true)]
     Docs(docs::Args),
     #[command(hide = true)]
@@ -99,11 +99,11 @@ impl Command {
             Self::Doctor(args) => args.run(session).await,
             Self::Health(args) => args.run(session.output).await,
             Self::Queue(command) => command.run(session).await,
+            #[cfg(feature = "bench")]
             Self::Bench(args) => args.run(session).await,
-            Self::Demo(args) => args.run(session).await,
             Self::Simulate(args) => args.run(session.output),
+            #[cfg(feature = "bench")]
             Self::BenchActor(args) => args.run(session).await,
-            Self::DemoWorker(args) => args.run(session).await,
             Self::Completions(args) => args.run(session.output),
             Self::Docs(args) => args.run(session.output),
             Self::Guard(args) => args.run(),

@@ -1,5 +1,6 @@
 //! `haulage`: submit jobs, work them off, watch them, and repair what went wrong.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod cli;
 mod commands;

@@ -44,3 +44,30 @@ fn the_library() {
 fn the_command_line() {
     assert_light("haulage-cli", 110);
 }
+
+/// A registry takes no package that depends on one that is not there, whatever
+/// feature the dependency belongs to.
+#[test]
+fn what_is_published_depends_on_nothing_that_is_not() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo metadata");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let (private, published): (Vec<_>, Vec<_>) =
+        packages.iter().partition(|package| package["publish"].as_array().is_some_and(Vec::is_empty));
+    assert!(!private.is_empty() && !published.is_empty(), "both kinds are in the workspace");
+    let names: BTreeSet<_> =
+        private.iter().map(|package| &package["name"]).map(|name| name.as_str()).collect();
+    for package in published {
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            // Tests are not published with their dependencies, where those have no version.
+            if dependency["kind"] != "dev" {
+                let name = dependency["name"].as_str();
+                assert!(!names.contains(&name), "{} depends on {name:?}", package["name"]);
+            }
+        }
+    }
+}

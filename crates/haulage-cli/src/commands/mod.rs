@@ -6,7 +6,6 @@ mod completing;
 pub(crate) mod completions;
 mod confirm;
 pub(crate) mod dead;
-pub(crate) mod demo;
 pub(crate) mod docs;
 pub(crate) mod doctor;
 mod filter;

@@ -63,7 +63,7 @@ fn completions_for_every_shell() {
     }
     let commands = completed(&place, &[""]);
     assert!(commands.contains(&"submit".to_owned()), "{commands:?}");
-    for hidden in ["bench-actor", "demo-worker", "guard"] {
+    for hidden in ["bench-actor", "guard"] {
         assert!(!commands.contains(&hidden.to_owned()), "{hidden} is not for people");
     }
     assert_eq!(completed(&place, &["submit", "--max-a"]), ["--max-attempts"]);

@@ -1,5 +1,6 @@
 //! The program as its users have it: real processes, real databases.
 
+#[cfg(feature = "bench")]
 mod bench;
 mod cancel;
 mod confinement;
