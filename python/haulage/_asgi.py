@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,17 +17,21 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+_log = logging.getLogger("haulage")
+
 
 def get_app(consumer: Consumer) -> App:
-    """An ASGI application for health checks, to be served by any ASGI server.
+    """An ASGI application that runs the consumer, and answers for its health; any ASGI server serves it.
 
+    The consumer starts with the application, unless it runs already, and stops with it: what it
+    works on is finished, or given back after the consumer's ``shutdown_grace_period``.
     ``/health`` and ``/ready`` answer 200, or 500 where the consumer is stopped or its queue does
     not answer; ``/busy`` answers 200, or 503 while a job is being processed.
     """
 
     async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await _lifespan(consumer, receive, send)
         elif scope["type"] == "http":
             status, body, more = await _answer(consumer, scope["method"], scope["path"])
             text = json.dumps(body).encode()
@@ -39,11 +44,22 @@ def get_app(consumer: Consumer) -> App:
     return app
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def _lifespan(consumer: Consumer, receive: Receive, send: Send) -> None:
+    loop = asyncio.get_running_loop()
     while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
+        event = (await receive())["type"]
+        try:
+            # In a thread, as both may take their time.
+            if event == "lifespan.shutdown":
+                await loop.run_in_executor(None, consumer.stop_consuming, None)
+            elif not consumer.is_running:
+                await loop.run_in_executor(None, consumer.start_consuming)
+        except Exception as error:
+            _log.exception("the consumer of %s: %s failed", consumer.queue_name, event)
+            await send({"type": f"{event}.failed", "message": str(error)})
+            return
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
             return
 
 

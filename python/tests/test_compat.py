@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -358,8 +359,6 @@ def test_client_settings_are_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
         new_producer(region_nam="x")
     with pytest.raises(haulage.ConfigError, match="go together"):
         new_producer(aws_access_key_id="k")
-    with pytest.raises(haulage.ConfigError, match="for the queue and"):
-        Producer("q", ddb_client=DynamoDBClient("t", region_name="a"), region_name="b")
     with pytest.raises(TypeError, match="table_name or as table"):
         DynamoDBClient()
     with pytest.raises(haulage.ECSScaleInProtectionManagerError, match="expires_in_minutes"):
@@ -369,6 +368,23 @@ def test_client_settings_are_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
             compute_result=lambda body, message_id: 1,
             ecs_scalein_protection_manager_kwargs={"expire": 1},
         )
+
+
+def test_queue_and_table_have_regions_and_endpoints_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HAULAGE_URL")
+    table = DynamoDBClient("results", region_name="local", endpoint_url="http://localhost:8000")
+    settings: Any = {"region_name": "elsewhere", "endpoint_url": "http://localhost:9324"}
+    place = Producer("jobs.fifo", ddb_client=table, **settings)._place
+    assert place.url == (
+        "sqs://jobs.fifo?table=results&region=elsewhere&endpoint=http%3A%2F%2Flocalhost%3A9324"
+        "&table_region=local&table_endpoint=http%3A%2F%2Flocalhost%3A8000"
+    )
+    assert place.records == "dynamodb://results?region=local&endpoint=http%3A%2F%2Flocalhost%3A8000"
+    # What only one of them says is of both, and what both say the same is said once.
+    same = Producer("jobs.fifo", ddb_client=DynamoDBClient("results", region_name="elsewhere"), **settings)
+    assert same._place.url == (
+        "sqs://jobs.fifo?table=results&region=elsewhere&endpoint=http%3A%2F%2Flocalhost%3A9324"
+    )
 
 
 def test_memory_is_shared_within_the_process(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
@@ -419,19 +435,76 @@ def test_health_pages_when_the_queue_does_not_answer(start: Start, monkeypatch: 
     assert [ask(app, path)[0] for path in ("/health", "/ready")] == [500, 500]
 
 
-def test_lifespan_events_are_answered() -> None:
-    app: Any = get_app(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
-    sent: list[str] = []
+def live(app: Any, meanwhile: Callable[[], object]) -> list[dict[str, str]]:
+    """Starts an application and stops it, as a server does; what it answered."""
+    sent: list[dict[str, str]] = []
 
     async def receive() -> dict[str, str]:
-        return next(messages)
+        if not sent:
+            return {"type": "lifespan.startup"}
+        await asyncio.to_thread(meanwhile)
+        return {"type": "lifespan.shutdown"}
 
     async def send(message: dict[str, str]) -> None:
-        sent.append(message["type"])
+        sent.append(message)
 
     asyncio.run(app({"type": "lifespan"}, receive, send))
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    return sent
+
+
+def test_the_app_starts_the_consumer_and_stops_it_when_its_job_is_done() -> None:
+    started = threading.Event()
+
+    def work(body: Any, message_id: str) -> Any:
+        started.set()
+        time.sleep(0.5)
+        return body
+
+    consumer = Consumer("jobs.fifo", ddb_client=DynamoDBClient("results"), compute_result=work)
+    producer = new_producer()
+    message_id = producer.post_non_blocking("here")
+
+    def meanwhile() -> None:
+        assert started.wait(SOON)
+        assert consumer.is_running
+
+    answers = live(get_app(consumer), meanwhile)
+    assert [answer["type"] for answer in answers] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    assert not consumer.is_running
+    assert producer.retrieve_result_status(message_id) is ResultStatus.SUCCESS
+
+
+def test_the_app_gives_back_what_outlasts_the_grace_period() -> None:
+    started, over = threading.Event(), threading.Event()
+
+    def work(body: Any, message_id: str, ctx: haulage.Context | None = None) -> Any:
+        assert ctx is not None
+        started.set()
+        ctx.wait_cancelled(SOON)
+        over.set()
+        raise haulage.Cancelled
+
+    consumer = Consumer(
+        "jobs.fifo", ddb_client=DynamoDBClient("results"), compute_result=work, shutdown_grace_period=0.1
+    )
+    producer = new_producer()
+    message_id = producer.post_non_blocking(1)
+    live(get_app(consumer), lambda: started.wait(SOON))
+    assert over.is_set()
+    assert producer.retrieve_result_status(message_id) is ResultStatus.SUBMITTED
+    record = haulage.connect().record(message_id)
+    assert (record.attempt, record.uncounted) == (1, 1), "the attempt does not count"
+
+
+def test_the_app_tells_why_the_consumer_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULAGE_URL", "nowhere://")
+    consumer = Consumer("q", ddb_client=DynamoDBClient("results"), compute_result=lambda body, message_id: 1)
+    (answer,) = live(get_app(consumer), lambda: None)
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "nowhere" in answer["message"]
 
 
 def test_the_exceptions_and_their_parents() -> None:

@@ -65,10 +65,15 @@ impl Builder {
         self
     }
 
-    /// Another endpoint for DynamoDB alone.
-    #[doc(hidden)]
-    pub fn dynamodb_endpoint(mut self, url: impl Into<String>) -> Self {
-        self.tuning.dynamodb_endpoint = Some(url.into());
+    /// The AWS region of the table, where it is not that of the queue.
+    pub fn table_region(mut self, region: impl Into<String>) -> Self {
+        self.config.table_region = Some(region.into());
+        self
+    }
+
+    /// The endpoint of DynamoDB, where it is not that of the other services.
+    pub fn table_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.config.table_endpoint = Some(url.into());
         self
     }
 

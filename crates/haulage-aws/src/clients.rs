@@ -11,7 +11,7 @@ use aws_smithy_http_client::{
 use aws_sdk_sqs::config::Credentials;
 use haulage::{Error, Result};
 
-use crate::{clock::ServerClock, config::Config, inner::Tuning, meter::Meter};
+use crate::{clock::ServerClock, config::Config, meter::Meter};
 
 /// How long one try of a call may take. SQS and DynamoDB answer within
 /// milliseconds; what takes longer has been lost on the way.
@@ -45,13 +45,7 @@ pub(crate) async fn load(config: &Config, credentials: Option<Credentials>) -> S
 }
 
 impl Clients {
-    pub(crate) fn new(
-        sdk: &SdkConfig,
-        config: &Config,
-        tuning: &Tuning,
-        clock: &ServerClock,
-        meter: &Meter,
-    ) -> Result<Self> {
+    pub(crate) fn new(sdk: &SdkConfig, config: &Config, clock: &ServerClock, meter: &Meter) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(ATTEMPT)
@@ -75,8 +69,11 @@ impl Clients {
             // Local servers have no host names for buckets.
             s3 = s3.endpoint_url(endpoint).force_path_style(true);
         }
-        if let Some(endpoint) = &tuning.dynamodb_endpoint {
+        if let Some(endpoint) = &config.table_endpoint {
             dynamodb = dynamodb.endpoint_url(endpoint);
+        }
+        if let Some(region) = &config.table_region {
+            dynamodb = dynamodb.region(Region::new(region.clone()));
         }
         let region = sdk.region().map(ToString::to_string).unwrap_or_default();
         if region.is_empty() {

@@ -32,6 +32,10 @@ pub struct Config {
     /// The endpoint of all services, for local servers. Default: as the
     /// environment says (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_SQS`, …).
     pub endpoint: Option<String>,
+    /// The AWS region of the table, where it is not that of the queue.
+    pub table_region: Option<String>,
+    /// The endpoint of DynamoDB, where it is not that of the other services.
+    pub table_endpoint: Option<String>,
     /// Protection of ECS tasks against scale-in while they work.
     pub ecs_protection: ScaleInProtection,
     /// For how long one call protects the task; it is renewed at half of this.
@@ -68,7 +72,7 @@ impl std::str::FromStr for Compression {
 
 /// The names of the parameters of an `sqs://` URL.
 const PARAMETERS: &str = "table, bucket, offload_above, compression, region, profile, endpoint, \
-                          ecs_protection, ecs_protection_expires, visibility_limit";
+                          table_region, table_endpoint, ecs_protection, ecs_protection_expires, visibility_limit";
 
 impl Config {
     /// The defaults for this queue.
@@ -84,6 +88,8 @@ impl Config {
             region: None,
             profile: None,
             endpoint: None,
+            table_region: None,
+            table_endpoint: None,
             ecs_protection: ScaleInProtection::default(),
             ecs_protection_expires: Duration::from_secs(3600),
             visibility_limit: Duration::from_secs(12 * 3600 - 15 * 60),
@@ -164,6 +170,8 @@ impl Config {
             "region" => self.region = Some(value.into()),
             "profile" => self.profile = Some(value.into()),
             "endpoint" => self.endpoint = Some(value.into()),
+            "table_region" => self.table_region = Some(value.into()),
+            "table_endpoint" => self.table_endpoint = Some(value.into()),
             "ecs_protection" => self.ecs_protection = value.parse()?,
             "ecs_protection_expires" => self.ecs_protection_expires = duration(name, value)?,
             "visibility_limit" => self.visibility_limit = duration(name, value)?,
@@ -262,6 +270,11 @@ mod tests {
         assert_eq!(config.compression, Compression::Zstd);
         assert_eq!(config.ecs_protection, ScaleInProtection::Require);
         assert_eq!(config.visibility_limit, Duration::from_secs(3600));
+        let config = Config::from_url("sqs://jobs?table_region=eu-west-1&table_endpoint=http://t:8000");
+        let config = config.expect("a URL");
+        assert_eq!(config.table_region.as_deref(), Some("eu-west-1"));
+        assert_eq!(config.table_endpoint.as_deref(), Some("http://t:8000"));
+        assert_eq!((config.region, config.endpoint), (None, None));
         assert_eq!(Config::from_url("sqs://jobs").expect("a URL").table, "jobs");
         assert_eq!(Config::from_url("SQS://jobs.fifo/").expect("a URL").table, "jobs");
         let config = Config::from_table_url("dynamodb://results?bucket=b").expect("a URL");

@@ -50,8 +50,6 @@ pub(crate) const MAX_DOCUMENT: usize = 256 << 20;
 /// What is set beside the configuration, mostly for tests and measurements.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tuning {
-    /// The endpoint of DynamoDB, where it is not that of the others.
-    pub(crate) dynamodb_endpoint: Option<String>,
     /// Credentials in place of those that the SDK finds.
     pub(crate) credentials: Option<Credentials>,
     /// How wrong this machine's clock is taken to be, in microseconds.
@@ -97,7 +95,7 @@ impl Inner {
         };
         let server_clock = ServerClock::new(tuning.clock_off_by);
         let meter = Meter::new(tuning.metered);
-        let clients = Clients::new(&sdk, &config, &tuning, &server_clock, &meter)?;
+        let clients = Clients::new(&sdk, &config, &server_clock, &meter)?;
         let queue = Queue::open(clients.sqs.clone(), &config).await?;
         let agent = std::env::var("ECS_AGENT_URI").ok();
         let protection = Protection::new(config.ecs_protection, agent, config.ecs_protection_expires)?;

@@ -98,7 +98,7 @@ impl Records {
                 None => load(&config, tuning.credentials.clone()).await,
             };
             let (clock, meter) = (ServerClock::new(tuning.clock_off_by), Meter::new(tuning.metered));
-            let clients = Clients::new(&sdk, &config, &tuning, &clock, &meter)?;
+            let clients = Clients::new(&sdk, &config, &clock, &meter)?;
             Ok(Store {
                 clock: clock.clock(),
                 table: Table::new(clients.dynamodb, config.table, meter),

@@ -18,7 +18,7 @@ from ..errors import (
     HaulageError,
 )
 from .dynamodb import DynamoDBClient
-from .location import ClientSettings, check_settings, merged, place
+from .location import ClientSettings, check_settings, place
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,6 +44,8 @@ class Consumer:
     callers: a job whose consumer died goes to another, or ends. With
     ``enable_ecs_scalein_protection``, on AWS no job is run without protection of the ECS task;
     ``ecs_scalein_protection_manager_kwargs`` may have ``expires_in_minutes`` (default: 60).
+    ``shutdown_grace_period`` is how long, in seconds, jobs may finish once it stops, before they
+    are given back; by default they are finished, however long that takes.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Consumer:
         ecs_scalein_protection_manager_kwargs: Mapping[str, Any] | None = None,
         non_retryable_errors: NonRetryable | None = None,
         concurrency: int = 1,
+        shutdown_grace_period: float | None = None,
         **client_settings: Unpack[ClientSettings],
     ) -> None:
         check_settings(client_settings)
@@ -79,10 +82,13 @@ class Consumer:
         """How often it is heard."""
         self.concurrency = concurrency
         """How many jobs run at once."""
+        self.shutdown_grace_period = shutdown_grace_period
+        """How long jobs may finish once it stops; ``None`` is as long as it takes."""
         self._place = place(
             queue_name,
             ddb_client.table_name,
-            merged(client_settings, ddb_client.settings),
+            client_settings,
+            ddb_client.settings,
             _protection(enable_ecs_scalein_protection, ecs_scalein_protection_manager_kwargs or {}),
         )
         ddb_client.bind(self._place)
@@ -147,6 +153,7 @@ class Consumer:
         with self._lock:
             if self._worker is not None:
                 raise ConsumerAlreadyConsumingError(f"the consumer of {self.queue_name} runs already")
+            grace = self.shutdown_grace_period
             worker = Worker(
                 self._compute_async if is_async(self._compute_result) else self._compute,
                 self._place.client,
@@ -154,8 +161,7 @@ class Consumer:
                 claim_wait=self.queue_wait_time_seconds,
                 lease=self.heartbeat_visibility_timeout,
                 heartbeat_interval=self.heartbeat_interval,
-                # What runs is finished, however long that takes.
-                shutdown_grace_period=_AS_LONG_AS_IT_TAKES,
+                shutdown_grace_period=_AS_LONG_AS_IT_TAKES if grace is None else grace,
             )
             worker.set_non_retryable(lambda: self._non_retryable)
             if delay_seconds:
@@ -174,11 +180,12 @@ class Consumer:
             _log.exception("the consumer of %s could not be started", self.queue_name)
             self._worker = None
 
-    def stop_consuming(self, timeout: float = 10) -> None:
-        """Stops: no new jobs, and what runs is finished.
+    def stop_consuming(self, timeout: float | None = 10) -> None:
+        """Stops: no new jobs, and what runs is finished, or given back after ``shutdown_grace_period``.
 
-        ``ConsumerStopTimeoutError`` where that takes longer than ``timeout`` seconds; it still
-        stops then, and this can be called again. Does nothing where it does not run.
+        ``ConsumerStopTimeoutError`` where that takes longer than ``timeout`` seconds (``None``:
+        no limit); it still stops then, and this can be called again. Does nothing where it does
+        not run.
         """
         with self._lock:
             worker, delay = self._worker, self._delay

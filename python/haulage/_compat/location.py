@@ -104,8 +104,16 @@ def elsewhere() -> str | None:
     return None if not url or url.startswith("sqs:") else url
 
 
-def place(queue: str, table: str, settings: ClientSettings, more: Mapping[str, str] | None = None) -> Place:
-    """The place of a queue and a table; ``more`` are parameters for AWS.
+def place(
+    queue: str,
+    table: str,
+    settings: ClientSettings,
+    of_table: ClientSettings | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Place:
+    """The place of a queue and a table, with the settings of each; ``more`` are parameters for AWS.
+
+    What is set of one of them alone holds for both.
 
     Where ``HAULAGE_URL`` is that of the same queue on AWS, what it says besides, such as the
     bucket, holds here, too.
@@ -115,10 +123,16 @@ def place(queue: str, table: str, settings: ClientSettings, more: Mapping[str, s
     url = elsewhere()
     if url is not None:
         return Place(_filled_in(_filled_in(url, "queue", queue), "table", table))
-    first = {"table": table}
-    parameters = {**first, **_environment(queue), **_aws(settings), **first, **(more or {})}
+    of_table = of_table or {}
+    both = _merged(settings, of_table)
+    first, of_both = {"table": table}, _aws(both)
+    own = {f"table_{name}": value for name, value in _aws(of_table).items()}
+    parameters = {**first, **_environment(queue), **of_both, **own, **first, **(more or {})}
+    for name, value in of_both.items():
+        if parameters.get(f"table_{name}") == value:
+            del parameters[f"table_{name}"]
     url = f"sqs://{quote(queue)}?{_query(parameters)}"
-    return Place(url, _table_url(url), _credentials(settings))
+    return Place(url, _table_url(url), _credentials(both))
 
 
 def _filled_in(url: str, what: str, name: str) -> str:
@@ -157,7 +171,8 @@ def _table_url(url: str) -> str:
     queue, _, query = url.partition("://")[2].partition("?")
     parameters = dict(parse_qsl(query))
     table = parameters.get("table") or unquote(queue).rsplit("/", 1)[-1].removesuffix(".fifo")
-    concerned = {name: value for name, value in parameters.items() if name in _OF_TABLE}
+    own = {name[6:]: value for name, value in parameters.items() if name.startswith("table_")}
+    concerned = {name: value for name, value in {**parameters, **own}.items() if name in _OF_TABLE}
     return f"dynamodb://{quote(table)}?{_query(concerned)}"
 
 
@@ -173,12 +188,14 @@ def _credentials(settings: ClientSettings) -> Credentials | None:
     return (key, secret, settings.get("aws_session_token"))
 
 
-def merged(first: ClientSettings, second: ClientSettings) -> ClientSettings:
-    """The settings of a queue, completed by those of its table, which must not differ."""
-    for name, instead in _ONCE.items():
-        one, other = first.get(name), second.get(name)
-        if one and other and one != other:
-            raise ConfigError(f"{name} is {one} for the queue and {other} for the table; {instead}")
+def _merged(first: ClientSettings, second: ClientSettings) -> ClientSettings:
+    """The settings of a queue, completed by those of its table; there is one set of credentials."""
+    one, other = first.get("aws_access_key_id"), second.get("aws_access_key_id")
+    if one and other and one != other:
+        raise ConfigError(
+            f"aws_access_key_id is {one} for the queue and {other} for the table; "
+            "give one set of credentials, which is used for both"
+        )
     # Credentials belong together: a key of one never goes with a token of the other.
     rest = {k: v for k, v in second.items() if not (first.get("aws_access_key_id") and k in _CREDENTIALS)}
     result: ClientSettings = {**rest, **{k: v for k, v in first.items() if v is not None}}  # type: ignore[typeddict-item]  # pyright: ignore[reportAssignmentType]
@@ -186,8 +203,3 @@ def merged(first: ClientSettings, second: ClientSettings) -> ClientSettings:
 
 
 _CREDENTIALS = frozenset({"aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
-_ONCE = {
-    "region_name": "give it once",
-    "endpoint_url": "give it once, or set AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL_DYNAMODB",
-    "aws_access_key_id": "give one set of credentials, which is used for both",
-}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._status import Status
 from ..errors import AwaitingResultTimeoutError, ResultErrorStatusError, WaitTimeoutError
 from .dynamodb import DynamoDBClient, ResultStatus, compat_errors, result_status
-from .location import ClientSettings, check_settings, merged, place
+from .location import ClientSettings, check_settings, place
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -74,7 +74,7 @@ class Producer:
         self.poll_time_seconds = poll_time_seconds
         """Kept for old callers."""
         self._id = uuid.uuid4().hex
-        self._place = place(queue_name, ddb_client.table_name, merged(client_settings, ddb_client.settings))
+        self._place = place(queue_name, ddb_client.table_name, client_settings, ddb_client.settings)
         ddb_client.bind(self._place)
 
     def post_non_blocking(self, body: Any, request_id: str | None = None) -> str:

@@ -106,7 +106,7 @@ impl Place {
         let one = self.sqs_url == self.dynamodb_url;
         let sdk = sdk(&self.sqs_url).await;
         let builder = AwsBackend::builder(&self.queue).table(&self.table).sdk_config(sdk);
-        if one { builder } else { builder.dynamodb_endpoint(&self.dynamodb_url) }
+        if one { builder } else { builder.table_endpoint(&self.dynamodb_url) }
     }
 
     pub(crate) async fn open(&self) -> AwsBackend {
