@@ -5,6 +5,8 @@ PYTHON ?= python3
 TOOLS := .tools
 # The virtual environment of the Python package, and its programs.
 PY := $(TOOLS)/python/bin
+# The same of the documentation and the workflows.
+DOCS := $(TOOLS)/docs/bin
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
@@ -22,7 +24,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +34,7 @@ need-%:
 	@CARGO=$(CARGO) PYTHON=$(PYTHON) tests/requirements.sh $(subst -, ,$*)
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-python test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-python test-docs test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 
@@ -44,7 +46,7 @@ demo: need-rust ## Classify 1,797 handwritten digits through a real queue, and s
 
 # The plain program has no AWS; all the rest is tested with it. The AWS backend's
 # tests wait more than they compute, so more of them run at once.
-test: need-rust-lint-python tmp lint deny doc tools test-python ## Check all that needs only Rust, a C compiler and Python 3.10
+test: need-rust-lint-python tmp lint deny doc tools test-python test-docs ## Check all that needs only Rust, a C compiler and Python 3.10
 	@mkdir -p $(TOOLS)/tmp
 	$(CARGO) test --package haulage-cli --test cli without_aws
 	$(CARGO) test --workspace --features $(AWS)
@@ -52,8 +54,8 @@ test: need-rust-lint-python tmp lint deny doc tools test-python ## Check all tha
 	@rm -rf $(TOOLS)/tmp
 
 test-python: need-rust-python tmp python-tools tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
-	$(PY)/ruff format --check --config python/pyproject.toml python examples/embeddings
-	$(PY)/ruff check --config python/pyproject.toml python examples/embeddings
+	$(PY)/ruff format --check --config python/pyproject.toml python examples/embeddings tests/docs
+	$(PY)/ruff check --config python/pyproject.toml python examples/embeddings tests/docs
 	cd python && ../$(PY)/mypy
 	cd python && ../$(PY)/pyright --pythonpath ../$(PY)/python
 	rm -rf $(TOOLS)/wheels
@@ -61,6 +63,28 @@ test-python: need-rust-python tmp python-tools tools ## Check the Python package
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	cd python && ../$(PY)/pytest --quiet
 	@rm -rf $(TOOLS)/tmp
+
+# It takes the wheel that test-python has built, or builds one.
+test-docs: need-rust-python tmp docs-tools docs-wheel ## Check the documentation: its links, and its commands, each of which is run or says why not
+	$(CARGO) build --quiet --package haulage-cli --features $(AWS)
+	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python
+
+docs: need-rust-python docs-tools docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --package haulage --package haulage-aws --package haulage-autoscale --no-deps --all-features
+	$(DOCS)/python tests/docs/book.py $(TOOLS)/book
+	$(DOCS)/mdbook build $(TOOLS)/book
+	mkdir -p $(TOOLS)/book/html/api
+	cp -R "$(BUILT)/doc" $(TOOLS)/book/html/api/rust
+	$(DOCS)/pdoc --output-directory $(TOOLS)/book/html/api/python haulage
+	@echo "the book is $(CURDIR)/$(TOOLS)/book/html/index.html"
+
+docs-tools: need-python
+	PYTHON=$(PYTHON) tests/docs/install.sh
+
+docs-wheel: python-tools
+	@ls $(TOOLS)/wheels/haulage-*.whl >/dev/null 2>&1 \
+		|| $(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
+	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 
 python-tools: need-python
 	PYTHON=$(PYTHON) python/install-tools.sh

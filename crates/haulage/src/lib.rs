@@ -78,7 +78,11 @@ pub use spec::JobSpec;
 /// its `result_ttl`: 14 days.
 pub const ERROR_TTL: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// The README's code compiles.
+/// The README's code compiles, and that of the guide runs.
 #[cfg(all(doctest, feature = "sqlite"))]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+mod documentation {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/rust.md")]
+    struct Guide;
+}

@@ -22,7 +22,6 @@ mod pauses;
 mod place;
 mod python;
 mod queues;
-mod readme;
 mod server;
 mod serving;
 mod signals;
