@@ -8,11 +8,13 @@
 //! | `operation` | a call of the core, to be waited for in either way |
 //! | `client`, `job`, `record`, `records` | the producer's side |
 //! | `consumer`, `pages`, `queue`, `call`, `context` | the consumer's side |
+//! | `command` | the command line of the program `haulage` |
 //! | `encode`, `errors`, `convert` | values on their way between the languages |
 //! | `log`, `output` | from `tracing` to `logging`, and from there, and from handlers, to stderr |
 
 mod call;
 mod client;
+mod command;
 mod consumer;
 mod context;
 mod convert;
@@ -37,6 +39,7 @@ mod _haulage {
     use super::{
         call::Call,
         client::{Client, connect, connect_manual},
+        command::command,
         consumer::Consumer,
         context::Context,
         encode::dumps,

@@ -16,7 +16,6 @@ from pathlib import Path
 import haulage
 import pytest
 from haulage import Status
-from haulage.__main__ import duration
 
 from support import SOON, ended, until
 
@@ -322,14 +321,19 @@ def test_logs_are_text_or_json(start: Start, client: haulage.Client) -> None:
 
 def test_bad_flags_are_explained(start: Start) -> None:
     for arguments, why in (
-        (("--python", "tasks:double", "--lease", "soon"), "no duration"),
-        (("--python", "tasks:double", "--concurrency", "0"), "not a number of 1 or more"),
+        (("--python", "tasks:double", "--lease", "soon"), "write it like 90s, 5m, 1h30m or 2d"),
+        (("--python", "tasks:double", "--concurrency", "many"), "invalid value 'many' for '--concurrency"),
+        (("--python", "tasks:double", "--concurrency", "0"), "concurrency"),
         (("--python", "tasks:double", "--log", "loud"), "no log level loud"),
         (("--python", "tasks:double", "--processes", "2", "--concurrency", "2"), "but not both"),
-        ((), "give --python package.module:function"),
+        (("--python", "tasks:double", "--exec", "cat"), "cannot be used with"),
+        (("--python", "tasks:double", "--memory-limit", "1GiB"), "go with --exec and --shell"),
+        (("--python", "tasks:double", "--http-ready", "/ping"), "--http-ready goes with --http"),
+        ((), "give one of --exec COMMAND"),
     ):
-        _, errors = start(*arguments).communicate(timeout=SOON)
-        assert why in errors
+        process = start(*arguments)
+        _, errors = process.communicate(timeout=SOON)
+        assert why in errors and process.returncode == 2, (arguments, errors)
 
 
 def test_processes_share_the_work_and_load_once_each(
@@ -456,40 +460,3 @@ def test_processes_from_a_program(
 
     with pytest.raises(haulage.InvalidArgumentError, match="put it at the top of a module"):
         haulage.Worker(local, client, processes=1)
-
-
-def test_other_commands_are_those_of_the_program(tmp_path: Path) -> None:
-    def run(path: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "haulage", *(words or ("stats", "--watch"))],
-            env={**os.environ, "PATH": path},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-
-    missing = run("/nowhere")
-    assert missing.returncode == 2 and "cargo install haulage-cli" in missing.stderr
-    echo = "/bin/echo"
-    (tmp_path / "haulage").symlink_to(echo)
-    assert run(str(tmp_path)).stdout == "stats --watch\n"
-    # A word like a command of this package, but in another's place.
-    words = ("--url", "worker", "submit", "--group", "worker")
-    assert run(str(tmp_path), *words).stdout == " ".join(words) + "\n"
-    assert "`haulage submit` is for the program haulage" in run("/nowhere", *words).stderr
-    # A worker whose jobs are run by something else than a function of Python's.
-    for others in (
-        ["worker", "--exec", "python infer.py"],
-        ["worker", "--concurrency", "2", "--", "./infer"],
-        ["worker", "--http=http://localhost:8080/", "--http-ready", "/ping"],
-    ):
-        assert run(str(tmp_path), *others).stdout == " ".join(others) + "\n"
-    assert (
-        "`haulage worker --exec` is for the program haulage"
-        in run("/nowhere", "worker", "--exec", "x").stderr
-    )
-
-
-def test_durations_are_read_as_by_the_program() -> None:
-    cases = {"90s": 90, "5m": 300, "1h 30m": 5400, "1h30m": 5400, "2d": 172800, "500ms": 0.5, "1.5": 1.5}
-    assert {text: duration(text) for text in cases} == cases

@@ -1,8 +1,11 @@
 //! The command line as a whole.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
+    parser::ValueSource,
+};
 
 #[cfg(feature = "bench")]
 use crate::bench;
@@ -124,17 +127,49 @@ impl Command {
     }
 }
 
+/// A command line that has been read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) cli: Cli,
+    pub(crate) given: Given,
+}
+
+/// Which of the options of a command were given, by a flag or a variable, and
+/// are no defaults.
+#[derive(Debug)]
+pub(crate) struct Given(Option<ArgMatches>);
+
+impl Given {
+    /// By the name of the field.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        let source = self.0.as_ref().and_then(|matches| matches.value_source(option));
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    }
+}
+
 impl Cli {
+    /// What a worker in Python is to do, where a Python function runs the jobs.
+    pub(crate) fn python_worker(&self, given: &Given) -> Result<Option<serde_json::Value>> {
+        match &self.command {
+            Command::Worker(args) => args.for_python(self, given),
+            _ => Ok(None),
+        }
+    }
+
     /// Reads the arguments and the environment. Help, the version and
     /// mistakes are written here; the code is what to end with.
-    pub(crate) fn read() -> std::result::Result<Self, Code> {
-        let matches = without_empty_variables(Self::command()).try_get_matches();
-        let error = match matches.and_then(|matches| Self::from_arg_matches(&matches)) {
-            Ok(cli) => return Ok(cli),
+    pub(crate) fn read(arguments: &[OsString]) -> std::result::Result<Read, Code> {
+        let read = |mut matches: ArgMatches| {
+            let cli = Self::from_arg_matches(&matches)?;
+            Ok(Read { cli, given: Given(matches.remove_subcommand().map(|(_, matches)| matches)) })
+        };
+        let matches = without_empty_variables(Self::command()).try_get_matches_from(arguments);
+        let error = match matches.and_then(read) {
+            Ok(read) => return Ok(read),
             Err(error) => error,
         };
-        let json = std::env::args_os().any(|arg| arg == OsStr::new("--json"));
-        let output = Output::new(json, Format::of(std::env::args_os()));
+        let json = arguments.iter().any(|arg| arg == OsStr::new("--json"));
+        let output = Output::new(json, Format::of(arguments));
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 // A closed pipe is all that can go wrong.

@@ -1,7 +1,11 @@
 //! The ids of jobs, as shells complete them: of an embedded database only, as a look at the newest
 //! records costs next to nothing there. Whatever goes wrong, there are none.
 
-use std::{ffi::OsStr, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
 use haulage::{Record, Status, backend::ListQuery};
@@ -13,6 +17,13 @@ const MOST: usize = 50;
 
 /// How long somebody who has pressed a key waits.
 const LIMIT: Duration = Duration::from_millis(500);
+
+/// The line that is being completed, after what the shell has called for it.
+static LINE: OnceLock<Vec<OsString>> = OnceLock::new();
+
+pub(super) fn line_is(arguments: &[OsString]) {
+    let _ = LINE.set(arguments.to_vec());
+}
 
 /// The ids of all jobs.
 pub(super) fn any() -> ArgValueCompleter {
@@ -43,7 +54,8 @@ fn completer(statuses: &'static [Option<Status>]) -> ArgValueCompleter {
 
 /// The newest records whose ids begin so.
 fn newest(begin: &str, statuses: &[Option<Status>]) -> Option<Vec<Record>> {
-    let session = Session::new(url(std::env::args()), Output::new(false, Format::Text));
+    let line = LINE.get().into_iter().flatten().map(|word| word.to_string_lossy().into_owned());
+    let session = Session::new(url(line), Output::new(false, Format::Text));
     // On AWS the whole table would be read.
     if session.is_aws() {
         return None;

@@ -1,8 +1,14 @@
 //! `haulage completions`
 
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+};
+
 use clap::CommandFactory as _;
 use clap_complete::{CompleteEnv, Shell, env::Shells};
 
+use super::completing;
 use crate::{
     cli::Cli,
     exit::{Code, Exit, Result},
@@ -41,9 +47,18 @@ impl Args {
     }
 }
 
-/// Answers a script that asks, and ends the program.
-pub(crate) fn answer() {
-    CompleteEnv::with_factory(|| visible(&Cli::command())).var(VARIABLE).complete();
+/// Answers a script that asks; whether one did.
+pub(crate) fn answer(arguments: &[OsString]) -> bool {
+    if arguments.is_empty() || std::env::var_os(VARIABLE).is_none() {
+        return false;
+    }
+    completing::line_is(arguments);
+    let complete = CompleteEnv::with_factory(|| visible(&Cli::command())).var(VARIABLE);
+    let folder = std::env::current_dir().ok();
+    let answered = complete.try_complete(arguments, folder.as_deref()).unwrap_or_else(|error| error.exit());
+    // Its last line may have no end, and in an interpreter nothing else writes it.
+    let _ = io::stdout().flush();
+    answered
 }
 
 /// The program without the commands that are not for people.

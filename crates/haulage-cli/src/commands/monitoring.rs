@@ -41,6 +41,15 @@ pub(super) struct Monitoring {
 }
 
 impl MonitoringArgs {
+    /// All of it, under the names that `haulage.Worker` has for it.
+    pub(super) fn options(&self) -> [(&'static str, serde_json::Value); 3] {
+        [
+            ("http_listen", self.http_listen.clone().into()),
+            ("cluster_name", self.cluster_name.clone().into()),
+            ("service_name", self.service_name.clone().into()),
+        ]
+    }
+
     /// Takes the address, so that a wrong one is known before anything else
     /// begins, and answers there from then on.
     pub(super) fn open(&self, url: &str) -> Result<Starting> {

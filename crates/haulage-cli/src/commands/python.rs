@@ -34,6 +34,16 @@ pub(crate) struct PythonArgs {
 }
 
 impl PythonArgs {
+    /// All of it, under the names that `haulage.Worker` has for it.
+    pub(crate) fn options(&self) -> [(&'static str, serde_json::Value); 4] {
+        [
+            ("processes", self.processes.into()),
+            ("max_batch_size", self.max_batch_size.into()),
+            ("batch_timeout", self.batch_timeout.map(|wait| wait.as_secs_f64()).into()),
+            ("on_start", self.on_start.clone().into()),
+        ]
+    }
+
     /// Refuses what would do nothing.
     pub(crate) fn check(&self, python: bool) -> Result {
         let given = [

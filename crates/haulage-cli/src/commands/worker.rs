@@ -11,6 +11,7 @@ use haulage::{
 
 use super::{monitoring::MonitoringArgs, program::ProgramArgs, python, stop::Stop};
 use crate::{
+    cli::{Cli, Given},
     env,
     exit::{Code, Exit, Result},
     handlers::{Exec, Handler, Headers, Http},
@@ -46,8 +47,9 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// job no attempt. The worker gives the job back and claims no more until it can go on; it
 /// tries by itself, after one second at first and one minute at most.
 ///
-/// A Python function gets the body and returns the result. It is run by the package `haulage`
-/// in the python3 of the PATH, which this program becomes; see `python3 -m haulage worker --help`.
+/// A Python function gets the body and returns the result. It is run by the Python package
+/// `haulage`, where this is the package's command; the program becomes the python3 of the PATH,
+/// which needs the package.
 ///
 /// SIGTERM, SIGHUP or Ctrl-C stops the worker when its jobs are done, or are given back after the
 /// grace period; a second one stops it at once. It ends by itself with --until-empty, for a batch of
@@ -204,6 +206,21 @@ struct Timing {
     retry_cap: Duration,
 }
 
+impl Timing {
+    /// All of it, by name.
+    fn all(&self) -> [(&'static str, Option<Duration>); 7] {
+        [
+            ("lease", Some(self.lease)),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("claim_wait", Some(self.claim_wait)),
+            ("shutdown_grace_period", Some(self.shutdown_grace_period)),
+            ("cancel_grace_period", Some(self.cancel_grace_period)),
+            ("retry_base", Some(self.retry_base)),
+            ("retry_cap", Some(self.retry_cap)),
+        ]
+    }
+}
+
 /// What to do with a job.
 enum Work {
     Exec { line: String, more: Vec<OsString> },
@@ -214,9 +231,9 @@ enum Work {
 
 impl WorkArgs {
     /// The choice; flags go before the environment as a whole.
-    fn choose(&mut self) -> Result<Work> {
-        let more = std::mem::take(&mut self.command);
-        match (self.exec.take(), self.shell.take(), self.http.take()) {
+    fn choose(&self) -> Result<Work> {
+        let more = self.command.clone();
+        match (self.exec.clone(), self.shell.clone(), self.http.clone()) {
             (Some(line), _, _) => return Ok(Work::Exec { line, more }),
             (_, Some(line), _) => return Ok(Work::Shell(line)),
             (_, _, Some(url)) => return Ok(Work::Http(url)),
@@ -239,17 +256,23 @@ impl WorkArgs {
         }
     }
 
+    /// Refuses what would do nothing, where there is no server.
+    fn refuse_http(&self) -> Result {
+        for (flag, given) in [
+            ("--http-ready", self.http_ready.is_some()),
+            ("--http-header", self.http_header.is_some()),
+            ("--http-header-file", self.http_header_file.is_some()),
+        ] {
+            if given {
+                return Err(Exit::usage(format!("{flag} goes with --http, and there is none")));
+            }
+        }
+        Ok(())
+    }
+
     fn handler(&mut self, work: Work, program: &ProgramArgs) -> Result<Handler> {
         if !matches!(work, Work::Http(_)) {
-            for (flag, given) in [
-                ("--http-ready", self.http_ready.is_some()),
-                ("--http-header", self.http_header.is_some()),
-                ("--http-header-file", self.http_header_file.is_some()),
-            ] {
-                if given {
-                    return Err(Exit::usage(format!("{flag} goes with --http, and there is none")));
-                }
-            }
+            self.refuse_http()?;
         }
         let exec = match work {
             Work::Exec { line, more } => Exec::new(&line, more)?,
@@ -276,6 +299,46 @@ impl Args {
     /// How the lines of the log look.
     pub(crate) const fn log_format(&self) -> logging::Format {
         self.log_format
+    }
+
+    /// What a worker in Python is to do, under the names that `haulage.Worker`
+    /// has for it, where a Python function runs the jobs. What was not given is
+    /// left out: the function may have a say.
+    pub(crate) fn for_python(&self, cli: &Cli, given: &Given) -> Result<Option<serde_json::Value>> {
+        if !matches!(self.work.choose()?, Work::Python) {
+            return Ok(None);
+        }
+        self.work.refuse_http()?;
+        self.program.refuse()?;
+        let queues = Queues::parse(&self.queue)?;
+        let timing = &self.timing;
+        let mut options = serde_json::Map::new();
+        let mut option = |name: &str, field: &str, value: serde_json::Value| {
+            if given.has(field) {
+                options.insert(name.to_owned(), value);
+            }
+        };
+        option("url", "url", cli.url.as_str().into());
+        option("queues", "queue", queues.to_string().into());
+        option("concurrency", "concurrency", self.concurrency.into());
+        option("until_empty", "until_empty", self.until_empty.into());
+        option("max_jobs", "max_jobs", self.max_jobs.into());
+        option("worker_name", "worker_name", self.worker_name.clone().into());
+        for (name, value) in self.python.options().into_iter().chain(self.monitoring.options()) {
+            option(name, name, value);
+        }
+        for (name, duration) in timing.all() {
+            option(name, name, duration.map(|duration| duration.as_secs_f64()).into());
+        }
+        let function = self.work.python.clone().or_else(|| env::PYTHON.read());
+        Ok(Some(serde_json::json!({
+            "function": function,
+            "options": options,
+            "json": cli.json,
+            "log": self.log,
+            "log_format": self.log_format.name(),
+            "log_limit": self.program.log_limit(),
+        })))
     }
 
     pub(crate) async fn run(mut self, session: &Session) -> Result {

@@ -33,9 +33,16 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// As the flag has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
     /// What a command line asks for that cannot be read as a whole.
-    pub(crate) fn of(args: impl Iterator<Item = std::ffi::OsString>) -> Self {
-        let args: Vec<_> = args.collect();
+    pub(crate) fn of(args: &[std::ffi::OsString]) -> Self {
         let flag = args.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
         let flag = flag || args.iter().any(|arg| arg == "--log-format=json");
         let variable = || env::LOG_FORMAT.read().is_some_and(|value| value == "json");

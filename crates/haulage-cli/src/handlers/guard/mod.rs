@@ -14,7 +14,7 @@ use std::{
     fmt::Write as _,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
-    process::{ChildStdin, Command, Stdio},
+    process::{ChildStdin, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -22,7 +22,7 @@ use std::{
 pub(crate) use self::process::Args;
 
 use super::unix;
-use crate::env;
+use crate::{env, host};
 
 /// The guard of a worker. A clone is the same one.
 #[derive(Clone, Debug)]
@@ -125,14 +125,9 @@ impl Inner {
     }
 
     fn launch(&self) -> io::Result<Running> {
-        // The file may have been replaced by another version.
-        let program = match cfg!(target_os = "linux") {
-            true => PathBuf::from("/proc/self/exe"),
-            false => std::env::current_exe()?,
-        };
-        let mut command = Command::new(program);
-        // Without its environment: marks of a worker around this one are not for it.
-        command.arg("guard").arg(&self.token).args(&self.folder).env_clear().current_dir("/");
+        let mut command = host::alone()?;
+        // Marks of a worker around this one, in its environment, are not for it.
+        command.arg("guard").arg(&self.token).args(&self.folder).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         unix::ignore_stop_signals(&mut command);
         let mut process = command.spawn()?;
