@@ -7,6 +7,7 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 # The same of the documentation and the workflows.
 DOCS := $(TOOLS)/docs/bin
+PYTHON_CODE := python examples/embeddings tests/docs
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
@@ -24,7 +25,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,9 +54,7 @@ test: need-rust-lint-python tmp lint deny doc tools test-python test-docs ## Che
 	$(CARGO) test --workspace --features $(AWS) --test local -- --test-threads 6
 	@rm -rf $(TOOLS)/tmp
 
-test-python: need-rust-python tmp python-tools tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
-	$(PY)/ruff format --check --config python/pyproject.toml python examples/embeddings tests/docs
-	$(PY)/ruff check --config python/pyproject.toml python examples/embeddings tests/docs
+test-python: need-rust-python tmp lint-python tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
 	cd python && ../$(PY)/mypy
 	cd python && ../$(PY)/pyright --pythonpath ../$(PY)/python
 	rm -rf $(TOOLS)/wheels
@@ -85,6 +84,10 @@ docs-wheel: python-tools
 	@ls $(TOOLS)/wheels/haulage-*.whl >/dev/null 2>&1 \
 		|| $(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
+
+lint-python: python-tools
+	$(PY)/ruff format --check --config python/pyproject.toml $(PYTHON_CODE)
+	$(PY)/ruff check --config python/pyproject.toml $(PYTHON_CODE)
 
 python-tools: need-python
 	PYTHON=$(PYTHON) python/install-tools.sh
@@ -147,12 +150,27 @@ test-root: need-rust-root ## What needs root: a disk that is full, mounts, other
 	tests/root/first-process.sh "$(BUILT)/debug/haulage"
 	tests/root/sharing.sh "$(BUILT)/debug/haulage"
 
-lint: need-rust-lint $(TYPOS) ## Formatting, spelling, and clippy with warnings denied
+lint: need-rust-lint-python lint-spelling lint-workflows ## Formatting, spelling, workflows, and clippy with warnings denied
 	$(CARGO) fmt --all --check
-	$(TYPOS)
 	$(CARGO) clippy --workspace --all-targets --all-features -- --deny warnings
 	$(CARGO) clippy --workspace --all-features --test local -- --deny warnings
 	$(CARGO) clippy --package haulage --no-default-features -- --deny warnings
+
+lint-spelling: $(TYPOS)
+	$(TYPOS)
+
+# A part of test-docs that needs nothing built.
+lint-links: docs-tools
+	$(DOCS)/python tests/docs/test.py --links
+
+# Their form, the expressions and shell lines in them, what they may do, and what they use.
+lint-workflows: docs-tools
+	$(DOCS)/actionlint .github/workflows/*.yml examples/deploy/*.yml
+	if [ -x $(DOCS)/zizmor ]; then \
+		$(DOCS)/zizmor --offline --quiet --no-progress --config .github/zizmor.yml .github examples/deploy/deploy.yml; \
+	else \
+		echo "zizmor needs Python 3.11, and was left out"; \
+	fi
 
 doc: need-rust ## Build the documentation, with warnings denied
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --all-features
