@@ -7,7 +7,7 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 # The same of the documentation and the workflows.
 DOCS := $(TOOLS)/docs/bin
-PYTHON_CODE := python examples/embeddings tests/docs
+PYTHON_CODE := python example examples/embeddings tests/containers tests/docs
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
@@ -25,7 +25,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,18 @@ demo-python: need-rust-python python-tools ## Embed sentences with a small langu
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	$(PY)/pip install --quiet --no-deps --requirement examples/embeddings/requirements.txt
 	$(PY)/python examples/embeddings/demo.py
+
+example: wheel tools ## Run the example without containers, on local servers and on a SQLite file
+	$(PY)/python example/run.py
+
+stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows the table, and a consumer
+	example/stack.sh up --build --timeout 60
+
+# With what test-dist has made for this machine, or the same made here.
+test-containers: HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
+test-containers: need-rust-python-debian ## What needs Docker, or root on Debian, which installs it: the images and the local stack, end to end
+	@ls dist/*.tar.gz dist/*.whl >/dev/null 2>&1 || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
+	PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
 # In this order, whatever `-j` says: what is missing is told first. Cargo uses
 # all cores by itself.

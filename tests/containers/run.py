@@ -1,0 +1,61 @@
+"""Runs the tests of images and of the local stack: ``run.py``, within engine.sh."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+
+import support
+
+HERE = Path(__file__).parent
+STACKS = ("haulage-test-stack", "haulage-test-model", "haulage-test-bad")
+
+
+def clear_away() -> None:
+    """Removes what a run that was cut short has left with an engine that goes on."""
+    for kind, command in (
+        ("ps --all", "rm --force --volumes"),
+        ("network ls", "network rm"),
+        ("volume ls", "volume rm"),
+    ):
+        for stack in STACKS:
+            label = f"label=com.docker.compose.project={stack}"
+            found = support.docker(*kind.split(), "--quiet", "--filter", label).split()
+            if found:
+                support.docker(*command.split(), *found)
+
+
+def main() -> int:
+    # So that what the tests have set up is taken down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    program, wheel = support.program(), support.wheel()
+    print(f"containers: with {program} and {wheel}", flush=True)
+    started = time.monotonic()
+    clear_away()
+    try:
+        subprocess.run([HERE / "base.sh"], check=True)
+        print(f"containers: the bases took {time.monotonic() - started:.0f} s", flush=True)
+        suite = unittest.defaultTestLoader.discover(
+            str(HERE), pattern=sys.argv[1] if len(sys.argv) > 1 else "test_*.py"
+        )
+        result = unittest.TextTestRunner(
+            verbosity=2, durations=5 if sys.version_info >= (3, 12) else None
+        ).run(suite)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        clear_away()
+    failed = len(result.failures) + len(result.errors)
+    seconds = time.monotonic() - started
+    print(f"{result.testsRun - failed} passed, {failed} failed in {seconds:.2f}s")
+    return 0 if result.wasSuccessful() and result.testsRun else 1
+
+
+if __name__ == "__main__":
+    os.chdir(HERE)
+    sys.exit(main())
