@@ -63,7 +63,6 @@ test-python: need-rust-python tmp lint-python tools ## Check the Python package:
 	cd python && ../$(PY)/pytest --quiet
 	@rm -rf $(TOOLS)/tmp
 
-# It takes the wheel that test-python has built, or builds one.
 test-docs: need-rust-python tmp docs-tools docs-wheel ## Check the documentation: its links, and its commands, each of which is run or says why not
 	$(CARGO) build --quiet --package haulage-cli --features $(AWS)
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python
@@ -75,15 +74,17 @@ docs: need-rust-python docs-tools docs-wheel ## Build the book, with the Rust an
 	mkdir -p $(TOOLS)/book/html/api
 	cp -R "$(BUILT)/doc" $(TOOLS)/book/html/api/rust
 	$(DOCS)/pdoc --output-directory $(TOOLS)/book/html/api/python haulage
+	$(DOCS)/python tests/docs/book.py $(TOOLS)/book --check
 	@echo "the book is $(CURDIR)/$(TOOLS)/book/html/index.html"
 
 docs-tools: need-python
 	PYTHON=$(PYTHON) tests/docs/install.sh
 
+# As test-python builds it, so nothing is compiled twice.
 docs-wheel: python-tools
-	@ls $(TOOLS)/wheels/haulage-*.whl >/dev/null 2>&1 \
-		|| $(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
-	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
+	rm -rf $(TOOLS)/docs-wheel
+	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/docs-wheel
+	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/docs-wheel/haulage-*.whl
 
 lint-python: python-tools
 	$(PY)/ruff format --check --config python/pyproject.toml $(PYTHON_CODE)
@@ -105,7 +106,7 @@ demo-python: need-rust-python python-tools ## Embed sentences with a small langu
 	rm -rf $(TOOLS)/wheels
 	$(PY)/maturin build --quiet --release --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
-	$(PY)/pip install --quiet --no-deps --requirement examples/embeddings/requirements.txt
+	$(PY)/pip install --quiet --no-deps --require-hashes --requirement examples/embeddings/requirements.txt
 	$(PY)/python examples/embeddings/demo.py
 
 example: wheel tools ## Run the example without containers, on local servers and on a SQLite file

