@@ -28,5 +28,5 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     apt-get install -qq --yes --no-install-recommends python3 python3-venv >/dev/null
 fi
 python3 -m venv /opt/build
-/opt/build/bin/pip install --quiet --disable-pip-version-check "$(grep '^maturin==' python/requirements.txt)"
+/opt/build/bin/pip install --quiet --disable-pip-version-check "$(sed -n 's/^\(maturin==[^ ]*\).*/\1/p' python/requirements.txt)"
 /opt/build/bin/maturin build --release --features aws --manifest-path python/Cargo.toml --out "$folder"

@@ -16,5 +16,5 @@ echo "installing the tools of the Python package into .tools"
 rm -rf "$tools/python"
 mkdir -p "$tools"
 "$python" -m venv "$tools/python"
-"$tools/python/bin/pip" install --quiet --disable-pip-version-check --requirement python/requirements.txt
+"$tools/python/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement python/requirements.txt
 echo "$version" > "$stamp"
