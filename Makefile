@@ -25,7 +25,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,19 +63,23 @@ test-python: need-rust-python tmp lint-python tools ## Check the Python package:
 	cd python && ../$(PY)/pytest --quiet
 	@rm -rf $(TOOLS)/tmp
 
-test-docs: need-rust-python tmp docs-tools docs-wheel ## Check the documentation: its links, and its commands, each of which is run or says why not
+test-docs: need-rust-python tmp book docs-wheel ## Check the documentation: its links, and its commands, each of which is run or says why not
+	$(DOCS)/python tests/docs/book.py $(TOOLS)/book --check
 	$(CARGO) build --quiet --package haulage-cli --features $(AWS)
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python
 
-docs: need-rust-python docs-tools docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
+docs: need-rust-python book docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --package haulage --package haulage-aws --package haulage-autoscale --no-deps --all-features
-	$(DOCS)/python tests/docs/book.py $(TOOLS)/book
-	$(DOCS)/mdbook build $(TOOLS)/book
 	mkdir -p $(TOOLS)/book/html/api
 	cp -R "$(BUILT)/doc" $(TOOLS)/book/html/api/rust
 	$(DOCS)/pdoc --output-directory $(TOOLS)/book/html/api/python haulage
 	$(DOCS)/python tests/docs/book.py $(TOOLS)/book --check
 	@echo "the book is $(CURDIR)/$(TOOLS)/book/html/index.html"
+
+# Its pages alone.
+book: docs-tools
+	$(DOCS)/python tests/docs/book.py $(TOOLS)/book
+	MDBOOK_LOG=warn $(DOCS)/mdbook build $(TOOLS)/book
 
 docs-tools: need-python
 	PYTHON=$(PYTHON) tests/docs/install.sh
