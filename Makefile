@@ -7,7 +7,7 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 # The same of the documentation and the workflows.
 DOCS := $(TOOLS)/docs/bin
-PYTHON_CODE := python example examples/embeddings tests/containers tests/docs
+PYTHON_CODE := python example examples/embeddings scripts/dist tests/containers tests/dist tests/docs
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
@@ -25,7 +25,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ need-%:
 	@CARGO=$(CARGO) PYTHON=$(PYTHON) tests/requirements.sh $(subst -, ,$*)
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-python test-docs test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-dist test-python test-docs test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 
@@ -102,6 +102,17 @@ wheel: need-rust-python python-tools ## Build the Python wheel as it is shipped,
 	$(PY)/maturin build --quiet --release --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 
+# For which targets; all of Linux where none is named.
+dist: need-rust-python ## Make the programs and wheels of a release into dist; DIST_TARGETS="aarch64-unknown-linux-musl …" for some
+	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(DIST_TARGETS)
+
+# For this machine alone: each of the two takes minutes to build.
+test-dist: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
+test-dist: need-rust-python-root tmp ## What needs root: what is shipped for this machine is small, starts fast, and works on its own
+	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(HOST)
+	PLAIN=$$(CARGO=$(CARGO) PYTHON=$(PYTHON) scripts/dist/program.sh $(HOST)) $(PY)/pytest --quiet tests/dist
+	@rm -rf $(TOOLS)/tmp
+
 bench-python: wheel ## Measure the Python package beside the Rust worker
 	$(CARGO) build --release --package haulage-cli
 	$(PY)/python python/benches/overhead.py $(BUILT)/release/haulage $(TOOLS)/wheels/haulage-*.whl
@@ -130,7 +141,7 @@ test-containers: need-rust-python-debian ## What needs Docker, or root on Debian
 .NOTPARALLEL:
 
 test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-lambda test-root test-servers fuzz-quick test-bare
+	tests/timed.sh test-terraform test-lambda test-root test-dist test-servers fuzz-quick test-bare
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -247,4 +258,4 @@ fmt: ## Format the code
 
 clean: ## Delete what was built and installed
 	$(CARGO) clean
-	rm -rf $(TOOLS)
+	rm -rf $(TOOLS) dist
