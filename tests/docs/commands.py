@@ -217,6 +217,8 @@ def _run(steps: list[Step], place: Path, programs: dict[str, str], report: Repor
         name: value for name, value in os.environ.items() if not name.startswith(("HAULAGE_", "AWS_"))
     }
     environment |= {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(work), "NO_COLOR": "1"}
+    # scikit-learn would warn where there is no /dev/shm, as in small containers.
+    environment["JOBLIB_MULTIPROCESSING"] = "0"
     process = subprocess.Popen(
         ["bash", str(place / "all.sh")],
         cwd=work,
