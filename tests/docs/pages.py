@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What is built or installed.
-NOT_OURS = {".git", ".tools", ".terraform", "__pycache__", "target"}
+NOT_OURS = {".git", ".tools", ".terraform", "__pycache__", "node_modules", "target"}
 FENCE = re.compile(r"^( *)(`{3,})(\S*)\s*$")
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 # A link or an image, and one in a reference or in HTML. Titles are not used here.
