@@ -10,12 +10,13 @@ use super::{
     id,
     roster::{Left, Mask},
     spec::{self, spec_columns},
-    tx::{Tx, micros},
+    tx::{Hot, Tx, micros},
 };
 use crate::{
-    Json, QueueName, Status, Timestamp,
+    FailureKind, JobError, Json, QueueName, Status, Timestamp,
     backend::{ClaimKey, ClaimRequest, Claimed},
     lease::Lease,
+    lifecycle::End,
 };
 
 /// What is due in a queue, ?4, in the order of claims: ?2 jobs, and ?3 suspects at
@@ -98,15 +99,24 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
     };
     let mut one = tx.prepare(ONE)?;
     let (mut due, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+    let mut unusable = 0;
     for seq in &rows {
-        let claimed = one.query_row([seq], |row| read(row, lease.until))?;
+        let claimed = match one.query_row([seq], |row| read(row, lease.until)) {
+            Ok(claimed) => claimed,
+            Err(error) if is_of_the_row(&error) => {
+                end_unusable(tx, *seq, &error)?;
+                unusable += 1;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         bytes += claimed.body.size();
         due.push((*seq, claimed));
         if bytes >= BYTES {
             break;
         }
     }
-    let cut = due.len() < rows.len();
+    let cut = due.len() + unusable < rows.len();
     if due.is_empty() {
         let left = if is_unfit(tx, request, watched_until)? { Left::Unfit } else { Left::Nothing };
         return Ok(Claim { found: Found::Nothing(next_due(tx, request, watched_until)?), left });
@@ -131,6 +141,33 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
     }
     let more = cut || (claims.len() == request.max && is_any_due(tx, request, false)?);
     Ok(Claim { found: Found::Jobs(claims), left: if more { Left::More } else { Left::Nothing } })
+}
+
+/// Whether what a row has in place of a job cannot be read, which is so in a damaged
+/// file alone.
+fn is_of_the_row(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    matches!(
+        error,
+        Error::QueryReturnedNoRows
+            | Error::FromSqlConversionFailure(..)
+            | Error::InvalidColumnType(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..)
+    )
+}
+
+/// Ends a job that nobody can run, so that it holds up no other.
+fn end_unusable(tx: &mut Tx<'_>, seq: i64, error: &rusqlite::Error) -> rusqlite::Result<()> {
+    let why = match error {
+        rusqlite::Error::QueryReturnedNoRows => "its body is not in the database".to_owned(),
+        error => format!("the database has no job that can be read in its place: {error}"),
+    };
+    tracing::error!(row = seq, error = why, "a job cannot be run, and ends: the database is damaged");
+    if let Some(job) = tx.row(Hot::BY_SEQ, [seq], Hot::read)? {
+        tx.finish(&job, End::failed(JobError::new(FailureKind::InvalidBody, why)))?;
+    }
+    Ok(())
 }
 
 /// Whether a job is due in these queues, of those that are suspect or of the others.
@@ -243,7 +280,7 @@ mod tests {
     use super::*;
     use crate::{
         Backend, NewJob,
-        backend::{Outcome, Settlement},
+        backend::{Detail, Lookup, Outcome, Settlement},
         sqlite::{SqliteBackend, wake::Word},
     };
 
@@ -259,6 +296,36 @@ mod tests {
             + plan.matches("SEARCH job USING COVERING INDEX job_ready (queue=? AND <expr>=?").count();
         assert_eq!(walks, 4, "{plan}");
         assert!(!plan.contains("SCAN job"), "{plan}");
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_damaged_is_the_end_of_its_job_and_holds_up_no_other() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let backend = SqliteBackend::open(&path).await.expect("open");
+        let jobs = (0..4).map(|n| NewJob::new(&n).expect("JSON").metadata("n", n.to_string())).collect();
+        let ids: Vec<_> =
+            backend.submit(jobs).await.expect("submit").into_iter().map(|new| new.expect("new").id).collect();
+        let other = rusqlite::Connection::open(&path).expect("open");
+        let damage = "DELETE FROM body WHERE seq = 1; UPDATE job SET spec = '{' WHERE seq = 2;";
+        other.execute_batch(damage).expect("damage");
+        // It hides nobody, and can be looked at itself.
+        let found = backend.get(ids.clone(), Detail::Full).await.expect("get");
+        assert!(found.iter().all(|found| matches!(found, Lookup::Found(_))), "{found:?}");
+        let request = ClaimRequest::new("worker", Duration::from_secs(60)).max(2);
+        assert_eq!(backend.claim(request.clone(), Default::default()).await.expect("claim"), []);
+        let claimed = backend.claim(request, Default::default()).await.expect("claim");
+        let claimed: Vec<_> = claimed.into_iter().map(|claimed| claimed.key.id).collect();
+        assert_eq!(claimed, ids[2..]);
+        for (id, why) in ids.iter().zip(["its body is not in the database", "no job that can be read"]) {
+            let found = backend.get(vec![id.clone()], Detail::Full).await.expect("get").remove(0);
+            let record = found.into_record(id).expect("the record");
+            let error = record.error.expect("an error");
+            assert_eq!((record.status, error.kind), (Status::Error, FailureKind::InvalidBody));
+            assert!(error.message.contains(why), "{error}");
+        }
+        let stats = backend.stats().await.expect("stats");
+        assert_eq!((stats.visible, stats.in_progress, stats.error), (0, 2, 2));
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<(i64, Record)> {
     let time =
         |name: &str| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(name)?.map(Timestamp::from_micros));
     let id = id::show(Uuid::from_bytes(row.get("id")?));
-    let mut record = Record::new(id, spec::read(row)?, Timestamp::from_micros(row.get("submitted_at")?));
+    let mut record = Record::new(id, spec::shown(row)?, Timestamp::from_micros(row.get("submitted_at")?));
     record.status = status(row.get("status")?)?;
     record.attempt = row.get("attempt")?;
     record.uncounted = row.get("uncounted")?;

@@ -29,12 +29,25 @@ pub(super) fn document(spec: &JobSpec) -> Result<Option<String>, Error> {
     if rest.is_default() { Ok(None) } else { Ok(Some(serde_json::to_string(&rest)?)) }
 }
 
+/// As they are for whoever runs the job.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<JobSpec> {
     let rest = match row.get_ref("spec")?.as_str_or_null()? {
         None => JobSpec::default(),
         Some(document) => serde_json::from_str(document)
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(e)))?,
     };
+    with_columns(row, rest)
+}
+
+/// As they are for whoever only looks: what a damaged file has in their place
+/// hides neither the record nor others that are looked up with it.
+pub(super) fn shown(row: &Row<'_>) -> rusqlite::Result<JobSpec> {
+    let document = row.get_ref("spec")?.as_str_or_null().ok().flatten();
+    let rest = document.and_then(|document| serde_json::from_str(document).ok());
+    with_columns(row, rest.unwrap_or_default())
+}
+
+fn with_columns(row: &Row<'_>, rest: JobSpec) -> rusqlite::Result<JobSpec> {
     Ok(JobSpec {
         queue: row.get("queue")?,
         group: row.get("group_id")?,
