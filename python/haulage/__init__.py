@@ -23,8 +23,9 @@ if sys.argv[:1] == ["-m"] and sys.path:
 import atexit
 
 from . import _haulage
-from ._client import Client, JobHandle, Progress, connect, connect_async
+from ._client import Client, connect, connect_async
 from ._haulage import Attempt, Context, NewJob, Record
+from ._job import JobHandle, Progress
 from .errors import (
     AwaitingResultTimeoutError,
     BaseError,

@@ -1,6 +1,8 @@
 //! What a producer promises: submits that are exact about what was accepted,
 //! and waits that share their polls.
 
+mod results;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
@@ -225,107 +227,6 @@ async fn each_job_is_told_of_as_it_ends() {
     let records = producer.wait_all(&ids, None).await.expect("records");
     assert_eq!(records.iter().map(|record| record.id.clone()).collect::<Vec<_>>(), ids);
     assert!(producer.wait_all(&[], None).await.expect("nothing to wait for").is_empty());
-}
-
-#[tokio::test]
-async fn a_wait_for_many_large_results_has_few_of_them_in_memory() {
-    const COUNT: usize = 64;
-    let backend = Faulty::new(MemoryBackend::new());
-    let producer = Producer::new(backend.clone());
-    let ids = ids(&producer.submit_many(jobs(COUNT)).await.expect("submit"));
-    let keys = claim(&*backend, COUNT).await;
-    let large = Json::encode(&"x".repeat(1 << 20)).expect("JSON");
-    settle(&*backend, keys, Outcome::Success(large.clone())).await;
-    for timeout in [Some(Duration::ZERO), None] {
-        let mut told = Vec::new();
-        let each = |index, record: haulage::Record| told.push((index, record.result == Some(large.clone())));
-        soon(producer.wait_each(&ids, timeout, each)).await.expect("all are over");
-        told.sort_unstable();
-        assert_eq!(told, (0..COUNT).map(|index| (index, true)).collect::<Vec<_>>());
-        let most = backend.most_result_bytes() >> 20;
-        assert!(most <= 16, "{most} MiB were looked up at once");
-    }
-}
-
-#[tokio::test]
-async fn many_small_results_come_in_few_look_ups_and_outlive_an_outage() {
-    const COUNT: usize = 5000;
-    let backend = Faulty::new(MemoryBackend::new());
-    let producer = Producer::new(backend.clone());
-    let ids = ids(&producer.submit_many(jobs(COUNT)).await.expect("submit"));
-    let keys = claim(&*backend, COUNT).await;
-    settle(&*backend, keys, success()).await;
-    let mut told = 0;
-    let each = |_, record: haulage::Record| {
-        assert!(record.result.is_some(), "{record:?}");
-        told += 1;
-        if told == COUNT / 2 {
-            backend.set(Verb::Get, Mode::Fails);
-        }
-    };
-    let recovers = async {
-        while backend.failures() == 0 {
-            tokio::task::yield_now().await;
-        }
-        backend.set(Verb::Get, Mode::Works);
-    };
-    let (waited, ()) = soon(async { tokio::join!(producer.wait_each(&ids, None, each), recovers) }).await;
-    waited.expect("all are over");
-    assert_eq!(told, COUNT);
-    assert!(backend.count(Verb::Get) < COUNT / 10, "{} look-ups", backend.count(Verb::Get));
-}
-
-#[tokio::test]
-async fn a_result_that_cannot_be_had_for_now_holds_up_no_other() {
-    let backend = Faulty::new(MemoryBackend::new());
-    let producer = Producer::new(backend.clone());
-    let ids = ids(&producer.submit_many(jobs(5)).await.expect("submit"));
-    let keys = claim(&*backend, 5).await;
-    settle(&*backend, keys[..4].to_vec(), success()).await;
-    backend.keep_back(Some(ids[1].clone()));
-
-    // Whoever does not wait is told what there is, and why not all.
-    let mut told = Vec::new();
-    let each = |index, _| told.push(index);
-    let error = soon(producer.wait_each(&ids[..4], Some(Duration::ZERO), each)).await.expect_err("not all");
-    assert!(matches!(&error, Error::Unavailable { message, .. } if message.contains("bucket")), "{error}");
-    told.sort_unstable();
-    assert_eq!(told, [0, 2, 3]);
-
-    // Whoever waits hears of the others, also of what comes later, and of it at last.
-    let (send, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let waits = producer.wait_each(&ids, None, move |index, _| send.send(index).expect("somebody listens"));
-    let later = async {
-        for _ in 0..3 {
-            assert!(heard.recv().await.is_some_and(|index| index != 1));
-        }
-        settle(&*backend, keys[4..].to_vec(), success()).await;
-        assert_eq!(heard.recv().await, Some(4));
-        backend.keep_back(None);
-        assert_eq!(heard.recv().await, Some(1));
-    };
-    let (waited, ()) = soon(async { tokio::join!(waits, later) }).await;
-    waited.expect("all are over");
-
-    // And one whose time is up says why.
-    backend.keep_back(Some(ids[1].clone()));
-    let error = soon(producer.wait_each(&ids, Some(Duration::from_millis(300)), |_, _| {})).await;
-    assert!(error.expect_err("not all").to_string().contains("bucket"));
-}
-
-#[tokio::test]
-async fn what_is_over_is_told_before_an_error_ends_the_wait() {
-    let backend = Faulty::new(MemoryBackend::new());
-    let producer = Producer::new(backend.clone());
-    let mut ids = ids(&producer.submit_many(jobs(3)).await.expect("submit"));
-    let keys = claim(&*backend, 3).await;
-    settle(&*backend, keys, success()).await;
-    ids.insert(0, "no-such-job".into());
-    let mut told = Vec::new();
-    let error = soon(producer.wait_each(&ids, Some(Duration::ZERO), |index, _| told.push(index))).await;
-    assert!(matches!(error, Err(Error::NotFound(_))), "{error:?}");
-    told.sort_unstable();
-    assert_eq!(told, [1, 2, 3]);
 }
 
 #[tokio::test]
