@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use haulage::{
-    Backend, Clock, JobId, NewJob, Record, Result, Status,
+    Backend, Clock, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
         ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted,
@@ -91,6 +91,11 @@ impl AwsBackend {
         &self.inner.clients.region
     }
 
+    /// One that is not here is refused, rather than found empty.
+    fn check_queue(&self, queue: Option<&QueueName>) -> Result<()> {
+        queue.map_or(Ok(()), |queue| self.inner.capabilities.check_queue(queue))
+    }
+
     async fn run<T, F>(&self, verb: impl FnOnce(Shared) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -171,14 +176,21 @@ impl Backend for AwsBackend {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
+        self.check_queue(query.queue.as_ref())?;
         self.run(|inner| list::list(inner, query)).await
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
+        if let Redrive::Dead { queue, .. } = &what {
+            self.check_queue(queue.as_ref())?;
+        }
         self.run(|inner| redrive::redrive(inner, what)).await
     }
 
     async fn purge(&self, what: Purge) -> Result<u64> {
+        if let Purge::Status { queue, .. } = &what {
+            self.check_queue(queue.as_ref())?;
+        }
         self.run(|inner| list::purge(inner, what)).await
     }
 

@@ -29,7 +29,6 @@ use crate::{
 pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> {
     let (rows, all_dead) = match what {
         Redrive::Dead { limit: 0, .. } => return Ok(Vec::new()),
-        Redrive::Dead { queue: Some(queue), .. } if !queue.is_default() => return Ok(Vec::new()),
         Redrive::Dead { limit, .. } => (dead(&inner, limit).await?, Some(limit)),
         Redrive::Jobs(ids) => (by_id(&inner, ids).await?, None),
     };

@@ -86,13 +86,16 @@ impl Stats {
         }
     }
 
-    /// Whether nobody takes jobs, as far as two looks can tell: some wait, none is
-    /// in progress, and none has ended since `before`. A worker that is between
-    /// two jobs looks idle to one of them.
-    pub fn is_unserved(&self, before: &Self) -> bool {
-        let idle = |stats: &Self| stats.visible > 0 && stats.in_progress == 0;
-        let ended = |stats: &Self| stats.success + stats.error + stats.cancelled;
-        idle(before) && idle(self) && ended(self) <= ended(before)
+    /// The queues from which nobody takes jobs, as far as two looks can tell: some
+    /// are due there, none is in progress, and none has ended since `before`. A worker
+    /// that is between two jobs looks idle to one of them.
+    pub fn unserved<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (&'a QueueName, &'a QueueStats)> {
+        let idle = |stats: &QueueStats| !stats.is_paused && stats.due > 0 && stats.in_progress == 0;
+        let ended = |stats: &QueueStats| stats.success + stats.error + stats.cancelled;
+        self.queues.iter().filter(move |(name, stats)| {
+            let before = before.queues.get(name);
+            idle(stats) && before.is_some_and(|before| idle(before) && ended(stats) <= ended(before))
+        })
     }
 
     /// Jobs that are not over yet.
@@ -105,11 +108,64 @@ impl Stats {
         let served = queues.names().filter_map(|name| self.queues.get(name));
         served.map(QueueStats::unfinished).sum()
     }
+
+    /// The paused ones of these queues, where all jobs that are left wait in them.
+    pub fn held_up_by<'a>(&'a self, queues: &'a Queues) -> Vec<&'a QueueName> {
+        let left = || queues.names().filter_map(|name| self.queues.get_key_value(name));
+        let left = || left().filter(|(_, stats)| stats.unfinished() > 0);
+        let held_up = left().all(|(_, stats)| stats.is_paused && stats.in_progress == 0);
+        if held_up { left().map(|(name, _)| name).collect() } else { Vec::new() }
+    }
 }
 
 impl QueueStats {
     /// Jobs that are not over yet.
     pub fn unfinished(&self) -> u64 {
         self.due + self.delayed + self.blocked + self.in_progress
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(is_paused: bool, due: u64, in_progress: u64, success: u64) -> QueueStats {
+        QueueStats { is_paused, due, in_progress, success, ..QueueStats::default() }
+    }
+
+    fn stats(queues: [(&str, QueueStats); 2]) -> Stats {
+        let mut stats = Stats::default();
+        for (name, queue) in queues {
+            stats.add(QueueName::new(name).expect("a name"), queue);
+        }
+        stats
+    }
+
+    #[test]
+    fn a_queue_is_unserved_whatever_goes_on_in_others() {
+        let unserved = |before: [QueueStats; 2], now: [QueueStats; 2]| {
+            let of = |[a, b]: [QueueStats; 2]| stats([("a", a), ("b", b)]);
+            of(now).unserved(&of(before)).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        let (busy, idle) = (queue(false, 5, 1, 0), queue(false, 3, 0, 2));
+        assert_eq!(unserved([busy.clone(), idle.clone()], [busy.clone(), idle.clone()]), ["b"]);
+        let paused = queue(true, 3, 0, 2);
+        assert!(unserved([busy.clone(), paused.clone()], [busy.clone(), paused]).is_empty());
+        let done = queue(false, 2, 0, 3);
+        assert!(unserved([busy.clone(), idle], [busy.clone(), done]).is_empty(), "one has ended");
+        assert!(unserved([busy.clone(), queue(false, 0, 0, 2)], [busy, queue(false, 3, 0, 2)]).is_empty());
+    }
+
+    #[test]
+    fn what_is_left_is_held_up_where_all_of_it_is_in_paused_queues() {
+        let both: Queues = "a,b".parse().expect("queues");
+        let held_up = |a, b| {
+            let stats = stats([("a", a), ("b", b)]);
+            stats.held_up_by(&both).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(held_up(queue(false, 0, 0, 9), queue(true, 2, 0, 0)), ["b"]);
+        assert!(held_up(queue(false, 1, 0, 0), queue(true, 2, 0, 0)).is_empty());
+        assert!(held_up(queue(true, 2, 1, 0), queue(false, 0, 0, 0)).is_empty(), "one runs");
+        assert!(held_up(queue(true, 0, 0, 1), queue(false, 0, 0, 0)).is_empty(), "nothing is left");
     }
 }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use haulage::{
-    JobId, Producer, Record, Status,
+    JobId, Producer, QueueName, Record, Status,
     backend::{Detail, Lookup},
 };
 
@@ -71,18 +71,24 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
         let queue = &record.spec.queue;
         return Some(format!("the queue {queue} is paused; `haulage queue resume {queue}` lets it go on"));
     }
-    if !before.is_unserved(&before) {
+    let wanted = |name: &QueueName| records.iter().any(|r| is_due(r) && r.spec.queue == *name);
+    if !before.unserved(&before).any(|(name, _)| wanted(name)) {
         return None;
     }
     tokio::time::sleep(LOOK_AGAIN).await;
     let stats = backend.stats().await.ok()?;
-    let oldest = Duration::try_from_secs_f64(stats.oldest_visible_seconds?).ok()?;
-    (stats.is_unserved(&before) && oldest >= PATIENCE).then(|| {
+    let (name, queue) = stats.unserved(&before).find(|(name, _)| wanted(name))?;
+    let oldest = Duration::try_from_secs_f64(queue.oldest_due_seconds?).ok()?;
+    let (of, with) = match name.is_default() {
+        true => (String::new(), String::new()),
+        false => (format!(" of the queue {name}"), format!(" with --queue {name}")),
+    };
+    (oldest >= PATIENCE).then(|| {
         format!(
-            "no worker takes jobs: {} {}, the oldest for {}, and none is in progress; start a worker on {url}, \
-             or see in the log of the one that runs why it takes no jobs",
-            count(stats.visible, "job"),
-            if stats.visible == 1 { "waits" } else { "wait" },
+            "no worker takes jobs{of}: {} {}, the oldest for {}, and none is in progress; start a worker on \
+             {url}{with}, or see in the log of the one that runs why it takes no jobs",
+            count(queue.due, "job"),
+            if queue.due == 1 { "waits" } else { "wait" },
             brief(oldest)
         )
     })

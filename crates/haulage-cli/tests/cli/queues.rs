@@ -116,3 +116,33 @@ fn a_mistake_in_a_queue_is_named_before_anything_is_done() {
     }
     assert!(!place.path("haulage.db").exists());
 }
+
+#[test]
+fn a_queue_that_nobody_serves_is_told_while_another_is_busy() {
+    let place = Place::new();
+    let fifo = place.fifo("fifo");
+    place.submit(&["1"]);
+    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
+    let _worker = place.worker(&["--shell", &line]);
+    assert_eq!(fifo.line(), "started");
+    let submit = Worker::start(place.command(["submit", "--queue", "bulk", "--wait", "2"]));
+    let line = submit.says("no worker takes jobs of the queue bulk: 1 job waits");
+    assert!(line.contains("start a worker on sqlite://haulage.db with --queue bulk"), "{line}");
+    let text = place.ok(["doctor"]);
+    assert!(text.contains("warning  workers: 1 jobs wait in the queue bulk, the oldest for "), "{text}");
+    assert!(text.contains("→ start a worker with --queue bulk"), "{text}");
+}
+
+#[test]
+fn a_worker_that_waits_for_a_paused_queue_says_so() {
+    let place = Place::new();
+    let id = place.submit(&["1", "--queue", "bulk"]);
+    place.ok(["queue", "pause", "bulk"]);
+    let flags = ["--queue", "default", "--queue", "bulk", "--until-empty", "--exec", "cat"];
+    let worker = place.worker(&flags);
+    let line = worker.says("all that is left waits in paused queues");
+    assert!(line.contains("jobs=1") && line.contains("queues=bulk"), "{line}");
+    place.ok(["queue", "resume", "bulk"]);
+    assert_eq!(worker.wait().0, Some(0));
+    assert_eq!(place.record(&id)["status"], "SUCCESS");
+}

@@ -385,6 +385,17 @@ async fn refused(t: &Trial<'_>) {
     assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
     let answer = t.backend.set_paused(QueueName::default(), true).await;
     assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
+    // Nor is it found empty by whoever looks for its jobs.
+    let mut query = ListQuery::new();
+    query.queue = Some(name("bulk"));
+    let answer = t.backend.list(query).await;
+    assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
+    let purge =
+        Purge::Status { status: Status::Submitted, older_than: t.ticks(0), queue: Some(name("bulk")) };
+    let answer = t.backend.purge(purge).await;
+    assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
+    let answer = t.backend.redrive(Redrive::Dead { limit: 10, queue: Some(name("bulk")) }).await;
+    assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
     let id = t.submit(in_queue("default", 3)).await;
     assert_eq!(t.take_as(t.of("default", 7)).await.key.id, id, "the default one may be named");
 }

@@ -25,10 +25,21 @@ pub(super) struct Finish {
     /// Whether the consumer holds no job.
     idle: bool,
     look_at: Option<Instant>,
-    /// Brings how many jobs wait or run.
-    look: Option<BackendCall<u64>>,
+    /// Brings what is left.
+    look: Option<BackendCall<Left>>,
+    /// Whether it was said that paused queues hold up the end.
+    told: bool,
     outage: Outage,
     empty: bool,
+}
+
+/// What is left of the queues that are served.
+#[derive(Debug)]
+struct Left {
+    /// How many jobs wait or run.
+    jobs: u64,
+    /// Where all of them are in paused queues: those.
+    held_up_by: Vec<String>,
 }
 
 impl Finish {
@@ -42,6 +53,7 @@ impl Finish {
             idle: false,
             look_at: None,
             look: None,
+            told: false,
             outage: Outage::new("look whether any job is left"),
             empty: false,
         }
@@ -95,7 +107,9 @@ impl Finish {
             self.look = Some(BackendCall::send(async move {
                 let stats = backend.stats().await?;
                 let named = backend.capabilities().queues;
-                Ok(if named { stats.unfinished_in(&queues) } else { stats.unfinished() })
+                let jobs = if named { stats.unfinished_in(&queues) } else { stats.unfinished() };
+                let held_up_by = stats.held_up_by(&queues).into_iter().map(ToString::to_string).collect();
+                Ok(Left { jobs, held_up_by })
             }));
         }
     }
@@ -135,12 +149,16 @@ impl Finish {
         }
     }
 
-    fn answered(&mut self, answer: Result<u64>) {
+    fn answered(&mut self, answer: Result<Left>) {
         self.look = None;
         match answer {
-            Ok(unfinished) => {
+            Ok(Left { jobs, held_up_by }) => {
                 self.outage.over();
-                self.empty = self.idle && unfinished == 0;
+                self.empty = self.idle && jobs == 0;
+                if self.idle && !held_up_by.is_empty() && !std::mem::replace(&mut self.told, true) {
+                    let queues = held_up_by.join(", ");
+                    info!(jobs, %queues, "all that is left waits in paused queues: the worker waits for them");
+                }
             }
             Err(error) => self.look_at = Some(self.outage.failed(&error)),
         }

@@ -16,8 +16,8 @@ use super::{
     sys::{self, Disk},
 };
 use crate::{
-    Timestamp,
-    backend::{Finding, Severity},
+    QueueName, Timestamp,
+    backend::{Finding, QueueStats, Severity},
 };
 
 /// How long pages are checked. That is enough for some hundred MiB.
@@ -53,27 +53,34 @@ pub(super) fn files(connection: &Connection, path: &Path) -> Vec<Finding> {
 
 /// Looks at the jobs.
 ///
-/// `served`: jobs that wait were seen to be taken, or there are none.
+/// `unserved`: the queues from which nobody was seen to take jobs.
 pub(super) fn jobs(
     connection: &Connection,
     path: &Path,
     now: Timestamp,
-    served: bool,
+    unserved: &[(QueueName, QueueStats)],
 ) -> Result<Vec<Finding>, Fault> {
     let stats = stats::stats(connection, now, path)?;
     let mut findings = vec![counts(connection)?, clock(connection, now)?];
-    findings.push(match stats.oldest_visible_seconds {
-        Some(age) if stats.in_progress == 0 && !served => Finding::bad(
+    for (name, queue) in unserved {
+        let (waits, serve) = match name.is_default() {
+            true => ("wait".to_owned(), "start a worker".to_owned()),
+            false => (format!("wait in the queue {name}"), format!("start a worker with --queue {name}")),
+        };
+        let age = queue.oldest_due_seconds.unwrap_or_default();
+        findings.push(Finding::bad(
             Severity::Warning,
             "workers",
-            format!("{} jobs wait, the oldest for {age:.0} s, and none is in progress", stats.visible),
-            "start a worker, or see in the logs of those that run why they take no jobs",
-        ),
-        _ => Finding::ok(
+            format!("{} jobs {waits}, the oldest for {age:.0} s, and none is in progress", queue.due),
+            format!("{serve}, or see in the logs of those that run why they take no jobs"),
+        ));
+    }
+    if unserved.is_empty() {
+        findings.push(Finding::ok(
             "workers",
             format!("{} jobs wait, {} are in progress", stats.visible, stats.in_progress),
-        ),
-    });
+        ));
+    }
     for (name, queue) in stats.queues.iter().filter(|(_, queue)| queue.is_paused && queue.due > 0) {
         findings.push(Finding::bad(
             Severity::Warning,

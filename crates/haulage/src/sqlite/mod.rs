@@ -77,7 +77,7 @@ use crate::{
     Backend, Clock, Error, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
-        ListQuery, Lookup, Purge, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+        ListQuery, Lookup, Purge, QueueStats, Redrive, Settlement, Severity, Signals, Stats, Submitted,
     },
 };
 
@@ -241,14 +241,15 @@ impl SqliteBackend {
         matches!(tokio::time::timeout(READ_PATIENCE, ended).await, Ok(Ok(())))
     }
 
-    /// Whether jobs that wait are taken.
-    async fn is_served(&self) -> Result<bool> {
+    /// The queues from which nobody takes jobs that wait.
+    async fn unserved(&self) -> Result<Vec<(QueueName, QueueStats)>> {
         let before = self.stats().await?;
-        if !before.is_unserved(&before) {
-            return Ok(true);
+        if before.unserved(&before).next().is_none() {
+            return Ok(Vec::new());
         }
         tokio::time::sleep(LOOK_AGAIN).await;
-        Ok(!self.stats().await?.is_unserved(&before))
+        let stats = self.stats().await?;
+        Ok(stats.unserved(&before).map(|(name, queue)| (name.clone(), queue.clone())).collect())
     }
 
     /// The same as [`SqliteBackend::end_abandoned`], where a look shows that there is something.
@@ -449,8 +450,8 @@ impl Backend for SqliteBackend {
         let scans = &self.connections.scans;
         let mut findings = scans.run(move |c| Ok(check::files(c, &path))).await?;
         let path = Arc::clone(&self.path);
-        let jobs = match self.is_served().await {
-            Ok(served) => scans.run(move |c| check::jobs(c, &path, now, served)).await,
+        let jobs = match self.unserved().await {
+            Ok(unserved) => scans.run(move |c| check::jobs(c, &path, now, &unserved)).await,
             Err(error) => Err(error),
         };
         match jobs {

@@ -23,6 +23,7 @@ impl Looking {
             idle: false,
             look_at: None,
             look: None,
+            told: false,
             outage: Outage::new("look whether any job is left"),
             empty: false,
         };
