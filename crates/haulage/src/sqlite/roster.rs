@@ -62,6 +62,21 @@ impl Mask {
         self.0.trailing_zeros() as usize
     }
 
+    const NONE: Self = Self(0);
+
+    /// The queues, or what stands for them, one by one.
+    fn each(self) -> impl Iterator<Item = Self> {
+        (0..32).map(Self::at).filter(move |one| one.meets(self))
+    }
+
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     pub(super) const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -92,6 +107,8 @@ struct State {
     over: bool,
     /// What the word said when a call was passed on that was of no use here.
     passed: Option<u32>,
+    /// The same of one that may have been for queues for which nobody waits here.
+    handed_on: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -158,6 +175,29 @@ impl Shared {
         }
     }
 
+    /// One job is ready in any of these queues: for each of them somebody is called,
+    /// as who waits for one may not serve the others.
+    fn call_for_each(&self, queues: Mask) {
+        queues.each().for_each(|queue| self.call(queue, 1));
+    }
+
+    /// Another process has called for one of these queues, nobody knows for which.
+    fn heard(&self, queues: Mask) {
+        let mut state = self.state();
+        let served = state.call_each();
+        let others = queues.without(served);
+        // Between processes that each serve a part, a call would go to and fro.
+        let now = self.now();
+        let known = served != Mask::NONE && state.handed_on == Some(now);
+        if known || others == Mask::NONE {
+            return;
+        }
+        state.handed_on = Some(now);
+        drop(state);
+        // Those who waited here do so no more: it may have been meant for others.
+        others.each().for_each(|queue| self.page.wake(self.word, queue.0, 1));
+    }
+
     /// Lets the thread of this process look at what has changed. It cannot be woken
     /// alone, so this is for what happens rarely.
     fn wake_listener(&self) {
@@ -214,34 +254,36 @@ impl Shared {
             let bits = state.bits;
             drop(state);
             match self.page.wait(self.word, now, bits, LONG) {
-                // Those who waited here do so no more: it was meant for others.
-                Waited::Woken if !self.state().call_each() => self.page.wake(self.word, bits, 1),
+                Waited::Woken => self.heard(Mask(bits)),
                 Waited::Changed => drop(self.state().call_each()),
-                Waited::Woken | Waited::Nothing => {}
+                Waited::Nothing => {}
             }
         }
     }
 }
 
 impl State {
-    /// Calls one for each set of queues, as nobody knows which of them it is.
-    fn call_each(&mut self) -> bool {
-        let mut queues: Vec<_> = self.entries.iter().map(|entry| entry.queues).collect();
-        queues.dedup();
-        let mut called = false;
-        for queues in queues {
-            called |= self.call_one(queues);
+    /// Calls so many that each queue for which somebody waits has one of them, as nobody
+    /// knows which queue it is; the queues of those.
+    fn call_each(&mut self) -> Mask {
+        let mut served = Mask::NONE;
+        while let Some(entry) = self.call_first(|entry| entry.queues.without(served) != Mask::NONE) {
+            served = served.and(entry.queues);
         }
-        called
+        served
     }
 
     /// Calls the one that has waited for longest for any of these queues.
     fn call_one(&mut self, queues: Mask) -> bool {
-        let first = self.entries.iter().position(|entry| entry.queues.meets(queues));
-        let Some(entry) = first.and_then(|first| self.entries.remove(first)) else { return false };
+        self.call_first(|entry| entry.queues.meets(queues)).is_some()
+    }
+
+    fn call_first(&mut self, which: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
+        let first = self.entries.iter().position(|entry| which(entry))?;
+        let entry = self.entries.remove(first)?;
         entry.called.store(true, Ordering::Release);
         entry.notify.notify_one();
-        true
+        Some(entry)
     }
 }
 
@@ -266,12 +308,12 @@ impl Place {
         self.owes = false;
         match left {
             Left::Nothing => {}
-            Left::More => self.shared.call(self.queues, 1),
+            Left::More => self.shared.call_for_each(self.queues),
             Left::Unfit => {
                 // Once only, as nobody of those who wait may be fit for it.
                 let now = self.shared.now();
                 if self.shared.state().passed.replace(now) != Some(now) {
-                    self.shared.call(self.queues, 1);
+                    self.shared.call_for_each(self.queues);
                 }
             }
         }
@@ -290,7 +332,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if self.owes {
-            self.shared.call(self.queues, 1);
+            self.shared.call_for_each(self.queues);
         }
     }
 }

@@ -174,3 +174,71 @@ async fn a_job_calls_who_serves_its_queue() {
     producer.call(night, 1);
     called(more.1).await;
 }
+
+const A: Mask = Mask::at(3);
+const B: Mask = Mask::at(4);
+const BOTH: Mask = Mask(A.0 | B.0);
+
+#[tokio::test]
+async fn a_worker_of_two_queues_that_does_not_wait_any_more_keeps_no_call_from_who_serves_one() {
+    let (_folder, [producer, busy, one, other]) = processes();
+    listens_for_both(&busy).await;
+    let for_a = waiting_for(&one, A);
+    listening(&for_a.0).await;
+    let for_b = waiting_for(&other, B);
+    listening(&for_b.0).await;
+    producer.call(B, 1);
+    called(for_b.1).await;
+}
+
+/// A process that listens for both queues, as it once had a worker of both.
+async fn listens_for_both(wake: &Wake) {
+    let (shared, gone) = waiting_for(wake, BOTH);
+    listening(&shared).await;
+    gone.abort();
+    gone.await.expect_err("it was ended");
+}
+
+#[tokio::test]
+async fn of_several_workers_in_one_process_the_one_that_serves_the_queue_is_called() {
+    let (_folder, [producer, workers]) = processes();
+    listens_for_both(&workers).await;
+    let [(shared, _first), (_, _second), (_, both)] =
+        [A, A, BOTH].map(|queues| waiting_for(&workers, queues));
+    while shared.state().entries.len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    // As if the thread had begun to listen when all were there.
+    shared.state().entries.iter().for_each(|entry| entry.fresh.store(false, Ordering::Relaxed));
+    producer.call(B, 1);
+    called(both).await;
+}
+
+#[tokio::test]
+async fn a_process_whose_worker_of_a_queue_is_busy_keeps_no_call_for_it() {
+    let (_folder, [producer, mixed, other]) = processes();
+    listens_for_both(&mixed).await;
+    let (shared, idle) = waiting_for(&mixed, A);
+    while shared.state().entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let for_b = waiting_for(&other, B);
+    listening(&for_b.0).await;
+    producer.call(B, 1);
+    called(for_b.1).await;
+    drop(idle);
+}
+
+#[tokio::test]
+async fn who_serves_two_queues_and_leaves_a_job_in_one_calls_who_serves_that() {
+    let (_folder, [one, for_a, for_b]) = processes();
+    let a = waiting_for(&for_a, A);
+    listening(&a.0).await;
+    let b = waiting_for(&for_b, B);
+    listening(&b.0).await;
+    let mut place = one.place(BOTH);
+    place.begin_look();
+    place.looked(Left::More);
+    called(b.1).await;
+    drop(a);
+}
