@@ -181,7 +181,8 @@ pub(crate) fn request(port: u16, method: &str, path: &str, body: &str) -> std::i
 
 fn request_with(port: u16, method: &str, path: &str, headers: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // A proxy in Python that imports what its first call needs answers nobody for seconds.
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let length = body.len();
     write!(
         stream,
