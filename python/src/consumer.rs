@@ -13,7 +13,7 @@ use std::{
 
 use haulage::{
     Consumer as CoreConsumer, RetryPolicy,
-    metrics::{Emf, EmfWriter, Meter, queue_name},
+    metrics::{Emf, EmfWriter, Labels, Meter},
     shutdown::Shutdown,
 };
 use pyo3::{prelude::*, types::PyDict};
@@ -131,9 +131,9 @@ impl Consumer {
             }
         }
         let calls = queue.get().inner.clone();
-        let queue_name = queue_name(url.as_deref().unwrap_or_default());
+        let default_queue = Labels::of(url.as_deref().unwrap_or_default()).default_queue;
         let emf = match (cluster, service) {
-            (Some(cluster), Some(service)) => Some(Emf { cluster, service, queue: queue_name.to_owned() }),
+            (Some(cluster), Some(service)) => Some(Emf { cluster, service, queue: default_queue }),
             (None, None) => None,
             _ => {
                 return Err(errors::invalid("cluster_name and service_name go together; give both, or none"));

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use haulage::metrics::{Listener, Meter, Serving, queue_name};
+use haulage::metrics::{Labels, Listener, Meter, Serving};
 use pyo3::prelude::*;
 
 use crate::{convert, errors, process::Here};
@@ -52,7 +52,7 @@ impl Pages {
     #[new]
     fn new(py: Python<'_>, http_listen: &Bound<'_, PyAny>, url: &str) -> PyResult<Self> {
         let address = convert::text("http_listen", http_listen)?;
-        let listener = py.detach(|| Listener::bind(&address, queue_name(url)));
+        let listener = py.detach(|| Listener::bind(&address, Labels::of(url)));
         let listener = listener.map_err(|error| errors::raise(py, &error))?;
         Ok(Self { stage: Here::new(Mutex::new(Stage::Starting(listener))) })
     }

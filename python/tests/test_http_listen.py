@@ -68,14 +68,29 @@ def test_the_pages_of_a_worker(client: haulage.Client, address: str) -> None:
         assert begun.wait(SOON)
         assert get(address, "/busy") == (503, '{"status":"busy"}\n')
         assert worker.busy == 1
-        becomes(address, "/metrics", 200, 'haulage_slots_busy{queue="jobs.db"} 1\n')
+        becomes(address, "/metrics", 200, 'haulage_slots_busy{store="jobs.db"} 1\n')
         go.set()
         job.result(timeout=SOON)
         with pytest.raises(haulage.JobFailedError):
             client.submit("fail").result(timeout=SOON)
-        becomes(address, "/metrics", 200, 'haulage_jobs_total{queue="jobs.db",outcome="success"} 1\n')
-        becomes(address, "/metrics", 200, 'haulage_jobs_total{queue="jobs.db",outcome="error"} 1\n')
-        becomes(address, "/metrics", 200, 'haulage_job_duration_seconds_count{queue="jobs.db"} 2\n')
+        becomes(
+            address,
+            "/metrics",
+            200,
+            'haulage_jobs_total{store="jobs.db",queue="default",outcome="success"} 1\n',
+        )
+        becomes(
+            address,
+            "/metrics",
+            200,
+            'haulage_jobs_total{store="jobs.db",queue="default",outcome="error"} 1\n',
+        )
+        becomes(
+            address,
+            "/metrics",
+            200,
+            'haulage_job_duration_seconds_count{store="jobs.db",queue="default"} 2\n',
+        )
         assert get(address, "/health")[0] == 200
         assert get(address, "/nothing")[0] == 404
     with pytest.raises(OSError):
@@ -161,7 +176,7 @@ def test_the_pages_are_there_while_the_handler_is_loaded(
             assert get(address, "/health") == (200, '{"status":"ok"}\n')
             assert get(address, "/ready") == (500, '{"status":"starting"}\n')
             assert get(address, "/busy") == (200, '{"status":"idle"}\n')
-            becomes(address, "/metrics", 200, 'haulage_ready{queue="jobs.db"} 0\n')
+            becomes(address, "/metrics", 200, 'haulage_ready{store="jobs.db"} 0\n')
             os.write(gate, b"go")
             assert client.submit(21).result(timeout=SOON) == 42
             becomes(address, "/ready", 200, '{"status":"ok"}')
@@ -262,7 +277,7 @@ def test_the_command_and_its_health(
     lines = [json.loads(text) for text in output.splitlines()]
     assert sum(metrics.get("JobsSucceeded", 0) for metrics in lines) == 1
     dimensions = ("ClusterName", "ServiceName", "QueueName")
-    assert [lines[-1][name] for name in dimensions] == ["prod", "worker", "jobs.db"]
+    assert [lines[-1][name] for name in dimensions] == ["prod", "worker", "default"]
     directive = lines[-1]["_aws"]["CloudWatchMetrics"][0]
     assert (directive["Namespace"], directive["Dimensions"]) == ("Haulage", [list(dimensions)])
 

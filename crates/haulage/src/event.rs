@@ -43,7 +43,7 @@ pub enum Event {
         /// The attempt.
         attempt: u32,
         /// How long it took up a slot; see
-        /// [`Snapshot::job_seconds`](crate::metrics::Snapshot::job_seconds).
+        /// [`QueueSnapshot::job_seconds`](crate::metrics::QueueSnapshot::job_seconds).
         took: Duration,
     },
     /// The attempt failed; another will follow.
@@ -219,5 +219,18 @@ impl Summary {
             Event::Lost { .. } => &mut self.lost,
         };
         *counter += 1;
+    }
+}
+
+impl std::iter::Sum for Summary {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            succeeded: sum.succeeded + one.succeeded,
+            retried: sum.retried + one.retried,
+            failed: sum.failed + one.failed,
+            cancelled: sum.cancelled + one.cancelled,
+            released: sum.released + one.released,
+            lost: sum.lost + one.lost,
+        })
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use haulage::{
     Consumer, Context, Error, Failure, Job, Producer,
     memory::MemoryBackend,
-    metrics::{Listener, Serving},
+    metrics::{Labels, Listener, Serving},
     shutdown::Shutdown,
 };
 
@@ -42,7 +42,7 @@ impl Site {
             })
             .build()
             .expect("the settings are in range");
-        let listener = Listener::bind("127.0.0.1:0", "jobs").expect("a free port");
+        let listener = Listener::bind("127.0.0.1:0", Labels::of("memory://")).expect("a free port");
         let address = listener.address();
         let serving = listener.serve(consumer.meter());
         let producer = Producer::new(backend);
@@ -135,7 +135,7 @@ fn the_pages_follow_the_consumer() {
 
 #[test]
 fn the_pages_are_there_before_the_consumer() {
-    let listener = Listener::bind("127.0.0.1:0", "jobs").expect("a free port");
+    let listener = Listener::bind("127.0.0.1:0", Labels::of("memory://")).expect("a free port");
     let address = listener.address();
     assert_eq!(get(address, "/health"), (200, json("ok")));
     assert_eq!(get(address, "/ready"), (500, json("starting")));
@@ -146,7 +146,7 @@ fn the_pages_are_there_before_the_consumer() {
     assert!(text.contains("haulage_ready{queue=\"jobs\"} 0\n"), "{text}");
     // Nothing came of the consumer.
     drop(listener);
-    let _again = Listener::bind(&address.to_string(), "jobs").expect("it is free");
+    let _again = Listener::bind(&address.to_string(), Labels::of("memory://")).expect("it is free");
 }
 
 #[test]
@@ -201,9 +201,11 @@ fn clients_that_misbehave_keep_nobody_out() {
 
 #[test]
 fn an_address_that_cannot_be_had_is_named() {
-    let taken = Listener::bind("127.0.0.1:0", "jobs").expect("a free port");
+    let taken = Listener::bind("127.0.0.1:0", Labels::of("memory://")).expect("a free port");
     for address in [taken.address().to_string(), "9464".into(), "no-such-host.invalid:1".into()] {
-        let Err(Error::Config(message)) = Listener::bind(&address, "jobs") else { panic!("{address}") };
+        let Err(Error::Config(message)) = Listener::bind(&address, Labels::of("memory://")) else {
+            panic!("{address}")
+        };
         assert!(message.starts_with(&format!("cannot listen on {address}: ")), "{message}");
     }
 }
@@ -215,5 +217,5 @@ fn the_port_is_free_again_when_the_serving_ends() {
     let _open = site.connect();
     assert_eq!(site.get("/health").0, 200);
     drop(site);
-    let _again = Listener::bind(&address, "jobs").expect("it is free");
+    let _again = Listener::bind(&address, Labels::of("memory://")).expect("it is free");
 }

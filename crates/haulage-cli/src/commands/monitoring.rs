@@ -2,7 +2,7 @@
 
 use std::io;
 
-use haulage::metrics::{Emf, EmfWriter, Listener, Meter, Serving, queue_name};
+use haulage::metrics::{Emf, EmfWriter, Labels, Listener, Meter, Serving};
 
 use crate::{
     env,
@@ -53,11 +53,12 @@ impl MonitoringArgs {
     /// Takes the address, so that a wrong one is known before anything else
     /// begins, and answers there from then on.
     pub(super) fn open(&self, url: &str) -> Result<Starting> {
-        let queue = queue_name(url);
+        let labels = Labels::of(url);
+        let queue = labels.default_queue.clone();
         let listener =
-            self.http_listen.as_deref().map(|address| Listener::bind(address, queue)).transpose()?;
+            self.http_listen.as_deref().map(|address| Listener::bind(address, labels)).transpose()?;
         let emf = self.cluster_name.clone().zip(self.service_name.clone());
-        let emf = emf.map(|(cluster, service)| Emf { cluster, service, queue: queue.to_owned() });
+        let emf = emf.map(|(cluster, service)| Emf { cluster, service, queue });
         Ok(Starting { listener, emf })
     }
 }

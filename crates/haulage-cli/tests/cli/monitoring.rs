@@ -24,7 +24,11 @@ fn counts_follow_the_jobs() {
         site.counts(outcome, count);
     }
     site.counts("retry", 2);
-    site.becomes("/metrics", 200, "haulage_job_duration_seconds_count{queue=\"haulage.db\"} 6\n");
+    site.becomes(
+        "/metrics",
+        200,
+        "haulage_job_duration_seconds_count{store=\"haulage.db\",queue=\"default\"} 6\n",
+    );
     let (_, text) = site.get("/metrics");
     assert!(text.contains("# TYPE haulage_job_duration_seconds histogram\n"), "{text}");
     assert_eq!(site.get("/health"), (200, "{\"status\":\"ok\"}\n".into()));
@@ -44,8 +48,8 @@ fn busy_while_a_job_runs() {
     place.submit(&["1"]);
     assert_eq!(fifo.line(), "started");
     assert_eq!(site.get("/busy"), (503, "{\"status\":\"busy\"}\n".into()));
-    site.becomes("/metrics", 200, "haulage_slots_busy{queue=\"haulage.db\"} 1\n");
-    site.becomes("/metrics", 200, "haulage_slots{queue=\"haulage.db\"} 3\n");
+    site.becomes("/metrics", 200, "haulage_slots_busy{store=\"haulage.db\"} 1\n");
+    site.becomes("/metrics", 200, "haulage_slots{store=\"haulage.db\"} 3\n");
     site.worker.signal("TERM");
     site.becomes("/ready", 500, "stopping");
     assert_eq!(site.get("/health").0, 200);
@@ -71,7 +75,7 @@ fn not_ready_while_the_database_cannot_be_written() {
     database.execute_batch("BEGIN IMMEDIATE").expect("the only writer");
     std::fs::write(go, "go\n").expect("write");
     site.becomes("/ready", 500, "the queue does not answer");
-    site.becomes("/metrics", 200, "haulage_ready{queue=\"haulage.db\"} 0\n");
+    site.becomes("/metrics", 200, "haulage_ready{store=\"haulage.db\"} 0\n");
     assert_eq!(site.get("/health").0, 200, "a restart would not help");
     database.execute_batch("ROLLBACK").expect("roll back");
     site.counts("success", 1);
@@ -88,7 +92,7 @@ fn a_worker_that_waits_for_its_queue_is_well_but_not_ready() {
     assert_eq!(site.get("/health"), (200, "{\"status\":\"ok\"}\n".into()));
     assert_eq!(site.get("/ready"), (500, "{\"status\":\"starting\"}\n".into()));
     assert_eq!(site.get("/busy"), (200, "{\"status\":\"idle\"}\n".into()));
-    site.becomes("/metrics", 200, "haulage_ready{queue=\"haulage.db\"} 0\n");
+    site.becomes("/metrics", 200, "haulage_ready{store=\"haulage.db\"} 0\n");
     database.execute_batch("ROLLBACK").expect("roll back");
     site.becomes("/ready", 200, "ok");
     site.worker.stop();
@@ -196,7 +200,7 @@ fn metrics_for_cloudwatch_are_all_there_is_on_stdout() {
     assert_eq!(times, 5);
     for line in &lines {
         assert_eq!((&line["ClusterName"], &line["ServiceName"]), (&"prod".into(), &"worker".into()));
-        assert_eq!(line["QueueName"], "haulage.db");
+        assert_eq!(line["QueueName"], "default");
         let has_slots = line.get("JobSeconds").is_none();
         assert_eq!(line.get("Slots"), has_slots.then_some(&2.into()), "{stdout}");
         let directive = &line["_aws"]["CloudWatchMetrics"][0];

@@ -47,7 +47,7 @@ fn a_server_that_is_down_and_comes_back_gets_every_job() {
     assert!(ready.contains(&format!("cannot connect to {url}: ")), "{ready}");
     assert!(ready.contains("\"status\":\"not ready\""), "{ready}");
     assert_eq!(site.get("/health").0, 200, "a restart would not help");
-    site.becomes("/metrics", 200, "haulage_outages_total{queue=\"haulage.db\"} 1\n");
+    site.becomes("/metrics", 200, "haulage_outages_total{store=\"haulage.db\"} 1\n");
 
     let half = Arc::new(AtomicU32::new(0));
     let answer = |half: &Arc<AtomicU32>| {

@@ -50,7 +50,9 @@ impl Site {
 
     /// Waits until this many claims ended so.
     pub(crate) fn counts(&self, outcome: &str, count: u32) {
-        let line = format!("haulage_jobs_total{{queue=\"haulage.db\",outcome=\"{outcome}\"}} {count}\n");
+        let line = format!(
+            "haulage_jobs_total{{store=\"haulage.db\",queue=\"default\",outcome=\"{outcome}\"}} {count}\n"
+        );
         self.becomes("/metrics", 200, &line);
     }
 }

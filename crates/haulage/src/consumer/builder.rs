@@ -427,7 +427,7 @@ impl ConsumerBuilder {
             max_jobs: self.max_jobs,
             hook: self.hook,
         };
-        let recorder = Recorder::new(settings.concurrency);
+        let recorder = Recorder::new(settings.concurrency, settings.queues.names());
         Ok(Consumer { backend: self.backend, settings, recorder })
     }
 }

@@ -451,7 +451,7 @@ impl Engine {
             let limits = self.backend.capabilities();
             let event = Event::settled(held.key, outcome, status, took.unwrap_or_default(), limits);
             if let Some(took) = took {
-                self.recorder.observe(&event, took);
+                self.recorder.observe(&held.spec.queue, &event, took);
             }
             self.tell(event, &held.spec);
         }
@@ -459,7 +459,7 @@ impl Engine {
 
     fn tell(&mut self, event: Event, spec: &JobSpec) {
         event.log(spec.request_id.as_deref());
-        self.recorder.count(&event);
+        self.recorder.count(&spec.queue, &event);
         if event.is_end() {
             self.finish.ended();
         }

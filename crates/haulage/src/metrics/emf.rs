@@ -52,7 +52,7 @@ impl Emf {
     /// Average, Sum and SampleCount of `JobSeconds` are exact; its Minimum,
     /// Maximum and percentiles are those of the means of its buckets.
     pub fn lines(&self, before: &Snapshot, now: &Snapshot, at: Timestamp) -> String {
-        let (ended, earlier) = (&now.ended, &before.ended);
+        let (ended, earlier) = (now.ended(), before.ended());
         let count = |now: u64, before: u64| now.saturating_sub(before).into();
         let mut counts: Vec<(&str, &str, Value)> = vec![
             ("JobsSucceeded", "Count", count(ended.succeeded, earlier.succeeded)),
@@ -66,7 +66,7 @@ impl Emf {
         let mut lines = self.line(counts, at);
         // Of its own, as it may have a form that the specification does not
         // mention: where that is refused, the others are not lost with it.
-        if let Some(seconds) = values(&now.job_seconds.since(&before.job_seconds)) {
+        if let Some(seconds) = values(&now.job_seconds().since(&before.job_seconds())) {
             lines += &self.line(vec![("JobSeconds", "Seconds", seconds)], at);
         }
         lines
@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        JobId,
+        JobId, QueueName,
         event::Event,
         metrics::{Recorder, State},
     };
@@ -198,8 +198,8 @@ mod tests {
     fn succeed(recorder: &mut Recorder, times: usize, seconds: f64) {
         let event = Event::Succeeded { id: JobId::new("a"), attempt: 1, took: Duration::ZERO };
         for _ in 0..times {
-            recorder.count(&event);
-            recorder.observe(&event, Duration::from_secs_f64(seconds));
+            recorder.count(&QueueName::default(), &event);
+            recorder.observe(&QueueName::default(), &event, Duration::from_secs_f64(seconds));
         }
         recorder.publish(State::Ready, 1, 1);
     }
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_quiet_minute_has_zeros_and_no_job_seconds() {
-        let mut recorder = Recorder::new(4);
+        let mut recorder = Recorder::new(4, [&QueueName::default()]);
         succeed(&mut recorder, 3, 1.0);
         let snapshot = recorder.meter().snapshot();
         let at = Timestamp::from_micros(1_700_000_000_123_456);
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_starts_says_nothing_of_its_slots() {
-        let recorder = Recorder::new(4);
+        let recorder = Recorder::new(4, [&QueueName::default()]);
         let starting = recorder.meter().snapshot();
         let lines = emf().lines(&starting, &starting, Timestamp::from_micros(0));
         let [root] = &documents(&lines)[..] else { panic!("one line: {lines}") };
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn up_to_a_hundred_times_are_an_array() {
-        let mut recorder = Recorder::new(1);
+        let mut recorder = Recorder::new(1, [&QueueName::default()]);
         let before = recorder.meter().snapshot();
         succeed(&mut recorder, 1, 2.0);
         succeed(&mut recorder, 1, 1.5);
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn more_times_are_values_and_counts() {
-        let mut recorder = Recorder::new(1);
+        let mut recorder = Recorder::new(1, [&QueueName::default()]);
         let before = recorder.meter().snapshot();
         for bound in Histogram::BOUNDS {
             succeed(&mut recorder, 1_000_000, bound / 3.0);
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn lines_come_at_intervals_and_at_the_end_and_lose_nothing() {
-        let mut recorder = Recorder::new(1);
+        let mut recorder = Recorder::new(1, [&QueueName::default()]);
         let (sender, lines) = mpsc::channel();
         let meter = recorder.meter();
         let writer =
@@ -366,7 +366,7 @@ mod tests {
             }
         }
         let (reader, full) = mpsc::channel();
-        let recorder = Recorder::new(1);
+        let recorder = Recorder::new(1, [&QueueName::default()]);
         let writer = EmfWriter::start(emf(), recorder.meter(), Full(full)).expect("start");
         let start = std::time::Instant::now();
         writer.finish();

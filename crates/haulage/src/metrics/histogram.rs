@@ -59,6 +59,14 @@ impl Histogram {
         self.buckets.iter().fold(Duration::ZERO, |sum, bucket| sum.saturating_add(bucket.sum))
     }
 
+    /// Takes in all that another has.
+    pub fn merge(&mut self, other: &Self) {
+        for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            bucket.count += more.count;
+            bucket.sum = bucket.sum.saturating_add(more.sum);
+        }
+    }
+
     /// What was taken in since `earlier`, a state of the same histogram.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -68,6 +76,15 @@ impl Histogram {
             bucket.sum = bucket.sum.saturating_sub(before.sum);
         }
         difference
+    }
+}
+
+impl std::iter::Sum for Histogram {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, histogram| {
+            sum.merge(&histogram);
+            sum
+        })
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Meter, Snapshot};
+use super::{Labels, Meter, Snapshot};
 use crate::{Error, Result};
 
 /// How long a request may take, from its connection to the end of the answer.
@@ -57,8 +57,8 @@ pub struct Listener {
 
 impl Listener {
     /// Takes the address: host and port, as in `127.0.0.1:9464`. Port 0 is one
-    /// that is free; see [`Listener::address`], and the log. `queue` is the
-    /// label of that name in `/metrics`; see [`queue_name`](super::queue_name).
+    /// that is free; see [`Listener::address`], and the log. `labels` are
+    /// those of `/metrics`.
     ///
     /// Answers from then on, from a thread of its own, so that neither the
     /// consumer nor its handlers are in the way.
@@ -81,7 +81,7 @@ impl Listener {
     ///
     /// [`Error::Config`] where this is no address, or it cannot be had;
     /// [`Error::Unavailable`] where the system has no thread left.
-    pub fn bind(address: &str, queue: &str) -> Result<Self> {
+    pub fn bind(address: &str, labels: Labels) -> Result<Self> {
         let refused = |error: io::Error| {
             Error::Config(format!(
                 "cannot listen on {address}: {error}; write it like 127.0.0.1:9464, with a port that is free"
@@ -90,7 +90,7 @@ impl Listener {
         let listener = StdListener::bind(address).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let pages = Arc::new(Pages { meter: OnceLock::new(), queue: queue.to_owned() });
+        let pages = Arc::new(Pages { meter: OnceLock::new(), labels });
         let serving = Serving::start(listener, pages.clone())
             .map_err(|error| Error::unavailable("cannot start the HTTP pages", error))?;
         tracing::info!("http://{address} has /metrics, /health, /ready and /busy");
@@ -154,7 +154,7 @@ impl Drop for Serving {
 struct Pages {
     /// None yet, where the consumer is yet to be made.
     meter: OnceLock<Meter>,
-    queue: String,
+    labels: Labels,
 }
 
 async fn accept(listener: TcpListener, pages: Arc<Pages>) {
@@ -203,7 +203,7 @@ impl Pages {
         let state = snapshot.state;
         let (code, status) = match path {
             "/metrics" => {
-                let text = snapshot.prometheus(&self.queue);
+                let text = snapshot.prometheus(&self.labels);
                 return response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text);
             }
             "/busy" if snapshot.held > 0 || snapshot.busy > 0 => (StatusCode::SERVICE_UNAVAILABLE, "busy"),

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `recorder` | the consumer's side: what it writes down |
 //! | `histogram` | how long jobs took |
+//! | `labels` | what the metrics of workers are told apart by |
 //! | `prometheus` | a snapshot as Prometheus reads it |
 //! | `emf` | two snapshots as CloudWatch reads them, once a minute |
 //! | `http` | pages with all that, with the feature of that name |
@@ -15,6 +16,7 @@ mod emf;
 mod histogram;
 #[cfg(feature = "http")]
 mod http;
+mod labels;
 mod prometheus;
 mod recorder;
 
@@ -27,8 +29,9 @@ use self::recorder::Shared;
 pub use self::{
     emf::{Emf, EmfWriter},
     histogram::{Bucket, Histogram},
+    labels::Labels,
 };
-use crate::event::Summary;
+use crate::{QueueName, event::Summary};
 
 /// After how long a consumer counts as stuck whose engine has not come round.
 /// It does so every 5 s at least, whatever handlers and backend do.
@@ -36,11 +39,11 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// Reads what a consumer measures of itself. A clone reads the same consumer.
 ///
-/// Reading waits for nothing but a copy of some 500 bytes.
+/// Reading waits for nothing but a copy of some 500 bytes for each queue.
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use haulage::{Consumer, Context, Failure, Job, Producer, memory::MemoryBackend, shutdown::Shutdown};
+/// # use haulage::{Consumer, Context, Failure, Job, Producer, memory::MemoryBackend, metrics::Labels, shutdown::Shutdown};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let backend = Arc::new(MemoryBackend::new());
@@ -53,8 +56,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// # shutdown.stop();
 /// running.await?;
 /// let snapshot = meter.snapshot();
-/// assert_eq!((snapshot.slots, snapshot.ended.succeeded), (4, 1));
-/// assert!(snapshot.prometheus("jobs").contains(r#"haulage_jobs_total{queue="jobs",outcome="success"} 1"#));
+/// assert_eq!((snapshot.slots, snapshot.ended().succeeded), (4, 1));
+/// let page = snapshot.prometheus(&Labels::of("memory://"));
+/// assert!(page.contains(r#"haulage_jobs_total{store="memory",queue="default",outcome="success"} 1"#));
 /// # Ok(())
 /// # }
 /// ```
@@ -100,7 +104,17 @@ pub struct Snapshot {
     /// How many jobs it holds. In the slots, or waiting for their batch to
     /// fill.
     pub held: usize,
-    /// How its claims ended.
+    /// What became of the jobs of each queue that it serves.
+    pub queues: Vec<QueueSnapshot>,
+}
+
+/// What became of the jobs of one queue, in a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueSnapshot {
+    /// The queue.
+    pub queue: QueueName,
+    /// How claims ended.
     pub ended: Summary,
     /// How long jobs took up a slot, of each attempt that succeeded, failed or
     /// is to be tried again: from the call of the handler to its answer, or to
@@ -115,7 +129,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Of a consumer that has not begun.
-    fn starting(slots: usize) -> Self {
+    fn starting<'a>(slots: usize, queues: impl IntoIterator<Item = &'a QueueName>) -> Self {
+        let begins = |queue: &QueueName| QueueSnapshot {
+            queue: queue.clone(),
+            ended: Summary::default(),
+            job_seconds: Histogram::default(),
+        };
         Self {
             state: State::Starting,
             reason: None,
@@ -123,9 +142,18 @@ impl Snapshot {
             slots,
             busy: 0,
             held: 0,
-            ended: Summary::default(),
-            job_seconds: Histogram::default(),
+            queues: queues.into_iter().map(begins).collect(),
         }
+    }
+
+    /// How claims ended, of all queues.
+    pub fn ended(&self) -> Summary {
+        self.queues.iter().map(|queue| queue.ended).sum()
+    }
+
+    /// How long jobs took up a slot, of all queues; see [`QueueSnapshot::job_seconds`].
+    pub fn job_seconds(&self) -> Histogram {
+        self.queues.iter().map(|queue| queue.job_seconds).sum()
     }
 }
 
@@ -179,34 +207,6 @@ impl State {
             Self::Stopping => "stopping",
             Self::Stuck => "stuck",
             Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// What to call the queue of a backend's URL in metrics: `jobs.fifo` for
-/// `sqs://jobs.fifo?table=results`, `haulage.db` for `sqlite:///srv/haulage.db`.
-pub fn queue_name(url: &str) -> &str {
-    let url = url.trim();
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let path = rest.split('?').next().unwrap_or_default().trim_end_matches('/');
-    let name = path.rsplit('/').next().unwrap_or_default();
-    if name.is_empty() { scheme } else { name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queues_have_names() {
-        for (url, name) in [
-            ("sqs://jobs.fifo?table=results&region=eu-central-1", "jobs.fifo"),
-            ("sqs://https://sqs.eu-central-1.amazonaws.com/123456789012/jobs?table=t", "jobs"),
-            ("sqlite:///srv/haulage.db?busy_timeout=1s", "haulage.db"),
-            ("sqlite://haulage.db", "haulage.db"),
-            ("memory://", "memory"),
-        ] {
-            assert_eq!(queue_name(url), name, "{url}");
         }
     }
 }

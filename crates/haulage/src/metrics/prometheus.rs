@@ -2,36 +2,42 @@
 
 use std::fmt::Write as _;
 
-use super::{Histogram, Snapshot};
+use super::{Histogram, Labels, Snapshot};
 
 impl Snapshot {
-    /// All numbers in the text format of Prometheus, version 0.0.4. `queue` is
-    /// the label of that name; see [`queue_name`](super::queue_name).
-    pub fn prometheus(&self, queue: &str) -> String {
-        let mut page = Page { text: String::with_capacity(4096), queue: escaped(queue) };
+    /// All numbers in the text format of Prometheus, version 0.0.4.
+    pub fn prometheus(&self, labels: &Labels) -> String {
+        let store = format!("store=\"{}\"", escaped(&labels.store));
+        let of = |queue| format!("{store},queue=\"{}\"", escaped(labels.queue(queue)));
+        let queues: Vec<_> = self.queues.iter().map(|queue| (of(&queue.queue), queue)).collect();
+        let mut page = Page { text: String::with_capacity(4096) };
         page.begin(
             "haulage_job_duration_seconds",
             "histogram",
             "How long jobs took up a slot, of attempts that succeeded, failed or are to be tried again.",
         );
-        page.histogram(&self.job_seconds);
+        for (labels, queue) in &queues {
+            page.histogram(labels, &queue.job_seconds);
+        }
         page.begin("haulage_jobs_total", "counter", "Claims by how they ended.");
-        for (outcome, count) in [
-            ("success", self.ended.succeeded),
-            ("error", self.ended.failed),
-            ("retry", self.ended.retried),
-            ("cancelled", self.ended.cancelled),
-            ("released", self.ended.released),
-            ("lost", self.ended.lost),
-        ] {
-            page.line("haulage_jobs_total", &format!(",outcome=\"{outcome}\""), count);
+        for (labels, queue) in &queues {
+            for (outcome, count) in [
+                ("success", queue.ended.succeeded),
+                ("error", queue.ended.failed),
+                ("retry", queue.ended.retried),
+                ("cancelled", queue.ended.cancelled),
+                ("released", queue.ended.released),
+                ("lost", queue.ended.lost),
+            ] {
+                page.line("haulage_jobs_total", &format!("{labels},outcome=\"{outcome}\""), count);
+            }
         }
         page.begin(
             "haulage_outages_total",
             "counter",
             "How often the worker stopped claiming, as what its handler needs was not there.",
         );
-        page.line("haulage_outages_total", "", self.outages);
+        page.line("haulage_outages_total", &store, self.outages);
         for (name, help, value) in [
             ("haulage_slots", "Calls of the handler that may run at once.", self.slots),
             ("haulage_slots_busy", "Slots that are taken.", self.busy),
@@ -43,7 +49,7 @@ impl Snapshot {
             ),
         ] {
             page.begin(name, "gauge", help);
-            page.line(name, "", value);
+            page.line(name, &store, value);
         }
         page.text
     }
@@ -51,7 +57,6 @@ impl Snapshot {
 
 struct Page {
     text: String,
-    queue: String,
 }
 
 impl Page {
@@ -60,18 +65,18 @@ impl Page {
     }
 
     fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
-        let _ = writeln!(self.text, "{name}{{queue=\"{}\"{labels}}} {value}", self.queue);
+        let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
     }
 
-    fn histogram(&mut self, histogram: &Histogram) {
+    fn histogram(&mut self, labels: &str, histogram: &Histogram) {
         let bounds = Histogram::BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
         let mut up_to = 0;
         for (bound, bucket) in bounds.zip(histogram.buckets()) {
             up_to += bucket.count;
-            self.line("haulage_job_duration_seconds_bucket", &format!(",le=\"{bound}\""), up_to);
+            self.line("haulage_job_duration_seconds_bucket", &format!("{labels},le=\"{bound}\""), up_to);
         }
-        self.line("haulage_job_duration_seconds_sum", "", histogram.sum().as_secs_f64());
-        self.line("haulage_job_duration_seconds_count", "", up_to);
+        self.line("haulage_job_duration_seconds_sum", labels, histogram.sum().as_secs_f64());
+        self.line("haulage_job_duration_seconds_count", labels, up_to);
     }
 }
 
@@ -84,33 +89,44 @@ fn escaped(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use crate::metrics::Recorder;
+    use crate::{
+        JobId, QueueName,
+        event::Event,
+        metrics::{Labels, Recorder, State},
+    };
 
     #[test]
-    fn buckets_count_up() {
-        let mut recorder = Recorder::new(2);
-        let event =
-            crate::event::Event::Succeeded { id: crate::JobId::from("a"), attempt: 1, took: Duration::ZERO };
+    fn buckets_count_up_for_each_queue() {
+        let bulk = QueueName::new("bulk").expect("a name");
+        let mut recorder = Recorder::new(2, [&QueueName::default(), &bulk]);
+        let event = Event::Succeeded { id: JobId::from("a"), attempt: 1, took: Duration::ZERO };
         for millis in [5, 700, 800, 100_000_000] {
-            recorder.observe(&event, Duration::from_millis(millis));
-            recorder.count(&event);
+            recorder.observe(&bulk, &event, Duration::from_millis(millis));
+            recorder.count(&bulk, &event);
         }
-        recorder.publish(super::super::State::Ready, 1, 3);
-        let text = recorder.meter().snapshot().prometheus("a\"b\\");
-        let value = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
+        recorder.publish(State::Ready, 1, 3);
+        let labels = Labels { store: "a\"b\\".into(), default_queue: "jobs".into() };
+        let text = recorder.meter().snapshot().prometheus(&labels);
+        let value = |name: &str, labels: &str| {
+            let name = format!(r#"{name}{{store="a\"b\\"{labels}}}"#);
+            let line = text.lines().find_map(|line| line.strip_prefix(&name));
             line.unwrap_or_else(|| panic!("{name} in {text}")).trim().to_owned()
         };
         let bucket =
-            |le: &str| value(&format!(r#"haulage_job_duration_seconds_bucket{{queue="a\"b\\",le="{le}"}}"#));
+            |le: &str| value("haulage_job_duration_seconds_bucket", &format!(r#",queue="bulk",le="{le}""#));
         assert_eq!(["0.01", "0.5", "1", "43200", "+Inf"].map(bucket), ["1", "1", "3", "3", "4"]);
-        assert_eq!(value(r#"haulage_job_duration_seconds_sum{queue="a\"b\\"}"#), "100001.505");
-        assert_eq!(value(r#"haulage_job_duration_seconds_count{queue="a\"b\\"}"#), "4");
-        assert_eq!(value(r#"haulage_jobs_total{queue="a\"b\\",outcome="success"}"#), "4");
-        assert_eq!(value(r#"haulage_slots{queue="a\"b\\"}"#), "2");
-        assert_eq!(value(r#"haulage_slots_busy{queue="a\"b\\"}"#), "1");
-        assert_eq!(value(r#"haulage_jobs_held{queue="a\"b\\"}"#), "3");
-        assert_eq!(value(r#"haulage_ready{queue="a\"b\\"}"#), "1");
+        for (queue, sum, count) in [("bulk", "100001.505", "4"), ("jobs", "0", "0")] {
+            let queue = format!(r#",queue="{queue}""#);
+            assert_eq!(value("haulage_job_duration_seconds_sum", &queue), sum);
+            assert_eq!(value("haulage_job_duration_seconds_count", &queue), count);
+            assert_eq!(value("haulage_jobs_total", &format!(r#"{queue},outcome="success""#)), count);
+        }
+        assert_eq!(value("haulage_slots", ""), "2");
+        assert_eq!(value("haulage_slots_busy", ""), "1");
+        assert_eq!(value("haulage_jobs_held", ""), "3");
+        assert_eq!(value("haulage_ready", ""), "1");
+        let helps = text.lines().filter(|line| line.starts_with("# HELP haulage_jobs_total ")).count();
+        assert_eq!(helps, 1, "one group of lines for each metric");
         assert!(text.ends_with('\n'));
     }
 }

@@ -5,8 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Meter, Snapshot, State};
-use crate::event::{Event, Summary};
+use super::{Meter, QueueSnapshot, Snapshot, State};
+use crate::{
+    QueueName,
+    event::{Event, Summary},
+};
 
 /// The pen of a consumer; there is one. The numbers are its own, so that
 /// counting locks nothing, and go to the meters together, once for each turn
@@ -47,8 +50,8 @@ impl Shared {
 }
 
 impl Recorder {
-    pub(crate) fn new(slots: usize) -> Self {
-        let current = Snapshot::starting(slots);
+    pub(crate) fn new<'a>(slots: usize, queues: impl IntoIterator<Item = &'a QueueName>) -> Self {
+        let current = Snapshot::starting(slots, queues);
         let published = Published { snapshot: current.clone(), at: Instant::now(), alive_at: None };
         Self { current, shared: Arc::new(Shared(Mutex::new(published))) }
     }
@@ -57,19 +60,26 @@ impl Recorder {
         Meter(self.shared.clone())
     }
 
-    pub(crate) const fn summary(&self) -> Summary {
-        self.current.ended
+    pub(crate) fn summary(&self) -> Summary {
+        self.current.ended()
     }
 
-    pub(crate) fn count(&mut self, event: &Event) {
-        self.current.ended.count(event);
+    pub(crate) fn count(&mut self, queue: &QueueName, event: &Event) {
+        self.queue(queue).ended.count(event);
     }
 
     /// A claim ended so, after its job had taken up a slot for this long.
-    pub(crate) fn observe(&mut self, event: &Event, time: Duration) {
+    pub(crate) fn observe(&mut self, queue: &QueueName, event: &Event, time: Duration) {
         if matches!(event, Event::Succeeded { .. } | Event::Retried { .. } | Event::Failed { .. }) {
-            self.current.job_seconds.observe(time);
+            self.queue(queue).job_seconds.observe(time);
         }
+    }
+
+    /// A backend that has one queue only gives its jobs whatever their record names.
+    fn queue(&mut self, queue: &QueueName) -> &mut QueueSnapshot {
+        let queues = &mut self.current.queues;
+        let place = queues.iter().position(|one| one.queue == *queue).unwrap_or(0);
+        &mut queues[place]
     }
 
     /// How often it was not ready, and why it is not now.
@@ -108,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_does_not_come_round_is_stuck() {
-        let mut recorder = Recorder::new(1);
+        let mut recorder = Recorder::new(1, [&QueueName::default()]);
         let meter = recorder.meter();
         age(&recorder, STUCK_AFTER * 2);
         assert_eq!(meter.snapshot().state, State::Starting, "it has no engine yet");
@@ -124,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_program_that_says_no_more_that_it_is_alive_is_stuck() {
-        let mut recorder = Recorder::new(1);
+        let mut recorder = Recorder::new(1, [&QueueName::default()]);
         let meter = recorder.meter();
         meter.alive();
         recorder.publish(State::Ready, 1, 1);

@@ -9,10 +9,10 @@ use std::{
 };
 
 use haulage::{
-    Clock, Consumer, Context, Failure, Job, NewJob, Producer, RetryPolicy,
+    Clock, Consumer, Context, Failure, Job, NewJob, Producer, QueueName, Queues, RetryPolicy,
     consumer::{ConsumerBuilder, Summary},
     memory::MemoryBackend,
-    metrics::{Meter, Snapshot, State},
+    metrics::{Labels, Meter, Snapshot, State},
     shutdown::Shutdown,
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -40,7 +40,7 @@ impl Metered {
         self.shutdown.stop();
         let summary = soon(self.task).await.expect("the consumer does not panic");
         let snapshot = self.meter.snapshot();
-        assert_eq!(snapshot.ended, summary);
+        assert_eq!(snapshot.ended(), summary);
         assert_eq!((snapshot.state, snapshot.busy, snapshot.held), (State::Stopped, 0, 0));
         snapshot
     }
@@ -91,9 +91,9 @@ async fn every_outcome_is_counted_and_its_time_taken() {
     }
     let snapshot = metered.stop().await;
     let expected = Summary { succeeded: 2, failed: 3, retried: 2, ..Summary::default() };
-    assert_eq!(snapshot.ended, expected);
-    assert_eq!(snapshot.job_seconds.count(), 7);
-    assert_eq!(snapshot.job_seconds.sum(), s(1 + 60 + 4 + 7 + 7 + 20 + 20));
+    assert_eq!(snapshot.ended(), expected);
+    assert_eq!(snapshot.job_seconds().count(), 7);
+    assert_eq!(snapshot.job_seconds().sum(), s(1 + 60 + 4 + 7 + 7 + 20 + 20));
 }
 
 #[tokio::test]
@@ -117,11 +117,42 @@ async fn a_timeout_counts_in_full_and_what_was_cut_short_not_at_all() {
     until(&metered.meter, |snapshot| snapshot.busy == 2).await;
     clock.advance(s(30));
     cancelled.cancel().await.expect("cancel");
-    until(&metered.meter, |snapshot| snapshot.ended.cancelled == 1).await;
+    until(&metered.meter, |snapshot| snapshot.ended().cancelled == 1).await;
     clock.advance(s(60));
-    until(&metered.meter, |snapshot| snapshot.ended.failed == 1).await;
+    until(&metered.meter, |snapshot| snapshot.ended().failed == 1).await;
     let snapshot = metered.stop().await;
-    assert_eq!((snapshot.job_seconds.count(), snapshot.job_seconds.sum()), (1, s(90)));
+    assert_eq!((snapshot.job_seconds().count(), snapshot.job_seconds().sum()), (1, s(90)));
+}
+
+#[tokio::test]
+async fn each_queue_has_its_own_numbers() {
+    let backend = Arc::new(MemoryBackend::new());
+    let queues: Queues = "interactive,bulk,idle".parse().expect("queues");
+    let handler = async |job: Job<bool>, _: Context| {
+        if job.body { Ok(()) } else { Err(Failure::fatal("bad")) }
+    };
+    let builder = Consumer::builder(backend.clone()).queues(queues);
+    let metered = Metered::start(builder.handler(handler));
+    let producer = Producer::new(backend);
+    for (queue, body) in [("interactive", true), ("bulk", true), ("bulk", false), ("bulk", false)] {
+        let queue = QueueName::new(queue).expect("a name");
+        let job = NewJob::new(&body).expect("body").queue(queue);
+        producer.submit_job(job).await.expect("submit").wait(None).await.expect("the end");
+    }
+    let snapshot = metered.stop().await;
+    let counts: Vec<_> = snapshot.queues.iter().map(|queue| {
+        let taken = queue.job_seconds.count();
+        (queue.queue.as_str(), queue.ended.succeeded, queue.ended.failed, taken)
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [("interactive", 1, 0, 1), ("bulk", 1, 2, 3), ("idle", 0, 0, 0)]);
+    let page = snapshot.prometheus(&Labels::of("memory://"));
+    for line in [
+        r#"haulage_jobs_total{store="memory",queue="bulk",outcome="error"} 2"#,
+        r#"haulage_jobs_total{store="memory",queue="idle",outcome="error"} 0"#,
+        r#"haulage_job_duration_seconds_count{store="memory",queue="interactive"} 1"#,
+    ] {
+        assert!(page.lines().any(|one| one == line), "{line} in {page}");
+    }
 }
 
 #[tokio::test]
@@ -137,10 +168,10 @@ async fn the_jobs_of_a_batch_share_its_time() {
     Producer::new(backend.clone()).submit_many(jobs).await.expect("submit");
     let builder = Consumer::builder(backend).lease(s(3600)).batch_handler(4, s(0), handler);
     let metered = Metered::start(builder);
-    until(&metered.meter, |snapshot| snapshot.ended.succeeded == 4).await;
+    until(&metered.meter, |snapshot| snapshot.ended().succeeded == 4).await;
     let snapshot = metered.stop().await;
-    assert_eq!(snapshot.job_seconds.count(), 4);
-    assert_eq!(snapshot.job_seconds.sum(), s(12));
+    assert_eq!(snapshot.job_seconds().count(), 4);
+    assert_eq!(snapshot.job_seconds().sum(), s(12));
 }
 
 #[tokio::test]
@@ -169,7 +200,7 @@ async fn what_runs_is_seen_before_the_handler_can_ask() {
     assert_eq!((stopping.busy, stopping.held), (1, 1));
     go.add_permits(1);
     job.wait(None).await.expect("the end");
-    assert_eq!(metered.stop().await.ended.succeeded, 1);
+    assert_eq!(metered.stop().await.ended().succeeded, 1);
 }
 
 #[tokio::test]
@@ -199,7 +230,7 @@ async fn a_backend_that_fails_is_unreachable_until_it_answers() {
         until(&metered.meter, |snapshot| snapshot.state == State::Unreachable).await;
         backend.set(verb, Mode::Works);
         go.add_permits(1);
-        until(&metered.meter, |snapshot| snapshot.state == State::Ready && snapshot.ended.succeeded == 1)
+        until(&metered.meter, |snapshot| snapshot.state == State::Ready && snapshot.ended().succeeded == 1)
             .await;
         metered.stop().await;
     }
@@ -227,7 +258,7 @@ async fn an_outage_of_what_is_not_called_any_more_is_over() {
     // The settle works, and then there is nothing to heartbeat for.
     open.add_permits(1);
     let done = until(&metered.meter, |snapshot| snapshot.state == State::Ready).await;
-    assert_eq!((done.held, done.ended.succeeded), (0, 1));
+    assert_eq!((done.held, done.ended().succeeded), (0, 1));
     metered.stop().await;
 }
 
@@ -272,7 +303,7 @@ async fn the_time_of_a_job_does_not_go_by_a_clock_that_can_be_set() {
     let job = Producer::new(backend).submit(&()).await.expect("submit");
     job.wait(None).await.expect("the end");
     let snapshot = metered.stop().await;
-    assert!(snapshot.job_seconds.sum() < s(60), "{:?}", snapshot.job_seconds.sum());
+    assert!(snapshot.job_seconds().sum() < s(60), "{:?}", snapshot.job_seconds().sum());
 }
 
 #[tokio::test]

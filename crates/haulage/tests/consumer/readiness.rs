@@ -12,7 +12,7 @@ use haulage::{
     Backend, Clock, Consumer, Context, Failure, FailureKind, Job, JobError, NewJob, Producer, Status,
     consumer::{Call, Event, Summary},
     memory::MemoryBackend,
-    metrics::{Meter, State},
+    metrics::{Labels, Meter, State},
     shutdown::Shutdown,
 };
 use tokio::sync::{Notify, mpsc};
@@ -331,7 +331,9 @@ async fn a_consumer_that_is_not_ready_says_so_and_stops_when_told() {
     let snapshot = meter.snapshot();
     assert_eq!((snapshot.reason.as_deref(), snapshot.outages), (Some("no device"), 1));
     assert!(snapshot.state.is_alive() && !snapshot.state.is_ready());
-    assert!(snapshot.prometheus("q").contains("haulage_outages_total{queue=\"q\"} 1\n"));
+    assert!(
+        snapshot.prometheus(&Labels::of("memory://")).contains("haulage_outages_total{store=\"memory\"} 1\n")
+    );
     // It is that for as long as it takes, and not out of reach of its queue.
     for tries in 1..20 {
         soon(async {
