@@ -199,7 +199,7 @@ impl Pages {
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
-        let snapshot = self.meter.get().map_or_else(|| Snapshot::starting(0), Meter::snapshot);
+        let snapshot = self.meter.get().map_or_else(|| Snapshot::starting(0, []), Meter::snapshot);
         let state = snapshot.state;
         let (code, status) = match path {
             "/metrics" => {

@@ -42,6 +42,7 @@ mod redrive;
 mod roster;
 mod schema;
 mod settle;
+mod shrink;
 mod space;
 mod spec;
 mod stats;

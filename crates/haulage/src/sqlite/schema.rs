@@ -106,6 +106,10 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
     connection.busy_timeout(busy_timeout)?;
     keep_statements(&connection, 64)?;
     connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32000;")?;
+    if connection.query_row("PRAGMA page_count", [], |r| r.get::<_, i64>(0))? == 0 {
+        // Pages can be given back to the disk. Once there is a first one, it is too late for that.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0))?;
     if mode != "wal" {
         return Err(Error::Config(format!(

@@ -1,4 +1,4 @@
-//! Deleting records whose time is over, beside those who work.
+//! Deleting records whose time is over, and giving space back, beside those who work.
 //!
 //! It goes in transactions of its own, of some milliseconds each. Where nobody
 //! else writes, one follows the other; otherwise there is a pause after each,
@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, params};
 
 use super::{
-    fault,
+    fault, shrink,
     tx::{Hot, Tx},
     wake::{Wake, Word},
 };
@@ -21,7 +21,7 @@ use super::{
 use crate::Clock;
 
 /// How long one transaction deletes. Others wait for that, and for its flush.
-const SLICE: Duration = Duration::from_millis(20);
+pub(super) const SLICE: Duration = Duration::from_millis(20);
 /// The same, where nobody has written since the last one.
 const LONG_SLICE: Duration = Duration::from_millis(80);
 /// How many times as long as a transaction took the pause after it is, where
@@ -119,8 +119,12 @@ impl Pace {
         self.failed = false;
         self.pending = swept.more;
         // Where much expires, less of the time is left to others, so that the file does not grow.
-        let enough = swept.deleted as f64 / (PROGRESS * swept.expiring.max(1) as f64) - took.as_secs_f64();
-        let pause = took.mul_f64(f64::from(PAUSE)).min(Duration::from_secs_f64(enough.clamp(0.0, 3600.0)));
+        let mut pause = took.mul_f64(f64::from(PAUSE));
+        if swept.deleted > 0 {
+            let enough =
+                swept.deleted as f64 / (PROGRESS * swept.expiring.max(1) as f64) - took.as_secs_f64();
+            pause = pause.min(Duration::from_secs_f64(enough.clamp(0.0, 3600.0)));
+        }
         self.pause(wake, Instant::now() + pause);
     }
 
@@ -131,11 +135,12 @@ impl Pace {
     }
 }
 
-/// Whether there is something to delete.
+/// Whether there is something to delete, or to give back.
 pub(super) fn is_due(tx: &Tx<'_>) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM job WHERE expires_at <= ?1)
                    OR EXISTS (SELECT 1 FROM idempotency WHERE sweep_at <= ?1)";
-    Ok(tx.row(sql, [tx.now.as_micros()], |r| r.get(0))?.unwrap_or(false))
+    let expired = tx.row(sql, [tx.now.as_micros()], |r| r.get(0))?.unwrap_or(false);
+    Ok(expired || shrink::is_due(tx)?)
 }
 
 /// Deletes some of what is over, in one transaction.
@@ -180,7 +185,8 @@ fn sweep_all(tx: &mut Tx<'_>, until: Instant) -> rusqlite::Result<Swept> {
             }
         }
         if expired.len() < ROWS {
-            return Ok(Swept { more: sweep_keys(tx, until)?, ..swept });
+            let more = sweep_keys(tx, until)? || shrink::give_back(tx, until)?;
+            return Ok(Swept { more, ..swept });
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
     fault::{self, Fault},
     holder,
     location::{self, Files},
-    schema,
+    schema, shrink,
     space::Space,
     sweep::{self, Pace, Step},
     thread::Worker,
@@ -168,8 +168,12 @@ impl Writer {
         }
     }
 
-    /// Empties the log, in which deleted jobs can still be read.
+    /// Empties the log, in which deleted jobs can still be read, and gives back the
+    /// space that they took.
     pub(super) async fn erase_log(&self) -> Result<()> {
+        // What was deleted stays so where this fails.
+        let some = |tx: &mut Tx<'_>| Ok(shrink::give_back(tx, Instant::now() + sweep::SLICE)?);
+        while self.run(Weight::default(), some).await.is_ok_and(|more| more) {}
         self.erase_log.store(true, Ordering::Release);
         self.run(Weight::default(), |_| Ok(())).await
     }

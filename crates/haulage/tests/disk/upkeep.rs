@@ -25,6 +25,8 @@ use crate::{
     wait_for,
 };
 
+const MIB: u64 = 1 << 20;
+
 impl Store {
     /// Goes on working, for as long as it takes until nothing of this is left.
     async fn works_until_there_is_no(&self, what: &str) {
@@ -85,6 +87,56 @@ async fn idempotency_keys_whose_time_is_over_leave_the_file() {
     store.works_until_there_is_no("idempotency").await;
 }
 
+impl Store {
+    /// So many jobs of 1 MiB, which are over.
+    async fn holds_large_jobs(&self, count: usize) {
+        for _ in 0..count / 4 {
+            let jobs = vec![NewJob::from_json(large(MIB as usize)).result_ttl(s(60)); 4];
+            let ids = self.backend.submit(jobs).await.expect("submit");
+            let ids = ids.into_iter().map(|submitted| submitted.expect("submit").id);
+            self.backend.cancel(ids.collect()).await.expect("cancel");
+        }
+        assert!(self.size() > count as u64 * MIB, "{}", self.size());
+    }
+
+    /// How large the file is, with what is in the log.
+    fn size(&self) -> u64 {
+        let connection = self.sql();
+        let _: i64 =
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get(0)).expect("checkpoint");
+        std::fs::metadata(self.path()).expect("the file").len()
+    }
+}
+
+/// What a file keeps, and some for what is in it.
+const KEPT: u64 = 18 * MIB;
+
+#[tokio::test]
+async fn the_space_of_a_backlog_that_expired_is_given_back() {
+    let store = Store::new().await;
+    store.holds_large_jobs(60).await;
+    store.clock.advance(s(61));
+    let work = async {
+        while store.size() > KEPT {
+            store.clock.advance(s(6));
+            submit(&*store.backend, job("work")).await.expect("submit");
+        }
+    };
+    soon(work).await;
+    assert_eq!(store.count("job"), store.count("body"));
+}
+
+#[tokio::test]
+async fn the_space_of_what_is_purged_is_given_back_at_once() {
+    let store = Store::new().await;
+    store.holds_large_jobs(60).await;
+    let kept = submit(&*store.backend, job("kept")).await.expect("submit");
+    let query = Purge::status(Status::Cancelled, Duration::ZERO);
+    assert_eq!(store.backend.purge(query).await.expect("purge"), 60);
+    assert!(store.size() <= KEPT, "the file has {} MiB", store.size() / MIB);
+    assert_eq!(record(&*store.backend, &kept).await.status, Status::Submitted);
+}
+
 /// Somebody who reads at every moment, until dropped: two connections by turns.
 struct Readers(Arc<AtomicBool>);
 
@@ -116,7 +168,6 @@ impl Drop for Readers {
 
 #[tokio::test]
 async fn a_long_log_shrinks_though_somebody_reads_at_every_moment() {
-    const MIB: u64 = 1 << 20;
     let folder = tempfile::tempdir().expect("tempdir");
     let path = folder.path().join("x.db");
     let backend = SqliteBackend::open(&path).await.expect("open");
