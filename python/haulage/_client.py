@@ -223,6 +223,24 @@ class Client:
         """Like ``cancel``, in an event loop."""
         return _cancellation(await _wait.ended(self._core.cancel(job_id)))
 
+    def cancel_many(
+        self, status: Status | str | None = None, **which: Unpack[RecordFilter]
+    ) -> dict[str, Cancellation]:
+        """Cancels all jobs that wait or run, and for which everything that is given holds: what came
+        of each, by its id.
+
+        ``status`` is ``submitted`` or ``in_progress``; the others are those of ``records``. Raises
+        ``InvalidArgumentError`` where nothing is given. Where another error comes, some may be
+        cancelled already; it does no harm to call it again.
+        """
+        return _cancellations(self._core.cancel_many(_name(status), **which).wait())
+
+    async def cancel_many_async(
+        self, status: Status | str | None = None, **which: Unpack[RecordFilter]
+    ) -> dict[str, Cancellation]:
+        """Like ``cancel_many``, in an event loop."""
+        return _cancellations(await _wait.ended(self._core.cancel_many(_name(status), **which)))
+
     def redrive(self, job_id: str) -> None:
         """Puts a job that failed or was cancelled back to work, with all its attempts."""
         self._core.redrive(job_id).wait()
@@ -368,6 +386,10 @@ def _cancellation(answer: str) -> Cancellation:
     from ._status import Cancellation
 
     return Cancellation(answer)
+
+
+def _cancellations(answers: Iterable[tuple[str, str]]) -> dict[str, Cancellation]:
+    return {job_id: _cancellation(answer) for job_id, answer in answers}
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ use haulage::{
     memory::MemoryBackend,
     sqlite::SqliteBackend,
 };
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 
 use crate::{
     convert, errors,
@@ -54,6 +54,9 @@ pub(crate) fn connect_manual() -> PyResult<Operation> {
     let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
     Operation::start(async move { Ok(Client::new(Producer::new(backend), Some(clock))) })
 }
+
+/// How many jobs are cancelled in one call.
+const CANCELLED_TOGETHER: usize = 1_000;
 
 type Opened = (Arc<dyn Backend>, Option<SqliteBackend>);
 
@@ -185,13 +188,36 @@ impl Client {
     fn cancel(&self, id: String) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
         let id = JobId::from(id);
+        Operation::start(
+            async move { Ok(name(producer.cancel(&id).await?).ok_or(haulage::Error::NotFound(id))?) },
+        )
+    }
+
+    /// Cancels all jobs that match; pairs of an id and what came of it.
+    #[pyo3(signature = (status_name, **which))]
+    fn cancel_many(
+        &self,
+        status_name: Option<&str>,
+        which: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Operation> {
+        let producer = self.producer()?.clone();
+        let query = filter(status_name, which)?;
+        if query == ListQuery::new() {
+            return Err(errors::invalid(
+                "nothing says which jobs are to be cancelled; give what they have in common, such as \
+                 group=, metadata= or status=\"submitted\"",
+            ));
+        }
         Operation::start(async move {
-            match producer.cancel(&id).await? {
-                Cancellation::Done => Ok("done"),
-                Cancellation::Requested => Ok("requested"),
-                Cancellation::TooLate(_) => Ok("too_late"),
-                Cancellation::Missing => Err(haulage::Error::NotFound(id).into()),
+            let found = producer.unfinished(query).await?;
+            let mut answers = Vec::with_capacity(found.ids.len());
+            for ids in found.ids.chunks(CANCELLED_TOGETHER) {
+                let came = producer.backend().cancel(ids.to_vec()).await?;
+                // One that is missing was over, and purged since.
+                let told = ids.iter().zip(came).filter_map(|(id, came)| Some((id.to_string(), name(came)?)));
+                answers.extend(told);
             }
+            Ok(answers)
         })
     }
 
@@ -218,34 +244,16 @@ impl Client {
     }
 
     /// Records, newest first.
-    #[pyo3(signature = (status_name, *, dead, limit, queue=None, group=None, request_id=None, metadata=None, error=None,
-                        older_than=None, newer_than=None, before=None))]
-    #[allow(clippy::too_many_arguments)] // keywords, in Python
+    #[pyo3(signature = (status_name, *, dead, limit, **which))]
     fn list(
         &self,
         status_name: Option<&str>,
         dead: bool,
         limit: &Bound<'_, PyAny>,
-        queue: Option<&Bound<'_, PyAny>>,
-        group: Option<&Bound<'_, PyAny>>,
-        request_id: Option<&Bound<'_, PyAny>>,
-        metadata: Option<&Bound<'_, PyAny>>,
-        error: Option<&Bound<'_, PyAny>>,
-        older_than: Option<&Bound<'_, PyAny>>,
-        newer_than: Option<&Bound<'_, PyAny>>,
-        before: Option<&Bound<'_, PyAny>>,
+        which: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        let status = status_name.map(status).transpose()?;
-        let mut query = ListQuery::new().status(status).dead(dead).limit(convert::count("limit", limit)?);
-        query.queue = convert::optional_queue(queue)?;
-        query.group = convert::optional_text("group", group)?;
-        query.request_id = convert::optional_text("request_id", request_id)?;
-        query.metadata = convert::labels(metadata)?;
-        query.error = convert::optional_text("error", error)?;
-        query.older_than = convert::optional_duration("older_than", older_than)?;
-        query.newer_than = convert::optional_duration("newer_than", newer_than)?;
-        query.before = convert::optional_text("before", before)?.map(JobId::from);
+        let query = filter(status_name, which)?.dead(dead).limit(convert::count("limit", limit)?);
         Operation::start(async move {
             let records = producer.backend().list(query).await?;
             Ok(records.into_iter().map(Record).collect::<Vec<_>>())
@@ -327,4 +335,34 @@ impl Client {
     fn now(&self) -> PyResult<i64> {
         Ok(self.producer()?.backend().clock().now().as_micros())
     }
+}
+
+/// What came of a cancel; nothing where there is no such job.
+const fn name(cancellation: Cancellation) -> Option<&'static str> {
+    match cancellation {
+        Cancellation::Done => Some("done"),
+        Cancellation::Requested => Some("requested"),
+        Cancellation::TooLate(_) => Some("too_late"),
+        Cancellation::Missing => None,
+    }
+}
+
+/// Which records, by the keywords of `client.records`.
+fn filter(status_name: Option<&str>, which: Option<&Bound<'_, PyDict>>) -> PyResult<ListQuery> {
+    let mut query = ListQuery::new().status(status_name.map(status).transpose()?);
+    for (key, value) in which.into_iter().flatten() {
+        let (key, value) = (key.extract::<String>()?, (!value.is_none()).then_some(&value));
+        match key.as_str() {
+            "queue" => query.queue = convert::optional_queue(value)?,
+            "group" => query.group = convert::optional_text(&key, value)?,
+            "request_id" => query.request_id = convert::optional_text(&key, value)?,
+            "metadata" => query.metadata = convert::labels(value)?,
+            "error" => query.error = convert::optional_text(&key, value)?,
+            "older_than" => query.older_than = convert::optional_duration(&key, value)?,
+            "newer_than" => query.newer_than = convert::optional_duration(&key, value)?,
+            "before" => query.before = convert::optional_text(&key, value)?.map(JobId::from),
+            _ => return Err(PyTypeError::new_err(format!("records have no {key} to look for"))),
+        }
+    }
+    Ok(query)
 }

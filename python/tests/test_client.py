@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+import threading
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
@@ -69,6 +70,28 @@ def test_cancel_tells_what_it_did(client: haulage.Client) -> None:
     assert cancelled.value.job_id == job.id
     job.redrive()
     assert job.status() is Status.SUBMITTED
+
+
+def test_jobs_are_cancelled_by_what_they_have(client: haulage.Client) -> None:
+    first, second, other = (client.submit(1, metadata={"user": user}).id for user in ("anna", "anna", "bert"))
+    runs, end = threading.Event(), threading.Event()
+
+    def long(body: int) -> None:
+        runs.set()
+        end.wait(SOON)
+
+    with haulage.Worker(long, client, max_jobs=1):
+        assert runs.wait(SOON)
+        came = client.cancel_many(metadata={"user": "anna"})
+        assert came == {first: Cancellation.REQUESTED, second: Cancellation.DONE}
+        assert client.cancel_many("submitted", metadata={"user": "anna"}) == {}
+        end.set()
+    assert [record.id for record in client.records(Status.SUBMITTED)] == [other]
+    assert asyncio.run(client.cancel_many_async(Status.SUBMITTED)) == {other: Cancellation.DONE}
+    with pytest.raises(haulage.InvalidArgumentError, match="nothing says which jobs"):
+        client.cancel_many()
+    with pytest.raises(TypeError, match="no colour to look for"):
+        client.cancel_many(colour="red")  # type: ignore[call-arg]
 
 
 def test_submit_many_and_map_keep_the_order(client: haulage.Client) -> None:

@@ -114,10 +114,10 @@ fn the_pages_follow_the_consumer() {
     runtime.block_on(site.producer.submit(&())).expect("submit");
     site.begun.recv().expect("the handler begins");
     assert_eq!(site.get("/busy"), (503, json("busy")));
-    site.becomes("/metrics", 200, "haulage_slots_busy{queue=\"jobs\"} 1\n");
+    site.becomes("/metrics", 200, "haulage_slots_busy{store=\"memory\"} 1\n");
     let (_, text) = site.get("/metrics");
-    assert!(text.contains("haulage_slots{queue=\"jobs\"} 2\n"), "{text}");
-    assert!(text.contains("haulage_ready{queue=\"jobs\"} 1\n"), "{text}");
+    assert!(text.contains("haulage_slots{store=\"memory\"} 2\n"), "{text}");
+    assert!(text.contains("haulage_ready{store=\"memory\"} 1\n"), "{text}");
 
     shutdown.stop();
     site.becomes("/ready", 500, &json("stopping"));
@@ -129,8 +129,14 @@ fn the_pages_follow_the_consumer() {
     assert_eq!(site.get("/ready"), (500, json("stopped")));
     assert_eq!(site.get("/busy"), (200, json("idle")));
     let (_, text) = site.get("/metrics");
-    assert!(text.contains("haulage_jobs_total{queue=\"jobs\",outcome=\"success\"} 1\n"), "{text}");
-    assert!(text.contains("haulage_job_duration_seconds_count{queue=\"jobs\"} 1\n"), "{text}");
+    assert!(
+        text.contains("haulage_jobs_total{store=\"memory\",queue=\"default\",outcome=\"success\"} 1\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("haulage_job_duration_seconds_count{store=\"memory\",queue=\"default\"} 1\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -142,8 +148,8 @@ fn the_pages_are_there_before_the_consumer() {
     assert_eq!(get(address, "/busy"), (200, json("idle")));
     let (status, text) = get(address, "/metrics");
     assert_eq!(status, 200);
-    assert!(text.contains("haulage_slots{queue=\"jobs\"} 0\n"), "{text}");
-    assert!(text.contains("haulage_ready{queue=\"jobs\"} 0\n"), "{text}");
+    assert!(text.contains("haulage_slots{store=\"memory\"} 0\n"), "{text}");
+    assert!(text.contains("haulage_ready{store=\"memory\"} 0\n"), "{text}");
     // Nothing came of the consumer.
     drop(listener);
     let _again = Listener::bind(&address.to_string(), Labels::of("memory://")).expect("it is free");

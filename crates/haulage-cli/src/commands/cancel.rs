@@ -1,10 +1,9 @@
 //! `haulage cancel`
 
-use std::collections::BTreeSet;
-
 use haulage::{
-    Error, JobId, Status,
+    Error, JobId, Producer, Status,
     backend::{Cancellation, ListQuery},
+    producer::Unfinished,
 };
 use serde_json::json;
 
@@ -20,8 +19,7 @@ use crate::{
     session::Session,
 };
 
-/// How many jobs are looked up, and how many cancelled, in one call.
-const PAGE: usize = 50_000;
+/// How many jobs are cancelled in one call.
 const CHUNK: usize = 1_000;
 
 /// The statuses of jobs that can be cancelled.
@@ -65,7 +63,7 @@ impl Args {
                      --group GROUP, --metadata KEY=VALUE or --status submitted",
                 ));
             }
-            return many(session, query, self.status, self.yes).await;
+            return many(session, query.status(self.status), self.yes).await;
         }
         let output = session.output;
         let backend = session.existing().await?;
@@ -88,26 +86,10 @@ impl Args {
 }
 
 /// Cancels all that are meant and are not over.
-async fn many(session: &Session, query: ListQuery, status: Option<Status>, yes: bool) -> Result {
+async fn many(session: &Session, query: ListQuery, yes: bool) -> Result {
     let output = session.output;
     let backend = session.existing().await?;
-    let (mut ids, mut running, mut seen) = (Vec::new(), 0, BTreeSet::new());
-    for status in UNFINISHED.into_iter().filter(|one| status.is_none_or(|status| status == *one)) {
-        let mut page = query.clone().status(status).limit(PAGE);
-        loop {
-            let records = backend.list(page.clone()).await?;
-            page = page.before(records.last().map(|record| record.id.clone()));
-            let last = records.len() < PAGE;
-            // One that was claimed meanwhile is found twice.
-            let new = records.into_iter().map(|record| record.id).filter(|id| seen.insert(id.clone()));
-            let before = ids.len();
-            ids.extend(new);
-            running += if status == Status::InProgress { ids.len() - before } else { 0 };
-            if last {
-                break;
-            }
-        }
-    }
+    let Unfinished { ids, running, .. } = Producer::new(backend.clone()).unfinished(query).await?;
     if ids.is_empty() {
         output.talk("no jobs to cancel");
         return Ok(());

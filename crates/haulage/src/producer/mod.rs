@@ -2,6 +2,7 @@
 
 mod handle;
 mod results;
+mod unfinished;
 mod waiter;
 mod watch;
 
@@ -9,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-pub use self::handle::JobHandle;
 use self::waiter::Hub;
+pub use self::{handle::JobHandle, unfinished::Unfinished};
 use crate::{
     Backend, Error, JobId, NewJob, Record, Result,
     backend::{Cancellation, Detail, Redrive, Submitted},

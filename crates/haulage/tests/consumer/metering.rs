@@ -140,7 +140,7 @@ async fn each_queue_has_its_own_numbers() {
         producer.submit_job(job).await.expect("submit").wait(None).await.expect("the end");
     }
     let snapshot = metered.stop().await;
-    let counts: Vec<_> = snapshot.queues.iter().map(|queue| {
+    let counts = snapshot.queues.iter().map(|queue| {
         let taken = queue.job_seconds.count();
         (queue.queue.as_str(), queue.ended.succeeded, queue.ended.failed, taken)
     });

@@ -337,7 +337,7 @@ async fn a_consumer_that_is_not_ready_says_so_and_stops_when_told() {
     // It is that for as long as it takes, and not out of reach of its queue.
     for tries in 1..20 {
         soon(async {
-            while meter.snapshot().ended.released < tries {
+            while meter.snapshot().ended().released < tries {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         })

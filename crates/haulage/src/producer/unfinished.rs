@@ -1,0 +1,53 @@
+//! Jobs that wait or run, by what they have in common: those that can be cancelled.
+
+use std::collections::HashSet;
+
+use super::Producer;
+use crate::{JobId, Result, Status, backend::ListQuery};
+
+/// How many records are asked for in one call.
+const PAGE: usize = 50_000;
+
+/// What [`Producer::unfinished`] has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// Jobs that wait, newest first, then jobs that run.
+    pub ids: Vec<JobId>,
+    /// How many of them run.
+    pub running: usize,
+}
+
+impl Producer {
+    /// All jobs of a query that wait or run, whatever its limit. To cancel them, give them
+    /// to [`Backend::cancel`](crate::Backend::cancel), some thousand in one call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::list`](crate::Backend::list).
+    pub async fn unfinished(&self, query: ListQuery) -> Result<Unfinished> {
+        let (mut found, mut seen) = (Unfinished::default(), HashSet::new());
+        for status in [Status::Submitted, Status::InProgress] {
+            if query.status.is_some_and(|wanted| wanted != status) {
+                continue;
+            }
+            let mut page = query.clone().status(status).limit(PAGE);
+            loop {
+                let records = self.backend().list(page.clone()).await?;
+                page = page.before(records.last().map(|record| record.id.clone()));
+                let last = records.len() < PAGE;
+                for record in records {
+                    // One that was claimed meanwhile is found twice.
+                    if seen.insert(record.id.clone()) {
+                        found.ids.push(record.id);
+                        found.running += usize::from(status == Status::InProgress);
+                    }
+                }
+                if last {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
