@@ -131,8 +131,8 @@ stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows 
 	example/stack.sh up --build --timeout 60
 
 # With what test-dist has made for this machine, or the same made here.
-test-containers: HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
-test-containers: need-rust-python-debian ## What needs Docker, or root on Debian, which installs it: the images and the local stack, end to end
+test-containers: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
+test-containers: need-rust-python-root-debian ## As root, with Docker or on Debian, where it is installed: the images and the local stack, end to end
 	@ls dist/*.tar.gz dist/*.whl >/dev/null 2>&1 || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
 	PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
@@ -141,7 +141,7 @@ test-containers: need-rust-python-debian ## What needs Docker, or root on Debian
 .NOTPARALLEL:
 
 test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-lambda test-root test-dist test-servers fuzz-quick test-bare
+	tests/timed.sh test-terraform test-lambda test-root test-dist test-containers test-servers fuzz-quick test-bare
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh

@@ -25,9 +25,9 @@ else
     command -v cargo >/dev/null || fail "RUST_BASE has no Rust; name an image that has, or a program by PROGRAM"
     # Static, on musl and on glibc.
     host=$(rustc --version --verbose | sed -n 's/^host: //p')
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$host" \
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$host" \
         --package haulage-cli --no-default-features --features aws
-    program=target/$host/release/haulage
+    program=target/$host/dist/haulage
 fi
 [ -s "$certificates" ] || fail "RUST_BASE has no $certificates; name an image with the package ca-certificates"
 

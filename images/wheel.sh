@@ -29,4 +29,4 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 python3 -m venv /opt/build
 /opt/build/bin/pip install --quiet --disable-pip-version-check "$(sed -n 's/^\(maturin==[^ ]*\).*/\1/p' python/requirements.txt)"
-/opt/build/bin/maturin build --release --features aws --manifest-path python/Cargo.toml --out "$folder"
+/opt/build/bin/maturin build --locked --profile dist --features aws --manifest-path python/Cargo.toml --out "$folder"

@@ -4,7 +4,7 @@
 
 # Where the program is compiled. With PROGRAM, any image that has a shell and
 # certificates.
-ARG RUST_BASE=rust:1.95-alpine3.22
+ARG RUST_BASE=rust:1.95-alpine
 FROM ${RUST_BASE} AS build
 # A program in the build context to take as it is, such as one of `make dist`.
 # Default: the program is compiled here.

@@ -10,6 +10,7 @@ mkdir -p "$work" "$debs"
 NODE=22.20.0
 
 if ! docker image inspect haulage-test/debian >/dev/null 2>&1; then
+    [ "$(id -u)" = 0 ] || { echo "containers: debootstrap, which makes the base image, needs root: run this by sudo" >&2; exit 1; }
     type -P debootstrap >/dev/null || { echo "containers: debootstrap is missing: apt-get install debootstrap" >&2; exit 1; }
     mirror=http://deb.debian.org/debian
     release=stable
@@ -18,17 +19,21 @@ if ! docker image inspect haulage-test/debian >/dev/null 2>&1; then
         mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' \
             | awk -v release="$release" '$2 == release && $3 == "main" { print $1; exit }')
     fi
-    root=$work/root
-    rm -rf "$root"
-    debootstrap --variant=minbase --include=ca-certificates --cache-dir="$debs" "$release" "$root" "$mirror" > "$work/debootstrap.log" 2>&1 || {
-        tail -n 20 "$work/debootstrap.log" >&2
-        exit 1
-    }
-    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
-    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/"
-    tar -C "$root" -c . | docker import - haulage-test/debian >/dev/null
-    rm -rf "$root"
+    # In memory, which goes with the process.
+    export root=$work/root debs release mirror log=$work/debootstrap.log
+    mkdir -p "$root"
+    unshare --mount bash -euo pipefail -c '
+        mount -t tmpfs -o mode=755 tmpfs "$root"
+        debootstrap --variant=minbase --include=ca-certificates --cache-dir="$debs" "$release" "$root" "$mirror" > "$log" 2>&1 || {
+            tail -n 20 "$log" >&2
+            exit 1
+        }
+        rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+        cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+        [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/"
+        tar -C "$root" -c . | docker import - haulage-test/debian >/dev/null
+    '
+    rmdir "$root"
 fi
 
 build() {

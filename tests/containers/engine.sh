@@ -38,8 +38,15 @@ if ! has docker dockerd || ! { docker compose version >/dev/null 2>&1 || has doc
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends docker.io docker-compose >/dev/null
 fi
 
+mkdir -p "$(dirname "$folder")"
+exec 9> "$(dirname "$folder")/lock"
+flock --nonblock 9 || fail "another run in this folder has an engine; wait until it has ended"
 rm -rf "$folder"
-mkdir -p "$folder"
+mkdir -p "$folder/data"
+# In memory where there is enough, which is faster, and gone at once.
+memory=$(awk '/^MemAvailable/ { print int($2 / 1048576) }' /proc/meminfo)
+export ENGINE_DATA=
+[ "$memory" -lt 10 ] || ENGINE_DATA=$folder/data
 export DOCKER_HOST=unix://$folder/docker.sock
 networks=$(ls /sys/class/net)
 # Process ids and mounts of its own: when the first process is killed, so is
@@ -48,7 +55,11 @@ networks=$(ls /sys/class/net)
 # built uses this machine's network.
 setpriv --pdeathsig KILL \
     unshare --mount --pid --fork --kill-child --mount-proc \
-    sh -c 'mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker && exec "$@"' sh \
+    sh -c '
+        mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker || exit
+        [ -z "$ENGINE_DATA" ] || mount -t tmpfs -o size=6g tmpfs "$ENGINE_DATA" || exit
+        exec "$@"
+    ' sh \
     dockerd --data-root "$folder/data" --exec-root "$folder/run" --pidfile "$folder/pid" --host "$DOCKER_HOST" \
     --cgroup-parent /haulage-containers --bridge none --iptables=false --ip6tables=false --ip-forward=false \
     > "$folder/log" 2>&1 &

@@ -43,9 +43,7 @@ def main() -> int:
         suite = unittest.defaultTestLoader.discover(
             str(HERE), pattern=sys.argv[1] if len(sys.argv) > 1 else "test_*.py"
         )
-        result = unittest.TextTestRunner(
-            verbosity=2, durations=5 if sys.version_info >= (3, 12) else None
-        ).run(suite)
+        result = unittest.TextTestRunner(verbosity=2).run(suite)
     except KeyboardInterrupt:
         return 130
     finally:
