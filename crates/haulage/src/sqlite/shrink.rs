@@ -14,23 +14,32 @@ type Sql<T> = rusqlite::Result<T>;
 /// How much the file keeps in any case, in pages of 4 KiB: 16 MiB.
 const KEPT: i64 = 4096;
 
-/// Whether more is free than is in use, so that it is worth the writes: what comes and
-/// goes by day finds the pages that it needs.
+/// Whether more is free than is in use: less than that is soon needed again, and not
+/// worth the writes.
 pub(super) fn is_due(tx: &Tx<'_>) -> Sql<bool> {
     let (all, free) = pages(tx)?;
     Ok(free > (all - free).max(KEPT))
 }
 
 /// Gives back some, within this time; whether there is more. No more than a few jobs
-/// write to the log, as the disk may be nearly full.
-pub(super) fn give_back(tx: &Tx<'_>, until: Instant) -> Sql<bool> {
-    for _ in 0..4 {
+/// write to the log, as the disk may be nearly full. Where it fails, the rest of the
+/// transaction does not.
+pub(super) fn give_back(tx: &mut Tx<'_>, until: Instant) -> Sql<bool> {
+    Ok(tx.apart(|tx| some(tx, until))?.unwrap_or_else(|error| {
+        tracing::debug!(%error, "no space was given back to the disk");
+        false
+    }))
+}
+
+fn some(tx: &Tx<'_>, until: Instant) -> Sql<bool> {
+    // Few at a time: of a file with a long list of free pages, each is looked for in it.
+    for _ in 0..64 {
         if !is_due(tx)? {
             return Ok(false);
         }
         let (before, _) = pages(tx)?;
         // So many together; SQLite answers with a row for each.
-        tx.rows("PRAGMA incremental_vacuum(256)", [], |_| Ok(()))?;
+        tx.rows("PRAGMA incremental_vacuum(16)", [], |_| Ok(()))?;
         // Of a file that somebody has made to keep them, there are none.
         if pages(tx)?.0 == before {
             return Ok(false);

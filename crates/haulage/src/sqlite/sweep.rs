@@ -185,7 +185,14 @@ fn sweep_all(tx: &mut Tx<'_>, until: Instant) -> rusqlite::Result<Swept> {
             }
         }
         if expired.len() < ROWS {
-            let more = sweep_keys(tx, until)? || shrink::give_back(tx, until)?;
+            if sweep_keys(tx, until)? {
+                return Ok(Swept { more: true, ..swept });
+            }
+            // In turns of its own: to give back may wait, where to delete may not.
+            let more = shrink::is_due(tx)?;
+            if more && swept.deleted == 0 {
+                return Ok(Swept { more: shrink::give_back(tx, until)?, ..swept });
+            }
             return Ok(Swept { more, ..swept });
         }
     }

@@ -168,12 +168,20 @@ impl Writer {
         }
     }
 
-    /// Empties the log, in which deleted jobs can still be read, and gives back the
-    /// space that they took.
+    /// Empties the log, in which deleted jobs can still be read, and gives back some of
+    /// the space that they took; the sweep does the rest.
     pub(super) async fn erase_log(&self) -> Result<()> {
-        // What was deleted stays so where this fails.
+        self.empty_log().await?;
+        let (until, mut gave) = (Instant::now() + GIVING_BACK, false);
         let some = |tx: &mut Tx<'_>| Ok(shrink::give_back(tx, Instant::now() + sweep::SLICE)?);
-        while self.run(Weight::default(), some).await.is_ok_and(|more| more) {}
+        while Instant::now() < until && self.run(Weight::default(), some).await? {
+            gave = true;
+        }
+        // Pages that changed places are in the log, too, and the file is cut when it is empty.
+        if gave { self.empty_log().await } else { Ok(()) }
+    }
+
+    async fn empty_log(&self) -> Result<()> {
         self.erase_log.store(true, Ordering::Release);
         self.run(Weight::default(), |_| Ok(())).await
     }
@@ -203,6 +211,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the sweep waits for somebody who has locked the database: calls
 /// wait behind it.
 const SWEEP_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a purge gives back space for, at most.
+const GIVING_BACK: Duration = Duration::from_secs(5);
 
 /// How long the readers of a log that is to be erased are waited for.
 const ERASING: Duration = Duration::from_secs(2);
