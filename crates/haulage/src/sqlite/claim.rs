@@ -99,12 +99,12 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
     };
     let mut one = tx.prepare(ONE)?;
     let (mut due, mut bytes) = (Vec::with_capacity(rows.len()), 0);
-    let mut unusable = 0;
+    let (mut unusable, mut ended) = (0, false);
     for seq in &rows {
         let claimed = match one.query_row([seq], |row| read(row, lease.until)) {
             Ok(claimed) => claimed,
             Err(error) if is_of_the_row(&error) => {
-                end_unusable(tx, *seq, &error)?;
+                ended |= end_unusable(tx, *seq, &error)?;
                 unusable += 1;
                 continue;
             }
@@ -117,6 +117,10 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
         }
     }
     let cut = due.len() + unusable < rows.len();
+    if due.is_empty() && ended {
+        // There may be others behind them, at once.
+        return Ok(Claim { found: Found::Nothing(Some(tx.now)), left: Left::More });
+    }
     if due.is_empty() {
         let left = if is_unfit(tx, request, watched_until)? { Left::Unfit } else { Left::Nothing };
         return Ok(Claim { found: Found::Nothing(next_due(tx, request, watched_until)?), left });
@@ -157,17 +161,16 @@ fn is_of_the_row(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Ends a job that nobody can run, so that it holds up no other.
-fn end_unusable(tx: &mut Tx<'_>, seq: i64, error: &rusqlite::Error) -> rusqlite::Result<()> {
+/// Ends a job that nobody can run, so that it holds up no other. False where there is none.
+fn end_unusable(tx: &mut Tx<'_>, seq: i64, error: &rusqlite::Error) -> rusqlite::Result<bool> {
     let why = match error {
         rusqlite::Error::QueryReturnedNoRows => "its body is not in the database".to_owned(),
         error => format!("the database has no job that can be read in its place: {error}"),
     };
     tracing::error!(row = seq, error = why, "a job cannot be run, and ends: the database is damaged");
-    if let Some(job) = tx.row(Hot::BY_SEQ, [seq], Hot::read)? {
-        tx.finish(&job, End::failed(JobError::new(FailureKind::InvalidBody, why)))?;
-    }
-    Ok(())
+    let Some(job) = tx.row(Hot::BY_SEQ, [seq], Hot::read)? else { return Ok(false) };
+    tx.finish(&job, End::failed(JobError::new(FailureKind::InvalidBody, why)))?;
+    Ok(true)
 }
 
 /// Whether a job is due in these queues, of those that are suspect or of the others.
@@ -279,7 +282,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Backend, NewJob,
+        Backend, Clock, NewJob,
         backend::{Detail, Lookup, Outcome, Settlement},
         sqlite::{SqliteBackend, wake::Word},
     };
@@ -302,7 +305,9 @@ mod tests {
     async fn a_row_that_is_damaged_is_the_end_of_its_job_and_holds_up_no_other() {
         let folder = tempfile::tempdir().expect("tempdir");
         let path = folder.path().join("x.db");
-        let backend = SqliteBackend::open(&path).await.expect("open");
+        // It stands still, so a look that is only due later never comes.
+        let clock = Clock::manual(Timestamp::from_micros(1));
+        let backend = SqliteBackend::options(&path).clock(clock).open().await.expect("open");
         let jobs = (0..4).map(|n| NewJob::new(&n).expect("JSON").metadata("n", n.to_string())).collect();
         let ids: Vec<_> =
             backend.submit(jobs).await.expect("submit").into_iter().map(|new| new.expect("new").id).collect();
@@ -312,10 +317,19 @@ mod tests {
         // It hides nobody, and can be looked at itself.
         let found = backend.get(ids.clone(), Detail::Full).await.expect("get");
         assert!(found.iter().all(|found| matches!(found, Lookup::Found(_))), "{found:?}");
-        let request = ClaimRequest::new("worker", Duration::from_secs(60)).max(2);
+        let request = ClaimRequest::new("worker", Duration::from_secs(60)).max(1);
         assert_eq!(backend.claim(request.clone(), Default::default()).await.expect("claim"), []);
-        let claimed = backend.claim(request, Default::default()).await.expect("claim");
-        let claimed: Vec<_> = claimed.into_iter().map(|claimed| claimed.key.id).collect();
+        // Those behind it come at once, and not when a look is due in any case.
+        let request = request.wait(Duration::from_secs(60));
+        let mut claimed = Vec::new();
+        while claimed.len() < 2 {
+            let jobs = backend.claim(request.clone(), Default::default());
+            let jobs = tokio::time::timeout(Duration::from_secs(60), jobs)
+                .await
+                .expect("no job came")
+                .expect("claim");
+            claimed.extend(jobs.into_iter().map(|claimed| claimed.key.id));
+        }
         assert_eq!(claimed, ids[2..]);
         for (id, why) in ids.iter().zip(["its body is not in the database", "no job that can be read"]) {
             let found = backend.get(vec![id.clone()], Detail::Full).await.expect("get").remove(0);
