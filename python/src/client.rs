@@ -6,7 +6,7 @@ use std::{
 };
 
 use haulage::{
-    Backend, Clock, JobId, Producer, Timestamp,
+    Backend, Clock, JobId, Producer, Status, Timestamp,
     backend::{Cancellation, Detail, ListQuery, Purge, Redrive},
     memory::MemoryBackend,
     sqlite::SqliteBackend,
@@ -206,6 +206,11 @@ impl Client {
             return Err(errors::invalid(
                 "nothing says which jobs are to be cancelled; give what they have in common, such as \
                  group=, metadata= or status=\"submitted\"",
+            ));
+        }
+        if query.status.is_some_and(Status::is_terminal) {
+            return Err(errors::invalid(
+                "jobs that are over cannot be cancelled; status is submitted or in_progress",
             ));
         }
         Operation::start(async move {

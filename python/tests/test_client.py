@@ -90,6 +90,8 @@ def test_jobs_are_cancelled_by_what_they_have(client: haulage.Client) -> None:
     assert asyncio.run(client.cancel_many_async(Status.SUBMITTED)) == {other: Cancellation.DONE}
     with pytest.raises(haulage.InvalidArgumentError, match="nothing says which jobs"):
         client.cancel_many()
+    with pytest.raises(haulage.InvalidArgumentError, match="status is submitted or in_progress"):
+        client.cancel_many("success")
     with pytest.raises(TypeError, match="no colour to look for"):
         client.cancel_many(colour="red")  # type: ignore[call-arg]
 

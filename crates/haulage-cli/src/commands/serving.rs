@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use haulage::{
     JobId, Producer, QueueName, Record, Status,
-    backend::{Detail, Lookup},
+    backend::{Detail, Lookup, QueueStats},
 };
 
 use crate::{
@@ -77,19 +77,22 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
     }
     tokio::time::sleep(LOOK_AGAIN).await;
     let stats = backend.stats().await.ok()?;
-    let (name, queue) = stats.unserved(&before).find(|(name, _)| wanted(name))?;
-    let oldest = Duration::try_from_secs_f64(queue.oldest_due_seconds?).ok()?;
+    let oldest = |queue: &QueueStats| Duration::try_from_secs_f64(queue.oldest_due_seconds?).ok();
+    let (name, queue, oldest) = stats
+        .unserved(&before)
+        .filter(|(name, _)| wanted(name))
+        .filter_map(|(name, queue)| Some((name, queue, oldest(queue)?)))
+        .find(|(_, _, oldest)| *oldest >= PATIENCE)?;
     let (of, with) = match name.is_default() {
         true => (String::new(), String::new()),
         false => (format!(" of the queue {name}"), format!(" with --queue {name}")),
     };
-    (oldest >= PATIENCE).then(|| {
-        format!(
-            "no worker takes jobs{of}: {} {}, the oldest for {}, and none is in progress; start a worker on \
-             {url}{with}, or see in the log of the one that runs why it takes no jobs",
-            count(queue.due, "job"),
-            if queue.due == 1 { "waits" } else { "wait" },
-            brief(oldest)
-        )
-    })
+    let busy = if stats.in_progress > 0 { ", unless it is busy with jobs of other queues" } else { "" };
+    Some(format!(
+        "no worker takes jobs{of}: {} {}, the oldest for {}, and none is in progress; start a worker on \
+         {url}{with}, or see in the log of the one that runs why it takes no jobs{busy}",
+        count(queue.due, "job"),
+        if queue.due == 1 { "waits" } else { "wait" },
+        brief(oldest)
+    ))
 }

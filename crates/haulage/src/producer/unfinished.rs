@@ -12,7 +12,7 @@ const PAGE: usize = 50_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unfinished {
-    /// Jobs that wait, newest first, then jobs that run.
+    /// Jobs that wait, newest first, then jobs that run, and those that came back meanwhile.
     pub ids: Vec<JobId>,
     /// How many of them run.
     pub running: usize,
@@ -27,7 +27,8 @@ impl Producer {
     /// As [`Backend::list`](crate::Backend::list).
     pub async fn unfinished(&self, query: ListQuery) -> Result<Unfinished> {
         let (mut found, mut seen) = (Unfinished::default(), HashSet::new());
-        for status in [Status::Submitted, Status::InProgress] {
+        // Once more those that wait: one may have come back from its worker in between.
+        for status in [Status::Submitted, Status::InProgress, Status::Submitted] {
             if query.status.is_some_and(|wanted| wanted != status) {
                 continue;
             }
@@ -37,7 +38,7 @@ impl Producer {
                 page = page.before(records.last().map(|record| record.id.clone()));
                 let last = records.len() < PAGE;
                 for record in records {
-                    // One that was claimed meanwhile is found twice.
+                    // Most are found twice.
                     if seen.insert(record.id.clone()) {
                         found.ids.push(record.id);
                         found.running += usize::from(status == Status::InProgress);

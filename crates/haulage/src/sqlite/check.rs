@@ -68,11 +68,13 @@ pub(super) fn jobs(
             false => (format!("wait in the queue {name}"), format!("start a worker with --queue {name}")),
         };
         let age = queue.oldest_due_seconds.unwrap_or_default();
+        let busy =
+            if stats.in_progress > 0 { ", unless they are busy with jobs of other queues" } else { "" };
         findings.push(Finding::bad(
             Severity::Warning,
             "workers",
             format!("{} jobs {waits}, the oldest for {age:.0} s, and none is in progress", queue.due),
-            format!("{serve}, or see in the logs of those that run why they take no jobs"),
+            format!("{serve}, or see in the logs of those that run why they take no jobs{busy}"),
         ));
     }
     if unserved.is_empty() {
