@@ -110,8 +110,13 @@ dist: need-rust-python ## Make the programs and wheels of a release into dist; D
 test-dist: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 test-dist: need-rust-python-root tmp ## What needs root: what is shipped for this machine is small, starts fast, and works on its own
 	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(HOST)
-	PLAIN=$$(CARGO=$(CARGO) PYTHON=$(PYTHON) scripts/dist/program.sh $(HOST)) $(PY)/pytest --quiet tests/dist
+	$(PY)/pytest --quiet tests/dist
 	@rm -rf $(TOOLS)/tmp
+
+test-dist-plain: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
+test-dist-plain: need-rust-python ## The program without AWS, as it is shipped, is smaller still
+	program=$$(CARGO=$(CARGO) PYTHON=$(PYTHON) scripts/dist/program.sh $(HOST)) \
+		&& $(PYTHON) tests/dist/without_aws.py "$$program"
 
 bench-python: wheel ## Measure the Python package beside the Rust worker
 	$(CARGO) build --release --package haulage-cli
@@ -141,7 +146,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 .NOTPARALLEL:
 
 test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-lambda test-root test-dist test-containers test-servers fuzz-quick test-bare
+	tests/timed.sh test-terraform test-lambda test-root test-dist test-dist-plain test-containers test-servers fuzz-quick test-bare
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh

@@ -18,9 +18,8 @@ from conftest import DIST, HERE, programs, run, unpacked, wheels
 
 ROOT = Path(__file__).parents[2]
 MEGABYTE = 1_000_000
-# Of a program with AWS, of one without, and of a wheel.
+# Of a program, and of a wheel.
 MOST_WITH_AWS = 16 * MEGABYTE
-MOST_WITHOUT_AWS = 8 * MEGABYTE
 MOST_OF_A_WHEEL = 12 * MEGABYTE
 # From the start of a worker to its first claim, in milliseconds.
 LONGEST_START = 10.0
@@ -55,12 +54,6 @@ def test_a_program_is_small_and_static(
     assert "NEEDED" not in run("readelf", "--dynamic", "--wide", program)
     beside = {path.name for path in program.parent.iterdir()}
     assert beside == {"haulage", "README.md", "LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY.txt"}
-
-
-def test_without_aws_it_is_smaller_still(capsys: pytest.CaptureFixture[str]) -> None:
-    size = Path(os.environ["PLAIN"]).stat().st_size
-    say(capsys, "the program without AWS", f"{size / MEGABYTE:.2f} MB of {MOST_WITHOUT_AWS / MEGABYTE:.0f}")
-    assert size < MOST_WITHOUT_AWS
 
 
 @pytest.mark.parametrize("wheel", wheels(), ids=lambda path: path.name)
