@@ -25,7 +25,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ help: ## List these targets
 # Looks for what a target needs before anything is compiled.
 need-%:
 	@CARGO=$(CARGO) PYTHON=$(PYTHON) tests/requirements.sh $(subst -, ,$*)
+
+# What they keep of what they fetch stays in the clone.
+export PIP_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/pip
+export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
+export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
 test test-dist test-python test-docs test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
@@ -146,7 +151,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 .NOTPARALLEL:
 
 test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-lambda test-root test-dist test-dist-plain test-containers test-servers fuzz-quick test-bare
+	tests/timed.sh test-terraform test-lambda test-root test-dist test-containers test-servers fuzz-quick test-bare
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh

@@ -100,6 +100,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: what it has started ends with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except subprocess.CalledProcessError as error:

@@ -46,10 +46,12 @@ if [ -z "$("${compose[@]}" ps -q 2>/dev/null)" ]; then
         fi
     done
 fi
+before=$("${compose[@]}" ps -aq 2>/dev/null || true)
 status=0
 "${compose[@]}" "$@" || status=$?
 # 130 is Ctrl-C, after which the containers are stopped, and kept.
 if [ "$status" != 0 ] && [ "$status" != 130 ]; then
+    [ -z "$before" ] || fail "the stack could not be changed, and what ran of it is left as it is; the lines above say why"
     "${compose[@]}" down >/dev/null 2>&1 || true
     fail "the stack did not start, and nothing of it is left; the lines above say why"
 fi

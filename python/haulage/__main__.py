@@ -47,7 +47,8 @@ _AGAIN = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carries out a command line, by default that of this process; its exit code."""
-    if arguments is None and _first_process.is_first():
+    # Only for workers: others may read from a terminal, which a group of its own may not.
+    if arguments is None and "worker" in sys.argv[1:] and _first_process.is_first():
         return _first_process.run_in_child()
     code, settings = _command(list(sys.argv[1:] if arguments is None else arguments))
     if settings is None:
@@ -108,6 +109,11 @@ def _worker(settings: dict[str, Any]) -> int:
     printing = ThreadPoolExecutor(1).submit(_report, summary, settings["json"])
     try:
         printing.result(_PRINT_LIMIT)
+    except BrokenPipeError:
+        # Who read it has seen enough, as of the program.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        return _fail(FAILURE, f"cannot write to stdout: {error}")
     except TimeoutError:
         _fail(
             FAILURE,

@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "example"
 WORK = ROOT / ".tools" / "containers"
-# So long until a wait is given up, in seconds. These machines are slow at times.
+# So long until a wait is given up, in seconds. A busy machine is slow.
 SOON = 180.0
 
 # The bases that base.sh makes, and this machine's network while images are built.
