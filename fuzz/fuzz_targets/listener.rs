@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use haulage::metrics::Listener;
+use haulage::metrics::{Labels, Listener};
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 
 libfuzzer_sys::fuzz_target!(|request: &[u8]| {
-    let listener = LISTENER.get_or_init(|| Listener::bind("127.0.0.1:0", "jobs").expect("a free port"));
+    let bind = || Listener::bind("127.0.0.1:0", Labels::of("memory://")).expect("a free port");
+    let listener = LISTENER.get_or_init(bind);
     let mut stream = TcpStream::connect(listener.address()).expect("it answers");
     stream.set_read_timeout(Some(Duration::from_secs(8))).expect("a limit");
     // It may answer and close before it has read all.

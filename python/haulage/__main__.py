@@ -109,11 +109,6 @@ def _worker(settings: dict[str, Any]) -> int:
     printing = ThreadPoolExecutor(1).submit(_report, summary, settings["json"])
     try:
         printing.result(_PRINT_LIMIT)
-    except BrokenPipeError:
-        # Who read it has seen enough, as of the program.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except OSError as error:
-        return _fail(FAILURE, f"cannot write to stdout: {error}")
     except TimeoutError:
         _fail(
             FAILURE,
@@ -122,6 +117,11 @@ def _worker(settings: dict[str, Any]) -> int:
         # The end of the interpreter would wait for that, too.
         _logging.flush()
         os._exit(FAILURE)
+    except BrokenPipeError:
+        # Who read it has seen enough, as of the program.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        return _fail(FAILURE, f"cannot write to stdout: {error}")
     if len(stopped) > 1:
         # A handler may still run, in a thread that nothing ends but the process.
         _logging.flush(_LAST_LINES)

@@ -187,6 +187,16 @@ def test_it_ends_though_nobody_reads_what_it_did(start: Start, client: haulage.C
     os.close(write)
 
 
+def test_it_ends_well_where_who_reads_has_seen_enough(start: Start, client: haulage.Client) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    client.submit(1)
+    process = start("--python", "tasks:double", "--json", "--until-empty", stdout=write)
+    os.close(write)
+    assert process.wait(SOON) == 0
+    assert "Traceback" not in process.communicate()[1]
+
+
 def test_a_log_that_nobody_reads_holds_up_neither_jobs_nor_signals(
     start: Start, client: haulage.Client
 ) -> None:
