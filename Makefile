@@ -151,7 +151,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 .NOTPARALLEL:
 
 test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-lambda test-root test-dist test-containers test-servers fuzz-quick test-bare
+	tests/timed.sh $(filter-out $(WITHOUT),test-terraform test-lambda test-root test-dist test-containers test-servers fuzz-quick test-bare)
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
