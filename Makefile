@@ -91,6 +91,7 @@ docs-tools: need-python
 
 # As test-python builds it, so nothing is compiled twice.
 docs-wheel: python-tools
+	@mkdir -p $(TOOLS)/tmp
 	rm -rf $(TOOLS)/docs-wheel
 	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/docs-wheel
 	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/docs-wheel/haulage-*.whl
