@@ -43,6 +43,8 @@ export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 test test-dist test-python test-docs test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
+# The folder stays for the target that comes next.
+TIDY = find $(TOOLS)/tmp -mindepth 1 -delete
 
 build: need-rust ## Build everything, for debugging
 	$(CARGO) build --workspace --exclude haulage-python --all-targets
@@ -53,11 +55,10 @@ demo: need-rust ## Classify 1,797 handwritten digits through a real queue, and s
 # The plain program has no AWS; all the rest is tested with it. The AWS backend's
 # tests wait more than they compute, so more of them run at once.
 test: need-rust-lint-python tmp lint deny doc tools test-python test-docs ## Check all that needs only Rust, a C compiler and Python 3.10
-	@mkdir -p $(TOOLS)/tmp
 	$(CARGO) test --package haulage-cli --test cli without_aws
 	$(CARGO) test --workspace --features $(AWS)
 	$(CARGO) test --workspace --features $(AWS) --test local -- --test-threads 6
-	@rm -rf $(TOOLS)/tmp
+	@$(TIDY)
 
 test-python: need-rust-python tmp lint-python tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
 	cd python && ../$(PY)/mypy
@@ -66,7 +67,7 @@ test-python: need-rust-python tmp lint-python tools ## Check the Python package:
 	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	cd python && ../$(PY)/pytest --quiet
-	@rm -rf $(TOOLS)/tmp
+	@$(TIDY)
 
 test-docs: need-rust-python tmp book docs-wheel ## Check the documentation: its links, and its commands, each of which is run or says why not
 	$(DOCS)/python tests/docs/book.py $(TOOLS)/book --check
@@ -91,7 +92,6 @@ docs-tools: need-python
 
 # As test-python builds it, so nothing is compiled twice.
 docs-wheel: python-tools
-	@mkdir -p $(TOOLS)/tmp
 	rm -rf $(TOOLS)/docs-wheel
 	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/docs-wheel
 	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/docs-wheel/haulage-*.whl
@@ -117,7 +117,7 @@ test-dist: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host
 test-dist: need-rust-python-root tmp ## What needs root: what is shipped for this machine is small, starts fast, and works on its own
 	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(HOST)
 	$(PY)/pytest --quiet tests/dist
-	@rm -rf $(TOOLS)/tmp
+	@$(TIDY)
 
 test-dist-plain: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 test-dist-plain: need-rust-python ## The program without AWS, as it is shipped, is smaller still

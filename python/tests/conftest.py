@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import haulage
 import pytest
 
-from support import Program
+from support import Program, StartConsumer, starting
 
 # A shell ignores Ctrl-C for what it runs in the background, `nohup` the end of the terminal as well,
 # and programs that are started here would inherit that.
@@ -31,23 +32,35 @@ def client(url: str) -> haulage.Client:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    """Starts Python programs, and kills those that are left."""
-    started: list[subprocess.Popen[str]] = []
+def haulage_url(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
+    """Where those go who name no place."""
+    monkeypatch.setenv("HAULAGE_URL", url)
+    return url
 
-    def start(code: str, *args: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code), *args],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
+
+@pytest.fixture
+def start_consumer(haulage_url: str) -> Iterator[StartConsumer]:
+    """Starts consumers of the compatible interface, and stops them."""
+    started: list[haulage.Consumer] = []
+
+    def start(compute_result: Callable[..., Any], **options: Any) -> haulage.Consumer:
+        consumer = haulage.Consumer(
+            queue_name="jobs.fifo",
+            ddb_client=haulage.DynamoDBClient(table="results"),
+            compute_result=compute_result,
+            **options,
         )
-        started.append(process)
-        return process
+        consumer.start_consuming()
+        started.append(consumer)
+        return consumer
 
     yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    for consumer in started:
+        consumer.stop_consuming()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """Starts Python programs."""
+    with starting(tmp_path, sys.executable, "-c") as start:
+        yield lambda code, *args: start(textwrap.dedent(code), *args, stdin=subprocess.PIPE)

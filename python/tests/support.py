@@ -9,12 +9,20 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import haulage
 import pytest
 
 # So long until a test fails rather than hangs, in seconds. A machine may be slow.
 SOON = 300.0
 
 Program = Callable[..., "subprocess.Popen[str]"]
+StartConsumer = Callable[..., haulage.Consumer]
+
+
+def new_producer(**options: Any) -> haulage.Producer:
+    return haulage.Producer(
+        queue_name="jobs.fifo", ddb_client=haulage.DynamoDBClient(table="results"), **options
+    )
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -34,6 +42,26 @@ def running(*words: object, **options: Any) -> Generator[subprocess.Popen[str], 
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def starting(cwd: Path, *first: str) -> Generator[Program]:
+    """Starts programs in a folder, by these words and those of the call, and kills those that are left."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, **options: Any) -> subprocess.Popen[str]:
+        options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("stderr", subprocess.PIPE)
+        process = subprocess.Popen([*first, *words], text=True, cwd=cwd, **options)
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            with process:
+                process.kill()
 
 
 class Entry(NamedTuple):

@@ -10,14 +10,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import haulage
 import pytest
 from haulage import Status
 
-from support import SOON, ended, until
+from support import SOON, Program, ended, starting, until
 
 TASKS = """
 import ctypes, logging, os, signal, subprocess, sys, threading, time
@@ -108,38 +108,16 @@ def start():
 value = 3
 """
 
-Start = Callable[..., "subprocess.Popen[str]"]
-
 
 @pytest.fixture
-def start(tmp_path: Path, url: str) -> Iterator[Start]:
-    """Starts workers, and ends them."""
+def start(tmp_path: Path, url: str) -> Iterator[Program]:
+    """Starts workers."""
     (tmp_path / "tasks.py").write_text(TASKS)
     (tmp_path / "broken.py").write_text("import nothing_like_this\n")
     (tmp_path / "raises.py").write_text("1 / 0\n")
-    started: list[subprocess.Popen[str]] = []
-
-    def start(
-        *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
-    ) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "haulage", "worker", "--url", url, "--retry-base", "0", *arguments],
-            stdout=stdout,
-            stderr=stderr,
-            text=True,
-            cwd=tmp_path,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.terminate()
-        try:
-            process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+    words = ("worker", "--url", url, "--retry-base", "0")
+    with starting(tmp_path, sys.executable, "-m", "haulage", *words) as start:
+        yield start
 
 
 def stopped(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -150,7 +128,7 @@ def stopped(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("more", [(), ("--processes", "1")])
 def test_it_serves_the_queues_that_it_names(
-    start: Start, client: haulage.Client, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    start: Program, client: haulage.Client, more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, other = client.submit(1, queue="bulk"), client.submit(2)
     worker = start("--python", "tasks:queue", "--queue", "first", "--queue", "bulk", *more)
@@ -164,14 +142,14 @@ def test_it_serves_the_queues_that_it_names(
     assert "some queues have a weight and some have none" in process.communicate(timeout=SOON)[1]
 
 
-def test_it_runs_a_function_and_says_what_it_did(start: Start, client: haulage.Client) -> None:
+def test_it_runs_a_function_and_says_what_it_did(start: Program, client: haulage.Client) -> None:
     process = start("--python", "tasks:double", "--json")
     assert list(client.map([1, 2, 3], wait_timeout=SOON)) == [2, 4, 6]
     code, output, _ = stopped(process)
     assert (code, json.loads(output)["succeeded"]) == (0, 3)
 
 
-def test_it_ends_though_nobody_reads_what_it_did(start: Start, client: haulage.Client) -> None:
+def test_it_ends_though_nobody_reads_what_it_did(start: Program, client: haulage.Client) -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     with contextlib.suppress(BlockingIOError):
@@ -187,7 +165,7 @@ def test_it_ends_though_nobody_reads_what_it_did(start: Start, client: haulage.C
     os.close(write)
 
 
-def test_it_ends_well_where_who_reads_has_seen_enough(start: Start, client: haulage.Client) -> None:
+def test_it_ends_well_where_who_reads_has_seen_enough(start: Program, client: haulage.Client) -> None:
     read, write = os.pipe()
     os.close(read)
     client.submit(1)
@@ -198,7 +176,7 @@ def test_it_ends_well_where_who_reads_has_seen_enough(start: Start, client: haul
 
 
 def test_a_log_that_nobody_reads_holds_up_neither_jobs_nor_signals(
-    start: Start, client: haulage.Client
+    start: Program, client: haulage.Client
 ) -> None:
     read, write = os.pipe()
     for more in ([], ["--processes", "1"]):
@@ -215,7 +193,7 @@ def test_a_log_that_nobody_reads_holds_up_neither_jobs_nor_signals(
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("more", [(), ("--processes", "1")], ids=["threads", "processes"])
 def test_a_handler_forges_no_metric_and_no_line_of_the_log(
-    start: Start, client: haulage.Client, form: str, more: tuple[str, ...]
+    start: Program, client: haulage.Client, form: str, more: tuple[str, ...]
 ) -> None:
     metrics = ("--cluster-name", "c", "--service-name", "s")
     process = start("--python", "tasks:forge", "--log-format", form, *metrics, *more)
@@ -236,7 +214,7 @@ def test_a_handler_forges_no_metric_and_no_line_of_the_log(
 @pytest.mark.parametrize("function", ["chatter", "async_chatter", "batch_chatter"])
 @pytest.mark.parametrize("more", [(), ("--processes", "1")], ids=["threads", "processes"])
 def test_a_job_that_prints_without_end_drowns_no_other(
-    start: Start, client: haulage.Client, function: str, more: tuple[str, ...]
+    start: Program, client: haulage.Client, function: str, more: tuple[str, ...]
 ) -> None:
     process = start("--python", f"tasks:{function}", "--log-limit", "2kB", *more)
     job = client.submit(5000)
@@ -253,7 +231,7 @@ def test_a_job_that_prints_without_end_drowns_no_other(
     )
 
 
-def test_a_terminal_that_goes_away_is_a_polite_signal(start: Start, client: haulage.Client) -> None:
+def test_a_terminal_that_goes_away_is_a_polite_signal(start: Program, client: haulage.Client) -> None:
     process = start("--python", "tasks:double")
     client.submit(1).result(SOON)
     process.send_signal(signal.SIGHUP)
@@ -262,7 +240,7 @@ def test_a_terminal_that_goes_away_is_a_polite_signal(start: Start, client: haul
 
 
 def test_modules_of_the_folder_stand_in_for_nothing(
-    start: Start, client: haulage.Client, tmp_path: Path
+    start: Program, client: haulage.Client, tmp_path: Path
 ) -> None:
     for name in ("json", "argparse", "queue"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')\n")
@@ -275,7 +253,7 @@ def test_modules_of_the_folder_stand_in_for_nothing(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("end", ["killed", "timeout"])
 def test_what_a_handler_has_started_ends_with_its_process(
-    start: Start, client: haulage.Client, tmp_path: Path, end: str
+    start: Program, client: haulage.Client, tmp_path: Path, end: str
 ) -> None:
     process = start("--python", "tasks:leave_behind", "--processes", "1", "--cancel-grace-period", "0.1")
     limit = 1.0 if end == "timeout" else None
@@ -288,7 +266,7 @@ def test_what_a_handler_has_started_ends_with_its_process(
 
 
 def test_the_module_is_loaded_once_for_all_threads(
-    start: Start, client: haulage.Client, tmp_path: Path
+    start: Program, client: haulage.Client, tmp_path: Path
 ) -> None:
     process = start("--python", "tasks:thread", "--concurrency", "3", "--on-start", "tasks:start")
     list(client.map(range(10), wait_timeout=SOON))
@@ -308,14 +286,14 @@ def test_the_module_is_loaded_once_for_all_threads(
     ],
 )
 @pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=["threads", "processes"])
-def test_a_bad_path_is_explained(start: Start, target: str, why: str, more: tuple[str, ...]) -> None:
+def test_a_bad_path_is_explained(start: Program, target: str, why: str, more: tuple[str, ...]) -> None:
     process = start("--python", target, *more)
     output, errors = process.communicate(timeout=SOON)
     assert (process.returncode, output) == (2, "")
     assert errors.startswith("haulage: ") and why in errors
 
 
-def test_logs_are_text_or_json(start: Start, client: haulage.Client) -> None:
+def test_logs_are_text_or_json(start: Program, client: haulage.Client) -> None:
     process = start("--python", "tasks:act", "--log", "info,haulage=warning", "--log-format", "json")
     job = client.submit("fail")
     job.wait(SOON)
@@ -329,7 +307,7 @@ def test_logs_are_text_or_json(start: Start, client: haulage.Client) -> None:
     assert job.id in lines[0]["message"] and "never" in lines[0]["message"]
 
 
-def test_bad_flags_are_explained(start: Start) -> None:
+def test_bad_flags_are_explained(start: Program) -> None:
     for arguments, why in (
         (("--python", "tasks:double", "--lease", "soon"), "write it like 90s, 5m, 1h30m or 2d"),
         (("--python", "tasks:double", "--concurrency", "many"), "invalid value 'many' for '--concurrency"),
@@ -347,7 +325,7 @@ def test_bad_flags_are_explained(start: Start) -> None:
 
 
 def test_processes_share_the_work_and_load_once_each(
-    start: Start, client: haulage.Client, tmp_path: Path
+    start: Program, client: haulage.Client, tmp_path: Path
 ) -> None:
     process = start("--python", "tasks:act", "--processes", "2", "--on-start", "tasks:start")
     results = list(client.map(range(40), wait_timeout=SOON))
@@ -371,7 +349,7 @@ def test_processes_share_the_work_and_load_once_each(
     ],
 )
 def test_a_child_that_dies_fails_its_attempt_and_takes_nobody_with_it(
-    start: Start, client: haulage.Client, body: str, why: str
+    start: Program, client: haulage.Client, body: str, why: str
 ) -> None:
     # A lease so long that nothing here can be the work of its end.
     start("--python", "tasks:act", "--processes", "2", "--lease", "1h")
@@ -384,7 +362,7 @@ def test_a_child_that_dies_fails_its_attempt_and_takes_nobody_with_it(
     assert client.submit("after").result(SOON)[0] == 1
 
 
-def test_exceptions_in_children_are_like_those_in_threads(start: Start, client: haulage.Client) -> None:
+def test_exceptions_in_children_are_like_those_in_threads(start: Program, client: haulage.Client) -> None:
     start("--python", "tasks:act", "--processes", "1")
     raised = client.submit("raise", max_attempts=2).wait(SOON)
     assert raised.error is not None and raised.error.startswith("ValueError: broken")
@@ -395,7 +373,7 @@ def test_exceptions_in_children_are_like_those_in_threads(start: Start, client: 
     assert nan.error_kind == "invalid_result" and nan.error is not None and "NaN" in nan.error
 
 
-def test_progress_and_cancel_reach_through(start: Start, client: haulage.Client) -> None:
+def test_progress_and_cancel_reach_through(start: Program, client: haulage.Client) -> None:
     start("--python", "tasks:act", "--processes", "1")
     job = client.submit("progress")
     until(lambda: job.progress() is not None)
@@ -409,7 +387,7 @@ def test_progress_and_cancel_reach_through(start: Start, client: haulage.Client)
 
 
 def test_a_handler_that_does_not_stop_is_ended_and_its_process_replaced(
-    start: Start, client: haulage.Client
+    start: Program, client: haulage.Client
 ) -> None:
     start("--python", "tasks:act", "--processes", "1", "--cancel-grace-period", "0.1")
     job = client.submit("hang", timeout=0.3, max_attempts=1)
@@ -419,19 +397,19 @@ def test_a_handler_that_does_not_stop_is_ended_and_its_process_replaced(
 
 
 def test_options_of_the_decorator_hold_in_processes_and_batches_go_through(
-    start: Start, client: haulage.Client
+    start: Program, client: haulage.Client
 ) -> None:
     start("--python", "tasks:batch", "--processes", "1")
     assert list(client.map([0, 10, 20], wait_timeout=SOON)) == [3, 13, 23]
 
 
-def test_async_functions_run_in_processes(start: Start, client: haulage.Client) -> None:
+def test_async_functions_run_in_processes(start: Program, client: haulage.Client) -> None:
     start("--python", "tasks:later", "--processes", "1")
     assert list(client.map([1, 2], wait_timeout=SOON)) == [2, 3]
 
 
 def test_children_end_with_a_parent_that_is_killed(
-    start: Start, client: haulage.Client, tmp_path: Path
+    start: Program, client: haulage.Client, tmp_path: Path
 ) -> None:
     process = start("--python", "tasks:act", "--processes", "1", "--lease", "1")
     job = client.submit("hang")
@@ -445,7 +423,7 @@ def test_children_end_with_a_parent_that_is_killed(
 
 
 def test_ctrl_c_in_a_terminal_reaches_all_and_ends_well(
-    start: Start, client: haulage.Client, tmp_path: Path
+    start: Program, client: haulage.Client, tmp_path: Path
 ) -> None:
     process = start("--python", "tasks:act", "--processes", "2")
     job = client.submit("progress")

@@ -14,38 +14,21 @@ from pathlib import Path
 import haulage
 import pytest
 
-from support import SOON, ended, until
-
-Start = Callable[..., "subprocess.Popen[str]"]
+from support import SOON, Program, ended, starting, until
 
 # Leaves a process behind that would outlive it, tells its id, and waits.
 LEAVES = "sleep 1000 & echo $! >child; wait"
 
 
 @pytest.fixture
-def start(tmp_path: Path, url: str) -> Iterator[Start]:
-    """Starts commands, and ends them."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "haulage", "--url", url, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+def start(tmp_path: Path, url: str) -> Iterator[Program]:
+    """Starts commands."""
+    with starting(tmp_path, sys.executable, "-m", "haulage", "--url", url) as start:
+        yield start
 
 
 @pytest.fixture
-def run(start: Start) -> Callable[..., str]:
+def run(start: Program) -> Callable[..., str]:
     """What a command that succeeds writes to stdout."""
 
     def run(*words: str) -> str:
@@ -66,7 +49,7 @@ def test_a_job_goes_all_the_way_by_the_command_line(run: Callable[..., str]) -> 
     assert run("--version") == f"haulage {haulage.__version__}\n"
 
 
-def test_mistakes_have_the_exit_codes_of_the_program(start: Start, client: haulage.Client) -> None:
+def test_mistakes_have_the_exit_codes_of_the_program(start: Program, client: haulage.Client) -> None:
     client.submit(1)
     for words, code, why in (
         (["submit", "{"], 2, "JSON"),
@@ -82,7 +65,7 @@ def test_mistakes_have_the_exit_codes_of_the_program(start: Start, client: haula
     assert json.loads(errors)["error"]["exit_code"] == process.returncode == 3
 
 
-def test_ctrl_c_ends_a_command_at_once(start: Start, client: haulage.Client) -> None:
+def test_ctrl_c_ends_a_command_at_once(start: Program, client: haulage.Client) -> None:
     process = start("wait", "--json", client.submit(1).id)
     # It waits once it has opened the database.
     until(lambda: b".db" in b"".join(names(process.pid)))
@@ -102,7 +85,7 @@ def names(process: int) -> list[bytes]:
     return found
 
 
-def test_nobody_has_to_read_to_the_end(run: Callable[..., str], start: Start) -> None:
+def test_nobody_has_to_read_to_the_end(run: Callable[..., str], start: Program) -> None:
     run("submit", "1")
     process = start("list")
     assert process.stdout is not None
@@ -111,7 +94,7 @@ def test_nobody_has_to_read_to_the_end(run: Callable[..., str], start: Start) ->
     assert process.stderr is not None and process.stderr.read() == ""
 
 
-def test_ctrl_c_stops_a_worker_politely(start: Start, client: haulage.Client, tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_worker_politely(start: Program, client: haulage.Client, tmp_path: Path) -> None:
     worker = start("worker", "--shell", "touch begun; until [ -e go ]; do sleep 0.01; done; echo 1")
     job = client.submit(None)
     until((tmp_path / "begun").exists)
@@ -124,7 +107,7 @@ def test_ctrl_c_stops_a_worker_politely(start: Start, client: haulage.Client, tm
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_what_a_job_has_started_ends_with_a_worker_that_is_killed(
-    start: Start, client: haulage.Client, tmp_path: Path
+    start: Program, client: haulage.Client, tmp_path: Path
 ) -> None:
     worker = start("worker", "--shell", LEAVES)
     client.submit(1)
@@ -135,7 +118,7 @@ def test_what_a_job_has_started_ends_with_a_worker_that_is_killed(
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-def test_a_program_ignores_no_signal_that_python_ignores(start: Start, client: haulage.Client) -> None:
+def test_a_program_ignores_no_signal_that_python_ignores(start: Program, client: haulage.Client) -> None:
     start("worker", "--shell", """awk '/SigIgn/ { printf "\\"%s\\"", $2 }' /proc/self/status""")
     ignored = int(client.submit(1).result(SOON), 16)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
@@ -143,7 +126,7 @@ def test_a_program_ignores_no_signal_that_python_ignores(start: Start, client: h
 
 
 def test_variables_and_flags_go_before_what_the_function_says(
-    start: Start, client: haulage.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Program, client: haulage.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tasks.py").write_text(
         "import haulage, threading\n"

@@ -4,49 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import haulage
 import pytest
-from haulage import Consumer, DynamoDBClient, Producer, Response, ResultStatus, get_app
+from haulage import Consumer, DynamoDBClient, Producer, Response, ResultStatus
 
-from support import SOON, Program, line
+from support import SOON, Program, StartConsumer, line, new_producer
 
-
-@pytest.fixture(autouse=True)
-def place(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
-    monkeypatch.setenv("HAULAGE_URL", url)
-    return url
-
-
-Start = Callable[..., Consumer]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts consumers, and stops them."""
-    started: list[Consumer] = []
-
-    def start(compute_result: Callable[..., Any], **options: Any) -> Consumer:
-        consumer = Consumer(
-            queue_name="jobs.fifo",
-            ddb_client=DynamoDBClient(table="results"),
-            compute_result=compute_result,
-            **options,
-        )
-        consumer.start_consuming()
-        started.append(consumer)
-        return consumer
-
-    yield start
-    for consumer in started:
-        consumer.stop_consuming()
-
-
-def new_producer(**options: Any) -> Producer:
-    return Producer(queue_name="jobs.fifo", ddb_client=DynamoDBClient(table="results"), **options)
+pytestmark = pytest.mark.usefixtures("haulage_url")
 
 
 def test_the_lines_of_the_documentation(program: Program, url: str) -> None:
@@ -78,8 +44,8 @@ def test_the_lines_of_the_documentation(program: Program, url: str) -> None:
     assert process.wait(SOON) == 0, "the program ends, though nobody stopped the consumer"
 
 
-def test_post_returns_a_response(start: Start) -> None:
-    start(lambda body, message_id: [body, message_id])
+def test_post_returns_a_response(start_consumer: StartConsumer) -> None:
+    start_consumer(lambda body, message_id: [body, message_id])
     response = new_producer().post({"number": 4}, request_id="r-1")
     assert response == Response(
         message_id=response.message_id,
@@ -94,8 +60,8 @@ def test_post_returns_a_response(start: Start) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], False, {}])
-def test_falsy_results_are_results(start: Start, value: Any) -> None:
-    start(lambda body, message_id: body)
+def test_falsy_results_are_results(start_consumer: StartConsumer, value: Any) -> None:
+    start_consumer(lambda body, message_id: body)
     response = new_producer().post(value)
     assert (response.status, response.result, response.error) == ("SUCCESS", value, None)
     client = DynamoDBClient("results")
@@ -103,11 +69,11 @@ def test_falsy_results_are_results(start: Start, value: Any) -> None:
     assert client.result_get(response.message_id) == value
 
 
-def test_post_does_not_raise_when_the_job_failed(start: Start) -> None:
+def test_post_does_not_raise_when_the_job_failed(start_consumer: StartConsumer) -> None:
     def broken(body: Any, message_id: str) -> None:
         raise ValueError("no such model")
 
-    start(broken, non_retryable_errors=[ValueError])
+    start_consumer(broken, non_retryable_errors=[ValueError])
     producer = new_producer()
     response = producer.post(1)
     assert (response.status, response.status_code, response.result) == (ResultStatus.ERROR, 500, None)
@@ -156,7 +122,7 @@ def test_unknown_ids_raise() -> None:
     assert not client.item_exists("nope") and not client.result_exists("nope")
 
 
-def test_records_of_jobs_are_items(start: Start) -> None:
+def test_records_of_jobs_are_items(start_consumer: StartConsumer) -> None:
     producer, client = new_producer(), DynamoDBClient("results")
     waiting = producer.post_non_blocking(1, "r-3")
     item = client.item_get(waiting)
@@ -173,7 +139,7 @@ def test_records_of_jobs_are_items(start: Start) -> None:
         release.wait(SOON)
         return body + 1
 
-    start(work)
+    start_consumer(work)
     assert started.wait(SOON)
     assert client.status_get(waiting) is ResultStatus.IN_PROGRESS
     with pytest.raises(haulage.ResultInProgressStatusError):
@@ -187,7 +153,7 @@ def test_records_of_jobs_are_items(start: Start) -> None:
         client.result_put(waiting, 3)
 
 
-def test_a_cancelled_job_is_an_error(start: Start, url: str) -> None:
+def test_a_cancelled_job_is_an_error(start_consumer: StartConsumer, url: str) -> None:
     producer = new_producer()
     message_id = producer.post_non_blocking(1)
     haulage.connect(url).job(message_id).cancel()
@@ -195,7 +161,7 @@ def test_a_cancelled_job_is_an_error(start: Start, url: str) -> None:
     assert "cancelled" in str(producer.retrieve_result(message_id).error)
 
 
-def test_errors_are_retried_unless_they_are_listed(start: Start) -> None:
+def test_errors_are_retried_unless_they_are_listed(start_consumer: StartConsumer) -> None:
     calls: list[str] = []
 
     def flaky(body: str, message_id: str) -> int:
@@ -206,7 +172,7 @@ def test_errors_are_retried_unless_they_are_listed(start: Start) -> None:
             raise OSError("try again")
         return calls.count(body)
 
-    consumer = start(flaky)
+    consumer = start_consumer(flaky)
     assert new_producer().post("twice").result == 2
     consumer.non_retryable_errors = (KeyError,)
     assert new_producer().post("final").status == "ERROR"
@@ -215,15 +181,15 @@ def test_errors_are_retried_unless_they_are_listed(start: Start) -> None:
         consumer.non_retryable_errors = ["KeyError"]  # type: ignore[list-item]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_compute_result_must_take_two_arguments(start: Start) -> None:
+def test_compute_result_must_take_two_arguments(start_consumer: StartConsumer) -> None:
     def one(body: Any) -> None: ...
 
     def three(body: Any, message_id: str, more: Any) -> None: ...
 
     for function in (one, three, None):
         with pytest.raises(ValueError, match="compute_result"):
-            start(function)  # pyright: ignore[reportArgumentType]
-    consumer = start(lambda body, message_id: "before")
+            start_consumer(function)  # pyright: ignore[reportArgumentType]
+    consumer = start_consumer(lambda body, message_id: "before")
     assert new_producer().post(1).result == "before"
     consumer.compute_result = lambda *args: "after"
     assert new_producer().post(1).result == "after"
@@ -231,17 +197,17 @@ def test_compute_result_must_take_two_arguments(start: Start) -> None:
         consumer.compute_result = one
 
 
-def test_the_function_may_be_async_or_take_the_context(start: Start) -> None:
+def test_the_function_may_be_async_or_take_the_context(start_consumer: StartConsumer) -> None:
     async def work(body: int, message_id: str, ctx: haulage.Context | None = None) -> Any:
         await asyncio.sleep(0)
         return [body, ctx is not None and ctx.attempt]
 
-    start(work)
+    start_consumer(work)
     assert new_producer().post(3).result == [3, 1]
 
 
-def test_start_and_stop(start: Start) -> None:
-    consumer = start(lambda body, message_id: body)
+def test_start_and_stop(start_consumer: StartConsumer) -> None:
+    consumer = start_consumer(lambda body, message_id: body)
     assert consumer.is_running and not consumer.is_processing_message and consumer.ping_queue()
     with pytest.raises(haulage.ConsumerAlreadyConsumingError) as twice:
         consumer.start_consuming()
@@ -253,14 +219,14 @@ def test_start_and_stop(start: Start) -> None:
     assert new_producer().post(1).result == 1
 
 
-def test_stop_says_when_it_takes_too_long(start: Start) -> None:
+def test_stop_says_when_it_takes_too_long(start_consumer: StartConsumer) -> None:
     started, release = threading.Event(), threading.Event()
 
     def work(body: Any, message_id: str) -> None:
         started.set()
         release.wait(SOON)
 
-    consumer = start(work)
+    consumer = start_consumer(work)
     message_id = new_producer().post_non_blocking(1)
     assert started.wait(SOON) and consumer.is_processing_message
     with pytest.raises(haulage.ConsumerStopTimeoutError) as late:
@@ -286,13 +252,13 @@ def test_a_delayed_start_that_fails_is_told(caplog: pytest.LogCaptureFixture) ->
     assert "could not be started" in caplog.text
 
 
-def test_an_object_with_an_async_call(start: Start) -> None:
+def test_an_object_with_an_async_call(start_consumer: StartConsumer) -> None:
     class Doubler:
         async def __call__(self, body: int, message_id: str) -> int:
             await asyncio.sleep(0)
             return body * 2
 
-    start(Doubler())
+    start_consumer(Doubler())
     assert new_producer().post(4).result == 8
 
 
@@ -387,124 +353,12 @@ def test_queue_and_table_have_regions_and_endpoints_of_their_own(monkeypatch: py
     )
 
 
-def test_memory_is_shared_within_the_process(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+def test_memory_is_shared_within_the_process(
+    monkeypatch: pytest.MonkeyPatch, start_consumer: StartConsumer
+) -> None:
     monkeypatch.setenv("HAULAGE_URL", "memory://")
-    start(lambda body, message_id: body)
+    start_consumer(lambda body, message_id: body)
     assert new_producer().post("here").result == "here"
-
-
-def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    asyncio.run(app({"type": "http", "method": method, "path": path}, receive, send))
-    return sent[0]["status"], sent[1]["body"]
-
-
-def test_health_pages(start: Start) -> None:
-    started, release = threading.Event(), threading.Event()
-
-    def work(body: Any, message_id: str) -> None:
-        started.set()
-        release.wait(SOON)
-
-    consumer = start(work)
-    app = get_app(consumer)
-    for path in ("/health", "/ready", "/busy"):
-        assert ask(app, path)[0] == 200
-    new_producer().post_non_blocking(1)
-    assert started.wait(SOON)
-    assert [ask(app, path)[0] for path in ("/health", "/ready", "/busy")] == [200, 200, 503]
-    release.set()
-    consumer.stop_consuming()
-    assert [ask(app, path)[0] for path in ("/health", "/ready", "/busy")] == [500, 500, 200]
-    assert ask(app, "/nope")[0] == 404
-    assert ask(app, "/busy", "POST")[0] == 405
-    assert ask(app, "/busy", "HEAD") == (200, b"")
-
-
-def test_health_pages_when_the_queue_does_not_answer(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    consumer = start(lambda body, message_id: body)
-    monkeypatch.setattr(Consumer, "ping_queue", lambda self: False)
-    app = get_app(consumer)
-    assert [ask(app, path)[0] for path in ("/health", "/ready")] == [500, 500]
-
-
-def live(app: Any, meanwhile: Callable[[], object]) -> list[dict[str, str]]:
-    """Starts an application and stops it, as a server does; what it answered."""
-    sent: list[dict[str, str]] = []
-
-    async def receive() -> dict[str, str]:
-        if not sent:
-            return {"type": "lifespan.startup"}
-        await asyncio.to_thread(meanwhile)
-        return {"type": "lifespan.shutdown"}
-
-    async def send(message: dict[str, str]) -> None:
-        sent.append(message)
-
-    asyncio.run(app({"type": "lifespan"}, receive, send))
-    return sent
-
-
-def test_the_app_starts_the_consumer_and_stops_it_when_its_job_is_done() -> None:
-    started = threading.Event()
-
-    def work(body: Any, message_id: str) -> Any:
-        started.set()
-        time.sleep(0.5)
-        return body
-
-    consumer = Consumer("jobs.fifo", ddb_client=DynamoDBClient("results"), compute_result=work)
-    producer = new_producer()
-    message_id = producer.post_non_blocking("here")
-
-    def meanwhile() -> None:
-        assert started.wait(SOON)
-        assert consumer.is_running
-
-    answers = live(get_app(consumer), meanwhile)
-    assert [answer["type"] for answer in answers] == [
-        "lifespan.startup.complete",
-        "lifespan.shutdown.complete",
-    ]
-    assert not consumer.is_running
-    assert producer.retrieve_result_status(message_id) is ResultStatus.SUCCESS
-
-
-def test_the_app_gives_back_what_outlasts_the_grace_period() -> None:
-    started, over = threading.Event(), threading.Event()
-
-    def work(body: Any, message_id: str, ctx: haulage.Context | None = None) -> Any:
-        assert ctx is not None
-        started.set()
-        ctx.wait_cancelled(SOON)
-        over.set()
-        raise haulage.Cancelled
-
-    consumer = Consumer(
-        "jobs.fifo", ddb_client=DynamoDBClient("results"), compute_result=work, shutdown_grace_period=0.1
-    )
-    producer = new_producer()
-    message_id = producer.post_non_blocking(1)
-    live(get_app(consumer), lambda: started.wait(SOON))
-    assert over.is_set()
-    assert producer.retrieve_result_status(message_id) is ResultStatus.SUBMITTED
-    record = haulage.connect().record(message_id)
-    assert (record.attempt, record.uncounted) == (1, 1), "the attempt does not count"
-
-
-def test_the_app_tells_why_the_consumer_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAULAGE_URL", "nowhere://")
-    consumer = Consumer("q", ddb_client=DynamoDBClient("results"), compute_result=lambda body, message_id: 1)
-    (answer,) = live(get_app(consumer), lambda: None)
-    assert answer["type"] == "lifespan.startup.failed"
-    assert "nowhere" in answer["message"]
 
 
 def test_the_exceptions_and_their_parents() -> None:

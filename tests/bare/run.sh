@@ -32,17 +32,9 @@ fi
 rm -rf "$root"
 mkdir -p "$root" "$work/debs"
 
-# The mirror and the release that apt uses here, and its proxy.
-mirror=http://deb.debian.org/debian
-release=stable
-if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
-    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' \
-        | awk -v release="$release" '$2 == release && $3 == "main" { print $1; exit }')
-    proxy=
-    eval "$(apt-config shell proxy Acquire::http::Proxy)"
-    [ -z "$proxy" ] || export http_proxy=$proxy
-fi
+# shellcheck source=tests/debian.sh
+. tests/debian.sh
+debian_here
 say "a minimal Debian ($release) with ${packages[*]}"
 debootstrap --variant=minbase --include="$(IFS=, && echo "${packages[*]}")" --cache-dir="$work/debs" \
     "$release" "$root" "$mirror" > "$work/debootstrap.log" 2>&1 || {

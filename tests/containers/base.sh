@@ -12,13 +12,9 @@ NODE=22.20.0
 if ! docker image inspect haulage-test/debian >/dev/null 2>&1; then
     [ "$(id -u)" = 0 ] || { echo "containers: debootstrap, which makes the base image, needs root: run this by sudo" >&2; exit 1; }
     type -P debootstrap >/dev/null || { echo "containers: debootstrap is missing: apt-get install debootstrap" >&2; exit 1; }
-    mirror=http://deb.debian.org/debian
-    release=stable
-    if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
-        release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-        mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' \
-            | awk -v release="$release" '$2 == release && $3 == "main" { print $1; exit }')
-    fi
+    # shellcheck source=tests/debian.sh
+    . tests/debian.sh
+    debian_here
     # In memory, which goes with the process.
     export root=$work/root debs release mirror log=$work/debootstrap.log
     mkdir -p "$root"

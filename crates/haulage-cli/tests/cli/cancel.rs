@@ -37,11 +37,8 @@ fn a_job_that_is_done_is_too_late() {
 #[test]
 fn all_jobs_of_a_kind_once_it_was_told_to() {
     let place = Place::new();
-    let fifo = place.fifo("fifo");
     let running = place.submit(&["1", "--metadata", "user=anna"]);
-    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
-    let worker = place.worker(&["--heartbeat-interval", "0.1", "--shell", &line]);
-    assert_eq!(fifo.line(), "started");
+    let worker = place.busy_worker(&["--heartbeat-interval", "0.1"]);
     let anna = place.submit(&["2", "--metadata", "user=anna"]);
     let bert = place.submit(&["3", "--metadata", "user=bert", "--group", "g"]);
     let over = place.submit(&["4", "--metadata", "user=anna"]);

@@ -98,6 +98,16 @@ impl Place {
         Worker::start(self.command([&["worker", "--retry-base", "0"], args].concat()))
     }
 
+    /// A worker with these arguments that has begun a job that was submitted before, and
+    /// does not end it.
+    pub(crate) fn busy_worker(&self, args: &[&str]) -> Worker {
+        let fifo = self.fifo("begun");
+        let line = format!("exec 9>{}; echo begun >&9; exec sleep 1000", fifo.path().display());
+        let worker = self.worker(&[args, &["--shell", &line]].concat());
+        assert_eq!(fifo.line(), "begun");
+        worker
+    }
+
     /// Runs one job to its end with a worker of its own, and gives its record.
     pub(crate) fn work(&self, submit: &[&str], worker: &[&str]) -> serde_json::Value {
         let id = self.submit(submit);

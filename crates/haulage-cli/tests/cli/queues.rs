@@ -120,11 +120,8 @@ fn a_mistake_in_a_queue_is_named_before_anything_is_done() {
 #[test]
 fn a_queue_that_nobody_serves_is_told_while_another_is_busy() {
     let place = Place::new();
-    let fifo = place.fifo("fifo");
     place.submit(&["1"]);
-    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
-    let _worker = place.worker(&["--shell", &line]);
-    assert_eq!(fifo.line(), "started");
+    let _worker = place.busy_worker(&[]);
     let submit = Worker::start(place.command(["submit", "--queue", "bulk", "--wait", "2"]));
     let line = submit.says("no worker takes jobs of the queue bulk: 1 job waits");
     assert!(line.contains("start a worker on sqlite://haulage.db with --queue bulk"), "{line}");

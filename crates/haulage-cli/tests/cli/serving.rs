@@ -23,11 +23,8 @@ fn who_waits_is_told_that_nobody_serves_the_queue() {
 #[test]
 fn who_waits_behind_a_long_job_is_told_nothing() {
     let place = Place::new();
-    let fifo = place.fifo("fifo");
     place.submit(&["1"]);
-    let line = format!("exec 9>{}; echo started >&9; exec sleep 1000", fifo.path().display());
-    let _worker = place.worker(&["--shell", &line]);
-    assert_eq!(fifo.line(), "started");
+    let _worker = place.busy_worker(&[]);
     let done = place.run(["submit", "--wait", "--wait-timeout", "12s", "2"]);
     assert_eq!(done.code, Some(6));
     assert!(done.stderr.starts_with("haulage: not over after 12s"), "{done:?}");

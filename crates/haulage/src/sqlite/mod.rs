@@ -430,14 +430,7 @@ impl Backend for SqliteBackend {
             purged += writer.run(weight, move |tx| part.delete(tx)).await?;
         }
         if purged > 0 {
-            // They are deleted all the same.
-            if let Err(error) = writer.erase_log().await {
-                tracing::warn!(
-                    path = %self.path.display(),
-                    %error,
-                    "what was deleted can be read in the log until that is emptied"
-                );
-            }
+            writer.erase_log().await;
         }
         Ok(purged)
     }

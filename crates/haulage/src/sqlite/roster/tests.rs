@@ -36,6 +36,15 @@ fn waiting_for(wake: &Wake, queues: Mask) -> (Arc<Shared>, tokio::task::JoinHand
     (shared, tokio::spawn(wait))
 }
 
+/// A process whose thread listens for these queues, as it had a worker of them that does
+/// not wait any more.
+async fn listens_only(wake: &Wake, queues: Mask) {
+    let (shared, gone) = waiting_for(wake, queues);
+    listening(&shared).await;
+    gone.abort();
+    gone.await.expect_err("it was ended");
+}
+
 /// Waits until the thread of this process listens.
 async fn listening(shared: &Shared) {
     while shared.state().entries.is_empty()
@@ -108,11 +117,7 @@ async fn who_is_called_and_ends_before_it_looks_calls_the_next() {
 #[tokio::test]
 async fn a_worker_that_does_not_wait_any_more_keeps_no_call_from_others() {
     let (_folder, [producer, busy, idle]) = processes();
-    let gone = waiting(&busy);
-    listening(&gone.0).await;
-    // Its thread still listens, in front of the other one's.
-    gone.1.abort();
-    gone.1.await.expect_err("it was ended");
+    listens_only(&busy, Mask::at(0)).await;
     let waits = waiting(&idle);
     listening(&waits.0).await;
     producer.call(Mask::at(0), 1);
@@ -182,7 +187,7 @@ const BOTH: Mask = Mask(A.0 | B.0);
 #[tokio::test]
 async fn a_worker_of_two_queues_that_does_not_wait_any_more_keeps_no_call_from_who_serves_one() {
     let (_folder, [producer, busy, one, other]) = processes();
-    listens_for_both(&busy).await;
+    listens_only(&busy, BOTH).await;
     let for_a = waiting_for(&one, A);
     listening(&for_a.0).await;
     let for_b = waiting_for(&other, B);
@@ -191,18 +196,10 @@ async fn a_worker_of_two_queues_that_does_not_wait_any_more_keeps_no_call_from_w
     called(for_b.1).await;
 }
 
-/// A process that listens for both queues, as it once had a worker of both.
-async fn listens_for_both(wake: &Wake) {
-    let (shared, gone) = waiting_for(wake, BOTH);
-    listening(&shared).await;
-    gone.abort();
-    gone.await.expect_err("it was ended");
-}
-
 #[tokio::test]
 async fn of_several_workers_in_one_process_the_one_that_serves_the_queue_is_called() {
     let (_folder, [producer, workers]) = processes();
-    listens_for_both(&workers).await;
+    listens_only(&workers, BOTH).await;
     let [(shared, _first), (_, _second), (_, both)] =
         [A, A, BOTH].map(|queues| waiting_for(&workers, queues));
     while shared.state().entries.len() < 3 {
@@ -217,7 +214,7 @@ async fn of_several_workers_in_one_process_the_one_that_serves_the_queue_is_call
 #[tokio::test]
 async fn a_process_whose_worker_of_a_queue_is_busy_keeps_no_call_for_it() {
     let (_folder, [producer, mixed, other]) = processes();
-    listens_for_both(&mixed).await;
+    listens_only(&mixed, BOTH).await;
     let (shared, idle) = waiting_for(&mixed, A);
     while shared.state().entries.is_empty() {
         tokio::task::yield_now().await;
