@@ -8,8 +8,12 @@ use haulage::Json;
 use crate::{
     config::{Compression, Config},
     item::name,
+    object_retention::{KEEP_DAYS, object_key},
     update::text,
 };
+
+/// What the object of a body is called: plain, and compressed.
+const BODY_OBJECTS: [&str; 2] = ["body.json", "body.json.zst"];
 
 /// A body up to this size, in bytes, is kept in the record: it then costs no
 /// write of its own, and a record stays under the 1 KB that one write unit pays
@@ -107,6 +111,11 @@ impl Packed {
     }
 }
 
+/// The key of the item of a body that is too large for its record.
+pub(crate) fn body_item(token: &str) -> String {
+    format!("body#{token}")
+}
+
 /// Where a document is, other than in its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -135,6 +144,17 @@ impl Place {
             _ => None,
         }
     }
+
+    /// Whether this is where a submit with this token puts a body of its job.
+    pub(crate) fn is_of(&self, queue: &str, token: &str) -> bool {
+        match self {
+            Self::Record => true,
+            Self::Item(key) => *key == body_item(token),
+            Self::Object(key) => BODY_OBJECTS
+                .iter()
+                .any(|name| KEEP_DAYS.iter().any(|days| *key == object_key(*days, queue, token, name))),
+        }
+    }
 }
 
 /// The body of a job, as an envelope carries it.
@@ -158,9 +178,9 @@ impl Body {
         let place = if packed.size() <= IN_RECORD {
             Place::Record
         } else if config.bucket.is_some() && packed.size() > config.offload_above {
-            Place::Object(object(if packed.is_zstd() { "body.json.zst" } else { "body.json" }))
+            Place::Object(object(BODY_OBJECTS[usize::from(packed.is_zstd())]))
         } else {
-            Place::Item(format!("body#{token}"))
+            Place::Item(body_item(token))
         };
         Self { packed: Some(packed), place }
     }

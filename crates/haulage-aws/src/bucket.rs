@@ -9,7 +9,7 @@ use aws_sdk_s3::{
 use haulage::{Error, Result};
 use tokio::sync::Semaphore;
 
-use crate::{body::Packed, fault::fault, store::broken};
+use crate::{body::Packed, fault::fault, inner::MAX_DOCUMENT, store::broken};
 
 /// How many objects are written at once, and how many are read for claims: the
 /// network is shared, and each has its time.
@@ -76,6 +76,13 @@ impl Bucket {
             }
             Err(error) => return Err(fault(what, error)),
         };
+        // Nobody has stored one so large through a submit or a settle.
+        let size = output.content_length().unwrap_or_default();
+        if usize::try_from(size).is_ok_and(|size| size > MAX_DOCUMENT) {
+            return Err(broken(&format_args!(
+                "object {key} has {size} bytes, and {MAX_DOCUMENT} are read at most"
+            )));
+        }
         let cut_off = |e| Error::unavailable(format!("cannot {what}: {e}"), e);
         let bytes = output.body.collect().await.map_err(cut_off)?.to_vec();
         Packed::from_bytes(bytes, is_zstd(key)).map(Some).map_err(|e| broken(&e))

@@ -4,7 +4,7 @@
 //! consumer look. Its body is the job's body, so that people can read it and
 //! other programs can write it; the options are in one message attribute.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    body::{Body, Packed, Place},
+    body::{Body, Packed, Place, body_item},
     config::Config,
     object_retention::{keep_days, object_key},
-    update::nonce,
+    random,
 };
 
 /// The message attribute that holds everything but the body.
@@ -31,8 +31,12 @@ pub(crate) const MAX_OPTIONS: usize = 32 << 10;
 pub(crate) struct Envelope {
     /// Names the job before it has an id: SQS gives that with the send.
     pub(crate) token: String,
-    /// The job, where it is not the one with the message's own id.
+    /// The job, where it is not the one with the message's own id. That alone
+    /// says nothing: ids are in logs and answers, and whoever may send can name one.
     pub(crate) id: Option<JobId>,
+    /// What the job's record has been given with its first message, and only
+    /// those know who have read one of the two.
+    pub(crate) proof: String,
     pub(crate) submitted_at: Timestamp,
     /// Not to be claimed before.
     pub(crate) not_before: Option<Timestamp>,
@@ -76,6 +80,9 @@ struct Wire {
     token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<JobId>,
+    /// Nothing is the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<String>,
     submitted_at: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
@@ -111,7 +118,7 @@ enum Encoding {
 impl Envelope {
     /// For a job that is being submitted.
     pub(crate) fn new(job: &NewJob, config: &Config, now: Timestamp) -> Result<Self> {
-        let token = nonce() + &nonce();
+        let token = random::token();
         let days = keep_days(job.delay, job.spec.result_ttl);
         let object = |name: &str| object_key(days, config.queue_name(), &token, name);
         let envelope = Self {
@@ -123,6 +130,7 @@ impl Envelope {
             redrive: None,
             queue: None,
             body: Body::place(&job.body, config, &token, object),
+            proof: token.clone(),
             token,
         };
         let size = envelope.options().len();
@@ -155,6 +163,7 @@ impl Envelope {
             v: 1,
             token: self.token.clone(),
             id: self.id.clone(),
+            proof: (self.proof != self.token).then(|| self.proof.clone()),
             submitted_at: self.submitted_at.as_micros(),
             not_before: self.not_before.map(Timestamp::as_micros),
             spec: self.spec.clone(),
@@ -180,12 +189,13 @@ impl Envelope {
         }
     }
 
-    /// What a received message says.
-    pub(crate) fn read(message: &Message) -> std::result::Result<Self, Box<Poison>> {
+    /// What a message says that was received for this queue.
+    pub(crate) fn read(message: &Message, queue: &str) -> std::result::Result<Self, Box<Poison>> {
         let body = message.body().unwrap_or_default();
         let attribute = message.message_attributes().and_then(|all| all.get(ATTRIBUTE));
         let options = attribute.and_then(MessageAttributeValue::string_value);
-        let sent = system(message, &MessageSystemAttributeName::SentTimestamp).unwrap_or(0);
+        let sent = system(message, &MessageSystemAttributeName::SentTimestamp)
+            .map(|millis| Timestamp::from_micros(millis.saturating_mul(1000)));
         let id = message.message_id().unwrap_or_default();
 
         let (wire, mistake) = match options.map(serde_json::from_str::<Wire>) {
@@ -204,16 +214,33 @@ impl Envelope {
             None => (Wire::default(), None),
         };
         let is_newer = wire.v > 1;
+        let (wire, place, mistake) = match wire.check(queue, sent) {
+            Ok(place) => (wire, place, mistake),
+            // Nothing of it may reach a record or a key.
+            Err(why) => {
+                let bare = Wire { encoding: wire.encoding, ..Wire::default() };
+                (
+                    bare,
+                    Place::Record,
+                    mistake.or(Some(format!("the message attribute `{ATTRIBUTE}` is refused: {why}"))),
+                )
+            }
+        };
         let foreign = wire.token.is_empty();
-        let place = wire.body_at.as_deref().map_or(Some(Place::Record), Place::from_text);
         let mut envelope = Self {
+            // What others send has an id that everybody may know.
+            proof: match wire.proof {
+                Some(proof) => proof,
+                None if foreign => random::token(),
+                None => wire.token.clone(),
+            },
             token: if foreign { id.to_owned() } else { wire.token },
             id: wire.id,
-            submitted_at: Timestamp::from_micros(if foreign {
-                sent.saturating_mul(1000)
+            submitted_at: if foreign {
+                sent.unwrap_or(Timestamp::from_micros(0))
             } else {
-                wire.submitted_at
-            }),
+                Timestamp::from_micros(wire.submitted_at)
+            },
             not_before: wire.not_before.map(Timestamp::from_micros),
             spec: wire.spec,
             key: wire.key,
@@ -221,7 +248,7 @@ impl Envelope {
                 .redrive
                 .map(|attempt| Ending { attempt, at: Timestamp::from_micros(wire.ended_at.unwrap_or(0)) }),
             queue: wire.queue,
-            body: Body { packed: None, place: place.clone().unwrap_or(Place::Record) },
+            body: Body { packed: None, place },
         };
         if foreign && envelope.spec.group.is_none() {
             // What others send is in a group of SQS, which is kept in order.
@@ -255,16 +282,15 @@ impl Envelope {
             let (body, options) = (body.to_owned(), options.map(str::to_owned));
             Err(Box::new(Poison { reason, is_newer, envelope, body, options }))
         };
-        match (packed, place) {
-            (Ok(packed), Some(_)) => {
-                if foreign && packed.as_ref().is_some_and(|p| p.size() > 512) {
-                    envelope.body.place = Place::Item(format!("body#{}", envelope.token));
+        match packed {
+            Ok(packed) => {
+                if foreign && envelope.id.is_none() && packed.as_ref().is_some_and(|p| p.size() > 512) {
+                    envelope.body.place = Place::Item(body_item(&envelope.proof));
                 }
                 envelope.body.packed = packed;
                 Ok(envelope)
             }
-            (Err(reason), _) => poison(reason, envelope),
-            (_, None) => poison("the message names an unknown place for its body".into(), envelope),
+            Err(reason) => poison(reason, envelope),
         }
     }
 
@@ -278,6 +304,58 @@ impl Envelope {
         }
         hash(group)
     }
+}
+
+/// How much later than its message a job may say that it was submitted, as
+/// clocks differ.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
+
+impl Wire {
+    /// Whether what it names can be its own, and where its body is. What is
+    /// refused here would be a key, a place or a moment that no submit has written.
+    fn check(&self, queue: &str, sent: Option<Timestamp>) -> std::result::Result<Place, String> {
+        // Without a token, it is somebody else's message.
+        let token = Some(&self.token).filter(|token| !token.is_empty());
+        for (name, value) in [("token", token), ("proof", self.proof.as_ref())] {
+            if value.is_some_and(|value| !is_token(value)) {
+                return Err(format!("its {name} is not one that a submit makes"));
+            }
+        }
+        if self.id.as_ref().is_some_and(|id| !is_id(id.as_str())) {
+            return Err("it names its job by an id that no job has".into());
+        }
+        if self.key.as_ref().is_some_and(|key| !is_key_item(key, queue)) {
+            return Err(format!("its idempotency key is not one of queue {queue}"));
+        }
+        let submitted_at = Timestamp::from_micros(self.submitted_at);
+        if self.submitted_at < 0 || sent.is_some_and(|sent| submitted_at > sent.after(AHEAD)) {
+            return Err("it says that it was submitted at a moment that cannot be".into());
+        }
+        let delay = self.not_before.map(|moment| Timestamp::from_micros(moment).since(submitted_at));
+        if delay.is_some_and(|delay| delay > NewJob::MAX_DURATION) {
+            return Err("its delay is longer than 366 days".into());
+        }
+        let Some(text) = &self.body_at else { return Ok(Place::Record) };
+        let own = [token, self.proof.as_ref()];
+        let own = |place: &Place| own.into_iter().flatten().any(|token| place.is_of(queue, token));
+        Place::from_text(text).filter(own).ok_or_else(|| "its body is at a place that is not its own".into())
+    }
+}
+
+/// Whether this can be a token: it is a part of keys, and a group of SQS.
+fn is_token(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() && c != '#' && c != '/')
+}
+
+/// Whether this can be the id of a job. With `#` begin or continue the keys of
+/// items that are no records.
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && !text.chars().any(|c| c == '#' || c.is_control())
+}
+
+fn is_key_item(key: &str, queue: &str) -> bool {
+    let hash = key.strip_prefix("key#").and_then(|rest| rest.strip_prefix(queue)?.strip_prefix('#'));
+    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// A number among the attributes that SQS adds to a message.
@@ -316,126 +394,4 @@ pub(crate) fn attributes(envelope: &Envelope) -> HashMap<String, MessageAttribut
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn message(envelope: &Envelope) -> Message {
-        Message::builder()
-            .message_id("m-1")
-            .body(envelope.message_body())
-            .set_message_attributes(Some(attributes(envelope)))
-            .build()
-    }
-
-    fn round_trip(job: &NewJob, config: &Config) -> (Envelope, Envelope) {
-        let envelope = Envelope::new(job, config, Timestamp::from_micros(1_000_000)).expect("an envelope");
-        assert!(
-            envelope.options().chars().all(is_allowed) && envelope.message_body().chars().all(is_allowed)
-        );
-        let read = Envelope::read(&message(&envelope)).expect("no poison");
-        (envelope, read)
-    }
-
-    #[test]
-    fn everything_comes_back() {
-        let job = NewJob::from_json(Json::parse("[\"\u{ffff}\"]").expect("JSON"))
-            .request_id("r \u{ffff}\u{1}")
-            .group("g '1'")
-            .delay(Duration::from_secs(3))
-            .max_attempts(9)
-            .timeout(Duration::from_millis(1500))
-            .result_ttl(Duration::ZERO)
-            .metadata("ключ", "値\n🚲\u{fffe}")
-            .idempotency_key("k");
-        let (sent, read) = round_trip(&job, &Config::new("jobs.fifo"));
-        assert_eq!(format!("{sent:?}"), format!("{read:?}"));
-        assert_eq!(read.body.packed.expect("a body").unpack(100).expect("JSON"), job.body);
-        assert_eq!(sent.sqs_group().len(), 64);
-    }
-
-    #[test]
-    fn the_default_is_small_and_readable() {
-        let job = NewJob::from_json(Json::parse("{\"number\": 4}").expect("JSON"));
-        let (sent, read) = round_trip(&job, &Config::new("jobs"));
-        assert_eq!(sent.message_body(), "{\"number\": 4}");
-        assert!(sent.options().len() < 100, "{}", sent.options());
-        assert_eq!(format!("{sent:?}"), format!("{read:?}"));
-    }
-
-    #[test]
-    fn objects_are_named_by_address() {
-        let mut config = Config::new("jobs.fifo");
-        config.bucket = Some("payloads".into());
-        let job = NewJob::from_json(Json::from_stored(format!("\"{}\"", "x".repeat(40_000))));
-        let envelope = Envelope::new(&job, &config, Timestamp::from_micros(0)).expect("an envelope");
-        assert!(
-            envelope.message_body().starts_with("\"s3:haulage/45d/jobs.fifo/"),
-            "{}",
-            envelope.message_body()
-        );
-        let read = Envelope::read(&message(&envelope)).expect("no poison");
-        assert_eq!((read.body.packed, read.body.place), (None, envelope.body.place));
-    }
-
-    #[test]
-    fn other_messages_are_jobs_if_they_are_json() {
-        let plain = |body: &str| Message::builder().message_id("m-2").body(body).build();
-        let envelope = Envelope::read(&plain("{\"a\":1}")).expect("a job");
-        assert_eq!((envelope.token.as_str(), envelope.spec.max_attempts), ("m-2", 3));
-        let poison = Envelope::read(&plain("hello")).expect_err("no job");
-        assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
-    }
-
-    fn with_options(options: &serde_json::Value) -> Message {
-        let value = MessageAttributeValue::builder().data_type("String").string_value(options.to_string());
-        let message = Message::builder().message_id("m-3").body("1");
-        message.message_attributes(ATTRIBUTE, value.build().expect("a type")).build()
-    }
-
-    #[test]
-    fn options_that_no_submit_takes_make_a_message_no_job() {
-        for (option, value, why) in [
-            ("result_ttl", serde_json::json!(1e18), "result_ttl is longer than 366 days"),
-            ("timeout", serde_json::json!(0), "timeout is 0"),
-            ("max_attempts", serde_json::json!(0), "max_attempts is 0"),
-            ("group", serde_json::json!(""), "group is empty"),
-        ] {
-            let message = with_options(&serde_json::json!({ "v": 1, "token": "t", option: value }));
-            let poison = Envelope::read(&message).expect_err("no job");
-            assert!(poison.reason.contains(why), "{}", poison.reason);
-            assert!(poison.envelope.spec.is_default(), "a record can hold it");
-            let later = with_options(&serde_json::json!({ "v": 2, "token": "t", option: value }));
-            let poison = Envelope::read(&later).expect_err("no job of ours");
-            assert!(poison.is_newer && poison.envelope.spec.is_default());
-        }
-    }
-
-    /// Or no message could be sent in place of one with an odd token or group.
-    #[test]
-    fn sqs_takes_the_group_of_any_message() {
-        let long = "x".repeat(129);
-        for (token, group) in
-            [("t", Some("🚲")), ("t", Some("g 1")), ("a b", None), (&long, None), ("t", Some(&long))]
-        {
-            let message = with_options(&serde_json::json!({ "v": 1, "token": token, "group": group }));
-            let group = Envelope::read(&message).expect("a job").sqs_group();
-            assert!(
-                (1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()),
-                "{group}"
-            );
-        }
-    }
-
-    #[test]
-    fn too_many_labels_are_refused() {
-        let mut job = NewJob::from_json(Json::from_stored("1"));
-        for n in 0..40 {
-            job = job.metadata(format!("k{n}"), "x".repeat(1000));
-        }
-        let error =
-            Envelope::new(&job, &Config::new("jobs"), Timestamp::from_micros(0)).expect_err("too much");
-        assert!(error.to_string().contains("32768"), "{error}");
-    }
-}
+mod tests;

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::{
     envelope::{Envelope, Poison, system, system_text},
-    item::Row,
+    item::{Row, name},
     queue::Receipt,
 };
 
@@ -54,8 +54,9 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    pub(crate) fn new(message: &Message, now: Timestamp, hidden: Duration) -> Self {
-        let envelope = Envelope::read(message).map(Arc::new).map_err(|poison| Arc::new(*poison));
+    /// A message of this queue, or of its dead-letter queue.
+    pub(crate) fn new(message: &Message, queue: &str, now: Timestamp, hidden: Duration) -> Self {
+        let envelope = Envelope::read(message, queue).map(Arc::new).map_err(|poison| Arc::new(*poison));
         let id = match &envelope {
             Ok(envelope) => envelope.id.clone(),
             Err(poison) => poison.envelope.id.clone(),
@@ -76,6 +77,35 @@ impl Received {
             second: false,
             envelope,
         }
+    }
+
+    /// What it says, whether it is a job or not.
+    pub(crate) fn says(&self) -> &Envelope {
+        match &self.envelope {
+            Ok(envelope) => envelope,
+            Err(poison) => &poison.envelope,
+        }
+    }
+
+    /// The same as a message that is no job.
+    pub(crate) fn as_poison(&self, why: &str) -> Poison {
+        let envelope = self.says().clone();
+        let (body, options) = match &self.envelope {
+            Ok(envelope) => (envelope.message_body(), Some(envelope.options())),
+            Err(poison) => (poison.body.clone(), poison.options.clone()),
+        };
+        Poison { reason: why.to_owned(), is_newer: false, envelope, body, options }
+    }
+
+    /// Whether it speaks for a job that it did not make itself. SQS gives a message
+    /// its id, so a job with the message's own is its own.
+    pub(crate) fn needs_proof(&self) -> bool {
+        self.second || self.says().id.is_some()
+    }
+
+    /// Whether it may speak for the job of this record.
+    pub(crate) fn is_proved_by(&self, row: &Row) -> bool {
+        !self.needs_proof() || row.text(name::PROOF) == Some(&self.says().proof)
     }
 
     /// Whether others may come after it in its group.

@@ -217,6 +217,7 @@ impl Inner {
         let Some(dead) = self.queue.dead.as_deref().filter(|_| !row.flag(name::COPIED)) else { return };
         let copy = Envelope {
             id: Some(row.id()),
+            proof: row.text(name::PROOF).unwrap_or(&envelope.proof).to_owned(),
             redrive: row.ending(),
             queue: Some(self.queue.name.clone()),
             not_before: None,

@@ -76,6 +76,9 @@ pub(crate) mod name {
     pub(crate) const OP: &str = "op";
     /// The mark of the write that claimed the job.
     pub(crate) const CLAIM: &str = "claim";
+    /// What a message has to say that is not the job's first one: see
+    /// [`Envelope::proof`](crate::envelope::Envelope::proof).
+    pub(crate) const PROOF: &str = "proof";
     /// The message that has put the job back to work.
     pub(crate) const REDRIVEN_BY: &str = "redriven_by";
     /// For the holder of the claim: the newest receipt of its message.
@@ -334,6 +337,7 @@ pub(crate) fn described(envelope: &Envelope) -> impl Iterator<Item = (&'static s
         spec.request_id.clone().map(|v| (name::REQUEST_ID, text(v))),
         spec.group.clone().map(|v| (name::GROUP, text(v))),
         document(spec).map(|v| (name::SPEC, text(v))),
+        Some((name::PROOF, text(&envelope.proof))),
         envelope.body.in_record(),
     ]
     .into_iter()

@@ -46,6 +46,7 @@ mod body;
 mod envelope;
 mod item;
 mod object_retention;
+mod random;
 mod update;
 
 #[cfg(any(test, feature = "fuzzing"))]

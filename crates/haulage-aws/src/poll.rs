@@ -135,6 +135,6 @@ impl Inner {
     pub(crate) async fn receive(&self, max: usize, lease: Duration, wait: Duration) -> Answer {
         let messages = self.queue.receive(&self.queue.url, max, lease, wait).await?;
         let now = self.now();
-        Ok(messages.iter().map(|message| Received::new(message, now, lease)).collect())
+        Ok(messages.iter().map(|message| Received::new(message, &self.queue.name, now, lease)).collect())
     }
 }

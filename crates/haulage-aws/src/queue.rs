@@ -19,8 +19,9 @@ use tracing::{debug, warn};
 
 use crate::{
     config::Config,
-    envelope::{ATTRIBUTE, Envelope, Poison, attributes},
+    envelope::{ATTRIBUTE, Envelope, Poison, attributes, hash},
     fault::{fault, is_denied, is_missing, may_pass},
+    random,
     redrive_policy::RedrivePolicy,
     table::{PARALLEL, chunks_of, pause},
 };
@@ -310,8 +311,10 @@ impl Queue {
                 send.set_message_attributes(value.ok().map(|value| [(ATTRIBUTE.to_owned(), value)].into()));
         }
         if self.fifo {
-            let token = &poison.envelope.token;
-            send = send.message_group_id(token).message_deduplication_id(token);
+            // Others may have sent another one with the same token.
+            let Poison { envelope, options, body, .. } = poison;
+            let whole = hash(&format!("{}\n{options:?}\n{body}", envelope.token));
+            send = send.message_group_id(envelope.sqs_group()).message_deduplication_id(whole);
         }
         send.send()
             .await
@@ -346,7 +349,7 @@ impl Queue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .message_system_attribute_names(MessageSystemAttributeName::DeadLetterQueueSourceArn)
             // If the answer is lost, a second try brings the same messages.
-            .set_receive_request_attempt_id(self.fifo.then(crate::update::nonce))
+            .set_receive_request_attempt_id(self.fifo.then(random::mark))
             .customize()
             .config_override(patient)
             .send();

@@ -21,6 +21,7 @@ use crate::{
     inner::{Inner, Shared},
     item::{Row, name, remember},
     queue::MAX_BATCH,
+    random,
     store::unchanged,
     table::{PARALLEL, Written},
     update::{Write, moment, number, text},
@@ -122,7 +123,8 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
     if !can_go_back(&row, inner.now()) {
         return Ok(None);
     }
-    let envelope = envelope_of(inner, &row).await?;
+    let Some(proof) = inner.store.proof(&row).await? else { return Ok(None) };
+    let envelope = envelope_of(inner, &row, proof).await?;
     if envelope.body.packed.is_none() && envelope.body.place == Place::Record {
         warn!(job = %row.id(), "not redriven: its message was no job, or its body is not kept");
         return Ok(None);
@@ -180,7 +182,7 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
 }
 
 /// A new message for a job, from its record.
-async fn envelope_of(inner: &Inner, row: &Row) -> Result<Envelope> {
+async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Result<Envelope> {
     let (place, packed) = match row.text(name::BODY_AT).and_then(Place::from_text) {
         Some(place @ Place::Object(_)) => (place, None),
         Some(place) => {
@@ -194,8 +196,9 @@ async fn envelope_of(inner: &Inner, row: &Row) -> Result<Envelope> {
         None => (Place::Record, row.0.get(name::BODY).and_then(Packed::from_attribute)),
     };
     Ok(Envelope {
-        token: crate::update::nonce(),
+        token: random::token(),
         id: Some(row.id()),
+        proof,
         submitted_at: row.moment(name::SUBMITTED_AT).unwrap_or_else(|| inner.now()),
         not_before: None,
         spec: row.spec(),
@@ -254,6 +257,10 @@ enum Verdict {
 /// its job's end.
 fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>, now: Timestamp) -> Verdict {
     let Ok(envelope) = &message.envelope else { return Verdict::Keep };
+    // It is not the job's, whatever it says.
+    if row.is_some_and(|row| !message.is_proved_by(row)) {
+        return Verdict::Keep;
+    }
     let from = message.moved_from.as_deref().or(envelope.queue.as_deref());
     if from.or(row.and_then(|row| row.text(name::QUEUE))) != Some(queue) {
         return Verdict::Keep;
@@ -262,7 +269,8 @@ fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>
     let never_recorded = || now < envelope.due_at().after(envelope.spec.result_ttl.max(retention));
     let unfinished = match row {
         Some(row) => row.status().is_some_and(|status| !status.is_terminal()),
-        None => never_recorded(),
+        // What is sent for a job again is sent once it has a record.
+        None => !message.needs_proof() && never_recorded(),
     };
     // What we have put there names its queue.
     let is_copy = envelope.queue.is_some() && message.moved_from.is_none();
@@ -286,8 +294,10 @@ async fn sort_out(
     keep: &mut Vec<String>,
 ) -> Vec<String> {
     let now = inner.now();
-    let received: Vec<Received> =
-        messages.iter().map(|message| Received::new(message, now, COPIES_HIDDEN)).collect();
+    let received: Vec<Received> = messages
+        .iter()
+        .map(|message| Received::new(message, &inner.queue.name, now, COPIES_HIDDEN))
+        .collect();
     let rows = match inner.store.table.get_many(received.iter().map(|r| r.id.to_string()), None).await {
         Ok(rows) => rows,
         Err(error) => {
@@ -312,10 +322,11 @@ async fn sort_out(
         match judge(&inner.queue.name, inner.queue.retention, &message, row.as_ref(), now) {
             Verdict::Delete => stale.push(message.receipt),
             Verdict::Back if back.len() < limit => match inner.replace(&message).await {
-                Ok(_) => {
+                Ok(true) => {
                     stale.push(message.receipt);
                     back.push(message.id);
                 }
+                Ok(false) => keep.push(message.receipt),
                 Err(error) => {
                     warn!(%error, job = %message.id, "stays in the dead-letter queue");
                     keep.push(message.receipt);

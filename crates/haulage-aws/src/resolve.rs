@@ -56,8 +56,16 @@ pub(crate) async fn resolve(
             let message = format!("message {} is left to others: {}", message.id, poison.reason);
             return Err(Error::Unavailable { message, source: None });
         }
-        Err(poison) => return unusable::dead_letter(inner, message, poison).await,
+        Err(poison) => {
+            return Ok(match unproved(inner, message).await? {
+                Some(disposition) => disposition,
+                None => unusable::dead_letter(inner, message, poison).await?,
+            });
+        }
     };
+    if let Some(disposition) = unproved(inner, message).await? {
+        return Ok(disposition);
+    }
     let now = inner.now();
     if let Some(moment) = envelope.not_before.filter(|moment| *moment > now) {
         // A job that is over must not hold up its group meanwhile.
@@ -83,11 +91,14 @@ pub(crate) async fn resolve(
     for round in 0.. {
         inner.store.give_up_after(round, &message.id)?;
         let now = inner.now();
-        let write = first_claim(inner, request, envelope, may_create, now);
+        let write = first_claim(inner, request, message, envelope, may_create, now);
         let row = match tries.write(inner, &message.id, write).await? {
             Written::Done(row) => return ours(inner, request, message, envelope, body, row).await,
             Written::Refused(row) => row,
         };
+        if let Some(disposition) = row.as_ref().and_then(|row| misplaced(inner, message, row)) {
+            return Ok(disposition);
+        }
         let Some(row) = row.filter(|row| row.is_job() || row.is_over()) else {
             // The record of an ended job, which this was to put back to work, has expired.
             if envelope.redrive.is_some() {
@@ -122,6 +133,39 @@ pub(crate) async fn resolve(
     unreachable!("the loop ends by returning")
 }
 
+/// What becomes of a message that speaks for a job it did not make, unless it
+/// proves that it may. Before anything is done in that job's name.
+async fn unproved(inner: &Inner, message: &Received) -> Result<Option<Disposition>> {
+    if !message.needs_proof() {
+        return Ok(None);
+    }
+    let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
+        // A job whose first message is late; or one that has ended, and expired.
+        return Ok((!message.second).then_some(Disposition::Dropped));
+    };
+    if message.is_proved_by(&row) {
+        return Ok(misplaced(inner, message, &row));
+    }
+    // A tombstone has forgotten what proves it, and nothing can be done to it.
+    if row.status().is_some() {
+        warn!(job = %message.id, "a message names this job and is not of it; it goes to the dead-letter queue");
+        inner.queue.dead_letter(&message.as_poison("it names a job and does not prove to be of it")).await?;
+    }
+    Ok(Some(Disposition::Dropped))
+}
+
+/// How long a message is left alone that is in another queue than its job.
+const MISPLACED: Duration = Duration::from_secs(300);
+
+/// What becomes of a message whose job is one of another queue: somebody has
+/// moved it, or works on a dead-letter queue. It stays for them to move back.
+pub(crate) fn misplaced(inner: &Inner, message: &Received, row: &Row) -> Option<Disposition> {
+    let queue = row.text(name::QUEUE).filter(|queue| *queue != inner.queue.name)?;
+    let here = &inner.queue.name;
+    warn!(job = %message.id, queue, here, "a message is in another queue than its job; move it back there");
+    Some(Disposition::Hidden(MISPLACED))
+}
+
 /// The writes by which one message was to claim its job.
 struct Tries {
     /// The time for each.
@@ -154,7 +198,7 @@ impl Tries {
 }
 
 /// A message that some other program has sent.
-fn is_foreign(message: &Received, envelope: &Envelope) -> bool {
+pub(crate) fn is_foreign(message: &Received, envelope: &Envelope) -> bool {
     envelope.token == message.id.as_str()
 }
 
@@ -162,12 +206,14 @@ fn is_foreign(message: &Received, envelope: &Envelope) -> bool {
 fn first_claim(
     inner: &Inner,
     request: &ClaimRequest,
+    message: &Received,
     envelope: &Envelope,
     may_create: bool,
     now: Timestamp,
 ) -> Write {
     // Other programs may have written a record without the moment.
-    let waits = "(#status = :waits AND (attribute_not_exists(#due_at) OR #due_at <= :now) AND #attempts_left > :none)";
+    let waits = "(#queue = :queue AND #status = :waits AND (attribute_not_exists(#due_at) OR #due_at <= :now) \
+                 AND #attempts_left > :none)";
     let max = i64::from(envelope.spec.max_attempts);
     let mut write = held(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
     if may_create {
@@ -183,6 +229,10 @@ fn first_claim(
     } else {
         write = write.when(waits);
     }
+    if message.needs_proof() && !may_create {
+        write = write.when("#proof = :proof").bind("proof", text(&envelope.proof));
+    }
+    let write = write.bind("queue", text(&inner.queue.name));
     write.bind("waits", text(Status::Submitted.as_str())).bind("now", moment(now)).bind("none", number(0))
 }
 

@@ -27,8 +27,9 @@ use crate::{
     inner::{Inner, Shared},
     item::{self, Row, begun, ended, name, remember, with_error},
     object_retention::{keep_days, object_key},
+    random,
     table::{PARALLEL, Written},
-    update::{Write, moment, nonce, text},
+    update::{Write, moment, text},
 };
 
 /// How long the answer waits for the queue.
@@ -208,7 +209,7 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
         let end = if packed.is_zstd() { "json.zst" } else { "json" };
         let queue = &inner.queue.name;
         // Another attempt's result must not take its place.
-        let name = format!("result-{}-{}.{end}", key.attempt, nonce());
+        let name = format!("result-{}-{}.{end}", key.attempt, random::mark());
         let object = object_key(days, queue, key.id.as_str(), &name);
         match bucket.put(&object, &packed).await {
             Ok(()) => place = Place::Object(object),

@@ -12,6 +12,7 @@ use crate::{
     bucket::Bucket,
     inner::MAX_DOCUMENT,
     item::{Row, ended, name},
+    random,
     table::{Table, Written},
     update::{Write, text},
 };
@@ -154,6 +155,20 @@ impl Store {
             }
         }
         Ok(Some(row))
+    }
+
+    /// What a message has to say that is sent for this job again. `None` where
+    /// the record is another one by now.
+    pub(crate) async fn proof(&self, row: &Row) -> Result<Option<String>> {
+        if let Some(proof) = row.text(name::PROOF) {
+            return Ok(Some(proof.to_owned()));
+        }
+        // A program has noted the job, and no consumer has had it yet.
+        let write = unchanged(Write::at(self.now()).set(name::PROOF, text(random::token())), row);
+        Ok(match self.table.write(row.id().as_str(), write).await? {
+            Written::Done(row) => row.text(name::PROOF).map(str::to_owned),
+            Written::Refused(_) => None,
+        })
     }
 
     /// A record that changes with each look is somebody else's to mend, not a

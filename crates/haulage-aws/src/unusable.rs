@@ -13,7 +13,7 @@ use crate::{
     in_flight::Received,
     inner::{Inner, Shared},
     item::{Row, ended, name},
-    resolve::{Disposition, NOTED, hand_over},
+    resolve::{Disposition, NOTED, hand_over, misplaced},
     store::unchanged,
     table::Written,
     update::{moment, number, text},
@@ -80,6 +80,9 @@ pub(crate) async fn no_body(
         };
         if row.is_over() {
             return Ok(Disposition::Dropped);
+        }
+        if let Some(disposition) = misplaced(inner, message, &row) {
+            return Ok(disposition);
         }
         // Whoever runs it has had the body.
         if row.is_leased(now) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::Timestamp;
 
-use crate::item::name;
+use crate::{item::name, random::mark};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -19,11 +19,6 @@ pub(crate) fn number(value: impl ToString) -> AttributeValue {
 
 pub(crate) fn moment(value: Timestamp) -> AttributeValue {
     number(value.as_micros())
-}
-
-/// A mark that no other write has.
-pub(crate) fn nonce() -> String {
-    (0..12).map(|_| fastrand::alphanumeric()).collect()
 }
 
 /// One update of a record, with the condition on which it is made.
@@ -51,7 +46,7 @@ pub(crate) struct Expressions {
 
 impl Write {
     pub(crate) fn at(now: Timestamp) -> Self {
-        let op = nonce();
+        let op = mark();
         let write = Self {
             op: op.clone(),
             sets: Vec::new(),

@@ -8,10 +8,18 @@
 
 use std::time::Duration;
 
-use haulage::{Result, Timestamp};
+use haulage::{JobId, Result, Timestamp};
 use tracing::warn;
 
-use crate::{envelope::Envelope, in_flight::Received, inner::Inner, queue::MAX_VISIBILITY};
+use crate::{
+    deduplication,
+    envelope::Envelope,
+    in_flight::Received,
+    inner::Inner,
+    item::{self, Row},
+    queue::MAX_VISIBILITY,
+    resolve::is_foreign,
+};
 
 /// What is left of the 12 hours when a hide ends at the latest: time between
 /// our clock and that of SQS, and for the call.
@@ -145,14 +153,51 @@ impl Inner {
         Ok(message.replaced)
     }
 
-    /// Sends a new message for the same job, in the same group.
+    /// Sends a new message for the same job, in the same group. Tells whether
+    /// there was one to send: what is no job's, or of one that is over, has none.
     pub(crate) async fn replace(&self, message: &Received) -> Result<bool> {
         let Ok(envelope) = &message.envelope else { return Ok(false) };
-        let copy = Envelope { id: Some(message.id.clone()), ..(**envelope).clone() };
+        let Some((id, proof)) = self.to_speak_for(message, envelope).await? else { return Ok(false) };
+        let copy = Envelope { id: Some(id), proof, ..(**envelope).clone() };
         match self.queue.send(&[copy], self.now()).await.pop() {
             Some(sent) => sent.map(|_| true),
             None => Ok(false),
         }
+    }
+}
+
+impl Inner {
+    /// The job that a message is for, and what another one has to say to speak for it.
+    async fn to_speak_for(&self, message: &Received, envelope: &Envelope) -> Result<Option<(JobId, String)>> {
+        // It has been proved, or will not be.
+        if message.needs_proof() {
+            return Ok(Some((message.id.clone(), envelope.proof.clone())));
+        }
+        for round in 0.. {
+            self.store.give_up_after(round, &message.id)?;
+            if let Some(row) = self.store.table.get(message.id.as_str()).await?.and_then(Row::of) {
+                if row.is_over() {
+                    return Ok(None);
+                }
+                match self.store.proof(&row).await? {
+                    Some(proof) => return Ok(Some((message.id.clone(), proof))),
+                    None => continue,
+                }
+            }
+            // Whoever reads the other message has to find a record with the proof.
+            match deduplication::job_of(self, envelope, &message.id).await? {
+                Some(job) if job == message.id => {
+                    if is_foreign(message, envelope) {
+                        self.store_bodies(&[envelope]).await?;
+                    }
+                    let item = item::submitted(&job, envelope, &self.queue.name);
+                    self.store.table.insert(vec![item]).await.pop().transpose()?;
+                }
+                Some(job) => return Ok(Some((job, envelope.proof.clone()))),
+                None => return Ok(None),
+            }
+        }
+        unreachable!("the loop ends by returning")
     }
 }
 

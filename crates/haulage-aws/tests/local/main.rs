@@ -12,3 +12,4 @@ mod place;
 mod raw;
 mod records;
 mod setup;
+mod trust;

@@ -58,6 +58,19 @@ pub(crate) async fn send_text(place: &Place, text: &str) -> String {
     send.send().await.expect("send").message_id.expect("its id")
 }
 
+/// Sends a body with these options, which need not be what a producer sends.
+pub(crate) async fn send_with(place: &Place, options: &serde_json::Value, body: &str) -> String {
+    use aws_sdk_sqs::types::MessageAttributeValue;
+    let send = place.sqs().await.send_message().queue_url(url(place, &place.queue).await).message_body(body);
+    let value = MessageAttributeValue::builder().data_type("String").string_value(options.to_string());
+    let send = send.message_attributes("haulage", value.build().expect("a type"));
+    let send = match place.queue.ends_with(".fifo") {
+        true => send.message_group_id("other").message_deduplication_id(format!("{}", fastrand_u64())),
+        false => send,
+    };
+    send.send().await.expect("send").message_id.expect("its id")
+}
+
 fn fastrand_u64() -> u64 {
     fastrand::u64(..)
 }
