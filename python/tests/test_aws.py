@@ -85,16 +85,16 @@ def test_the_compatible_interface(names: tuple[str, str]) -> None:
     assert consumer.ping_queue()
     assert producer.retrieve_result(id_).result == {"double": 8, "id": id_}
     response = producer.post({"number": 5}, request_id="r-2")
-    assert (response.status, response.status_code, response.request_id) == ("SUCCESS", 200, "r-2")
+    assert (response.status, response.status_code, response.request_id) == ("success", 200, "r-2")
     assert response.result["double"] == 10
     failed = producer.post({"number": -1})
     assert isinstance(failed.error, haulage.ResultErrorStatusError) and "negative" in str(failed.error)
     item = producer.ddb_client.item_get(id_)
-    assert (item["status"], item["request_id"], item["result"]["double"]) == ("SUCCESS", "r-1", 8)
+    assert (item.status, item.request_id, item.result["double"]) == ("success", "r-1", 8)
     with pytest.raises(haulage.KeyNotFoundError):
         producer.retrieve_result_status(str(uuid.uuid4()))
     with pytest.raises(haulage.DDBError, match="is a job of the queue"):
-        producer.ddb_client.result_put(id_, 1)
+        producer.ddb_client.result_put(message_id=id_, result=1)
     assert not producer.ddb_client.item_exists("nobody") and not producer.ddb_client.result_exists("nobody")
     consumer.stop_consuming()
 
@@ -107,10 +107,11 @@ def test_a_ping_is_of_the_queue(names: tuple[str, str]) -> None:
         compute_result=lambda body, message_id: body,
         enable_ecs_scalein_protection=False,
     )
-    assert consumer.ping_queue()
+    assert consumer.ping_queue() == "pong"
     url = call("AmazonSQS", "GetQueueUrl", {"QueueName": queue})["QueueUrl"]
     call("AmazonSQS", "DeleteQueue", {"QueueUrl": url})
-    assert not consumer.ping_queue()
+    with pytest.raises(haulage.SQSConnectionError, match=queue):
+        consumer.ping_queue()
 
 
 def test_records_of_ones_own(names: tuple[str, str]) -> None:
@@ -118,26 +119,27 @@ def test_records_of_ones_own(names: tuple[str, str]) -> None:
     records = DynamoDBClient(table)
     with pytest.raises(haulage.KeyNotFoundError, match=f"no record mine in table {table}"):
         records.item_get("mine")
-    records.submitted_put("mine", 600, request_id="r-1")
-    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is SUBMITTED"):
-        records.submitted_put("mine", 600)
-    with pytest.raises(haulage.ResultMissingError):
+    records.submitted_put(600, message_id="mine", request_id="r-1")
+    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is submitted"):
+        records.submitted_put(600, message_id="mine")
+    with pytest.raises(haulage.ResultInProgressStatusError):
         records.result_get("mine")
-    records.in_progress_put("mine", 600)
+    records.in_progress_put(600, message_id="mine")
     with pytest.raises(haulage.AwaitingResultTimeoutError):
         records.result_poll("mine", timeout_seconds=0.1, poll_time_seconds=0.01)
-    records.result_put("mine", None)
+    records.result_put(message_id="mine", result=None)
     assert records.result_poll("mine") is None and records.result_exists("mine")
     item = records.item_get("mine")
-    assert (item["status"], item["result"], item["request_id"]) == ("SUCCESS", None, "r-1")
-    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is SUCCESS"):
-        records.error_put("mine", "late")
-    records.error_put("other", ValueError("no"))
+    assert (item.status, item.result, item.request_id) == ("success", None, "r-1")
+    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is success"):
+        records.error_put("late", message_id="mine")
+    records.error_put(ValueError("no"), message_id="other")
     with pytest.raises(haulage.ResultErrorStatusError, match="no"):
         records.result_get("other")
-    records.submitted_put("short", 0)
+    records.submitted_put(0, message_id="short")
     with pytest.raises(haulage.ExpiredItemError):
-        records.status_get("short")
+        records.item_get("short")
+    assert records.status_get("short") is ResultStatus.ERROR
 
 
 def test_a_table_alone_has_the_results_of_jobs(names: tuple[str, str]) -> None:
@@ -149,7 +151,7 @@ def test_a_table_alone_has_the_results_of_jobs(names: tuple[str, str]) -> None:
     with haulage.Worker(lambda body: [body["number"]], f"sqs://{queue}?table={table}", claim_wait=1):
         assert records.result_poll(id_, SOON) == [4]
     with pytest.raises(haulage.DDBError, match="is a job of the queue"):
-        records.in_progress_put(id_, 60)
+        records.in_progress_put(60, message_id=id_)
 
 
 def test_a_record_that_others_have_written_wrongly(names: tuple[str, str]) -> None:

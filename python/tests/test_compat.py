@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_the_lines_of_the_documentation(program: Program, url: str) -> None:
 
         producer = Producer(queue_name="jobs.fifo", ddb_client=DynamoDBClient(table="results"))
         id_ = producer.post_non_blocking({"number": 4})
-        print(producer.retrieve_result_status(id_) in ("SUBMITTED", "IN_PROGRESS", "SUCCESS"), flush=True)
+        print(producer.retrieve_result_status(id_) in ("submitted", "in_progress", "success"), flush=True)
         print(producer.retrieve_result(id_).result, flush=True)
         print(producer.post({"number": 5}).result, flush=True)
         """,
@@ -52,18 +53,35 @@ def test_post_returns_a_response(start_consumer: StartConsumer) -> None:
         request_id="r-1",
         status=ResultStatus.SUCCESS,
         status_code=200,
-        result=[{"number": 4}, response.message_id],
+        result=[{"number": 4, "request_id": "r-1"}, response.message_id],
         error=None,
     )
-    without = new_producer().post(1)
-    assert without.request_id == without.message_id
+
+
+def test_the_handler_finds_the_request_id_in_the_body(start_consumer: StartConsumer) -> None:
+    start_consumer(lambda body, message_id: body)
+    body = {"number": 4}
+    response = new_producer().post(message_body=body, request_id="r-1")
+    assert response.result == {"number": 4, "request_id": "r-1"}
+    assert body == {"number": 4}, "the caller's body stays as it is"
+    without = new_producer().post(body)
+    assert without.result["request_id"] == without.request_id
+    assert without.request_id not in (None, without.message_id)
+    assert new_producer(request_id_in_body=False).post(body).result == body
+    assert new_producer().post([4]).result == [4]
+
+
+def test_keys_that_are_no_text_become_text(start_consumer: StartConsumer) -> None:
+    start_consumer(lambda body, message_id: {"was": body, "is": {1: "cat", None: [{True: 2.5}]}})
+    result = new_producer(request_id_in_body=False).post({1: "one"}).result
+    assert result == {"was": {"1": "one"}, "is": {"1": "cat", "null": [{"true": 2.5}]}}
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], False, {}])
 def test_falsy_results_are_results(start_consumer: StartConsumer, value: Any) -> None:
     start_consumer(lambda body, message_id: body)
-    response = new_producer().post(value)
-    assert (response.status, response.result, response.error) == ("SUCCESS", value, None)
+    response = new_producer(request_id_in_body=False).post(value)
+    assert (response.status, response.result, response.error) == ("success", value, None)
     client = DynamoDBClient("results")
     assert client.result_exists(response.message_id)
     assert client.result_get(response.message_id) == value
@@ -88,7 +106,7 @@ def test_post_does_not_raise_when_it_takes_too_long() -> None:
     producer = new_producer()
     producer.timeout_seconds = 0.01
     response = producer.post(1, "r-2")
-    assert (response.status, response.status_code, response.request_id) == ("ERROR", 500, "r-2")
+    assert (response.status, response.status_code, response.request_id) == ("error", 500, "r-2")
     assert isinstance(response.error, haulage.AwaitingResultTimeoutError)
     assert isinstance(response.error, TimeoutError)
     assert producer.retrieve_result_status(response.message_id) is ResultStatus.SUBMITTED
@@ -114,21 +132,23 @@ def test_unknown_ids_raise() -> None:
         client.item_get,
         client.status_get,
         client.result_get,
-        client.result_poll,
     ):
         with pytest.raises(haulage.KeyNotFoundError) as missing:
             call("nope")
         assert isinstance(missing.value, (haulage.DDBError, haulage.BaseError))
     assert not client.item_exists("nope") and not client.result_exists("nope")
+    with pytest.raises(haulage.AwaitingResultTimeoutError, match="no record nope"):
+        client.result_poll("nope", timeout_seconds=0.05, poll_time_seconds=0.01)
 
 
 def test_records_of_jobs_are_items(start_consumer: StartConsumer) -> None:
     producer, client = new_producer(), DynamoDBClient("results")
     waiting = producer.post_non_blocking(1, "r-3")
     item = client.item_get(waiting)
-    assert (item["message_id"], item["status"], item["request_id"]) == (waiting, "SUBMITTED", "r-3")
-    assert "result" not in item and "error" not in item and "T" in item["updated_at"]
-    with pytest.raises(haulage.ResultMissingError):
+    assert (item.message_id, item.status, item.request_id) == (waiting, "submitted", "r-3")
+    assert (item.result, item.error, item.expiration, item.is_expired()) == (None, None, None, False)
+    assert item.updated_at.tzinfo is not None
+    with pytest.raises(haulage.ResultInProgressStatusError, match="it is submitted"):
         client.result_get(waiting)
     with pytest.raises(haulage.AwaitingResultTimeoutError):
         client.result_poll(waiting, timeout_seconds=0.01, poll_time_seconds=0.001)
@@ -146,11 +166,43 @@ def test_records_of_jobs_are_items(start_consumer: StartConsumer) -> None:
         client.result_get(waiting)
     release.set()
     assert client.result_poll(waiting, timeout_seconds=SOON) == 2
+    assert client.result_poll(waiting, return_request_id=True) == (2, "r-3")
+    assert client.result_get(waiting, return_request_id=True) == (2, "r-3")
     item = client.item_get(waiting)
-    assert (item["status"], item["result"]) == ("SUCCESS", 2)
-    assert isinstance(item["expiration"], int)
+    assert (item.status, item.result) == (ResultStatus.SUCCESS, 2)
+    assert item.expiration is not None and not item.is_expired()
     with pytest.raises(haulage.DDBError, match="its consumer alone"):
-        client.result_put(waiting, 3)
+        client.result_put(message_id=waiting, result=3)
+
+
+def test_the_usual_loop_of_a_reader(start_consumer: StartConsumer) -> None:
+    client, producer = DynamoDBClient("results"), new_producer()
+    message_id = producer.post_non_blocking(20)
+    start_consumer(lambda body, message_id: body + 1)
+    while producer.retrieve_result_status(message_id) != "success":
+        threading.Event().wait(0.01)
+    assert producer.retrieve_result(message_id).result == 21
+    while True:
+        try:
+            assert client.result_get(message_id) == 21
+            break
+        except (haulage.KeyNotFoundError, haulage.ResultInProgressStatusError):
+            pytest.fail("it is over")
+
+
+def test_an_expired_record_is_an_error(url: str, start_consumer: StartConsumer) -> None:
+    client = haulage.connect(url)
+    job = client.submit(1, result_ttl=0.01)
+    new_producer()
+    start_consumer(lambda body, message_id: body)
+    while True:
+        try:
+            client.record(job.id)
+        except haulage.ExpiredError:
+            break
+        except haulage.NotFoundError:
+            pytest.skip("it is deleted")
+    assert new_producer().retrieve_result_status(job.id) is ResultStatus.ERROR
 
 
 def test_a_cancelled_job_is_an_error(start_consumer: StartConsumer, url: str) -> None:
@@ -175,7 +227,7 @@ def test_errors_are_retried_unless_they_are_listed(start_consumer: StartConsumer
     consumer = start_consumer(flaky)
     assert new_producer().post("twice").result == 2
     consumer.non_retryable_errors = (KeyError,)
-    assert new_producer().post("final").status == "ERROR"
+    assert new_producer().post("final").status == "error"
     assert calls.count("final") == 1
     with pytest.raises(ValueError, match="no class of exceptions"):
         consumer.non_retryable_errors = ["KeyError"]  # type: ignore[list-item]  # pyright: ignore[reportAttributeAccessIssue]
@@ -208,7 +260,8 @@ def test_the_function_may_be_async_or_take_the_context(start_consumer: StartCons
 
 def test_start_and_stop(start_consumer: StartConsumer) -> None:
     consumer = start_consumer(lambda body, message_id: body)
-    assert consumer.is_running and not consumer.is_processing_message and consumer.ping_queue()
+    assert consumer.is_running and not consumer.is_processing_message
+    assert consumer.ping_queue() == new_producer().ping_queue() == "pong"
     with pytest.raises(haulage.ConsumerAlreadyConsumingError) as twice:
         consumer.start_consuming()
     assert isinstance(twice.value, haulage.ConsumerError)
@@ -231,25 +284,28 @@ def test_stop_says_when_it_takes_too_long(start_consumer: StartConsumer) -> None
     assert started.wait(SOON) and consumer.is_processing_message
     with pytest.raises(haulage.ConsumerStopTimeoutError) as late:
         consumer.stop_consuming(timeout=0.05)
-    assert isinstance(late.value, TimeoutError)
+    assert isinstance(late.value, TimeoutError) and isinstance(late.value, RuntimeError)
     release.set()
     consumer.stop_consuming()
     assert new_producer().retrieve_result_status(message_id) is ResultStatus.SUCCESS
 
 
-def test_a_delayed_start_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    consumer = Consumer(
-        "jobs.fifo",
-        ddb_client=DynamoDBClient("results"),
-        compute_result=lambda body, message_id: body,
-        heartbeat_visibility_timeout=5,
-        heartbeat_interval=10,
-    )
-    consumer.start_consuming(delay_seconds=0.01)
-    delay = next(thread for thread in threading.enumerate() if isinstance(thread, threading.Timer))
-    delay.join(SOON)
-    assert not consumer.is_running
-    assert "could not be started" in caplog.text
+def test_a_queue_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("HAULAGE_URL", f"sqlite://{tmp_path}/no/such/folder.db")
+    with pytest.raises(haulage.SQSConnectionError, match="cannot find the folder"):
+        new_producer().ping_queue()
+
+
+def test_a_handler_can_fail_a_job_for_good(start_consumer: StartConsumer) -> None:
+    calls: list[Any] = []
+
+    def work(body: Any, message_id: str) -> None:
+        calls.append(body)
+        raise haulage.ConsumerUnretryableError("of no use")
+
+    start_consumer(work)
+    assert "of no use" in str(new_producer().post(1).error)
+    assert calls == [1]
 
 
 def test_an_object_with_an_async_call(start_consumer: StartConsumer) -> None:
@@ -262,24 +318,30 @@ def test_an_object_with_an_async_call(start_consumer: StartConsumer) -> None:
     assert new_producer().post(4).result == 8
 
 
-def test_a_delayed_start() -> None:
-    consumer = Consumer("q", ddb_client=DynamoDBClient("t"), compute_result=lambda body, message_id: body)
-    consumer.start_consuming(delay_seconds=3600)
-    assert consumer.is_running
+def test_a_delay_is_of_the_call_and_not_of_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, waited = threading.Event(), []
+    consumer = Consumer(
+        "jobs.fifo", ddb_client=DynamoDBClient("results"), compute_result=lambda body, message_id: done.set()
+    )
+    new_producer().post_non_blocking(1)
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        assert done.wait(SOON), "it consumes while the call waits"
+
+    monkeypatch.setattr("haulage._compat.consumer.time.sleep", sleep)
+    consumer.start_consuming(delay_seconds=0.5)
     consumer.stop_consuming()
-    assert not consumer.is_running
-    consumer.start_consuming(delay_seconds=0.01)
-    assert new_producer().post(1).result == 1
-    consumer.stop_consuming()
+    assert waited == [0.5]
 
 
 @pytest.mark.parametrize(
     ("mode", "groups"),
-    [(None, [None, None, None]), ("global", ["global"] * 3), ("request", ["a", "b", None])],
+    [(None, [None, None]), ("global", ["global"] * 2), ("request", ["a", "b"])],
 )
 def test_group_modes(url: str, mode: Any, groups: list[str | None]) -> None:
     producer = new_producer(message_group_id_mode=mode)
-    ids = [producer.post_non_blocking(1, request_id) for request_id in ("a", "b", None)]
+    ids = [producer.post_non_blocking(1, request_id) for request_id in ("a", "b")]
     client = haulage.connect(url)
     assert [client.record(message_id).group for message_id in ids] == groups
 
@@ -327,13 +389,35 @@ def test_client_settings_are_boto3s(monkeypatch: pytest.MonkeyPatch) -> None:
         new_producer(aws_access_key_id="k")
     with pytest.raises(TypeError, match="table_name or as table"):
         DynamoDBClient()
-    with pytest.raises(haulage.ECSScaleInProtectionManagerError, match="expires_in_minutes"):
-        Consumer(
+    assert new_producer(verify=True, api_version="2012-11-05", config=None).queue_name == "jobs.fifo"
+    for refused in ({"verify": False}, {"config": object()}, {"api_version": "2011-10-01"}):
+        with pytest.raises(haulage.ConfigError, match=next(iter(refused))):
+            new_producer(**refused)
+
+
+def test_protection_has_the_established_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HAULAGE_URL")
+
+    def url(**options: Any) -> str:
+        consumer = Consumer(
             "q",
             ddb_client=DynamoDBClient("t"),
             compute_result=lambda body, message_id: 1,
-            ecs_scalein_protection_manager_kwargs={"expire": 1},
+            ecs_scalein_protection_manager_kwargs=options,
         )
+        return consumer._place.url.partition("&")[2]
+
+    assert url(expires_in_minutes=None, request_timeout=15, retries=3, backoff_factor=0.5) == (
+        "ecs_protection=require"
+    )
+    assert url(expires_in_minutes=5) == "ecs_protection=require&ecs_protection_expires=5m"
+    assert url(raise_for_req_error=False) == url(raise_for_agent_error=False) == "ecs_protection=prefer"
+    with pytest.raises(haulage.ECSScaleInProtectionManagerError, match="expires_in_minutes"):
+        url(expire=1)
+    with pytest.raises(haulage.ECSScaleInProtectionManagerError, match="ECS_AGENT_URI"):
+        url(ecs_agent_uri="http://elsewhere")
+    monkeypatch.setenv("ECS_AGENT_URI", "http://here")
+    assert url(ecs_agent_uri="http://here") == "ecs_protection=require"
 
 
 def test_queue_and_table_have_regions_and_endpoints_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,12 +458,22 @@ def test_the_exceptions_and_their_parents() -> None:
     )
     consumer = (
         haulage.ConsumerAlreadyConsumingError,
+        haulage.ConsumerRetryableError,
         haulage.ConsumerStopTimeoutError,
-        haulage.HeartbeatError,
+        haulage.ConsumerUnretryableError,
+        haulage.ECSScaleInProtectionManagerAgentError,
         haulage.ECSScaleInProtectionManagerError,
+        haulage.ECSScaleInProtectionManagerRequestError,
+        haulage.HeartbeatError,
+        haulage.HeartbeatStopTimeoutError,
     )
+    roots = (haulage.ConsumerError, haulage.DDBError, haulage.ProducerError, haulage.SQSConnectionError)
     assert all(issubclass(error, haulage.DDBError) for error in ddb)
     assert all(issubclass(error, haulage.ConsumerError) for error in consumer)
-    assert issubclass(haulage.DDBError, haulage.BaseError)
-    assert issubclass(haulage.ConsumerError, haulage.BaseError)
-    assert list(ResultStatus) == ["SUBMITTED", "IN_PROGRESS", "SUCCESS", "ERROR"]
+    assert all(issubclass(error, haulage.BaseError) for error in roots)
+    assert list(ResultStatus) == ["submitted", "in_progress", "success", "error"]
+    assert json.dumps(ResultStatus.SUCCESS) == '"success"'
+    response = Response("id", result=1)
+    assert (response.request_id, response.status, response.status_code) == (None, "success", 200)
+    failed = Response.from_exp(ValueError("no"), "id", 500)
+    assert (failed.status, failed.status_code, str(failed.error)) == ("error", 500, "no")

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import haulage
 import pytest
-from haulage import Consumer, DynamoDBClient, ResultStatus, get_app
+from fastapi import FastAPI
+from haulage import Consumer, DynamoDBClient, ResultStatus, get_app, get_router
 
 from support import SOON, StartConsumer, new_producer
 
-pytestmark = pytest.mark.usefixtures("haulage_url")
+pytestmark = pytest.mark.usefixtures("haulage_url", "framework")
+
+
+@pytest.fixture(params=["FastAPI", "nothing"])
+def framework(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is installed beside the package."""
+    if request.param == "nothing":
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    return str(request.param)
 
 
 def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
@@ -25,7 +35,8 @@ def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(app({"type": "http", "method": method, "path": path}, receive, send))
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
     return sent[0]["status"], sent[1]["body"]
 
 
@@ -45,19 +56,47 @@ def test_health_pages(start_consumer: StartConsumer) -> None:
     assert [ask(app, path)[0] for path in ("/health", "/ready", "/busy")] == [200, 200, 503]
     release.set()
     consumer.stop_consuming()
-    assert [ask(app, path)[0] for path in ("/health", "/ready", "/busy")] == [500, 500, 200]
+    assert [ask(app, path) for path in ("/health", "/ready", "/busy")] == [
+        (500, b'{"detail":"Consumer is not running"}'),
+        (500, b'{"detail":"Consumer is not running"}'),
+        (200, b'{"status":"ready"}'),
+    ]
     assert ask(app, "/nope")[0] == 404
     assert ask(app, "/busy", "POST")[0] == 405
-    assert ask(app, "/busy", "HEAD") == (200, b"")
+
+
+def test_a_head_is_answered_without_fastapi_too(start_consumer: StartConsumer, framework: str) -> None:
+    app = get_app(start_consumer(lambda body, message_id: body))
+    assert ask(app, "/busy", "HEAD")[0] == (200 if framework == "nothing" else 405)
+
+
+def test_with_fastapi_it_is_an_application_of_it(start_consumer: StartConsumer, framework: str) -> None:
+    consumer = start_consumer(lambda body, message_id: body)
+    if framework == "nothing":
+        with pytest.raises(TypeError, match="title, which are FastAPI's"):
+            get_app(consumer, title="Mine")
+        return
+    app: Any = get_app(consumer, title="Mine")
+    app.add_api_route("/more", lambda: "more")
+    assert ask(app, "/more") == (200, b'"more"')
+    assert app.title == "Mine" and set(app.openapi()["paths"]) == {"/health", "/ready", "/busy", "/more"}
+    own = FastAPI()
+    own.include_router(get_router(consumer), prefix="/consumer")
+    assert ask(own, "/consumer/health") == (200, b'{"status":"healthy"}')
 
 
 def test_health_pages_when_the_queue_does_not_answer(
     start_consumer: StartConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def gone(self: Consumer) -> None:
+        raise haulage.SQSConnectionError("it is gone")
+
     consumer = start_consumer(lambda body, message_id: body)
-    monkeypatch.setattr(Consumer, "ping_queue", lambda self: False)
+    monkeypatch.setattr(Consumer, "ping_queue", gone)
     app = get_app(consumer)
-    assert [ask(app, path)[0] for path in ("/health", "/ready")] == [500, 500]
+    # A job that runs must not be killed for it.
+    assert ask(app, "/health") == (200, b'{"status":"healthy"}')
+    assert ask(app, "/ready") == (500, b'{"detail":"Queue can\'t be reached: it is gone"}')
 
 
 def live(app: Any, meanwhile: Callable[[], object]) -> list[dict[str, str]]:
@@ -73,7 +112,9 @@ def live(app: Any, meanwhile: Callable[[], object]) -> list[dict[str, str]]:
     async def send(message: dict[str, str]) -> None:
         sent.append(message)
 
-    asyncio.run(app({"type": "lifespan"}, receive, send))
+    # FastAPI raises an error as well as telling of it.
+    with contextlib.suppress(haulage.ConfigError):
+        asyncio.run(app({"type": "lifespan"}, receive, send))
     return sent
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import haulage
 import pytest
-from haulage import DynamoDBClient, Producer, ResultStatus
+from haulage import DynamoDBClient, DynamoDBItem, Producer, ResultStatus
 
 from support import SOON
 
@@ -20,33 +20,63 @@ def place(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
 
 def test_items_of_ones_own() -> None:
     client = DynamoDBClient("results")
-    client.submitted_put("mine", ttl_seconds=60, request_id="r")
+    client.submitted_put(60, message_id="mine", request_id="r")
     with pytest.raises(haulage.KeyAlreadyExistsError):
-        client.submitted_put("mine", ttl_seconds=60)
+        client.submitted_put(60, message_id="mine")
     assert client.status_get("mine") is ResultStatus.SUBMITTED
-    client.in_progress_put("mine", ttl_seconds=60)
+    client.in_progress_put(60, message_id="mine")
     assert DynamoDBClient("results").status_get("mine") is ResultStatus.IN_PROGRESS
-    client.result_put("mine", {"x": None})
+    client.result_put(message_id="mine", result={"x": None})
     assert client.result_get("mine") == {"x": None}
-    assert client.item_get("mine")["request_id"] == "r"
-    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is SUCCESS"):
-        client.in_progress_put("mine", ttl_seconds=60)
-    client.error_put("other", ValueError("bad"))
-    with pytest.raises(haulage.ResultErrorStatusError, match="bad"):
+    assert client.item_get("mine").request_id == "r"
+    with pytest.raises(haulage.KeyAlreadyExistsError, match="it is success"):
+        client.in_progress_put(60, message_id="mine")
+    client.error_put(ValueError("bad"), message_id="other")
+    with pytest.raises(haulage.ResultErrorStatusError, match="ValueError: bad"):
         client.result_get("other")
-    client.submitted_put("short", ttl_seconds=0)
+    client.submitted_put(0, message_id="short")
     with pytest.raises(haulage.ExpiredItemError):
         client.item_get("short")
     with pytest.raises(haulage.InvalidJSONError, match="NaN"):
-        client.result_put("nan", float("nan"))
+        client.result_put(message_id="nan", result=float("nan"))
+
+
+def test_items_and_statuses_are_put_whole() -> None:
+    client = DynamoDBClient("results")
+    item = DynamoDBItem("mine", "r", ResultStatus.SUCCESS, {"x": 1})
+    client.item_put(item)
+    assert client.item_get("mine").result == {"x": 1}
+    with pytest.raises(haulage.KeyAlreadyExistsError):
+        client.item_put(item, allow_overwrite=False)
+    client.item_put(message_id="other", status="in_progress", result=None)
+    assert client.status_get("other") is ResultStatus.IN_PROGRESS
+    client.status_put(status=ResultStatus.ERROR, message_id="other", error="no", serialised_message={})
+    assert client.item_get("other").error == "no"
+    client.error_put(message_id="third")
+    assert client.item_get("third").error == "Unknown error"
+    with pytest.raises(ValueError, match="no success"):
+        client.status_put(status=ResultStatus.SUCCESS, message_id="x")
+    with pytest.raises(ValueError, match="in_progress"):
+        client.status_put(status=ResultStatus.IN_PROGRESS, message_id="x", error="no")
+    with pytest.raises(ValueError, match="a success, and has an error"):
+        DynamoDBItem("x", error="no")
+    client.submitted_put(0, message_id="short")
+    assert client.status_get("short") is ResultStatus.ERROR
+    assert client.item_get("short", raise_for_expiry=False).is_expired()
+
+
+def test_a_poll_waits_for_an_id_that_comes_later() -> None:
+    client = DynamoDBClient("results")
+    threading.Timer(0.05, client.result_put, [], {"message_id": "late", "result": 7}).start()
+    assert client.result_poll("late", timeout_seconds=SOON, poll_time_seconds=0.01) == 7
 
 
 def test_a_poll_waits_for_an_item_of_ones_own() -> None:
     client = DynamoDBClient("results")
-    client.submitted_put("mine", ttl_seconds=60)
+    client.submitted_put(60, message_id="mine")
     with pytest.raises(haulage.AwaitingResultTimeoutError):
         client.result_poll("mine", timeout_seconds=0.05, poll_time_seconds=0)
-    threading.Timer(0.05, client.result_put, ["mine", 7]).start()
+    threading.Timer(0.05, client.result_put, [], {"message_id": "mine", "result": 7}).start()
     assert client.result_poll("mine", timeout_seconds=SOON, poll_time_seconds=0.01) == 7
 
 

@@ -3,47 +3,54 @@
 from __future__ import annotations
 
 import inspect
-import logging
+import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._handler import is_async
 from .._worker import Worker
-from ..errors import (
+from .dynamodb import DynamoDBClient
+from .errors import (
     ConsumerAlreadyConsumingError,
     ConsumerStopTimeoutError,
+    ConsumerUnretryableError,
     ECSScaleInProtectionManagerError,
-    HaulageError,
 )
-from .dynamodb import DynamoDBClient
-from .location import ClientSettings, check_settings, place
+from .location import ClientSettings, check_settings, ping, place
+from .values import as_json
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from typing_extensions import Unpack
 
     from .._haulage import Context
 
 NonRetryable = Iterable[type[BaseException]]
 
-_log = logging.getLogger("haulage")
 _AS_LONG_AS_IT_TAKES = timedelta(days=365)
 
 
 class Consumer:
     """Runs ``compute_result(body, message_id)`` on the jobs of a queue, in the background.
 
-    An exception is tried again, unless it is one of ``non_retryable_errors``; both can be set
-    later. A third parameter called ``ctx`` with a default gets the context; the function may
-    be ``async``. ``concurrency`` is how many jobs run at once; default: one.
+    An exception is tried again, unless it is one of ``non_retryable_errors`` or a
+    ``ConsumerUnretryableError``; function and errors can be set later. A third parameter called
+    ``ctx`` with a default gets the context; the function may be ``async``. ``concurrency`` is how
+    many jobs run at once; default: one.
 
     ``queue_wait_time_seconds`` is how long one request for jobs waits,
     ``heartbeat_visibility_timeout`` how long a job stays with a consumer that is silent, and
     ``heartbeat_interval`` how often it is heard. ``in_progress_ttl_seconds`` is kept for old
     callers: a job whose consumer died goes to another, or ends. With
-    ``enable_ecs_scalein_protection``, on AWS no job is run without protection of the ECS task;
-    ``ecs_scalein_protection_manager_kwargs`` may have ``expires_in_minutes`` (default: 60).
+    ``enable_ecs_scalein_protection``, on AWS no job is run without protection of the ECS task.
+    ``ecs_scalein_protection_manager_kwargs`` may have ``expires_in_minutes`` (default: 60), and
+    ``raise_for_req_error`` or ``raise_for_agent_error``: where one is ``False``, jobs are run even
+    if the task cannot be protected. ``request_timeout``, ``retries`` and ``backoff_factor`` are kept
+    for old callers: each request to the agent is bounded.
     ``shutdown_grace_period`` is how long, in seconds, jobs may finish once it stops, before they
     are given back; by default they are finished, however long that takes.
     """
@@ -65,7 +72,7 @@ class Consumer:
         shutdown_grace_period: float | None = None,
         **client_settings: Unpack[ClientSettings],
     ) -> None:
-        check_settings(client_settings)
+        check_settings(client_settings, "2012-11-05")
         self.compute_result = compute_result
         self.non_retryable_errors = non_retryable_errors
         self.queue_name = queue_name
@@ -94,7 +101,6 @@ class Consumer:
         ddb_client.bind(self._place)
         self._lock = threading.Lock()
         self._worker: Worker | None = None
-        self._delay: threading.Timer | None = None
 
     @property
     def compute_result(self) -> Callable[..., Any]:
@@ -133,25 +139,28 @@ class Consumer:
             if not (isinstance(error, type) and issubclass(error, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ValueError(f"non_retryable_errors has {error!r}, which is no class of exceptions")
 
-    def _compute(self, body: Any, message_id: str, ctx: Context) -> Any:
+    def _call(self, body: Any, message_id: str, ctx: Context) -> Any:
         function = self._compute_result
         if self._takes_context:
             return function(body, message_id, ctx=ctx)
         return function(body, message_id)
 
-    async def _compute_async(self, body: Any, message_id: str, ctx: Context) -> Any:
-        result = self._compute(body, message_id, ctx)
-        return await result if isinstance(result, Awaitable) else result  # pyright: ignore[reportUnknownVariableType]
+    def _compute(self, body: Any, message_id: str, ctx: Context) -> Any:
+        return as_json(self._call(body, message_id, ctx))
 
-    def start_consuming(self, delay_seconds: float | None = None) -> None:
-        """Begins to work in the background, after ``delay_seconds``, and returns at once.
+    async def _compute_async(self, body: Any, message_id: str, ctx: Context) -> Any:
+        result = self._call(body, message_id, ctx)
+        return as_json(await result if isinstance(result, Awaitable) else result)
+
+    def start_consuming(self, *, delay_seconds: float | None = None) -> None:
+        """Begins to work in the background, and returns after ``delay_seconds``; by default at once.
 
         It ends with ``stop_consuming``, or with the program. ``ConsumerAlreadyConsumingError``
         where it runs already, ``ConfigError`` or ``UnavailableError`` where the queue cannot be
-        had; with a delay, that is logged, and ``is_running`` becomes false.
+        had.
         """
         with self._lock:
-            if self._worker is not None:
+            if self.is_running:
                 raise ConsumerAlreadyConsumingError(f"the consumer of {self.queue_name} runs already")
             grace = self.shutdown_grace_period
             worker = Worker(
@@ -163,22 +172,11 @@ class Consumer:
                 heartbeat_interval=self.heartbeat_interval,
                 shutdown_grace_period=_AS_LONG_AS_IT_TAKES if grace is None else grace,
             )
-            worker.set_non_retryable(lambda: self._non_retryable)
-            if delay_seconds:
-                self._delay = threading.Timer(delay_seconds, self._start_late, [worker])
-                self._delay.daemon = True
-                self._delay.start()
-            else:
-                worker.start()
-            self._worker = worker
-
-    def _start_late(self, worker: Worker) -> None:
-        try:
+            worker.set_non_retryable(lambda: (*self._non_retryable, ConsumerUnretryableError))
             worker.start()
-        except Exception:
-            # Nobody is there to catch it; health checks see that the consumer does not run.
-            _log.exception("the consumer of %s could not be started", self.queue_name)
-            self._worker = None
+            self._worker = worker
+        if delay_seconds:
+            time.sleep(delay_seconds)
 
     def stop_consuming(self, timeout: float | None = 10) -> None:
         """Stops: no new jobs, and what runs is finished, or given back after ``shutdown_grace_period``.
@@ -188,13 +186,9 @@ class Consumer:
         not run.
         """
         with self._lock:
-            worker, delay = self._worker, self._delay
+            worker = self._worker
             if worker is None:
                 return
-            if delay is not None:
-                delay.cancel()
-                delay.join()
-                self._delay = None
             if worker.is_running and worker.stop(timeout) is None and worker.is_running:
                 raise ConsumerStopTimeoutError(
                     f"the consumer of {self.queue_name} still works on a job after {timeout} s"
@@ -203,8 +197,9 @@ class Consumer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and not stopped."""
-        return self._worker is not None
+        """Whether it was started, and has not ended."""
+        worker = self._worker
+        return worker is not None and worker.is_running
 
     @property
     def is_processing_message(self) -> bool:
@@ -212,22 +207,43 @@ class Consumer:
         worker = self._worker
         return worker is not None and worker.busy > 0
 
-    def ping_queue(self) -> bool:
-        """Whether the queue and the place of the records answer."""
-        try:
-            self._place.client.ping()
-        except HaulageError:
-            return False
-        return True
+    def ping_queue(self) -> Literal["pong"]:
+        """``"pong"``; ``SQSConnectionError`` where the queue or the place of the records does not answer."""
+        return ping(self._place)
+
+
+# What the established manager of protection takes. How long and how often its agent is asked is
+# bounded here by itself.
+_OF_PROTECTION = frozenset(
+    {
+        "backoff_factor",
+        "ecs_agent_uri",
+        "expires_in_minutes",
+        "raise_for_agent_error",
+        "raise_for_req_error",
+        "request_timeout",
+        "retries",
+    }
+)
 
 
 def _protection(enabled: bool, options: Mapping[str, Any]) -> dict[str, str]:
     for name in options:
-        if name != "expires_in_minutes":
+        if name not in _OF_PROTECTION:
             raise ECSScaleInProtectionManagerError(
-                f"unknown ecs_scalein_protection_manager_kwargs {name!r}; known is expires_in_minutes"
+                f"unknown ecs_scalein_protection_manager_kwargs {name!r}; known are "
+                f"{', '.join(sorted(_OF_PROTECTION))}"
             )
-    parameters = {"ecs_protection": "require" if enabled else "off"}
-    if "expires_in_minutes" in options:
+    agent = options.get("ecs_agent_uri")
+    if agent is not None and agent != os.environ.get("ECS_AGENT_URI"):
+        raise ECSScaleInProtectionManagerError(
+            f"ecs_agent_uri is {agent}; set ECS_AGENT_URI in the environment, as ECS does"
+        )
+    if not enabled:
+        return {"ecs_protection": "off"}
+    # Where no error of the agent is raised, the job is run without.
+    strict = options.get("raise_for_req_error", True) and options.get("raise_for_agent_error", True)
+    parameters = {"ecs_protection": "require" if strict else "prefer"}
+    if options.get("expires_in_minutes") is not None:
         parameters["ecs_protection_expires"] = f"{int(options['expires_in_minutes'])}m"
     return parameters

@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from enum import Enum
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, overload
 
 from .._status import Status
-from ..errors import (
+from ..errors import ConfigError, ExpiredError, HaulageError, NotFoundError, WaitTimeoutError
+from .errors import (
     AwaitingResultTimeoutError,
-    ConfigError,
     DDBError,
-    ExpiredError,
     ExpiredItemError,
-    HaulageError,
     KeyAlreadyExistsError,
     KeyNotFoundError,
-    NotFoundError,
     ResultErrorStatusError,
     ResultInProgressStatusError,
-    ResultMissingError,
     UnparseableItemError,
-    WaitTimeoutError,
 )
+from .item import DynamoDBItem, ResultStatus, now, result_status
 from .items import DEFAULT_TTL_SECONDS, Items
 from .location import ClientSettings, Place, check_settings, elsewhere, place, table_place
+from .values import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from typing import Literal
 
     from typing_extensions import Unpack
 
     from .._haulage import Record
-
-
-class ResultStatus(str, Enum):
-    """Where a job is: ``SUBMITTED`` → ``IN_PROGRESS`` → ``SUCCESS`` or ``ERROR``.
-
-    A job that was cancelled is in ``ERROR`` here.
-    """
-
-    SUBMITTED = "SUBMITTED"
-    IN_PROGRESS = "IN_PROGRESS"
-    SUCCESS = "SUCCESS"
-    ERROR = "ERROR"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-def result_status(status: Status) -> ResultStatus:
-    """A status by the names of the compatible interface."""
-    return ResultStatus.ERROR if status is Status.CANCELLED else ResultStatus(status.value)
-
-
-@contextlib.contextmanager
-def compat_errors() -> Generator[None, None, None]:
-    """Raises what there is no record for by the names of the compatible interface."""
-    try:
-        yield
-    except NotFoundError as error:
-        raise KeyNotFoundError(str(error)) from error
-    except ExpiredError as error:
-        raise ExpiredItemError(str(error)) from error
 
 
 class DynamoDBClient:
@@ -73,6 +38,12 @@ class DynamoDBClient:
     machine, the records are there. Each method raises ``KeyNotFoundError`` for an unknown id,
     ``ExpiredItemError`` for a record whose time is over, and ``UnparseableItemError`` for one
     that is not as it should be, unless it says otherwise.
+
+    The ``…_put`` make records of your own, for ids that are not of the queue's jobs: such a job
+    is a ``DDBError``. A record that is over stays as it is: ``KeyAlreadyExistsError``.
+    ``serialised_message`` is kept for old callers, and not stored. On AWS, an id is a job's from
+    when on a consumer has a message with it: the consumer runs the job, and goes on with this
+    record. Where the record is over, it deletes the message.
     """
 
     def __init__(
@@ -82,7 +53,7 @@ class DynamoDBClient:
         table: str | None = None,
         **client_settings: Unpack[ClientSettings],
     ) -> None:
-        check_settings(client_settings)
+        check_settings(client_settings, "2012-08-10")
         if (table_name is None) == (table is None):
             raise TypeError("give the table's name once, as table_name or as table")
         self.table_name = table_name if table_name is not None else str(table)
@@ -128,29 +99,36 @@ class DynamoDBClient:
                 raise ExpiredItemError(str(error)) from error
         return places[0], None
 
-    def item_get(self, message_id: str) -> dict[str, Any]:
-        """All that is known: ``message_id``, ``status``, ``result`` or ``error`` where there is
-        one, ``request_id``, ``updated_at`` (ISO 8601) and ``expiration`` (Unix seconds, or ``None``)."""
-        where, record = self._find(message_id)
-        if record is None:
-            if where.table is None:
-                return Items.at(where.url).get(message_id)
-            raise KeyNotFoundError(f"there is no record {message_id} in table {self.table_name}")
-        updated = record.finished_at or record.started_at or record.submitted_at
-        item: dict[str, Any] = {
-            "message_id": record.id,
-            "status": result_status(record.status).value,
-            "request_id": record.request_id,
-            "updated_at": updated.isoformat(),
-            "expiration": None if record.expires_at is None else int(record.expires_at.timestamp()),
-        }
+    def item_get(self, message_id: str, raise_for_expiry: bool = True) -> DynamoDBItem:
+        """All that is known of a job.
+
+        A record that has expired is gone; with ``raise_for_expiry=False``, one whose status and
+        time are still known comes as an ``ERROR``.
+        """
+        try:
+            where, record = self._find(message_id)
+            if record is None:
+                if where.table is None:
+                    return Items.at(where.url).get(message_id)
+                raise KeyNotFoundError(f"there is no record {message_id} in table {self.table_name}")
+        except ExpiredItemError as error:
+            if raise_for_expiry:
+                raise
+            return DynamoDBItem(message_id, status=ResultStatus.ERROR, error=str(error), expiration=now())
+        item = DynamoDBItem(
+            record.id,
+            record.request_id,
+            result_status(record.status),
+            updated_at=record.finished_at or record.started_at or record.submitted_at,
+            expiration=record.expires_at,
+        )
         if record.status is Status.SUCCESS:
             try:
-                item["result"] = record.result
+                item.result = record.result
             except (HaulageError, ValueError) as error:
                 raise UnparseableItemError(f"the result of {message_id}: {error}") from error
         elif record.status.is_terminal:
-            item["error"] = record.error or "cancelled"
+            item.error = record.error or "the job was cancelled"
         return item
 
     def item_exists(self, message_id: str) -> bool:
@@ -162,102 +140,199 @@ class DynamoDBClient:
         return True
 
     def status_get(self, message_id: str) -> ResultStatus:
-        """Where the job is."""
-        return ResultStatus(self.item_get(message_id)["status"])
+        """Where the job is; ``ERROR`` where its record has expired, or cannot be read."""
+        try:
+            return self.item_get(message_id).status
+        except (ExpiredItemError, UnparseableItemError):
+            return ResultStatus.ERROR
 
     def result_exists(self, message_id: str) -> bool:
         """Whether there is a result; ``False`` also for an unknown id."""
         try:
-            return "result" in self.item_get(message_id)
-        except (KeyNotFoundError, ExpiredItemError):
+            self.result_get(message_id)
+        except DDBError:
             return False
+        return True
 
-    def result_get(self, message_id: str) -> Any:
-        """The result.
+    @overload
+    def result_get(self, message_id: str, return_request_id: Literal[False] = False) -> Any: ...
+    @overload
+    def result_get(self, message_id: str, return_request_id: Literal[True]) -> tuple[Any, str | None]: ...
+    def result_get(self, message_id: str, return_request_id: bool = False) -> Any:
+        """The result; with ``return_request_id``, the result and the request id.
 
-        Raises ``ResultErrorStatusError`` with the job's error, ``ResultInProgressStatusError``
-        while it runs, ``ResultMissingError`` while it waits.
+        Raises ``ResultErrorStatusError`` with the job's error, and ``ResultInProgressStatusError``
+        while it waits or runs.
         """
         item = self.item_get(message_id)
-        if "result" in item:
-            return item["result"]
-        status = item["status"]
-        if status == ResultStatus.ERROR:
-            raise ResultErrorStatusError(str(item["error"]))
-        if status == ResultStatus.IN_PROGRESS:
-            raise ResultInProgressStatusError(f"job {message_id} is running")
-        raise ResultMissingError(f"job {message_id} has no result yet: it is {status}")
+        if item.status is ResultStatus.SUCCESS:
+            return (item.result, item.request_id) if return_request_id else item.result
+        if item.status is ResultStatus.ERROR:
+            raise ResultErrorStatusError(item.error or "")
+        raise ResultInProgressStatusError(f"{message_id} has no result yet: it is {item.status}")
 
-    def result_poll(self, message_id: str, timeout_seconds: float = 5, poll_time_seconds: float = 0.1) -> Any:
-        """Waits for the result; ``AwaitingResultTimeoutError`` after ``timeout_seconds``.
+    @overload
+    def result_poll(
+        self,
+        message_id: str,
+        timeout_seconds: float = 5,
+        poll_time_seconds: float = 0.1,
+        return_request_id: Literal[False] = False,
+    ) -> Any: ...
+    @overload
+    def result_poll(
+        self,
+        message_id: str,
+        timeout_seconds: float = 5,
+        poll_time_seconds: float = 0.1,
+        *,
+        return_request_id: Literal[True],
+    ) -> tuple[Any, str | None]: ...
+    def result_poll(
+        self,
+        message_id: str,
+        timeout_seconds: float = 5,
+        poll_time_seconds: float = 0.1,
+        return_request_id: bool = False,
+    ) -> Any:
+        """Waits for the result, of an id that is not known yet, too.
 
-        ``poll_time_seconds`` is kept for old callers: a wait is told of the end, and shares its
-        polls with all others.
+        Raises ``AwaitingResultTimeoutError`` after ``timeout_seconds``, and otherwise what
+        ``result_get`` does. A wait for a job is told of its end, and shares its polls with all
+        others; ``poll_time_seconds`` is how often is looked for an unknown id, and for a record of
+        your own.
         """
         if poll_time_seconds < 0:
             raise ValueError("poll_time_seconds must not be negative")
         until = time.monotonic() + timeout_seconds
-        where, record = self._find(message_id)
-        try:
-            if record is not None and where.url:
-                with compat_errors():
-                    where.client.wait([message_id], timeout_seconds)
-            # Nobody tells of the end of other records.
-            while self.status_get(message_id) not in (ResultStatus.SUCCESS, ResultStatus.ERROR):
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise WaitTimeoutError
-                time.sleep(min(max(poll_time_seconds, 0.01), left))
-        except WaitTimeoutError as error:
-            raise AwaitingResultTimeoutError(
-                f"job {message_id} has no result after {timeout_seconds} s; it goes on"
-            ) from error
-        return self.result_get(message_id)
+        while True:
+            left = until - time.monotonic()
+            try:
+                where, record = self._find(message_id)
+                if record is not None and where.url and left > 0:
+                    where.client.wait([message_id], left)
+                result, request_id = self.result_get(message_id, return_request_id=True)
+                return (result, request_id) if return_request_id else result
+            except (KeyNotFoundError, NotFoundError, ResultInProgressStatusError, WaitTimeoutError) as error:
+                if until <= time.monotonic():
+                    raise AwaitingResultTimeoutError(
+                        f"{message_id} has no result after {timeout_seconds} s: {error}"
+                    ) from error
+            time.sleep(min(max(poll_time_seconds, 0.01), max(until - time.monotonic(), 0)))
 
-    def _put(
-        self, message_id: str, status: ResultStatus, value: Any, request_id: str | None, ttl: float | None
+    def item_put(
+        self, item: DynamoDBItem | None = None, allow_overwrite: bool = True, **ddb_item_kwargs: Any
     ) -> None:
-        ttl = DEFAULT_TTL_SECONDS if ttl is None else ttl
+        """Writes a record of your own, given whole or by the fields of a ``DynamoDBItem``.
+
+        ``KeyAlreadyExistsError`` where there is one, and ``allow_overwrite`` is false.
+        """
+        item = item or DynamoDBItem(**ddb_item_kwargs)
+        if not allow_overwrite and self.item_exists(item.message_id):
+            raise KeyAlreadyExistsError(f"there is a record {item.message_id} already")
+        kept = DEFAULT_TTL_SECONDS if item.expiration is None else (item.expiration - now()).total_seconds()
+        value = item.error if item.status is ResultStatus.ERROR else as_json(item.result)
         table = self._places[0].table
         if table is not None:
-            refused = table.put(message_id, status.value, value, request_id, ttl).wait()
+            put = table.put(item.message_id, item.status.name, value, item.request_id, kept)
+            refused = put.wait()
         else:
-            where, record = self._find(message_id)
-            if record is not None:
-                refused = "job"
-            else:
-                refused = Items.at(where.url).put(message_id, status.value, value, request_id, ttl)
+            where, record = self._find(item.message_id)
+            refused = "job" if record is not None else Items.at(where.url).put(item, value, kept)
         if refused == "job":
-            raise DDBError(f"{message_id} is a job of the queue; its record is written by its consumer alone")
+            raise DDBError(
+                f"{item.message_id} is a job of the queue; its record is written by its consumer alone"
+            )
         if refused is not None:
-            raise KeyAlreadyExistsError(f"there is a record {message_id} already: it is {refused}")
+            raise KeyAlreadyExistsError(
+                f"there is a record {item.message_id} already: it is {refused.lower()}"
+            )
 
-    def submitted_put(self, message_id: str, ttl_seconds: float, request_id: str | None = None) -> None:
-        """Makes a record of your own, ``SUBMITTED``, kept for ``ttl_seconds``.
-
-        Like the other ``…_put``, for ids that are not of the queue's jobs: such a job is a
-        ``DDBError``. ``KeyAlreadyExistsError`` where there is a record already.
-
-        On AWS, an id is a job's from when on a consumer has a message with it: the consumer runs
-        the job, and goes on with this record. Where the record is over, it deletes the message.
-        """
-        self._put(message_id, ResultStatus.SUBMITTED, None, request_id, ttl_seconds)
-
-    def in_progress_put(self, message_id: str, ttl_seconds: float, request_id: str | None = None) -> None:
-        """Sets a record of your own to ``IN_PROGRESS``; ``KeyAlreadyExistsError`` where it is over."""
-        self._put(message_id, ResultStatus.IN_PROGRESS, None, request_id, ttl_seconds)
-
-    def result_put(
-        self, message_id: str, result: Any, request_id: str | None = None, ttl_seconds: float | None = None
+    def status_put(
+        self,
+        *,
+        status: ResultStatus,
+        message_id: str,
+        request_id: str | None = None,
+        ttl_seconds: float | None = None,
+        error: str | None = None,
+        serialised_message: Any = None,
     ) -> None:
-        """Sets a record of your own to ``SUCCESS``, with its result; it is kept for 7 days by default."""
-        self._put(message_id, ResultStatus.SUCCESS, result, request_id, ttl_seconds)
+        """Sets a record of your own to a status that is no success.
+
+        It is kept for ``ttl_seconds``; default: 7 days. ``ValueError`` for a success, and for an
+        ``error`` of a status that is none.
+        """
+        if status == ResultStatus.SUCCESS:
+            raise ValueError("status_put sets no success; result_put does")
+        if error and status != ResultStatus.ERROR:
+            raise ValueError(f"status_put got an error with the status {ResultStatus(status)}")
+        expiration = None if ttl_seconds is None else now() + timedelta(seconds=ttl_seconds)
+        self.item_put(
+            DynamoDBItem(message_id, request_id, status, error=error or None, expiration=expiration)
+        )
+
+    def submitted_put(
+        self,
+        ttl_seconds: float | None,
+        *,
+        message_id: str,
+        request_id: str | None = None,
+        serialised_message: Any = None,
+    ) -> None:
+        """Makes a record of your own, ``SUBMITTED``; ``KeyAlreadyExistsError`` where there is one already."""
+        self.status_put(
+            status=ResultStatus.SUBMITTED,
+            message_id=message_id,
+            request_id=request_id,
+            ttl_seconds=ttl_seconds,
+        )
+
+    def in_progress_put(
+        self,
+        ttl_seconds: float | None,
+        *,
+        message_id: str,
+        request_id: str | None = None,
+        serialised_message: Any = None,
+    ) -> None:
+        """Sets a record of your own to ``IN_PROGRESS``."""
+        self.status_put(
+            status=ResultStatus.IN_PROGRESS,
+            message_id=message_id,
+            request_id=request_id,
+            ttl_seconds=ttl_seconds,
+        )
 
     def error_put(
-        self, message_id: str, error: object, request_id: str | None = None, ttl_seconds: float | None = None
+        self,
+        exp: Exception | str | None = None,
+        *,
+        message_id: str,
+        request_id: str | None = None,
+        ttl_seconds: float | None = None,
+        serialised_message: Any = None,
     ) -> None:
-        """Sets a record of your own to ``ERROR``, with its error; it is kept for 7 days by default.
+        """Sets a record of your own to ``ERROR``, with its error.
 
         Of an error over 64 KiB, the record on AWS has the end, as that of a job.
         """
-        self._put(message_id, ResultStatus.ERROR, str(error), request_id, ttl_seconds)
+        error = f"{type(exp).__name__}: {exp}" if isinstance(exp, Exception) else exp or "Unknown error"
+        self.status_put(
+            status=ResultStatus.ERROR,
+            message_id=message_id,
+            request_id=request_id,
+            ttl_seconds=ttl_seconds,
+            error=error,
+        )
+
+    def result_put(
+        self,
+        *,
+        message_id: str,
+        result: Any,
+        serialised_message: Any = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Sets a record of your own to ``SUCCESS``, with its result."""
+        self.item_put(DynamoDBItem(message_id, request_id, ResultStatus.SUCCESS, result))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .. import _haulage
-from ..errors import DDBError, ExpiredItemError, KeyNotFoundError
+from .errors import DDBError, ExpiredItemError, KeyNotFoundError
+from .item import DynamoDBItem, ResultStatus
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -67,7 +68,7 @@ class Items:
             except sqlite3.Error as error:
                 raise DDBError(f"the records in {self._path or 'memory'} cannot be had: {error}") from error
 
-    def get(self, message_id: str) -> dict[str, Any]:
+    def get(self, message_id: str) -> DynamoDBItem:
         """One record."""
         row = None
         # To look makes no file.
@@ -79,34 +80,37 @@ class Items:
         status, value, request_id, updated_at, expiration = row
         if expiration <= _now():
             raise ExpiredItemError(f"the record of {message_id} has expired")
-        item: dict[str, Any] = {
-            "message_id": message_id,
-            "status": status,
-            "request_id": request_id,
-            "updated_at": datetime.fromtimestamp(updated_at, timezone.utc).isoformat(),
-            "expiration": int(expiration),
-        }
-        if status == "SUCCESS":
-            item["result"] = json.loads(value)
-        elif status == "ERROR":
-            item["error"] = json.loads(value)
+        item = DynamoDBItem(
+            message_id,
+            request_id,
+            ResultStatus(status),
+            updated_at=datetime.fromtimestamp(updated_at, timezone.utc),
+            expiration=datetime.fromtimestamp(expiration, timezone.utc),
+        )
+        if item.status is ResultStatus.SUCCESS:
+            item.result = json.loads(value)
+        elif item.status is ResultStatus.ERROR:
+            item.error = json.loads(value)
         return item
 
-    def put(
-        self, message_id: str, status: str, value: Any, request_id: str | None, ttl_seconds: float
-    ) -> str | None:
+    def put(self, item: DynamoDBItem, value: Any, ttl_seconds: float) -> str | None:
         """Writes a record; the status that it has where that stays: a record that is over, or any
         where a new one is ``SUBMITTED``."""
         text = _haulage.dumps("the result", value)
         with self._open() as db:
-            row = _row(db, message_id)
+            row = _row(db, item.message_id)
+            request_id = item.request_id
             if row is not None and row[4] > _now():
-                if status == "SUBMITTED" or row[0] in ("SUCCESS", "ERROR"):
-                    return row[0]
+                status = ResultStatus(row[0])
+                if item.status is ResultStatus.SUBMITTED or status in _OVER:
+                    return status
                 request_id = request_id or row[2]
-            values = (message_id, status, text, request_id or message_id, _now(), _now() + ttl_seconds)
+            values = (item.message_id, item.status, text, request_id, _now(), _now() + ttl_seconds)
             db.execute("REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", values)
         return None
+
+
+_OVER = (ResultStatus.SUCCESS, ResultStatus.ERROR)
 
 
 def _now() -> float:

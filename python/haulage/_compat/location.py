@@ -15,10 +15,12 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from .. import _haulage, _log
 from .._client import Client
-from ..errors import ConfigError
+from ..errors import ConfigError, HaulageError
+from .errors import SQSConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Literal
 
 Credentials = tuple[str, str, "str | None"]
 
@@ -32,6 +34,9 @@ class ClientSettings(TypedDict, total=False):
     aws_secret_access_key: str | None
     aws_session_token: str | None
     use_ssl: bool | None
+    verify: bool | None
+    api_version: str | None
+    config: None
 
 
 _SETTINGS = frozenset(ClientSettings.__annotations__)
@@ -91,11 +96,31 @@ def _shared(url: str, credentials: Credentials | None) -> Client:
     return client
 
 
-def check_settings(settings: Mapping[str, object]) -> None:
-    """Refuses what boto3's clients do not know either."""
-    for name in settings:
+def check_settings(settings: Mapping[str, object], api_version: str) -> None:
+    """Refuses what boto3's clients do not know either, and what has no meaning here."""
+    for name, value in settings.items():
         if name not in _SETTINGS:
             raise TypeError(f"unknown client setting {name!r}; known are {', '.join(sorted(_SETTINGS))}")
+        if name == "config" and value is not None:
+            raise ConfigError(
+                "config= is botocore's, and sets nothing here; give region_name and endpoint_url, and the "
+                "rest by the environment of AWS's SDKs, such as AWS_MAX_ATTEMPTS"
+            )
+        if name == "verify" and value not in (None, True):
+            raise ConfigError(
+                f"verify={value!r}: certificates are always checked, against those that the system trusts"
+            )
+        if name == "api_version" and value not in (None, api_version):
+            raise ConfigError(f"api_version={value!r} is not {api_version}, which is the one that is spoken")
+
+
+def ping(where: Place) -> Literal["pong"]:
+    """Whether the queue and the place of the records answer."""
+    try:
+        where.client.ping()
+    except HaulageError as error:
+        raise SQSConnectionError(str(error)) from error
+    return "pong"
 
 
 def elsewhere() -> str | None:

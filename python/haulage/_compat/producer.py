@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from .._status import Status
-from ..errors import AwaitingResultTimeoutError, ResultErrorStatusError, WaitTimeoutError
-from .dynamodb import DynamoDBClient, ResultStatus, compat_errors, result_status
-from .location import ClientSettings, check_settings, place
+from .dynamodb import DynamoDBClient
+from .errors import AwaitingResultTimeoutError, ResultErrorStatusError
+from .item import ResultStatus
+from .location import ClientSettings, check_settings, ping, place
+from .values import as_json
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from typing_extensions import Unpack
 
-    from .._haulage import Record
     from .._options import JobOptions
 
 
-@dataclass(frozen=True)
+@dataclass
 class Response:
     """What became of a job."""
 
     message_id: str
     """The job's id."""
-    request_id: str
-    """The caller's correlation id; the job's id where none was given."""
-    status: ResultStatus
+    request_id: str | None = None
+    """The caller's correlation id."""
+    status: ResultStatus = ResultStatus.SUCCESS
     """``SUCCESS`` or ``ERROR``."""
-    status_code: int
+    status_code: int = 200
     """200 or 500."""
-    result: Any
+    result: Any = None
     """The result, which may be ``None``."""
-    error: Exception | None
+    error: Exception | None = None
     """``ResultErrorStatusError`` or ``AwaitingResultTimeoutError``; ``None`` where all is well."""
+
+    @classmethod
+    def from_exp(cls, exp: Exception, message_id: str, status_code: int) -> Response:
+        """The response of a job that failed, with the error that says so."""
+        return cls(message_id, None, ResultStatus.ERROR, status_code, None, exp)
 
 
 class Producer:
@@ -45,7 +50,9 @@ class Producer:
     ``"global"`` all into one, ``"producer"`` those of this producer, ``"request"`` those of one
     request id. Default: no groups, all jobs run side by side. ``timeout_seconds`` is how long
     ``post`` and ``retrieve_result`` wait; it can be set later, like ``poll_time_seconds``, which is
-    kept for old callers: a wait is told of the end.
+    kept for old callers: a wait is told of the end. The handler finds the request id in a body
+    that is a ``dict``, under ``"request_id"``; with ``request_id_in_body=False``, a body is sent as
+    it is.
     """
 
     def __init__(
@@ -56,9 +63,10 @@ class Producer:
         message_group_id_mode: Literal["global", "producer", "request"] | None = None,
         timeout_seconds: float = 300,
         poll_time_seconds: float = 1,
+        request_id_in_body: bool = True,
         **client_settings: Unpack[ClientSettings],
     ) -> None:
-        check_settings(client_settings)
+        check_settings(client_settings, "2012-11-05")
         if message_group_id_mode not in (None, "global", "producer", "request"):
             raise ValueError(
                 f"message_group_id_mode is {message_group_id_mode!r}; it is 'global', 'producer' or 'request'"
@@ -73,58 +81,61 @@ class Producer:
         """How long to wait for a result."""
         self.poll_time_seconds = poll_time_seconds
         """Kept for old callers."""
+        self.request_id_in_body = request_id_in_body
+        """Whether the handler finds the request id in the body."""
         self._id = uuid.uuid4().hex
         self._place = place(queue_name, ddb_client.table_name, client_settings, ddb_client.settings)
         ddb_client.bind(self._place)
 
-    def post_non_blocking(self, body: Any, request_id: str | None = None) -> str:
-        """Posts a job; its id. Once this has returned, the job is not lost any more."""
+    def post_non_blocking(self, message_body: Any, request_id: str | None = None) -> str:
+        """Posts a job; its id. Once this has returned, the job is not lost any more.
+
+        Without a ``request_id``, it gets one. The caller's body stays as it is.
+        """
+        request_id = request_id or str(uuid.uuid4())
+        body: Any = as_json(message_body)
+        if self.request_id_in_body and isinstance(body, dict):
+            body = {**cast("dict[str, Any]", body), "request_id": request_id}
         options: JobOptions = {"request_id": request_id, "group": self._group(request_id)}
         return self._place.client.submit(body, **options).id
 
-    def _group(self, request_id: str | None) -> str | None:
+    def _group(self, request_id: str) -> str | None:
         if self.message_group_id_mode == "global":
             return "global"
         if self.message_group_id_mode == "producer":
             return self._id
         return request_id if self.message_group_id_mode == "request" else None
 
-    def post(self, body: Any, request_id: str | None = None) -> Response:
+    def post(self, message_body: Any, request_id: str | None = None) -> Response:
         """Posts a job, and waits for its result.
 
         Does not raise when the job failed, or took longer than ``timeout_seconds``: the
         response says so.
         """
-        message_id = self.post_non_blocking(body, request_id)
-        return self._wait(message_id, request_id or message_id)
+        request_id = request_id or str(uuid.uuid4())
+        return self._wait(self.post_non_blocking(message_body, request_id), request_id)
 
     def retrieve_result_status(self, message_id: str) -> ResultStatus:
-        """Where the job is. Raises ``KeyNotFoundError``, ``ExpiredItemError``."""
-        with compat_errors():
-            return result_status(self._place.client.record(message_id).status)
+        """Where the job is; ``ERROR`` where its record has expired. Raises ``KeyNotFoundError``."""
+        return self.ddb_client.status_get(message_id)
 
     def retrieve_result(self, message_id: str) -> Response:
         """The result, once it is there; as with ``post``, failures are in the response.
 
         Raises ``KeyNotFoundError``, ``ExpiredItemError``.
         """
-        return self._wait(message_id, None)
+        return self._wait(message_id, self.ddb_client.item_get(message_id).request_id)
 
     def _wait(self, message_id: str, request_id: str | None) -> Response:
-        client = self._place.client
-        with compat_errors():
-            try:
-                return _response(client.wait([message_id], self.timeout_seconds)[0])
-            except WaitTimeoutError:
-                request_id = request_id or client.record(message_id).request_id
-        late = AwaitingResultTimeoutError(
-            f"job {message_id} has no result after {self.timeout_seconds} s; it goes on"
-        )
-        return Response(message_id, request_id, ResultStatus.ERROR, 500, None, late)
+        client = self.ddb_client
+        try:
+            result = client.result_poll(message_id, self.timeout_seconds, self.poll_time_seconds)
+        except (ResultErrorStatusError, AwaitingResultTimeoutError) as error:
+            response = Response.from_exp(error, message_id, 500)
+            response.request_id = request_id
+            return response
+        return Response(message_id, request_id, result=result)
 
-
-def _response(record: Record) -> Response:
-    if record.status is Status.SUCCESS:
-        return Response(record.id, record.request_id, ResultStatus.SUCCESS, 200, record.result, None)
-    error = ResultErrorStatusError(record.error or "the job was cancelled")
-    return Response(record.id, record.request_id, ResultStatus.ERROR, 500, None, error)
+    def ping_queue(self) -> Literal["pong"]:
+        """``"pong"``; ``SQSConnectionError`` where the queue or the place of the records does not answer."""
+        return ping(self._place)
