@@ -141,10 +141,10 @@ example: wheel tools ## Run the example without containers, on local servers and
 stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows the table, and a consumer
 	example/stack.sh up --build --timeout 60
 
-# With what test-dist has made for this machine, or the same made here.
+# With what is shipped, made of what is here now: after test-dist, nothing is compiled.
 test-containers: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 test-containers: need-rust-python-root-debian ## As root, with Docker or on Debian, where it is installed: the images and the local stack, end to end
-	@ls dist/*.tar.gz dist/*.whl >/dev/null 2>&1 || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
+	[ -n "$$PROGRAM" -a -n "$$WHEEL" ] || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
 	PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
 # In this order, whatever `-j` says: what is missing is told first. Cargo uses

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes what a release consists of, into dist/: for each target that is named the
 # program, in an archive, and the wheel; then the SBOM, the licences of what is
-# linked in, and checksums of all of it. Without a target: all of Linux.
+# linked in, and checksums of all of it. Without a target: all of Linux. What was in
+# dist/ before stays until all of it is there.
 #
 # A program is static. Those of Linux are built for musl, on any machine. Without
 # the musl target, the gnu target of the machine at hand gives one, too: it has the
@@ -26,8 +27,9 @@ done
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 python/install-tools.sh
-rm -rf dist
-mkdir -p dist
+new=$tools/dist/new
+rm -rf "$new"
+mkdir -p "$new"
 "$python" scripts/dist/licenses.py python/licenses/THIRD-PARTY.txt "$@"
 
 archive() {
@@ -38,7 +40,7 @@ archive() {
     mkdir -p "$tools/dist/$name"
     install -m 0755 "$program" "$tools/dist/$name/"
     install -m 0644 README.md LICENSE-APACHE LICENSE-MIT python/licenses/THIRD-PARTY.txt "$tools/dist/$name/"
-    "$python" scripts/dist/pack.py "$tools/dist/$name" "dist/$name.tar.gz"
+    "$python" scripts/dist/pack.py "$tools/dist/$name" "$new/$name.tar.gz"
 }
 
 wheel() {
@@ -48,7 +50,7 @@ wheel() {
     *-linux-musl) how=(--zig --compatibility musllinux_1_2) ;;
     esac
     "$tools/python/bin/maturin" build --quiet --locked --profile dist --target "$target" --features aws \
-        --manifest-path python/Cargo.toml "${how[@]}" --out dist
+        --manifest-path python/Cargo.toml "${how[@]}" --out "$new"
 }
 
 for target in "$@"; do
@@ -64,7 +66,9 @@ for target in "$@"; do
     echo "dist: the program for $target"
     archive "$target"
 done
-"$python" scripts/dist/sbom.py dist "dist/haulage-$version.cdx.json"
-cp python/licenses/THIRD-PARTY.txt "dist/haulage-$version-third-party-licenses.txt"
-(cd dist && sha256sum -- * > ../.tools/SHA256SUMS && mv ../.tools/SHA256SUMS .)
+"$python" scripts/dist/sbom.py "$new" "$new/haulage-$version.cdx.json"
+cp python/licenses/THIRD-PARTY.txt "$new/haulage-$version-third-party-licenses.txt"
+(cd "$new" && sha256sum -- * > ../SHA256SUMS && mv ../SHA256SUMS .)
+rm -rf dist
+mv "$new" dist
 ls -l dist

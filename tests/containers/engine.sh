@@ -18,6 +18,28 @@ has() {
     type -P "$@" | awk 'END { exit NR != '$#' }'
 }
 
+# Debian starts what it installs, now and at each boot, unless it is told not to:
+# this machine has not asked for a service.
+install_engine() {
+    local policy=/usr/sbin/policy-rc.d services=()
+    has dockerd || services+=(docker.service docker.socket)
+    has containerd || services+=(containerd.service)
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
+        printf '#!/bin/sh\nexit 101\n' > "$policy"
+        chmod 755 "$policy"
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends docker.io docker-compose >/dev/null \
+        || fail "apt-get could not install docker.io and docker-compose"
+    if ! has systemctl; then
+        [ ${#services[@]} = 0 ] || update-rc.d docker disable
+    elif [ ${#services[@]} != 0 ]; then
+        systemctl --quiet disable "${services[@]}"
+    fi
+}
+
 if has docker; then
     if said=$(docker version --format '{{.Server.Version}}' 2>&1); then
         echo "containers: the Docker engine $said of this machine"
@@ -35,7 +57,8 @@ if ! has docker dockerd || ! { docker compose version >/dev/null 2>&1 || has doc
     has apt-get || fail "dockerd and Docker Compose are missing; install them: https://docs.docker.com/engine/install"
     echo "containers: installing docker.io and docker-compose"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends docker.io docker-compose >/dev/null
+    # In a shell of its own, with which the policy goes.
+    (install_engine)
 fi
 
 mkdir -p "$(dirname "$folder")"
@@ -69,7 +92,13 @@ child=
 stop() {
     trap '' INT TERM
     if [ -n "$child" ]; then
+        # It takes down what it has set up; what it does not, goes with the engine.
         kill -TERM "$child" 2>/dev/null || true
+        for ((i = 0; i < ${ENGINE_GRACE:-60} * 10; i++)); do
+            kill -0 "$child" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$child" 2>/dev/null || true
         wait "$child" 2>/dev/null || true
     fi
     # The engine is the child of `unshare`, and the first process in there.

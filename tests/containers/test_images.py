@@ -14,8 +14,9 @@ import support
 from support import docker, inspect, until
 
 WORKER, PYTHON, HANDLER = "haulage-test/worker", "haulage-test/haulage-python", "haulage-test/handler"
-# What the worker image may have, in MB as `docker images` counts them.
-LIMIT = 20
+# What the images may have, in MB as `docker images` counts them. The Python image is Debian's Python and
+# the wheel.
+LIMIT, PYTHON_LIMIT = 20, 320
 
 JOBS = 200
 # Each job leaves a process behind that outlives it and has lost its parent.
@@ -76,10 +77,14 @@ class Images(unittest.TestCase):
         bases = {"RUST_BASE": support.BASES["RUST_BASE"], "PYTHON_BASE": "haulage-test/debian"}
         built(PYTHON, "images/python.Dockerfile", WHEEL=support.wheel(), **bases)
 
-    def test_the_worker_image_has_the_program_alone_and_is_small(self) -> None:
-        megabytes, python = (inspect(image)["Size"] / 1e6 for image in (WORKER, PYTHON))
-        print(f"\nworker image: {megabytes:.1f} MB of {LIMIT} MB; Python image: {python:.0f} MB")
-        self.assertLess(megabytes, LIMIT)
+    def test_they_are_small(self) -> None:
+        worker, python = (inspect(image)["Size"] / 1e6 for image in (WORKER, PYTHON))
+        print(f"\nworker image: {worker:.1f} MB of {LIMIT} MB")
+        print(f"Python image: {python:.0f} MB of {PYTHON_LIMIT} MB")
+        self.assertLess(worker, LIMIT)
+        self.assertLess(python, PYTHON_LIMIT)
+
+    def test_the_worker_image_has_the_program_alone(self) -> None:
         container = docker("create", WORKER)
         self.addCleanup(docker, "rm", container)
         archive = subprocess.run(["docker", "export", container], capture_output=True, check=True).stdout

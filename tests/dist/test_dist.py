@@ -177,3 +177,19 @@ def test_a_target_that_cannot_be_had_is_named_and_nothing_is_built() -> None:
     assert done.returncode == 1
     assert "dist: Rust has no target nowhere-unknown-none here" in done.stderr
     assert sorted(DIST.iterdir()) == before
+
+
+def test_a_build_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    # Cargo looks at the workspace, and fails at whatever takes longer.
+    cargo = tmp_path / "cargo"
+    cargo.write_text('#!/bin/sh\ncase "$*" in *--no-deps* | --version) exec cargo "$@" ;; esac\nexit 9\n')
+    cargo.chmod(0o755)
+    before = sorted(DIST.iterdir())
+    done = subprocess.run(
+        [ROOT / "scripts" / "dist" / "build.sh", f"{HERE}-unknown-linux-gnu"],
+        env={**os.environ, "CARGO": str(cargo)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0, done.stdout
+    assert sorted(DIST.iterdir()) == before
