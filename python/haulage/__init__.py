@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     )
     from ._compat.item import DynamoDBItem, ResultStatus
     from ._compat.producer import Producer, Response
+    from ._running import JobFilter, current_job
     from ._status import Cancellation, Status
     from ._worker import Worker, WorkerFunction, worker
 
@@ -125,6 +126,7 @@ __all__ = [
     "InvalidJSONError",
     "JobCancelledError",
     "JobFailedError",
+    "JobFilter",
     "JobHandle",
     "KeyAlreadyExistsError",
     "KeyNotFoundError",
@@ -156,6 +158,7 @@ __all__ = [
     "__version__",
     "connect",
     "connect_async",
+    "current_job",
     "get_app",
     "get_router",
     "testing",
@@ -195,6 +198,8 @@ _LAZY = {
     "ECSScaleInProtectionManagerError": "_compat.errors",
     "ECSScaleInProtectionManagerRequestError": "_compat.errors",
     "ECSScaleInProtectionManagerAgentError": "_compat.errors",
+    "JobFilter": "_running",
+    "current_job": "_running",
     "Worker": "_worker",
     "WorkerFunction": "_worker",
     "worker": "_worker",

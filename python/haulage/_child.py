@@ -18,7 +18,7 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _allowance, _haulage, _logging
+from . import _haulage, _logging, _running
 from ._frames import Closed, Line, TooLarge
 from ._handler import Signature, batch_answers, describe, failure
 from ._load import load
@@ -118,7 +118,7 @@ class Child:
                 wanted, form, limit = message["log"]
                 _logging.start(wanted, form, limit, self._log_fd)
                 if self._log_fd is not None:
-                    _allowance.limit(limit)
+                    _running.limit(limit)
             on_start = None if message["on_start"] is None else load(message["on_start"])
             handler, options = unwrapped(load(message["target"]), {})
             self._signature = Signature(handler)
@@ -175,7 +175,7 @@ class Child:
             except (ValueError, RecursionError) as error:
                 why = f"the body cannot be decoded: {type(error).__name__}: {error}"
                 unfit[place] = ("invalid_body", why)
-        with _allowance.of_jobs([context.job_id for _, context in jobs]):
+        with _running.Running([context for _, context in jobs]):
             made = iter(self._outcome(jobs) if jobs else [])
         with self._lock:
             self._contexts = []
@@ -271,7 +271,7 @@ def main() -> None:
         os.set_inheritable(log_fd, False)
         # A line is logged when it is printed.
         printed = open(1, "wb", closefd=False)  # noqa: SIM115
-        sys.stdout = sys.stderr = _allowance.Printed(printed, errors="backslashreplace", line_buffering=True)
+        sys.stdout = sys.stderr = _running.Printed(printed, errors="backslashreplace", line_buffering=True)
     try:
         Child(Line(end), log_fd if log_fd >= 0 else None).run()
     except Closed as closed:

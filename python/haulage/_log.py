@@ -33,9 +33,11 @@ def _hand_on() -> None:
     import logging
 
     while (lines := _haulage.next_logs()) is not None:
-        for level, name, text in lines:
+        for level, name, text, job in lines:
             try:
-                logging.getLogger(name).log(level, "%s", text)
+                job_id, request_id, attempt = job or ("", "", 0)
+                more = {"of_core": True, "job_id": job_id, "request_id": request_id, "attempt": attempt}
+                logging.getLogger(name).log(level, "%s", text, extra=more)
             except Exception as error:
                 # A filter of the program's own; the other lines are not its fault.
                 if logging.raiseExceptions:

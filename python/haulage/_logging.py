@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from . import _allowance, _haulage
+from . import _haulage, _running
 
 _LEVELS = {"off": 100, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 5}
 
@@ -32,7 +32,7 @@ _stdout: int | None = None
 class _ToCore(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if not _allowance.takes(record):
+            if not _running.takes(record):
                 return
             _haulage.log_line(self.format(record) + "\n")
         except Exception:
@@ -45,6 +45,14 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return "\n  | ".join(_harmless(super().format(record)).splitlines())
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line itself, and of which job it is; what the core tells of one says so by itself."""
+        text = super().formatMessage(record)
+        job: dict[str, Any] = _job(record)
+        if not job or hasattr(record, "of_core"):
+            return text
+        return text + "".join(f" {name}={value}" for name, value in job.items())
+
 
 class _Json(logging.Formatter):
     """One object a line."""
@@ -55,10 +63,19 @@ class _Json(logging.Formatter):
             "level": record.levelname,
             "target": record.name,
             "message": record.getMessage(),
+            **_job(record),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
+
+
+def _job(record: logging.LogRecord) -> dict[str, Any]:
+    """Of which job a record is; the request id only where it is not the job's own."""
+    known = {name: getattr(record, name, None) for name in ("job_id", "request_id", "attempt")}
+    if known["request_id"] == known["job_id"]:
+        del known["request_id"]
+    return {name: value for name, value in known.items() if value}
 
 
 def _harmless(text: str) -> str:
@@ -82,6 +99,7 @@ def start(wanted: str, form: str, limit: int, fd: int | None = None) -> None:
         levels[name.replace("::", ".") or None] = _LEVELS[level.lower()]
     _haulage.log_start(form == "json", fd)
     handler = _ToCore()
+    handler.addFilter(_running.JobFilter())
     text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     handler.setFormatter(_Json() if form == "json" else _Text(text))
     logging.basicConfig(handlers=[handler])
@@ -96,12 +114,12 @@ def take_prints() -> None:
     if _haulage.stdout_is_terminal():
         return
     if settings is not None:
-        _allowance.limit(settings[2])
+        _running.limit(settings[2])
     _flush_streams()
     _stdout = _haulage.keep_stdout()
     # Descriptor 2 stays what it is, for what a crash says. What Python prints goes the other way.
     printed = open(1, "wb", closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stderr = _allowance.Printed(printed, errors="backslashreplace", line_buffering=True)
+    sys.stdout = sys.stderr = _running.Printed(printed, errors="backslashreplace", line_buffering=True)
 
 
 def wait_for_core() -> None:

@@ -7,9 +7,9 @@ import logging
 import threading
 import weakref
 
-from ._allowance import of_jobs
 from ._handler import Signature, batch_answers, describe, failure, interrupts
 from ._haulage import Queue
+from ._running import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def single(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call]
         # One, or none where its body cannot be decoded.
         for body, context in call.jobs():
             try:
-                with of_jobs([context.job_id]):
+                with Running((context,)):
                     result = function(body, context)
             except BaseException as error:
                 call.finish([failure(error, non_retryable())])
@@ -107,7 +107,7 @@ def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call],
         if not jobs:
             return
         try:
-            with of_jobs([context.job_id for _, context in jobs]):
+            with Running([context for _, context in jobs]):
                 results = signature.call_batch(jobs)
             answers = batch_answers(results, len(jobs), non_retryable())
         except BaseException as error:
@@ -210,7 +210,7 @@ class Tasks:
     async def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         # Exceptions become answers in here: `sys.exit()` that left the task would end the loop.
         try:
-            with of_jobs([context.job_id for _, context in jobs]):
+            with Running([context for _, context in jobs]):
                 if self._batched:
                     results = await self._signature.call_batch(jobs)
                     return batch_answers(results, len(jobs), self._non_retryable())

@@ -25,8 +25,10 @@ use crate::process;
 /// Lines that nobody takes are dropped beyond this many, rather than kept.
 const MOST: usize = 10_000;
 
-/// A line: Python's level, the logger, and the text.
-type Line = (u8, String, String);
+/// A line: Python's level, the logger, the text, and of which job it is.
+type Line = (u8, String, String, Option<Job>);
+/// Its id, the request id and the attempt.
+type Job = (String, String, u64);
 
 /// Lines on their way.
 struct Lines {
@@ -128,7 +130,8 @@ impl Subscriber for ToPython {
         event.record(&mut text);
         let metadata = event.metadata();
         let logger = metadata.target().replace("::", ".");
-        let line = (python_level(*metadata.level()), logger, text.message + &text.fields);
+        let job = text.job_id.map(|id| (id.clone(), text.request_id.unwrap_or(id), text.attempt));
+        let line = (python_level(*metadata.level()), logger, text.message + &text.fields, job);
         let mut lines = lines();
         if lines.waiting.len() < MOST {
             lines.waiting.push_back(line);
@@ -146,16 +149,31 @@ impl Subscriber for ToPython {
 struct Text {
     message: String,
     fields: String,
+    job_id: Option<String>,
+    request_id: Option<String>,
+    attempt: u64,
 }
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         use fmt::Write as _;
+        match field.name() {
+            "job_id" => self.job_id = Some(format!("{value:?}")),
+            "request_id" => self.request_id = Some(format!("{value:?}")),
+            _ => {}
+        }
         // Writing to a string does not fail.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
             name => write!(self.fields, " {name}={value:?}"),
         };
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "attempt" {
+            self.attempt = value;
+        }
+        self.record_debug(field, &value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {

@@ -224,7 +224,7 @@ def test_a_job_that_prints_without_end_drowns_no_other(
     assert code == 0
     # A line counts for 100 characters: some twenty of the first job, and all of the second.
     for word in ("printed", "logged"):
-        lines = re.findall(rf"{word} (\d+)$", errors, re.MULTILINE)
+        lines = re.findall(rf"{word} (\d+)(?: job_id=.*)?$", errors, re.MULTILINE)
         assert lines.count("2") == 2 and 9 < len(lines) < 14
     assert re.search(
         rf"{job.id}: 99\d\d lines of \d+ characters more were not logged, by --log-limit", errors

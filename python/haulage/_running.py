@@ -1,0 +1,129 @@
+"""The jobs of the call that runs here, in its thread or task: whose log lines and prints are whose.
+
+A job that prints without end would drown what the others have to say. Beyond its allowance,
+what it prints is counted, and the log tells how much there was.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Token
+
+    from ._haulage import Context
+
+_log = logging.getLogger("haulage.program")
+
+# What a line counts for at least, in characters: a log keeps more of it than its text.
+_LEAST = 100
+
+# How much is logged for one job, in characters; `None` where nothing that is printed is logged.
+_limit: int | None = None
+
+_current: ContextVar[Running | None] = ContextVar("haulage_running", default=None)
+
+
+class Running:
+    """What is printed and logged within is of these jobs."""
+
+    __slots__ = ("_token", "jobs", "left", "lines", "size")
+
+    _token: Token[Running | None]
+
+    def __init__(self, jobs: Sequence[Context]) -> None:
+        self.jobs = jobs
+        # How much they may log yet, and what was too much.
+        self.left = None if _limit is None else _limit * len(jobs)
+        self.lines = 0
+        self.size = 0
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+        if self.size:
+            _log.warning(
+                "%s: %d lines of %d characters more were not logged, by --log-limit",
+                ", ".join(job.job_id for job in self.jobs),
+                self.lines,
+                self.size,
+            )
+
+    def takes(self, text: str, lines: int) -> bool:
+        """Whether this is still within the allowance."""
+        if self.left is None:
+            return True
+        cost = max(len(text), _LEAST * lines)
+        # The first that is too much is the end of it.
+        if self.size == 0 and cost <= self.left:
+            self.left -= cost
+            return True
+        self.lines += lines
+        self.size += len(text)
+        return False
+
+
+class Printed(io.TextIOWrapper):
+    """A stream for what is printed, within the allowance of whoever prints."""
+
+    _in_line = False
+
+    def write(self, text: str, /) -> int:
+        """Writes it, or counts it."""
+        running = _current.get()
+        if running is None or running.takes(text, text.count("\n")):
+            if text:
+                self._in_line = not text.endswith("\n")
+            return super().write(text)
+        if self._in_line:
+            # What comes next is another's.
+            self._in_line = False
+            super().write("\n")
+        return len(text)
+
+
+def limit(size: int) -> None:
+    """From now on, so much is logged for each job."""
+    global _limit
+    _limit = size
+
+
+def takes(record: logging.LogRecord) -> bool:
+    """Whether this is logged: what is not of a job is, and what tells of one."""
+    running = _current.get()
+    return running is None or record.name == _log.name or running.takes(record.getMessage(), 1)
+
+
+def current_job() -> Context | None:
+    """The context of the job that runs here; ``None`` outside of a handler, and in that of a batch.
+
+    In a thread that the handler has started, it is ``None``, too, unless that runs by
+    ``contextvars.copy_context().run``.
+    """
+    running = _current.get()
+    return running.jobs[0] if running is not None and len(running.jobs) == 1 else None
+
+
+class JobFilter(logging.Filter):
+    """Gives each log record ``job_id``, ``request_id`` and ``attempt`` of the job that logs.
+
+    For ``handler.addFilter(haulage.JobFilter())``, with a format such as ``%(job_id)s``. Where no
+    job runs, they are ``""``, ``""`` and 0; in the handler of a batch, ids are joined by commas.
+    What the worker itself tells of a job has them as well. It lets every record through.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Sets the three, where the record has not got them already."""
+        if not hasattr(record, "job_id"):
+            running = _current.get()
+            jobs = () if running is None else running.jobs
+            record.job_id = ",".join(job.job_id for job in jobs)
+            record.request_id = ",".join(job.request_id for job in jobs)
+            record.attempt = jobs[0].attempt if len(jobs) == 1 else 0
+        return True
