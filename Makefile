@@ -18,7 +18,8 @@ MUTANTS_VERSION := 27.1.0
 MUTANTS := $(TOOLS)/mutants-$(MUTANTS_VERSION)/bin/cargo-mutants
 
 # The features with which everything is tested; the same everywhere, so that
-# the SDK is built once.
+# the SDK is built once. What is built alone has a feature `test-build`, or
+# haulage-servers beside it, which switch on what tests do.
 AWS := haulage-cli/aws,haulage-autoscale/lambda
 
 # Where cargo builds, wherever that is set.
@@ -64,14 +65,14 @@ test-python: need-rust-python tmp lint-python tools ## Check the Python package:
 	cd python && ../$(PY)/mypy
 	cd python && ../$(PY)/pyright --pythonpath ../$(PY)/python
 	rm -rf $(TOOLS)/wheels
-	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
+	$(PY)/maturin build --quiet --profile dev --features test-build --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	cd python && ../$(PY)/pytest --quiet
 	@$(TIDY)
 
 test-docs: need-rust-python tmp book docs-wheel ## Check the documentation: its links, and its commands, each of which is run or says why not
 	$(DOCS)/python tests/docs/book.py $(TOOLS)/book --check
-	$(CARGO) build --quiet --package haulage-cli --features $(AWS)
+	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python
 
 docs: need-rust-python book docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
@@ -93,7 +94,7 @@ docs-tools: need-python
 # As test-python builds it, so nothing is compiled twice.
 docs-wheel: python-tools
 	rm -rf $(TOOLS)/docs-wheel
-	$(PY)/maturin build --quiet --profile dev --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/docs-wheel
+	$(PY)/maturin build --quiet --profile dev --features test-build --manifest-path python/Cargo.toml --out $(TOOLS)/docs-wheel
 	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/docs-wheel/haulage-*.whl
 
 lint-python: python-tools
