@@ -10,7 +10,7 @@ from ._job import JobHandle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from typing import Any
 
     from typing_extensions import Self, Unpack
@@ -58,6 +58,12 @@ class Client:
         self._core = core
         self.url = url
         """Where the jobs are."""
+
+    def __reduce__(self) -> tuple[Callable[[str], Client], tuple[str]]:
+        """Another process connects for itself."""
+        if self.backend == "memory":
+            raise TypeError(f"a client of {self.url} cannot be pickled: its jobs are in this process alone")
+        return connect, (self.url,)
 
     @property
     def backend(self) -> str:

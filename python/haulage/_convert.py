@@ -98,6 +98,14 @@ def _from_numpy(numpy: Any, value: Any) -> Any:
     raise TypeError(f"is of numpy's type {value.dtype}, which has no JSON form; convert it first")
 
 
+def record_schema(kind: type[Any]) -> Any:
+    """How pydantic, which has asked, takes a record and writes it."""
+    from pydantic_core import core_schema
+
+    as_dict = core_schema.plain_serializer_function_ser_schema(lambda record: record.to_dict())
+    return core_schema.is_instance_schema(kind, serialization=as_dict)
+
+
 def _refused(kind: type[Any]) -> TypeError:
     name = kind.__name__
     where = "" if kind.__module__ == "builtins" else f" ({kind.__module__}.{kind.__qualname__})"

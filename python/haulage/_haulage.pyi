@@ -1,12 +1,13 @@
 """The core, in Rust. The package's modules are its interface."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, final
 
 from typing_extensions import Unpack
 
 from ._handler import Answer
+from ._job import Progress
 from ._options import RecordFilter, Seconds
 from ._status import Status
 
@@ -192,8 +193,8 @@ class Record:
     def error_kind(self) -> str | None:
         """The kind of that error; see ``JobFailedError.kind``."""
     @property
-    def progress(self) -> tuple[float, str | None] | None:
-        """What the handler said of its progress: the part that is done, and words."""
+    def progress(self) -> Progress | None:
+        """What the handler said of its progress."""
     @property
     def checkpoint(self) -> Any:
         """What an attempt has left for the next one, where the body was fetched, too."""
@@ -224,6 +225,14 @@ class Record:
 
         Raises ``JobFailedError``, ``JobCancelledError`` or ``NotFinishedError`` where there is none.
         """
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as plain values: the JSON of ``haulage show --json``."""
+    def to_json(self) -> str:
+        """The same, as text."""
+    @staticmethod
+    def from_json(json: str) -> Record:
+        """The record that ``to_json`` has written; ``InvalidJSONError`` where it is none."""
+    def __iter__(self) -> Iterator[tuple[str, Any]]: ...
 
 @final
 class Context:

@@ -74,13 +74,11 @@ class JobHandle:
 
     def progress(self) -> Progress | None:
         """What the handler last said of its progress; ``None`` where it said nothing."""
-        progress = self._client._state(self.id).progress
-        return None if progress is None else Progress(*progress)
+        return self._client._state(self.id).progress
 
     async def progress_async(self) -> Progress | None:
         """Like ``progress``, in an event loop."""
-        progress = (await self._client._state_async(self.id)).progress
-        return None if progress is None else Progress(*progress)
+        return (await self._client._state_async(self.id)).progress
 
     def wait(self, timeout: Seconds | None = None) -> Record:
         """Waits until the job is over, in whichever way.

@@ -1,6 +1,6 @@
 //! What is submitted.
 
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyTypeError, prelude::*};
 
 use crate::{convert, encode::encode, errors};
 
@@ -11,6 +11,13 @@ pub(crate) struct NewJob(pub(crate) haulage::NewJob);
 
 #[pymethods]
 impl NewJob {
+    /// Its body is JSON already, and its options have been checked.
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a NewJob cannot be pickled; send the body and the options, and make it where it is submitted",
+        ))
+    }
+
     #[new]
     #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, queue=None,
                         group=None, delay=None, max_attempts=None, timeout=None, start_within=None,

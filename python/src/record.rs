@@ -1,6 +1,12 @@
 //! What is known of a job, as Python sees it.
 
-use pyo3::{prelude::*, types::PyDict};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use pyo3::{
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyDict, PyType},
+};
 
 use crate::{convert, errors};
 
@@ -148,8 +154,11 @@ impl Record {
     }
 
     #[getter]
-    fn progress(&self) -> Option<(f64, Option<&str>)> {
-        self.0.progress.as_ref().map(|p| (p.fraction, p.message.as_deref()))
+    fn progress<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        static PROGRESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let Some(progress) = &self.0.progress else { return Ok(None) };
+        let class = convert::function(py, &PROGRESS, "haulage._job", "Progress")?;
+        class.call1((progress.fraction, progress.message.as_deref())).map(Some)
     }
 
     #[getter]
@@ -214,6 +223,52 @@ impl Record {
             (status, _) => haulage::Error::NotFinished { id, status },
         };
         Err(errors::raise(py, &error))
+    }
+
+    /// As the command line shows it.
+    fn to_json(&self) -> PyResult<String> {
+        serde_json::to_string(&self.0).map_err(|error| errors::invalid_json(format!("the record: {error}")))
+    }
+
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::loads(py, "the record", &self.to_json()?)
+    }
+
+    /// The record that `to_json` has written.
+    #[staticmethod]
+    fn from_json(json: &str) -> PyResult<Self> {
+        serde_json::from_str(json)
+            .map(Self)
+            .map_err(|error| errors::invalid_json(format!("this is no record: {error}")))
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.id.as_str().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
+        Ok((py.get_type::<Self>().getattr("from_json")?, (self.to_json()?,)))
+    }
+
+    /// As pairs, like a model of pydantic: `dict(record)`, and what FastAPI does with what it does not know.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.to_dict(py)?.call_method0("items")?.try_iter()?.into_any())
+    }
+
+    /// For pydantic, and so for FastAPI where a function is declared to return a record.
+    #[classmethod]
+    fn __get_pydantic_core_schema__<'py>(
+        class: &Bound<'py, PyType>,
+        _source: &Bound<'py, PyAny>,
+        _handler: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        class.py().import("haulage._convert")?.getattr("record_schema")?.call1((class,))
     }
 
     fn __repr__(&self) -> String {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import time
@@ -62,6 +63,21 @@ def starting(cwd: Path, *first: str) -> Generator[Program]:
         for process in started:
             with process:
                 process.kill()
+
+
+def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
+    """What an ASGI application answers: status and body."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], sent[1]["body"]
 
 
 class Entry(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from haulage import Consumer, DynamoDBClient, ResultStatus, get_app, get_router
 
-from support import SOON, StartConsumer, new_producer
+from support import SOON, StartConsumer, ask, new_producer
 
 pytestmark = pytest.mark.usefixtures("haulage_url", "framework")
 
@@ -24,20 +24,6 @@ def framework(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.param == "nothing":
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     return str(request.param)
-
-
-def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    return sent[0]["status"], sent[1]["body"]
 
 
 def test_health_pages(start_consumer: StartConsumer) -> None:
