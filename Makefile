@@ -152,8 +152,9 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # all cores by itself.
 .NOTPARALLEL:
 
-test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, then make demo and make test on a bare machine
-	tests/timed.sh $(filter-out $(WITHOUT),test-terraform test-lambda test-root test-dist test-containers test-servers fuzz-quick test-bare)
+# The last two take what test-bare has compiled.
+test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, and make demo and make test on a bare machine
+	tests/timed.sh $(filter-out $(WITHOUT),test-terraform test-lambda test-dist test-containers fuzz-quick test-bare test-root test-servers)
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -185,7 +186,7 @@ tools: need-python ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack
 
 test-root: need-rust-root ## What needs root: a disk that is full, mounts, other users, a container without an init
-	$(CARGO) build --package haulage-cli
+	$(CARGO) build --package haulage-cli --package haulage-servers --bin haulage
 	tests/root/disk-full.sh "$(BUILT)/debug/haulage"
 	tests/root/first-process.sh "$(BUILT)/debug/haulage"
 	tests/root/sharing.sh "$(BUILT)/debug/haulage"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The part of run.sh that runs as the first process of its own namespaces, so
 # that what it mounts and what it starts ends with it:
-# `inside.sh ROOT TOOLCHAIN`.
+# `inside.sh ROOT TOOLCHAIN CARGO_HOME`.
 set -euo pipefail
 root=$1
 sysroot=$2
+cargo_home=$3
 
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
@@ -37,7 +38,7 @@ lend "$sysroot" /opt/rust
 lend /etc/ssl/certs /etc/ssl/certs
 
 # Settings of the network, and the files and folders that they name.
-environment=(HOME=/home/dev USER=dev PATH=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin)
+environment=(HOME=/home/dev USER=dev "CARGO_HOME=$cargo_home" PATH=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin)
 while IFS='=' read -r -d '' name value; do
     case $name in
     *_proxy | *_PROXY | PIP_* | npm_config_* | NPM_CONFIG_* | CARGO_HTTP_* | CARGO_NET_* | CARGO_REGISTR* | \
