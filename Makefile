@@ -7,7 +7,7 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 # The same of the documentation and the workflows.
 DOCS := $(TOOLS)/docs/bin
-PYTHON_CODE := python example examples/embeddings scripts/dist tests/containers tests/dist tests/docs
+PYTHON_CODE := python e2e_test example examples/embeddings scripts/dist tests/containers tests/dist tests/docs
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
@@ -26,10 +26,10 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Looks for what a target needs before anything is compiled.
 need-%:
@@ -41,7 +41,7 @@ export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-dist test-python test-docs test-servers test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-dist test-python test-docs test-servers test-terraform e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -166,6 +166,15 @@ test-servers: need-rust-python-node-java tmp ## What needs Java: the AWS backend
 test-terraform: need-python-node tmp ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
 	PYTHON=$(PYTHON) terraform/tests/install.sh
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
+
+# With the wheel as test-python builds it, so nothing is compiled twice.
+e2e-local: need-rust-python-node tmp python-tools ## The test of a deployed pipeline, end to end: on an emulator of AWS, with the example as its handler
+	PYTHON=$(PYTHON) terraform/tests/install.sh
+	rm -rf $(TOOLS)/e2e-wheel
+	$(PY)/maturin build --quiet --profile dev --features test-build --manifest-path python/Cargo.toml --out $(TOOLS)/e2e-wheel
+	PYTHON=$(PYTHON) e2e_test/install.sh $(TOOLS)/e2e-wheel/haulage-*.whl
+	$(TOOLS)/terraform/venv/bin/python e2e_test/local.py $(TOOLS)/e2e/bin/python
+	@$(TIDY)
 
 test-lambda: need-rust-python-musl ## What needs rustup: the scaling Lambda builds, and is small
 	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh arm64

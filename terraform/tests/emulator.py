@@ -1,12 +1,15 @@
-"""moto, an emulator of AWS, with what a clean second plan needs besides."""
+"""moto, an emulator of AWS, with what a clean second plan and `make e2e-local` need besides."""
 
 import json
 import os
+import re
 import sys
 
 os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.ec2.models.security_groups import SecurityGroup, SecurityGroupRule
 from moto.ecs.responses import EC2ContainerServiceResponse
 from moto.server import main
@@ -14,6 +17,7 @@ from moto.sqs.models import Queue
 
 _describe_policies = ApplicationAutoScalingResponse.describe_scaling_policies
 _queue_attributes = Queue.attributes
+_batch_execute_statement = DynamoDBBackend.batch_execute_statement
 _create_service = EC2ContainerServiceResponse.create_service
 _new_rule = SecurityGroupRule.__init__
 _grouped_rules = SecurityGroup._flattened_rules
@@ -69,7 +73,26 @@ def create_service(self):
     return result
 
 
+def batch_execute_statement(self, statements):
+    """As AWS does, inserts with their values apart."""
+    answers = []
+    for statement in statements:
+        insert = re.fullmatch(r'INSERT INTO "(.+?)" VALUE \{(.+)\}', statement["Statement"])
+        table = insert and self.tables.get(insert[1])
+        if not table:
+            answers += _batch_execute_statement(self, [statement])
+            continue
+        item = dict(zip(re.findall(r"'(.+?)': \?", insert[2]), statement["Parameters"]))
+        if table.get_item(DynamoType(item[table.hash_key_attr])):
+            answers.append({"Error": {"Code": "DuplicateItem", "Message": "there is one"}})
+        else:
+            table.put_item(item)
+            answers.append({"TableName": table.name})
+    return answers
+
+
 ApplicationAutoScalingResponse.describe_scaling_policies = describe_policies
+DynamoDBBackend.batch_execute_statement = batch_execute_statement
 Queue.attributes = property(queue_attributes)
 EC2ContainerServiceResponse.create_service = create_service
 SecurityGroupRule.__init__ = new_rule

@@ -77,7 +77,12 @@ def running(*command: str, **options):
         yield process
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            # The emulator waits for whoever waits for a message.
+            process.kill()
+            process.wait()
 
 
 def current_schema(work: pathlib.Path) -> None:
@@ -242,11 +247,17 @@ class Stack:
         self._run("destroy", "-auto-approve")
 
 
-def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
-    """Applies both stacks, two pipelines on one endpoints stack, for real."""
+def empty_package(work: pathlib.Path) -> pathlib.Path:
+    """A zip in place of the Lambda's, which does not run here."""
     package = work / "lambda.zip"
     with zipfile.ZipFile(package, "w") as archive:
         archive.writestr("bootstrap", "#!/bin/sh\n")
+    return package
+
+
+def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
+    """Applies both stacks, two pipelines on one endpoints stack, for real."""
+    package = empty_package(work)
     with emulator(work):
         aws = checks.Aws(ENDPOINT, REGION)
         vpc = aws.make_vpc()
@@ -330,12 +341,18 @@ def scanners() -> None:
                 raise Failed(f"{result.stdout}\n{result.stderr}")
 
 
-def main() -> None:
+def prepared() -> pathlib.Path:
+    """An empty folder to work in, and the place of the provider in it."""
     work = TOOLS / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     mirror = f'filesystem_mirror {{\n    path = "{TOOLS / "mirror"}"\n  }}'
     (work / "terraformrc").write_text(f"provider_installation {{\n  {mirror}\n}}\n")
+    return work
+
+
+def main() -> None:
+    work = prepared()
     began = time.monotonic()
     with step("formatting"):
         terraform(ROOT, "fmt", "-check", "-recursive", "-diff")

@@ -14,7 +14,7 @@ use haulage::{
 use crate::{
     inner::{Inner, Shared},
     item::{PURGED, Row, name, seconds},
-    redrive::by_id,
+    redrive::{by_id, clear_copies},
     store::{places, unchanged},
     table::{PARALLEL, Written},
     update::{Write, text},
@@ -112,8 +112,14 @@ pub(crate) async fn purge(inner: Shared, what: Purge) -> Result<u64> {
         Purge::Jobs(_) => record.status != Status::InProgress,
     };
     let wanted = rows.into_iter().filter(|row| row.record(now).is_some_and(|record| meant(&record)));
+    let wanted: Vec<Row> = wanted.collect();
+    let had_dead = wanted.iter().any(|row| row.flag(name::DEAD));
     let purged: Vec<bool> =
         stream::iter(wanted).map(|row| one(&inner, row)).buffer_unordered(PARALLEL).try_collect().await?;
+    // An alarm on the dead-letter queue would go on for what is gone.
+    if had_dead {
+        clear_copies(&inner, 0).await;
+    }
     Ok(purged.into_iter().filter(|purged| *purged).count() as u64)
 }
 

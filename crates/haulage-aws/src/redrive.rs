@@ -218,7 +218,7 @@ const COPIES_WAIT: Duration = Duration::from_secs(1);
 /// are deleted. A message that SQS itself has moved there, of a job that is not
 /// over, goes back to the queue, `limit` at most. What is of other queues, and
 /// what is no job, stays.
-async fn clear_copies(inner: &Inner, limit: usize) -> Vec<JobId> {
+pub(crate) async fn clear_copies(inner: &Inner, limit: usize) -> Vec<JobId> {
     let Some(dead) = inner.queue.dead.as_deref() else { return Vec::new() };
     let mut back = Vec::new();
     let mut keep = Vec::new();

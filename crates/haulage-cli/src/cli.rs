@@ -11,8 +11,8 @@ use clap::{
 use crate::bench;
 use crate::{
     commands::{
-        backup, cancel, completions, dead, docs, doctor, health, list, purge, queue, result, retry, show,
-        simulate, sql, stats, status, submit, wait, worker, workers,
+        backup, cancel, completions, dead, docs, doctor, e2e, health, list, purge, queue, result, retry,
+        show, simulate, sql, stats, status, submit, wait, worker, workers,
     },
     env,
     exit::{Code, Exit, Result},
@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Sql(sql::Args),
     Backup(backup::Args),
     Doctor(doctor::Args),
+    E2e(Box<e2e::Args>),
     Health(health::Args),
     #[command(subcommand)]
     Queue(queue::Command),
@@ -100,6 +101,7 @@ impl Command {
             Self::Sql(args) => args.run(session).await,
             Self::Backup(args) => args.run(session).await,
             Self::Doctor(args) => args.run(session).await,
+            Self::E2e(args) => args.run(session).await,
             Self::Health(args) => args.run(session.output).await,
             Self::Queue(command) => command.run(session).await,
             #[cfg(feature = "bench")]

@@ -99,9 +99,9 @@ impl Output {
     /// The text, in the colour of the state that it names, if it names one.
     pub(crate) fn paint<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let colour = match text {
-            "SUCCESS" | "ok" => 32,
-            "ERROR" | "problem" => 31,
-            "CANCELLED" | "warning" => 33,
+            "SUCCESS" | "ok" | "passed" => 32,
+            "ERROR" | "problem" | "failed" => 31,
+            "CANCELLED" | "warning" | "left out" => 33,
             "IN_PROGRESS" => 36,
             _ => return Cow::Borrowed(text),
         };

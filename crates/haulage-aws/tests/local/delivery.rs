@@ -197,6 +197,21 @@ async fn dead_letters_are_copied_and_come_back() {
 }
 
 #[tokio::test]
+async fn a_dead_letter_that_is_purged_leaves_no_copy_to_an_alarm() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let [gone, stays] =
+        [submit(&backend, job(1).max_attempts(1)).await, submit(&backend, job(2).max_attempts(1)).await];
+    for _ in [&gone, &stays] {
+        let claimed = take(&backend, LONG).await;
+        assert_eq!(settle(&backend, &claimed.key, retry()).await.expect("the holder"), Status::Error);
+    }
+    assert_eq!(raw::count(&place, &place.dead).await, 2);
+    assert_eq!(backend.purge(haulage::backend::Purge::Jobs(vec![gone])).await.expect("purge"), 1);
+    assert_eq!(raw::count(&place, &place.dead).await, 1, "that of the other");
+}
+
+#[tokio::test]
 async fn what_sqs_has_moved_away_comes_back_with_a_redrive() {
     let place = Place::standard().await;
     let backend = place.open().await;

@@ -8,6 +8,7 @@ mod confirm;
 pub(crate) mod dead;
 pub(crate) mod docs;
 pub(crate) mod doctor;
+pub(crate) mod e2e;
 mod filter;
 pub(crate) mod health;
 mod ids;

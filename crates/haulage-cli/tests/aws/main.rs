@@ -148,6 +148,39 @@ fn looking_makes_nothing() {
 }
 
 #[test]
+fn a_pipeline_is_checked_from_end_to_end_and_left_as_it_was() {
+    let aws = Aws::start();
+    for name in ["jobs.fifo", "plain"] {
+        let bucket = format!("payloads-{}", &name[..4]);
+        let url = format!("sqs://{name}?table=results&bucket={bucket}&endpoint={}", aws.server.url());
+        aws.ok(&url, &["queue", "create"]);
+        // Fails for what has no text, and stops when it is told to.
+        let handler = "python3 -c 'import json, sys, time; body = json.load(sys.stdin); \
+                       time.sleep(body.get(\"seconds\", 0)); print(len(body[\"text\"]))'";
+        let lively =
+            ["--concurrency", "4", "--retry-base", "0", "--heartbeat-interval", "1s", "--lease", "4s"];
+        let worker = [&["worker", "--shell", handler][..], &lively].concat();
+        let worker = Process::start(&mut aws.command(&url, &worker));
+        let bodies = ["--body", "{\"text\": \"four\"}", "--result", "4", "--fill", "text"];
+        let more = ["--slow-body", "{\"text\": \"\", \"seconds\": 6}", "--failing-body", "{}"];
+        let done = aws.run(&url, &[&["e2e", "--timeout", "300s"][..], &bodies, &more].concat());
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.stderr.starts_with("8 passed, 0 failed, 0 left out"), "{done:?}");
+        assert_eq!(aws.ok(&url, &["list"]), "");
+        // Nothing that an alarm on the dead letters would go off for.
+        let described = aws.ok(&url, &["queue", "describe"]);
+        assert_eq!(described.matches("about 0 messages visible").count(), 2, "{described}");
+        // Without a bucket, a large body is nothing that could be sent.
+        let small = url.replace(&format!("bucket={bucket}&"), "");
+        let done = aws.run(&small, &[&["e2e"][..], &bodies].concat());
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.stdout.contains("left out large        sqs://"), "{done:?}");
+        worker.signal(libc::SIGTERM);
+        assert!(worker.output().status.success());
+    }
+}
+
+#[test]
 fn mistakes_are_named() {
     let aws = Aws::start();
     for (url, args, code, part) in [

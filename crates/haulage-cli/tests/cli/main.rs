@@ -7,6 +7,7 @@ mod confinement;
 mod database;
 mod dead;
 mod doctor;
+mod e2e;
 mod errors;
 mod exec;
 mod finishing;

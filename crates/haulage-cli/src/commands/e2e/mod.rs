@@ -1,0 +1,177 @@
+//! `haulage e2e`: real jobs through a pipeline that is deployed, and what is to
+//! become of them.
+
+mod checks;
+mod jobs;
+mod report;
+mod run;
+
+use std::{fs::File, path::PathBuf, time::Duration};
+
+use haulage::{
+    Json, QueueName,
+    shutdown::{StopSignal, StopSignals},
+};
+use tokio::sync::watch;
+
+use self::{checks::Check, jobs::Jobs, report::Reports, run::Run};
+use crate::{
+    exit::{Code, Exit, Result},
+    input, options,
+    output::{Output, brief_or_millis, count},
+    session::Session,
+};
+
+/// Check a deployed pipeline from end to end, with real jobs that its workers run
+///
+/// Submits a job for each check, watches them, and deletes them again, whatever comes between. A
+/// check for which nothing is given is left out, and says so. Ends with exit code 1 where a check
+/// fails.
+///
+///   small        a job succeeds, with --result as its result
+///   large        so does one with a body of 1 MB
+///   slow         a job is seen while it runs, and succeeds
+///   failing      a job that fails ends as ERROR, with what its handler said
+///   dead-letter  one whose attempts are used up is a dead letter
+///   duplicate    two submits with one idempotency key are one job, and another body is refused
+///   cancelled    a job that waits is cancelled, and never runs
+///   stopped      a job that runs is cancelled
+#[derive(Debug, clap::Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:\n  haulage e2e --body '{\"image\": \"cat.png\"}'\n  haulage e2e --jobs e2e.json --junit e2e.xml --timeout 20m"
+)]
+pub(crate) struct Args {
+    /// Read the options under "Jobs" from a file: a JSON object such as {"body": …, "failing_body": …}
+    #[arg(long, value_name = "FILE", help_heading = "Jobs")]
+    jobs: Option<PathBuf>,
+
+    /// A body with which your handler succeeds soon
+    #[arg(long, value_name = "JSON", help_heading = "Jobs", required_unless_present = "jobs")]
+    body: Option<String>,
+
+    /// The result that it has for this body
+    #[arg(long, value_name = "JSON", help_heading = "Jobs")]
+    result: Option<String>,
+
+    /// The field of the body to fill with words, up to 1 MB, for `large`
+    #[arg(long, value_name = "FIELD", help_heading = "Jobs")]
+    fill: Option<String>,
+
+    /// A body for which it takes 20 s or longer: a job that runs is told of its cancel by the next
+    /// heartbeat of its worker
+    #[arg(long, value_name = "JSON", help_heading = "Jobs")]
+    slow_body: Option<String>,
+
+    /// A body with which it fails
+    #[arg(long, value_name = "JSON", help_heading = "Jobs")]
+    failing_body: Option<String>,
+
+    /// The queue in which the jobs wait
+    #[arg(long, value_name = "NAME", default_value = QueueName::DEFAULT)]
+    queue: QueueName,
+
+    /// How long all of it may take, the start of the first worker included
+    #[arg(long, value_name = "DURATION", value_parser = options::duration, default_value = "15m")]
+    timeout: Duration,
+
+    /// Leave this check out; may be given several times
+    #[arg(long, value_name = "CHECK", hide_possible_values = true)]
+    skip: Vec<Check>,
+
+    /// Write a report in JUnit's form, too
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) async fn run(self, session: &Session) -> Result {
+        let output = session.output;
+        let jobs = self.jobs()?;
+        // Before anything is submitted, rather than after a quarter of an hour.
+        let junit = self.junit.as_ref().map(|path| {
+            File::create(path)
+                .map_err(|error| Exit::usage(format!("cannot write {}: {error}", path.display())))
+        });
+        let junit = junit.transpose()?;
+        let backend = session.existing().await?;
+        let mut stopped = listen(output)?;
+        let mut reports = Reports::new(output);
+        let mut run = Run::new(backend, &session.url, self.timeout);
+        let ended = async {
+            // What is on its way to the store is never left there unknown.
+            run.submit_all(&jobs, &self.skip, &mut reports, &stopped).await?;
+            tokio::select! {
+                ended = run.watch(jobs.result.as_ref(), &mut reports) => ended,
+                signal = stopped.wait_for(Option::is_some) => Err(by_signal(signal.ok().and_then(|signal| *signal))),
+            }
+        };
+        let ended = ended.await;
+        let left = run.clean_up().await;
+        if let Some(file) = junit {
+            reports.junit(file)?;
+        }
+        ended?;
+        output.talk(format_args!("{} in {}", reports.summary(), brief_or_millis(reports.took())));
+        let failed = match reports.counts() {
+            (0, 0, _) => Err(Exit::new(Code::Failure, "no check was carried out, so nothing is known")),
+            (_, 0, _) => Ok(()),
+            (_, failed, _) => Err(Exit::new(Code::Failure, format!("{} failed", count(failed, "check")))),
+        };
+        Exit::all([failed, left].into_iter().filter_map(Result::err).collect())
+    }
+
+    /// What is given by flags goes before what the file says.
+    fn jobs(&self) -> Result<Jobs> {
+        let mut jobs = match &self.jobs {
+            Some(path) => Jobs::read(path)?,
+            None => Jobs::default(),
+        };
+        for (given, name, into) in [
+            (&self.body, "--body", &mut jobs.body),
+            (&self.result, "--result", &mut jobs.result),
+            (&self.slow_body, "--slow-body", &mut jobs.slow_body),
+            (&self.failing_body, "--failing-body", &mut jobs.failing_body),
+        ] {
+            if let Some(text) = given {
+                *into = Some(document(text, name)?);
+            }
+        }
+        if self.fill.is_some() {
+            jobs.fill.clone_from(&self.fill);
+        }
+        jobs.queue = self.queue.clone();
+        jobs.check()?;
+        Ok(jobs)
+    }
+}
+
+/// Listens for signals: the first asks for an early end, the second ends the program.
+fn listen(output: Output) -> Result<watch::Receiver<Option<StopSignal>>> {
+    let mut signals = StopSignals::listen()
+        .map_err(|error| Exit::new(Code::Failure, format!("cannot listen for signals: {error}")))?;
+    let (tell, stopped) = watch::channel(None);
+    tokio::spawn(async move {
+        let first = signals.next().await;
+        output.talk(format_args!(
+            "{}: deleting the jobs of this test; send it again to end at once",
+            first.name
+        ));
+        let _ = tell.send(Some(first));
+        let second = signals.next().await;
+        std::process::exit(i32::from(code(second).number()));
+    });
+    Ok(stopped)
+}
+
+fn by_signal(signal: Option<StopSignal>) -> Exit {
+    Exit::silent(signal.map_or(Code::Failure, code))
+}
+
+fn code(signal: StopSignal) -> Code {
+    Code::Signal(signal.number.unsigned_abs() as u8)
+}
+
+fn document(text: &str, name: &str) -> Result<Json> {
+    input::document(text.as_bytes(), name)
+}

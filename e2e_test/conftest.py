@@ -1,0 +1,161 @@
+"""Where the pipeline is, and one run of ``haulage e2e`` on it, which all tests look at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import boto3
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+# How often the service is looked at, in seconds.
+LOOK = 2.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pipeline", "the pipeline, by one of the first three")
+    group.addoption("--outputs", metavar="FILE", help="what `terraform output -json` has written")
+    group.addoption("--pipeline", metavar="NAME", help="its name, by which SSM knows its queue and table")
+    group.addoption("--url", help="its HAULAGE_URL; alarms and scaling are left out")
+    group.addoption("--jobs", metavar="FILE", help="jobs of your handler, as `haulage e2e --jobs` takes them")
+    group.addoption("--job-timeout", metavar="DURATION", default="15m", help="how long the jobs may take")
+    group.addoption(
+        "--scale-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=1200.0,
+        help="how long the service may take to be without tasks, before the jobs and after them",
+    )
+
+
+def ask(what: str, call: Callable[[], Any]) -> Any:
+    """An answer of AWS. What is denied or not there fails the test, in one sentence."""
+    try:
+        return call()
+    except (BotoCoreError, ClientError) as error:
+        pytest.fail(f"cannot read {what}: {error}", pytrace=False)
+
+
+@dataclass
+class Pipeline:
+    """Names of a pipeline. Where one is not known, ``unknown`` says why."""
+
+    url: str
+    unknown: str = ""
+    cluster: str | None = None
+    service: str | None = None
+    alarms: list[str] | None = None
+
+    def service_or_skip(self) -> dict[str, Any]:
+        if not self.cluster or not self.service:
+            pytest.skip(f"no service is known: {self.unknown}")
+        found = ask(
+            f"the service {self.service}",
+            lambda: boto3.client("ecs").describe_services(cluster=self.cluster, services=[self.service]),
+        )
+        if not found["services"]:
+            pytest.fail(f"there is no service {self.service} in the cluster {self.cluster}", pytrace=False)
+        return found["services"][0]
+
+
+@pytest.fixture(scope="session")
+def pipeline(request: pytest.FixtureRequest) -> Pipeline:
+    option = request.config.getoption
+    if outputs := option("outputs"):
+        values = {name: output["value"] for name, output in json.loads(Path(outputs).read_text()).items()}
+        if not (url := values.get("haulage_url")):
+            pytest.exit(f"{outputs} has no output haulage_url; hand on that of the module", returncode=2)
+        names = (values.get("cluster_name"), values.get("service_name"), values.get("alarm_names"))
+        return Pipeline(url, f"{outputs} lacks cluster_name, service_name or alarm_names", *names)
+    if name := option("pipeline"):
+        parameters = boto3.client("ssm")
+
+        def look_up(key: str) -> str:
+            call = lambda: parameters.get_parameter(Name=f"/{name}/{key}")  # noqa: E731
+            return ask(f"the parameter /{name}/{key}", call)["Parameter"]["Value"]
+
+        query = urlencode({"table": look_up("table_name"), "region": parameters.meta.region_name})
+        alarms = ["dead-letters", "oldest-job", "no-progress", "task-failures"]
+        url = f"sqs://{look_up('queue_name')}?{query}"
+        return Pipeline(url, "", name, name, [f"{name}-{alarm}" for alarm in alarms])
+    if url := option("url"):
+        return Pipeline(url, "--url names none; give --outputs or --pipeline in its place")
+    pytest.exit("nothing says which pipeline; give --outputs, --pipeline or --url", returncode=2)
+
+
+@dataclass
+class Run:
+    """What ``haulage e2e`` said, and how many tasks there were meanwhile."""
+
+    code: int
+    error: str
+    checks: dict[str, dict[str, Any]]
+    tasks_before: int | None = None
+    most_tasks: int = 0
+    not_from_zero: str = ""
+
+
+def tasks_of(pipeline: Pipeline) -> int | None:
+    """How many tasks run or are to run; None where that is not known."""
+    try:
+        service = pipeline.service_or_skip()
+    except (pytest.skip.Exception, pytest.fail.Exception):
+        return None
+    return max(service["runningCount"], service["desiredCount"])
+
+
+def without_tasks(pipeline: Pipeline, seconds: float) -> bool:
+    """Waits until the service has none."""
+    until = time.monotonic() + seconds
+    while (tasks := tasks_of(pipeline)) and time.monotonic() < until:
+        time.sleep(LOOK)
+    return tasks == 0
+
+
+def fewest_tasks(pipeline: Pipeline) -> int | None:
+    """What scaling leaves; None where nothing scales the service."""
+    service = f"service/{pipeline.cluster}/{pipeline.service}"
+    targets = ask(
+        f"how {service} scales",
+        lambda: boto3.client("application-autoscaling").describe_scalable_targets(
+            ServiceNamespace="ecs", ResourceIds=[service]
+        ),
+    )["ScalableTargets"]
+    return targets[0]["MinCapacity"] if targets else None
+
+
+@pytest.fixture(scope="session")
+def run(request: pytest.FixtureRequest, pipeline: Pipeline) -> Run:
+    option = request.config.getoption
+    if not option("jobs"):
+        pytest.exit("nothing says which jobs; give --jobs, a file as `haulage e2e` takes it", returncode=2)
+    run = Run(-1, "", {})
+    if pipeline.cluster and pipeline.service:
+        try:
+            fewest = fewest_tasks(pipeline)
+            if fewest is None:
+                run.not_from_zero = "nothing scales the service"
+            elif fewest > 0:
+                run.not_from_zero = f"the service keeps {fewest} tasks or more"
+            elif not without_tasks(pipeline, option("scale_timeout")):
+                run.not_from_zero = "the service did not come to be without tasks before the jobs"
+        except pytest.fail.Exception as denied:
+            run.not_from_zero = str(denied)
+    run.tasks_before = tasks_of(pipeline)
+    command = ["haulage", "--url", pipeline.url, "--json", "e2e", "--jobs", option("jobs")]
+    command += ["--timeout", option("job_timeout")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            run.most_tasks = max(run.most_tasks, tasks_of(pipeline) or 0)
+            time.sleep(LOOK)
+        said, error = process.communicate()
+    run.code, run.error = process.returncode, error.strip()
+    run.checks = {check["check"]: check for check in map(json.loads, said.splitlines())}
+    return run
