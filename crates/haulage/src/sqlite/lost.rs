@@ -154,3 +154,31 @@ impl Tx<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Clock, NewJob, Timestamp, backend::ClaimRequest, sqlite::SqliteBackend};
+
+    #[tokio::test]
+    async fn no_job_is_claimed_too_late_however_many_others_are_late_with_it() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let clock = Clock::manual(Timestamp::from_micros(0));
+        let options = SqliteBackend::options(folder.path().join("x.db"));
+        let backend = options.clock(clock.clone()).open().await.expect("open");
+        let late = |_| NewJob::new(&1).expect("JSON").start_within(Duration::from_secs(1));
+        let some = usize::try_from(AT_ONCE).expect("a number");
+        backend.submit((0..some + 1).map(late).collect()).await.expect("submit");
+        let in_time = NewJob::new(&2).expect("JSON");
+        let id = backend.submit(vec![in_time]).await.expect("submit").remove(0).expect("accepted").id;
+        clock.advance(Duration::from_secs(2));
+        let mut claimed = Vec::new();
+        while claimed.is_empty() {
+            let request = ClaimRequest::new("w", Duration::from_secs(60)).max(1);
+            claimed = backend.claim(request, Default::default()).await.expect("claim");
+        }
+        assert_eq!(claimed[0].key.id, id);
+        let stats = backend.stats().await.expect("stats");
+        assert_eq!(stats.error, some as u64 + 1);
+    }
+}

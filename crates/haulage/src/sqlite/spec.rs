@@ -63,3 +63,26 @@ fn with_columns(row: &Row<'_>, rest: JobSpec) -> rusqlite::Result<JobSpec> {
 pub(super) fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_column_is_not_kept_twice() {
+        let in_columns = JobSpec {
+            queue: "gpu".parse().expect("a name"),
+            group: Some("g".into()),
+            request_id: Some("r".into()),
+            max_attempts: 7,
+            result_ttl: Duration::from_secs(1),
+            drop_body: true,
+            ..JobSpec::default()
+        };
+        assert_eq!(document(&in_columns).expect("JSON"), None);
+        let more = JobSpec { timeout: Some(Duration::from_secs(5)), ..JobSpec::default() };
+        let (both, alone) = (JobSpec { timeout: more.timeout, ..in_columns }, document(&more).expect("JSON"));
+        assert!(alone.is_some());
+        assert_eq!(document(&both).expect("JSON"), alone);
+    }
+}

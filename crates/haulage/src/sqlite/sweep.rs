@@ -226,6 +226,7 @@ fn sweep_keys(tx: &Tx<'_>, until: Instant) -> rusqlite::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Backend, NewJob, sqlite::SqliteBackend};
 
     #[test]
     fn one_process_sweeps_and_leaves_most_of_the_time_to_those_who_write() {
@@ -253,5 +254,69 @@ mod tests {
         assert_eq!(one.step(&wake), Step::Sweep, "the pause is over");
         one.swept(&wake, long, Swept { more: false, ..some });
         assert_eq!(one.step(&wake), Step::Rest);
+    }
+
+    /// A database with so many records that are over, of bodies of so many bytes.
+    async fn expired(jobs: usize, bytes: usize) -> (tempfile::TempDir, Connection, Clock) {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let clock = Clock::manual(crate::Timestamp::from_micros(0));
+        let backend = SqliteBackend::options(&path).clock(clock.clone()).open().await.expect("open");
+        let job = |_| NewJob::new(&"x".repeat(bytes)).expect("JSON").result_ttl(Duration::from_secs(1));
+        let submitted = backend.submit((0..jobs).map(job).collect()).await.expect("submit");
+        let ids = submitted.into_iter().map(|one| one.expect("accepted").id).collect();
+        backend.cancel(ids).await.expect("cancel");
+        backend.close().await.expect("close");
+        clock.advance(Duration::from_secs(2));
+        (folder, Connection::open(&path).expect("open"), clock)
+    }
+
+    fn sweep_until(connection: &Connection, clock: &Clock, until: Instant) -> Swept {
+        let mut tx = Tx::begin(connection, clock).expect("begin");
+        let swept = sweep_all(&mut tx, until).expect("sweep");
+        tx.commit().expect("commit");
+        swept
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_into_one_transaction_is_swept_in_the_next() {
+        let (_folder, connection, clock) = expired(3, 10).await;
+        let swept = sweep_until(&connection, &clock, Instant::now());
+        assert_eq!((swept.deleted, swept.more), (1, true));
+        let swept = sweep_until(&connection, &clock, Instant::now() + Duration::from_secs(60));
+        assert_eq!((swept.deleted, swept.more), (2, false));
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_over_are_swept_in_turns_too() {
+        let (_folder, connection, clock) = expired(1, 10).await;
+        let many = 3 * ROWS;
+        connection
+            .execute_batch(&format!(
+                "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {many})
+                 INSERT INTO idempotency (key, seq, id, until, sweep_at)
+                 SELECT CAST(i AS TEXT), 1, zeroblob(16), 0, 0 FROM n"
+            ))
+            .expect("keys");
+        let keys = || connection.query_row("SELECT count(*) FROM idempotency", [], |r| r.get::<_, i64>(0));
+        assert!(sweep_until(&connection, &clock, Instant::now()).more);
+        assert!(sweep_until(&connection, &clock, Instant::now()).more);
+        assert_eq!(keys().expect("count"), (many - ROWS) as i64);
+        assert!(!sweep_until(&connection, &clock, Instant::now() + Duration::from_secs(60)).more);
+        assert_eq!(keys().expect("count"), 0);
+    }
+
+    #[tokio::test]
+    async fn space_is_given_back_in_turns_until_there_is_none() {
+        let (_folder, connection, clock) = expired(40, 1 << 20).await;
+        let long = || Instant::now() + Duration::from_secs(60);
+        let swept = sweep_until(&connection, &clock, long());
+        assert_eq!((swept.deleted, swept.more), (40, true), "in a turn of its own");
+        assert!(sweep_until(&connection, &clock, Instant::now()).more);
+        let mut turns = 0;
+        while sweep_until(&connection, &clock, long()).more {
+            turns += 1;
+            assert!(turns < 100);
+        }
     }
 }
