@@ -240,8 +240,8 @@ impl Client {
         queue: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
         let producer = self.producer()?.clone();
-        let what =
-            Redrive::Dead { limit: convert::count("limit", limit)?, queue: convert::optional_queue(queue)? };
+        let (limit, queue) = (convert::count("limit", limit)?, convert::optional_queue(queue)?);
+        let what = Redrive::Dead { limit, queue, after: None };
         Operation::start(async move {
             let ids = producer.backend().redrive(what).await?;
             Ok(ids.iter().map(JobId::to_string).collect::<Vec<_>>())

@@ -233,6 +233,9 @@ def check_table_is_paid_by_request_and_forgets(aws, shared, outputs):
     for output in outputs.values():
         table = dynamodb.describe_table(TableName=output["table_name"])["Table"]
         assert table["KeySchema"] == [{"AttributeName": "message_id", "KeyType": "HASH"}]
+        [index] = table["GlobalSecondaryIndexes"]
+        assert (index["IndexName"], index["Projection"]["ProjectionType"]) == ("dead_letters", "KEYS_ONLY")
+        assert [key["AttributeName"] for key in index["KeySchema"]] == ["dead_of", "submitted_at"]
         assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
         ttl = dynamodb.describe_time_to_live(TableName=output["table_name"])["TimeToLiveDescription"]
         assert (ttl["AttributeName"], ttl["TimeToLiveStatus"]) == ("expiration", "ENABLED")
@@ -270,6 +273,7 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
             queue: SEND | RECEIVE,
             dead: SEND | RECEIVE,
             table: RECORDS | LOOK_AFTER,
+            f"{table}/index/dead_letters": {"dynamodb:Query"},
             bucket: {"s3:GetLifecycleConfiguration", "s3:ListBucket"},
         },
         "autoscale": {

@@ -7,14 +7,14 @@ use aws_config::SdkConfig;
 use haulage::{
     Backend, Clock, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
-        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
-        ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted,
+        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
+        HeartbeatStatus, ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted, WholeRead,
     },
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Builder, cancel, check, claim,
+    Builder, backlog, cancel, check, claim,
     config::Config,
     get, heartbeat,
     inner::{Inner, Shared, Tuning},
@@ -148,14 +148,16 @@ impl Backend for AwsBackend {
     }
 
     fn signals(&self) -> Signals {
-        Signals::default()
+        Signals { scanned: Some(self.inner.scanned.subscribe()), ..Signals::default() }
     }
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
+        self.inner.queue.present()?;
         self.run(|inner| submit::submit(inner, jobs)).await
     }
 
     async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
+        self.inner.queue.present()?;
         self.run(|inner| claim::claim(inner, request, stop)).await
     }
 
@@ -171,6 +173,10 @@ impl Backend for AwsBackend {
         self.run(|inner| async move { get::get(&inner.store, ids, detail).await }).await
     }
 
+    async fn peek(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        self.run(|inner| async move { get::peek(&inner.store, ids, detail).await }).await
+    }
+
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
         self.run(|inner| cancel::cancel(inner, ids)).await
     }
@@ -184,6 +190,7 @@ impl Backend for AwsBackend {
         if let Redrive::Dead { queue, .. } = &what {
             self.check_queue(queue.as_ref())?;
         }
+        self.inner.queue.present()?;
         self.run(|inner| redrive::redrive(inner, what)).await
     }
 
@@ -198,7 +205,17 @@ impl Backend for AwsBackend {
         self.run(list::stats).await
     }
 
+    async fn backlog(&self) -> Result<Backlog> {
+        self.inner.queue.present()?;
+        self.run(backlog::backlog).await
+    }
+
+    async fn whole_read(&self) -> Result<Option<WholeRead>> {
+        self.run(backlog::whole_read).await
+    }
+
     async fn ping(&self) -> Result<()> {
+        self.inner.queue.present()?;
         self.run(ping::ping).await
     }
 

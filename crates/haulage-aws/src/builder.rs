@@ -129,6 +129,14 @@ impl Builder {
         self
     }
 
+    /// Opens the backend also where the queue is not there, or cannot be reached:
+    /// records can be read, cancelled and purged then. What needs the queue (submit,
+    /// claim, redrive) fails with the reason.
+    pub fn queue_optional(mut self) -> Self {
+        self.tuning.queue_optional = true;
+        self
+    }
+
     /// Opens the backend.
     ///
     /// # Errors

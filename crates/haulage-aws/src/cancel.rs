@@ -2,6 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{JobId, Result, backend::Cancellation, lifecycle::End};
+use tracing::warn;
 
 use crate::{
     inner::{Inner, Shared},
@@ -16,24 +17,33 @@ pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancell
     let found = inner.store.table.get_many(ids.iter().map(ToString::to_string), None).await?;
     let mut rows: std::collections::HashMap<String, Row> =
         found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?))).collect();
-    let mut answers = Vec::with_capacity(ids.len());
+    let (mut answers, mut failure) = (Vec::with_capacity(ids.len()), None);
     for id in ids {
-        let (answer, row) = one(&inner, rows.remove(id.as_str())).await?;
-        if let Some(row) = row {
-            rows.insert(id.to_string(), row);
+        match one(&inner, rows.remove(id.as_str())).await {
+            Ok((answer, row)) => {
+                if let Some(row) = row {
+                    rows.insert(id.to_string(), row);
+                }
+                answers.push(answer);
+            }
+            // The others are cancelled all the same; asked again, they are told to be.
+            Err(error) => {
+                warn!(%error, job = %id, "not cancelled");
+                failure = Some(error);
+            }
         }
-        answers.push(answer);
     }
-    Ok(answers)
+    failure.map_or(Ok(answers), Err)
 }
 
 /// The answer, and the record as it is now.
 async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Option<Row>)> {
-    loop {
+    for round in 0.. {
         let now = inner.now();
         let Some(row) = seen.take().filter(|row| row.is_job() && !row.is_expired(now)) else {
             return Ok((Cancellation::Missing, None));
         };
+        inner.store.give_up_after(round, &row.id())?;
         if row.late(now).is_some() {
             seen = inner.store.reaped(row).await?;
             continue;
@@ -47,7 +57,7 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             (write, Cancellation::Requested)
         } else {
             // Nobody can be asked. Should a holder come back, it is told that it has lost the job.
-            let end = ended(&End::Cancelled, now, row.result_ttl(), inner.queue.retention);
+            let end = ended(&End::Cancelled, &inner.queue.name, now, row.result_ttl(), inner.queue.retention);
             (end, Cancellation::Done)
         };
         match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
@@ -55,4 +65,5 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             Written::Refused(other) => seen = other,
         }
     }
+    unreachable!("the loop ends by returning")
 }

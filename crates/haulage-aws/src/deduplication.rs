@@ -94,7 +94,8 @@ pub(crate) async fn reserve(
     let free = write()
         .when(
             "(attribute_not_exists(#message_id) \
-             OR (attribute_not_exists(#job_id) AND (#reserved_until <= :now OR #token = :token)))",
+             OR (attribute_not_exists(#job_id) AND (attribute_not_exists(#reserved_until) \
+             OR #reserved_until <= :now OR #token = :token)))",
         )
         .bind("now", moment(now));
     let row = match inner.store.table.write(key, free).await? {

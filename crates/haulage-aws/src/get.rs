@@ -2,43 +2,64 @@
 
 use std::collections::HashMap;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use haulage::{
     Error, JobId, Result,
     backend::{Detail, Lookup},
 };
 
-use crate::{item::Row, store::Store, table::PARALLEL};
+use crate::{item::Row, store::Store, table::PARALLEL, update::Item};
 
 pub(crate) async fn get(store: &Store, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
     let found = store.table.get_many(ids.iter().map(ToString::to_string), None).await?;
+    lookups(store, ids, found, detail).await
+}
+
+/// From reads that may be a moment old, for half the price. Only what is not there is
+/// asked for once more, as it may have been written since.
+pub(crate) async fn peek(store: &Store, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+    let mut found = store.table.peek_many(ids.iter().map(ToString::to_string)).await?;
+    let missing: Vec<String> =
+        ids.iter().map(ToString::to_string).filter(|id| !found.contains_key(id)).collect();
+    if !missing.is_empty() {
+        found.extend(store.table.get_many(missing, None).await?);
+    }
+    lookups(store, ids, found, detail).await
+}
+
+async fn lookups(
+    store: &Store,
+    ids: Vec<JobId>,
+    found: HashMap<String, Item>,
+    detail: Detail,
+) -> Result<Vec<Lookup>> {
     let rows = found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?)));
     let lookups: HashMap<String, Lookup> = stream::iter(rows.collect::<Vec<_>>())
-        .map(|(key, row)| async move { Ok::<_, Error>((key, lookup(store, row, detail).await?)) })
+        .map(|(key, row)| async move { (key, lookup(store, row, detail).await) })
         .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await?;
+        .collect()
+        .await;
     Ok(ids.iter().map(|id| lookups.get(id.as_str()).cloned().unwrap_or(Lookup::Missing)).collect())
 }
 
-async fn lookup(store: &Store, row: Row, detail: Detail) -> Result<Lookup> {
+async fn lookup(store: &Store, row: Row, detail: Detail) -> Lookup {
     if row.status().is_none() {
-        return Ok(Lookup::Missing);
+        return Lookup::Missing;
     }
     if row.is_expired(store.now()) {
-        return Ok(Lookup::Expired);
+        return Lookup::Expired;
     }
-    let Some(row) = store.reaped(row).await? else { return Ok(Lookup::Missing) };
-    let Some(record) = row.record(store.now()) else { return Ok(Lookup::Missing) };
+    let Some(row) = store.seen(row).await else { return Lookup::Missing };
+    let Some(record) = row.record(store.now()) else { return Lookup::Missing };
     if record.is_expired(store.now()) {
-        return Ok(Lookup::Expired);
+        return Lookup::Expired;
     }
     // A document that cannot be had concerns those who ask for this job only.
-    Ok(match store.show(&row, record, detail).await {
+    match store.show(&row, record, detail).await {
         Ok(record) => Lookup::Found(record),
         Err(error) => Lookup::Incomplete {
             for_good: !matches!(error, Error::Unavailable { .. }),
             message: error.to_string(),
         },
-    })
+    }
 }

@@ -16,7 +16,7 @@ use haulage::{
     Error, Json, Result, Timestamp,
     backend::{Capabilities, Groups},
 };
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -56,6 +56,8 @@ pub(crate) struct Tuning {
     pub(crate) clock_off_by: i64,
     /// Whether capacity units are asked for.
     pub(crate) metered: bool,
+    /// Whether records can be read without the queue.
+    pub(crate) queue_optional: bool,
 }
 
 /// The backend, without its runtime.
@@ -82,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) stopped: AtomicBool,
     /// What goes on behind the callers' backs.
     pub(crate) tasks: TaskTracker,
+    /// How many items the scan that is under way has read.
+    pub(crate) scanned: watch::Sender<u64>,
     /// The latest `submitted_at` that was given.
     latest: AtomicI64,
 }
@@ -96,7 +100,10 @@ impl Inner {
         let server_clock = ServerClock::new(tuning.clock_off_by);
         let meter = Meter::new(tuning.metered);
         let clients = Clients::new(&sdk, &config, &server_clock, &meter)?;
-        let queue = Queue::open(clients.sqs.clone(), &config).await?;
+        let queue = match Queue::open(clients.sqs.clone(), &config).await {
+            Err(error) if tuning.queue_optional => Queue::absent(clients.sqs.clone(), &config, error),
+            opened => opened?,
+        };
         let agent = std::env::var("ECS_AGENT_URI").ok();
         let protection = Protection::new(config.ecs_protection, agent, config.ecs_protection_expires)?;
         let mut capabilities = Capabilities::ALL;
@@ -104,8 +111,9 @@ impl Inner {
         capabilities.queues = false;
         capabilities.groups = if config.is_fifo() { Groups::Ordered } else { Groups::Ignored };
         capabilities.atomic_submit = false;
-        // It would read the whole table.
+        // They would read the whole table, and do.
         capabilities.finds_by_prefix = false;
+        capabilities.cheap_looks = false;
         capabilities.max_submit = 1000;
         // The queue knows which message is delivered again, and not with which others it was lost.
         capabilities.suspects = false;
@@ -133,6 +141,7 @@ impl Inner {
             unprotected: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            scanned: watch::Sender::new(0),
             latest: AtomicI64::new(0),
             clients,
             config,

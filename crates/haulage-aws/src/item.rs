@@ -63,7 +63,9 @@ pub(crate) mod name {
     /// An attempt has begun of a job that had to start in time.
     pub(crate) const BEGUN: &str = "begun";
     pub(crate) const CANCEL: &str = "cancel_requested";
-    pub(crate) const DEAD: &str = "dead";
+    /// The queue of which the job is a dead letter: the key of the index of these,
+    /// which has no other jobs in it and so costs nothing for them.
+    pub(crate) const DEAD_OF: &str = "dead_of";
     /// The copy of a dead letter is in the dead-letter queue.
     pub(crate) const COPIED: &str = "dead_copied";
     pub(crate) const ERROR: &str = "error";
@@ -85,6 +87,9 @@ pub(crate) mod name {
     pub(crate) const RECEIPT: &str = "receipt";
     pub(crate) const RECEIVED_AT: &str = "received_at";
 }
+
+/// The index of dead letters: by their queue, in the order of their submits.
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 
 /// The status of a job that an operator has purged. The item stays for as long
 /// as the queue may still hold a message of it.
@@ -144,6 +149,15 @@ impl Row {
     /// Whether it is a job's. A program may have noted one before a consumer saw its message.
     pub(crate) fn is_job(&self) -> bool {
         self.text(name::QUEUE).is_some()
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.text(name::DEAD_OF).is_some()
+    }
+
+    /// Where it is in the order of submits.
+    pub(crate) fn place(&self) -> (Timestamp, String) {
+        (self.moment(name::SUBMITTED_AT).unwrap_or(Timestamp::from_micros(0)), self.id().to_string())
     }
 
     /// Whether nothing is left to do for the job.
@@ -293,7 +307,7 @@ impl Row {
         record.worker = self.text(name::WORKER).map(str::to_owned);
         record.progress = self.json(name::PROGRESS);
         record.cancel_requested = self.flag(name::CANCEL);
-        record.dead = self.flag(name::DEAD);
+        record.dead = self.is_dead();
         record.error = self.error();
         if let Some(Transition::Wait(wait)) = self.abandoned(now) {
             record.status = Status::Submitted;
@@ -363,14 +377,20 @@ pub(crate) fn over(status: Status, now: Timestamp, kept: Duration, retention: Du
         .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT])
 }
 
-/// The same of one that has failed, or was cancelled.
-pub(crate) fn ended(end: &End, now: Timestamp, result_ttl: Duration, retention: Duration) -> Write {
+/// The same of one of this queue that has failed, or was cancelled.
+pub(crate) fn ended(
+    end: &End,
+    queue: &str,
+    now: Timestamp,
+    result_ttl: Duration,
+    retention: Duration,
+) -> Write {
     let mut write = over(end.status(), now, end.kept(result_ttl), retention);
     if let Some(error) = end.error() {
         write = with_error(write, &error);
     }
     if end.is_dead() {
-        write = write.set(name::DEAD, AttributeValue::Bool(true));
+        write = write.set(name::DEAD_OF, text(queue));
     }
     write
 }

@@ -16,6 +16,7 @@
 
 // The verbs, one file each.
 mod backend;
+mod backlog;
 mod cancel;
 mod check;
 mod claim;
@@ -61,6 +62,7 @@ mod fault;
 mod meter;
 mod queue;
 mod redrive_policy;
+mod scan;
 mod store;
 mod table;
 

@@ -1,49 +1,59 @@
-//! `list`, `stats` and `purge`: what looks at every record of the queue.
+//! `list`, `stats` and `purge`.
 //!
-//! They read the whole table, page by page: for people, not for loops. What
-//! scales consumers reads the queue's own counts, which cost next to nothing.
+//! Dead letters are found by an index. For all else the whole table is read, page by
+//! page: for people, not for loops. What scales consumers, and what watches a queue,
+//! reads the queue's own counts, which cost next to nothing.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::pin,
+};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use haulage::{
     Error, Record, Result, Status, Timestamp,
     backend::{ListQuery, Purge, Stats},
 };
+use tracing::warn;
 
 use crate::{
     inner::{Inner, Shared},
     item::{PURGED, Row, name, seconds},
     redrive::{by_id, clear_copies},
+    scan::Order,
     store::{places, unchanged},
     table::{PARALLEL, Written},
     update::{Write, text},
 };
 
 /// What `stats` and `purge` need of a record.
-const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead, #attempt, #attempts_left, #uncounted, #max_attempts, \
+const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead_of, #attempt, #attempts_left, #uncounted, #max_attempts, \
                        #cancel_requested, #worker, #lease_us, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
                        #body_at, #result_at, #spec, #redriven_by, #begun, #started_at";
 
 /// What `list` shows besides: all but body and result.
 const LISTED: &str = "#request_id, #job_group, #progress, #error, #error_kind";
 
-/// All records of this queue that have not expired, with every claim that was
-/// abandoned and ended its job noted.
-async fn rows(inner: &Inner, names: &str) -> Result<Vec<Row>> {
+/// All records of this queue that have not expired, in no order, with every claim
+/// that was abandoned and ended its job noted.
+fn rows(inner: &Shared, names: &str) -> impl Stream<Item = Result<Row>> + Send {
     let (filter, value) = inner.of_queue();
-    let rows = inner.store.table.scan(filter, HashMap::from([value]), Some(names)).await?;
+    let (scanned, reader) = (inner.scanned.clone(), inner.clone());
+    scanned.send_replace(0);
+    let read = move |items| scanned.send_modify(|scanned| *scanned += items);
     let now = inner.now();
-    let rows: Vec<Option<Row>> = stream::iter(rows)
-        .map(|row| inner.store.reaped(row))
-        .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await?;
-    Ok(rows.into_iter().flatten().filter(|row| row.status().is_some() && !row.is_expired(now)).collect())
-}
-
-fn place(row: &Row) -> (Timestamp, String) {
-    (row.moment(name::SUBMITTED_AT).unwrap_or(Timestamp::from_micros(0)), row.id().to_string())
+    inner
+        .store
+        .table
+        .scan(filter, HashMap::from([value]), names, read)
+        .map_ok(move |row| {
+            let inner = reader.clone();
+            async move { Ok(inner.store.seen(row).await) }
+        })
+        .try_buffer_unordered(PARALLEL)
+        .try_filter_map(move |row| {
+            std::future::ready(Ok(row.filter(|row| row.status().is_some() && !row.is_expired(now))))
+        })
 }
 
 pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>> {
@@ -56,28 +66,50 @@ pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>>
                 .await?
                 .and_then(Row::of)
                 .filter(|row| row.is_job() && row.status().is_some());
-            Some(place(&row.ok_or_else(|| Error::NotFound(id.clone()))?))
+            Some(row.ok_or_else(|| Error::NotFound(id.clone()))?.place())
         }
         None => None,
     };
-    let names = format!("{OUTLINE}, {LISTED}");
-    let mut rows = rows(&inner, &names).await?;
-    rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
     let now = inner.now();
-    let records = rows
-        .iter()
-        .filter(|row| before.as_ref().is_none_or(|before| place(row) < *before))
-        .filter_map(|row| row.record(now))
-        .filter(|record| query.matches(record, now));
-    Ok(records.take(query.limit).collect())
+    let meant = |row: &Row| {
+        let record =
+            row.record(now).filter(|record| !record.is_expired(now) && query.matches(record, now))?;
+        before.as_ref().is_none_or(|before| row.place() < *before).then_some(record)
+    };
+    if query.limit == 0 {
+        return Ok(Vec::new());
+    }
+    if query.dead {
+        let order = Order::NewestFirst(before.as_ref().map(|(moment, _)| *moment));
+        let dead = inner.store.table.dead_letters(&inner.queue.name, &order, query.limit);
+        return dead
+            .try_filter_map(|row| std::future::ready(Ok(meant(&row))))
+            .take(query.limit)
+            .try_collect()
+            .await;
+    }
+    // The newest so far, however many there are in all.
+    let mut newest = BTreeMap::new();
+    let names = format!("{OUTLINE}, {LISTED}");
+    let mut rows = pin!(rows(&inner, &names));
+    while let Some(row) = rows.try_next().await? {
+        if let Some(record) = meant(&row) {
+            newest.insert(row.place(), record);
+            if newest.len() > query.limit {
+                newest.pop_first();
+            }
+        }
+    }
+    Ok(newest.into_values().rev().collect())
 }
 
 pub(crate) async fn stats(inner: Shared) -> Result<Stats> {
-    let rows = rows(&inner, OUTLINE).await?;
-    let now = inner.now();
+    let mut rows = pin!(rows(&inner, OUTLINE));
     let mut stats = Stats::default();
     let mut oldest: Option<Timestamp> = None;
-    for record in rows.iter().filter_map(|row| row.record(now)) {
+    let now = inner.now();
+    while let Some(row) = rows.try_next().await? {
+        let Some(record) = row.record(now) else { continue };
         let count = match (record.status, record.due_at) {
             (Status::Submitted, Some(due)) if due > now => &mut stats.delayed,
             (Status::Submitted, due) => {
@@ -98,29 +130,50 @@ pub(crate) async fn stats(inner: Shared) -> Result<Stats> {
 
 pub(crate) async fn purge(inner: Shared, what: Purge) -> Result<u64> {
     what.check()?;
-    let rows = match &what {
-        Purge::Status { .. } => rows(&inner, OUTLINE).await?,
-        Purge::Jobs(ids) => by_id(&inner, ids.clone()).await?,
-    };
     let now = inner.now();
-    let meant = |record: &Record| match &what {
-        Purge::Status { status, older_than, queue } => {
-            let since = record.finished_at.unwrap_or(record.submitted_at);
-            let in_queue = queue.as_ref().is_none_or(|queue| record.spec.queue == *queue);
-            record.status == *status && in_queue && since <= now.before(*older_than)
-        }
-        Purge::Jobs(_) => record.status != Status::InProgress,
+    let meant = |row: &Row| {
+        row.record(now).is_some_and(|record| match &what {
+            Purge::Status { status, older_than, queue } => {
+                let since = record.finished_at.unwrap_or(record.submitted_at);
+                let in_queue = queue.as_ref().is_none_or(|queue| record.spec.queue == *queue);
+                record.status == *status && in_queue && since <= now.before(*older_than)
+            }
+            Purge::Jobs(_) => record.status != Status::InProgress,
+        })
     };
-    let wanted = rows.into_iter().filter(|row| row.record(now).is_some_and(|record| meant(&record)));
-    let wanted: Vec<Row> = wanted.collect();
-    let had_dead = wanted.iter().any(|row| row.flag(name::DEAD));
-    let purged: Vec<bool> =
-        stream::iter(wanted).map(|row| one(&inner, row)).buffer_unordered(PARALLEL).try_collect().await?;
-    // An alarm on the dead-letter queue would go on for what is gone.
+    let rows = match &what {
+        Purge::Status { .. } => rows(&inner, OUTLINE).boxed(),
+        Purge::Jobs(ids) => stream::iter(by_id(&inner, ids.clone()).await?.into_iter().map(Ok)).boxed(),
+    };
+    let (mut purged, mut had_dead, mut failure) = (0, false, None);
+    let mut gone = rows
+        .try_filter(|row| std::future::ready(meant(row)))
+        .map_ok(|row| {
+            let inner = inner.clone();
+            async move { Ok((row.is_dead(), one(&inner, row).await)) }
+        })
+        .try_buffer_unordered(PARALLEL);
+    while let Some((is_dead, answer)) = gone.try_next().await? {
+        match answer {
+            Ok(done) => {
+                purged += u64::from(done);
+                had_dead |= done && is_dead;
+            }
+            // It must not keep the others.
+            Err(error) => {
+                warn!(%error, "a record that cannot be purged stays");
+                failure = Some(error);
+            }
+        }
+    }
     if had_dead {
+        // An alarm on the dead-letter queue would go on for what is gone.
         clear_copies(&inner, 0).await;
     }
-    Ok(purged.into_iter().filter(|purged| *purged).count() as u64)
+    match failure {
+        Some(error) if purged == 0 => Err(error),
+        _ => Ok(purged),
+    }
 }
 
 /// Purges one job. Its item stays for as long as the queue may hold a message
@@ -133,7 +186,7 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
         .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT, name::ERROR, name::ERROR_KIND])
         .remove(&[name::CHECKPOINT, name::PROGRESS])
         .remove(&name::PAST)
-        .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD, name::EXPIRES_AT, name::DUE_AT]);
+        .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD_OF, name::EXPIRES_AT, name::DUE_AT]);
     match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
         Written::Done(_) => {
             inner.store.delete_documents(places(&row).collect::<Vec<_>>()).await;

@@ -53,6 +53,8 @@ pub(crate) struct Queue {
     pub(crate) max_receives: Option<i64>,
     /// The dead-letter queue.
     pub(crate) dead: Option<String>,
+    /// Why there is only its name.
+    absent: Option<Error>,
 }
 
 /// A message that was sent.
@@ -81,17 +83,7 @@ impl Queue {
             let found = found.map_err(|e| fault(format_args!("find queue {name}"), e))?;
             found.queue_url.unwrap_or_default()
         };
-        let mut queue = Self {
-            client,
-            fifo: config.is_fifo(),
-            name,
-            url,
-            // The longest that SQS has, for as long as we do not know: records
-            // are to outlive their messages.
-            retention: Duration::from_secs(14 * 24 * 3600),
-            max_receives: None,
-            dead: None,
-        };
+        let mut queue = Self::named(client, config, url);
         let call = queue
             .client
             .get_queue_attributes()
@@ -111,6 +103,31 @@ impl Queue {
             }
         }
         Ok(queue)
+    }
+
+    /// One of which nothing is known, and nothing can be asked, for this reason.
+    pub(crate) fn absent(client: Client, config: &Config, why: Error) -> Self {
+        Self { absent: Some(why), ..Self::named(client, config, String::new()) }
+    }
+
+    fn named(client: Client, config: &Config, url: String) -> Self {
+        Self {
+            client,
+            name: config.queue_name().to_owned(),
+            url,
+            fifo: config.is_fifo(),
+            // The longest that SQS has, for as long as we do not know: records
+            // are to outlive their messages.
+            retention: Duration::from_secs(14 * 24 * 3600),
+            max_receives: None,
+            dead: None,
+            absent: None,
+        }
+    }
+
+    /// For what cannot be done without it.
+    pub(crate) fn present(&self) -> Result<()> {
+        self.absent.clone().map_or(Ok(()), Err)
     }
 
     async fn take_in(&mut self, attributes: &HashMap<QueueAttributeName, String>) {

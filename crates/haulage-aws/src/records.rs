@@ -16,6 +16,7 @@ use crate::{
     inner::{MAX_IN_TABLE, Tuning},
     item::{name, seconds},
     meter::Meter,
+    resolve::noted,
     runtime::Runtime,
     store::Store,
     table::{Table, Written},
@@ -214,11 +215,8 @@ fn write(over: Over, own: &OwnRecord, request_id: Option<&String>, ttl: Duration
             "#expires_at <= :now"
         }
         Over::Unfinished => {
-            write = write
-                .keep(name::SUBMITTED_AT, moment(now))
-                .bind("waits", text(Status::Submitted.as_str()))
-                .bind("runs", text(Status::InProgress.as_str()));
-            "(#status = :waits OR #status = :runs) AND (attribute_not_exists(#expires_at) OR #expires_at > :now)"
+            write = noted(write.keep(name::SUBMITTED_AT, moment(now)));
+            "#status IN (:waits, :runs, :noted_waits, :noted_runs) AND (attribute_not_exists(#expires_at) OR #expires_at > :now)"
         }
     };
     gone.retain(|gone| says.iter().all(|(name, _)| name != gone));

@@ -4,14 +4,11 @@
 //! the two, the consumer that receives the message does the rest; so does it
 //! for a dead letter that other tools move from the dead-letter queue back.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use aws_sdk_sqs::types::Message;
-use futures_util::{StreamExt, stream};
-use haulage::{JobId, Result, Status, Timestamp, backend::Redrive};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use haulage::{Error, JobId, Result, Status, Timestamp, backend::Redrive};
 use tracing::warn;
 
 use crate::{
@@ -22,24 +19,73 @@ use crate::{
     item::{Row, name, remember},
     queue::MAX_BATCH,
     random,
+    scan::Order,
     store::unchanged,
     table::{PARALLEL, Written},
     update::{Write, moment, number, text},
 };
 
 pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> {
-    let (rows, all_dead) = match what {
-        Redrive::Dead { limit: 0, .. } => return Ok(Vec::new()),
-        Redrive::Dead { limit, .. } => (dead(&inner, limit).await?, Some(limit)),
-        Redrive::Jobs(ids) => (by_id(&inner, ids).await?, None),
+    match what {
+        Redrive::Dead { limit: 0, .. } => Ok(Vec::new()),
+        Redrive::Dead { limit, after, .. } => dead(&inner, limit, after).await,
+        Redrive::Jobs(ids) => {
+            let rows = by_id(&inner, ids).await?;
+            let had_dead = rows.iter().any(Row::is_dead);
+            let ids = all(&inner, rows).await?;
+            if had_dead {
+                clear_copies(&inner, 0).await;
+            }
+            Ok(ids)
+        }
+    }
+}
+
+/// Dead letters, in the order of their submits; and where there are too few, what
+/// SQS itself has put into the dead-letter queue.
+async fn dead(inner: &Inner, limit: usize, after: Option<JobId>) -> Result<Vec<JobId>> {
+    let after = match after {
+        Some(id) => {
+            let row = inner.store.table.get(id.as_str()).await?.map(Row);
+            Some(row.ok_or_else(|| Error::NotFound(id))?.place())
+        }
+        None => None,
     };
-    let had_dead = rows.iter().any(|row| row.flag(name::DEAD));
-    let redriven: Vec<Result<Option<JobId>>> = if inner.queue.fifo {
-        // One after the other, as they may be of one group.
-        stream::iter(rows).map(|row| one(&inner, row)).buffered(1).collect().await
-    } else {
-        stream::iter(rows).map(|row| one(&inner, row)).buffered(PARALLEL).collect().await
-    };
+    let order = Order::OldestFirst(after.as_ref().map(|(moment, _)| *moment));
+    let now = inner.now();
+    let dead = inner.store.table.dead_letters(&inner.queue.name, &order, limit);
+    let mut dead = dead
+        .try_filter(|row| {
+            let meant = !row.is_expired(now) && after.as_ref().is_none_or(|after| row.place() > *after);
+            std::future::ready(meant)
+        })
+        .boxed();
+    let mut ids = Vec::new();
+    // Some cannot be put back, and must not hide those that come after them.
+    while ids.len() < limit {
+        let rows: Vec<Row> = dead.as_mut().take(limit - ids.len()).try_collect().await?;
+        if rows.is_empty() {
+            ids.extend(clear_copies(inner, limit - ids.len()).await);
+            break;
+        }
+        match all(inner, rows).await {
+            Ok(some) => ids.extend(some),
+            Err(error) if ids.is_empty() => return Err(error),
+            // Told of already; whoever asks for more is told again.
+            Err(_) => break,
+        }
+    }
+    Ok(ids)
+}
+
+/// Puts these jobs back to work, as far as they can be, and tells which were. One
+/// that cannot be redriven for now is an error only where it keeps company with none
+/// that can.
+async fn all(inner: &Inner, rows: Vec<Row>) -> Result<Vec<JobId>> {
+    // One after the other where they may be of one group.
+    let side_by_side = if inner.queue.fifo { 1 } else { PARALLEL };
+    let redriven: Vec<Result<Option<JobId>>> =
+        stream::iter(rows).map(|row| one(inner, row)).buffered(side_by_side).collect().await;
     let (mut ids, mut failure) = (Vec::new(), None);
     for redriven in redriven {
         match redriven {
@@ -50,48 +96,10 @@ pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> 
             }
         }
     }
-    if let Some(error) = failure.filter(|_| ids.is_empty()) {
-        return Err(error);
+    match failure {
+        Some(error) if ids.is_empty() => Err(error),
+        _ => Ok(ids),
     }
-    if had_dead || all_dead.is_some() {
-        let limit = all_dead.map_or(0, |limit| limit.saturating_sub(ids.len()));
-        ids.extend(clear_copies(&inner, limit).await);
-    }
-    Ok(ids)
-}
-
-/// Dead letters, in the order of their submits.
-async fn dead(inner: &Inner, limit: usize) -> Result<Vec<Row>> {
-    let (filter, value) = inner.of_queue();
-    let filter = format!("{filter} AND #dead = :dead AND #status = :status");
-    let values = HashMap::from([
-        value,
-        (":dead".into(), aws_sdk_dynamodb::types::AttributeValue::Bool(true)),
-        (":status".into(), text(Status::Error.as_str())),
-    ]);
-    let mut rows = inner.store.table.scan(&filter, values, None).await?;
-    // A lapse that nobody has seen is a death, too.
-    rows.extend(unseen_deaths(inner).await?);
-    let now = inner.now();
-    rows.retain(|row| !row.is_expired(now));
-    sort(&mut rows);
-    rows.truncate(limit);
-    Ok(rows)
-}
-
-async fn unseen_deaths(inner: &Inner) -> Result<Vec<Row>> {
-    let (filter, value) = inner.of_queue();
-    let filter = format!("{filter} AND #status = :status AND #due_at <= :now");
-    let values = HashMap::from([
-        value,
-        (":status".into(), text(Status::InProgress.as_str())),
-        (":now".into(), moment(inner.now())),
-    ]);
-    let mut dead = Vec::new();
-    for row in inner.store.table.scan(&filter, values, None).await? {
-        dead.extend(inner.store.reaped(row).await?.filter(|row| row.flag(name::DEAD)));
-    }
-    Ok(dead)
 }
 
 /// The jobs of these ids, oldest first, with claims that lapsed noted.
@@ -100,14 +108,14 @@ pub(crate) async fn by_id(inner: &Inner, ids: Vec<JobId>) -> Result<Vec<Row>> {
     let found = inner.store.table.get_many(keys, None).await?;
     let mut rows: Vec<Row> = Vec::new();
     for row in found.into_values().filter_map(Row::of).filter(Row::is_job) {
-        rows.extend(inner.store.reaped(row).await?);
+        rows.extend(inner.store.seen(row).await);
     }
     sort(&mut rows);
     Ok(rows)
 }
 
 fn sort(rows: &mut [Row]) {
-    rows.sort_by_key(|row| (row.moment(name::SUBMITTED_AT), row.id()));
+    rows.sort_by_key(Row::place);
 }
 
 fn can_go_back(row: &Row, now: Timestamp) -> bool {
@@ -162,7 +170,7 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
                 name::FINISHED_AT,
                 name::EXPIRES_AT,
                 name::EXPIRATION,
-                name::DEAD,
+                name::DEAD_OF,
                 name::COPIED,
                 name::CANCEL,
             ])
@@ -187,7 +195,7 @@ async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Result<Envelope
         Some(place @ Place::Object(_)) => (place, None),
         Some(place) => {
             let body = inner.store.fetch(&place).await?;
-            let body = body.ok_or_else(|| haulage::Error::Unavailable {
+            let body = body.ok_or_else(|| Error::Unavailable {
                 message: format!("job {} cannot be redriven: its body is gone", row.id()),
                 source: None,
             })?;
@@ -274,7 +282,7 @@ fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>
     };
     // What we have put there names its queue.
     let is_copy = envelope.queue.is_some() && message.moved_from.is_none();
-    let dead = row.filter(|row| row.flag(name::DEAD) && !row.is_expired(now));
+    let dead = row.filter(|row| row.is_dead() && !row.is_expired(now));
     match (&envelope.redrive, dead) {
         // Moved by SQS itself, and then the job died another way: that has its copy.
         (None, Some(_)) => Verdict::Keep,

@@ -30,7 +30,18 @@ pub(crate) const SOON: Duration = Duration::from_secs(1);
 
 /// The condition that a program has noted a job as its own, and not its end: by
 /// its message, the record is this job's.
-pub(crate) const NOTED: &str = "(attribute_not_exists(#queue) AND (#status = :waits OR #status = :runs))";
+pub(crate) const NOTED: &str =
+    "(attribute_not_exists(#queue) AND #status IN (:waits, :runs, :noted_waits, :noted_runs))";
+
+/// What [`NOTED`] compares with. Programs from before Haulage write in small letters.
+pub(crate) fn noted(write: Write) -> Write {
+    let (waits, runs) = (Status::Submitted.as_str(), Status::InProgress.as_str());
+    write
+        .bind("waits", text(waits))
+        .bind("runs", text(runs))
+        .bind("noted_waits", text(waits.to_ascii_lowercase()))
+        .bind("noted_runs", text(runs.to_ascii_lowercase()))
+}
 
 /// What became of a message.
 pub(crate) enum Disposition {
@@ -217,11 +228,10 @@ fn first_claim(
     let max = i64::from(envelope.spec.max_attempts);
     let mut write = held(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
     if may_create {
-        write = write
+        write = noted(write)
             .keep(name::QUEUE, text(&inner.queue.name))
             .keep(name::UNCOUNTED, number(0))
             .keep(name::MAX_ATTEMPTS, number(max))
-            .bind("runs", text(Status::InProgress.as_str()))
             .when(&format!("(attribute_not_exists(#message_id) OR {waits} OR {NOTED})"));
         for (name, value) in described(envelope) {
             write = write.keep(name, value);
@@ -277,7 +287,7 @@ async fn consider(
             redrive::revive(inner, &row, &envelope.token).await?;
             return Ok(Next::ResolveAgain);
         }
-        if row.flag(name::DEAD) && envelope.redrive.is_none() {
+        if row.is_dead() && envelope.redrive.is_none() {
             // Whoever recorded it may not have come to this, or may not have been allowed to.
             inner.clone().copy_dead_soon(row, envelope.clone());
         }
@@ -288,7 +298,8 @@ async fn consider(
         if wait.is_zero() && row.count(name::LEFT) == 0 {
             // No write of ours leaves a record like this; it must not keep a message alive for ever.
             let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
-            let write = ended(&End::dead(error), now, row.result_ttl(), inner.queue.retention);
+            let write =
+                ended(&End::dead(error), &inner.queue.name, now, row.result_ttl(), inner.queue.retention);
             inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
@@ -324,7 +335,7 @@ async fn consider(
         }
         Some(Transition::End(_)) => {
             if let Some(row) = inner.store.taken(row).await?
-                && row.flag(name::DEAD)
+                && row.is_dead()
             {
                 inner.clone().copy_dead_soon(row, envelope.clone());
             }
@@ -384,7 +395,7 @@ async fn ours(
 ) -> Result<Disposition> {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
     if let Some(end) = row.claimed_late() {
-        let write = ended(&end, inner.now(), row.result_ttl(), inner.queue.retention);
+        let write = ended(&end, &inner.queue.name, inner.now(), row.result_ttl(), inner.queue.retention);
         let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
         return Ok(match inner.store.table.write(key.id.as_str(), write).await? {
             Written::Done(_) => Disposition::Dropped,

@@ -99,7 +99,8 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
         && row.is_held_by(key.attempt)
     {
         // Somebody wants it cancelled, and it is not running any more.
-        let cancelled = ended(&End::Cancelled, now, claimed.result_ttl(), inner.queue.retention);
+        let queue = &inner.queue.name;
+        let cancelled = ended(&End::Cancelled, queue, now, claimed.result_ttl(), inner.queue.retention);
         written = write(inner, key, told(cancelled, update)).await?;
     }
     match written {
@@ -240,7 +241,7 @@ impl Stored {
                     None => write.set(name::RESULT, packed.to_attribute()),
                 };
             }
-            Self::Ends { end, .. } => ended(end, now, ttl, retention),
+            Self::Ends { end, .. } => ended(end, &inner.queue.name, now, ttl, retention),
             Self::Waits(wait) => back(claimed, wait, now),
         };
         let write = if self.unless_cancelled() {
@@ -302,7 +303,7 @@ fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwar
         let give_back = message.into_iter().map(|message| (message, delay)).chain(followers).collect();
         return Afterwards { give_back, ..Afterwards::default() };
     }
-    if row.flag(name::DEAD) {
+    if row.is_dead() {
         let dead_letters = vec![Dead { row, envelope, message, followers }];
         return Afterwards { dead_letters, ..Afterwards::default() };
     }

@@ -128,6 +128,16 @@ impl Store {
         self.ended_if(row, Row::abandoned).await
     }
 
+    /// The same for who only looks: where that end cannot be written, the record
+    /// is shown as it is. So one that cannot be mended hides no other.
+    pub(crate) async fn seen(&self, row: Row) -> Option<Row> {
+        let as_it_is = row.clone();
+        self.reaped(row).await.unwrap_or_else(|error| {
+            warn!(%error, job = %as_it_is.id(), "its end could not be recorded; it is shown as it is");
+            Some(as_it_is)
+        })
+    }
+
     /// The same for who would claim the job, and need not wait for longer than
     /// the lease.
     pub(crate) async fn taken(&self, row: Row) -> Result<Option<Row>> {
@@ -147,7 +157,8 @@ impl Store {
                 Transition::Wait(_) => None,
             };
             let Some(end) = row.late(now).or_else(lapsed) else { break };
-            let write = unchanged(ended(&end, now, row.result_ttl(), self.retention), &row);
+            let queue = row.text(name::QUEUE).unwrap_or_default();
+            let write = unchanged(ended(&end, queue, now, row.result_ttl(), self.retention), &row);
             match self.table.write(row.id().as_str(), write).await? {
                 Written::Done(row) => return Ok(Some(row)),
                 Written::Refused(Some(other)) => row = other,
@@ -189,10 +200,14 @@ impl Store {
 
 /// On the condition that the record is as it was read.
 pub(crate) fn unchanged(write: Write, row: &Row) -> Write {
-    match row.text(name::OP) {
-        Some(op) => write.when("#op = :seen_op").bind("seen_op", text(op)),
-        // No write of ours leaves a record like this.
-        None => write.when("attribute_not_exists(#op)"),
+    match row.0.get(name::OP) {
+        // Whatever another program has made of it.
+        Some(op) => write.when("#op = :seen_op").bind("seen_op", op.clone()),
+        // No write of ours leaves a record like this; its status is all that there is to go by.
+        None => {
+            let status = row.0.get(name::STATUS).cloned().unwrap_or_else(|| text(""));
+            write.when("attribute_not_exists(#op) AND #status = :seen_status").bind("seen_status", status)
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 //! If we die between the two, nothing is lost: the consumer that receives the
 //! message makes the record.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use haulage::{Error, JobId, NewJob, Result, Timestamp, backend::Submitted};
@@ -16,6 +19,10 @@ use crate::{
     queue::Sent,
     table::pause,
 };
+
+/// For how long a submit waits for others with the same idempotency keys: some of
+/// their [reservations](deduplication::reserve).
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is known of a job's submit so far.
 enum Reservation {
@@ -123,6 +130,7 @@ fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
 /// Reserves the idempotency keys, all or none: two submits that wait for each
 /// other's would wait for ever.
 async fn reserve(inner: &Inner, envelopes: &[Envelope], keys: &[Option<Wanted>]) -> Result<Vec<Reservation>> {
+    let since = Instant::now();
     for round in 0.. {
         let dispositions = join_all(try_reserve(inner, envelopes, keys)).await;
         let failed = dispositions.iter().find_map(|disposition| disposition.as_ref().err().cloned());
@@ -137,6 +145,13 @@ async fn reserve(inner: &Inner, envelopes: &[Envelope], keys: &[Option<Wanted>])
         free(inner, &reserved.map(|(envelope, _)| envelope).collect::<Vec<_>>()).await;
         if let Some(error) = failed {
             return Err(error);
+        }
+        // Whoever has one of them sends it, or loses it, in a reservation's time.
+        if since.elapsed() > PATIENCE {
+            return Err(Error::Unavailable {
+                message: "another submit with the same idempotency key does not end; try again".into(),
+                source: None,
+            });
         }
         pause(round).await;
     }

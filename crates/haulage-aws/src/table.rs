@@ -9,10 +9,7 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::update_item::UpdateItemError,
-    types::{
-        AttributeValue, BatchStatementRequest, KeysAndAttributes, ReturnValue,
-        ReturnValuesOnConditionCheckFailure,
-    },
+    types::{BatchStatementRequest, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -142,24 +139,46 @@ impl Table {
         keys: impl IntoIterator<Item = String>,
         names: Option<&str>,
     ) -> Result<HashMap<String, Item>> {
+        self.read_many(keys, names, true).await
+    }
+
+    /// The same, as they are or were a moment ago, which costs half.
+    pub(crate) async fn peek_many(
+        &self,
+        keys: impl IntoIterator<Item = String>,
+    ) -> Result<HashMap<String, Item>> {
+        self.read_many(keys, None, false).await
+    }
+
+    async fn read_many(
+        &self,
+        keys: impl IntoIterator<Item = String>,
+        names: Option<&str>,
+        consistent: bool,
+    ) -> Result<HashMap<String, Item>> {
         // DynamoDB refuses empty and overlong keys, and the same key twice.
         let keys: HashSet<String> = keys.into_iter().filter(|key| (1..=2048).contains(&key.len())).collect();
         let keys: Vec<String> = keys.into_iter().collect();
         let chunks: Vec<Vec<String>> = keys.chunks(MAX_GET).map(<[String]>::to_vec).collect();
         let parts: Vec<HashMap<String, Item>> = stream::iter(chunks)
-            .map(|chunk| self.get_chunk(chunk, names))
+            .map(|chunk| self.get_chunk(chunk, names, consistent))
             .buffer_unordered(PARALLEL)
             .try_collect()
             .await?;
         Ok(parts.into_iter().flatten().collect())
     }
 
-    async fn get_chunk(&self, keys: Vec<String>, names: Option<&str>) -> Result<HashMap<String, Item>> {
+    async fn get_chunk(
+        &self,
+        keys: Vec<String>,
+        names: Option<&str>,
+        consistent: bool,
+    ) -> Result<HashMap<String, Item>> {
         let mut found = HashMap::new();
         let keys = keys.into_iter().map(|key| HashMap::from([(name::ID.to_owned(), text(key))])).collect();
         let request = KeysAndAttributes::builder()
             .set_keys(Some(keys))
-            .consistent_read(true)
+            .consistent_read(consistent)
             .set_projection_expression(names.map(str::to_owned))
             .set_expression_attribute_names(names.map(aliases))
             .build();
@@ -277,35 +296,6 @@ impl Table {
     pub(crate) async fn delete(&self, key: &str) -> Result<()> {
         let call = self.client.delete_item().table_name(&self.name).key(name::ID, text(key)).send();
         call.await.map(drop).map_err(|e| fault(format_args!("delete from table {}", self.name), e))
-    }
-
-    /// Every record for which `filter` holds, page by page.
-    pub(crate) async fn scan(
-        &self,
-        filter: &str,
-        values: HashMap<String, AttributeValue>,
-        names: Option<&str>,
-    ) -> Result<Vec<Row>> {
-        let mut all = aliases(filter);
-        all.extend(names.map(aliases).unwrap_or_default());
-        let mut pages = self
-            .client
-            .scan()
-            .table_name(&self.name)
-            .consistent_read(true)
-            .filter_expression(filter)
-            .set_projection_expression(names.map(str::to_owned))
-            .set_expression_attribute_names(Some(all))
-            .set_expression_attribute_values(Some(values))
-            .into_paginator()
-            .items()
-            .send();
-        let mut rows = Vec::new();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(|e| fault(format_args!("scan table {}", self.name), e))?;
-            rows.extend(Row::of(item));
-        }
-        Ok(rows)
     }
 }
 

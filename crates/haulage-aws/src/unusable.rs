@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use haulage::{Error, FailureKind, JobError, Result, Status, lifecycle::End};
+use haulage::{Error, FailureKind, JobError, Result, lifecycle::End};
 use tracing::warn;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     in_flight::Received,
     inner::{Inner, Shared},
     item::{Row, ended, name},
-    resolve::{Disposition, NOTED, hand_over, misplaced},
+    resolve::{Disposition, NOTED, hand_over, misplaced, noted},
     store::unchanged,
     table::Written,
     update::{moment, number, text},
@@ -27,16 +27,14 @@ pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Pois
     warn!(message = %message.id, error = error.message, "a message that is not a job");
     // First, as the record does not have what the message says.
     inner.queue.dead_letter(poison).await?;
-    let envelope = &poison.envelope;
-    let write = ended(&End::dead(error), now, envelope.spec.result_ttl, inner.queue.retention)
-        .set(name::QUEUE, text(&inner.queue.name))
+    let (envelope, queue) = (&poison.envelope, &inner.queue.name);
+    let write = ended(&End::dead(error), queue, now, envelope.spec.result_ttl, inner.queue.retention)
+        .set(name::QUEUE, text(queue))
         .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
         .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts))
         // A submit whose message was broken later has its record.
-        .when(&format!("(attribute_not_exists(#message_id) OR #status = :waits OR {NOTED})"))
-        .bind("waits", text(Status::Submitted.as_str()))
-        .bind("runs", text(Status::InProgress.as_str()));
-    inner.store.table.write(message.id.as_str(), write).await?;
+        .when(&format!("(attribute_not_exists(#message_id) OR #status = :waits OR {NOTED})"));
+    inner.store.table.write(message.id.as_str(), noted(write)).await?;
     Ok(Disposition::Dropped)
 }
 
@@ -92,8 +90,9 @@ pub(crate) async fn no_body(
                 None => continue,
             }
         }
-        let end = ended(&End::failed(error.clone()), now, row.result_ttl(), inner.queue.retention)
-            .keep(name::QUEUE, text(&inner.queue.name));
+        let queue = &inner.queue.name;
+        let end = ended(&End::failed(error.clone()), queue, now, row.result_ttl(), inner.queue.retention)
+            .keep(name::QUEUE, text(queue));
         if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
             return Ok(Disposition::Dropped);
         }

@@ -27,16 +27,14 @@ impl Session {
 
     /// Opens the backend, which is closed with the session.
     pub(crate) async fn backend(&self) -> Result<Arc<dyn Backend>> {
-        let backend = self.open().await?;
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&backend));
-        Ok(backend)
+        Ok(self.keep(self.open().await?))
     }
 
     /// Opens an embedded database that there is already.
     pub(crate) async fn database(&self) -> Result<SqliteBackend> {
         self.check_existing()?;
         let database = SqliteBackend::connect(&self.url).await?;
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(database.clone()));
+        self.keep(Arc::new(database.clone()));
         Ok(database)
     }
 
@@ -80,6 +78,22 @@ impl Session {
     pub(crate) async fn existing(&self) -> Result<Arc<dyn Backend>> {
         self.check_existing()?;
         self.backend().await
+    }
+
+    /// The same, for who looks at records only: on AWS they are there also where the queue is gone.
+    pub(crate) async fn records(&self) -> Result<Arc<dyn Backend>> {
+        #[cfg(feature = "aws")]
+        if self.is_aws() {
+            let config = haulage_aws::Config::from_url(&self.url)?;
+            let backend = haulage_aws::AwsBackend::with_config(config).queue_optional().open().await?;
+            return Ok(self.keep(Arc::new(backend)));
+        }
+        self.existing().await
+    }
+
+    fn keep(&self, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&backend));
+        backend
     }
 
     fn check_existing(&self) -> Result {

@@ -22,7 +22,7 @@ pub use crate::{
     claim::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, Outcome, Settlement, Update},
     finding::{Finding, Severity},
     list_query::ListQuery,
-    stats::{QueueStats, Stats},
+    stats::{Backlog, QueueStats, Stats, WholeRead},
 };
 
 /// A queue and store of jobs. Shared as `Arc<dyn Backend>`.
@@ -123,6 +123,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// ever.
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>>;
 
+    /// The same for who looks again and again: a record may be as it was a moment ago,
+    /// where that costs less. What is over is over, and what is not there is not.
+    async fn peek(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        self.get(ids, detail).await
+    }
+
     /// Cancels jobs: one that waits at once, and one whose lease ran out; one
     /// that runs by asking its consumer. Answers in order.
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>>;
@@ -130,7 +136,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Records, newest first, without bodies and results.
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>>;
 
-    /// Puts ended jobs back to work with all their attempts, and tells which.
+    /// Puts ended jobs back to work with all their attempts, and tells which. With
+    /// the dead letters comes, last, what the queue has put aside by itself, where
+    /// it does such a thing.
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>>;
 
     /// Deletes records for good, bodies and results included, and tells how many.
@@ -152,8 +160,21 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         )))
     }
 
-    /// Counts by status, and the age of what waits.
+    /// Counts by status, and the age of what waits. Where every record has to be read
+    /// for that, [`whole_read`](Backend::whole_read) says what it takes.
     async fn stats(&self) -> Result<Stats>;
+
+    /// What waits and what runs, at the least cost: for whoever watches. Where that is
+    /// what the queue counts by itself, it may be a minute old.
+    async fn backlog(&self) -> Result<Backlog> {
+        self.stats().await.map(Backlog::from)
+    }
+
+    /// What it takes to read everything, as `list`, `stats` and a purge by status do
+    /// where there is no index for them. `None` where that costs nothing to speak of.
+    async fn whole_read(&self) -> Result<Option<WholeRead>> {
+        Ok(None)
+    }
 
     /// Whether queue and records can be reached, at the least cost: for the
     /// health checks of a worker. A look at an id that no job has is enough for
@@ -184,6 +205,8 @@ pub struct Signals {
     pub outcomes: Option<watch::Receiver<u64>>,
     /// Changes when a running job may have been cancelled.
     pub cancels: Option<watch::Receiver<u64>>,
+    /// How many records a look at everything has read so far.
+    pub scanned: Option<watch::Receiver<u64>>,
 }
 
 /// A job that was accepted.
@@ -273,6 +296,12 @@ pub enum Redrive {
         /// Only those of this queue.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         queue: Option<QueueName>,
+        /// Only those that were submitted after this job. With the last one of the
+        /// answer before, whoever wants all of them goes through them a part at a
+        /// time, until an answer is empty, and meets none twice that dies again
+        /// meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<JobId>,
     },
     /// These jobs, where they are in `ERROR` or `CANCELLED`.
     Jobs(Vec<JobId>),
@@ -301,7 +330,7 @@ pub enum Purge {
 impl Redrive {
     /// Up to so many dead letters, of all queues.
     pub const fn dead(limit: usize) -> Self {
-        Self::Dead { limit, queue: None }
+        Self::Dead { limit, queue: None, after: None }
     }
 }
 

@@ -23,6 +23,10 @@ pub struct Capabilities {
     /// A list by [`id_prefix`](crate::backend::ListQuery::id_prefix) costs no more than a look-up by
     /// the whole id.
     pub finds_by_prefix: bool,
+    /// [`Backend::stats`], and lists and purges by status, cost little, however many
+    /// records there are. Without it they read all of them, and
+    /// [`Backend::whole_read`] says what that takes.
+    pub cheap_looks: bool,
     /// How many jobs one [`Backend::submit`] takes.
     pub max_submit: usize,
     /// The largest body or result, in bytes.
@@ -50,6 +54,7 @@ impl Capabilities {
         atomic_submit: true,
         list: true,
         finds_by_prefix: true,
+        cheap_looks: true,
         max_submit: usize::MAX,
         max_payload: usize::MAX,
         max_lease: NewJob::MAX_DURATION,

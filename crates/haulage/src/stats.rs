@@ -67,6 +67,56 @@ pub struct QueueStats {
     pub oldest_due_seconds: Option<f64>,
 }
 
+/// What waits and what runs in a store, as far as that can be told at little cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Jobs that a consumer may claim now; where the queue itself counts, those that wait
+    /// for their group are among them.
+    pub visible: u64,
+    /// Jobs that wait for their delay or retry to pass, as far as they are known from others.
+    pub delayed: u64,
+    /// Jobs that consumers hold; where the queue itself counts, those that wait for a retry,
+    /// and those of a group that wait in a worker, are among them.
+    pub in_progress: u64,
+    /// Dead letters; where the queue itself counts, all that is in its dead-letter queue.
+    pub dead: u64,
+}
+
+impl From<Stats> for Backlog {
+    fn from(stats: Stats) -> Self {
+        Self {
+            visible: stats.visible,
+            delayed: stats.delayed,
+            in_progress: stats.in_progress,
+            dead: stats.dead,
+        }
+    }
+}
+
+/// What it takes to read everything that a backend keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WholeRead {
+    /// Where it is read from: `table results`.
+    pub from: String,
+    /// About how many records and other items there are.
+    pub items: u64,
+    /// About how much that is, in bytes.
+    pub bytes: u64,
+    /// About what it costs, in US dollars, at a list price that is said with it.
+    pub dollars: f64,
+    /// Of which the price is: `on demand, in us-east-1`.
+    pub price: String,
+}
+
+impl WholeRead {
+    /// One of nothing yet, from there.
+    pub const fn new(from: String) -> Self {
+        Self { from, items: 0, bytes: 0, dollars: 0.0, price: String::new() }
+    }
+}
+
 impl Stats {
     /// Adds what there is of a queue. For backends.
     pub fn add(&mut self, queue: QueueName, stats: QueueStats) {

@@ -10,6 +10,25 @@ resource "aws_dynamodb_table" "records" {
     type = "S"
   }
 
+  attribute {
+    name = "dead_of"
+    type = "S"
+  }
+
+  attribute {
+    name = "submitted_at"
+    type = "N"
+  }
+
+  # Only dead letters have the first of its keys, so no other record is in it,
+  # and none costs more for it.
+  global_secondary_index {
+    name            = "dead_letters"
+    hash_key        = "dead_of"
+    range_key       = "submitted_at"
+    projection_type = "KEYS_ONLY"
+  }
+
   ttl {
     attribute_name = "expiration"
     enabled        = true

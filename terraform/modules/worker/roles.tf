@@ -166,6 +166,12 @@ data "aws_iam_policy_document" "operator" {
     resources = [var.table.arn]
   }
 
+  statement {
+    sid       = "DeadRecords"
+    actions   = ["dynamodb:Query"]
+    resources = ["${var.table.arn}/index/dead_letters"]
+  }
+
   dynamic "statement" {
     for_each = var.bucket[*]
 

@@ -17,7 +17,7 @@ use super::verdict::{Passed, Probes, Refusal, Who, judge};
 use crate::{
     config::Config,
     inner::Inner,
-    item::name,
+    item::{DEAD_LETTERS, name},
     object_retention::{KEEP_DAYS, prefix},
 };
 
@@ -114,6 +114,12 @@ async fn table(inner: &Inner) -> Vec<Finding> {
     probes.add("dynamodb:DeleteItem", Who::Operators, CONDITION, call.send()).await;
     let call = dynamodb.scan().table_name(table).limit(1).send();
     probes.add("dynamodb:Scan", Who::Operators, Passed::Never, call).await;
+    let condition = "dead_of = :queue";
+    let call =
+        dynamodb.query().table_name(table).index_name(DEAD_LETTERS).key_condition_expression(condition);
+    let call = call.expression_attribute_values(":queue", key()).limit(1).send();
+    // What it says where the index is not there, which is told elsewhere.
+    probes.add("dynamodb:Query", Who::Operators, Passed::ByContent(&["ValidationException"]), call).await;
     probes.findings()
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     bucket::Bucket,
     inner::Inner,
-    item::name,
+    item::{DEAD_LETTERS, name},
     object_retention::prefix,
     setup::{self, Found, NO_LIFECYCLE, TTL},
 };
@@ -78,7 +78,30 @@ fn described(table: &str, found: &TableDescription) -> Vec<Finding> {
         ),
         (_, None) => "with provisioned units".to_owned(),
     };
-    vec![Finding::ok("table", format!("{table}, with the key {}, {throughput}", name::ID))]
+    vec![
+        Finding::ok("table", format!("{table}, with the key {}, {throughput}", name::ID)),
+        index(table, found),
+    ]
+}
+
+/// Jobs run without it; who looks after them does not.
+fn index(table: &str, found: &TableDescription) -> Finding {
+    let check = "index of dead letters";
+    match setup::index(found) {
+        Some(true) => Finding::ok(check, DEAD_LETTERS),
+        Some(false) => Finding::bad(
+            Severity::Warning,
+            check,
+            format!("index {DEAD_LETTERS} of table {table} is not ready yet"),
+            "wait for it",
+        ),
+        None => Finding::bad(
+            Severity::Warning,
+            check,
+            format!("table {table} has no index {DEAD_LETTERS}: dead letters cannot be listed or redriven"),
+            "run `haulage queue create`, which adds it, or apply the Terraform module",
+        ),
+    }
 }
 
 fn ttl(attribute: Option<&str>) -> Finding {

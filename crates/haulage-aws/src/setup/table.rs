@@ -3,9 +3,12 @@
 use aws_sdk_dynamodb::{
     Client,
     client::Waiters,
+    error::BuildError,
     types::{
-        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
-        TableStatus, TimeToLiveDescription, TimeToLiveSpecification, TimeToLiveStatus,
+        AttributeDefinition, BillingMode, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndex,
+        GlobalSecondaryIndexUpdate, IndexStatus, KeySchemaElement, KeyType, Projection, ProjectionType,
+        ScalarAttributeType, TableDescription, TableStatus, TimeToLiveDescription, TimeToLiveSpecification,
+        TimeToLiveStatus,
     },
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -16,7 +19,7 @@ use crate::{
     clients::Clients,
     config::Config,
     fault::{fault, is_missing},
-    item::name,
+    item::{DEAD_LETTERS, name},
 };
 
 /// The attribute by which DynamoDB deletes items.
@@ -27,6 +30,11 @@ pub(super) async fn create(clients: &Clients, config: &Config) -> Result<Step> {
     let what = format!("table {table}");
     if let Some(found) = find(dynamodb, table).await? {
         let mut step = Step::new(what, Outcome::Exists);
+        if index(&found).is_none() && wrong_key(&found).is_none() {
+            add_index(dynamodb, table).await?;
+            step =
+                step.note(format!("the index {DEAD_LETTERS} is being added, for dead letters to be found"));
+        }
         for note in differences(&found, ttl(dynamodb, table).await?.as_deref()) {
             step = step.note(note);
         }
@@ -36,15 +44,19 @@ pub(super) async fn create(clients: &Clients, config: &Config) -> Result<Step> {
         message: format!("cannot create {what}: {e}"),
         source: None,
     };
-    let attribute =
-        AttributeDefinition::builder().attribute_name(name::ID).attribute_type(ScalarAttributeType::S);
-    let key = KeySchemaElement::builder().attribute_name(name::ID).key_type(KeyType::Hash);
+    let index = GlobalSecondaryIndex::builder()
+        .index_name(DEAD_LETTERS)
+        .set_key_schema(Some(index_key().map_err(|e| failed(&e))?))
+        .projection(keys_only());
+    let mut attributes = index_attributes().map_err(|e| failed(&e))?;
+    attributes.push(attribute(name::ID, ScalarAttributeType::S).map_err(|e| failed(&e))?);
     dynamodb
         .create_table()
         .table_name(table)
         .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute.build().map_err(|e| failed(&e))?)
-        .key_schema(key.build().map_err(|e| failed(&e))?)
+        .set_attribute_definitions(Some(attributes))
+        .key_schema(key_part(name::ID, KeyType::Hash).map_err(|e| failed(&e))?)
+        .global_secondary_indexes(index.build().map_err(|e| failed(&e))?)
         .send()
         .await
         .map_err(|e| fault(format_args!("create {what}"), e))?;
@@ -58,6 +70,58 @@ pub(super) async fn create(clients: &Clients, config: &Config) -> Result<Step> {
         .await
         .map_err(|e| fault(format_args!("turn on the TTL of {what}"), e))?;
     Ok(Step::new(what, Outcome::Created))
+}
+
+fn attribute(name: &str, kind: ScalarAttributeType) -> Result<AttributeDefinition, BuildError> {
+    AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build()
+}
+
+fn key_part(name: &str, kind: KeyType) -> Result<KeySchemaElement, BuildError> {
+    KeySchemaElement::builder().attribute_name(name).key_type(kind).build()
+}
+
+fn index_attributes() -> Result<Vec<AttributeDefinition>, BuildError> {
+    Ok(vec![
+        attribute(name::DEAD_OF, ScalarAttributeType::S)?,
+        attribute(name::SUBMITTED_AT, ScalarAttributeType::N)?,
+    ])
+}
+
+fn index_key() -> Result<Vec<KeySchemaElement>, BuildError> {
+    Ok(vec![key_part(name::DEAD_OF, KeyType::Hash)?, key_part(name::SUBMITTED_AT, KeyType::Range)?])
+}
+
+/// Records are read as they are now, so the index need not have more of them.
+fn keys_only() -> Projection {
+    Projection::builder().projection_type(ProjectionType::KeysOnly).build()
+}
+
+/// Adds the index of dead letters to a table that is there already.
+async fn add_index(dynamodb: &Client, table: &str) -> Result<()> {
+    let failed = |e: BuildError| Error::unavailable(format!("cannot describe index {DEAD_LETTERS}: {e}"), e);
+    let index = CreateGlobalSecondaryIndexAction::builder()
+        .index_name(DEAD_LETTERS)
+        .set_key_schema(Some(index_key().map_err(failed)?))
+        .projection(keys_only())
+        .build()
+        .map_err(failed)?;
+    dynamodb
+        .update_table()
+        .table_name(table)
+        .set_attribute_definitions(Some(index_attributes().map_err(failed)?))
+        .global_secondary_index_updates(GlobalSecondaryIndexUpdate::builder().create(index).build())
+        .send()
+        .await
+        .map(drop)
+        .map_err(|e| fault(format_args!("add index {DEAD_LETTERS} to table {table}"), e))
+}
+
+/// Whether the index of dead letters is there, and can be read.
+pub(crate) fn index(table: &TableDescription) -> Option<bool> {
+    let found = table.global_secondary_indexes().iter().find(|i| i.index_name() == Some(DEAD_LETTERS))?;
+    let keys: Vec<_> = found.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
+    (keys == [name::DEAD_OF, name::SUBMITTED_AT])
+        .then(|| matches!(found.index_status(), None | Some(IndexStatus::Active | IndexStatus::Updating)))
 }
 
 async fn find(dynamodb: &Client, table: &str) -> Result<Option<TableDescription>> {
@@ -132,6 +196,11 @@ pub(super) async fn describe(clients: &Clients, config: &Config) -> Result<Step>
         ))
         .note(format!("billing {}", billing.map_or("PROVISIONED", |billing| billing.as_str())))
         .note(format!("TTL attribute {}", ttl.as_deref().unwrap_or("none")));
+    step = step.note(match index(&found) {
+        Some(true) => format!("index {DEAD_LETTERS}"),
+        Some(false) => format!("index {DEAD_LETTERS}, which is not ready yet"),
+        None => format!("no index {DEAD_LETTERS}; dead letters cannot be listed or redriven"),
+    });
     for note in differences(&found, ttl.as_deref()) {
         step = step.note(note);
     }

@@ -1,6 +1,8 @@
 //! `haulage doctor`, as far as it is the library's: on a local server, which
 //! denies nothing, and on one that refuses what a test says.
 
+use std::sync::{Arc, Mutex};
+
 use aws_sdk_sqs::types::MessageSystemAttributeName::ApproximateReceiveCount;
 use haulage::{
     Backend,
@@ -24,17 +26,27 @@ type Rules = &'static [(&'static str, &'static str)];
 /// A server that refuses what the rules say, and answers everything else with
 /// nothing.
 async fn refusing(rules: Rules) -> String {
+    recording(rules).await.0
+}
+
+/// The calls that it was sent: each operation of SQS and DynamoDB, and what it was to do.
+type Calls = Arc<Mutex<Vec<(String, String)>>>;
+
+/// The same, with what it is sent.
+pub(crate) async fn recording(rules: Rules) -> (String, Calls) {
+    let calls = Calls::default();
+    let sent = calls.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, rules));
+            tokio::spawn(serve(stream, rules, sent.clone()));
         }
     });
-    url
+    (url, calls)
 }
 
-async fn serve(mut stream: TcpStream, rules: Rules) {
+async fn serve(mut stream: TcpStream, rules: Rules, sent: Calls) {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -55,6 +67,8 @@ async fn serve(mut stream: TcpStream, rules: Rules) {
         let target = header("x-amz-target").and_then(|target| target.rsplit('.').next());
         let line = head.split("HTTP/").next().unwrap_or_default();
         let path = line.split('?').next().unwrap_or_default().trim().trim_end_matches('/');
+        let operation = target.unwrap_or_default().to_owned();
+        sent.lock().expect("no test panics with it").push((operation, body.to_owned()));
         let answer = answer(target, path, rules);
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
@@ -113,7 +127,7 @@ async fn a_bad_set_up_is_found() {
         assert!(found.iter().all(|f| f.message.starts_with("not denied on queue ")), "{found:#?}");
     }
     let table = format!("on table {}", place.table);
-    for action in ["GetItem", "BatchGetItem", "UpdateItem", "DeleteItem", "Scan"] {
+    for action in ["GetItem", "BatchGetItem", "UpdateItem", "DeleteItem", "Scan", "Query"] {
         assert_eq!(of(&findings, &format!("may dynamodb:{action}")).message, table);
     }
     assert_eq!(of(&findings, "may dynamodb:PartiQLInsert").message, format!("not denied {table}"));
@@ -137,7 +151,7 @@ async fn probes_change_nothing() {
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
     use Severity::{Problem, Warning};
-    let cases: [(Rules, &str, &str, Severity); 10] = [
+    let cases: [(Rules, &str, &str, Severity); 11] = [
         (
             &[("SendMessageBatch", "AccessDeniedException")],
             "may sqs:SendMessage",
@@ -163,6 +177,7 @@ async fn each_permission_that_is_missing_is_named() {
         ),
         (&[("DeleteItem", "AccessDeniedException")], "may dynamodb:DeleteItem", "operators", Warning),
         (&[("Scan", "AccessDeniedException")], "may dynamodb:Scan", "operators", Warning),
+        (&[("Query", "AccessDeniedException")], "may dynamodb:Query", "operators", Warning),
     ];
     for (rules, name, who, severity) in cases {
         let findings = check(rules, None).await;

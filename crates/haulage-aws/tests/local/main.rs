@@ -6,6 +6,7 @@ mod doctor;
 mod faults;
 mod helpers;
 mod object_retention;
+mod operators;
 mod own_records;
 mod payloads;
 mod place;

@@ -7,7 +7,8 @@ use std::sync::{
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType,
 };
 use aws_sdk_sqs::{
     config::Credentials,
@@ -78,15 +79,25 @@ impl Place {
         let queue = sqs.create_queue().queue_name(&place.queue).set_attributes(kind);
         queue.attributes(RedrivePolicy, redrive).send().await.expect("a queue");
 
-        let id = "message_id";
-        let attribute =
-            AttributeDefinition::builder().attribute_name(id).attribute_type(ScalarAttributeType::S);
-        let key = KeySchemaElement::builder().attribute_name(id).key_type(KeyType::Hash);
+        let attribute = |name, kind| {
+            AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().expect("a name")
+        };
+        let key = |name, kind| {
+            KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("a key")
+        };
+        let index = GlobalSecondaryIndex::builder()
+            .index_name("dead_letters")
+            .key_schema(key("dead_of", KeyType::Hash))
+            .key_schema(key("submitted_at", KeyType::Range))
+            .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build());
         let table = place.dynamodb().await.create_table().table_name(&place.table);
         table
             .billing_mode(BillingMode::PayPerRequest)
-            .attribute_definitions(attribute.build().expect("an attribute"))
-            .key_schema(key.build().expect("a key"))
+            .attribute_definitions(attribute("message_id", ScalarAttributeType::S))
+            .attribute_definitions(attribute("dead_of", ScalarAttributeType::S))
+            .attribute_definitions(attribute("submitted_at", ScalarAttributeType::N))
+            .key_schema(key("message_id", KeyType::Hash))
+            .global_secondary_indexes(index.build().expect("an index"))
             .send()
             .await
             .expect("a table");

@@ -6,12 +6,13 @@ use haulage::{
     Backend, JobError, JobId, Json, Record, Status,
     backend::{Detail, Lookup, Outcome},
 };
-use haulage_aws::{OwnRecord, Records, Refusal};
+use haulage_aws::{AwsBackend, OwnRecord, Records, Refusal};
 use haulage_servers::{Stub, stub::Fault};
 
 use crate::{
+    doctor::recording,
     helpers::{LONG, job, settle, submit, take},
-    place::Place,
+    place::{Place, sdk},
 };
 
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -129,4 +130,25 @@ async fn a_ping_asks_the_queue_and_the_table() {
     sqs.delete_queue().queue_url(backend.queue_url()).send().await.expect("deleted");
     let error = backend.ping().await.expect_err("the queue is gone").to_string();
     assert!(error.contains(&format!("reach queue {}", place.queue)), "{error}");
+}
+
+#[tokio::test]
+async fn whoever_looks_again_and_again_asks_for_what_costs_half() {
+    let (url, calls) = recording(&[]).await;
+    let backend = AwsBackend::builder("jobs").sdk_config(sdk(&url).await).open().await.expect("a backend");
+    let reads = async |peek: bool| {
+        calls.lock().expect("no test panics with it").clear();
+        let ids = vec![JobId::from("no-such-job")];
+        let found = match peek {
+            true => backend.peek(ids, Detail::Status).await.expect("peek"),
+            false => backend.get(ids, Detail::Status).await.expect("get"),
+        };
+        assert_eq!(found, [Lookup::Missing]);
+        let calls = calls.lock().expect("no test panics with it").clone();
+        let reads = calls.iter().filter(|(operation, _)| operation == "BatchGetItem");
+        reads.map(|(_, body)| body.contains(r#""ConsistentRead":true"#)).collect::<Vec<_>>()
+    };
+    assert_eq!(reads(false).await, [true]);
+    // What does not seem to be there is asked for once more, as it is now.
+    assert_eq!(reads(true).await, [false, true]);
 }

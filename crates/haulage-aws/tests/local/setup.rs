@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
 };
 use haulage::{
     Backend, Error,
-    backend::{Finding, Severity},
+    backend::{Finding, ListQuery, Severity},
 };
 use haulage_aws::{
     AwsBackend, Config,
@@ -70,6 +73,39 @@ async fn makes_everything_that_a_backend_needs() {
         let again = setup::delete(&config, sdk).await.expect("delete");
         assert_eq!(outcomes(&again)[..3], [Outcome::Missing; 3]);
     }
+}
+
+#[tokio::test]
+async fn a_table_that_is_there_already_is_given_the_index_of_dead_letters() {
+    let place = Place::fifo().await;
+    let table = format!("{}-old", place.table);
+    let key = KeySchemaElement::builder().attribute_name("message_id").key_type(KeyType::Hash);
+    let id = AttributeDefinition::builder().attribute_name("message_id");
+    let create = place.dynamodb().await.create_table().table_name(&table);
+    create
+        .billing_mode(BillingMode::PayPerRequest)
+        .key_schema(key.build().expect("a key"))
+        .attribute_definitions(id.attribute_type(ScalarAttributeType::S).build().expect("an attribute"))
+        .send()
+        .await
+        .expect("a table");
+    let backend = place.builder().await.table(&table).open().await.expect("a backend");
+    let index = async || {
+        let findings = backend.check().await.expect("check");
+        findings.into_iter().find(|f| f.check == "index of dead letters").expect("a finding")
+    };
+    assert_eq!(index().await.severity, Severity::Warning);
+    let error = backend.list(ListQuery::new().dead(true)).await.expect_err("no index");
+    assert!(error.to_string().contains("`haulage queue create` adds it"), "{error}");
+
+    let mut config = Config::new(&place.queue);
+    (config.table, config.endpoint) = (table, Some(ministack().into()));
+    let settings = QueueSettings::default();
+    let steps = setup::create(&config, &settings, Some(sdk(ministack()).await)).await.expect("create");
+    let step = steps.iter().find(|step| step.what.starts_with("table ")).expect("a step");
+    assert!(step.notes[0].contains("dead_letters is being added"), "{step:?}");
+    assert_eq!(index().await.severity, Severity::Ok);
+    assert_eq!(backend.list(ListQuery::new().dead(true)).await.expect("list"), []);
 }
 
 #[tokio::test]

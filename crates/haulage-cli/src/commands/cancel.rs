@@ -66,7 +66,7 @@ impl Args {
             return many(session, query.status(self.status), self.yes).await;
         }
         let output = session.output;
-        let backend = session.existing().await?;
+        let backend = session.records().await?;
         let ids = ids::whole(&*backend, self.ids).await?;
         let answers = backend.cancel(ids.clone()).await?;
         let mut refused = Vec::new();
@@ -88,7 +88,7 @@ impl Args {
 /// Cancels all that are meant and are not over.
 async fn many(session: &Session, query: ListQuery, yes: bool) -> Result {
     let output = session.output;
-    let backend = session.existing().await?;
+    let backend = session.records().await?;
     let Unfinished { ids, running, .. } = Producer::new(backend.clone()).unfinished(query).await?;
     if ids.is_empty() {
         output.talk("no jobs to cancel");

@@ -7,7 +7,7 @@ use super::{filter::Filter, list};
 use crate::{exit::Result, output::count, session::Session};
 
 /// How many dead letters are put back in one go.
-const CHUNK: u64 = 1000;
+const CHUNK: usize = 1000;
 
 /// Look at jobs whose attempts are used up, and put them back to work
 #[derive(Debug, clap::Subcommand)]
@@ -48,18 +48,13 @@ impl Command {
 async fn redrive_all(session: &Session, queue: Option<QueueName>) -> Result {
     let output = session.output;
     let backend = session.existing().await?;
-    // What dies anew while we are at it is left alone, or this might not end.
-    let stats = backend.stats().await?;
-    let total = match &queue {
-        Some(queue) if backend.capabilities().queues => stats.queues.get(queue).map_or(0, |stats| stats.dead),
-        _ => stats.dead,
-    };
-    let mut done = 0;
-    while done < total {
-        let limit = (total - done).min(CHUNK) as usize;
-        let what = Redrive::Dead { limit, queue: queue.clone() };
+    let (mut done, mut after) = (0, None);
+    loop {
+        let what = Redrive::Dead { limit: CHUNK, queue: queue.clone(), after };
         let some = backend.redrive(what).await?;
-        if some.is_empty() {
+        // What dies anew while we are at it is left alone, or this might not end.
+        after = some.last().cloned();
+        if after.is_none() {
             break;
         }
         let tell = |id: &JobId| if output.json { output.json(&json!({ "id": id })) } else { output.line(id) };

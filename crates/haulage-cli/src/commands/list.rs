@@ -4,7 +4,7 @@ use haulage::{Status, backend::ListQuery};
 
 use super::{
     filter::{self, Filter},
-    ids, view,
+    ids, view, whole_read,
 };
 use crate::{exit::Result, session::Session};
 
@@ -16,7 +16,7 @@ use crate::{exit::Result, session::Session};
 /// Jobs are found by an index where --status (other than submitted and success), --request-id, or
 /// --group with --status submitted or in-progress is given. For all else records are read, the newest
 /// first, until there are enough of them; in a large database that may mean all. It holds up no other
-/// command. On AWS the whole table is read.
+/// command. On AWS the whole table is read, for all but dead letters (`haulage dead list`).
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haulage list --status error --error 'out of memory'\n  haulage list --metadata user=anna --newer-than 1h --limit 100"
@@ -57,14 +57,17 @@ impl Args {
 
 pub(super) async fn show(session: &Session, query: ListQuery, page: Page) -> Result {
     let output = session.output;
-    let backend = session.existing().await?;
+    let backend = session.records().await?;
     let before = match page.before {
         Some(id) => Some(ids::one(&*backend, id).await?),
         None => None,
     };
     let query = query.before(before).limit(page.limit);
     let nothing = if query.dead { "no dead letters" } else { "no jobs" };
-    let records = backend.list(query).await?;
+    let records = match query.dead || backend.capabilities().cheap_looks {
+        true => backend.list(query).await?,
+        false => whole_read::all(output, &*backend, backend.list(query)).await?,
+    };
     if output.json {
         return records.iter().try_for_each(|record| output.json(record));
     }

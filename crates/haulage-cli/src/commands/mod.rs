@@ -30,5 +30,6 @@ mod stop;
 pub(crate) mod submit;
 mod view;
 pub(crate) mod wait;
+mod whole_read;
 pub(crate) mod worker;
 pub(crate) mod workers;

@@ -8,7 +8,7 @@ use haulage::{
 };
 use serde_json::json;
 
-use super::{completing, confirm::confirm, filter, ids};
+use super::{completing, confirm::confirm, filter, ids, whole_read};
 use crate::{
     exit::{Code, Exit, Result},
     options,
@@ -74,17 +74,21 @@ impl Args {
 
 async fn by_status(session: &Session, what: Purge, question: &str, yes: bool) -> Result {
     what.check()?;
-    let backend = session.existing().await?;
+    let backend = session.records().await?;
     if !yes {
         confirm(session.output, question, "nothing was deleted")?;
     }
-    tell(session.output, backend.purge(what).await?)
+    let purged = match backend.capabilities().cheap_looks {
+        true => backend.purge(what).await?,
+        false => whole_read::all(session.output, &*backend, backend.purge(what)).await?,
+    };
+    tell(session.output, purged)
 }
 
 /// Deletes the jobs that there are and that do not run, then fails for those
 /// that are left.
 async fn by_id(session: &Session, ids: Vec<String>) -> Result {
-    let backend = session.existing().await?;
+    let backend = session.records().await?;
     let ids = ids::whole(&*backend, ids).await?;
     let before = backend.get(ids.clone(), Detail::Status).await?;
     tell(session.output, backend.purge(Purge::Jobs(ids.clone())).await?)?;

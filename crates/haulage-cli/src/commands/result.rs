@@ -25,7 +25,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
-        let backend = session.existing().await?;
+        let backend = session.records().await?;
         let id = ids::one(&*backend, self.id).await?;
         let found = backend.get(vec![id.clone()], Detail::Result).await?;
         let record = found.into_iter().next().ok_or_else(|| Error::NotFound(id.clone()))?.into_record(&id)?;

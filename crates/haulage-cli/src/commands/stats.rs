@@ -4,23 +4,32 @@ use std::{fmt::Write as _, time::Duration};
 
 use haulage::{
     QueueName,
-    backend::{QueueStats, Stats},
+    backend::{Backlog, QueueStats, Stats},
 };
 
+use super::whole_read;
 use crate::{
     exit::Result,
     options,
-    output::{Output, brief, cut},
+    output::{self, Output, brief, cut},
     session::Session,
 };
 
 /// Show how many jobs there are in each state, and how long they wait
+///
+/// On AWS, what is shown are the counts of SQS, for two requests: they may be a minute old, jobs that
+/// wait for a retry are among those in progress, and of what ended only the dead-letter queue is
+/// counted. With --exact the records are counted there, for which the whole table is read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  haulage stats --watch\n  haulage stats --json | jq .visible")]
 pub(crate) struct Args {
     /// Go on showing, until Ctrl-C
     #[arg(long)]
     watch: bool,
+
+    /// Count every record, also where all of them have to be read for that
+    #[arg(long, conflicts_with = "watch")]
+    exact: bool,
 
     /// How often, with --watch
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = options::duration)]
@@ -30,24 +39,39 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
         let output = session.output;
-        let backend = session.existing().await?;
-        let mut lines = show(output, &backend.stats().await?, 0)?;
-        if !self.watch {
-            return Ok(());
-        }
+        let backend = session.records().await?;
+        let mut above = 0;
         loop {
+            let numbers = if backend.capabilities().cheap_looks {
+                Numbers::Exact(backend.stats().await?)
+            } else if self.exact {
+                Numbers::Exact(whole_read::all(output, &*backend, backend.stats()).await?)
+            } else {
+                Numbers::Backlog(backend.backlog().await?)
+            };
+            above = show(output, &numbers, above)?;
+            if !self.watch {
+                return Ok(());
+            }
             // Not in a tight loop, whatever was asked for.
             tokio::time::sleep(self.interval.max(Duration::from_millis(100))).await;
-            lines = show(output, &backend.stats().await?, lines)?;
         }
     }
 }
 
+/// What a look tells.
+#[derive(Debug, serde::Serialize)]
+#[serde(untagged)]
+enum Numbers {
+    Exact(Stats),
+    Backlog(Backlog),
+}
+
 /// Writes the numbers, on a terminal over the `above` lines of the last time;
 /// tells how many lines that took.
-fn show(output: Output, stats: &Stats, above: usize) -> Result<usize> {
+fn show(output: Output, numbers: &Numbers, above: usize) -> Result<usize> {
     if output.json {
-        return output.json(stats).map(|()| 0);
+        return output.json(numbers).map(|()| 0);
     }
     let mut text = String::new();
     if above > 0 && output.is_terminal() {
@@ -56,7 +80,10 @@ fn show(output: Output, stats: &Stats, above: usize) -> Result<usize> {
     } else if above > 0 {
         text.push('\n');
     }
-    let lines = lines(stats, output.width());
+    let lines = match numbers {
+        Numbers::Exact(stats) => lines(stats, output.width()),
+        Numbers::Backlog(backlog) => backlog_lines(backlog, output.width()),
+    };
     lines.iter().for_each(|line| text.extend([line, "\n"]));
     output.text(&text)?;
     Ok(lines.len())
@@ -81,10 +108,9 @@ fn lines(stats: &Stats, width: Option<usize>) -> Vec<String> {
         rows.push(("oldest", age, "is how long the oldest visible job has waited"));
     }
     if let Some(bytes) = stats.stored_bytes {
-        rows.push(("stored", size(bytes), "on disk"));
+        rows.push(("stored", output::bytes(bytes), "on disk"));
     }
     rows.retain(|(name, value, _)| *name != "paused" || value != "0");
-    let line = |(name, value, meaning): &(&str, String, &str)| format!("{name:<12} {value:>10}  {meaning}");
     let mut lines: Vec<String> = rows.iter().map(line).collect();
     // One that has its jobs in no queue of its own has all of them above.
     if stats.queues.iter().any(|(name, queue)| !name.is_default() || queue.is_paused) {
@@ -96,17 +122,27 @@ fn lines(stats: &Stats, width: Option<usize>) -> Vec<String> {
         };
         lines.extend(stats.queues.iter().map(of_queue));
     }
-    lines.iter().map(|line| cut(line, width.unwrap_or(usize::MAX)).into_owned()).collect()
+    fitting(&lines, width)
 }
 
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{} KiB", bytes >> 10),
-        1_048_576..1_073_741_824 => format!("{} MiB", bytes >> 20),
-        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
-    }
+/// The same of what a queue counts by itself.
+fn backlog_lines(backlog: &Backlog, width: Option<usize>) -> Vec<String> {
+    let rows = [
+        ("visible", backlog.visible, "may be claimed now, or wait for their group"),
+        ("delayed", backlog.delayed, "wait for their delay"),
+        ("in progress", backlog.in_progress, "are being worked on, or wait for a retry"),
+        ("dead", backlog.dead, "messages in the dead-letter queue: see `haulage dead list`"),
+    ];
+    let lines = rows.map(|(name, number, meaning)| line(&(name, number.to_string(), meaning)));
+    fitting(&lines, width)
+}
+
+fn line((name, value, meaning): &(&str, String, &str)) -> String {
+    format!("{name:<12} {value:>10}  {meaning}")
+}
+
+fn fitting(lines: &[String], width: Option<usize>) -> Vec<String> {
+    lines.iter().map(|line| cut(line, width.unwrap_or(usize::MAX)).into_owned()).collect()
 }
 
 #[cfg(test)]

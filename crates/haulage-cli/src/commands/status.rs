@@ -29,7 +29,7 @@ impl Args {
 
 /// Shows the jobs that there are, then fails for those that there are not.
 pub(super) async fn show(session: &Session, ids: Vec<String>, detail: Detail) -> Result {
-    let backend = session.existing().await?;
+    let backend = session.records().await?;
     let ids = ids::whole(&*backend, ids).await?;
     let found = backend.get(ids.clone(), detail).await?;
     let now = backend.clock().now();

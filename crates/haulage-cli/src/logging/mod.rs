@@ -14,7 +14,11 @@ use clap::ValueEnum;
 use haulage::log::LogWriter;
 use serde_json::json;
 use tracing_subscriber::{
-    Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{
@@ -53,11 +57,22 @@ impl Format {
 /// The thread that writes to stderr, once there is a log.
 static LOG: OnceLock<LogWriter> = OnceLock::new();
 
-/// Starts logging. `filter` is a level, or pairs of target and level.
-pub(crate) fn start(filter: &str, format: Format) -> Result {
+/// What is logged of whom. The SDK of AWS says at the level INFO what concerns nobody but its
+/// authors, for each call that fails: it is heard where the filter names it, or is for all of DEBUG.
+fn targets(filter: &str) -> Result<Targets> {
     let targets: Targets = filter.parse().map_err(|error| {
         Exit::usage(format!("--log (or {}) is not a log filter: {error}; try info or debug", env::LOG.name))
     })?;
+    let is_named = targets.iter().any(|(target, _)| target.starts_with("aws_"));
+    if is_named || targets.default_level() != Some(LevelFilter::INFO) {
+        return Ok(targets);
+    }
+    Ok(targets.with_target("aws_", LevelFilter::WARN))
+}
+
+/// Starts logging. `filter` is a level, or pairs of target and level.
+pub(crate) fn start(filter: &str, format: Format) -> Result {
+    let targets = targets(filter)?;
     let failed = |error| Exit::new(Code::Failure, format!("cannot start logging: {error}"));
     // A descriptor of its own: whoever holds the lock of `io::stderr` may wait
     // for a reader, and others for the lock.
@@ -142,5 +157,34 @@ impl Write for Harmless {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn the_sdk_is_quiet_at_info() {
+        const SDK: &str = "aws_smithy_runtime_api::client::connection";
+        for (filter, sdk, ours) in [
+            ("info", Level::WARN, Level::INFO),
+            ("info,haulage=debug", Level::WARN, Level::DEBUG),
+            ("info,aws_smithy_runtime_api=info", Level::INFO, Level::INFO),
+            ("debug", Level::DEBUG, Level::DEBUG),
+            ("error", Level::ERROR, Level::ERROR),
+        ] {
+            let targets = targets(filter).unwrap_or_else(|_| panic!("{filter}"));
+            for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
+                assert_eq!(targets.would_enable(SDK, &level), level <= sdk, "{filter}: {level}");
+                assert_eq!(
+                    targets.would_enable("haulage::consumer", &level),
+                    level <= ours,
+                    "{filter}: {level}"
+                );
+            }
+        }
     }
 }

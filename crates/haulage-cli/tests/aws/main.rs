@@ -45,6 +45,12 @@ impl Aws {
     }
 }
 
+/// The library on the same queue and table.
+fn backend(aws: &Aws, queue: &str) -> haulage_aws::Builder {
+    let backend = haulage_aws::AwsBackend::builder(queue).table("results").endpoint(aws.server.url());
+    backend.region("us-east-1").credentials("local", "local", None)
+}
+
 #[test]
 fn the_same_commands_on_another_url() {
     let aws = Aws::start();
@@ -120,6 +126,89 @@ fn a_bucket_is_made_and_deleted_with_the_rest() {
     let kept = lines(delete(&["--bucket"]));
     assert_eq!(outcomes(&kept), ["missing", "missing", "missing", "kept"], "it holds a body");
     assert!(kept[3]["notes"][0].as_str().is_some_and(|note| note.contains("not empty")), "{kept:?}");
+}
+
+#[test]
+fn redrive_all_brings_back_what_has_died_and_what_sqs_has_moved() {
+    let aws = Aws::start();
+    let url = "sqs://jobs?table=results";
+    aws.ok(url, &["queue", "create", "--max-receives", "2"]);
+    let submit = |body: &str| aws.ok(url, &["submit", body, "--max-attempts", "1"]).trim().to_owned();
+    let worker = |shell: &str| Process::start(&mut aws.command(url, &["worker", "--shell", shell]));
+    // Consumers receive it, and die before they come to anything.
+    let moved = submit("2");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let backend = backend(&aws, "jobs").open().await.expect("a backend");
+        for _ in 0..3 {
+            let receive = backend.sqs().receive_message().queue_url(backend.queue_url());
+            receive.visibility_timeout(0).wait_time_seconds(2).send().await.expect("receive");
+        }
+        let backlog = haulage::Backend::backlog(&backend).await.expect("counts");
+        assert_eq!((backlog.visible, backlog.dead), (0, 1), "SQS has moved it");
+    });
+    let dead = submit("1");
+    let failing = worker("exit 1");
+    assert_eq!(aws.run(url, &["wait", &dead, "--wait-timeout", "300s"]).code, Some(4));
+    failing.signal(libc::SIGTERM);
+    failing.output();
+    let redriven = aws.run(url, &["dead", "redrive", "--all"]);
+    assert_eq!(redriven.stdout, format!("{dead}\n{moved}\n"), "{redriven:?}");
+    assert_eq!(redriven.stderr, "2 jobs put back to work\n");
+    let worker = worker("cat");
+    assert!(aws.ok(url, &["wait", &dead, &moved, "--wait-timeout", "300s"]).contains("SUCCESS"));
+    worker.signal(libc::SIGTERM);
+    worker.output();
+    let none = aws.run(url, &["dead", "redrive", "--all"]);
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "0 jobs put back to work\n"));
+}
+
+#[test]
+fn results_are_read_when_the_queue_is_gone() {
+    let aws = Aws::start();
+    let url = "sqs://jobs.fifo?table=results";
+    aws.ok(url, &["queue", "create"]);
+    let worker = Process::start(&mut aws.command(url, &["worker", "--shell", "cat"]));
+    let id = aws.ok(url, &["submit", "[4]"]).trim().to_owned();
+    aws.ok(url, &["wait", &id, "--wait-timeout", "300s"]);
+    worker.signal(libc::SIGTERM);
+    worker.output();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let backend = backend(&aws, "jobs.fifo").open().await.expect("a backend");
+        backend.sqs().delete_queue().queue_url(backend.queue_url()).send().await.expect("deleted");
+    });
+    assert!(aws.ok(url, &["status", &id]).contains("SUCCESS"));
+    assert_eq!(aws.ok(url, &["result", &id]).trim(), "[4]");
+    assert!(aws.ok(url, &["list"]).contains(&id));
+    assert_eq!(aws.run(url, &["dead", "list"]).stderr, "no dead letters\n");
+    assert!(aws.ok(url, &["stats", "--exact"]).contains("success               1"));
+    for args in [&["stats"][..], &["submit", "1"], &["dead", "redrive", "--all"]] {
+        let done = aws.run(url, args);
+        assert_eq!(done.code, Some(2), "{args:?}: {done:?}");
+        assert!(done.stderr.contains("cannot find queue jobs.fifo: it does not exist"), "{args:?}: {done:?}");
+    }
+    assert!(aws.ok(url, &["purge", &id]).contains('1'));
+}
+
+#[test]
+fn stats_are_the_counts_of_the_queue_unless_they_are_to_be_exact() {
+    let aws = Aws::start();
+    let url = "sqs://jobs.fifo?table=results";
+    aws.ok(url, &["queue", "create"]);
+    for body in ["1", "2", "3"] {
+        aws.ok(url, &["submit", body]);
+    }
+    let id = aws.ok(url, &["submit", "4", "--delay", "1h"]);
+    aws.ok(url, &["cancel", id.trim()]);
+    let json =
+        |args: &[&str]| -> serde_json::Value { serde_json::from_str(&aws.ok(url, args)).expect("JSON") };
+    let counts = json(&["stats", "--json"]);
+    assert_eq!(counts, serde_json::json!({ "visible": 4, "delayed": 0, "in_progress": 0, "dead": 0 }));
+    let exact = json(&["stats", "--exact", "--json"]);
+    assert_eq!((&exact["visible"], &exact["cancelled"]), (&3.into(), &1.into()));
+    let refused = aws.run(url, &["stats", "--exact", "--watch"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
 }
 
 #[test]

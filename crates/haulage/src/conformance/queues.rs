@@ -361,7 +361,7 @@ async fn filters(t: &Trial<'_>) {
             assert!(found.iter().all(|record| record.spec.queue == name(queue)), "{found:?}");
         }
     }
-    let of = |queue: &str, limit| Redrive::Dead { limit, queue: Some(name(queue)) };
+    let of = |queue: &str, limit| Redrive::Dead { limit, queue: Some(name(queue)), after: None };
     assert_eq!(t.backend.redrive(of("a", 1)).await.expect("redrive"), dead["a"][..1], "the oldest");
     assert_eq!(t.backend.redrive(of("c", 10)).await.expect("redrive"), []);
     assert_eq!(t.backend.redrive(of("default", 10)).await.expect("redrive"), dead["default"]);
@@ -394,7 +394,7 @@ async fn refused(t: &Trial<'_>) {
         Purge::Status { status: Status::Submitted, older_than: t.ticks(0), queue: Some(name("bulk")) };
     let answer = t.backend.purge(purge).await;
     assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
-    let answer = t.backend.redrive(Redrive::Dead { limit: 10, queue: Some(name("bulk")) }).await;
+    let answer = t.backend.redrive(Redrive::Dead { limit: 10, queue: Some(name("bulk")), after: None }).await;
     assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
     let id = t.submit(in_queue("default", 3)).await;
     assert_eq!(t.take_as(t.of("default", 7)).await.key.id, id, "the default one may be named");

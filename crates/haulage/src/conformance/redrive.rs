@@ -11,6 +11,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("redrive: failures and cancelled jobs, by id", &[2], |t| Box::pin(by_id(t))),
     Case::new("redrive: nothing else", &[2, 4], |t| Box::pin(nothing_else(t))),
     Case::new("redrive: dead letters, oldest first, so many", &[6], |t| Box::pin(oldest_first(t))),
+    Case::new("redrive: all dead letters, a part at a time, and each once", &[6], |t| Box::pin(in_parts(t))),
     Case::new("redrive: a cancelled job runs as if nobody had asked", &[2], |t| Box::pin(cancelled(t))),
     Case::new("redrive: a job cancelled while delayed is due at once", &[2], |t| Box::pin(delayed(t))),
     Case::new("redrive: a job can die again", &[2, 6], |t| Box::pin(dies_again(t))),
@@ -91,6 +92,26 @@ async fn oldest_first(t: &Trial<'_>) {
     assert_eq!(t.backend.redrive(Redrive::dead(3)).await.expect("redrive"), dead[3..]);
     let claimed: Vec<_> = t.claim(9).await.into_iter().map(|c| c.key.id).collect();
     assert_eq!(claimed, dead);
+}
+
+async fn in_parts(t: &Trial<'_>) {
+    let mut dead = Vec::new();
+    for n in 0..4 {
+        dead.push(t.end(job(n).max_attempts(1), End::Dead).await);
+    }
+    let redrive = async |after: Option<&crate::JobId>| {
+        let what = Redrive::Dead { limit: 2, queue: None, after: after.cloned() };
+        t.backend.redrive(what).await.expect("redrive")
+    };
+    assert_eq!(redrive(None).await, dead[..2]);
+    // They die again before the rest has its turn.
+    for _ in 0..2 {
+        let claimed = t.take().await;
+        assert_eq!(t.finish(&claimed.key, retry("again")).await, Status::Error);
+    }
+    assert_eq!(redrive(Some(&dead[1])).await, dead[2..]);
+    assert_eq!(redrive(Some(&dead[3])).await, []);
+    assert_eq!(redrive(None).await, dead[..2]);
 }
 
 async fn cancelled(t: &Trial<'_>) {

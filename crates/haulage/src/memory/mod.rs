@@ -127,7 +127,11 @@ impl Backend for MemoryBackend {
     }
 
     fn signals(&self) -> Signals {
-        Signals { outcomes: Some(self.outcomes.subscribe()), cancels: Some(self.cancels.subscribe()) }
+        Signals {
+            outcomes: Some(self.outcomes.subscribe()),
+            cancels: Some(self.cancels.subscribe()),
+            scanned: None,
+        }
     }
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
@@ -211,16 +215,22 @@ impl Backend for MemoryBackend {
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
-        Ok(self.with(|state, now| {
+        self.with(|state, now| {
             let candidates: Vec<_> = match what {
-                Redrive::Dead { limit, queue } => {
-                    let dead = state.records().filter(|r| r.dead && is_in(r, queue.as_ref()));
+                Redrive::Dead { limit, queue, after } => {
+                    let after = match &after {
+                        Some(id) => Some(state.order(id).ok_or_else(|| Error::NotFound(id.clone()))?),
+                        None => None,
+                    };
+                    let entries = state.entries().filter(|(seq, _)| after.is_none_or(|after| *seq > after));
+                    let dead = entries.map(|(_, entry)| &entry.record);
+                    let dead = dead.filter(|r| r.dead && is_in(r, queue.as_ref()));
                     dead.take(limit).map(|r| r.id.clone()).collect()
                 }
                 Redrive::Jobs(ids) => ids,
             };
-            candidates.into_iter().filter(|id| redrive(state, id, now)).collect()
-        }))
+            Ok(candidates.into_iter().filter(|id| redrive(state, id, now)).collect())
+        })
     }
 
     async fn purge(&self, what: Purge) -> Result<u64> {

@@ -148,10 +148,6 @@ impl State {
         self.jobs.iter().map(|(seq, entry)| (*seq, entry))
     }
 
-    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &Record> {
-        self.jobs.values().map(|entry| &entry.record)
-    }
-
     /// The job that this claim holds.
     pub(super) fn held(&self, key: &ClaimKey) -> Option<Seq> {
         self.find(&key.id).filter(|seq| self.entry(*seq).is_held_by(key))

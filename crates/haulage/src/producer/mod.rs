@@ -1,6 +1,7 @@
 //! The side of the queue that submits, and waits for results.
 
 mod handle;
+mod pauses;
 mod results;
 mod unfinished;
 mod waiter;

@@ -16,7 +16,7 @@ use tokio::{
     time::sleep_until,
 };
 
-use super::{results::Results, watch::watch_over};
+use super::{pauses, results::Results, watch::watch_over};
 use crate::{
     Backend, Error, JobId, Record, Result,
     backend::{Detail, Lookup},
@@ -24,10 +24,8 @@ use crate::{
 
 /// How many ids go into one look-up.
 pub(super) const CHUNK: usize = 1000;
-/// Where the backend does not signal: the first and the longest pause between
-/// two looks at an id.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// For how long a last look may take once the time of a wait is up.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// Looks at the jobs that somebody waits for, and tells those who do.
 ///
@@ -67,7 +65,9 @@ pub(super) struct State {
 struct Watched {
     number: u64,
     waits: Vec<Waiting>,
-    /// Without a signal: when to look next, and the pause after that.
+    /// Since when its youngest wait is there.
+    since: Duration,
+    /// Without a signal: when to look next, and the pause before that.
     due: Option<Duration>,
     pause: Duration,
 }
@@ -105,15 +105,39 @@ impl Hub {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return self.look_once(ids, done).await;
         }
-        let clock = self.backend.clock();
         // The wall clock may be set meanwhile.
-        let deadline = timeout.map(|timeout| (timeout, clock.monotonic().saturating_add(timeout)));
-        let mut results = Results::new(&*self.backend);
+        let now = self.backend.clock().monotonic();
+        let deadline = timeout.map(|timeout| (timeout, now.saturating_add(timeout)));
         let mut left: HashSet<usize> = (0..ids.len()).collect();
+        let waited = self.wait_until(ids, deadline, &mut left, &mut done).await;
+        let Err(late @ Error::TimedOut(_)) = waited else { return waited };
+        if left.is_empty() || self.backend.signals().outcomes.is_some() {
+            return Err(late);
+        }
+        // The last look was some time ago, and may have been at what was a moment old.
+        let mut left: Vec<usize> = left.into_iter().collect();
+        left.sort_unstable();
+        let rest: Vec<JobId> = left.iter().map(|index| ids[*index].clone()).collect();
+        let look = self.look_once(&rest, |index, record| done(left[index], record));
+        match tokio::time::timeout(LAST_LOOK, look).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(late),
+        }
+    }
+
+    /// The same, where `left` are those of which nothing has been told so far.
+    async fn wait_until(
+        self: &Arc<Self>,
+        ids: &[JobId],
+        deadline: Option<(Duration, Duration)>,
+        left: &mut HashSet<usize>,
+        mut done: &mut (impl FnMut(usize, Record) + Send),
+    ) -> Result<()> {
+        let mut results = Results::new(&*self.backend);
         // Jobs that are over, and whose results cannot be had for now.
         let mut aside = Vec::new();
         while !left.is_empty() || !aside.is_empty() {
-            let mut registration = self.register(ids, &left)?;
+            let mut registration = self.register(ids, left)?;
             let shared = registration.shared.clone();
             // Until the thread dies of a panic in the backend: then, again.
             while !left.is_empty() || !aside.is_empty() {
@@ -217,6 +241,7 @@ impl Hub {
     fn register(self: &Arc<Self>, ids: &[JobId], which: &HashSet<usize>) -> Result<Registration<'_>> {
         let (sender, answers) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { answers: sender, heard: AtomicBool::new(false) });
+        let since = self.backend.clock().monotonic();
         let mut state = self.state();
         if !state.running {
             self.start()?;
@@ -226,11 +251,11 @@ impl Hub {
         let mut registered = HashSet::with_capacity(which.len());
         for (index, id) in ids.iter().enumerate().filter(|(index, _)| which.contains(index)) {
             let number = state.number();
-            let new = || Watched { number, waits: Vec::new(), due: None, pause: FIRST_PAUSE };
+            let new = || Watched { number, waits: Vec::new(), since, due: None, pause: Duration::ZERO };
             let watched = state.jobs.entry(id.clone()).or_insert_with(new);
             watched.waits.push(Waiting { wait, index, shared: shared.clone() });
             // The pause follows the age of the youngest wait.
-            watched.pause = FIRST_PAUSE;
+            (watched.since, watched.pause) = (since, Duration::ZERO);
             let first = watched.number == number;
             if first {
                 state.order.insert(number, id.clone());
@@ -268,7 +293,7 @@ impl Hub {
         let mut state = self.state();
         let state = &mut *state;
         state.error = None;
-        let mut over = 0;
+        let (mut over, waits) = (0, state.jobs.len());
         for (id, lookup) in ids.into_iter().zip(lookups) {
             let Some(watched) = state.jobs.get_mut(&id) else { continue };
             let look_again = match &lookup {
@@ -288,25 +313,14 @@ impl Hub {
                 let answer = lookup.into_record(&id);
                 state.answer(&id, &answer);
             } else if polls {
-                let due = in_step(now + watched.pause, watched.pause);
+                watched.pause = pauses::next(watched.pause, now.saturating_sub(watched.since), waits);
+                let due = pauses::in_step(now + watched.pause, watched.pause);
                 watched.due = Some(due);
-                watched.pause = watched.pause.mul_f64(1.5).min(LONGEST_PAUSE);
                 state.due.entry(due).or_default().push(id);
             }
         }
         over
     }
-}
-
-/// The moment, or up to a pause earlier: one of few deadlines, so that waits which
-/// began apart are looked at together.
-fn in_step(moment: Duration, pause: Duration) -> Duration {
-    let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX).max(1);
-    // A power of two, so that the steps of longer pauses are among those of
-    // shorter ones.
-    let step = 1 << pause.ilog2().min(40);
-    let moment = u64::try_from(moment.as_micros()).unwrap_or(u64::MAX);
-    Duration::from_micros(moment / step * step)
 }
 
 impl State {

@@ -169,12 +169,16 @@ impl Watcher {
     async fn look(&mut self, hub: &Hub, ids: Vec<JobId>, reason: Reason) {
         let began = Instant::now();
         let (backend, asked, detail) = (hub.backend.clone(), ids.clone(), hub.state().detail());
-        let answer = BackendCall::send(async move { backend.get(asked, detail).await }).answer().await;
+        let polls = self.outcomes.is_none();
+        let mut call = BackendCall::send(async move {
+            if polls { backend.peek(asked, detail).await } else { backend.get(asked, detail).await }
+        });
+        let answer = call.answer().await;
         let over = match answer {
             Ok(lookups) => {
                 self.outage.over();
                 self.retry = None;
-                hub.tell(ids, lookups, self.outcomes.is_none())
+                hub.tell(ids, lookups, polls)
             }
             Err(error @ Error::Unavailable { .. }) => {
                 self.retry = Some(self.outage.failed(&error));

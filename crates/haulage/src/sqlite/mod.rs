@@ -291,7 +291,7 @@ impl Backend for SqliteBackend {
     }
 
     fn signals(&self) -> Signals {
-        Signals { outcomes: Some(self.wake.outcomes()), cancels: Some(self.wake.cancels()) }
+        Signals { outcomes: Some(self.wake.outcomes()), cancels: Some(self.wake.cancels()), scanned: None }
     }
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
@@ -407,7 +407,9 @@ impl Backend for SqliteBackend {
             .writer
             .run(Weight { rows, ..Weight::default() }, move |tx| {
                 let ids = match what {
-                    Redrive::Dead { limit, queue } => redrive::dead(tx, limit, queue.as_ref())?,
+                    Redrive::Dead { limit, queue, after } => {
+                        redrive::dead(tx, limit, queue.as_ref(), after.as_ref())?
+                    }
                     Redrive::Jobs(ids) => ids,
                 };
                 redrive::redrive(tx, ids)

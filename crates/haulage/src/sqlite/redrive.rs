@@ -4,18 +4,30 @@ use rusqlite::params;
 use uuid::Uuid;
 
 use super::{fault::Fault, id, tx::Tx};
-use crate::{JobId, QueueName, Status};
+use crate::{Error, JobId, QueueName, Status};
 
-/// Up to `limit` dead letters, of this queue where one is named, oldest first.
-pub(super) fn dead(tx: &Tx<'_>, limit: usize, queue: Option<&QueueName>) -> Result<Vec<JobId>, Fault> {
+/// Up to `limit` dead letters, of this queue where one is named, oldest first, and only those that
+/// were submitted after this job.
+pub(super) fn dead(
+    tx: &Tx<'_>,
+    limit: usize,
+    queue: Option<&QueueName>,
+    after: Option<&JobId>,
+) -> Result<Vec<JobId>, Fault> {
+    // Its record may be gone; its id still says where it was.
+    let after = match after {
+        Some(after) => id::seq(id::parse(after).ok_or_else(|| Error::NotFound(after.clone()))?),
+        None => 0,
+    };
     Ok(tx.rows(
         "SELECT id FROM job WHERE status = 3 AND status > 2 AND dead AND expires_at > ?1 AND (?3 OR queue IS ?4)
-         ORDER BY seq LIMIT ?2",
+         AND seq > ?5 ORDER BY seq LIMIT ?2",
         params![
             tx.now.as_micros(),
             i64::try_from(limit).unwrap_or(i64::MAX),
             queue.is_none(),
             queue.cloned().unwrap_or_default(),
+            after,
         ],
         |r| Ok(id::show(Uuid::from_bytes(r.get(0)?))),
     )?)

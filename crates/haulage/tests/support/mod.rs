@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use haulage::{
     Backend, Clock, Consumer, Error, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
     backend::{
-        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
-        ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Signals, Stats, Submitted,
+        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
+        HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Signals, Stats, Submitted,
+        WholeRead,
     },
     consumer::{ConsumerBuilder, Event, Summary},
     memory::MemoryBackend,
@@ -308,6 +309,10 @@ impl Backend for Faulty {
         Ok(found)
     }
 
+    async fn peek(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        self.get(ids, detail).await
+    }
+
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
         self.inner.cancel(ids).await
     }
@@ -330,6 +335,14 @@ impl Backend for Faulty {
 
     async fn stats(&self) -> Result<Stats> {
         self.through(Verb::Stats, 1, self.inner.stats()).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog> {
+        self.inner.backlog().await
+    }
+
+    async fn whole_read(&self) -> Result<Option<WholeRead>> {
+        self.inner.whole_read().await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -149,7 +149,7 @@ impl<'a> Pair<'a> {
             Step::RedriveDead(limit, queue) => {
                 let ids = self.model.dead(*limit, queue.as_ref());
                 let expected = self.model.redrive(&ids);
-                let what = Redrive::Dead { limit: *limit, queue: queue.clone() };
+                let what = Redrive::Dead { limit: *limit, queue: queue.clone(), after: None };
                 let redriven = self.backend.redrive(what).await.expect("redrive");
                 assert_eq!(redriven, expected, "{step:?}");
             }
