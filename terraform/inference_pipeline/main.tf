@@ -13,9 +13,10 @@ locals {
     join("/", slice(split("/", var.ecr), 1, length(split("/", var.ecr)))),
   )
 
-  endpoint_security_group_id = var.endpoint_security_group_id != null ? var.endpoint_security_group_id : one(
-    data.aws_vpc_endpoint.sqs.security_group_ids
-  )
+  use_vpc_endpoints = var.use_vpc_endpoints != null ? var.use_vpc_endpoints : var.sqs_vpc_endpoint_id != null
+  endpoint_security_group_id = var.endpoint_security_group_id != null || !local.use_vpc_endpoints ? (
+    var.endpoint_security_group_id
+  ) : one(data.aws_vpc_endpoint.sqs[0].security_group_ids)
 
   # Autoscaling holds a minimum, and does not bring a service up to it.
   desired_count = (
@@ -38,6 +39,8 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 data "aws_vpc_endpoint" "sqs" {
+  count = local.use_vpc_endpoints ? 1 : 0
+
   id = var.sqs_vpc_endpoint_id
 
   lifecycle {
@@ -112,8 +115,12 @@ module "worker" {
   repository_arn             = local.repository_arn
   vpc_id                     = var.vpc_id
   subnet_ids                 = var.subnet_ids
+  use_vpc_endpoints          = local.use_vpc_endpoints
   endpoint_security_group_id = local.endpoint_security_group_id
   gateway_prefix_list_ids    = [for list in data.aws_prefix_list.gateway : list.id]
+  assign_public_ip           = var.assign_public_ip
+  egress_rules               = var.egress_rules
+  security_group_ids         = var.security_group_ids
   queue                      = { name = module.queue.name, arn = module.queue.arn, dlq_arn = module.queue.dlq_arn }
   table                      = { name = module.table.name, arn = module.table.arn }
   bucket                     = var.payload_bucket ? { name = module.bucket[0].name, arn = module.bucket[0].arn } : null
@@ -137,6 +144,8 @@ module "worker" {
   rollback                   = var.rollback
   wait_for_steady_state      = var.wait_for_steady_state
   log_retention_days         = var.log_retention_days
+  permissions_boundary       = var.permissions_boundary
+  iam_path                   = var.iam_path
   tags                       = var.tags
 }
 
@@ -160,6 +169,8 @@ module "autoscaling" {
   backlog_target_seconds = var.avg_msg_proc_time_seconds * var.approx_num_backlog_messages
   scale_in_minutes       = var.service_autoscaling_scale_in_minutes
   log_retention_days     = var.log_retention_days
+  permissions_boundary   = var.permissions_boundary
+  iam_path               = var.iam_path
   tags                   = var.tags
 }
 
@@ -167,18 +178,19 @@ module "alarms" {
   source = "../modules/alarms"
   count  = var.enable_alarms ? 1 : 0
 
-  name                  = var.name
-  cluster               = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_name = module.worker.service_name }
-  queue_name            = module.queue.name
-  dlq_name              = module.queue.dlq_name
-  table_name            = module.table.name
-  lambda_name           = var.enable_autoscaling ? module.autoscaling[0].lambda_name : null
-  topic_arn             = var.alarm_topic_arn
-  oldest_job_seconds    = var.alarm_oldest_job_seconds
-  no_progress_minutes   = var.alarm_no_progress_minutes
-  task_failures         = var.alarm_task_failures
-  dollars_per_task_hour = local.dollars_per_task_hour
-  dashboard             = var.enable_dashboard
-  log_retention_days    = var.log_retention_days
-  tags                  = var.tags
+  name                      = var.name
+  cluster                   = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_name = module.worker.service_name }
+  queue_name                = module.queue.name
+  dlq_name                  = module.queue.dlq_name
+  table_name                = module.table.name
+  lambda_name               = var.enable_autoscaling ? module.autoscaling[0].lambda_name : null
+  topic_arn                 = var.alarm_topic_arn
+  oldest_job_seconds        = var.alarm_oldest_job_seconds
+  message_retention_seconds = var.queue_message_retention_seconds
+  no_progress_minutes       = var.alarm_no_progress_minutes
+  task_failures             = var.alarm_task_failures
+  dollars_per_task_hour     = local.dollars_per_task_hour
+  dashboard                 = var.enable_dashboard
+  log_retention_days        = var.log_retention_days
+  tags                      = var.tags
 }

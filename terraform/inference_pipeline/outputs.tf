@@ -8,9 +8,24 @@ output "queue_url" {
   value       = module.queue.url
 }
 
+output "queue_arn" {
+  description = "ARN of the queue."
+  value       = module.queue.arn
+}
+
 output "dlq_name" {
   description = "Name of the dead-letter queue."
   value       = module.queue.dlq_name
+}
+
+output "dlq_url" {
+  description = "URL of the dead-letter queue."
+  value       = module.queue.dlq_url
+}
+
+output "dlq_arn" {
+  description = "ARN of the dead-letter queue."
+  value       = module.queue.dlq_arn
 }
 
 output "table_name" {
@@ -18,9 +33,19 @@ output "table_name" {
   value       = module.table.name
 }
 
+output "table_arn" {
+  description = "ARN of the table."
+  value       = module.table.arn
+}
+
 output "bucket_name" {
   description = "Name of the bucket for large payloads; null where there is none."
   value       = var.payload_bucket ? module.bucket[0].name : null
+}
+
+output "bucket_arn" {
+  description = "ARN of that bucket."
+  value       = var.payload_bucket ? module.bucket[0].arn : null
 }
 
 output "haulage_url" {
@@ -59,6 +84,11 @@ output "consumer_role_name" {
 output "cluster_name" {
   description = "Name of the ECS cluster."
   value       = module.worker.cluster_name
+}
+
+output "cluster_arn" {
+  description = "ARN of the ECS cluster."
+  value       = module.worker.cluster_arn
 }
 
 output "service_name" {

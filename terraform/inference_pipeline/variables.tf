@@ -22,6 +22,19 @@ variable "tags" {
   nullable    = false
 }
 
+variable "permissions_boundary" {
+  description = "ARN of a policy beyond which no role that is made here can go; null for none."
+  type        = string
+  default     = null
+}
+
+variable "iam_path" {
+  description = "The path of the roles and policies that are made here, such as /pipelines/."
+  type        = string
+  default     = "/"
+  nullable    = false
+}
+
 # ---- where it is
 
 variable "vpc_id" {
@@ -31,19 +44,30 @@ variable "vpc_id" {
 }
 
 variable "subnet_ids" {
-  description = "The private subnets of the tasks: subnet_ids of the endpoints stack."
+  description = "The subnets of the tasks. With endpoints, private ones: subnet_ids of the endpoints stack. Without, private ones with a route to a NAT gateway, or public ones with assign_public_ip."
   type        = list(string)
   nullable    = false
 }
 
 variable "sqs_vpc_endpoint_id" {
-  description = "The SQS endpoint of the VPC: vpc_endpoints.sqs of the endpoints stack. Its security group lets the tasks in."
+  description = "The SQS endpoint of the VPC: vpc_endpoints.sqs of the endpoints stack. Its security group lets the tasks in. Null: the tasks reach AWS, and everything else that speaks HTTPS, by the routes of their subnets."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^vpce-[0-9a-f]+$", var.sqs_vpc_endpoint_id))
+    condition     = var.sqs_vpc_endpoint_id == null || can(regex("^vpce-[0-9a-f]+$", var.sqs_vpc_endpoint_id))
     error_message = "An endpoint id looks like vpce-0123456789abcdef0; the endpoints stack prints it as vpc_endpoints.sqs."
+  }
+}
+
+variable "use_vpc_endpoints" {
+  description = "Whether the tasks go out through endpoints of the VPC, and nowhere else. Null: where sqs_vpc_endpoint_id is given. Say true if the same apply makes that endpoint, as it cannot be known in time whether it is null."
+  type        = bool
+  default     = null
+
+  validation {
+    condition     = var.use_vpc_endpoints == null || try(var.use_vpc_endpoints == (var.sqs_vpc_endpoint_id != null), true)
+    error_message = "Either use_vpc_endpoints is true and sqs_vpc_endpoint_id is given, or neither."
   }
 }
 
@@ -51,6 +75,34 @@ variable "endpoint_security_group_id" {
   description = "The security group that the interface endpoints of the VPC have in common; null where the SQS endpoint has just that one, as with the endpoints stack."
   type        = string
   default     = null
+}
+
+variable "assign_public_ip" {
+  description = "Whether a task gets a public address, which it needs in a public subnet without endpoints. Nothing comes in there either."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "egress_rules" {
+  description = "Where else the tasks may go, by a name of the rule: cidr_blocks, ipv6_cidr_blocks or a security_group_id; protocol (default: tcp), from_port, to_port (default: from_port). Such as a database, or a file system."
+  type = map(object({
+    cidr_blocks       = optional(list(string))
+    ipv6_cidr_blocks  = optional(list(string))
+    security_group_id = optional(string)
+    protocol          = optional(string, "tcp")
+    from_port         = number
+    to_port           = optional(number)
+  }))
+  default  = {}
+  nullable = false
+}
+
+variable "security_group_ids" {
+  description = "Further security groups of the tasks."
+  type        = list(string)
+  default     = []
+  nullable    = false
 }
 
 # ---- the worker
@@ -272,9 +324,9 @@ variable "queue_max_receive_count" {
 }
 
 variable "queue_message_retention_seconds" {
-  description = "For how long a job may wait, in seconds: a day or more. 1209600 (14 days) is safest."
+  description = "For how long a job may wait, in seconds: a day or more. It costs nothing to keep 1209600 (14 days)."
   type        = number
-  default     = 86400
+  default     = 1209600
   nullable    = false
 }
 

@@ -221,8 +221,8 @@ def check_queues_have_their_dead_letter_queues(aws, shared, outputs):
         jobs, dead = attributes(output["queue_name"]), attributes(output["dlq_name"])
         redrive = json.loads(jobs["RedrivePolicy"])
         assert redrive == {"deadLetterTargetArn": dead["QueueArn"], "maxReceiveCount": 10}, redrive
-        assert jobs["VisibilityTimeout"] == "30" and jobs["MessageRetentionPeriod"] == "86400"
-        assert dead["MessageRetentionPeriod"] == "1209600"
+        assert jobs["VisibilityTimeout"] == "30"
+        assert {queue["MessageRetentionPeriod"] for queue in (jobs, dead)} == {"1209600"}
         assert {queue["MaximumMessageSize"] for queue in (jobs, dead)} == {"1048576"}, "a job and its dead letter"
     assert outputs["prod"]["queue_name"] == "prod.fifo" and outputs["prod"]["dlq_name"] == "prod-dlq.fifo"
     assert outputs["staging"]["queue_name"] == "staging", "a standard queue"
@@ -375,7 +375,7 @@ def check_the_lambda_is_run_each_minute_for_its_pair(aws, shared, outputs):
 
 def check_alarms_for_people_are_there(aws, shared, outputs):
     alarms = {alarm["AlarmName"] for alarm in aws("cloudwatch").describe_alarms()["MetricAlarms"]}
-    kinds = ["dead-letters", "oldest-job", "no-progress", "lambda-errors", "lambda-silent", "task-failures"]
+    kinds = ["dead-letters", "oldest-job", "retention", "no-progress", "lambda-errors", "lambda-silent", "task-failures"]
     for name, output in outputs.items():
         assert {f"{name}-{kind}" for kind in kinds} == set(output["alarm_names"])
         assert set(output["alarm_names"]) <= alarms

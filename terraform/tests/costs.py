@@ -24,7 +24,7 @@ SCALING_METRICS, TASK_METRICS = 8, 6  # docs/scaling.md and docs/metrics.md list
 METRICS_READ = 3  # each minute
 # What people and scaling have, and, as an assumption, two that Application Auto
 # Scaling makes for its target tracking.
-ALARM_METRICS, FAST_ALARMS = 10 + 2, 1
+ALARM_METRICS, FAST_ALARMS = 11 + 2, 1
 SAMPLES, LAMBDA_GB = 4, 0.125
 
 

@@ -146,6 +146,7 @@ module "prod" {
   vpc_id                                  = aws_vpc.this.id
   subnet_ids                              = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id                     = module.endpoints.vpc_endpoints.sqs
+  use_vpc_endpoints                       = true
   ecr                                     = module.repository.url
   create_repository                       = false
   container_tag                           = "v1"
@@ -173,6 +174,7 @@ module "staging" {
   vpc_id                           = aws_vpc.this.id
   subnet_ids                       = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
+  use_vpc_endpoints                = true
   ecr                              = module.repository.url
   create_repository                = false
   container_tag                    = "v2-rc1"

@@ -50,6 +50,7 @@ module "pipeline" {
   vpc_id              = var.vpc_id
   subnet_ids          = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id = module.endpoints.vpc_endpoints.sqs
+  use_vpc_endpoints   = true
   lambda_package      = var.lambda_package
   capacity_provider   = aws_ecs_capacity_provider.gpu.name
   gpus                = 1

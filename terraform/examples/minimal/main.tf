@@ -58,6 +58,7 @@ module "pipeline" {
   vpc_id                           = var.vpc_id
   subnet_ids                       = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
+  use_vpc_endpoints                = true
   lambda_package                   = var.lambda_package
   cpu_architecture                 = var.cpu_architecture
   service_autoscaling_min_capacity = 0

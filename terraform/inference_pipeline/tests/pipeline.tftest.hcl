@@ -42,8 +42,8 @@ run "defaults" {
     error_message = "Producers get a URL that the command line takes."
   }
   assert {
-    condition     = length(output.alarm_names) == 6
-    error_message = "Six alarms."
+    condition     = length(output.alarm_names) == 7
+    error_message = "Seven alarms."
   }
   assert {
     condition     = toset(keys(aws_ssm_parameter.this)) == toset(["queue_name", "table_name"])
@@ -132,12 +132,23 @@ run "another_architecture_and_size" {
   }
 }
 
+run "a_vpc_without_endpoints" {
+  command = plan
+  variables {
+    sqs_vpc_endpoint_id = null
+  }
+  assert {
+    condition     = length(data.aws_vpc_endpoint.sqs) == 0 && local.endpoint_security_group_id == null
+    error_message = "Nobody asks for an endpoint."
+  }
+}
+
 run "an_endpoint_with_more_groups" {
   variables {
     endpoint_security_group_id = "sg-0123456789abcdef1"
   }
   override_data {
-    target = data.aws_vpc_endpoint.sqs
+    target = data.aws_vpc_endpoint.sqs[0]
     values = {
       security_group_ids = ["sg-0123456789abcdef0", "sg-0123456789abcdef1"]
       vpc_id             = "vpc-0123456789abcdef0"

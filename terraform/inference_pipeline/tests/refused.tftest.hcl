@@ -35,6 +35,15 @@ run "an_endpoint_that_is_none" {
   expect_failures = [var.sqs_vpc_endpoint_id]
 }
 
+run "endpoints_that_are_not_named" {
+  command = plan
+  variables {
+    sqs_vpc_endpoint_id = null
+    use_vpc_endpoints   = true
+  }
+  expect_failures = [var.use_vpc_endpoints]
+}
+
 run "a_repository_with_a_tag" {
   command = plan
   variables {
@@ -152,17 +161,17 @@ run "an_endpoint_of_another_vpc" {
   variables {
     vpc_id = "vpc-0123456789abcdef1"
   }
-  expect_failures = [data.aws_vpc_endpoint.sqs]
+  expect_failures = [data.aws_vpc_endpoint.sqs[0]]
 }
 
 run "an_endpoint_with_two_groups" {
   command = plan
   override_data {
-    target = data.aws_vpc_endpoint.sqs
+    target = data.aws_vpc_endpoint.sqs[0]
     values = {
       security_group_ids = ["sg-0123456789abcdef0", "sg-0123456789abcdef1"]
       vpc_id             = "vpc-0123456789abcdef0"
     }
   }
-  expect_failures = [data.aws_vpc_endpoint.sqs]
+  expect_failures = [data.aws_vpc_endpoint.sqs[0]]
 }

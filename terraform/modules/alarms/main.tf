@@ -72,6 +72,25 @@ resource "aws_cloudwatch_metric_alarm" "oldest_job" {
   }
 }
 
+# SQS deletes what nobody has received in time, and the job with it. Nothing else
+# goes off where no task has been there for days.
+resource "aws_cloudwatch_metric_alarm" "retention" {
+  alarm_name          = "${var.name}-retention"
+  alarm_description   = "A job has waited for half of the time for which the queue keeps messages (${var.message_retention_seconds} s); at the end of it, it is lost. Do workers receive anything?"
+  namespace           = "AWS/SQS"
+  metric_name         = "ApproximateAgeOfOldestMessage"
+  dimensions          = { QueueName = var.queue_name }
+  statistic           = "Maximum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = floor(var.message_retention_seconds / 2)
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = local.actions
+  ok_actions          = local.actions
+  tags                = var.tags
+}
+
 # Jobs that run for hours are progress, although none ends: they are in flight.
 resource "aws_cloudwatch_metric_alarm" "no_progress" {
   alarm_name          = "${var.name}-no-progress"

@@ -61,6 +61,17 @@ variable "oldest_job_seconds" {
   }
 }
 
+variable "message_retention_seconds" {
+  description = "For how long the queue keeps messages, in seconds. The alarm \"retention\" goes off at half of it."
+  type        = number
+  nullable    = false
+
+  validation {
+    condition     = var.message_retention_seconds >= 60 && var.message_retention_seconds <= 1209600
+    error_message = "A queue keeps messages for 60 to 1209600 seconds (14 days)."
+  }
+}
+
 variable "no_progress_minutes" {
   description = "The alarm \"no progress\" goes off when jobs wait, none runs and none ended for so many minutes."
   type        = number

@@ -163,6 +163,29 @@ variable "log_retention_days" {
   }
 }
 
+variable "permissions_boundary" {
+  description = "ARN of a policy beyond which no role that is made here can go; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:[^:]+:iam::([0-9]{12}|aws):policy/", var.permissions_boundary))
+    error_message = "A permissions boundary is the ARN of a policy, such as arn:aws:iam::123456789012:policy/boundary."
+  }
+}
+
+variable "iam_path" {
+  description = "The path of the roles and policies that are made here."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([!-.0-~]+/)*$", var.iam_path))
+    error_message = "A path begins and ends with a slash, such as /pipelines/."
+  }
+}
+
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)

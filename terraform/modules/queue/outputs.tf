@@ -13,6 +13,11 @@ output "arn" {
   value       = aws_sqs_queue.jobs.arn
 }
 
+output "dlq_url" {
+  description = "URL of the dead-letter queue."
+  value       = aws_sqs_queue.dead_letters.id
+}
+
 output "dlq_name" {
   description = "Name of the dead-letter queue."
   value       = aws_sqs_queue.dead_letters.name

@@ -41,9 +41,9 @@ variable "max_receive_count" {
 }
 
 variable "message_retention_seconds" {
-  description = "For how long a job may wait in the queue, in seconds. Four days or more where a backlog may last over a weekend."
+  description = "For how long a job may wait in the queue, in seconds."
   type        = number
-  default     = 86400
+  default     = 1209600
   nullable    = false
 
   validation {

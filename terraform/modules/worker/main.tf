@@ -182,8 +182,8 @@ resource "aws_ecs_service" "worker" {
 
   network_configuration {
     subnets          = var.subnet_ids
-    security_groups  = [aws_security_group.worker.id]
-    assign_public_ip = false
+    security_groups  = concat([aws_security_group.worker.id], var.security_group_ids)
+    assign_public_ip = var.assign_public_ip
   }
 
   deployment_circuit_breaker {

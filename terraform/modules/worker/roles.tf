@@ -25,9 +25,11 @@ data "aws_iam_policy_document" "tasks" {
 
 # What ECS itself does to start a task: pull its image, write its log.
 resource "aws_iam_role" "execution" {
-  name               = "${var.name}-execution"
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
-  tags               = var.tags
+  name                 = "${var.name}-execution"
+  path                 = var.iam_path
+  permissions_boundary = var.permissions_boundary
+  assume_role_policy   = data.aws_iam_policy_document.tasks.json
+  tags                 = var.tags
 }
 
 data "aws_iam_policy_document" "execution" {
@@ -99,9 +101,11 @@ data "aws_iam_policy_document" "jobs" {
 
 # What the tasks do.
 resource "aws_iam_role" "consumer" {
-  name               = "${var.name}-consumer"
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
-  tags               = var.tags
+  name                 = "${var.name}-consumer"
+  path                 = var.iam_path
+  permissions_boundary = var.permissions_boundary
+  assume_role_policy   = data.aws_iam_policy_document.tasks.json
+  tags                 = var.tags
 }
 
 data "aws_iam_policy_document" "consumer" {
@@ -136,6 +140,7 @@ resource "aws_iam_role_policy" "consumer" {
 # For whoever submits jobs: attach it to the role of your service.
 resource "aws_iam_policy" "producer" {
   name        = "${var.name}-producer"
+  path        = var.iam_path
   description = "Submit jobs to ${var.name} and read their results"
   policy      = data.aws_iam_policy_document.jobs.json
   tags        = var.tags
@@ -185,6 +190,7 @@ data "aws_iam_policy_document" "operator" {
 
 resource "aws_iam_policy" "operator" {
   name        = "${var.name}-operator"
+  path        = var.iam_path
   description = "Look after the jobs of ${var.name}: list, purge, redrive, doctor"
   policy      = data.aws_iam_policy_document.operator.json
   tags        = var.tags

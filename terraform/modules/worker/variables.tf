@@ -53,14 +53,73 @@ variable "subnet_ids" {
   }
 }
 
+variable "use_vpc_endpoints" {
+  description = "Whether the tasks go out through endpoints of the VPC, and nowhere else. Otherwise they reach all that speaks HTTPS, by the routes of their subnets."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "endpoint_security_group_id" {
-  description = "The security group of the VPC's interface endpoints; the tasks are let in."
+  description = "The security group of the VPC's interface endpoints, where they are used; the tasks are let in."
   type        = string
+  default     = null
+
+  validation {
+    condition     = var.endpoint_security_group_id == null || can(regex("^sg-[0-9a-f]+$", var.endpoint_security_group_id))
+    error_message = "A security group id looks like sg-0123456789abcdef0."
+  }
+
+  validation {
+    condition     = !var.use_vpc_endpoints || try(var.endpoint_security_group_id != null, true)
+    error_message = "Give the security group of the endpoints, or use_vpc_endpoints = false."
+  }
+}
+
+variable "assign_public_ip" {
+  description = "Whether a task gets a public address, which it needs in a public subnet without endpoints."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "egress_rules" {
+  description = "Where else the tasks may go, by a name of the rule: cidr_blocks, ipv6_cidr_blocks or a security_group_id; protocol, from_port, to_port."
+  type = map(object({
+    cidr_blocks       = optional(list(string))
+    ipv6_cidr_blocks  = optional(list(string))
+    security_group_id = optional(string)
+    protocol          = optional(string, "tcp")
+    from_port         = number
+    to_port           = optional(number)
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition = alltrue([
+      for rule in var.egress_rules : (rule.security_group_id == null) != (
+        try(length(rule.cidr_blocks), 0) + try(length(rule.ipv6_cidr_blocks), 0) == 0
+      )
+    ])
+    error_message = "Each of egress_rules has either blocks of addresses (cidr_blocks, ipv6_cidr_blocks) or a security_group_id."
+  }
+
+  validation {
+    condition     = alltrue([for rule in var.egress_rules : rule.from_port >= 0 && coalesce(rule.to_port, rule.from_port) >= rule.from_port && coalesce(rule.to_port, rule.from_port) <= 65535])
+    error_message = "The ports of each of egress_rules are 0 to 65535, from_port the lower one."
+  }
+}
+
+variable "security_group_ids" {
+  description = "Further security groups of the tasks."
+  type        = list(string)
+  default     = []
   nullable    = false
 
   validation {
-    condition     = can(regex("^sg-[0-9a-f]+$", var.endpoint_security_group_id))
-    error_message = "A security group id looks like sg-0123456789abcdef0."
+    condition     = length(var.security_group_ids) <= 4
+    error_message = "A task has 5 security groups at most (Amazon ECS), and one is made here: give 4 or fewer."
   }
 }
 
@@ -320,6 +379,29 @@ variable "log_retention_days" {
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
     error_message = "CloudWatch keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653 days."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "ARN of a policy beyond which no role that is made here can go; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:[^:]+:iam::([0-9]{12}|aws):policy/", var.permissions_boundary))
+    error_message = "A permissions boundary is the ARN of a policy, such as arn:aws:iam::123456789012:policy/boundary."
+  }
+}
+
+variable "iam_path" {
+  description = "The path of the roles and policies that are made here."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([!-.0-~]+/)*$", var.iam_path))
+    error_message = "A path begins and ends with a slash, such as /pipelines/."
   }
 }
 

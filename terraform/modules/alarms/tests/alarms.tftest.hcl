@@ -14,6 +14,8 @@ variables {
   dlq_name   = "jobs-dlq.fifo"
   table_name = "jobs-records"
   topic_arn  = "arn:aws:sns:eu-central-1:123456789012:alerts"
+
+  message_retention_seconds = 1209600
 }
 
 run "somebody_is_told" {
@@ -24,11 +26,15 @@ run "somebody_is_told" {
   }
   assert {
     condition = alltrue([for alarm in [
-      aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.oldest_job,
+      aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.oldest_job, aws_cloudwatch_metric_alarm.retention,
       aws_cloudwatch_metric_alarm.no_progress, aws_cloudwatch_metric_alarm.task_failures,
       aws_cloudwatch_metric_alarm.lambda_errors[0], aws_cloudwatch_metric_alarm.lambda_silent[0],
     ] : alarm.alarm_actions == toset([var.topic_arn]) && alarm.ok_actions == toset([var.topic_arn])])
     error_message = "Each alarm tells the topic when it begins and when it ends."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.retention.threshold == 604800
+    error_message = "A week is left of the two."
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.lambda_silent[0].treat_missing_data == "breaching"
@@ -107,7 +113,7 @@ run "a_dashboard_without_a_lambda" {
 
 run "without_a_lambda" {
   assert {
-    condition     = length(output.alarm_names) == 4 && length(aws_cloudwatch_dashboard.this) == 0
+    condition     = length(output.alarm_names) == 5 && length(aws_cloudwatch_dashboard.this) == 0
     error_message = "No alarm on a Lambda that is not there."
   }
 }

@@ -217,6 +217,71 @@ run "refused_values" {
   ]
 }
 
+run "through_endpoints_and_nowhere_else" {
+  command = plan
+  assert {
+    condition     = aws_security_group_rule.endpoints_out[0].source_security_group_id == "sg-0123456789abcdef0" && length(aws_security_group_rule.https_out) == 0
+    error_message = "Out goes HTTPS to the endpoints alone."
+  }
+  assert {
+    condition     = length(aws_security_group_rule.more_out) == 0 && aws_iam_role.consumer.path == "/"
+    error_message = "Nothing else unless it is said."
+  }
+}
+
+run "by_the_routes_of_the_subnets" {
+  command = plan
+  variables {
+    use_vpc_endpoints          = false
+    endpoint_security_group_id = null
+    assign_public_ip           = true
+    security_group_ids         = ["sg-0123456789abcdef2"]
+    egress_rules = {
+      database = { security_group_id = "sg-0123456789abcdef3", from_port = 5432 }
+      files    = { cidr_blocks = ["10.0.0.0/16"], from_port = 2049, to_port = 2050 }
+    }
+    permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+    iam_path             = "/pipelines/"
+  }
+  assert {
+    condition     = length(aws_security_group_rule.endpoints_out) + length(aws_security_group_rule.gateways_out) + length(aws_security_group_rule.endpoints_in) == 0
+    error_message = "There are no endpoints."
+  }
+  assert {
+    condition     = aws_security_group_rule.https_out[0].cidr_blocks == tolist(["0.0.0.0/0"]) && aws_security_group_rule.https_out[0].ipv6_cidr_blocks == tolist(["::/0"]) && aws_security_group_rule.https_out[0].to_port == 443
+    error_message = "All that speaks HTTPS can be reached, by IPv6 as well."
+  }
+  assert {
+    condition     = aws_security_group_rule.more_out["database"].to_port == 5432 && aws_security_group_rule.more_out["files"].to_port == 2050
+    error_message = "The rules of one's own have their ports."
+  }
+  assert {
+    condition     = aws_ecs_service.worker.network_configuration[0].assign_public_ip
+    error_message = "In a public subnet a task needs an address."
+  }
+  assert {
+    condition     = aws_iam_role.consumer.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && aws_iam_role.execution.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && aws_iam_role.execution.path == "/pipelines/" && aws_iam_policy.producer.path == "/pipelines/"
+    error_message = "Roles stay within the boundary, under their path."
+  }
+}
+
+run "refused_networks" {
+  command = plan
+  variables {
+    endpoint_security_group_id = null
+    security_group_ids         = ["sg-1", "sg-2", "sg-3", "sg-4", "sg-5"]
+    egress_rules = {
+      both     = { security_group_id = "sg-0123456789abcdef3", cidr_blocks = ["10.0.0.0/16"], from_port = 443 }
+      backward = { cidr_blocks = ["10.0.0.0/16"], from_port = 443, to_port = 80 }
+    }
+    permissions_boundary = "boundary"
+    iam_path             = "pipelines"
+  }
+  expect_failures = [
+    var.endpoint_security_group_id, var.security_group_ids, var.egress_rules, var.permissions_boundary, var.iam_path,
+  ]
+}
+
 run "refused_ids" {
   command = plan
   variables {
