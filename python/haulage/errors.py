@@ -98,8 +98,8 @@ class JobFailedError(_OfJob):
     """The job ended in ``ERROR``. The text is the job's error, with its traceback."""
 
     kind: str = "handler"
-    """``handler``, ``timeout``, ``worker_lost``, ``invalid_body``, ``invalid_result``, ``panic`` or
-    ``expired``: the job had not been started within its ``start_within``."""
+    """``handler``, ``timeout``, ``worker_lost``, ``invalid_body``, ``invalid_result``, ``panic``,
+    ``expired`` (the job had not been started within its ``start_within``) or ``message_lost``."""
 
 
 class JobCancelledError(_OfJob):

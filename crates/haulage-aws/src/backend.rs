@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     get, heartbeat,
     inner::{Inner, Shared, Tuning},
-    list,
+    list, lost,
     meter::Usage,
     ping, redrive,
     runtime::Runtime,
@@ -161,6 +161,14 @@ impl Backend for AwsBackend {
         self.run(|inner| claim::claim(inner, request, stop)).await
     }
 
+    async fn drain(&self) -> Result<()> {
+        self.run(|inner| async move {
+            inner.polls.drain().await;
+            Ok(())
+        })
+        .await
+    }
+
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
         self.run(|inner| heartbeat::heartbeat(inner, beats)).await
     }
@@ -170,11 +178,21 @@ impl Backend for AwsBackend {
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        self.run(|inner| async move { get::get(&inner.store, ids, detail).await }).await
+        self.run(|inner| async move {
+            let lookups = get::get(&inner.store, ids, detail).await?;
+            lost::notice(&inner, &lookups);
+            Ok(lookups)
+        })
+        .await
     }
 
     async fn peek(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        self.run(|inner| async move { get::peek(&inner.store, ids, detail).await }).await
+        self.run(|inner| async move {
+            let lookups = get::peek(&inner.store, ids, detail).await?;
+            lost::notice(&inner, &lookups);
+            Ok(lookups)
+        })
+        .await
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {

@@ -122,6 +122,13 @@ impl Builder {
         self
     }
 
+    /// For how long a submit tries to write its record. Default: a minute.
+    #[doc(hidden)]
+    pub fn record_patience(mut self, patience: Duration) -> Self {
+        self.tuning.record_patience = Some(patience);
+        self
+    }
+
     /// Counts capacity units, too, in [`AwsBackend::usage`]: DynamoDB is asked
     /// for them with every call.
     pub fn metered(mut self) -> Self {

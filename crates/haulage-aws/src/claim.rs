@@ -17,18 +17,13 @@ use tracing::warn;
 use crate::{
     body::Place,
     heartbeat::heartbeat,
-    in_flight::{Chain, Received, chains},
+    in_flight::{Chain, Received, chains, hidden_behind, with_followers},
     inner::{Inner, Shared},
     poll,
     queue::{MAX_BATCH, MAX_WAIT},
     resolve::{Disposition, SOON, resolve},
     table::PARALLEL,
 };
-
-/// How long a message is left alone whose job could not be looked at: twice as
-/// long with each receive, as SQS moves it away after so many.
-const AFTER_FAILURE: Duration = Duration::from_secs(2);
-const AFTER_FAILURES: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn claim(
     inner: Shared,
@@ -209,6 +204,7 @@ async fn work_chain(
     while let Some(message) = chain.pop_front() {
         match resolve(inner, request, &message).await {
             Ok(Disposition::Claimed(claim)) => {
+                inner.failures.forget(&message.id);
                 let (claimed, mut hold) = *claim;
                 let due = hold.envelope.due_at();
                 hold.followers = chain;
@@ -229,29 +225,21 @@ async fn work_chain(
             }
             Ok(Disposition::Held(time)) => {
                 let back = inner.clone();
+                let followers = hidden_behind(chain, time);
                 inner.tasks.spawn(async move {
                     back.leave_to_holder(message, time).await;
-                    back.show_again(chain).await;
+                    back.give_back(followers).await;
                 });
                 return Ok(None);
             }
             Err(error) => {
-                let doublings = u32::try_from(message.receives).unwrap_or(0).min(16);
-                let time = AFTER_FAILURE.saturating_mul(1 << doublings).min(AFTER_FAILURES);
-                // Not all at the same moment again.
-                let time = time.mul_f64(0.75 + fastrand::f64() / 2.0);
+                let time = inner.failures.failed(&message.id, message.is_grouped());
                 give_back(inner, with_followers(message, time, chain));
                 return Err(error);
             }
         }
     }
     Ok(None)
-}
-
-/// A message that is to show after a while, and what follows it.
-fn with_followers(message: Received, time: Duration, followers: Chain) -> Vec<(Received, Duration)> {
-    let followers = followers.into_iter().map(|message| (message, Duration::ZERO));
-    std::iter::once((message, time)).chain(followers).collect()
 }
 
 /// Gives messages back while the claim goes on: the leases of what was claimed

@@ -39,7 +39,24 @@ async fn lookups(
         .buffer_unordered(PARALLEL)
         .collect()
         .await;
-    Ok(ids.iter().map(|id| lookups.get(id.as_str()).cloned().unwrap_or(Lookup::Missing)).collect())
+    Ok(ids
+        .iter()
+        .map(|id| lookups.get(id.as_str()).cloned().unwrap_or_else(|| unrecorded(store, id)))
+        .collect())
+}
+
+/// What there is to say of an id without a record. SQS gives out ids before
+/// there is one, and whoever receives the message makes it.
+fn unrecorded(store: &Store, id: &JobId) -> Lookup {
+    if let Some(record) = store.unrecorded.get(id).and_then(|row| row.record(store.now())) {
+        return Lookup::Found(record);
+    }
+    if is_message_id(id.as_str()) { Lookup::Unrecorded { within: store.retention } } else { Lookup::Missing }
+}
+
+/// Whether SQS may have given out this id: it has the form of a UUID.
+fn is_message_id(id: &str) -> bool {
+    id.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && id.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
 async fn lookup(store: &Store, row: Row, detail: Detail) -> Lookup {

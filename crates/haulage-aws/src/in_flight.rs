@@ -138,6 +138,26 @@ pub(crate) fn chains(received: Vec<Received>, ordered: bool) -> Vec<Chain> {
     chains
 }
 
+/// How much longer than the first of a chain the others are hidden.
+const BEHIND: Duration = Duration::from_secs(1);
+
+/// A message that is to show after a while, and what follows it.
+pub(crate) fn with_followers(
+    message: Received,
+    time: Duration,
+    followers: Chain,
+) -> Vec<(Received, Duration)> {
+    std::iter::once((message, time)).chain(hidden_behind(followers, time)).collect()
+}
+
+/// What follows a message that shows after this time. It must not show before:
+/// whether a group is blocked while its first message is hidden and a later one
+/// is not, is nowhere written.
+pub(crate) fn hidden_behind(followers: Chain, time: Duration) -> Vec<(Received, Duration)> {
+    let time = if time.is_zero() { time } else { time + BEHIND };
+    followers.into_iter().map(|message| (message, time)).collect()
+}
+
 /// One claim that this process holds.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -310,6 +330,18 @@ pub(crate) mod tests {
         let lengths = |chains: Vec<Chain>| chains.iter().map(VecDeque::len).collect::<Vec<_>>();
         assert_eq!(lengths(chains(all(), true)), [3, 1, 1]);
         assert_eq!(lengths(chains(all(), false)), [1; 5]);
+    }
+
+    #[test]
+    fn what_follows_in_a_group_shows_after_what_it_follows() {
+        let now = Timestamp::from_micros(0);
+        let chain = || Chain::from([received("a", now, now), received("a", now, now)]);
+        let times = |time: u64| -> Vec<u64> {
+            let all = with_followers(received("a", now, now), Duration::from_secs(time), chain());
+            all.into_iter().map(|(_, time)| time.as_secs()).collect()
+        };
+        assert_eq!(times(0), [0, 0, 0], "all at once");
+        assert_eq!(times(40), [40, 41, 41]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What all verbs share.
 
 use std::{
+    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,7 +14,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::config::Credentials;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
-    Error, Json, Result, Timestamp,
+    Error, JobId, Json, Result, Timestamp,
     backend::{Capabilities, Groups},
 };
 use tokio::sync::{RwLock, watch};
@@ -28,6 +29,7 @@ use crate::{
     config::Config,
     deleter::Deleter,
     envelope::{Envelope, MAX_OPTIONS},
+    failures::Failures,
     in_flight::InFlight,
     item::{Row, name, seconds},
     meter::Meter,
@@ -37,6 +39,7 @@ use crate::{
     queue::Queue,
     store::{Store, unchanged, unpack},
     table::{PARALLEL, Table},
+    unrecorded::{PATIENCE, Unrecorded},
     update::{Item, Write, text},
 };
 
@@ -58,6 +61,8 @@ pub(crate) struct Tuning {
     pub(crate) metered: bool,
     /// Whether records can be read without the queue.
     pub(crate) queue_optional: bool,
+    /// For how long a submit tries to write its record, where that is not the usual.
+    pub(crate) record_patience: Option<Duration>,
 }
 
 /// The backend, without its runtime.
@@ -68,11 +73,17 @@ pub(crate) struct Inner {
     pub(crate) queue: Queue,
     pub(crate) store: Store,
     pub(crate) in_flight: InFlight,
+    /// Jobs whose messages were found to be lost, and sent again.
+    pub(crate) lost_seen: Mutex<HashSet<JobId>>,
+    /// How often in a row the jobs of messages could not be looked at.
+    pub(crate) failures: Failures,
     pub(crate) polls: Polls,
     pub(crate) deleter: Deleter,
     pub(crate) protection: Protection,
     pub(crate) capabilities: Capabilities,
     pub(crate) meter: Meter,
+    /// For how long a submit tries to write the records of what it has sent.
+    pub(crate) record_patience: Duration,
     /// How many receives at once brought full batches lately.
     pub(crate) fan_out: AtomicUsize,
     /// Held, shared, from the protection of the task until its jobs are held,
@@ -128,14 +139,18 @@ impl Inner {
                 table: Table::new(clients.dynamodb.clone(), config.table.clone(), meter.clone()),
                 bucket: config.bucket.clone().map(|name| Bucket::new(clients.s3.clone(), name)),
                 retention: queue.retention,
+                unrecorded: Unrecorded::default(),
             },
             in_flight: InFlight::default(),
+            lost_seen: Mutex::default(),
+            failures: Failures::default(),
             polls: Polls::default(),
             deleter: Deleter::start(queue.clone()),
             queue,
             protection,
             capabilities,
             meter,
+            record_patience: tuning.record_patience.unwrap_or(PATIENCE),
             fan_out: AtomicUsize::new(1),
             starting: RwLock::default(),
             unprotected: AtomicBool::new(false),

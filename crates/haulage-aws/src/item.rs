@@ -83,6 +83,8 @@ pub(crate) mod name {
     pub(crate) const PROOF: &str = "proof";
     /// The message that has put the job back to work.
     pub(crate) const REDRIVEN_BY: &str = "redriven_by";
+    /// When another message was sent, after the first was lost.
+    pub(crate) const RESENT_AT: &str = "resent_at";
     /// For the holder of the claim: the newest receipt of its message.
     pub(crate) const RECEIPT: &str = "receipt";
     pub(crate) const RECEIVED_AT: &str = "received_at";

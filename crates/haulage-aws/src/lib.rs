@@ -23,11 +23,13 @@ mod claim;
 mod get;
 mod heartbeat;
 mod list;
+mod lost;
 mod ping;
 mod redrive;
 mod settle;
 pub mod setup;
 mod submit;
+mod unrecorded;
 
 // Records without a queue.
 mod records;
@@ -35,6 +37,7 @@ mod records;
 // From a message to a claim, and back to the queue.
 mod deduplication;
 mod deleter;
+mod failures;
 mod in_flight;
 mod poll;
 mod protection;

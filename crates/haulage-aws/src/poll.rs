@@ -11,6 +11,7 @@ use std::{
 
 use haulage::{Error, Result};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     in_flight::Received,
@@ -26,6 +27,8 @@ struct Poll {
     max: usize,
     lease: Duration,
     state: Mutex<State>,
+    /// Fires when it is over, and what it brought has found its way.
+    over: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,21 @@ impl Polls {
     fn unwatched(&self) -> MutexGuard<'_, Vec<Arc<Poll>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn forget(&self, poll: &Arc<Poll>) {
+        self.unwatched().retain(|other| !Arc::ptr_eq(other, poll));
+    }
+
+    /// Waits until no receive is under way that nobody waits for: SQS may hand
+    /// messages to one as long as it is open, and on a connection that is closed
+    /// they would be lost for a lease.
+    pub(crate) async fn drain(&self) {
+        loop {
+            let Some(poll) = self.unwatched().first().cloned() else { return };
+            poll.over.cancelled().await;
+            self.forget(&poll);
+        }
+    }
 }
 
 /// Waits for a receive that is under way and fits, or begins one.
@@ -83,7 +101,8 @@ pub(crate) fn watch(inner: &Shared, max: usize, lease: Duration, wait: Duration)
         }
     }
     let (tell, answer) = oneshot::channel();
-    let poll = Arc::new(Poll { max, lease, state: Mutex::new(State::Watched(tell)) });
+    let (state, over) = (Mutex::new(State::Watched(tell)), CancellationToken::new());
+    let poll = Arc::new(Poll { max, lease, state, over });
     tokio::spawn(run(inner.clone(), poll.clone(), wait));
     Watch { inner: inner.clone(), poll, answer }
 }
@@ -95,12 +114,13 @@ async fn run(inner: Shared, poll: Arc<Poll>, wait: Duration) {
         State::Watched(tell) => tell.send(answer).err(),
         State::Unwatched | State::Over => Some(answer),
     };
-    inner.polls.unwatched().retain(|other| !Arc::ptr_eq(other, &poll));
     if let Some(Ok(messages)) = left
         && !messages.is_empty()
     {
         inner.show_again(messages).await;
     }
+    inner.polls.forget(&poll);
+    poll.over.cancel();
 }
 
 impl Watch {

@@ -23,13 +23,15 @@ use crate::{
     fault::{fault, is_denied, is_missing, may_pass},
     random,
     redrive_policy::RedrivePolicy,
-    table::{PARALLEL, chunks_of, pause},
+    table::{PARALLEL, batches_of, chunks_of, pause},
 };
 
 /// Amazon SQS API Reference: entries of one batch, messages of one receive.
 pub(crate) const MAX_BATCH: usize = 10;
-/// Amazon SQS Developer Guide, "Amazon SQS message quotas": 1 MiB, also for a whole batch.
-const MAX_BYTES: usize = 1 << 20;
+/// How many bytes of messages go into one call, unless it is for one alone. SQS takes
+/// 1 MiB (Developer Guide, "Amazon SQS message quotas"), and bills by 64 KB; of a
+/// slow line, a call may have half a megabit a second.
+const MAX_BYTES: usize = 512 << 10;
 /// The same: the longest visibility timeout and the longest delay.
 pub(crate) const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 const MAX_DELAY: Duration = Duration::from_secs(900);
@@ -169,12 +171,47 @@ impl Queue {
         envelopes: &[Envelope],
         now: Timestamp,
     ) -> Vec<Result<Sent>> {
-        let mut answers: Vec<Option<Result<Sent>>> = vec![None; envelopes.len()];
-        let mut ambiguous = vec![false; envelopes.len()];
+        // The attribute's name and type count as well.
+        let size = |n: &usize| {
+            let envelope = &envelopes[*n];
+            envelope.message_body().len() + envelope.options().len() + ATTRIBUTE.len() + "String".len()
+        };
+        let batches = batches_of((0..envelopes.len()).collect(), MAX_BATCH, MAX_BYTES, size);
         let ordered = self.fifo && envelopes.iter().any(|envelope| envelope.spec.group.is_some());
-        let width = if ordered { 1 } else { PARALLEL };
+        if !ordered {
+            let sends = stream::iter(batches).map(|batch| self.send_all(url, envelopes, batch, now));
+            let answers: Vec<(Vec<_>, _)> = sends.buffered(PARALLEL).collect().await;
+            return answers.into_iter().flat_map(|(answers, _)| answers).collect();
+        }
+        let mut answers = Vec::with_capacity(envelopes.len());
+        let mut broken: Option<Error> = None;
+        for batch in batches {
+            if let Some(error) = &broken {
+                // It would be in its group before what could not be sent.
+                answers.extend(batch.iter().map(|_| Err(error.clone())));
+                continue;
+            }
+            let (sent, failure) = self.send_all(url, envelopes, batch, now).await;
+            answers.extend(sent);
+            broken = failure;
+        }
+        answers
+    }
+
+    /// Sends one batch, and again what is left of it, until all of it is sent or
+    /// will not be. Also comes back with why a whole call failed for good.
+    async fn send_all(
+        &self,
+        url: &str,
+        envelopes: &[Envelope],
+        batch: Vec<usize>,
+        now: Timestamp,
+    ) -> (Vec<Result<Sent>>, Option<Error>) {
+        let mut answers: Vec<Option<Result<Sent>>> = vec![None; batch.len()];
+        let mut ambiguous = vec![false; batch.len()];
+        let mut failure = None;
         for round in 0..=MAX_ROUNDS {
-            let open: Vec<usize> = (0..envelopes.len()).filter(|n| answers[*n].is_none()).collect();
+            let open: Vec<usize> = (0..batch.len()).filter(|n| answers[*n].is_none()).collect();
             if open.is_empty() {
                 break;
             }
@@ -182,36 +219,28 @@ impl Queue {
                 pause(round).await;
             }
             let last = round == MAX_ROUNDS;
-            let batches = self.batches(envelopes, &open, now);
-            let outcomes: Vec<_> = stream::iter(batches)
-                .map(|batch| async move {
-                    let (places, entries): (Vec<usize>, Vec<_>) = batch.into_iter().unzip();
-                    (places, self.send_batch(url, entries).await)
-                })
-                .buffered(width)
-                .collect()
-                .await;
-            for (places, outcome) in outcomes {
-                match outcome {
-                    Ok((sent, failed)) => {
-                        for (at, id) in sent {
-                            let Some(n) = places.get(at).copied() else { continue };
-                            answers[n] = Some(Ok(Sent { id: JobId::from(id), maybe_twice: ambiguous[n] }));
-                        }
-                        for (at, code, error) in failed {
-                            let Some(n) = places.get(at).copied() else { continue };
-                            ambiguous[n] |= may_pass(&code);
-                            if last || !may_pass(&code) {
-                                answers[n] = Some(Err(error));
-                            }
+            let entries =
+                open.iter().enumerate().map(|(at, n)| self.entry(at, &envelopes[batch[*n]], now)).collect();
+            match self.send_batch(url, entries).await {
+                Ok((sent, failed)) => {
+                    for (at, id) in sent {
+                        let Some(n) = open.get(at).copied() else { continue };
+                        answers[n] = Some(Ok(Sent { id: JobId::from(id), maybe_twice: ambiguous[n] }));
+                    }
+                    for (at, code, error) in failed {
+                        let Some(n) = open.get(at).copied() else { continue };
+                        ambiguous[n] |= may_pass(&code);
+                        if last || !may_pass(&code) {
+                            answers[n] = Some(Err(error));
                         }
                     }
-                    Err((error, again)) => {
-                        for n in places {
-                            ambiguous[n] |= again;
-                            if last || !again {
-                                answers[n] = Some(Err(error.clone()));
-                            }
+                }
+                Err((error, again)) => {
+                    for n in open {
+                        ambiguous[n] |= again;
+                        if last || !again {
+                            answers[n] = Some(Err(error.clone()));
+                            failure = Some(error.clone());
                         }
                     }
                 }
@@ -221,52 +250,22 @@ impl Queue {
             message: format!("queue {} did not say what became of a message", self.name),
             source: None,
         };
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(missing()))).collect()
+        (answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(missing()))).collect(), failure)
     }
 
-    /// Batches within the limits of SQS, with the place of each envelope.
-    fn batches(
-        &self,
-        envelopes: &[Envelope],
-        open: &[usize],
-        now: Timestamp,
-    ) -> Vec<Vec<(usize, SendMessageBatchRequestEntry)>> {
-        let mut batches = vec![Vec::new()];
-        let mut bytes = 0;
-        for n in open {
-            let envelope = &envelopes[*n];
-            let body = envelope.message_body();
-            // The attribute's name and type count as well.
-            let size = body.len() + envelope.options().len() + ATTRIBUTE.len() + "String".len();
-            if batches.last().is_some_and(|batch| {
-                batch.len() == MAX_BATCH || bytes + size > MAX_BYTES && !batch.is_empty()
-            }) {
-                batches.push(Vec::new());
-                bytes = 0;
-            }
-            bytes += size;
-            let at = batches.last().map_or(0, Vec::len);
-            let entry = self.entry(at, envelope, body, now);
-            batches.last_mut().expect("never empty").push((*n, entry));
-        }
-        batches.retain(|batch| !batch.is_empty());
-        batches
-    }
-
-    fn entry(
-        &self,
-        at: usize,
-        envelope: &Envelope,
-        body: String,
-        now: Timestamp,
-    ) -> SendMessageBatchRequestEntry {
+    fn entry(&self, at: usize, envelope: &Envelope, now: Timestamp) -> SendMessageBatchRequestEntry {
         let mut entry = SendMessageBatchRequestEntry::builder()
             .id(at.to_string())
-            .message_body(body)
+            .message_body(envelope.message_body())
             .set_message_attributes(Some(attributes(envelope)));
         if self.fifo {
             // A retry of this send within five minutes is the same message.
-            let copy = envelope.id.as_ref().map(|_| format!("-{}", now.as_micros())).unwrap_or_default();
+            let copy = match (&envelope.id, envelope.redrive.filter(|_| envelope.queue.is_some())) {
+                // Whoever copies this death makes the same copy.
+                (Some(_), Some(end)) => format!("-{}-{}", end.attempt, end.at.as_micros()),
+                (Some(_), None) => format!("-{}", now.as_micros()),
+                (None, _) => String::new(),
+            };
             entry = entry
                 .message_group_id(envelope.sqs_group())
                 .message_deduplication_id(format!("{}{copy}", envelope.token));
@@ -380,6 +379,17 @@ impl Queue {
     pub(crate) async fn hide(&self, messages: Vec<(Receipt, Duration)>) {
         let chunks = chunks_of(messages, MAX_BATCH);
         join_all(chunks.into_iter().map(|chunk| self.hide_chunk(chunk))).await;
+    }
+
+    /// The same for messages that go back: of a group, the first must not be the
+    /// last to show.
+    pub(crate) async fn hide_in_order(&self, messages: Vec<(Receipt, Duration)>) {
+        if !self.fifo {
+            return self.hide(messages).await;
+        }
+        for chunk in chunks_of(messages, MAX_BATCH) {
+            self.hide_chunk(chunk).await;
+        }
     }
 
     /// Shows messages of another queue again, such as the dead-letter queue.

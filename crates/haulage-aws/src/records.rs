@@ -20,6 +20,7 @@ use crate::{
     runtime::Runtime,
     store::Store,
     table::{Table, Written},
+    unrecorded::Unrecorded,
     update::{Write, moment, text},
 };
 
@@ -105,6 +106,7 @@ impl Records {
                 table: Table::new(clients.dynamodb, config.table, meter),
                 bucket: config.bucket.map(|name| Bucket::new(clients.s3, name)),
                 retention: MAX_RETENTION,
+                unrecorded: Unrecorded::default(),
             })
         };
         let store = Arc::new(runtime.run(opened).await?);

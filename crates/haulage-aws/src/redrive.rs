@@ -17,6 +17,7 @@ use crate::{
     in_flight::Received,
     inner::{Inner, Shared},
     item::{Row, name, remember},
+    lost,
     queue::MAX_BATCH,
     random,
     scan::Order,
@@ -28,6 +29,7 @@ use crate::{
 pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> {
     match what {
         Redrive::Dead { limit: 0, .. } => Ok(Vec::new()),
+        Redrive::Lost { limit } => lost::redrive(&inner, limit).await,
         Redrive::Dead { limit, after, .. } => dead(&inner, limit, after).await,
         Redrive::Jobs(ids) => {
             let rows = by_id(&inner, ids).await?;
@@ -114,7 +116,7 @@ pub(crate) async fn by_id(inner: &Inner, ids: Vec<JobId>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn sort(rows: &mut [Row]) {
+pub(crate) fn sort(rows: &mut [Row]) {
     rows.sort_by_key(Row::place);
 }
 
@@ -132,11 +134,10 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
         return Ok(None);
     }
     let Some(proof) = inner.store.proof(&row).await? else { return Ok(None) };
-    let envelope = envelope_of(inner, &row, proof).await?;
-    if envelope.body.packed.is_none() && envelope.body.place == Place::Record {
-        warn!(job = %row.id(), "not redriven: its message was no job, or its body is not kept");
+    let Some(envelope) = envelope_of(inner, &row, proof).await? else {
+        warn!(job = %row.id(), "not redriven: its message was no job, or its body is gone");
         return Ok(None);
-    }
+    };
     let token = envelope.token.clone();
     match inner.queue.send(&[envelope], inner.now()).await.pop() {
         Some(Ok(_)) | None => {}
@@ -189,21 +190,20 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
     unreachable!("the loop ends by returning")
 }
 
-/// A new message for a job, from its record.
-async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Result<Envelope> {
+/// A new message for a job, from its record; `None` where there is no body for it.
+pub(crate) async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Result<Option<Envelope>> {
     let (place, packed) = match row.text(name::BODY_AT).and_then(Place::from_text) {
         Some(place @ Place::Object(_)) => (place, None),
         Some(place) => {
-            let body = inner.store.fetch(&place).await?;
-            let body = body.ok_or_else(|| Error::Unavailable {
-                message: format!("job {} cannot be redriven: its body is gone", row.id()),
-                source: None,
-            })?;
+            let Some(body) = inner.store.fetch(&place).await? else { return Ok(None) };
             (place, Some(Packed::new(&body, inner.config.compression)))
         }
-        None => (Place::Record, row.0.get(name::BODY).and_then(Packed::from_attribute)),
+        None => match row.0.get(name::BODY).and_then(Packed::from_attribute) {
+            Some(packed) => (Place::Record, Some(packed)),
+            None => return Ok(None),
+        },
     };
-    Ok(Envelope {
+    Ok(Some(Envelope {
         token: random::token(),
         id: Some(row.id()),
         proof,
@@ -214,7 +214,7 @@ async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Result<Envelope
         redrive: row.ending(),
         queue: None,
         body: Body { packed, place },
-    })
+    }))
 }
 
 /// How long one look into the dead-letter queue hides what it finds; and how

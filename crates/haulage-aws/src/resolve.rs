@@ -151,8 +151,9 @@ async fn unproved(inner: &Inner, message: &Received) -> Result<Option<Dispositio
         return Ok(None);
     }
     let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
-        // A job whose first message is late; or one that has ended, and expired.
-        return Ok((!message.second).then_some(Disposition::Dropped));
+        // The record of an ended job, which this was to put back to work, has expired;
+        // or there was none yet, and this message brings its proof along.
+        return Ok(message.says().redrive.is_some().then_some(Disposition::Dropped));
     };
     if message.is_proved_by(&row) {
         return Ok(misplaced(inner, message, &row));
@@ -334,12 +335,13 @@ async fn consider(
             })
         }
         Some(Transition::End(_)) => {
-            if let Some(row) = inner.store.taken(row).await?
-                && row.is_dead()
-            {
+            let Some(row) = inner.store.taken(row).await?.filter(Row::is_over) else {
+                return Ok(Next::ResolveAgain);
+            };
+            if row.is_dead() {
                 inner.clone().copy_dead_soon(row, envelope.clone());
             }
-            Ok(Next::ResolveAgain)
+            Ok(Next::Disposition(Disposition::Dropped))
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     envelope::Envelope,
     heartbeat::told,
     heartbeat::while_held,
-    in_flight::{Chain, Hold, Received},
+    in_flight::{Chain, Hold, Received, hidden_behind, with_followers},
     inner::{Inner, Shared},
     item::{self, Row, begun, ended, name, remember, with_error},
     object_retention::{keep_days, object_key},
@@ -299,8 +299,10 @@ fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwar
         return Afterwards::default();
     };
     if !row.is_over() {
-        let followers = followers.into_iter().map(|message| (message, Duration::ZERO));
-        let give_back = message.into_iter().map(|message| (message, delay)).chain(followers).collect();
+        let give_back = match message {
+            Some(message) => with_followers(message, delay, followers),
+            None => hidden_behind(followers, delay),
+        };
         return Afterwards { give_back, ..Afterwards::default() };
     }
     if row.is_dead() {

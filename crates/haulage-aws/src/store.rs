@@ -14,6 +14,7 @@ use crate::{
     item::{Row, ended, name},
     random,
     table::{Table, Written},
+    unrecorded::Unrecorded,
     update::{Write, text},
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct Store {
     pub(crate) bucket: Option<Bucket>,
     /// For how long after its end a message of a job may turn up.
     pub(crate) retention: Duration,
+    /// The records of this process's submits that could not be written yet.
+    pub(crate) unrecorded: Unrecorded,
 }
 
 impl Store {

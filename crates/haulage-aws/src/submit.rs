@@ -1,7 +1,7 @@
 //! `submit`: the message first, since it gives the job its id; then the record.
 //!
-//! If we die between the two, nothing is lost: the consumer that receives the
-//! message makes the record.
+//! If we die between the two, or the table is away, nothing is lost: the consumer
+//! that receives the message makes the record.
 
 use std::{
     collections::HashMap,
@@ -69,20 +69,15 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
         .collect();
     let items =
         new.iter().map(|(job, envelope)| item::submitted(&job.id, envelope, &inner.queue.name)).collect();
-    let mut recorded = inner.store.table.insert(items).await.into_iter();
+    // What was sent will run, whatever becomes of its record.
+    let recorded = inner.record(items).await;
 
     let mut answers: Vec<Option<Result<Submitted>>> = vec![None; envelopes.len()];
     for (n, named) in mine.into_iter().zip(named) {
-        let answer = match named {
-            Ok(job) if job.duplicate => Ok(job),
-            Ok(job) => match recorded.next() {
-                Some(Err(error)) => Err(unrecorded(&job.id, &error)),
-                // It is new, or a consumer was faster: then it is there as well.
-                Some(Ok(_)) | None => Ok(job),
-            },
-            Err(error) => Err(error),
-        };
-        answers[n] = Some(answer);
+        answers[n] = Some(match (named, &recorded) {
+            (Ok(job), Err(error)) if !job.duplicate => Err(unrecorded(&job.id, error)),
+            (named, _) => named,
+        });
     }
     let conflict = |n: usize, id: JobId| {
         let key = keys[n].as_ref().map(|wanted| wanted.key.clone()).unwrap_or_default();
@@ -213,12 +208,8 @@ async fn name_job(inner: &Inner, envelope: &Envelope, sent: Result<Sent>) -> Res
     Ok(Submitted { id, duplicate: false })
 }
 
+/// There is no table. Nobody can run the job before that is mended, and whoever has
+/// submitted it has to know.
 fn unrecorded(id: &JobId, error: &Error) -> Error {
-    Error::unavailable(
-        format!(
-            "job {id} is in the queue and will run, but its record could not be written, \
-             so that it cannot be looked up before a consumer has it: {error}"
-        ),
-        error.clone(),
-    )
+    Error::Config(format!("job {id} is in the queue, and cannot be recorded or run: {error}"))
 }

@@ -9,7 +9,10 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::update_item::UpdateItemError,
-    types::{BatchStatementRequest, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure},
+    types::{
+        AttributeValue, BatchStatementRequest, KeysAndAttributes, ReturnValue,
+        ReturnValuesOnConditionCheckFailure,
+    },
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -28,6 +31,9 @@ pub(crate) const PARALLEL: usize = 16;
 const MAX_GET: usize = 100;
 /// Amazon DynamoDB API Reference, BatchExecuteStatement.
 const MAX_STATEMENTS: usize = 25;
+/// How many bytes of items go into one call, unless it is for one alone: each try has
+/// ten seconds, also on a slow line.
+const MAX_BYTES: usize = 512 << 10;
 /// How often what a batch left undone is tried again.
 const MAX_ROUNDS: u32 = 8;
 
@@ -225,7 +231,7 @@ impl Table {
     /// Puts items that are not there yet. An item that is there stays as it is,
     /// and is no error: the answers tell, in order, which are new.
     pub(crate) async fn insert(&self, items: Vec<Item>) -> Vec<Result<bool>> {
-        let chunks: Vec<Vec<Item>> = chunks_of(items, MAX_STATEMENTS);
+        let chunks = batches_of(items, MAX_STATEMENTS, MAX_BYTES, bytes);
         let parts: Vec<Vec<Result<bool>>> =
             stream::iter(chunks).map(|chunk| self.insert_chunk(chunk)).buffered(PARALLEL).collect().await;
         parts.into_iter().flatten().collect()
@@ -275,6 +281,11 @@ impl Table {
         match code.as_str() {
             "DuplicateItem" | "ConditionalCheckFailed" => Some(Ok(false)),
             _ if may_pass(&code) => None,
+            "ResourceNotFound" => Some(Err(Error::Config(format!(
+                "cannot write to table {}: it does not exist in this region and account; check the name and the \
+                 region, or make it with `haulage queue create`",
+                self.name
+            )))),
             _ => {
                 let message = format!("cannot write to table {}: {code}: {message}", self.name);
                 Some(Err(Error::Unavailable { message, source: None }))
@@ -303,6 +314,42 @@ fn is_refused(error: &UpdateItemError) -> bool {
     error.code() == Some("ConditionalCheckFailedException")
 }
 
+/// About how large an item is in a call, in bytes: what is large is text or bytes.
+fn bytes(item: &Item) -> usize {
+    let size = |value: &AttributeValue| match value {
+        AttributeValue::S(text) => text.len(),
+        // In Base64.
+        AttributeValue::B(bytes) => bytes.as_ref().len() / 3 * 4,
+        _ => 0,
+    };
+    item.values().map(size).sum()
+}
+
+/// Batches of so many at most, and of so many bytes where they are of more than one.
+pub(crate) fn batches_of<T>(
+    items: Vec<T>,
+    most: usize,
+    most_bytes: usize,
+    bytes: impl Fn(&T) -> usize,
+) -> Vec<Vec<T>> {
+    let mut batches: Vec<Vec<T>> = Vec::new();
+    let mut filled = 0;
+    for item in items {
+        let size = bytes(&item);
+        match batches.last_mut() {
+            Some(batch) if batch.len() < most && filled + size <= most_bytes => {
+                batch.push(item);
+                filled += size;
+            }
+            _ => {
+                batches.push(vec![item]);
+                filled = size;
+            }
+        }
+    }
+    batches
+}
+
 pub(crate) fn chunks_of<T>(items: Vec<T>, size: usize) -> Vec<Vec<T>> {
     let mut items = items.into_iter();
     std::iter::from_fn(|| {
@@ -310,4 +357,21 @@ pub(crate) fn chunks_of<T>(items: Vec<T>, size: usize) -> Vec<Vec<T>> {
         (!chunk.is_empty()).then_some(chunk)
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_line_can_carry_a_batch_in_time() {
+        let sizes = |sizes: &[usize]| -> Vec<Vec<usize>> { batches_of(sizes.to_vec(), 3, 100, |size| *size) };
+        assert_eq!(sizes(&[1, 2, 3, 4]), [vec![1, 2, 3], vec![4]], "by number");
+        assert_eq!(sizes(&[60, 40, 1, 99, 2]), [vec![60, 40], vec![1, 99], vec![2]], "by bytes");
+        assert_eq!(sizes(&[500, 500]), [vec![500], vec![500]], "what is larger goes alone");
+        assert!(sizes(&[]).is_empty());
+        let item: Item = [("body".to_owned(), text("x".repeat(350_000)))].into();
+        let batches = batches_of(vec![item; 25], MAX_STATEMENTS, MAX_BYTES, bytes);
+        assert!(batches.iter().all(|batch| batch.len() == 1), "nine megabytes are not one call");
+    }
 }

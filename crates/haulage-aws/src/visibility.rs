@@ -120,7 +120,7 @@ impl Inner {
                 }
             }
         }
-        self.queue.hide(hide).await;
+        self.queue.hide_in_order(hide).await;
     }
 
     /// Gives the message of a job back that is in somebody's hands. In a group
@@ -157,7 +157,16 @@ impl Inner {
     /// there was one to send: what is no job's, or of one that is over, has none.
     pub(crate) async fn replace(&self, message: &Received) -> Result<bool> {
         let Ok(envelope) = &message.envelope else { return Ok(false) };
-        let Some((id, proof)) = self.to_speak_for(message, envelope).await? else { return Ok(false) };
+        let (id, proof) = match self.to_speak_for(message, envelope).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(false),
+            // The table is away, and the job must not be lost meanwhile. It has a record
+            // with this proof, or will have.
+            Err(_) if envelope.key.is_none() && !is_foreign(message, envelope) => {
+                (message.id.clone(), envelope.proof.clone())
+            }
+            Err(error) => return Err(error),
+        };
         let copy = Envelope { id: Some(id), proof, ..(**envelope).clone() };
         match self.queue.send(&[copy], self.now()).await.pop() {
             Some(sent) => sent.map(|_| true),

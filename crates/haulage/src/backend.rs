@@ -79,6 +79,15 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`Capabilities::suspects`] is declared.
     async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>>;
 
+    /// Comes back when nothing is under way any more that claims have asked for:
+    /// a queue elsewhere may hand jobs to a call that nobody waits for, and they
+    /// would be hidden from others. What still comes is given back at once. A
+    /// consumer that is idle and has stopped claiming calls it, and waits for no
+    /// longer than its grace period.
+    async fn drain(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Sets leases anew, which may make them shorter, and stores what the attempts say; tells
     /// which claims are lost and which jobs somebody wants cancelled. Answers in
     /// order.
@@ -241,6 +250,13 @@ pub enum Lookup {
     Expired,
     /// No such job, or its expired record is gone already.
     Missing,
+    /// There is no record, and one may still come: where the queue is kept apart
+    /// from the records, a job may have been submitted whose record nobody has
+    /// written yet. Who waits for it goes on waiting, for so long.
+    Unrecorded {
+        /// For how long after its submit the job's message may still come.
+        within: Duration,
+    },
     /// There is a record, and not all that was asked for can be had: a body or
     /// result is kept elsewhere.
     Incomplete {
@@ -262,7 +278,7 @@ impl Lookup {
         match self {
             Self::Found(record) => Ok(record),
             Self::Expired => Err(Error::Expired(id.clone())),
-            Self::Missing => Err(Error::NotFound(id.clone())),
+            Self::Missing | Self::Unrecorded { .. } => Err(Error::NotFound(id.clone())),
             Self::Incomplete { message, for_good: true } => Err(Error::Config(message)),
             Self::Incomplete { message, for_good: false } => {
                 Err(Error::Unavailable { message, source: None })
@@ -305,6 +321,14 @@ pub enum Redrive {
     },
     /// These jobs, where they are in `ERROR` or `CANCELLED`.
     Jobs(Vec<JobId>),
+    /// Jobs that wait, oldest first, and wait in vain: a queue that is kept apart
+    /// from the records has lost their messages. Their attempts stay as they are.
+    /// One of which there is no body left ends instead, as
+    /// [`FailureKind::MessageLost`](crate::FailureKind::MessageLost).
+    Lost {
+        /// Up to so many.
+        limit: usize,
+    },
 }
 
 /// Which records to delete. Jobs that are `IN_PROGRESS` cannot be purged.

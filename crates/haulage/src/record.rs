@@ -105,11 +105,14 @@ pub enum FailureKind {
     Released,
     /// Nobody had started the job within its `start_within`.
     Expired,
+    /// The queue had deleted the job's message, as nobody received it in time,
+    /// and there was no body left to make another one of.
+    MessageLost,
 }
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Handler,
         Self::Panic,
         Self::Timeout,
@@ -119,6 +122,7 @@ impl FailureKind {
         Self::Cancelled,
         Self::Released,
         Self::Expired,
+        Self::MessageLost,
     ];
 
     /// The name in records: `handler`, `worker_lost` and so on.
@@ -133,6 +137,7 @@ impl FailureKind {
             Self::Cancelled => "cancelled",
             Self::Released => "released",
             Self::Expired => "expired",
+            Self::MessageLost => "message_lost",
         }
     }
 

@@ -15,6 +15,7 @@ use haulage::{
 use crate::{
     ScaleInProtection,
     inner::{Inner, Shared},
+    lost,
 };
 
 pub(crate) async fn check(inner: Shared) -> Result<Vec<Finding>> {
@@ -25,6 +26,7 @@ pub(crate) async fn check(inner: Shared) -> Result<Vec<Finding>> {
     findings.extend(protection(&inner));
     findings.extend(permissions::probe(&inner).await);
     findings.extend(storage::bucket(&inner).await);
+    findings.extend(lost::check(&inner).await);
     Ok(findings)
 }
 

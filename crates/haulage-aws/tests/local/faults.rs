@@ -330,22 +330,67 @@ async fn a_table_that_fails_leaves_the_message_for_later() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_written_is_made_by_the_consumer() {
-    let setting = setting(Place::fifo().await).await;
-    for _ in 0..TRIES {
-        setting.stub.fail_next("BatchExecuteStatement", Fault::Error);
+async fn a_submit_whose_record_is_late_succeeds_once() {
+    for setting in settings().await {
+        for _ in 0..3 * TRIES {
+            setting.stub.fail_next("BatchExecuteStatement", Fault::Error);
+        }
+        let ids = submit_many(&setting.backend, 3).await;
+        assert!(setting.stub.is_through(), "the insert was repeated");
+        let other = setting.place.open().await;
+        for id in &ids {
+            assert_eq!(record(&other, id).await.status, Status::Submitted);
+        }
+        assert_all_run_once(&setting, &ids).await;
     }
-    let job = job(41).request_id("r-1").max_attempts(7).metadata("tenant", "acme");
-    let answer = setting.backend.submit(vec![job]).await.expect("submit").remove(0);
-    let message = answer.expect_err("no record").to_string();
-    assert!(message.contains("is in the queue and will run"), "{message}");
+}
 
-    let claimed = take(&setting.backend, LONG).await;
-    assert!(message.contains(claimed.key.id.as_str()), "{message}");
-    let record = record(&setting.backend, &claimed.key.id).await;
-    assert_eq!((record.status, record.attempt, record.spec.max_attempts), (Status::InProgress, 1, 7));
-    assert_eq!((record.request_id(), record.spec.metadata.len()), ("r-1", 1));
-    assert_eq!(record.body.expect("the body").as_str(), "41");
+/// The job is in the queue, and a submit that fails would be made again.
+#[tokio::test]
+async fn a_submit_without_a_record_succeeds_and_is_waited_for() {
+    let place = Place::fifo().await;
+    let stub = Stub::start(ministack(), 7);
+    let through = place.through(stub.url());
+    let builder = through.builder().await.record_patience(Duration::ZERO);
+    let producer = builder.open().await.expect("a backend");
+    for _ in 0..100 * TRIES {
+        stub.fail_next("BatchExecuteStatement", Fault::Error);
+    }
+    let id = submit(&producer, job(41).request_id("r-1").max_attempts(7).metadata("tenant", "acme")).await;
+    let seen = record(&producer, &id).await;
+    assert_eq!((seen.status, seen.request_id()), (Status::Submitted, "r-1"), "whoever has sent it knows");
+    let consumer = place.open().await;
+    let lookups = consumer.get(vec![id.clone()], Detail::Status).await.expect("get");
+    assert!(matches!(lookups[..], [Lookup::Unrecorded { .. }]), "{lookups:?}");
+    let elsewhere = haulage::Producer::new(std::sync::Arc::new(place.open().await));
+    let ids = [id.clone()];
+    let wait = tokio::spawn(async move { elsewhere.wait_all(&ids, Some(LONG)).await });
+
+    let claimed = take(&consumer, LONG).await;
+    assert_eq!(claimed.key.id, id);
+    let made = record(&consumer, &id).await;
+    assert_eq!((made.status, made.attempt, made.spec.max_attempts), (Status::InProgress, 1, 7));
+    assert_eq!((made.request_id(), made.spec.metadata.len()), ("r-1", 1));
+    assert_eq!(made.body.expect("the body").as_str(), "41");
+    assert_eq!(
+        record(&producer, &id).await.status,
+        Status::InProgress,
+        "the record goes before what was sent"
+    );
+    settle(&consumer, &claimed.key, success()).await.expect("the holder");
+    let done = wait.await.expect("joins").expect("the job");
+    assert_eq!(done[0].status, Status::Success);
+}
+
+#[tokio::test]
+async fn what_others_send_can_be_waited_for_before_it_has_a_record() {
+    let place = Place::standard().await;
+    let id = haulage::JobId::from(raw::send_text(&place, "41").await);
+    let producer = haulage::Producer::new(std::sync::Arc::new(place.open().await));
+    let ids = [id.clone()];
+    let wait = tokio::spawn(async move { producer.wait_all(&ids, Some(LONG)).await });
+    assert_eq!(work_off(&place.open().await).await, [id]);
+    assert_eq!(wait.await.expect("joins").expect("the job")[0].status, Status::Success);
 }
 
 #[tokio::test]
@@ -372,7 +417,7 @@ async fn a_proxy_that_fails_a_third_of_all_calls_loses_nothing() {
             for answer in backend.submit((0..10).map(job).collect()).await.expect("submit") {
                 match answer {
                     Ok(job) => ids.push(job.id),
-                    // It may run all the same, as the error says.
+                    // It may run all the same: an answer of SQS was lost too often.
                     Err(_) => refused += 1,
                 }
             }

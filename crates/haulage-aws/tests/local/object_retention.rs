@@ -22,20 +22,23 @@ async fn a_job_that_never_had_a_record_outlives_its_message() {
         let stub = Stub::start(ministack(), 1);
         let backend = place.through(stub.url()).open().await;
         let fail = |operation: &str| (0..TRIES).for_each(|_| stub.fail_next(operation, Fault::Error));
-        fail("BatchExecuteStatement");
-        backend.submit(vec![job(7)]).await.expect("submit").remove(0).expect_err("no record");
+        let id = submit(&backend, job(7)).await;
+        // Whoever submitted it did not live to write the record.
+        let delete = place.dynamodb().await.delete_item().table_name(&place.table);
+        delete.key("message_id", AttributeValue::S(id.to_string())).send().await.expect("deleted");
         for _ in 1..MAX_RECEIVES {
             assert_eq!(raw::receive(&place, &place.queue, 0).await.len(), 1);
         }
         // The last receive that SQS allows, and the table is out of reach.
         fail("UpdateItem");
+        (0..2).for_each(|_| fail("GetItem"));
         let error = backend
             .claim(request(LONG, Duration::from_secs(1)), Default::default())
             .await
             .expect_err("no table");
         assert!(matches!(error, Error::Unavailable { .. }), "{error}");
-        assert!(stub.is_through());
         let claimed = take(&backend, LONG).await;
+        assert!(stub.is_through());
         assert_eq!((claimed.body.as_str(), claimed.key.attempt), ("7", 1), "on {}", place.queue);
         settle(&backend, &claimed.key, success()).await.expect("the holder");
         raw::assert_drained(&place, &place.queue).await;

@@ -34,6 +34,13 @@ pub(crate) async fn receive(place: &Place, name: &str, hide: i32) -> Vec<Message
     call.send().await.expect("receive").messages.unwrap_or_default()
 }
 
+/// Deletes a message that is visible, as SQS does after its retention.
+pub(crate) async fn lose(place: &Place) {
+    let message = receive(place, &place.queue, 60).await.remove(0);
+    let delete = place.sqs().await.delete_message().queue_url(url(place, &place.queue).await);
+    delete.set_receipt_handle(message.receipt_handle).send().await.expect("deleted");
+}
+
 /// Sends a message as it was received, as a second delivery of it or a move
 /// from queue to queue would bring it.
 pub(crate) async fn resend(place: &Place, name: &str, message: &Message) {

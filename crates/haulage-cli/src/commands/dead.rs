@@ -24,11 +24,15 @@ pub(crate) enum Command {
     /// Put dead letters back to work, with all their attempts
     ///
     /// For single jobs, see `haulage retry`.
-    #[command(after_help = "Example:\n  haulage dead redrive --all")]
+    #[command(after_help = "Examples:\n  haulage dead redrive --all\n  haulage dead redrive --lost")]
     Redrive {
         /// All dead letters
-        #[arg(long, required = true)]
+        #[arg(long, required_unless_present = "lost")]
         all: bool,
+
+        /// Jobs that wait in vain, as SQS has deleted their messages; elsewhere there are none
+        #[arg(long, conflicts_with_all = ["all", "queue"])]
+        lost: bool,
 
         /// Only those of this queue
         #[arg(long, value_name = "NAME")]
@@ -40,9 +44,20 @@ impl Command {
     pub(crate) async fn run(self, session: &Session) -> Result {
         match self {
             Self::List { filter, page } => list::show(session, filter.query().dead(true), page).await,
+            Self::Redrive { lost: true, .. } => redrive_lost(session).await,
             Self::Redrive { queue, .. } => redrive_all(session, queue).await,
         }
     }
+}
+
+async fn redrive_lost(session: &Session) -> Result {
+    let output = session.output;
+    // In one go, as each reads everything.
+    let sent = session.existing().await?.redrive(Redrive::Lost { limit: usize::MAX }).await?;
+    let tell = |id: &JobId| if output.json { output.json(&json!({ "id": id })) } else { output.line(id) };
+    sent.iter().try_for_each(tell)?;
+    output.talk(format_args!("{} sent to the queue again", count(sent.len() as u64, "job")));
+    Ok(())
 }
 
 async fn redrive_all(session: &Session, queue: Option<QueueName>) -> Result {

@@ -28,7 +28,7 @@ pub(crate) struct Filter {
     metadata: Vec<(String, String)>,
 
     /// Only jobs with an error that has this in its text, or is of this kind: handler, panic, timeout,
-    /// worker_lost, invalid_body, invalid_result, cancelled, released, or expired
+    /// worker_lost, invalid_body, invalid_result, cancelled, released, expired, or message_lost
     #[arg(long, value_name = "TEXT")]
     error: Option<String>,
 

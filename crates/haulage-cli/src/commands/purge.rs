@@ -99,7 +99,9 @@ async fn by_id(session: &Session, ids: Vec<String>) -> Result {
                 Code::Failure,
                 format!("job {id} is {}, and was not deleted; cancel it first", record.status),
             )),
-            (Lookup::Missing | Lookup::Expired, _) => Some(Error::NotFound(id.clone()).into()),
+            (Lookup::Missing | Lookup::Unrecorded { .. } | Lookup::Expired, _) => {
+                Some(Error::NotFound(id.clone()).into())
+            }
             _ => None,
         });
     Exit::all(refused.collect())

@@ -42,6 +42,14 @@ pub(super) async fn watch(
 async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Option<String> {
     let backend = producer.backend();
     let found = backend.get(ids.to_vec(), Detail::Status).await.ok()?;
+    if let Some((id, _)) =
+        ids.iter().zip(&found).find(|(_, found)| matches!(found, Lookup::Unrecorded { .. }))
+    {
+        let url = &session.url;
+        return Some(format!(
+            "job {id} has no record: no worker of {url} has received its message yet, or there is no such job"
+        ));
+    }
     let records: Vec<Record> = found
         .into_iter()
         .filter_map(|lookup| match lookup {

@@ -26,6 +26,7 @@ use super::{
     call::{Caller, Report},
     claim::Claims,
     deadlines::Deadlines,
+    drain::Drain,
     finish::Finish,
     heartbeat::Heartbeats,
     phase::Phase,
@@ -61,6 +62,8 @@ pub(super) struct Engine {
     claims: Claims,
     heartbeats: Heartbeats,
     settles: Settles,
+    /// The backend's draining, once the consumer is idle and stops.
+    drain: Drain,
     caller: Caller,
     reports: UnboundedReceiver<Report>,
     inbox: Vec<Report>,
@@ -77,6 +80,7 @@ enum Wake {
     Settle(settle::Answer),
     Claim(Result<Vec<Claimed>>),
     Probe(Result<(), String>),
+    Drained,
     Reports,
     Cancels(bool),
     Signal,
@@ -119,6 +123,7 @@ impl Engine {
             ),
             heartbeats: Heartbeats::new(settings.lease, settings.heartbeat_interval, backend.clock()),
             settles: Settles::new(backend.capabilities().settles_at_once),
+            drain: Drain::default(),
             cancels: backend.signals().cancels,
             cancels_during_claim: false,
             inbox: Vec::new(),
@@ -146,6 +151,7 @@ impl Engine {
                 Wake::Settle(answer) => self.take_settled(answer),
                 Wake::Claim(answer) => self.take_claimed(answer),
                 Wake::Probe(answer) => self.readiness.answered(answer, self.backend.clock().monotonic()),
+                Wake::Drained => {}
                 Wake::Reports => self.take_reports(),
                 Wake::Cancels(true) => {
                     self.heartbeats.want_cancels();
@@ -177,6 +183,7 @@ impl Engine {
             answer = self.settles.answer() => Wake::Settle(answer),
             answer = self.claims.answer() => Wake::Claim(answer),
             answer = self.readiness.answer(), if running => Wake::Probe(answer),
+            () = self.drain.end(), if !running => Wake::Drained,
             _ = self.reports.recv_many(&mut self.inbox, 1024) => Wake::Reports,
             changed = changed(&mut self.cancels) => Wake::Cancels(changed),
             () = self.signal.notified() => Wake::Signal,
@@ -240,7 +247,11 @@ impl Engine {
                 self.claims.start(self.room(), &self.backend);
                 self.finish.advance(self.table.is_empty(), &self.backend);
             }
-            Phase::Draining { .. } => {}
+            Phase::Draining { .. } => {
+                if self.is_idle() {
+                    self.drain.start(&self.backend);
+                }
+            }
             Phase::Ending { handlers_until, until } => {
                 let running = self.table.which(|held| matches!(held.stage, Stage::Running { .. }));
                 if running.is_empty() || handlers_until.is_none_or(|at| at <= Instant::now()) {
@@ -287,12 +298,16 @@ impl Engine {
     }
 
     fn is_over(&self) -> bool {
-        let idle = self.table.is_empty() && !self.claims.is_pending();
         match self.phase {
             Phase::Running => false,
-            Phase::Draining { .. } => idle,
-            Phase::Ending { until, .. } => idle || Instant::now() >= until,
+            Phase::Draining { .. } => self.is_idle() && self.drain.is_over(),
+            Phase::Ending { until, .. } => self.is_idle() || Instant::now() >= until,
         }
+    }
+
+    /// Nothing is in its hands, and nothing comes any more.
+    fn is_idle(&self) -> bool {
+        self.table.is_empty() && !self.claims.is_pending()
     }
 
     fn has_free_call(&self) -> bool {

@@ -22,6 +22,7 @@ mod call;
 mod claim;
 mod deadlines;
 mod dispatch;
+mod drain;
 mod engine;
 mod finish;
 mod function;

@@ -228,6 +228,7 @@ impl Backend for MemoryBackend {
                     dead.take(limit).map(|r| r.id.clone()).collect()
                 }
                 Redrive::Jobs(ids) => ids,
+                Redrive::Lost { .. } => Vec::new(),
             };
             Ok(candidates.into_iter().filter(|id| redrive(state, id, now)).collect())
         })

@@ -184,7 +184,8 @@ impl Producer {
     /// # Errors
     ///
     /// At once, when the first of the jobs turns out not to be there:
-    /// [`Error::NotFound`], [`Error::Expired`]. [`Error::TimedOut`] when
+    /// [`Error::NotFound`], [`Error::Expired`]. One that may be on its way
+    /// ([`Lookup::Unrecorded`](crate::backend::Lookup::Unrecorded)) is waited for. [`Error::TimedOut`] when
     /// `timeout` has passed (`None`: never), [`Error::Unavailable`] instead if
     /// the backend could not be reached in all that time. The jobs go on.
     pub async fn wait_all(&self, ids: &[JobId], timeout: Option<Duration>) -> Result<Vec<Record>> {

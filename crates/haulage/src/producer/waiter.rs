@@ -70,6 +70,8 @@ struct Watched {
     /// Without a signal: when to look next, and the pause before that.
     due: Option<Duration>,
     pause: Duration,
+    /// Since when it has been without a record that may still come.
+    unrecorded: Option<Duration>,
 }
 
 struct Waiting {
@@ -251,7 +253,14 @@ impl Hub {
         let mut registered = HashSet::with_capacity(which.len());
         for (index, id) in ids.iter().enumerate().filter(|(index, _)| which.contains(index)) {
             let number = state.number();
-            let new = || Watched { number, waits: Vec::new(), since, due: None, pause: Duration::ZERO };
+            let new = || Watched {
+                number,
+                waits: Vec::new(),
+                since,
+                due: None,
+                pause: Duration::ZERO,
+                unrecorded: None,
+            };
             let watched = state.jobs.entry(id.clone()).or_insert_with(new);
             watched.waits.push(Waiting { wait, index, shared: shared.clone() });
             // The pause follows the age of the youngest wait.
@@ -300,6 +309,10 @@ impl Hub {
                 Lookup::Found(record) => !record.status.is_terminal(),
                 Lookup::Incomplete { for_good, .. } => !for_good,
                 Lookup::Expired | Lookup::Missing => false,
+                // As long as its message can still bring it.
+                Lookup::Unrecorded { within } => {
+                    now.saturating_sub(*watched.unrecorded.get_or_insert(now)) < *within
+                }
             };
             if let Lookup::Incomplete { message, .. } = &lookup {
                 state.error = Some(Error::Unavailable { message: message.clone(), source: None });

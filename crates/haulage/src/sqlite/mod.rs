@@ -402,6 +402,8 @@ impl Backend for SqliteBackend {
         let rows = match &what {
             Redrive::Dead { limit, .. } => *limit,
             Redrive::Jobs(ids) => ids.len(),
+            // What waits and the record are one row.
+            Redrive::Lost { .. } => return Ok(Vec::new()),
         };
         self.connections
             .writer
@@ -411,6 +413,7 @@ impl Backend for SqliteBackend {
                         redrive::dead(tx, limit, queue.as_ref(), after.as_ref())?
                     }
                     Redrive::Jobs(ids) => ids,
+                    Redrive::Lost { .. } => Vec::new(),
                 };
                 redrive::redrive(tx, ids)
             })

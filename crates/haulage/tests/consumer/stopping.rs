@@ -57,6 +57,44 @@ async fn an_idle_consumer_stops_at_once() {
 }
 
 #[tokio::test]
+async fn a_consumer_leaves_nothing_under_way_that_it_has_asked_for() {
+    for second_signal in [false, true] {
+        let backend = Faulty::new(MemoryBackend::with_clock(manual_clock()));
+        backend.set(Verb::Drain, Mode::Hangs);
+        let running =
+            Running::start(Consumer::builder(backend.clone()).handler(async |_: Job<()>, _| Answer::Ok(())));
+        backend.called(Verb::Claim, 1).await;
+        let shutdown = running.shutdown.clone();
+        let stopping = tokio::spawn(running.stop());
+        backend.called(Verb::Drain, 1).await;
+        backend.answered(Verb::Claim, 1).await;
+        assert!(!stopping.is_finished(), "it waits for the backend");
+        if second_signal {
+            shutdown.stop_now();
+        } else {
+            backend.set(Verb::Drain, Mode::Works);
+        }
+        assert_eq!(soon(stopping).await.expect("joins"), Summary::default());
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_drain_holds_a_consumer_for_its_grace_period_only() {
+    let clock = manual_clock();
+    let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
+    backend.set(Verb::Drain, Mode::Hangs);
+    let builder = Consumer::builder(backend.clone()).shutdown_grace_period(s(10));
+    let running = Running::start(builder.handler(async |_: Job<()>, _| Answer::Ok(())));
+    backend.called(Verb::Claim, 1).await;
+    let stopping = tokio::spawn(running.stop());
+    backend.called(Verb::Drain, 1).await;
+    clock.advance(s(9));
+    assert!(!stopping.is_finished());
+    clock.advance(s(1));
+    assert_eq!(soon(stopping).await.expect("joins"), Summary::default());
+}
+
+#[tokio::test]
 async fn what_runs_is_finished_and_nothing_new_begun() {
     let clock = manual_clock();
     let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));

@@ -356,6 +356,21 @@ async fn a_wait_takes_no_longer_because_the_clock_was_set_back() {
 }
 
 #[tokio::test]
+async fn a_wait_for_a_job_without_a_record_goes_on_as_long_as_one_may_come() {
+    let clock = manual_clock();
+    let backend = Faulty::without_signals(MemoryBackend::with_clock(clock.clone()));
+    backend.records_come_late(s(60));
+    let producer = Producer::new(backend.clone());
+    let wait = tokio::spawn(async move { producer.wait_all(&["a-job".into()], None).await });
+    backend.answered(Verb::Get, 1).await;
+    pass(&clock, 50).await;
+    assert!(!wait.is_finished(), "its message may still come");
+    pass(&clock, 20).await;
+    let ended = tokio::time::timeout(s(60), wait).await.expect("nothing comes any more").expect("joins");
+    assert!(matches!(ended, Err(Error::NotFound(_))), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_wait_ends_after_its_time_whatever_the_clock_is_set_to() {
     for ahead in [true, false] {
         let clock = manual_clock();

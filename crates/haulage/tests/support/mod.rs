@@ -60,6 +60,7 @@ pub(crate) enum Verb {
     Settle,
     Get,
     Stats,
+    Drain,
 }
 
 /// How a verb behaves.
@@ -104,7 +105,7 @@ impl Default for Control {
 #[derive(Default)]
 pub(crate) struct Faulty {
     pub(crate) inner: MemoryBackend,
-    controls: [Control; 6],
+    controls: [Control; 7],
     no_signals: bool,
     capabilities: Option<Capabilities>,
     refused: Mutex<Option<&'static str>>,
@@ -112,6 +113,7 @@ pub(crate) struct Faulty {
     joined: AtomicUsize,
     most_result_bytes: AtomicUsize,
     unreadable: Mutex<Option<JobId>>,
+    records_late: Mutex<Option<Duration>>,
     failures: AtomicUsize,
 }
 
@@ -156,6 +158,11 @@ impl Faulty {
     /// Keeps the result of this job out of reach, or of none any more.
     pub(crate) fn keep_back(&self, result_of: Option<JobId>) {
         *self.unreadable.lock().expect("no test panics with it") = result_of;
+    }
+
+    /// A job without a record may get one, so long after its submit.
+    pub(crate) fn records_come_late(&self, within: Duration) {
+        *self.records_late.lock().expect("no test panics with it") = Some(within);
     }
 
     /// How many calls have failed because they were told to.
@@ -260,6 +267,10 @@ impl Backend for Faulty {
         self.through(Verb::Claim, request.max, self.inner.claim(request, stop)).await
     }
 
+    async fn drain(&self) -> Result<()> {
+        self.through(Verb::Drain, 0, self.inner.drain()).await
+    }
+
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
         self.through(Verb::Heartbeat, beats.len(), self.inner.heartbeat(beats)).await
     }
@@ -300,6 +311,11 @@ impl Backend for Faulty {
         let unreadable = |lookup: &Lookup| matches!(lookup, Lookup::Found(r) if Some(&r.id) == kept_back.as_ref() && r.result.is_some());
         for lookup in found.iter_mut().filter(|lookup| unreadable(lookup)) {
             *lookup = Lookup::Incomplete { for_good: false, message: "the bucket is away".into() };
+        }
+        if let Some(within) = *self.records_late.lock().expect("no test panics with it") {
+            for lookup in found.iter_mut().filter(|lookup| **lookup == Lookup::Missing) {
+                *lookup = Lookup::Unrecorded { within };
+            }
         }
         let bytes = |lookup: &Lookup| match lookup {
             Lookup::Found(record) => record.result.as_ref().map_or(0, |result| result.size()),

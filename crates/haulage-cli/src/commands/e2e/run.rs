@@ -181,8 +181,10 @@ impl<'a> Run<'a> {
                     outcome
                 }
                 // A message on AWS may be there before its record can be read.
-                Lookup::Missing if watched.seen.is_empty() => None,
-                Lookup::Missing | Lookup::Expired => Some(Outcome::Failed("its record is gone".into())),
+                Lookup::Missing | Lookup::Unrecorded { .. } if watched.seen.is_empty() => None,
+                Lookup::Missing | Lookup::Unrecorded { .. } | Lookup::Expired => {
+                    Some(Outcome::Failed("its record is gone".into()))
+                }
                 Lookup::Incomplete { message, for_good } => for_good.then_some(Outcome::Failed(message)),
             };
             match outcome {

@@ -1,0 +1,98 @@
+//! Jobs whose messages SQS has deleted, as nobody received them in time.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use haulage::{
+    Backend, FailureKind, JobId, NewJob, Producer, Status,
+    backend::{Redrive, Severity},
+};
+use haulage_aws::AwsBackend;
+
+use crate::{
+    helpers::{LONG, job, submit, work_off},
+    place::Place,
+    raw,
+};
+
+/// Longer than any queue keeps messages.
+const LONG_AGO: Duration = Duration::from_secs(15 * 24 * 3600);
+
+/// A job that was submitted long ago, and nobody received its message.
+async fn lost(place: &Place, backend: &AwsBackend, job: NewJob) -> JobId {
+    let id = submit(backend, job).await;
+    raw::lose(place).await;
+    let then = backend.clock().now().before(LONG_AGO).as_micros().to_string();
+    let update = place.dynamodb().await.update_item().table_name(&place.table);
+    let update = update.key("message_id", AttributeValue::S(id.to_string()));
+    let update = update.update_expression("SET due_at = :then, submitted_at = :then");
+    update.expression_attribute_values(":then", AttributeValue::N(then)).send().await.expect("an update");
+    id
+}
+
+async fn redrive(backend: &AwsBackend) -> Vec<JobId> {
+    backend.redrive(Redrive::Lost { limit: 10 }).await.expect("redrive")
+}
+
+#[tokio::test]
+async fn a_job_whose_message_is_lost_is_sent_again() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let backend = place.open().await;
+        let long = NewJob::from_json(haulage::Json::from_stored(format!("\"{}\"", "x".repeat(2000))));
+        let ids = [lost(&place, &backend, job(1)).await, lost(&place, &backend, long).await];
+        let waits = submit(&backend, job(3)).await;
+        let found = backend.check().await.expect("check");
+        let found = found.iter().find(|finding| finding.check == "lost messages").expect("it is looked for");
+        assert_eq!(found.severity, Severity::Warning);
+        assert!(found.message.starts_with("2 jobs wait"), "{}", found.message);
+
+        let mut sent = redrive(&backend).await;
+        sent.sort();
+        let mut expected = ids.to_vec();
+        expected.sort();
+        assert_eq!(sent, expected, "on {}", place.queue);
+        assert_eq!(redrive(&backend).await, [], "once");
+        let found = backend.check().await.expect("check");
+        let found = found.iter().find(|finding| finding.check == "lost messages").expect("it is looked for");
+        assert_eq!(found.severity, Severity::Ok, "{}", found.message);
+        assert_eq!(raw::count(&place, &place.queue).await, 3);
+
+        let mut done = work_off(&backend).await;
+        done.sort();
+        expected.push(waits);
+        expected.sort();
+        assert_eq!(done, expected, "on {}", place.queue);
+        raw::assert_drained(&place, &place.queue).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wait_for_a_job_whose_message_is_lost_is_not_for_nothing() {
+    let place = Place::fifo().await;
+    let id = lost(&place, &place.open().await, job(1)).await;
+    let producer = Producer::new(Arc::new(place.open().await));
+    let ids = [id.clone()];
+    let wait = tokio::spawn(async move { producer.wait_all(&ids, Some(LONG)).await });
+    assert_eq!(work_off(&place.open().await).await, [id]);
+    assert_eq!(wait.await.expect("joins").expect("the job")[0].status, Status::Success);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_sent_again_ends() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let long = NewJob::from_json(haulage::Json::from_stored(format!("\"{}\"", "x".repeat(2000))));
+    let id = lost(&place, &backend, long).await;
+    let dynamodb = place.dynamodb().await;
+    let key = AttributeValue::S(id.to_string());
+    let item = dynamodb.get_item().table_name(&place.table).key("message_id", key).send().await.expect("get");
+    let at = item.item.expect("a record")["body_at"].as_s().expect("text").replace("item:", "");
+    let delete = dynamodb.delete_item().table_name(&place.table).key("message_id", AttributeValue::S(at));
+    delete.send().await.expect("deleted");
+    assert_eq!(redrive(&backend).await, []);
+    let ended = place.dynamodb().await.get_item().table_name(&place.table);
+    let ended = ended.key("message_id", AttributeValue::S(id.to_string())).send().await.expect("get");
+    assert_eq!(ended.item.expect("a record")["error_kind"], AttributeValue::S("message_lost".to_owned()));
+    assert_eq!(FailureKind::from_name("message_lost"), FailureKind::MessageLost);
+    assert_eq!(raw::count(&place, &place.queue).await, 0);
+}
