@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::shutdown::without_stop_signals;
+
 /// How many bytes wait to be written at most.
 const MOST_BYTES: usize = 4 << 20;
 /// How many bytes are handed to the system at once.
@@ -86,7 +88,10 @@ impl LogWriter {
         let shared =
             Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), written: Condvar::new() });
         let writer = Self(Arc::new(Handle(shared.clone())));
-        thread::Builder::new().name("haulage-log".into()).spawn(move || shared.write(out, told))?;
+        // It is there before the signals are caught, and must not take one meanwhile.
+        without_stop_signals(|| {
+            thread::Builder::new().name("haulage-log".into()).spawn(move || shared.write(out, told))
+        })?;
         Ok(writer)
     }
 
@@ -240,5 +245,30 @@ mod tests {
         // Ends with the thread.
         let text: Vec<u8> = written.iter().flatten().collect();
         assert_eq!(text, b"one\ntwo\nthree\n");
+    }
+
+    /// It lives before anybody listens to signals, and one that it took then would be lost.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn its_thread_takes_no_signal_that_asks_the_process_to_end() {
+        struct Mask(Sender<String>);
+        impl Write for Mask {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let status = std::fs::read_to_string("/proc/thread-self/status")?;
+                let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+                let _ = self.0.send(blocked.unwrap_or_default().trim().to_owned());
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (send, masks) = channel();
+        LogWriter::start(Mask(send), |_| String::new()).expect("a thread").line("one\n");
+        let mask = u64::from_str_radix(&masks.recv_timeout(LONG).expect("it writes"), 16).expect("a mask");
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            assert_ne!(mask & (1 << (signal - 1)), 0, "signal {signal} in {mask:x}");
+        }
     }
 }

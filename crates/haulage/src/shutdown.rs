@@ -152,7 +152,7 @@ impl StopSignals {
             .into_iter()
             .filter(|(_, kind)| *kind != SignalKind::hangup() || !is_ignored(kind.as_raw_value()))
             .map(|(name, kind)| Ok((StopSignal { name, number: kind.as_raw_value() }, signal(kind)?)));
-        Ok(Self { signals: signals.collect::<io::Result<_>>()? })
+        Ok(Self { signals: without_stop_signals(|| signals.collect::<io::Result<_>>())? })
     }
 
     /// Waits for the next one.
@@ -167,6 +167,36 @@ impl StopSignals {
         })
         .await
     }
+}
+
+/// Does this while the signals that ask a process to end wait: in this thread, and for
+/// good in those that it starts. One that comes between the moment in which a signal is
+/// caught and the one in which somebody listens is lost otherwise, and the process that
+/// was to end goes on.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub(crate) fn without_stop_signals<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: all zeros is a valid set of signals, which the calls fill; the mask is that
+    // of this thread alone.
+    let before = unsafe {
+        let (mut signals, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigemptyset(&raw mut signals);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut signals, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, &raw mut before);
+        before
+    };
+    let done = work();
+    // SAFETY: the set is the one that the first call has filled.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    done
+}
+
+/// There are no such signals.
+#[cfg(not(unix))]
+pub(crate) fn without_stop_signals<T>(work: impl FnOnce() -> T) -> T {
+    work()
 }
 
 /// Whether the process was started so that this signal does nothing.
@@ -199,5 +229,24 @@ impl StopSignals {
             std::future::pending::<()>().await;
         }
         StopSignal { name: "Ctrl-C", number: 2 }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_started_without_stop_signals_leaves_them_to_others() {
+        let mask = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
+            let blocked =
+                status.lines().find_map(|line| line.strip_prefix("SigBlk:")).expect("a mask").trim();
+            u64::from_str_radix(blocked, 16).expect("hexadecimal") & (1 << (libc::SIGTERM - 1)) != 0
+        };
+        assert!(!mask());
+        let (within, started) = without_stop_signals(|| (mask(), std::thread::spawn(mask)));
+        assert!(within && started.join().expect("joins"));
+        assert!(!mask());
     }
 }
