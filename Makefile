@@ -144,8 +144,9 @@ stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows 
 
 # With what is shipped, made of what is here now: after test-dist, nothing is compiled.
 test-containers: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
-test-containers: need-rust-python-root-debian ## As root, with Docker or on Debian, where it is installed: the images and the local stack, end to end
+test-containers: need-rust-python-musl-root-debian ## As root, with Docker or on Debian, where it is installed: the images, the local stack and a service of ECS, end to end
 	[ -n "$$PROGRAM" -a -n "$$WHEEL" ] || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
+	[ -n "$$LAMBDA" ] || PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh $(subst aarch64,arm64,$(shell uname -m))
 	PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
 # In this order, whatever `-j` says: what is missing is told first. Cargo uses

@@ -13,7 +13,7 @@ from pathlib import Path
 import support
 
 HERE = Path(__file__).parent
-STACKS = ("haulage-test-stack", "haulage-test-model", "haulage-test-bad")
+STACKS = ("haulage-test-stack", "haulage-test-model", "haulage-test-bad", "haulage-test-ecs")
 
 
 def clear_away() -> None:
@@ -24,17 +24,14 @@ def clear_away() -> None:
         ("volume ls", "volume rm"),
     ):
         for stack in STACKS:
-            label = f"label=com.docker.compose.project={stack}"
-            found = support.docker(*kind.split(), "--quiet", "--filter", label).split()
-            if found:
-                support.docker(*command.split(), *found)
+            support.clear_away(kind, command, stack)
 
 
 def main() -> int:
     # So that what the tests have set up is taken down.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    program, wheel = support.program(), support.wheel()
-    print(f"containers: with {program} and {wheel}", flush=True)
+    program, wheel, scaler = support.program(), support.wheel(), support.scaler()
+    print(f"containers: with {program}, {wheel} and {scaler}", flush=True)
     started = time.monotonic()
     clear_away()
     try:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "example"
 WORK = ROOT / ".tools" / "containers"
 # So long until a wait is given up, in seconds. A busy machine is slow.
-SOON = 180.0
+SOON = 60.0
 
 # The bases that base.sh makes, and this machine's network while images are built.
 BASES = {
@@ -69,6 +69,21 @@ def build(
     return subprocess.run(
         [*command, str(context)], capture_output=True, text=True, env={**os.environ, **BASES}
     )
+
+
+def built(tag: str, dockerfile: str, **arguments: str) -> None:
+    """Builds an image, which has to work."""
+    done = build(tag, dockerfile, **arguments)
+    if done.returncode != 0:
+        raise AssertionError(done.stdout[-3000:] + done.stderr[-3000:])
+
+
+def clear_away(kind: str, command: str, stack: str) -> None:
+    """Removes what there is of a kind that belongs to a stack."""
+    label = f"label=com.docker.compose.project={stack}"
+    found = docker(*kind.split(), "--quiet", "--filter", label).split()
+    if found:
+        docker(*command.split(), *found)
 
 
 def until(holds: Callable[[], object], what: str) -> None:
@@ -129,6 +144,15 @@ def program() -> str:
 def wheel() -> str:
     """The same of the wheel."""
     return _artefact("WHEEL", f"haulage-*manylinux*{os.uname().machine}.whl")
+
+
+def scaler() -> Path:
+    """The program of the scaling Lambda for this machine: of `make lambda`, unless LAMBDA names one."""
+    architecture = os.uname().machine.replace("aarch64", "arm64")
+    program = Path(os.environ.get("LAMBDA") or ROOT / ".tools" / "lambda" / architecture / "bootstrap")
+    if not program.exists():
+        raise SystemExit(f"containers: there is no {program}; run `make lambda`, or name one by LAMBDA=…")
+    return program
 
 
 def _artefact(variable: str, pattern: str) -> str:

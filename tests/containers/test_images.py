@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 import support
-from support import docker, inspect, until
+from support import built, docker, inspect, until
 
 WORKER, PYTHON, HANDLER = "haulage-test/worker", "haulage-test/haulage-python", "haulage-test/handler"
 # What the images may have, in MB as `docker images` counts them. The Python image is Debian's Python and
@@ -56,12 +56,6 @@ class Container:
         """Stops it as an orchestrator does; the exit code."""
         docker("stop", "--time", "30", self.id)
         return int(inspect(self.id)["State"]["ExitCode"])
-
-
-def built(tag: str, dockerfile: str, **arguments: str) -> None:
-    done = support.build(tag, dockerfile, **arguments)
-    if done.returncode != 0:
-        raise AssertionError(done.stdout[-3000:] + done.stderr[-3000:])
 
 
 class Images(unittest.TestCase):
