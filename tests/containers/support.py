@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "example"
 WORK = ROOT / ".tools" / "containers"
 # So long until a wait is given up, in seconds. A busy machine is slow.
-SOON = 60.0
+SOON = 180.0
 
 # The bases that base.sh makes, and this machine's network while images are built.
 BASES = {
