@@ -103,6 +103,17 @@ impl AwsBackend {
     {
         self.runtime.run(verb(self.inner.clone())).await
     }
+
+    /// Whichever way a job is looked at: one that waits for a message that is gone gets
+    /// another.
+    async fn look(&self, ids: Vec<JobId>, detail: Detail, latest: bool) -> Result<Vec<Lookup>> {
+        self.run(move |inner| async move {
+            let lookups = get::get(&inner.store, ids, detail, latest).await?;
+            lost::notice(&inner, &lookups);
+            Ok(lookups)
+        })
+        .await
+    }
 }
 
 /// How long the end of the backend waits for calls that are under way.
@@ -116,14 +127,11 @@ impl fmt::Debug for AwsBackend {
 
 impl Drop for AwsBackend {
     fn drop(&mut self) {
-        // What followed a job of its group, and nobody will claim here any more;
-        // and what is still under way.
         let inner = self.inner.clone();
         let (done, wait) = std::sync::mpsc::channel();
         self.runtime.spawn(async move {
-            for chain in inner.in_flight.drain_ready() {
-                inner.show_again(chain).await;
-            }
+            inner.stop_claiming().await;
+            // What is still under way.
             inner.tasks.close();
             inner.tasks.wait().await;
             let _ = done.send(());
@@ -164,6 +172,7 @@ impl Backend for AwsBackend {
     async fn drain(&self) -> Result<()> {
         self.run(|inner| async move {
             inner.polls.drain().await;
+            inner.stop_claiming().await;
             Ok(())
         })
         .await
@@ -178,21 +187,11 @@ impl Backend for AwsBackend {
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        self.run(|inner| async move {
-            let lookups = get::get(&inner.store, ids, detail).await?;
-            lost::notice(&inner, &lookups);
-            Ok(lookups)
-        })
-        .await
+        self.look(ids, detail, true).await
     }
 
     async fn peek(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        self.run(|inner| async move {
-            let lookups = get::peek(&inner.store, ids, detail).await?;
-            lost::notice(&inner, &lookups);
-            Ok(lookups)
-        })
-        .await
+        self.look(ids, detail, false).await
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::{
     inner::{Inner, Shared},
-    item::{Row, ended, name},
+    item::{Row, name},
     store::unchanged,
     table::Written,
     update::Write,
@@ -14,6 +14,11 @@ use crate::{
 
 /// One after the other, as a job may be named twice; an operator's verb.
 pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+    // Those whose records this process could not write so far get them first, or an error.
+    let late = ids.iter().filter_map(|id| inner.store.unrecorded.get(id)).map(|row| row.0).collect();
+    for answer in inner.store.table.insert(late).await {
+        answer.map_err(|not_written| not_written.error)?;
+    }
     let found = inner.store.table.get_many(ids.iter().map(ToString::to_string), None).await?;
     let mut rows: std::collections::HashMap<String, Row> =
         found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?))).collect();
@@ -28,7 +33,7 @@ pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancell
             }
             // The others are cancelled all the same; asked again, they are told to be.
             Err(error) => {
-                warn!(%error, job = %id, "not cancelled");
+                warn!(%error, job_id = %id, "not cancelled");
                 failure = Some(error);
             }
         }
@@ -38,12 +43,14 @@ pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancell
 
 /// The answer, and the record as it is now.
 async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Option<Row>)> {
-    for round in 0.. {
+    let mut round = 0;
+    loop {
         let now = inner.now();
         let Some(row) = seen.take().filter(|row| row.is_job() && !row.is_expired(now)) else {
             return Ok((Cancellation::Missing, None));
         };
         inner.store.give_up_after(round, &row.id())?;
+        round += 1;
         if row.late(now).is_some() {
             seen = inner.store.reaped(row).await?;
             continue;
@@ -57,7 +64,7 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             (write, Cancellation::Requested)
         } else {
             // Nobody can be asked. Should a holder come back, it is told that it has lost the job.
-            let end = ended(&End::Cancelled, &inner.queue.name, now, row.result_ttl(), inner.queue.retention);
+            let end = inner.ended(&End::Cancelled, now, row.result_ttl());
             (end, Cancellation::Done)
         };
         match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
@@ -65,5 +72,4 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             Written::Refused(other) => seen = other,
         }
     }
-    unreachable!("the loop ends by returning")
 }

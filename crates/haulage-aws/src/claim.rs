@@ -36,8 +36,7 @@ pub(crate) async fn claim(
     loop {
         if stop.is_cancelled() {
             // No claim may come after this one, to see that nothing is left to do.
-            inner.stopped.store(true, Ordering::Relaxed);
-            inner.release_if_idle().await;
+            inner.stop_claiming().await;
             return Ok(Vec::new());
         }
         // Where the task could not be protected, nothing is received in vain:
@@ -202,9 +201,12 @@ async fn work_chain(
     mut chain: Chain,
 ) -> Result<Option<(Timestamp, Claimed)>> {
     while let Some(message) = chain.pop_front() {
-        match resolve(inner, request, &message).await {
+        let disposition = resolve(inner, request, &message).await;
+        if disposition.is_ok() {
+            inner.failures.forget(&message.id);
+        }
+        match disposition {
             Ok(Disposition::Claimed(claim)) => {
-                inner.failures.forget(&message.id);
                 let (claimed, mut hold) = *claim;
                 let due = hold.envelope.due_at();
                 hold.followers = chain;

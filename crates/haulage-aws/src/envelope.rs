@@ -195,6 +195,7 @@ impl Envelope {
         let attribute = message.message_attributes().and_then(|all| all.get(ATTRIBUTE));
         let options = attribute.and_then(MessageAttributeValue::string_value);
         let sent = system(message, &MessageSystemAttributeName::SentTimestamp)
+            .filter(|millis| *millis >= 0)
             .map(|millis| Timestamp::from_micros(millis.saturating_mul(1000)));
         let id = message.message_id().unwrap_or_default();
 
@@ -292,6 +293,16 @@ impl Envelope {
             }
             Err(reason) => poison(reason, envelope),
         }
+    }
+
+    /// The same for a job whose record keeps this proof. Of what others send, each reader
+    /// draws a proof, and names a large body by it; there it lies under the first one.
+    pub(crate) fn speaking_for(&self, id: JobId, proof: String) -> Self {
+        let mut same = Self { id: Some(id), proof, ..self.clone() };
+        if self.body.place == Place::Item(body_item(&self.proof)) {
+            same.body.place = Place::Item(body_item(&same.proof));
+        }
+        same
     }
 
     /// The SQS group, in which messages are kept in order: that of the job, or

@@ -4,35 +4,28 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt, stream};
 use haulage::{
-    Error, JobId, Result,
+    Error, JobId, Result, Status,
     backend::{Detail, Lookup},
 };
 
-use crate::{item::Row, store::Store, table::PARALLEL, update::Item};
+use crate::{item::Row, store::Store, table::PARALLEL};
 
-pub(crate) async fn get(store: &Store, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-    let found = store.table.get_many(ids.iter().map(ToString::to_string), None).await?;
-    lookups(store, ids, found, detail).await
-}
-
-/// From reads that may be a moment old, for half the price. Only what is not there is
-/// asked for once more, as it may have been written since.
-pub(crate) async fn peek(store: &Store, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-    let mut found = store.table.peek_many(ids.iter().map(ToString::to_string)).await?;
-    let missing: Vec<String> =
-        ids.iter().map(ToString::to_string).filter(|id| !found.contains_key(id)).collect();
-    if !missing.is_empty() {
-        found.extend(store.table.get_many(missing, None).await?);
+/// With reads that are not `latest`, it may be a moment old, for half the price. What is
+/// not there then, or has ended in a way that a redrive leads out of, is asked for once
+/// more: it may have been written since.
+pub(crate) async fn get(store: &Store, ids: Vec<JobId>, detail: Detail, latest: bool) -> Result<Vec<Lookup>> {
+    let keys = || ids.iter().map(ToString::to_string);
+    let mut found = if latest { HashMap::new() } else { store.table.peek_many(keys()).await? };
+    let is_doubtful = |id: &String| {
+        found.get(id).cloned().and_then(Row::of).is_none_or(|row| {
+            matches!(row.status(), None | Some(Status::Error | Status::Cancelled))
+                || row.is_expired(store.now())
+        })
+    };
+    let doubtful: Vec<String> = keys().filter(is_doubtful).collect();
+    if !doubtful.is_empty() {
+        found.extend(store.table.get_many(doubtful, None).await?);
     }
-    lookups(store, ids, found, detail).await
-}
-
-async fn lookups(
-    store: &Store,
-    ids: Vec<JobId>,
-    found: HashMap<String, Item>,
-    detail: Detail,
-) -> Result<Vec<Lookup>> {
     let rows = found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?)));
     let lookups: HashMap<String, Lookup> = stream::iter(rows.collect::<Vec<_>>())
         .map(|(key, row)| async move { (key, lookup(store, row, detail).await) })

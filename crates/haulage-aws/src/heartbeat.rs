@@ -50,7 +50,7 @@ pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Ve
                 if all_failed {
                     failure = Some(error);
                 } else {
-                    warn!(%error, job = %key.id, "its lease was not extended; the next heartbeat tries again");
+                    warn!(%error, job_id = %key.id, "its lease was not extended; the next heartbeat tries again");
                     statuses.push(HeartbeatStatus::Held(until.unwrap_or_else(|| inner.now())));
                 }
             }
@@ -94,7 +94,7 @@ async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
     inner.queue.hide(hide).await;
     for (key, mut message) in leaving {
         if let Err(error) = inner.ensure_replaced(&mut message).await {
-            warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
+            warn!(%error, job_id = %message.id, "its message may end in the dead-letter queue");
             continue;
         }
         // Noted only now: whoever lets go of the message meanwhile sends another one.

@@ -291,7 +291,7 @@ impl InFlight {
         ready.drain(..count).collect()
     }
 
-    /// What waits here, when the backend ends.
+    /// What waits here, when nobody claims any more.
     pub(crate) fn drain_ready(&self) -> Vec<Chain> {
         self.ready().drain(..).collect()
     }

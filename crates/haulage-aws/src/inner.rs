@@ -1,9 +1,9 @@
 //! What all verbs share.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
     Error, JobId, Json, Result, Timestamp,
     backend::{Capabilities, Groups},
+    lifecycle::End,
 };
 use tokio::sync::{RwLock, watch};
 use tokio_util::task::TaskTracker;
@@ -31,7 +32,7 @@ use crate::{
     envelope::{Envelope, MAX_OPTIONS},
     failures::Failures,
     in_flight::InFlight,
-    item::{Row, name, seconds},
+    item::{self, Row, name, seconds},
     meter::Meter,
     object_retention::keep_days,
     poll::Polls,
@@ -39,7 +40,7 @@ use crate::{
     queue::Queue,
     store::{Store, unchanged, unpack},
     table::{PARALLEL, Table},
-    unrecorded::{PATIENCE, Unrecorded},
+    unrecorded::{RECORD_PATIENCE, Unrecorded},
     update::{Item, Write, text},
 };
 
@@ -73,8 +74,8 @@ pub(crate) struct Inner {
     pub(crate) queue: Queue,
     pub(crate) store: Store,
     pub(crate) in_flight: InFlight,
-    /// Jobs whose messages were found to be lost, and sent again.
-    pub(crate) lost_seen: Mutex<HashSet<JobId>>,
+    /// Jobs whose messages were found to be lost, and when they were sent again.
+    pub(crate) lost_seen: Mutex<HashMap<JobId, Timestamp>>,
     /// How often in a row the jobs of messages could not be looked at.
     pub(crate) failures: Failures,
     pub(crate) polls: Polls,
@@ -150,7 +151,7 @@ impl Inner {
             protection,
             capabilities,
             meter,
-            record_patience: tuning.record_patience.unwrap_or(PATIENCE),
+            record_patience: tuning.record_patience.unwrap_or(RECORD_PATIENCE),
             fan_out: AtomicUsize::new(1),
             starting: RwLock::default(),
             unprotected: AtomicBool::new(false),
@@ -192,9 +193,35 @@ impl Inner {
         }
     }
 
+    /// Nobody claims here for now: what followed a job of its group shows again, as it
+    /// does after each job that ends from now on, and the task may be stopped.
+    pub(crate) async fn stop_claiming(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        for chain in self.in_flight.drain_ready() {
+            self.show_again(chain).await;
+        }
+        self.release_if_idle().await;
+    }
+
     /// The filter of a scan for the records of this queue.
     pub(crate) fn of_queue(&self) -> (&'static str, (String, AttributeValue)) {
         ("#queue = :queue AND attribute_exists(#status)", (":queue".into(), text(&self.queue.name)))
+    }
+
+    pub(crate) fn lost_seen(&self) -> MutexGuard<'_, HashMap<JobId, Timestamp>> {
+        self.lost_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts anew what a scan has read.
+    pub(crate) fn counting(&self) -> impl Fn(u64) + Send + Sync + use<> {
+        let scanned = self.scanned.clone();
+        scanned.send_replace(0);
+        move |items| scanned.send_modify(|scanned| *scanned += items)
+    }
+
+    /// What a record of this queue says of its job's end.
+    pub(crate) fn ended(&self, end: &End, now: Timestamp, result_ttl: Duration) -> Write {
+        item::ended(end, &self.queue.name, now, result_ttl, self.queue.retention)
     }
 
     // --- payloads ---
@@ -215,7 +242,7 @@ impl Inner {
             .try_collect::<()>()
             .await?;
         for answer in self.store.table.insert(items).await {
-            answer?;
+            answer.map_err(|not_written| not_written.error)?;
         }
         Ok(())
     }
@@ -239,23 +266,22 @@ impl Inner {
     /// and other tools see it. Moved back from there, it is a redrive.
     pub(crate) async fn copy_dead(&self, row: &Row, envelope: &Envelope) {
         let Some(dead) = self.queue.dead.as_deref().filter(|_| !row.flag(name::COPIED)) else { return };
+        let proof = row.text(name::PROOF).unwrap_or(&envelope.proof).to_owned();
         let copy = Envelope {
-            id: Some(row.id()),
-            proof: row.text(name::PROOF).unwrap_or(&envelope.proof).to_owned(),
             redrive: row.ending(),
             queue: Some(self.queue.name.clone()),
             not_before: None,
-            ..envelope.clone()
+            ..envelope.speaking_for(row.id(), proof)
         };
         let now = self.now();
         match self.queue.send_to(dead, &[copy], now).await.pop() {
             Some(Ok(_)) => {
                 let write = Write::at(now).set(name::COPIED, AttributeValue::Bool(true));
                 if let Err(error) = self.store.table.write(row.id().as_str(), unchanged(write, row)).await {
-                    warn!(%error, job = %row.id(), "the dead letter may be copied twice");
+                    warn!(%error, job_id = %row.id(), "the dead letter may be copied twice");
                 }
             }
-            Some(Err(error)) => warn!(%error, job = %row.id(), "the dead letter is in the table only"),
+            Some(Err(error)) => warn!(%error, job_id = %row.id(), "the dead letter is in the table only"),
             None => {}
         }
     }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What `stats` and `purge` need of a record.
-const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead_of, #attempt, #attempts_left, #uncounted, #max_attempts, \
+pub(crate) const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead_of, #attempt, #attempts_left, #uncounted, #max_attempts, \
                        #cancel_requested, #worker, #lease_us, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
                        #body_at, #result_at, #spec, #redriven_by, #begun, #started_at";
 
@@ -38,9 +38,7 @@ const LISTED: &str = "#request_id, #job_group, #progress, #error, #error_kind";
 /// that was abandoned and ended its job noted.
 fn rows(inner: &Shared, names: &str) -> impl Stream<Item = Result<Row>> + Send {
     let (filter, value) = inner.of_queue();
-    let (scanned, reader) = (inner.scanned.clone(), inner.clone());
-    scanned.send_replace(0);
-    let read = move |items| scanned.send_modify(|scanned| *scanned += items);
+    let (read, reader) = (inner.counting(), inner.clone());
     let now = inner.now();
     inner
         .store

@@ -5,31 +5,34 @@
 //! passed since then, it is gone, or somebody replaces it again and again; a
 //! second message does no harm, since the record decides.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+};
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::TryStreamExt;
 use haulage::{
-    FailureKind, JobError, JobId, Record, Result, Status, Timestamp,
+    Error, FailureKind, JobError, JobId, Record, Result, Status, Timestamp,
     backend::{Finding, Lookup, Severity},
     lifecycle::End,
 };
 use tracing::{debug, info, warn};
 
 use crate::{
-    fault::fault,
     inner::{Inner, Shared},
-    item::{Row, ended, name},
-    redrive::{envelope_of, sort},
+    item::{Row, name},
+    list::OUTLINE,
+    redrive::{by_id, envelope_of, sort},
     store::unchanged,
     table::Written,
-    update::{Write, aliases, moment, text},
+    update::{Write, moment, text},
 };
 
 /// How many pages of the table a check reads, of a megabyte each: more than that
 /// is for who asks for it.
 const CHECK_PAGES: usize = 64;
 
-/// How many jobs are remembered that were looked at.
+/// How many jobs are remembered for which a message was sent.
 const MOST_SEEN: usize = 10_000;
 
 /// Sends another message for the jobs that have lost theirs, up to so many,
@@ -43,18 +46,36 @@ pub(crate) async fn redrive(inner: &Inner, limit: usize) -> Result<Vec<JobId>> {
         if sent.len() >= limit {
             break;
         }
+        // As it is now: the table was read as it was a moment ago.
+        let row = match by_id(inner, vec![row.id()]).await {
+            Ok(mut rows) => rows.pop().filter(|row| has_lost(inner, row)),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        };
+        let Some(row) = row else { continue };
         match send(inner, &row).await {
             Ok(true) => sent.push(row.id()),
             Ok(false) => {}
             Err(error) => {
-                warn!(%error, job = %row.id(), "its message is lost, and another one could not be sent");
+                warn!(%error, job_id = %row.id(), "its message is lost, and another one could not be sent");
+                let passes = matches!(error, Error::Unavailable { .. });
                 failure = Some(error);
+                // The others would fail as well, each after its tries.
+                if passes {
+                    break;
+                }
             }
         }
     }
     match failure {
         Some(error) if sent.is_empty() => Err(error),
-        _ => Ok(sent),
+        Some(error) => {
+            warn!(%error, "not all lost messages were sent again");
+            Ok(sent)
+        }
+        None => Ok(sent),
     }
 }
 
@@ -76,7 +97,7 @@ pub(crate) async fn check(inner: &Inner) -> Option<Finding> {
             Severity::Warning,
             CHECK,
             format!(
-                "{count} jobs wait for a message that SQS has deleted, as nobody received it in time{among}"
+                "jobs that wait for a message that SQS has deleted, as nobody received it in time: {count}{among}"
             ),
             "send them again with `haulage dead redrive --lost`; if work may wait for so long, lengthen the \
              queue's retention",
@@ -87,38 +108,51 @@ pub(crate) async fn check(inner: &Inner) -> Option<Finding> {
 /// Whoever looks at such a job, or waits for it, sends another message behind the
 /// caller's back: so no wait is for nothing.
 pub(crate) fn notice(inner: &Shared, lookups: &[Lookup]) {
+    if inner.queue.present().is_err() {
+        return;
+    }
     let now = inner.now();
-    let lost = lookups.iter().filter_map(|lookup| match lookup {
-        Lookup::Found(record) if is_lost(inner, record, now) => Some(record.id.clone()),
-        _ => None,
-    });
-    for id in lost {
-        let mut seen = inner.lost_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= MOST_SEEN {
-            seen.clear();
+    let mut seen = inner.lost_seen();
+    if seen.len() >= MOST_SEEN {
+        seen.retain(|_, at| at.after(inner.queue.retention) >= now);
+    }
+    let mut lost = Vec::new();
+    for lookup in lookups {
+        let Lookup::Found(record) = lookup else { continue };
+        // What was sent then may be gone as well, a retention later.
+        let is_fresh = seen.get(&record.id).is_none_or(|at| at.after(inner.queue.retention) < now);
+        if is_lost(inner, record, now) && is_fresh && seen.len() < MOST_SEEN {
+            seen.insert(record.id.clone(), now);
+            lost.push(record.id.clone());
         }
-        if seen.insert(id.clone()) {
-            let inner = inner.clone();
-            inner.tasks.clone().spawn(async move {
-                match again(&inner, &id).await {
-                    Ok(true) => info!(job = %id, "its message was lost; another one was sent"),
-                    Ok(false) => {}
-                    Err(error) => {
-                        warn!(%error, job = %id, "its message is lost, and another one could not be sent");
-                        inner.lost_seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                    }
+    }
+    drop(seen);
+    if lost.is_empty() {
+        return;
+    }
+    let inner = inner.clone();
+    inner.tasks.clone().spawn(async move {
+        // One after the other, oldest first, as they may be of one group.
+        let rows = by_id(&inner, lost.clone()).await.unwrap_or_else(|error| {
+            warn!(%error, jobs = lost.len(), "messages are lost, and others could not be sent");
+            Vec::new()
+        });
+        let mut unsent: HashSet<JobId> = lost.into_iter().collect();
+        for row in rows.iter().filter(|row| has_lost(&inner, row)) {
+            match send(&inner, row).await {
+                Ok(true) => {
+                    unsent.remove(&row.id());
+                    info!(job_id = %row.id(), "its message was lost; another one was sent");
                 }
-            });
+                Ok(false) => {}
+                Err(error) => {
+                    warn!(%error, job_id = %row.id(), "its message is lost, and another one could not be sent");
+                }
+            }
         }
-    }
-}
-
-async fn again(inner: &Inner, id: &JobId) -> Result<bool> {
-    let row = inner.store.table.get(id.as_str()).await?.and_then(Row::of);
-    match row.filter(|row| has_lost(inner, row)) {
-        Some(row) => send(inner, &row).await,
-        None => Ok(false),
-    }
+        // The next look tries again.
+        inner.lost_seen().retain(|id, _| !unsent.contains(id));
+    });
 }
 
 /// The message of a job that waits is gone, whatever has become of it since.
@@ -152,7 +186,7 @@ async fn send(inner: &Inner, row: &Row) -> Result<bool> {
     let Some(envelope) = envelope_of(inner, &row, proof).await? else {
         let why = "the queue has deleted its message, as nobody received it in time, and its body is gone";
         let end = End::failed(JobError::new(FailureKind::MessageLost, why));
-        let write = ended(&end, &inner.queue.name, now, row.result_ttl(), inner.queue.retention);
+        let write = inner.ended(&end, now, row.result_ttl());
         inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await?;
         return Ok(false);
     };
@@ -170,7 +204,6 @@ async fn send(inner: &Inner, row: &Row) -> Result<bool> {
 /// The jobs of this queue that have lost their messages, as far as they are in so
 /// many pages of the table; and whether that is all of it.
 async fn rows(inner: &Inner, most_pages: usize) -> Result<(Vec<Row>, bool)> {
-    let table = &inner.store.table;
     let filter = "#queue = :queue AND (#status = :waits OR #status = :runs) AND #due_at < :gone";
     let gone = inner.now().before(inner.queue.retention);
     let values = HashMap::from([
@@ -179,23 +212,14 @@ async fn rows(inner: &Inner, most_pages: usize) -> Result<(Vec<Row>, bool)> {
         (":runs".to_owned(), text(Status::InProgress.as_str())),
         (":gone".to_owned(), moment(gone)),
     ]);
+    let names = format!("{OUTLINE}, #resent_at");
+    let mut pages = pin!(inner.store.table.scan_pages(filter, values, &names, inner.counting()));
     let mut rows = Vec::new();
-    let mut next: Option<HashMap<String, AttributeValue>> = None;
     for _ in 0..most_pages {
-        let call = table
-            .client()
-            .scan()
-            .table_name(table.name())
-            .filter_expression(filter)
-            .set_expression_attribute_names(Some(aliases(filter)))
-            .set_expression_attribute_values(Some(values.clone()))
-            .set_exclusive_start_key(next.take());
-        let page = call.send().await.map_err(|e| fault(format_args!("scan table {}", table.name()), e))?;
-        let found = page.items.unwrap_or_default().into_iter().filter_map(Row::of);
-        rows.extend(found.filter(|row| has_lost(inner, row)));
-        next = page.last_evaluated_key.filter(|key| !key.is_empty());
-        if next.is_none() {
-            return Ok((rows, true));
+        let Some(page) = pages.try_next().await? else { return Ok((rows, true)) };
+        for row in page {
+            // A claim that was abandoned is noted before: its job waits again, or is over.
+            rows.extend(inner.store.seen(row).await.filter(|row| has_lost(inner, row)));
         }
     }
     Ok((rows, false))

@@ -23,15 +23,11 @@ use crate::{
     fault::{fault, is_denied, is_missing, may_pass},
     random,
     redrive_policy::RedrivePolicy,
-    table::{PARALLEL, batches_of, chunks_of, pause},
+    table::{MAX_CALL_BYTES, PARALLEL, batches_of, chunks_of, pause},
 };
 
 /// Amazon SQS API Reference: entries of one batch, messages of one receive.
 pub(crate) const MAX_BATCH: usize = 10;
-/// How many bytes of messages go into one call, unless it is for one alone. SQS takes
-/// 1 MiB (Developer Guide, "Amazon SQS message quotas"), and bills by 64 KB; of a
-/// slow line, a call may have half a megabit a second.
-const MAX_BYTES: usize = 512 << 10;
 /// The same: the longest visibility timeout and the longest delay.
 pub(crate) const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 const MAX_DELAY: Duration = Duration::from_secs(900);
@@ -176,7 +172,7 @@ impl Queue {
             let envelope = &envelopes[*n];
             envelope.message_body().len() + envelope.options().len() + ATTRIBUTE.len() + "String".len()
         };
-        let batches = batches_of((0..envelopes.len()).collect(), MAX_BATCH, MAX_BYTES, size);
+        let batches = batches_of((0..envelopes.len()).collect(), MAX_BATCH, MAX_CALL_BYTES, size);
         let ordered = self.fifo && envelopes.iter().any(|envelope| envelope.spec.group.is_some());
         if !ordered {
             let sends = stream::iter(batches).map(|batch| self.send_all(url, envelopes, batch, now));
@@ -231,6 +227,7 @@ impl Queue {
                         let Some(n) = open.get(at).copied() else { continue };
                         ambiguous[n] |= may_pass(&code);
                         if last || !may_pass(&code) {
+                            failure.get_or_insert_with(|| error.clone());
                             answers[n] = Some(Err(error));
                         }
                     }

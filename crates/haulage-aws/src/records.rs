@@ -121,7 +121,7 @@ impl Records {
     /// [`Error::Unavailable`] where the table cannot be read.
     pub async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
         let store = self.store.clone();
-        self.runtime.run(async move { get::get(&store, ids, detail).await }).await
+        self.runtime.run(async move { get::get(&store, ids, detail, true).await }).await
     }
 
     /// Writes a record of one's own, kept for `ttl` from now on. Without a

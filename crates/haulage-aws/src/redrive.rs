@@ -62,22 +62,38 @@ async fn dead(inner: &Inner, limit: usize, after: Option<JobId>) -> Result<Vec<J
             std::future::ready(meant)
         })
         .boxed();
-    let mut ids = Vec::new();
+    let (mut ids, mut failure) = (Vec::new(), None);
     // Some cannot be put back, and must not hide those that come after them.
     while ids.len() < limit {
-        let rows: Vec<Row> = dead.as_mut().take(limit - ids.len()).try_collect().await?;
-        if rows.is_empty() {
-            ids.extend(clear_copies(inner, limit - ids.len()).await);
-            break;
-        }
-        match all(inner, rows).await {
+        let rows = dead.as_mut().take(limit - ids.len()).try_collect::<Vec<_>>().await;
+        let redriven = match rows {
+            Ok(rows) if rows.is_empty() => {
+                ids.extend(clear_copies(inner, limit - ids.len()).await);
+                break;
+            }
+            Ok(rows) => all(inner, rows).await,
+            Err(error) => Err(error),
+        };
+        match redriven {
             Ok(some) => ids.extend(some),
-            Err(error) if ids.is_empty() => return Err(error),
-            // Told of already; whoever asks for more is told again.
-            Err(_) => break,
+            Err(error) => {
+                let passes = matches!(error, Error::Unavailable { .. });
+                failure = Some(error);
+                if passes {
+                    break;
+                }
+            }
         }
     }
-    Ok(ids)
+    // Those that were put back are told; whoever asks for more is told of the failure.
+    match failure {
+        Some(error) if ids.is_empty() => Err(error),
+        Some(error) => {
+            warn!(%error, "not all dead letters were redriven");
+            Ok(ids)
+        }
+        None => Ok(ids),
+    }
 }
 
 /// Puts these jobs back to work, as far as they can be, and tells which were. One
@@ -135,7 +151,7 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
     }
     let Some(proof) = inner.store.proof(&row).await? else { return Ok(None) };
     let Some(envelope) = envelope_of(inner, &row, proof).await? else {
-        warn!(job = %row.id(), "not redriven: its message was no job, or its body is gone");
+        warn!(job_id = %row.id(), "not redriven: its message was no job, or its body is gone");
         return Ok(None);
     };
     let token = envelope.token.clone();
@@ -152,8 +168,10 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
 /// has done this for the same message.
 pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool> {
     let mut row = row.clone();
-    for round in 0.. {
+    let mut round = 0;
+    loop {
         inner.store.give_up_after(round, &row.id())?;
+        round += 1;
         let now = inner.now();
         // The record is about to forget the end of the latest.
         let mut record = row.record(now);
@@ -187,7 +205,6 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
             }
         }
     }
-    unreachable!("the loop ends by returning")
 }
 
 /// A new message for a job, from its record; `None` where there is no body for it.
@@ -277,8 +294,8 @@ fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>
     let never_recorded = || now < envelope.due_at().after(envelope.spec.result_ttl.max(retention));
     let unfinished = match row {
         Some(row) => row.status().is_some_and(|status| !status.is_terminal()),
-        // What is sent for a job again is sent once it has a record.
-        None => !message.needs_proof() && never_recorded(),
+        // Also of a message that was sent in place of another while the table was away.
+        None => envelope.redrive.is_none() && never_recorded(),
     };
     // What we have put there names its queue.
     let is_copy = envelope.queue.is_some() && message.moved_from.is_none();
@@ -320,7 +337,7 @@ async fn sort_out(
             Some(row) => match inner.store.reaped(row).await {
                 Ok(row) => row,
                 Err(error) => {
-                    warn!(%error, job = %message.id, "stays in the dead-letter queue");
+                    warn!(%error, job_id = %message.id, "stays in the dead-letter queue");
                     keep.push(message.receipt);
                     continue;
                 }
@@ -336,7 +353,7 @@ async fn sort_out(
                 }
                 Ok(false) => keep.push(message.receipt),
                 Err(error) => {
-                    warn!(%error, job = %message.id, "stays in the dead-letter queue");
+                    warn!(%error, job_id = %message.id, "stays in the dead-letter queue");
                     keep.push(message.receipt);
                 }
             },

@@ -15,7 +15,7 @@ use crate::{
     heartbeat::while_held,
     in_flight::{Hold, Received},
     inner::{Inner, Shared, within},
-    item::{Row, begun, described, ended, name, remember, with_error},
+    item::{Row, begun, described, name, remember, with_error},
     redrive,
     store::unchanged,
     table::Written,
@@ -99,8 +99,10 @@ pub(crate) async fn resolve(
     let plain = envelope.id.is_none() && envelope.key.is_none() && !is_foreign(message, envelope);
     let mut may_create = inner.queue.fifo && plain;
     let mut tries = Tries { limit, marks: Vec::new() };
-    for round in 0.. {
+    let mut round = 0;
+    loop {
         inner.store.give_up_after(round, &message.id)?;
+        round += 1;
         let now = inner.now();
         let write = first_claim(inner, request, message, envelope, may_create, now);
         let row = match tries.write(inner, &message.id, write).await? {
@@ -141,7 +143,6 @@ pub(crate) async fn resolve(
             Next::ResolveAgain => {}
         }
     }
-    unreachable!("the loop ends by returning")
 }
 
 /// What becomes of a message that speaks for a job it did not make, unless it
@@ -160,7 +161,7 @@ async fn unproved(inner: &Inner, message: &Received) -> Result<Option<Dispositio
     }
     // A tombstone has forgotten what proves it, and nothing can be done to it.
     if row.status().is_some() {
-        warn!(job = %message.id, "a message names this job and is not of it; it goes to the dead-letter queue");
+        warn!(job_id = %message.id, "a message names this job and is not of it; it goes to the dead-letter queue");
         inner.queue.dead_letter(&message.as_poison("it names a job and does not prove to be of it")).await?;
     }
     Ok(Some(Disposition::Dropped))
@@ -174,7 +175,7 @@ const MISPLACED: Duration = Duration::from_secs(300);
 pub(crate) fn misplaced(inner: &Inner, message: &Received, row: &Row) -> Option<Disposition> {
     let queue = row.text(name::QUEUE).filter(|queue| *queue != inner.queue.name)?;
     let here = &inner.queue.name;
-    warn!(job = %message.id, queue, here, "a message is in another queue than its job; move it back there");
+    warn!(job_id = %message.id, queue, here, "a message is in another queue than its job; move it back there");
     Some(Disposition::Hidden(MISPLACED))
 }
 
@@ -299,8 +300,7 @@ async fn consider(
         if wait.is_zero() && row.count(name::LEFT) == 0 {
             // No write of ours leaves a record like this; it must not keep a message alive for ever.
             let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
-            let write =
-                ended(&End::dead(error), &inner.queue.name, now, row.result_ttl(), inner.queue.retention);
+            let write = inner.ended(&End::dead(error), now, row.result_ttl());
             inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
@@ -397,7 +397,7 @@ async fn ours(
 ) -> Result<Disposition> {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
     if let Some(end) = row.claimed_late() {
-        let write = ended(&end, &inner.queue.name, inner.now(), row.result_ttl(), inner.queue.retention);
+        let write = inner.ended(&end, inner.now(), row.result_ttl());
         let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
         return Ok(match inner.store.table.write(key.id.as_str(), write).await? {
             Written::Done(_) => Disposition::Dropped,
@@ -435,7 +435,7 @@ async fn ours(
             }
             // The next heartbeat tries again.
             Err(error) => {
-                warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
+                warn!(%error, job_id = %message.id, "its message may end in the dead-letter queue");
             }
         }
     }

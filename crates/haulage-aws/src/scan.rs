@@ -39,6 +39,19 @@ impl Table {
         names: &str,
         read: impl Fn(u64) + Send + Sync + 'static,
     ) -> impl Stream<Item = Result<Row>> + Send + 'static {
+        self.scan_pages(filter, values, names, read)
+            .map_ok(|rows| stream::iter(rows.into_iter().map(Ok)))
+            .try_flatten()
+    }
+
+    /// The same page by page, of a megabyte each before the filter.
+    pub(crate) fn scan_pages(
+        &self,
+        filter: &str,
+        values: HashMap<String, AttributeValue>,
+        names: &str,
+        read: impl Fn(u64) + Send + Sync + 'static,
+    ) -> impl Stream<Item = Result<Vec<Row>>> + Send + 'static {
         let mut all = aliases(filter);
         all.extend(aliases(names));
         let scan = self
@@ -60,14 +73,13 @@ impl Table {
                     let output =
                         call.send().await.map_err(|e| fault(format_args!("scan table {table}"), e))?;
                     read(u64::try_from(output.scanned_count).unwrap_or(0));
-                    Ok((output.items.unwrap_or_default(), output.last_evaluated_key))
+                    let rows = output.items.unwrap_or_default().into_iter().filter_map(Row::of);
+                    Ok((rows.collect(), output.last_evaluated_key))
                 }
             })
             .boxed()
         });
         stream::select_all(segments)
-            .map_ok(|items| stream::iter(items.into_iter().filter_map(Row::of).map(Ok)))
-            .try_flatten()
     }
 
     /// The dead letters of a queue, as their records are now, from the index. `page`

@@ -25,7 +25,7 @@ use crate::{
     heartbeat::while_held,
     in_flight::{Chain, Hold, Received, hidden_behind, with_followers},
     inner::{Inner, Shared},
-    item::{self, Row, begun, ended, name, remember, with_error},
+    item::{self, Row, begun, name, remember, with_error},
     object_retention::{keep_days, object_key},
     random,
     table::{PARALLEL, Written},
@@ -73,7 +73,7 @@ pub(crate) async fn settle(inner: Shared, settlements: Vec<Settlement>) -> Resul
     let rest = inner.tasks.spawn(afterwards.work_off(inner.clone()));
     let _ = tokio::time::timeout(PATIENCE, rest).await;
     if inner.stopped.load(Ordering::Relaxed) {
-        inner.release_if_idle().await;
+        inner.stop_claiming().await;
     }
     Ok(answers.into_iter().flatten().collect())
 }
@@ -99,8 +99,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
         && row.is_held_by(key.attempt)
     {
         // Somebody wants it cancelled, and it is not running any more.
-        let queue = &inner.queue.name;
-        let cancelled = ended(&End::Cancelled, queue, now, claimed.result_ttl(), inner.queue.retention);
+        let cancelled = inner.ended(&End::Cancelled, now, claimed.result_ttl());
         written = write(inner, key, told(cancelled, update)).await?;
     }
     match written {
@@ -228,10 +227,11 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
 
 impl Stored {
     fn write(&self, inner: &Inner, claimed: &Row, update: &Update, now: haulage::Timestamp) -> Write {
-        let (ttl, retention) = (claimed.result_ttl(), inner.queue.retention);
+        let ttl = claimed.result_ttl();
         let write = match self {
             Self::Success { packed, place } => {
-                let mut write = item::over(Status::Success, now, ttl, retention).remove(&[name::CHECKPOINT]);
+                let mut write =
+                    item::over(Status::Success, now, ttl, inner.queue.retention).remove(&[name::CHECKPOINT]);
                 if claimed.spec().drop_body {
                     // Where it is elsewhere, a purge can still find it.
                     write = write.remove(&[name::BODY]);
@@ -241,7 +241,7 @@ impl Stored {
                     None => write.set(name::RESULT, packed.to_attribute()),
                 };
             }
-            Self::Ends { end, .. } => ended(end, &inner.queue.name, now, ttl, retention),
+            Self::Ends { end, .. } => inner.ended(end, now, ttl),
             Self::Waits(wait) => back(claimed, wait, now),
         };
         let write = if self.unless_cancelled() {
@@ -363,7 +363,7 @@ pub(crate) fn drop_hold(inner: &Shared, key: &ClaimKey) {
     if let Some(hold) = inner.in_flight.remove(key)
         && !hold.followers.is_empty()
     {
-        warn!(job = %key.id, "its claim was lost; what follows in its group shows again");
+        warn!(job_id = %key.id, "its claim was lost; what follows in its group shows again");
         let inner = inner.clone();
         inner.tasks.clone().spawn(async move { inner.show_again(hold.followers).await });
     }

@@ -136,7 +136,7 @@ impl Store {
     pub(crate) async fn seen(&self, row: Row) -> Option<Row> {
         let as_it_is = row.clone();
         self.reaped(row).await.unwrap_or_else(|error| {
-            warn!(%error, job = %as_it_is.id(), "its end could not be recorded; it is shown as it is");
+            warn!(%error, job_id = %as_it_is.id(), "its end could not be recorded; it is shown as it is");
             Some(as_it_is)
         })
     }

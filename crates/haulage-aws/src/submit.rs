@@ -22,7 +22,7 @@ use crate::{
 
 /// For how long a submit waits for others with the same idempotency keys: some of
 /// their [reservations](deduplication::reserve).
-const PATIENCE: Duration = Duration::from_secs(300);
+const KEY_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is known of a job's submit so far.
 enum Reservation {
@@ -126,7 +126,8 @@ fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
 /// other's would wait for ever.
 async fn reserve(inner: &Inner, envelopes: &[Envelope], keys: &[Option<Wanted>]) -> Result<Vec<Reservation>> {
     let since = Instant::now();
-    for round in 0.. {
+    let mut round = 0;
+    loop {
         let dispositions = join_all(try_reserve(inner, envelopes, keys)).await;
         let failed = dispositions.iter().find_map(|disposition| disposition.as_ref().err().cloned());
         let busy = dispositions.iter().any(|disposition| matches!(disposition, Ok(None)));
@@ -142,15 +143,15 @@ async fn reserve(inner: &Inner, envelopes: &[Envelope], keys: &[Option<Wanted>])
             return Err(error);
         }
         // Whoever has one of them sends it, or loses it, in a reservation's time.
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > KEY_PATIENCE {
             return Err(Error::Unavailable {
                 message: "another submit with the same idempotency key does not end; try again".into(),
                 source: None,
             });
         }
         pause(round).await;
+        round += 1;
     }
-    unreachable!("the loop ends by returning")
 }
 
 /// One try for each; `None` where another submit has the key, and no job yet.

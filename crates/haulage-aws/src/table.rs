@@ -19,7 +19,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{Error, Result};
 
 use crate::{
-    fault::{fault, may_pass},
+    fault::{fault, is_denied, is_missing, may_pass},
     item::{Row, name},
     meter::Meter,
     update::{Expressions, Item, Write, aliases, text},
@@ -31,9 +31,10 @@ pub(crate) const PARALLEL: usize = 16;
 const MAX_GET: usize = 100;
 /// Amazon DynamoDB API Reference, BatchExecuteStatement.
 const MAX_STATEMENTS: usize = 25;
-/// How many bytes of items go into one call, unless it is for one alone: each try has
-/// ten seconds, also on a slow line.
-const MAX_BYTES: usize = 512 << 10;
+/// How many bytes of items or messages go into one call, unless it is for one alone: each try has
+/// ten seconds, also on a line of half a megabit a second. SQS would take 1 MiB (Developer
+/// Guide, "Amazon SQS message quotas").
+pub(crate) const MAX_CALL_BYTES: usize = 512 << 10;
 /// How often what a batch left undone is tried again.
 const MAX_ROUNDS: u32 = 8;
 
@@ -51,6 +52,17 @@ pub(crate) enum Written {
     Done(Row),
     /// Its condition did not hold; the item as it is, if there is one.
     Refused(Option<Row>),
+}
+
+/// Whether an item was inserted, rather than there already.
+pub(crate) type Inserted = Result<bool, NotWritten>;
+
+/// Why an item could not be inserted.
+#[derive(Clone, Debug)]
+pub(crate) struct NotWritten {
+    pub(crate) error: Error,
+    /// Trying on does not help: there is no table, or a policy is in the way.
+    pub(crate) for_good: bool,
 }
 
 /// Waits before another round of what a batch left undone.
@@ -230,22 +242,23 @@ impl Table {
 
     /// Puts items that are not there yet. An item that is there stays as it is,
     /// and is no error: the answers tell, in order, which are new.
-    pub(crate) async fn insert(&self, items: Vec<Item>) -> Vec<Result<bool>> {
-        let chunks = batches_of(items, MAX_STATEMENTS, MAX_BYTES, bytes);
-        let parts: Vec<Vec<Result<bool>>> =
+    pub(crate) async fn insert(&self, items: Vec<Item>) -> Vec<Inserted> {
+        let chunks = batches_of(items, MAX_STATEMENTS, MAX_CALL_BYTES, bytes);
+        let parts: Vec<Vec<Inserted>> =
             stream::iter(chunks).map(|chunk| self.insert_chunk(chunk)).buffered(PARALLEL).collect().await;
         parts.into_iter().flatten().collect()
     }
 
-    async fn insert_chunk(&self, items: Vec<Item>) -> Vec<Result<bool>> {
-        let mut answers: Vec<Option<Result<bool>>> = vec![None; items.len()];
+    async fn insert_chunk(&self, items: Vec<Item>) -> Vec<Inserted> {
+        let overloaded = || Err(NotWritten { error: self.overloaded("write"), for_good: false });
+        let mut answers: Vec<Option<Inserted>> = vec![None; items.len()];
         for round in 0.. {
             let open: Vec<usize> = (0..items.len()).filter(|n| answers[*n].is_none()).collect();
             if open.is_empty() {
                 break;
             }
             if round > MAX_ROUNDS {
-                open.iter().for_each(|n| answers[*n] = Some(Err(self.overloaded("write"))));
+                open.iter().for_each(|n| answers[*n] = Some(overloaded()));
                 break;
             }
             if round > 0 {
@@ -267,28 +280,34 @@ impl Table {
                     }
                 }
                 Err(error) => {
+                    let for_good = error.code().is_some_and(|code| is_missing(code) || is_denied(code));
                     let error = fault(format_args!("write to table {}", self.name), error);
-                    open.iter().for_each(|n| answers[*n] = Some(Err(error.clone())));
+                    let not_written = NotWritten { error, for_good };
+                    open.iter().for_each(|n| answers[*n] = Some(Err(not_written.clone())));
                 }
             }
         }
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(self.overloaded("write")))).collect()
+        answers.into_iter().map(|answer| answer.unwrap_or_else(overloaded)).collect()
     }
 
     /// The answer to one statement that failed; `None` to try again.
-    fn insert_error(&self, code: Option<String>, message: Option<String>) -> Option<Result<bool>> {
+    fn insert_error(&self, code: Option<String>, message: Option<String>) -> Option<Inserted> {
         let (code, message) = (code.unwrap_or_default(), message.unwrap_or_default());
         match code.as_str() {
             "DuplicateItem" | "ConditionalCheckFailed" => Some(Ok(false)),
             _ if may_pass(&code) => None,
-            "ResourceNotFound" => Some(Err(Error::Config(format!(
-                "cannot write to table {}: it does not exist in this region and account; check the name and the \
-                 region, or make it with `haulage queue create`",
-                self.name
-            )))),
+            "ResourceNotFound" => {
+                let error = Error::Config(format!(
+                    "cannot write to table {}: it does not exist in this region and account; check the name and \
+                     the region, or make it with `haulage queue create`",
+                    self.name
+                ));
+                Some(Err(NotWritten { error, for_good: true }))
+            }
             _ => {
                 let message = format!("cannot write to table {}: {code}: {message}", self.name);
-                Some(Err(Error::Unavailable { message, source: None }))
+                let error = Error::Unavailable { message, source: None };
+                Some(Err(NotWritten { error, for_good: is_denied(&code) || code == "ValidationError" }))
             }
         }
     }
@@ -371,7 +390,7 @@ mod tests {
         assert_eq!(sizes(&[500, 500]), [vec![500], vec![500]], "what is larger goes alone");
         assert!(sizes(&[]).is_empty());
         let item: Item = [("body".to_owned(), text("x".repeat(350_000)))].into();
-        let batches = batches_of(vec![item; 25], MAX_STATEMENTS, MAX_BYTES, bytes);
+        let batches = batches_of(vec![item; 25], MAX_STATEMENTS, MAX_CALL_BYTES, bytes);
         assert!(batches.iter().all(|batch| batch.len() == 1), "nine megabytes are not one call");
     }
 }

@@ -16,12 +16,13 @@ use tracing::warn;
 use crate::{
     inner::Shared,
     item::{Row, name},
+    table::NotWritten,
     update::Item,
 };
 
 /// For how long a submit tries to write its records, before it goes on behind
 /// the caller's back.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// The first and the longest pause between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -44,12 +45,6 @@ fn id(item: &Item) -> Option<JobId> {
     Some(JobId::from(item.get(name::ID)?.as_s().ok()?.as_str()))
 }
 
-/// Whether trying on does not help: there is no table, or a policy is in the way.
-fn is_for_good(error: &Error) -> bool {
-    let said = error.to_string();
-    matches!(error, Error::Config(_)) || said.contains("access denied") || said.contains("AccessDenied")
-}
-
 impl crate::inner::Inner {
     /// Writes the records of jobs that have been sent, unless a consumer was
     /// faster. Comes back when all are written, or after a while; the rest is
@@ -59,21 +54,24 @@ impl crate::inner::Inner {
     ///
     /// [`Error::Config`] where there is no such table.
     pub(crate) async fn record(self: &Shared, items: Vec<Item>) -> Result<(), Error> {
-        let (left, error) = match self.try_record(items, self.record_patience).await {
-            Ok(()) => return Ok(()),
-            Err((_, error @ Error::Config(_))) => return Err(error),
-            Err(left) => left,
-        };
+        let left = self.try_record(items, self.record_patience).await;
+        let Some((_, NotWritten { error, .. })) = left.first() else { return Ok(()) };
+        if matches!(error, Error::Config(_)) {
+            return Err(error.clone());
+        }
         warn!(
             %error, jobs = left.len(),
             "jobs are in the queue and will run, but their records cannot be written for now"
         );
+        // Where trying on does not help, the consumer makes the record.
+        let left: Vec<Item> =
+            left.into_iter().filter(|(_, why)| !why.for_good).map(|(item, _)| item).collect();
         let ids: Vec<JobId> = left.iter().filter_map(id).collect();
         self.store.unrecorded.items().extend(ids.iter().cloned().zip(left.clone()));
         let inner = self.clone();
         // The end of the backend does not wait for it.
         tokio::spawn(async move {
-            let _ = inner.try_record(left, inner.queue.retention).await;
+            inner.try_record(left, inner.queue.retention).await;
             let mut items = inner.store.unrecorded.items();
             for id in ids {
                 items.remove(&id);
@@ -83,24 +81,21 @@ impl crate::inner::Inner {
     }
 
     /// What could not be written in this time, and why.
-    async fn try_record(&self, mut left: Vec<Item>, patience: Duration) -> Result<(), (Vec<Item>, Error)> {
+    async fn try_record(&self, mut left: Vec<Item>, patience: Duration) -> Vec<(Item, NotWritten)> {
         let enough = Instant::now() + patience;
         let mut pause = FIRST_PAUSE;
+        let mut never = Vec::new();
         loop {
             let answers = self.store.table.insert(left.clone()).await;
-            let mut why = None;
-            left = left
-                .into_iter()
-                .zip(answers)
-                .filter_map(|(item, answer)| {
-                    why = Some(answer.err()?);
-                    Some(item)
-                })
-                .collect();
-            let Some(error) = why else { return Ok(()) };
-            if is_for_good(&error) || Instant::now() + pause > enough {
-                return Err((left, error));
+            let failed =
+                left.into_iter().zip(answers).filter_map(|(item, answer)| Some((item, answer.err()?)));
+            let (for_good, again): (Vec<_>, Vec<_>) = failed.partition(|(_, why)| why.for_good);
+            never.extend(for_good);
+            if again.is_empty() || Instant::now() + pause > enough {
+                never.extend(again);
+                return never;
             }
+            left = again.into_iter().map(|(item, _)| item).collect();
             tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

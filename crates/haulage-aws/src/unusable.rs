@@ -12,7 +12,7 @@ use crate::{
     envelope::{Envelope, Poison},
     in_flight::Received,
     inner::{Inner, Shared},
-    item::{Row, ended, name},
+    item::{Row, name},
     resolve::{Disposition, NOTED, hand_over, misplaced, noted},
     store::unchanged,
     table::Written,
@@ -28,7 +28,8 @@ pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Pois
     // First, as the record does not have what the message says.
     inner.queue.dead_letter(poison).await?;
     let (envelope, queue) = (&poison.envelope, &inner.queue.name);
-    let write = ended(&End::dead(error), queue, now, envelope.spec.result_ttl, inner.queue.retention)
+    let write = inner
+        .ended(&End::dead(error), now, envelope.spec.result_ttl)
         .set(name::QUEUE, text(queue))
         .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
         .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts))
@@ -53,8 +54,10 @@ pub(crate) async fn no_body(
         place => place.to_text().unwrap_or_default(),
     };
     let error = JobError::new(FailureKind::InvalidBody, format!("the body in {at}: {why}"));
-    for round in 0.. {
+    let mut round = 0;
+    loop {
         inner.store.give_up_after(round, &message.id)?;
+        round += 1;
         let now = inner.now();
         let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
             // A second message of a submit whose first one was the job, and is over.
@@ -70,7 +73,7 @@ pub(crate) async fn no_body(
             }
             // Its submit may be about to write it; or it has ended, and expired.
             if envelope.redrive.is_some() || now > envelope.submitted_at.after(RECORDED) {
-                warn!(job = %message.id, error = error.message, "a message of a job that has no record; dropped");
+                warn!(job_id = %message.id, error = error.message, "a message of a job that has no record; dropped");
                 return Ok(Disposition::Dropped);
             }
             let message = format!("job {} has no record yet, and no body: {}", message.id, error.message);
@@ -91,11 +94,10 @@ pub(crate) async fn no_body(
             }
         }
         let queue = &inner.queue.name;
-        let end = ended(&End::failed(error.clone()), queue, now, row.result_ttl(), inner.queue.retention)
-            .keep(name::QUEUE, text(queue));
+        let end =
+            inner.ended(&End::failed(error.clone()), now, row.result_ttl()).keep(name::QUEUE, text(queue));
         if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
             return Ok(Disposition::Dropped);
         }
     }
-    unreachable!("the loop ends by returning")
 }

@@ -114,7 +114,7 @@ impl Inner {
                 }
                 Ok(false) => hide.push((message.receipt, time)),
                 Err(error) => {
-                    warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
+                    warn!(%error, job_id = %message.id, "its message may end in the dead-letter queue");
                     let time = limits.hide_for(&message, time, now);
                     hide.push((message.receipt, time));
                 }
@@ -132,7 +132,7 @@ impl Inner {
             return self.give_back(vec![(message, time)]).await;
         }
         if let Err(error) = self.ensure_replaced(&mut message).await {
-            warn!(%error, job = %message.id, "its message may end in the dead-letter queue");
+            warn!(%error, job_id = %message.id, "its message may end in the dead-letter queue");
         }
         let time = limits.hide_for(&message, time, now);
         self.queue.hide(vec![(message.receipt, time)]).await;
@@ -167,7 +167,7 @@ impl Inner {
             }
             Err(error) => return Err(error),
         };
-        let copy = Envelope { id: Some(id), proof, ..(**envelope).clone() };
+        let copy = envelope.speaking_for(id, proof);
         match self.queue.send(&[copy], self.now()).await.pop() {
             Some(sent) => sent.map(|_| true),
             None => Ok(false),
@@ -182,8 +182,10 @@ impl Inner {
         if message.needs_proof() {
             return Ok(Some((message.id.clone(), envelope.proof.clone())));
         }
-        for round in 0.. {
+        let mut round = 0;
+        loop {
             self.store.give_up_after(round, &message.id)?;
+            round += 1;
             if let Some(row) = self.store.table.get(message.id.as_str()).await?.and_then(Row::of) {
                 if row.is_over() {
                     return Ok(None);
@@ -200,13 +202,12 @@ impl Inner {
                         self.store_bodies(&[envelope]).await?;
                     }
                     let item = item::submitted(&job, envelope, &self.queue.name);
-                    self.store.table.insert(vec![item]).await.pop().transpose()?;
+                    self.store.table.insert(vec![item]).await.pop().transpose().map_err(|not| not.error)?;
                 }
                 Some(job) => return Ok(Some((job, envelope.proof.clone()))),
                 None => return Ok(None),
             }
         }
-        unreachable!("the loop ends by returning")
     }
 }
 

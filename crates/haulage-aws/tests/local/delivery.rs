@@ -292,6 +292,26 @@ async fn a_backend_that_ends_gives_back_what_it_has_not_begun() {
 }
 
 #[tokio::test]
+async fn a_worker_that_stops_gives_back_what_it_has_not_begun() {
+    let place = Place::fifo().await;
+    let first = place.open().await;
+    let jobs = (0..4).map(|n| job(n).group("g")).collect();
+    let ids: Vec<_> =
+        first.submit(jobs).await.expect("submit").into_iter().map(|job| job.expect("ok").id).collect();
+    let running = claim(&first, LONG).await.remove(0);
+    first.drain().await.expect("drain");
+    // Its backend lives on, and so does its last job.
+    settle(&first, &running.key, success()).await.expect("the holder");
+    let second = place.open().await;
+    let claimed = take(&second, LONG).await;
+    assert_eq!(claimed.key.id, ids[1], "the job after the last one of the first worker");
+    settle(&second, &claimed.key, success()).await.expect("the holder");
+    // What waits for its turn when the worker stops.
+    second.drain().await.expect("drain");
+    assert_eq!(take(&first, LONG).await.key.id, ids[2]);
+}
+
+#[tokio::test]
 async fn a_key_whose_submit_lost_it_makes_no_job() {
     let place = Place::fifo().await;
     let backend = place.open().await;

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
     Backend, FailureKind, JobId, NewJob, Producer, Status,
-    backend::{Redrive, Severity},
+    backend::{Detail, Lookup, Redrive, Severity},
 };
 use haulage_aws::AwsBackend;
+use haulage_servers::{Patience, Stub, stub::Fault};
 
 use crate::{
-    helpers::{LONG, job, submit, work_off},
-    place::Place,
+    helpers::{LONG, TRIES, job, submit, work_off},
+    place::{Place, ministack},
     raw,
 };
 
@@ -44,7 +45,7 @@ async fn a_job_whose_message_is_lost_is_sent_again() {
         let found = backend.check().await.expect("check");
         let found = found.iter().find(|finding| finding.check == "lost messages").expect("it is looked for");
         assert_eq!(found.severity, Severity::Warning);
-        assert!(found.message.starts_with("2 jobs wait"), "{}", found.message);
+        assert!(found.message.ends_with("in time: 2"), "{}", found.message);
 
         let mut sent = redrive(&backend).await;
         sent.sort();
@@ -75,6 +76,50 @@ async fn a_wait_for_a_job_whose_message_is_lost_is_not_for_nothing() {
     let wait = tokio::spawn(async move { producer.wait_all(&ids, Some(LONG)).await });
     assert_eq!(work_off(&place.open().await).await, [id]);
     assert_eq!(wait.await.expect("joins").expect("the job")[0].status, Status::Success);
+}
+
+#[tokio::test]
+async fn jobs_of_a_group_whose_messages_are_lost_come_back_in_their_order() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(lost(&place, &backend, job(n).group("g")).await);
+    }
+    let turned: Vec<_> = ids.iter().rev().cloned().collect();
+    backend.get(turned, Detail::Status).await.expect("get");
+    assert_eq!(work_off(&backend).await, ids);
+    raw::assert_drained(&place, &place.queue).await;
+}
+
+#[tokio::test]
+async fn a_message_that_could_not_be_sent_again_is_sent_at_the_next_look() {
+    let place = Place::standard().await;
+    let id = lost(&place, &place.open().await, job(1)).await;
+    let stub = Stub::start(ministack(), 7);
+    let reader = place.through(stub.url()).open().await;
+    (0..TRIES).for_each(|_| stub.fail_next("SendMessageBatch", Fault::Error));
+    let look = async || reader.get(vec![id.clone()], Detail::Status).await.expect("get");
+    let mut patience = Patience::new(None);
+    while raw::count(&place, &place.queue).await == 0 {
+        assert!(!patience.is_over(stub.calls().get("SendMessageBatch").copied()), "nobody sends it");
+        look().await;
+    }
+    assert!(stub.is_through(), "what was planned has happened");
+    assert_eq!(work_off(&reader).await, [id.clone()]);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_a_queue_that_is_gone() {
+    let place = Place::fifo().await;
+    let id = lost(&place, &place.open().await, job(1)).await;
+    raw::delete_queue(&place).await;
+    let stub = Stub::start(ministack(), 7);
+    let reader = place.through(stub.url()).builder().await.queue_optional().open().await.expect("a table");
+    let found = reader.get(vec![id], Detail::Status).await.expect("get");
+    assert!(matches!(&found[..], [Lookup::Found(record)] if record.status == Status::Submitted), "{found:?}");
+    drop(reader);
+    assert!(!stub.calls().contains_key("SendMessageBatch"), "{:?}", stub.calls());
 }
 
 #[tokio::test]

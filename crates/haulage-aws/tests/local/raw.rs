@@ -93,6 +93,11 @@ pub(crate) async fn assert_drained(place: &Place, name: &str) {
     panic!("{} messages are left in {name}", count(place, name).await);
 }
 
+pub(crate) async fn delete_queue(place: &Place) {
+    let delete = place.sqs().await.delete_queue().queue_url(url(place, &place.queue).await);
+    delete.send().await.expect("deleted");
+}
+
 /// How long the queue keeps messages.
 pub(crate) async fn set_retention(place: &Place, time: std::time::Duration) {
     let call = place.sqs().await.set_queue_attributes().queue_url(url(place, &place.queue).await);

@@ -152,3 +152,34 @@ async fn what_others_send_is_replaced_and_redriven_like_any_job() {
         raw::assert_drained(&place, &place.queue).await;
     }
 }
+
+/// Each receive reads it anew, and the body lies where the first one has put it.
+#[tokio::test]
+async fn what_others_send_keeps_its_long_body_however_often_it_is_received() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let backend = place.open().await;
+        let long = format!("\"{}\"", "x".repeat(2000));
+        let id = JobId::from(raw::send_text(&place, &long).await);
+        for _ in 2..MAX_RECEIVES {
+            assert_eq!(raw::receive(&place, &place.queue, 0).await.len(), 1);
+        }
+        // The last but one, and the last: another message takes over. The third is that one's.
+        for attempt in 1..=3 {
+            let claimed = take(&backend, LONG).await;
+            let got = (&claimed.key.id, claimed.key.attempt, claimed.body.as_str());
+            assert_eq!(got, (&id, attempt, long.as_str()), "on {}", place.queue);
+            settle(&backend, &claimed.key, retry()).await.expect("the holder");
+        }
+        // It has died, and its copy says enough to go on.
+        assert!(record(&backend, &id).await.dead);
+        assert_eq!(raw::count(&place, &place.dead).await, 1, "on {}", place.queue);
+        let copy = raw::receive(&place, &place.dead, 0).await.remove(0);
+        raw::resend(&place, &place.queue, &copy).await;
+        let again = take(&backend, LONG).await;
+        assert_eq!((&again.key.id, again.body.as_str()), (&id, long.as_str()), "on {}", place.queue);
+        settle(&backend, &again.key, success()).await.expect("the holder");
+        assert_eq!(backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
+        raw::assert_drained(&place, &place.dead).await;
+        raw::assert_drained(&place, &place.queue).await;
+    }
+}
