@@ -105,6 +105,14 @@ impl Finish {
             self.outage.begin();
             let (backend, queues) = (backend.clone(), self.queues.clone());
             self.look = Some(BackendCall::send(async move {
+                if !backend.capabilities().cheap_looks {
+                    // Every record is read only once the queue says that there is nothing.
+                    let backlog = backend.backlog().await?;
+                    let jobs = backlog.visible + backlog.delayed + backlog.in_progress;
+                    if jobs > 0 {
+                        return Ok(Left { jobs, held_up_by: Vec::new() });
+                    }
+                }
                 let stats = backend.stats().await?;
                 let named = backend.capabilities().queues;
                 let jobs = if named { stats.unfinished_in(&queues) } else { stats.unfinished() };

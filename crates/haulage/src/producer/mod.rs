@@ -191,7 +191,7 @@ impl Producer {
     pub async fn wait_all(&self, ids: &[JobId], timeout: Option<Duration>) -> Result<Vec<Record>> {
         let mut records = vec![None; ids.len()];
         self.wait_each(ids, timeout, |index, record| records[index] = Some(record)).await?;
-        Ok(records.into_iter().flatten().collect())
+        records.into_iter().collect::<Option<_>>().ok_or_else(|| self.unexpected_answer())
     }
 
     /// Waits until all these jobs are over, and calls `done` for each as soon

@@ -110,15 +110,19 @@ impl Hub {
         // The wall clock may be set meanwhile.
         let now = self.backend.clock().monotonic();
         let deadline = timeout.map(|timeout| (timeout, now.saturating_add(timeout)));
-        let mut left: HashSet<usize> = (0..ids.len()).collect();
-        let waited = self.wait_until(ids, deadline, &mut left, &mut done).await;
+        let mut told = vec![false; ids.len()];
+        let mut tell = |index: usize, record| {
+            told[index] = true;
+            done(index, record);
+        };
+        let waited = self.wait_until(ids, deadline, &mut tell).await;
         let Err(late @ Error::TimedOut(_)) = waited else { return waited };
-        if left.is_empty() || self.backend.signals().outcomes.is_some() {
+        if self.backend.signals().outcomes.is_some() {
             return Err(late);
         }
-        // The last look was some time ago, and may have been at what was a moment old.
-        let mut left: Vec<usize> = left.into_iter().collect();
-        left.sort_unstable();
+        // The last look was some time ago, and may have been at what was a moment old; and
+        // some may be over whose results were still on their way.
+        let left: Vec<usize> = (0..ids.len()).filter(|index| !told[*index]).collect();
         let rest: Vec<JobId> = left.iter().map(|index| ids[*index].clone()).collect();
         let look = self.look_once(&rest, |index, record| done(left[index], record));
         match tokio::time::timeout(LAST_LOOK, look).await {
@@ -127,19 +131,20 @@ impl Hub {
         }
     }
 
-    /// The same, where `left` are those of which nothing has been told so far.
+    /// The same, with no look at the end.
     async fn wait_until(
         self: &Arc<Self>,
         ids: &[JobId],
         deadline: Option<(Duration, Duration)>,
-        left: &mut HashSet<usize>,
         mut done: &mut (impl FnMut(usize, Record) + Send),
     ) -> Result<()> {
+        // Of these the backend has told nothing so far.
+        let mut left: HashSet<usize> = (0..ids.len()).collect();
         let mut results = Results::new(&*self.backend);
         // Jobs that are over, and whose results cannot be had for now.
         let mut aside = Vec::new();
         while !left.is_empty() || !aside.is_empty() {
-            let mut registration = self.register(ids, left)?;
+            let mut registration = self.register(ids, &left)?;
             let shared = registration.shared.clone();
             // Until the thread dies of a panic in the backend: then, again.
             while !left.is_empty() || !aside.is_empty() {
@@ -217,6 +222,11 @@ impl Hub {
             let lookups = self.backend.get(chunk.to_vec(), detail).await?;
             let mut over = Vec::new();
             for ((id, lookup), index) in chunk.iter().zip(lookups).zip(first..) {
+                // Whoever waits goes on waiting for one of which there is no record yet.
+                if matches!(lookup, Lookup::Unrecorded { .. }) {
+                    late = true;
+                    continue;
+                }
                 match lookup.into_record(id) {
                     Ok(record) if Results::is_without(&record) => over.push((index, record)),
                     Ok(record) if record.status.is_terminal() => done(index, record),

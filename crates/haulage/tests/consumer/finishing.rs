@@ -91,6 +91,21 @@ async fn a_delayed_job_is_waited_for() {
 }
 
 #[tokio::test]
+async fn every_record_is_read_only_once_the_queue_counts_no_job() {
+    let clock = manual_clock();
+    let backend = Faulty::with(MemoryBackend::with_clock(clock.clone()), |can| can.cheap_looks = false);
+    let mut job = NewJob::new(&1).expect("a job");
+    job.delay = s(3600);
+    Producer::new(backend.clone()).submit_job(job).await.expect("submit");
+    let running = tokio::spawn(run(until_empty(&backend)));
+    backend.answered(Verb::Backlog, 1).await;
+    assert_eq!(backend.count(Verb::Stats), 0);
+    clock.advance(s(3600));
+    assert_eq!(soon(running).await.expect("no panic").succeeded, 1);
+    assert_eq!(backend.count(Verb::Stats), 1);
+}
+
+#[tokio::test]
 async fn a_queue_that_cannot_be_asked_is_not_taken_for_empty() {
     let backend = Faulty::new(MemoryBackend::new());
     backend.set(Verb::Stats, Mode::Fails);

@@ -65,16 +65,18 @@ async fn a_consumer_leaves_nothing_under_way_that_it_has_asked_for() {
             Running::start(Consumer::builder(backend.clone()).handler(async |_: Job<()>, _| Answer::Ok(())));
         backend.called(Verb::Claim, 1).await;
         let shutdown = running.shutdown.clone();
-        let stopping = tokio::spawn(running.stop());
+        let drained = backend.clone();
+        let stopping = tokio::spawn(async move { (running.stop().await, drained.answers(Verb::Drain)) });
         backend.called(Verb::Drain, 1).await;
         backend.answered(Verb::Claim, 1).await;
-        assert!(!stopping.is_finished(), "it waits for the backend");
         if second_signal {
             shutdown.stop_now();
         } else {
             backend.set(Verb::Drain, Mode::Works);
         }
-        assert_eq!(soon(stopping).await.expect("joins"), Summary::default());
+        let (summary, drained) = soon(stopping).await.expect("joins");
+        assert_eq!(summary, Summary::default());
+        assert_eq!(drained, usize::from(!second_signal), "it waits for the backend, unless told not to");
     }
 }
 
@@ -86,12 +88,17 @@ async fn a_backend_that_does_not_drain_holds_a_consumer_for_its_grace_period_onl
     let builder = Consumer::builder(backend.clone()).shutdown_grace_period(s(10));
     let running = Running::start(builder.handler(async |_: Job<()>, _| Answer::Ok(())));
     backend.called(Verb::Claim, 1).await;
-    let stopping = tokio::spawn(running.stop());
+    let (began, at_end) = (clock.now(), clock.clone());
+    let stopping = tokio::spawn(async move { (running.stop().await, at_end.now()) });
     backend.called(Verb::Drain, 1).await;
-    clock.advance(s(9));
-    assert!(!stopping.is_finished());
-    clock.advance(s(1));
-    assert_eq!(soon(stopping).await.expect("joins"), Summary::default());
+    while !stopping.is_finished() {
+        assert!(clock.now().since(began) < s(20), "it waits on");
+        clock.advance(s(1));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (summary, ended) = stopping.await.expect("joins");
+    assert_eq!(summary, Summary::default());
+    assert!(ended.since(began) >= s(10), "after {:?}", ended.since(began));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use haulage::{Error, Json, Producer, backend::Outcome, memory::MemoryBackend};
 
 use crate::{
     claim, ids, jobs, settle, success,
-    support::{Faulty, Mode, Verb, soon},
+    support::{Faulty, Mode, Verb, manual_clock, soon},
 };
 
 #[tokio::test]
@@ -108,4 +108,29 @@ async fn what_is_over_is_told_before_an_error_ends_the_wait() {
     assert!(matches!(error, Err(Error::NotFound(_))), "{error:?}");
     told.sort_unstable();
     assert_eq!(told, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_wait_whose_time_is_up_while_a_result_is_on_its_way_has_all_or_says_so() {
+    let clock = manual_clock();
+    let backend = Faulty::without_signals(MemoryBackend::with_clock(clock.clone()));
+    let producer = Producer::new(backend.clone());
+    let ids = ids(&producer.submit_many(jobs(2)).await.expect("submit"));
+    let keys = claim(&*backend, 2).await;
+    settle(&*backend, keys[..1].to_vec(), success()).await;
+    let waiting = {
+        let ids = ids.clone();
+        tokio::spawn(async move { producer.wait_all(&ids, Some(Duration::from_secs(10))).await })
+    };
+    // It is known that the first is over, and its result does not come.
+    backend.answered(Verb::Get, 1).await;
+    backend.set(Verb::Get, Mode::Hangs);
+    backend.called(Verb::Get, 2).await;
+    settle(&*backend, keys[1..].to_vec(), success()).await;
+    clock.advance(Duration::from_secs(11));
+    backend.called(Verb::Get, 3).await;
+    backend.set(Verb::Get, Mode::Works);
+    let records = soon(waiting).await.expect("joins").expect("both are over");
+    let found: Vec<_> = records.iter().map(|record| (&record.id, record.result.is_some())).collect();
+    assert_eq!(found, [(&ids[0], true), (&ids[1], true)]);
 }

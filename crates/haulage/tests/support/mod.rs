@@ -60,6 +60,7 @@ pub(crate) enum Verb {
     Settle,
     Get,
     Stats,
+    Backlog,
     Drain,
 }
 
@@ -105,7 +106,7 @@ impl Default for Control {
 #[derive(Default)]
 pub(crate) struct Faulty {
     pub(crate) inner: MemoryBackend,
-    controls: [Control; 7],
+    controls: [Control; 8],
     no_signals: bool,
     capabilities: Option<Capabilities>,
     refused: Mutex<Option<&'static str>>,
@@ -178,6 +179,11 @@ impl Faulty {
     /// How many settles have taken a claim along.
     pub(crate) fn joined(&self) -> usize {
         self.joined.load(Ordering::Relaxed)
+    }
+
+    /// How many calls of the verb have given their answer.
+    pub(crate) fn answers(&self, verb: Verb) -> usize {
+        *self.controls[verb as usize].finished.borrow()
     }
 
     /// Waits until the verb has been called at least so many times.
@@ -354,7 +360,7 @@ impl Backend for Faulty {
     }
 
     async fn backlog(&self) -> Result<Backlog> {
-        self.inner.backlog().await
+        self.through(Verb::Backlog, 1, self.inner.backlog()).await
     }
 
     async fn whole_read(&self) -> Result<Option<WholeRead>> {
