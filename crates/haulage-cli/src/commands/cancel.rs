@@ -11,7 +11,7 @@ use super::{
     completing,
     confirm::confirm,
     filter::{self, Filter},
-    ids,
+    ids, whole_read,
 };
 use crate::{
     exit::{Code, Exit, Result},
@@ -89,7 +89,9 @@ impl Args {
 async fn many(session: &Session, query: ListQuery, yes: bool) -> Result {
     let output = session.output;
     let backend = session.records().await?;
-    let Unfinished { ids, running, .. } = Producer::new(backend.clone()).unfinished(query).await?;
+    let producer = Producer::new(backend.clone());
+    let unfinished = producer.unfinished(query);
+    let Unfinished { ids, running, .. } = whole_read::several(output, &*backend, 3, unfinished).await?;
     if ids.is_empty() {
         output.talk("no jobs to cancel");
         return Ok(());

@@ -3,8 +3,12 @@
 use haulage::{JobId, QueueName, backend::Redrive};
 use serde_json::json;
 
-use super::{filter::Filter, list};
-use crate::{exit::Result, output::count, session::Session};
+use super::{filter::Filter, list, whole_read};
+use crate::{
+    exit::Result,
+    output::{Output, count},
+    session::Session,
+};
 
 /// How many dead letters are put back in one go.
 const CHUNK: usize = 1000;
@@ -21,17 +25,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         page: list::Page,
     },
-    /// Put dead letters back to work, with all their attempts
+    /// Put dead letters back to work, with all their attempts, or jobs whose messages SQS has deleted
     ///
     /// For single jobs, see `haulage retry`.
-    #[command(after_help = "Examples:\n  haulage dead redrive --all\n  haulage dead redrive --lost")]
+    #[command(
+        group(clap::ArgGroup::new("which").required(true)),
+        after_help = "Examples:\n  haulage dead redrive --all\n  haulage dead redrive --lost"
+    )]
     Redrive {
         /// All dead letters
-        #[arg(long, required_unless_present = "lost")]
+        #[arg(long, group = "which")]
         all: bool,
 
-        /// Jobs that wait in vain, as SQS has deleted their messages; elsewhere there are none
-        #[arg(long, conflicts_with_all = ["all", "queue"])]
+        /// Jobs that still wait, and whose messages SQS has deleted; their attempts stay as they are.
+        /// Other backends have none
+        #[arg(long, group = "which", conflicts_with = "queue")]
         lost: bool,
 
         /// Only those of this queue
@@ -50,12 +58,18 @@ impl Command {
     }
 }
 
+fn tell(output: Output, ids: &[JobId]) -> Result {
+    ids.iter()
+        .try_for_each(|id| if output.json { output.json(&json!({ "id": id })) } else { output.line(id) })
+}
+
 async fn redrive_lost(session: &Session) -> Result {
     let output = session.output;
+    let backend = session.existing().await?;
     // In one go, as each reads everything.
-    let sent = session.existing().await?.redrive(Redrive::Lost { limit: usize::MAX }).await?;
-    let tell = |id: &JobId| if output.json { output.json(&json!({ "id": id })) } else { output.line(id) };
-    sent.iter().try_for_each(tell)?;
+    let lost = backend.redrive(Redrive::Lost { limit: usize::MAX });
+    let sent = whole_read::all(output, &*backend, lost).await?;
+    tell(output, &sent)?;
     output.talk(format_args!("{} sent to the queue again", count(sent.len() as u64, "job")));
     Ok(())
 }
@@ -67,14 +81,14 @@ async fn redrive_all(session: &Session, queue: Option<QueueName>) -> Result {
     loop {
         let what = Redrive::Dead { limit: CHUNK, queue: queue.clone(), after };
         let some = backend.redrive(what).await?;
-        // What dies anew while we are at it is left alone, or this might not end.
-        after = some.last().cloned();
-        if after.is_none() {
+        tell(output, &some)?;
+        done += some.len() as u64;
+        // What a queue itself has moved comes last, in no order: behind it, what has died
+        // anew meanwhile would be met again, and this might not end.
+        if some.len() < CHUNK {
             break;
         }
-        let tell = |id: &JobId| if output.json { output.json(&json!({ "id": id })) } else { output.line(id) };
-        some.iter().try_for_each(tell)?;
-        done += some.len() as u64;
+        after = some.last().cloned();
     }
     output.talk(format_args!("{} put back to work", count(done, "job")));
     Ok(())

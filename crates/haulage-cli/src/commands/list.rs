@@ -64,9 +64,10 @@ pub(super) async fn show(session: &Session, query: ListQuery, page: Page) -> Res
     };
     let query = query.before(before).limit(page.limit);
     let nothing = if query.dead { "no dead letters" } else { "no jobs" };
-    let records = match query.dead || backend.capabilities().cheap_looks {
-        true => backend.list(query).await?,
-        false => whole_read::all(output, &*backend, backend.list(query)).await?,
+    let records = if query.dead {
+        backend.list(query).await?
+    } else {
+        whole_read::all(output, &*backend, backend.list(query)).await?
     };
     if output.json {
         return records.iter().try_for_each(|record| output.json(record));

@@ -78,10 +78,7 @@ async fn by_status(session: &Session, what: Purge, question: &str, yes: bool) ->
     if !yes {
         confirm(session.output, question, "nothing was deleted")?;
     }
-    let purged = match backend.capabilities().cheap_looks {
-        true => backend.purge(what).await?,
-        false => whole_read::all(session.output, &*backend, backend.purge(what)).await?,
-    };
+    let purged = whole_read::all(session.output, &*backend, backend.purge(what)).await?;
     tell(session.output, purged)
 }
 

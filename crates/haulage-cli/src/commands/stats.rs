@@ -42,9 +42,7 @@ impl Args {
         let backend = session.records().await?;
         let mut above = 0;
         loop {
-            let numbers = if backend.capabilities().cheap_looks {
-                Numbers::Exact(backend.stats().await?)
-            } else if self.exact {
+            let numbers = if self.exact || backend.capabilities().cheap_looks {
                 Numbers::Exact(whole_read::all(output, &*backend, backend.stats()).await?)
             } else {
                 Numbers::Backlog(backend.backlog().await?)

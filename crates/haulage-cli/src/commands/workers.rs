@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use haulage::{Record, Status, Timestamp, backend::ListQuery};
 use serde::Serialize;
 
+use super::whole_read;
 use crate::{
     exit::Result,
     output::{brief, sanitized_line},
@@ -39,7 +40,7 @@ impl Args {
         let backend = session.existing().await?;
         // As many as all workers together have slots, so no more than fit.
         let query = ListQuery::new().status(Status::InProgress).limit(usize::MAX);
-        let workers = holders(&backend.list(query).await?);
+        let workers = holders(&whole_read::all(output, &*backend, backend.list(query)).await?);
         if output.json {
             return workers.iter().try_for_each(|worker| output.json(worker));
         }

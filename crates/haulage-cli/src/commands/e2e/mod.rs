@@ -94,8 +94,9 @@ impl Args {
                 .map_err(|error| Exit::usage(format!("cannot write {}: {error}", path.display())))
         });
         let junit = junit.transpose()?;
-        let backend = session.existing().await?;
+        // Before other threads are there, which could take a signal before anybody listens.
         let mut stopped = listen(output)?;
+        let backend = session.existing().await?;
         let mut reports = Reports::new(output);
         let mut run = Run::new(backend, &session.url, self.timeout);
         let ended = async {
