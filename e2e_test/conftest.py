@@ -82,7 +82,7 @@ def pipeline(request: pytest.FixtureRequest) -> Pipeline:
             return ask(f"the parameter /{name}/{key}", call)["Parameter"]["Value"]
 
         query = urlencode({"table": look_up("table_name"), "region": parameters.meta.region_name})
-        alarms = ["dead-letters", "oldest-job", "no-progress", "task-failures"]
+        alarms = ["dead-letters", "oldest-job", "retention", "no-progress", "task-failures"]
         url = f"sqs://{look_up('queue_name')}?{query}"
         return Pipeline(url, "", name, name, [f"{name}-{alarm}" for alarm in alarms])
     if url := option("url"):

@@ -72,11 +72,11 @@ resource "aws_cloudwatch_metric_alarm" "oldest_job" {
   }
 }
 
-# SQS deletes what nobody has received in time, and the job with it. Nothing else
-# goes off where no task has been there for days.
+# SQS deletes what nobody has received in time. Nothing else goes off where no task
+# has been there for days.
 resource "aws_cloudwatch_metric_alarm" "retention" {
   alarm_name          = "${var.name}-retention"
-  alarm_description   = "A job has waited for half of the time for which the queue keeps messages (${var.message_retention_seconds} s); at the end of it, it is lost. Do workers receive anything?"
+  alarm_description   = "A message is half as old as the queue keeps messages (${var.message_retention_seconds} s); then SQS deletes it. Do workers receive anything?"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = var.queue_name }

@@ -48,7 +48,7 @@ variable "message_retention_seconds" {
 
   validation {
     condition     = var.message_retention_seconds >= 86400 && var.message_retention_seconds <= 1209600
-    error_message = "Keep messages for 86400 (a day) to 1209600 seconds (14 days, the most of SQS): a job that waits for longer is lost with its message, and within a day there is no time to replace it."
+    error_message = "Keep messages for 86400 (a day) to 1209600 seconds (14 days, the most of SQS): a job that waits for longer loses its message, and within a day there is no time to replace it."
   }
 }
 
