@@ -60,15 +60,24 @@ const CANCELLED_TOGETHER: usize = 1_000;
 
 type Opened = (Arc<dyn Backend>, Option<SqliteBackend>);
 
+#[cfg(feature = "aws")]
+const KNOWN: &str = "sqlite://, memory:// and sqs://";
+#[cfg(not(feature = "aws"))]
+const KNOWN: &str = "sqlite:// and memory://";
+
 async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Opened> {
-    let scheme = url.trim().split("://").next().unwrap_or_default();
-    let (backend, database): Opened = if scheme.eq_ignore_ascii_case("sqs") {
-        (aws(url, credentials).await?, None)
-    } else if scheme.eq_ignore_ascii_case("sqlite") && url.contains("://") {
-        let database = SqliteBackend::connect(url).await?;
-        (Arc::new(database.clone()), Some(database))
-    } else {
-        (haulage::connect(url).await?, None)
+    let scheme = url.trim().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let (backend, database): Opened = match scheme.as_deref() {
+        Some("sqs") => (aws(url, credentials).await?, None),
+        Some("sqlite") => {
+            let database = SqliteBackend::connect(url).await?;
+            (Arc::new(database.clone()), Some(database))
+        }
+        Some("memory") | None => (haulage::connect(url).await?, None),
+        Some(scheme) => {
+            let message = format!("unknown URL scheme `{scheme}`; this build knows {KNOWN}");
+            return Err(haulage::Error::Config(message));
+        }
     };
     opened().retain(|other| other.strong_count() > 0);
     opened().push(Arc::downgrade(&backend));

@@ -11,7 +11,7 @@ import haulage
 import pytest
 from haulage import Consumer, DynamoDBClient, Producer, Response, ResultStatus
 
-from support import SOON, Program, StartConsumer, line, new_producer
+from support import SOON, Program, StartConsumer, line, new_producer, until
 
 pytestmark = pytest.mark.usefixtures("haulage_url")
 
@@ -178,31 +178,28 @@ def test_records_of_jobs_are_items(start_consumer: StartConsumer) -> None:
 def test_the_usual_loop_of_a_reader(start_consumer: StartConsumer) -> None:
     client, producer = DynamoDBClient("results"), new_producer()
     message_id = producer.post_non_blocking(20)
-    start_consumer(lambda body, message_id: body + 1)
-    while producer.retrieve_result_status(message_id) != "success":
-        threading.Event().wait(0.01)
-    assert producer.retrieve_result(message_id).result == 21
-    while True:
+
+    def result() -> bool:
         try:
-            assert client.result_get(message_id) == 21
-            break
+            return bool(client.result_get(message_id) == 21)
         except (haulage.KeyNotFoundError, haulage.ResultInProgressStatusError):
-            pytest.fail("it is over")
+            return False
+
+    assert not result()
+    start_consumer(lambda body, message_id: body + 1)
+    until(result)
+    assert producer.retrieve_result_status(message_id) == "success"
+    assert producer.retrieve_result(message_id).result == 21
 
 
 def test_an_expired_record_is_an_error(url: str, start_consumer: StartConsumer) -> None:
-    client = haulage.connect(url)
-    job = client.submit(1, result_ttl=0.01)
-    new_producer()
+    job = haulage.connect(url).submit(1, result_ttl=0.01)
     start_consumer(lambda body, message_id: body)
-    while True:
-        try:
-            client.record(job.id)
-        except haulage.ExpiredError:
-            break
-        except haulage.NotFoundError:
-            pytest.skip("it is deleted")
-    assert new_producer().retrieve_result_status(job.id) is ResultStatus.ERROR
+    producer = new_producer()
+    # Of a job that has succeeded.
+    until(lambda: producer.retrieve_result_status(job.id) is ResultStatus.ERROR)
+    with pytest.raises(haulage.ExpiredItemError):
+        producer.ddb_client.item_get(job.id)
 
 
 def test_a_cancelled_job_is_an_error(start_consumer: StartConsumer, url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from .._status import Status
 from ..errors import ConfigError, ExpiredError, HaulageError, NotFoundError, WaitTimeoutError
@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .._haulage import Record
+
+
+class _Put(TypedDict):
+    message_id: str
+
+
+class PutOptions(_Put, total=False):
+    """What a record of one's own is told besides its status."""
+
+    request_id: str | None
+    serialised_message: Any
 
 
 class DynamoDBClient:
@@ -272,59 +283,27 @@ class DynamoDBClient:
             DynamoDBItem(message_id, request_id, status, error=error or None, expiration=expiration)
         )
 
-    def submitted_put(
-        self,
-        ttl_seconds: float | None,
-        *,
-        message_id: str,
-        request_id: str | None = None,
-        serialised_message: Any = None,
-    ) -> None:
+    def submitted_put(self, ttl_seconds: float | None, **options: Unpack[PutOptions]) -> None:
         """Makes a record of your own, ``SUBMITTED``; ``KeyAlreadyExistsError`` where there is one already."""
-        self.status_put(
-            status=ResultStatus.SUBMITTED,
-            message_id=message_id,
-            request_id=request_id,
-            ttl_seconds=ttl_seconds,
-        )
+        self.status_put(status=ResultStatus.SUBMITTED, ttl_seconds=ttl_seconds, **options)
 
-    def in_progress_put(
-        self,
-        ttl_seconds: float | None,
-        *,
-        message_id: str,
-        request_id: str | None = None,
-        serialised_message: Any = None,
-    ) -> None:
+    def in_progress_put(self, ttl_seconds: float | None, **options: Unpack[PutOptions]) -> None:
         """Sets a record of your own to ``IN_PROGRESS``."""
-        self.status_put(
-            status=ResultStatus.IN_PROGRESS,
-            message_id=message_id,
-            request_id=request_id,
-            ttl_seconds=ttl_seconds,
-        )
+        self.status_put(status=ResultStatus.IN_PROGRESS, ttl_seconds=ttl_seconds, **options)
 
     def error_put(
         self,
         exp: Exception | str | None = None,
         *,
-        message_id: str,
-        request_id: str | None = None,
         ttl_seconds: float | None = None,
-        serialised_message: Any = None,
+        **options: Unpack[PutOptions],
     ) -> None:
         """Sets a record of your own to ``ERROR``, with its error.
 
         Of an error over 64 KiB, the record on AWS has the end, as that of a job.
         """
         error = f"{type(exp).__name__}: {exp}" if isinstance(exp, Exception) else exp or "Unknown error"
-        self.status_put(
-            status=ResultStatus.ERROR,
-            message_id=message_id,
-            request_id=request_id,
-            ttl_seconds=ttl_seconds,
-            error=error,
-        )
+        self.status_put(status=ResultStatus.ERROR, ttl_seconds=ttl_seconds, error=error, **options)
 
     def result_put(
         self,
