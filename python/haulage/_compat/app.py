@@ -144,7 +144,7 @@ def _ready(consumer: Consumer) -> tuple[int, str]:
 
 
 def _busy(consumer: Consumer) -> tuple[int, str]:
-    """Whether the consumer could take a job"""
+    """Whether no job is being processed"""
     if consumer.is_processing_message:
         return 503, "Consumer is already processing a message"
     return 200, "ready"

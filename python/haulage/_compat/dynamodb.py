@@ -206,12 +206,11 @@ class DynamoDBClient:
         poll_time_seconds: float = 0.1,
         return_request_id: bool = False,
     ) -> Any:
-        """Waits for the result, of an id that is not known yet, too.
+        """Waits for the result, also of an id that is not known yet.
 
         Raises ``AwaitingResultTimeoutError`` after ``timeout_seconds``, and otherwise what
-        ``result_get`` does. A wait for a job is told of its end, and shares its polls with all
-        others; ``poll_time_seconds`` is how often is looked for an unknown id, and for a record of
-        your own.
+        ``result_get`` does. All waits for jobs share their looks; ``poll_time_seconds`` is the
+        pause between two looks for an unknown id, or for a record of your own.
         """
         if poll_time_seconds < 0:
             raise ValueError("poll_time_seconds must not be negative")
@@ -269,15 +268,15 @@ class DynamoDBClient:
         error: str | None = None,
         serialised_message: Any = None,
     ) -> None:
-        """Sets a record of your own to a status that is no success.
+        """Sets the status of a record of your own.
 
-        It is kept for ``ttl_seconds``; default: 7 days. ``ValueError`` for a success, and for an
-        ``error`` of a status that is none.
+        It is kept for ``ttl_seconds``; default: 7 days. A success is set by ``result_put``, with
+        its result: ``ValueError`` here, and for an ``error`` with another status than ``ERROR``.
         """
         if status == ResultStatus.SUCCESS:
-            raise ValueError("status_put sets no success; result_put does")
+            raise ValueError("status_put cannot set a success; use result_put")
         if error and status != ResultStatus.ERROR:
-            raise ValueError(f"status_put got an error with the status {ResultStatus(status)}")
+            raise ValueError(f"an error goes with the status ERROR, not with {ResultStatus(status).name}")
         expiration = None if ttl_seconds is None else now() + timedelta(seconds=ttl_seconds)
         self.item_put(
             DynamoDBItem(message_id, request_id, status, error=error or None, expiration=expiration)

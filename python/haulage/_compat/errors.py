@@ -22,7 +22,7 @@ class KeyAlreadyExistsError(DDBError):
 
 
 class ResultMissingError(DDBError):
-    """The job has succeeded, and its record has no result."""
+    """Kept for code that catches it: a result may be ``None``, so it is never raised."""
 
 
 class ResultErrorStatusError(DDBError):

@@ -1,4 +1,4 @@
-//! The signals that stop a worker, as it takes them.
+//! The signals that stop a command which has something to end first.
 
 use std::{
     io,
@@ -21,23 +21,33 @@ use crate::exit::{Code, Exit, Result};
 /// send it twice.
 const ECHO: Duration = Duration::from_millis(250);
 
-/// How long the worker may take to end after the second signal. It takes less,
+/// How long the command may take to end after the second signal. It takes less,
 /// unless something blocks it that nobody thought of.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Listens for signals: the first asks the worker to stop, the second ends it.
+/// Listens for signals: the first asks the command to stop, the second ends it.
 #[derive(Debug)]
 pub(super) struct Stop {
     shutdown: Shutdown,
     signalled: Arc<Signalled>,
 }
 
+/// What has come, for the command to say what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    First(&'static str),
+    /// From now on another one is the second.
+    Armed,
+    Second(&'static str),
+}
+
 #[derive(Debug, Default)]
 struct Signalled {
-    /// The second signal's number; 0 while there was none.
+    /// The signals' numbers; 0 while there was none.
+    stopped_by: AtomicU8,
     forced_by: AtomicU8,
-    /// Held from what a signal does until the log says it: an idle worker has
-    /// ended a moment later, and is to end after that line.
+    /// Held from what a signal does until it is said: an idle worker has ended
+    /// a moment later, and is to end after that line.
     saying: Mutex<()>,
 }
 
@@ -53,7 +63,7 @@ impl Signalled {
 impl Stop {
     /// Starts to listen, in a thread of its own: signals are heard whatever
     /// holds up the others.
-    pub(super) fn listen() -> Result<Self> {
+    pub(super) fn listen(tell: impl Fn(Heard) + Send + 'static) -> Result<Self> {
         let stop = Self { shutdown: Shutdown::new(), signalled: Arc::default() };
         let (shutdown, signalled) = (stop.shutdown.clone(), Arc::clone(&stop.signalled));
         let listening = || -> io::Result<_> {
@@ -64,7 +74,7 @@ impl Stop {
             };
             thread::Builder::new()
                 .name("haulage-signals".into())
-                .spawn(move || runtime.block_on(listen(signals, &shutdown, &signalled)))
+                .spawn(move || runtime.block_on(listen(signals, &shutdown, &signalled, tell)))
         };
         listening()
             .map_err(|error| Exit::new(Code::Failure, format!("cannot listen for signals: {error}")))?;
@@ -74,6 +84,11 @@ impl Stop {
     /// Waits for the first signal.
     pub(super) async fn stopping(&self) {
         self.shutdown.stopping().await;
+    }
+
+    /// The code for a command that the first signal has ended early.
+    pub(super) fn early_end(&self) -> Exit {
+        Exit::silent(Code::Signal(self.signalled.stopped_by.load(Ordering::Relaxed)))
     }
 
     /// What the consumer is to run with.
@@ -91,24 +106,21 @@ impl Stop {
     }
 }
 
-async fn listen(mut signals: StopSignals, shutdown: &Shutdown, signalled: &Signalled) {
-    let StopSignal { name, .. } = signals.next().await;
-    signalled.obey(
-        || shutdown.stop(),
-        || tracing::info!("{name}: no more jobs are taken, and those that run may finish"),
-    );
+async fn listen(mut signals: StopSignals, shutdown: &Shutdown, signalled: &Signalled, tell: impl Fn(Heard)) {
+    let StopSignal { name, number } = signals.next().await;
+    signalled.stopped_by.store(u8::try_from(number).unwrap_or(u8::MAX), Ordering::Relaxed);
+    signalled.obey(|| shutdown.stop(), || tell(Heard::First(name)));
     let echo = async {
         loop {
             signals.next().await;
         }
     };
     let _ = tokio::time::timeout(ECHO, echo).await;
-    tracing::info!("send it again to end the running jobs now");
+    tell(Heard::Armed);
     let StopSignal { name, number } = signals.next().await;
     let number = u8::try_from(number).unwrap_or(u8::MAX);
     signalled.forced_by.store(number, Ordering::Relaxed);
-    signalled
-        .obey(|| shutdown.stop_now(), || tracing::warn!("{name} again: the jobs that run are given back"));
+    signalled.obey(|| shutdown.stop_now(), || tell(Heard::Second(name)));
     tokio::time::sleep(END_LIMIT).await;
     exit(i32::from(Code::Signal(number).number()));
 }

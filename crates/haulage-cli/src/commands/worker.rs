@@ -9,7 +9,12 @@ use haulage::{
     metrics::Meter,
 };
 
-use super::{monitoring::MonitoringArgs, program::ProgramArgs, python, stop::Stop};
+use super::{
+    monitoring::MonitoringArgs,
+    program::ProgramArgs,
+    python,
+    stop::{Heard, Stop},
+};
 use crate::{
     cli::{Cli, Given},
     env,
@@ -348,7 +353,7 @@ impl Args {
         let handler = self.work.handler(work, &self.program)?;
         logging::start(&self.log, self.log_format)?;
         let monitoring = self.monitoring.open(&session.url)?;
-        let stop = Stop::listen()?;
+        let stop = Stop::listen(tell)?;
         let mut opening = std::pin::pin!(session.backend());
         let backend = tokio::select! {
             backend = &mut opening => backend?,
@@ -459,4 +464,12 @@ fn print(output: Output, summary: serde_json::Map<String, serde_json::Value>) ->
             format!("nobody has read from stdout for {limit} s; what the worker did is not written"),
         ))
     })
+}
+
+fn tell(heard: Heard) {
+    match heard {
+        Heard::First(name) => tracing::info!("{name}: no more jobs are taken, and those that run may finish"),
+        Heard::Armed => tracing::info!("send it again to end the running jobs now"),
+        Heard::Second(name) => tracing::warn!("{name} again: the jobs that run are given back"),
+    }
 }

@@ -90,11 +90,11 @@ fn what_is_wrong_fails_and_what_is_not_given_is_left_out_with_the_reason() {
     assert!(done.stderr.contains("\"message\":\"4 checks failed\""), "{done:?}");
     let all = outcomes(&done.stdout);
     for (nth, outcome, part) in [
-        (0, "failed", "the result is {\"characters\": 1}, and not 4"),
+        (0, "failed", "the result is {\"characters\": 1} instead of 4"),
         (1, "left_out", "no --fill is given"),
         (2, "left_out", "--skip slow"),
-        (3, "failed", "SUCCESS, and not ERROR: the body is to be one with which the handler fails"),
-        (4, "failed", "SUCCESS, and not ERROR"),
+        (3, "failed", "SUCCESS instead of ERROR: give a --failing-body with which the handler fails"),
+        (4, "failed", "SUCCESS instead of ERROR"),
         (5, "failed", "the result is"),
         (6, "passed", "CANCELLED"),
         (7, "left_out", "--skip stopped"),
@@ -117,7 +117,7 @@ fn a_handler_that_fails_for_good_makes_no_dead_letter_and_that_is_said() {
     let done = place.run(["e2e", "--json", "--body", "1", "--failing-body", "2"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     let all = outcomes(&done.stdout);
-    assert!(all[0].1 == "failed" && all[0].2.contains("ERROR, and not SUCCESS: exit code 65"), "{all:#?}");
+    assert!(all[0].1 == "failed" && all[0].2.contains("ERROR instead of SUCCESS: exit code 65"), "{all:#?}");
     assert!(all[3].1 == "passed" && all[3].2.contains("at attempt 1"), "{all:#?}");
     assert!(all[4].1 == "left_out" && all[4].2.contains("fails this body for good"), "{all:#?}");
     worker.stop();
@@ -130,7 +130,7 @@ fn where_nobody_works_it_ends_in_time_and_says_why() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stdout.contains("failed   small"), "{done:?}");
     assert!(
-        done.stdout.contains("no worker has taken it within 1s; is one there that serves sqlite://"),
+        done.stdout.contains("no worker has claimed it within 1s; check that one serves sqlite://"),
         "{done:?}"
     );
     assert!(done.stderr.ends_with("haulage: 2 checks failed\n"), "{done:?}");
@@ -145,7 +145,7 @@ fn ctrl_c_deletes_the_jobs_that_run_and_that_wait() {
     // It takes one of the jobs, and keeps it until it is told to stop.
     let worker = place.busy_worker(&["--heartbeat-interval", "250ms", "--lease", "5s"]);
     test.signal("INT");
-    test.says("SIGINT: deleting the jobs of this test");
+    test.says("SIGINT: deleting this test's jobs");
     assert_eq!(test.wait().0, Some(130));
     assert_eq!(place.run(["list"]).stdout, "");
     worker.stop();
@@ -159,7 +159,7 @@ fn mistakes_are_told_before_anything_is_submitted() {
     for (args, part) in [
         (&[][..], "--body <JSON>"),
         (&["--body", "text"], "--body is not JSON"),
-        (&["--body", "1", "--fill", "text"], "the body is no object, and has no field `text` to fill"),
+        (&["--body", "1", "--fill", "text"], "the body is not an object, so it has no field `text` to fill"),
         (&["--body", "{\"a\": 1}", "--fill", "b"], "the body has no field `b` to fill; it has `a`"),
         (&["--body", "1", "--skip", "tiny"], "[possible values: small, large,"),
         (&["--body", "1", "--junit", "no/such.xml"], "cannot write no/such.xml"),

@@ -27,17 +27,8 @@ impl Check {
         Self::value_variants()
     }
 
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Small => "small",
-            Self::Large => "large",
-            Self::Slow => "slow",
-            Self::Failing => "failing",
-            Self::DeadLetter => "dead-letter",
-            Self::Duplicate => "duplicate",
-            Self::Cancelled => "cancelled",
-            Self::Stopped => "stopped",
-        }
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
     /// Whether what became of the job is what should have; `seen` are the
@@ -53,36 +44,38 @@ impl Check {
         if record.status != wanted {
             let why = match (self, record.status) {
                 (_, Status::Error) => error,
-                (Self::Stopped, Status::Success) => "it went on to its end: its handler pays no heed to a cancel, \
-                     or was done before it was told; give a longer --slow-body, or leave this out by --skip stopped"
-                    .to_owned(),
-                (Self::Failing | Self::DeadLetter, Status::Success) => {
-                    "the body is to be one with which the handler fails".to_owned()
+                (Self::Stopped, Status::Success) => {
+                    "it ran to its end: its handler ignores a cancel, or was done before \
+                     it was told; give a longer --slow-body, or leave this out by --skip stopped"
+                        .to_owned()
                 }
-                _ => "somebody else had a hand in it".to_owned(),
+                (Self::Failing | Self::DeadLetter, Status::Success) => {
+                    "give a --failing-body with which the handler fails".to_owned()
+                }
+                _ => "somebody else has changed it".to_owned(),
             };
-            return Outcome::Failed(format!("{way}, and not {wanted}: {why}"));
+            return Outcome::Failed(format!("{way} instead of {wanted}: {why}"));
         }
         match self {
             Self::Small | Self::Duplicate if !same(record.result.as_ref(), result) => {
                 let (is, wanted) = (record.result.as_ref().map(Json::as_str), result.map(Json::as_str));
                 let (is, wanted) = (is.unwrap_or("none"), wanted.unwrap_or("none"));
-                Outcome::Failed(format!("the result is {}, and not {}", summary_line(is), summary_line(wanted)))
+                Outcome::Failed(format!("the result is {} instead of {}", summary_line(is), summary_line(wanted)))
             }
             Self::Slow if !seen.contains(&Status::InProgress) => Outcome::Failed(format!(
-                "{way}: it was over before it was seen to run; give a --slow-body that takes longer"
+                "{way}: it was over before it was seen to run; give a longer --slow-body"
             )),
-            Self::Failing if error.is_empty() => Outcome::Failed("its record has no word on why".to_owned()),
+            Self::Failing if error.is_empty() => Outcome::Failed("its record does not say why".to_owned()),
             Self::Failing => {
                 Outcome::Passed(format!("{way} at attempt {}: {error}", record.attempt))
             }
             // It was not tried again, as its handler wanted.
             Self::DeadLetter if !record.dead => Outcome::LeftOut(
                 "the handler fails this body for good, and such a job is no dead letter; give a --failing-body \
-                 whose failure is one to be tried again"
+                 with which it fails in a way that is retried"
                     .to_owned(),
             ),
-            Self::Cancelled if record.attempt > 0 => Outcome::Failed(format!("{way}: a worker had it")),
+            Self::Cancelled if record.attempt > 0 => Outcome::Failed(format!("{way}: a worker had claimed it")),
             _ => Outcome::Passed(way),
         }
     }
@@ -95,19 +88,19 @@ impl Check {
         };
         match record.status {
             Status::Submitted if record.attempt == 0 => format!(
-                "no worker has taken it within {limit}; is one there that serves {url}, and is it free? Its log, and \
-                 on AWS the events of the service, say why not; if tasks take long to start, raise --timeout"
+                "no worker has claimed it within {limit}; check that one serves {url} and has a free slot: its log, \
+                 and on AWS the events of the service, say why not; where tasks take long to start, raise --timeout"
             ),
             Status::Submitted => {
                 let error = record.error.as_ref().map(|error| summary_line(&error.message));
                 let error = error.map(|error| format!(": {error}")).unwrap_or_default();
-                format!("after {limit} it waits to be tried again, after attempt {}{error}", record.attempt)
+                format!("after {limit} it waits for a retry, after attempt {}{error}", record.attempt)
             }
             Status::InProgress => {
                 let worker = record.worker.as_deref().unwrap_or("a worker");
-                format!("still runs after {limit}, on {worker}; give a shorter job, or raise --timeout")
+                format!("it still runs after {limit}, on {worker}; give a shorter job, or raise --timeout")
             }
-            status => format!("is {status}, and what became of it could not be read within {limit}"),
+            status => format!("it is {status}, and its outcome could not be read within {limit}"),
         }
     }
 }

@@ -52,8 +52,8 @@ impl Jobs {
         let text = input::document(&input::file(path)?, &name)?;
         serde_json::from_str(text.as_str()).map_err(|error| {
             Exit::usage(format!(
-                "{name} is not a file of jobs: {error}; write an object with body, and of result, fill, slow_body \
-                 and failing_body what you have"
+                "{name} is not a file of jobs: {error}; write a JSON object with body and, where you have them, \
+                 result, fill, slow_body and failing_body"
             ))
         })
     }
@@ -61,9 +61,7 @@ impl Jobs {
     /// Refuses what no check could begin with.
     pub(super) fn check(&self) -> Result {
         if self.body.is_none() {
-            return Err(Exit::usage(
-                "there is no body; give one with which your handler succeeds, by --body",
-            ));
+            return Err(Exit::usage("there is no body; give one with which your handler succeeds by --body"));
         }
         self.large().map(drop).or_else(|why| if self.fill.is_some() { Err(Exit::usage(why)) } else { Ok(()) })
     }
@@ -83,7 +81,7 @@ impl Jobs {
         let mut job = NewJob::from_json(body);
         job.spec.queue = self.queue.clone();
         job.spec.result_ttl = KEPT;
-        job.spec.metadata = [(LABEL.to_owned(), check.name().to_owned())].into_iter().collect();
+        job.spec.metadata = [(LABEL.to_owned(), check.name())].into_iter().collect();
         match check {
             Check::Failing => job.spec.max_attempts = 2,
             Check::DeadLetter => job.spec.max_attempts = 1,
@@ -94,14 +92,12 @@ impl Jobs {
     }
 
     fn large(&self) -> Result<Json, String> {
-        let field = self
-            .fill
-            .as_deref()
-            .ok_or("no --fill is given, which names the field of the body that may be long")?;
+        let field =
+            self.fill.as_deref().ok_or("no --fill is given: the field of the body that may be long")?;
         let body = self.body.as_ref().ok_or("no --body is given")?;
         let mut object: Map<String, Value> = body
             .decode()
-            .map_err(|_| format!("the body is no object, and has no field `{field}` to fill"))?;
+            .map_err(|_| format!("the body is not an object, so it has no field `{field}` to fill"))?;
         let names = object.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let Some(value) = object.get_mut(field) else {
             return Err(format!("the body has no field `{field}` to fill; it has {names}"));

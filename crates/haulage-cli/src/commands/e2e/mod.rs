@@ -8,32 +8,29 @@ mod run;
 
 use std::{fs::File, path::PathBuf, time::Duration};
 
-use haulage::{
-    Json, QueueName,
-    shutdown::{StopSignal, StopSignals},
-};
-use tokio::sync::watch;
+use haulage::{Json, QueueName};
 
 use self::{checks::Check, jobs::Jobs, report::Reports, run::Run};
+use super::stop::{Heard, Stop};
 use crate::{
     exit::{Code, Exit, Result},
     input, options,
-    output::{Output, brief_or_millis, count},
+    output::{brief_or_millis, count},
     session::Session,
 };
 
 /// Check a deployed pipeline from end to end, with real jobs that its workers run
 ///
-/// Submits a job for each check, watches them, and deletes them again, whatever comes between. A
-/// check for which nothing is given is left out, and says so. Ends with exit code 1 where a check
+/// Submits a job for each check, watches them, and deletes them again, also when it is interrupted.
+/// A check for which nothing is given is left out, and says so. Ends with exit code 1 where a check
 /// fails.
 ///
 ///   small        a job succeeds, with --result as its result
-///   large        so does one with a body of 1 MB
+///   large        a job with a body of 1 MB succeeds
 ///   slow         a job is seen while it runs, and succeeds
-///   failing      a job that fails ends as ERROR, with what its handler said
-///   dead-letter  one whose attempts are used up is a dead letter
-///   duplicate    two submits with one idempotency key are one job, and another body is refused
+///   failing      a job that fails ends as ERROR, with its handler's message
+///   dead-letter  a job that has used up its attempts is a dead letter
+///   duplicate    two submits with one idempotency key make one job, and another body is refused
 ///   cancelled    a job that waits is cancelled, and never runs
 ///   stopped      a job that runs is cancelled
 #[derive(Debug, clap::Args)]
@@ -46,20 +43,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Jobs")]
     jobs: Option<PathBuf>,
 
-    /// A body with which your handler succeeds soon
+    /// A body with which your handler soon succeeds
     #[arg(long, value_name = "JSON", help_heading = "Jobs", required_unless_present = "jobs")]
     body: Option<String>,
 
-    /// The result that it has for this body
+    /// The result that it gives for this body
     #[arg(long, value_name = "JSON", help_heading = "Jobs")]
     result: Option<String>,
 
-    /// The field of the body to fill with words, up to 1 MB, for `large`
+    /// The field of the body to fill with text, up to 1 MB, for `large`
     #[arg(long, value_name = "FIELD", help_heading = "Jobs")]
     fill: Option<String>,
 
-    /// A body for which it takes 20 s or longer: a job that runs is told of its cancel by the next
-    /// heartbeat of its worker
+    /// A body for which it takes 20 s or longer: a running job is told of its cancel by its
+    /// worker's next heartbeat
     #[arg(long, value_name = "JSON", help_heading = "Jobs")]
     slow_body: Option<String>,
 
@@ -79,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "CHECK", hide_possible_values = true)]
     skip: Vec<Check>,
 
-    /// Write a report in JUnit's form, too
+    /// Write a report in JUnit's format, too
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
@@ -95,20 +92,28 @@ impl Args {
         });
         let junit = junit.transpose()?;
         // Before other threads are there, which could take a signal before anybody listens.
-        let mut stopped = listen(output)?;
+        let stop = Stop::listen(move |heard| {
+            if let Heard::First(name) = heard {
+                output.talk(format_args!("{name}: deleting this test's jobs; send it again to end at once"));
+            }
+        })?;
         let backend = session.existing().await?;
         let mut reports = Reports::new(output);
         let mut run = Run::new(backend, &session.url, self.timeout);
         let ended = async {
             // What is on its way to the store is never left there unknown.
-            run.submit_all(&jobs, &self.skip, &mut reports, &stopped).await?;
+            run.submit_all(&jobs, &self.skip, &mut reports, &stop.shutdown()).await?;
             tokio::select! {
                 ended = run.watch(jobs.result.as_ref(), &mut reports) => ended,
-                signal = stopped.wait_for(Option::is_some) => Err(by_signal(signal.ok().and_then(|signal| *signal))),
+                () = stop.stopping() => Err(stop.early_end()),
             }
         };
         let ended = ended.await;
-        let left = run.clean_up().await;
+        let shutdown = stop.shutdown();
+        let left = tokio::select! {
+            left = run.clean_up() => left,
+            () = shutdown.stopping_now() => return stop.ending(),
+        };
         if let Some(file) = junit {
             reports.junit(file)?;
         }
@@ -145,32 +150,6 @@ impl Args {
         jobs.check()?;
         Ok(jobs)
     }
-}
-
-/// Listens for signals: the first asks for an early end, the second ends the program.
-fn listen(output: Output) -> Result<watch::Receiver<Option<StopSignal>>> {
-    let mut signals = StopSignals::listen()
-        .map_err(|error| Exit::new(Code::Failure, format!("cannot listen for signals: {error}")))?;
-    let (tell, stopped) = watch::channel(None);
-    tokio::spawn(async move {
-        let first = signals.next().await;
-        output.talk(format_args!(
-            "{}: deleting the jobs of this test; send it again to end at once",
-            first.name
-        ));
-        let _ = tell.send(Some(first));
-        let second = signals.next().await;
-        std::process::exit(i32::from(code(second).number()));
-    });
-    Ok(stopped)
-}
-
-fn by_signal(signal: Option<StopSignal>) -> Exit {
-    Exit::silent(signal.map_or(Code::Failure, code))
-}
-
-fn code(signal: StopSignal) -> Code {
-    Code::Signal(signal.number.unsigned_abs() as u8)
 }
 
 fn document(text: &str, name: &str) -> Result<Json> {

@@ -1,7 +1,6 @@
 //! The way of the jobs: submit, watch, clean up.
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,9 +8,8 @@ use std::{
 use haulage::{
     Backend, Error, JobId, Json, Producer, Record, Status,
     backend::{Detail, Lookup, Purge},
-    shutdown::StopSignal,
+    shutdown::Shutdown,
 };
-use tokio::sync::watch;
 
 use super::{
     checks::Check,
@@ -60,10 +58,10 @@ impl<'a> Run<'a> {
         jobs: &Jobs,
         skip: &[Check],
         reports: &mut Reports,
-        stopped: &watch::Receiver<Option<StopSignal>>,
+        shutdown: &Shutdown,
     ) -> Result {
         for check in Check::all().iter().copied() {
-            if stopped.borrow().is_some() {
+            if shutdown.is_stopping() {
                 break;
             }
             if skip.contains(&check) {
@@ -113,10 +111,10 @@ impl<'a> Run<'a> {
                 self.url, capabilities.max_payload
             )));
         }
-        let failed = |error: Error| Outcome::Failed(format!("was not accepted: {error}"));
+        let failed = |error: Error| Outcome::Failed(format!("not accepted: {error}"));
         if check == Check::Duplicate {
             // That of a run beside this one is another.
-            job.idempotency_key = Some(format!("{LABEL}-{:016x}", RandomState::new().hash_one(())));
+            job.idempotency_key = Some(format!("{LABEL}-{:016x}", fastrand::u64(..)));
             job.idempotency_window = self.limit.max(Duration::from_secs(60));
         }
         let again = job.clone();
@@ -133,7 +131,7 @@ impl<'a> Run<'a> {
                     Err(Error::IdempotencyConflict { .. }) => {}
                     Err(error) => return Err(failed(error)),
                     Ok(_) => {
-                        return Err(Outcome::Failed("the same key was accepted with another body".into()));
+                        return Err(Outcome::Failed("the same key with another body was accepted".into()));
                     }
                 }
             }
@@ -159,7 +157,7 @@ impl<'a> Run<'a> {
     /// Looks at what is open once, and tells of what is over.
     async fn look(&mut self, result: Option<&Json>, reports: &mut Reports) -> Result<Result, Error> {
         let ids = self.open.iter().map(|watched| watched.id.clone()).collect();
-        let found = self.producer.backend().get(ids, Detail::Result).await?;
+        let found = self.producer.backend().peek(ids, Detail::Result).await?;
         let mut still = Vec::new();
         let mut told = Ok(());
         for (mut watched, lookup) in std::mem::take(&mut self.open).into_iter().zip(found) {
@@ -220,7 +218,10 @@ impl<'a> Run<'a> {
         };
         let ids = left.iter().map(JobId::as_str).collect::<Vec<_>>().join(" ");
         let jobs = count(left.len() as u64, "job");
-        Err(Exit::new(Code::Failure, format!("{jobs} of this test {trouble}; later, `haulage purge {ids}`")))
+        Err(Exit::new(
+            Code::Failure,
+            format!("{jobs} of this test {trouble}; delete them later by `haulage purge {ids}`"),
+        ))
     }
 
     /// Deletes these jobs, and gives those that still run.
