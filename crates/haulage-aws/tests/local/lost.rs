@@ -106,7 +106,7 @@ async fn a_message_that_could_not_be_sent_again_is_sent_at_the_next_look() {
         look().await;
     }
     assert!(stub.is_through(), "what was planned has happened");
-    assert_eq!(work_off(&reader).await, [id.clone()]);
+    assert_eq!(work_off(&reader).await, std::slice::from_ref(&id));
 }
 
 #[tokio::test]
