@@ -156,7 +156,7 @@ def test_a_table_alone_has_the_results_of_jobs(names: tuple[str, str]) -> None:
 
 def test_a_record_that_others_have_written_wrongly(names: tuple[str, str]) -> None:
     _, table = names
-    item = {"message_id": {"S": "odd"}, "status": {"S": "SUCCESS"}, "result": {"S": "{not JSON"}}
+    item = {"message_id": {"S": "odd"}, "status": {"S": "success"}, "result": {"S": "{not JSON"}}
     call("DynamoDB_20120810", "PutItem", {"TableName": table, "Item": item})
     with pytest.raises(haulage.UnparseableItemError, match="the result of odd"):
         DynamoDBClient(table).item_get("odd")

@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::{
     in_flight::Hold,
     inner::{Inner, Shared, within},
-    item::{Row, name},
+    item::{Row, name, spelled},
     resolve::LEAST,
     settle::drop_hold,
     table::{PARALLEL, Written},
@@ -181,7 +181,7 @@ fn short(progress: &Progress) -> String {
 pub(crate) fn while_held(write: Write, key: &ClaimKey) -> Write {
     write
         .when("#status = :running AND #attempt = :held")
-        .bind("running", text(Status::InProgress.as_str()))
+        .bind("running", spelled(Status::InProgress))
         .bind("held", number(key.attempt))
 }
 

@@ -10,7 +10,7 @@ use haulage::{
 
 use crate::{
     envelope::{Ending, Envelope},
-    update::{Item, Write, moment, number, text},
+    update::{Item, Write, moment, number, text, whole_seconds},
 };
 
 /// The attributes of an item.
@@ -33,6 +33,7 @@ pub(crate) mod name {
     pub(crate) const SUBMITTED_AT: &str = "submitted_at";
     pub(crate) const STARTED_AT: &str = "started_at";
     pub(crate) const FINISHED_AT: &str = "finished_at";
+    /// When the item was last written, in whole seconds.
     pub(crate) const UPDATED_AT: &str = "updated_at";
     /// While `SUBMITTED`, from when on it may be claimed; while `IN_PROGRESS`, the end of the lease.
     pub(crate) const DUE_AT: &str = "due_at";
@@ -95,7 +96,7 @@ pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 
 /// The status of a job that an operator has purged. The item stays for as long
 /// as the queue may still hold a message of it.
-pub(crate) const PURGED: &str = "PURGED";
+pub(crate) const PURGED: &str = "purged";
 
 /// One item that is a record: of a job, or of a program's own.
 #[derive(Clone, Debug)]
@@ -189,7 +190,16 @@ impl Row {
     }
 
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
-        self.moment(name::EXPIRES_AT).is_some_and(|t| t <= now)
+        self.expires_at().is_some_and(|t| t <= now)
+    }
+
+    /// From when on it reads as expired. Programs from before Haulage say it in
+    /// seconds only; a job's item has those as soon as it waits, and they are no end of it.
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.moment(name::EXPIRES_AT).or_else(|| {
+            let seconds = self.number(name::EXPIRATION).filter(|_| !self.is_job())?;
+            Some(Timestamp::from_micros(seconds.saturating_mul(1_000_000)))
+        })
     }
 
     /// Whether this claim holds the job: nobody has taken it since.
@@ -305,7 +315,7 @@ impl Row {
         record.started_at = self.moment(name::STARTED_AT);
         record.finished_at = self.moment(name::FINISHED_AT);
         record.due_at = self.due_at();
-        record.expires_at = self.moment(name::EXPIRES_AT);
+        record.expires_at = self.expires_at();
         record.worker = self.text(name::WORKER).map(str::to_owned);
         record.progress = self.json(name::PROGRESS);
         record.cancel_requested = self.flag(name::CANCEL);
@@ -323,19 +333,25 @@ impl Row {
     }
 }
 
+/// A status as items have it, in small letters: so wrote programs from before Haulage,
+/// and so they read.
+pub(crate) fn spelled(status: Status) -> AttributeValue {
+    text(status.as_str().to_ascii_lowercase())
+}
+
 /// The item of a job that was just submitted.
 pub(crate) fn submitted(id: &JobId, envelope: &Envelope, queue: &str) -> Item {
     let max = envelope.spec.max_attempts;
     let mut item: Item = [
         (name::ID, text(id.as_str())),
-        (name::STATUS, text(Status::Submitted.as_str())),
+        (name::STATUS, spelled(Status::Submitted)),
         (name::QUEUE, text(queue)),
         (name::ATTEMPT, number(0)),
         (name::UNCOUNTED, number(0)),
         (name::MAX_ATTEMPTS, number(max)),
         (name::LEFT, number(max)),
         (name::DUE_AT, moment(envelope.due_at())),
-        (name::UPDATED_AT, moment(envelope.submitted_at)),
+        (name::UPDATED_AT, whole_seconds(envelope.submitted_at)),
         (name::OP, text(&envelope.token)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
@@ -372,7 +388,7 @@ fn document(spec: &JobSpec) -> Option<String> {
 /// long, a message of this job may still turn up, and must find that.
 pub(crate) fn over(status: Status, now: Timestamp, kept: Duration, retention: Duration) -> Write {
     Write::at(now)
-        .set(name::STATUS, text(status.as_str()))
+        .set(name::STATUS, spelled(status))
         .set(name::FINISHED_AT, moment(now))
         .set(name::EXPIRES_AT, moment(now.after(kept)))
         .set(name::EXPIRATION, seconds(now.after(kept.max(retention))))

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     inner::{Inner, Shared},
-    item::{Row, name},
+    item::{Row, name, spelled},
     list::OUTLINE,
     redrive::{by_id, envelope_of, sort},
     store::unchanged,
@@ -208,8 +208,8 @@ async fn rows(inner: &Inner, most_pages: usize) -> Result<(Vec<Row>, bool)> {
     let gone = inner.now().before(inner.queue.retention);
     let values = HashMap::from([
         (":queue".to_owned(), text(&inner.queue.name)),
-        (":waits".to_owned(), text(Status::Submitted.as_str())),
-        (":runs".to_owned(), text(Status::InProgress.as_str())),
+        (":waits".to_owned(), spelled(Status::Submitted)),
+        (":runs".to_owned(), spelled(Status::InProgress)),
         (":gone".to_owned(), moment(gone)),
     ]);
     let names = format!("{OUTLINE}, #resent_at");

@@ -14,14 +14,14 @@ use crate::{
     clock::ServerClock,
     get,
     inner::{MAX_IN_TABLE, Tuning},
-    item::{name, seconds},
+    item::{name, seconds, spelled},
     meter::Meter,
     resolve::noted,
     runtime::Runtime,
     store::Store,
     table::{Table, Written},
     unrecorded::Unrecorded,
-    update::{Write, moment, text},
+    update::{Write, moment, text, whole_seconds},
 };
 
 /// The longest that SQS keeps a message (Amazon SQS Developer Guide, "Amazon
@@ -190,7 +190,7 @@ enum Over {
 fn write(over: Over, own: &OwnRecord, request_id: Option<&String>, ttl: Duration, now: Timestamp) -> Write {
     let ends = now.after(ttl);
     let mut says = vec![
-        (name::STATUS, text(own.status().as_str())),
+        (name::STATUS, spelled(own.status())),
         (name::EXPIRES_AT, moment(ends)),
         (name::EXPIRATION, seconds(ends)),
     ];
@@ -214,11 +214,12 @@ fn write(over: Over, own: &OwnRecord, request_id: Option<&String>, ttl: Duration
         Over::Expired => {
             says.push((name::SUBMITTED_AT, moment(now)));
             gone.push(name::REQUEST_ID);
-            "#expires_at <= :now"
+            write = write.bind("now_seconds", whole_seconds(now));
+            "(#expires_at <= :now OR (attribute_not_exists(#expires_at) AND #expiration <= :now_seconds))"
         }
         Over::Unfinished => {
             write = noted(write.keep(name::SUBMITTED_AT, moment(now)));
-            "#status IN (:waits, :runs, :noted_waits, :noted_runs) AND (attribute_not_exists(#expires_at) OR #expires_at > :now)"
+            "#status IN (:waits, :runs) AND (attribute_not_exists(#expires_at) OR #expires_at > :now)"
         }
     };
     gone.retain(|gone| says.iter().all(|(name, _)| name != gone));

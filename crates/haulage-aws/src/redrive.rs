@@ -16,7 +16,7 @@ use crate::{
     envelope::Envelope,
     in_flight::Received,
     inner::{Inner, Shared},
-    item::{Row, name, remember},
+    item::{Row, name, remember, spelled},
     lost,
     queue::MAX_BATCH,
     random,
@@ -180,7 +180,7 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
             record.attempts.last()
         });
         let write = remember(Write::at(now), latest)
-            .set(name::STATUS, text(Status::Submitted.as_str()))
+            .set(name::STATUS, spelled(Status::Submitted))
             .set(name::DUE_AT, moment(now))
             .set(name::UNCOUNTED, number(row.attempt()))
             .set(name::LEFT, number(row.count(name::MAX_ATTEMPTS).max(1)))

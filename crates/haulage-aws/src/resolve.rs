@@ -15,7 +15,7 @@ use crate::{
     heartbeat::while_held,
     in_flight::{Hold, Received},
     inner::{Inner, Shared, within},
-    item::{Row, begun, described, name, remember, with_error},
+    item::{Row, begun, described, name, remember, spelled, with_error},
     redrive,
     store::unchanged,
     table::Written,
@@ -30,17 +30,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(1);
 
 /// The condition that a program has noted a job as its own, and not its end: by
 /// its message, the record is this job's.
-pub(crate) const NOTED: &str =
-    "(attribute_not_exists(#queue) AND #status IN (:waits, :runs, :noted_waits, :noted_runs))";
+pub(crate) const NOTED: &str = "(attribute_not_exists(#queue) AND #status IN (:waits, :runs))";
 
-/// What [`NOTED`] compares with. Programs from before Haulage write in small letters.
+/// What [`NOTED`] compares with.
 pub(crate) fn noted(write: Write) -> Write {
-    let (waits, runs) = (Status::Submitted.as_str(), Status::InProgress.as_str());
-    write
-        .bind("waits", text(waits))
-        .bind("runs", text(runs))
-        .bind("noted_waits", text(waits.to_ascii_lowercase()))
-        .bind("noted_runs", text(runs.to_ascii_lowercase()))
+    write.bind("waits", spelled(Status::Submitted)).bind("runs", spelled(Status::InProgress))
 }
 
 /// What became of a message.
@@ -245,7 +239,7 @@ fn first_claim(
         write = write.when("#proof = :proof").bind("proof", text(&envelope.proof));
     }
     let write = write.bind("queue", text(&inner.queue.name));
-    write.bind("waits", text(Status::Submitted.as_str())).bind("now", moment(now)).bind("none", number(0))
+    write.bind("waits", spelled(Status::Submitted)).bind("now", moment(now)).bind("none", number(0))
 }
 
 /// What every claim writes.
@@ -254,7 +248,7 @@ fn held(request: &ClaimRequest, now: Timestamp) -> Write {
     let mark = text(&write.op);
     write
         .set(name::CLAIM, mark)
-        .set(name::STATUS, text(Status::InProgress.as_str()))
+        .set(name::STATUS, spelled(Status::InProgress))
         .set(name::DUE_AT, moment(now.after(request.lease)))
         .set(name::LEASE, number(request.lease.as_micros()))
         .set(name::STARTED_AT, moment(now))

@@ -25,7 +25,7 @@ use crate::{
     heartbeat::while_held,
     in_flight::{Chain, Hold, Received, hidden_behind, with_followers},
     inner::{Inner, Shared},
-    item::{self, Row, begun, name, remember, with_error},
+    item::{self, Row, begun, name, remember, spelled, with_error},
     object_retention::{keep_days, object_key},
     random,
     table::{PARALLEL, Written},
@@ -281,7 +281,7 @@ impl Stored {
 fn back(claimed: &Row, wait: &Wait, now: haulage::Timestamp) -> Write {
     let error = wait.error.as_ref();
     let mut write = remember(Write::at(now), claimed.attempt_over(now, error).as_ref())
-        .set(name::STATUS, text(Status::Submitted.as_str()))
+        .set(name::STATUS, spelled(Status::Submitted))
         .set(name::DUE_AT, moment(now.after(wait.delay.unwrap_or_default())))
         .remove(&[name::RECEIPT, name::RECEIVED_AT]);
     if let Some(error) = error {

@@ -21,6 +21,11 @@ pub(crate) fn moment(value: Timestamp) -> AttributeValue {
     number(value.as_micros())
 }
 
+/// A moment in seconds, as programs from before Haulage write and read them.
+pub(crate) fn whole_seconds(value: Timestamp) -> AttributeValue {
+    number(value.as_micros().div_euclid(1_000_000))
+}
+
 /// One update of a record, with the condition on which it is made.
 ///
 /// Names are written `#name` and values `:name`; every name is an alias, since
@@ -54,7 +59,7 @@ impl Write {
             condition: String::new(),
             values: HashMap::new(),
         };
-        write.set(name::OP, text(op)).set(name::UPDATED_AT, moment(now))
+        write.set(name::OP, text(op)).set(name::UPDATED_AT, whole_seconds(now))
     }
 
     #[must_use]
@@ -137,7 +142,7 @@ mod tests {
     #[test]
     fn spells_out_a_write() {
         let write = Write::at(Timestamp::from_micros(7))
-            .set("status", text("SUBMITTED"))
+            .set("status", text("submitted"))
             .keep("queue", text("q"))
             .add("attempt", 0, 1)
             .remove(&["worker", "progress"])

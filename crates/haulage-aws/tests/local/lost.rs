@@ -129,15 +129,12 @@ async fn a_job_that_cannot_be_sent_again_ends() {
     let long = NewJob::from_json(haulage::Json::from_stored(format!("\"{}\"", "x".repeat(2000))));
     let id = lost(&place, &backend, long).await;
     let dynamodb = place.dynamodb().await;
-    let key = AttributeValue::S(id.to_string());
-    let item = dynamodb.get_item().table_name(&place.table).key("message_id", key).send().await.expect("get");
-    let at = item.item.expect("a record")["body_at"].as_s().expect("text").replace("item:", "");
+    let at = raw::item(&place, &id).await["body_at"].as_s().expect("text").replace("item:", "");
     let delete = dynamodb.delete_item().table_name(&place.table).key("message_id", AttributeValue::S(at));
     delete.send().await.expect("deleted");
     assert_eq!(redrive(&backend).await, []);
-    let ended = place.dynamodb().await.get_item().table_name(&place.table);
-    let ended = ended.key("message_id", AttributeValue::S(id.to_string())).send().await.expect("get");
-    assert_eq!(ended.item.expect("a record")["error_kind"], AttributeValue::S("message_lost".to_owned()));
+    let kind = &raw::item(&place, &id).await["error_kind"];
+    assert_eq!(*kind, AttributeValue::S("message_lost".to_owned()));
     assert_eq!(FailureKind::from_name("message_lost"), FailureKind::MessageLost);
     assert_eq!(raw::count(&place, &place.queue).await, 0);
 }

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use haulage::{Backend, Status, backend::Redrive};
+use aws_sdk_dynamodb::types::AttributeValue;
+use haulage::{Backend, backend::Redrive};
 use haulage_servers::{Patience, Stub, stub::Fault};
 
 use crate::{
@@ -94,7 +95,7 @@ async fn a_dead_letter_has_one_copy() {
         // This worker dies; another one notices.
         take(&place.open().await, Duration::from_secs(2)).await;
         let mut patience = Patience::new(0);
-        while status(&place, &id).await != Status::Error {
+        while raw::item(&place, &id).await["status"] != AttributeValue::S("error".to_owned()) {
             assert!(!patience.is_over(0), "nobody notices");
             assert_eq!(claim(&backend, LONG).await, []);
         }
@@ -107,12 +108,4 @@ async fn a_dead_letter_has_one_copy() {
         assert_eq!(redriven, std::slice::from_ref(&id));
         assert_eq!(work_off(&backend).await, [id]);
     }
-}
-
-/// As it is written: a look by the backend would end what is overdue.
-async fn status(place: &Place, id: &haulage::JobId) -> Status {
-    let key = aws_sdk_dynamodb::types::AttributeValue::S(id.to_string());
-    let get = place.dynamodb().await.get_item().table_name(&place.table).key("message_id", key);
-    let item = get.consistent_read(true).send().await.expect("get").item.expect("a record");
-    item["status"].as_s().expect("text").parse().expect("a status")
 }

@@ -1,11 +1,11 @@
 //! Records of a program's own, beside the jobs of a queue.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
     Backend, Error, FailureKind, JobId, Json, NewJob, Status,
-    backend::{Cancellation, ListQuery, Lookup, Redrive},
+    backend::{Cancellation, ListQuery, Lookup, Outcome, Redrive},
 };
 use haulage_aws::{OwnRecord, Records, Refusal};
 
@@ -16,19 +16,23 @@ use crate::{
     records::{DAY, found, look, put},
 };
 
+/// In 2026 and in 2100, in seconds.
+const LONG_AGO: u64 = 1_767_225_600;
+const NEVER: u64 = 4_102_444_800;
+
 async fn records(place: &Place) -> Records {
     place.builder().await.open_records().await.expect("a table")
 }
 
 /// A record as the programs of the compatible kind write it.
-async fn put_foreign(place: &Place, id: &str, status: &str) {
+async fn put_foreign(place: &Place, id: &str, status: &str, expiration: u64) {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let put = place.dynamodb().await.put_item().table_name(&place.table);
     put.item("message_id", text(id))
         .item("status", text(status))
         .item("request_id", text("r-1"))
-        .item("updated_at", text("2025-01-01T00:00:00+00:00"))
-        .item("expiration", AttributeValue::N("1767225600".into()))
+        .item("updated_at", AttributeValue::N("1735689600".into()))
+        .item("expiration", AttributeValue::N(expiration.to_string()))
         .send()
         .await
         .expect("an item");
@@ -63,7 +67,7 @@ async fn one_whose_time_is_over_does_not_die() {
     let place = Place::fifo().await;
     let (backend, records) = (place.open().await, records(&place).await);
     assert_eq!(put(&records, "mine", OwnRecord::InProgress, Duration::ZERO).await, Ok(()));
-    put_foreign(&place, "theirs", "IN_PROGRESS").await;
+    put_foreign(&place, "theirs", "in_progress", LONG_AGO).await;
     for (id, cancel) in [("mine", true), ("theirs", true), ("mine", false), ("theirs", false)] {
         let ids = vec![JobId::from(id)];
         if cancel {
@@ -72,8 +76,42 @@ async fn one_whose_time_is_over_does_not_die() {
             assert_eq!(backend.redrive(Redrive::Jobs(ids)).await.expect("redrive"), []);
         }
     }
-    assert!(matches!(look(&records, "mine").await, Lookup::Expired));
-    assert_eq!(found(&records, "theirs").await.status, Status::InProgress);
+    for id in ["mine", "theirs"] {
+        assert!(matches!(look(&records, id).await, Lookup::Expired), "{id}");
+        assert_eq!(put(&records, id, OwnRecord::Submitted, DAY).await, Ok(()));
+        assert_eq!(found(&records, id).await.status, Status::Submitted);
+    }
+}
+
+/// The programs from before Haulage take a status that they do not know for an error,
+/// and a time that is not in seconds for one that cannot be read.
+#[tokio::test]
+async fn other_programs_can_read_the_records_of_jobs() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let seconds = || SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let began = seconds();
+    let read = async |id: &JobId| {
+        let mut item = raw::item(&place, id).await;
+        let mut number =
+            |name: &str| -> Option<u64> { item.remove(name)?.as_n().expect("a number").parse().ok() };
+        let (updated_at, expiration) = (number("updated_at").expect("a moment"), number("expiration"));
+        assert!((began..=seconds()).contains(&updated_at), "{updated_at} is not since {began}");
+        let text = |name: &str| item.get(name).map(|value| value.as_s().expect("text").clone());
+        (text("status").expect("a status"), text("result"), text("request_id"), expiration)
+    };
+    let request = Some("r-1".to_owned());
+    let id = submit(&backend, NewJob::from_json(Json::from_stored("1")).request_id("r-1")).await;
+    let (status, result, request_id, _) = read(&id).await;
+    assert_eq!((status.as_str(), result, request_id), ("submitted", None, request.clone()));
+    let claimed = take(&backend, LONG).await;
+    assert_eq!(read(&id).await, ("in_progress".to_owned(), None, request.clone(), None));
+    let done = Outcome::Success(Json::from_stored(r#"{"n":[1]}"#));
+    settle(&backend, &claimed.key, done).await.expect("the holder");
+    let (status, result, request_id, expiration) = read(&id).await;
+    assert_eq!((status.as_str(), result.as_deref(), request_id), ("success", Some(r#"{"n":[1]}"#), request));
+    let kept = expiration.expect("a time to live") - began;
+    assert!((NewJob::DEFAULT_RESULT_TTL.as_secs()..30 * 86_400).contains(&kept), "{kept} s");
 }
 
 #[tokio::test]
@@ -85,7 +123,6 @@ async fn a_message_with_its_id_makes_it_the_record_of_that_job() {
             Ok((OwnRecord::Submitted, DAY)),
             Ok((OwnRecord::InProgress, DAY)),
             Ok((OwnRecord::Submitted, Duration::ZERO)),
-            Err("SUBMITTED"),
             // As the package from before Haulage writes them.
             Err("submitted"),
             Err("in_progress"),
@@ -97,7 +134,7 @@ async fn a_message_with_its_id_makes_it_the_record_of_that_job() {
                     let written = records.put(id.clone(), own, Some("r-1".into()), ttl).await;
                     assert_eq!(written.expect("put"), Ok(()));
                 }
-                Err(status) => put_foreign(&place, id.as_str(), status).await,
+                Err(status) => put_foreign(&place, id.as_str(), status, NEVER).await,
             }
             let claimed = take(&backend, LONG).await;
             assert_eq!((&claimed.key.id, claimed.key.attempt, claimed.counted), (&id, 1, 1), "{own:?}");

@@ -1,8 +1,19 @@
-//! The queue as other programs see it.
+//! Queue and table as other programs see them.
 
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::{Message, QueueAttributeName};
+use haulage::JobId;
 
 use crate::place::Place;
+
+/// A record as it is written: a look by the backend would end what is overdue.
+pub(crate) async fn item(place: &Place, id: &JobId) -> HashMap<String, AttributeValue> {
+    let key = AttributeValue::S(id.to_string());
+    let get = place.dynamodb().await.get_item().table_name(&place.table).key("message_id", key);
+    get.consistent_read(true).send().await.expect("get").item.expect("a record")
+}
 
 async fn url(place: &Place, name: &str) -> String {
     let found = place.sqs().await.get_queue_url().queue_name(name).send().await.expect("the queue");

@@ -55,7 +55,7 @@ async fn send(place: &Place, body: &str) -> Result<()> {
     });
     let call = place.sqs.send_message_batch().queue_url(&place.queue_url);
     let sent = call.set_entries(Some(entries.collect())).send().await.map_err(|e| failed("a send", e))?;
-    let writes = sent.successful.iter().map(|sent| write(place, &sent.message_id, "SUBMITTED", body));
+    let writes = sent.successful.iter().map(|sent| write(place, &sent.message_id, "submitted", body));
     join_all(writes).await.into_iter().collect()
 }
 
@@ -73,7 +73,7 @@ async fn write(place: &Place, id: &str, status: &str, body: &str) -> Result<()> 
         .set_expression_attribute_values(Some(HashMap::from([
             (":status".to_owned(), text(status)),
             (":body".to_owned(), text(body)),
-            (":at".to_owned(), AttributeValue::N("1795600000000000".to_owned())),
+            (":at".to_owned(), AttributeValue::N("1795600000".to_owned())),
         ])));
     call.send().await.map(drop).map_err(|e| failed("a write", e))
 }
@@ -84,8 +84,8 @@ async fn receive(place: &Place, left: &AtomicU64) -> Result<()> {
     let messages = output.messages.unwrap_or_default();
     let job = async |message: &aws_sdk_sqs::types::Message| {
         let (id, body) = (message.message_id().unwrap_or_default(), message.body().unwrap_or_default());
-        write(place, id, "IN_PROGRESS", body).await?;
-        write(place, id, "SUCCESS", body).await
+        write(place, id, "in_progress", body).await?;
+        write(place, id, "success", body).await
     };
     join_all(messages.iter().map(job)).await.into_iter().collect::<Result<Vec<_>>>()?;
     let entries = messages.iter().enumerate().map(|(n, message)| {
