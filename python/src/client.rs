@@ -35,13 +35,17 @@ pub(crate) struct Client {
 /// An access key of AWS, its secret, and a session's token.
 pub(crate) type Credentials = (String, String, Option<String>);
 
-/// Opens the backend that a URL names. The credentials are for AWS alone;
-/// without them, they come as its SDK finds them.
+/// Opens the backend that a URL names. The credentials are for AWS alone, the second
+/// for the table alone; without them, they come as its SDK finds them.
 #[pyfunction]
-#[pyo3(signature = (url, credentials=None))]
-pub(crate) fn connect(url: String, credentials: Option<Credentials>) -> PyResult<Operation> {
+#[pyo3(signature = (url, credentials=None, table_credentials=None))]
+pub(crate) fn connect(
+    url: String,
+    credentials: Option<Credentials>,
+    table_credentials: Option<Credentials>,
+) -> PyResult<Operation> {
     Operation::start(async move {
-        let (backend, database) = open(&url, credentials).await?;
+        let (backend, database) = open(&url, credentials, table_credentials).await?;
         let client = Client::new(Producer::new(backend), None);
         Ok(Client { database: database.map(Here::new), ..client })
     })
@@ -65,10 +69,14 @@ const KNOWN: &str = "sqlite://, memory:// and sqs://";
 #[cfg(not(feature = "aws"))]
 const KNOWN: &str = "sqlite:// and memory://";
 
-async fn open(url: &str, credentials: Option<Credentials>) -> haulage::Result<Opened> {
+async fn open(
+    url: &str,
+    credentials: Option<Credentials>,
+    table_credentials: Option<Credentials>,
+) -> haulage::Result<Opened> {
     let scheme = url.trim().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     let (backend, database): Opened = match scheme.as_deref() {
-        Some("sqs") => (aws(url, credentials).await?, None),
+        Some("sqs") => (aws(url, credentials, table_credentials).await?, None),
         Some("sqlite") => {
             let database = SqliteBackend::connect(url).await?;
             (Arc::new(database.clone()), Some(database))
@@ -102,9 +110,16 @@ pub(crate) async fn close_all() {
 }
 
 #[cfg(feature = "aws")]
-async fn aws(url: &str, credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
-    let config = haulage_aws::Config::from_url(url)?;
-    Ok(Arc::new(aws_config(config, credentials).open().await?))
+async fn aws(
+    url: &str,
+    credentials: Option<Credentials>,
+    table_credentials: Option<Credentials>,
+) -> haulage::Result<Arc<dyn Backend>> {
+    let mut builder = aws_config(haulage_aws::Config::from_url(url)?, credentials);
+    if let Some((key, secret, token)) = table_credentials {
+        builder = builder.table_credentials(key, secret, token);
+    }
+    Ok(Arc::new(builder.open().await?))
 }
 
 /// With these credentials, or those that the SDK finds.
@@ -121,7 +136,11 @@ pub(crate) fn aws_config(
 }
 
 #[cfg(not(feature = "aws"))]
-async fn aws(_url: &str, _credentials: Option<Credentials>) -> haulage::Result<Arc<dyn Backend>> {
+async fn aws(
+    _url: &str,
+    _credentials: Option<Credentials>,
+    _table_credentials: Option<Credentials>,
+) -> haulage::Result<Arc<dyn Backend>> {
     let message = "this build of haulage has no AWS; build the package with the feature `aws`";
     Err(haulage::Error::Config(message.into()))
 }

@@ -96,9 +96,13 @@ def test_one_client_has_the_records_of_several_queues(
 
 def test_credentials_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HAULAGE_URL")
-    theirs = DynamoDBClient("results", aws_access_key_id="A", aws_secret_access_key="a")
-    with pytest.raises(haulage.ConfigError, match="one set of credentials"):
-        Producer("jobs", ddb_client=theirs, aws_access_key_id="B", aws_secret_access_key="b")
+    theirs = DynamoDBClient(
+        "results", aws_access_key_id="A", aws_secret_access_key="a", aws_session_token="t"
+    )
+    ours = Producer("jobs", ddb_client=theirs, aws_access_key_id="B", aws_secret_access_key="b")
+    assert (ours._place._credentials, ours._place._table_credentials) == (("B", "b", None), ("A", "a", "t"))
+    with pytest.raises(haulage.ConfigError, match="go together"):
+        Producer("jobs", ddb_client=theirs, aws_access_key_id="B")
 
 
 def test_the_environment_adds_to_its_own_queue_on_aws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,8 +110,18 @@ impl Builder {
         secret_access_key: impl Into<String>,
         session_token: Option<String>,
     ) -> Self {
-        let (key, secret) = (access_key_id.into(), secret_access_key.into());
-        self.tuning.credentials = Some(Credentials::new(key, secret, session_token, None, "haulage"));
+        self.tuning.credentials = Some(credentials(access_key_id, secret_access_key, session_token));
+        self
+    }
+
+    /// The same for the table alone, where it is not those of the queue.
+    pub fn table_credentials(
+        mut self,
+        access_key_id: impl Into<String>,
+        secret_access_key: impl Into<String>,
+        session_token: Option<String>,
+    ) -> Self {
+        self.tuning.table_credentials = Some(credentials(access_key_id, secret_access_key, session_token));
         self
     }
 
@@ -163,4 +173,12 @@ impl Builder {
     pub async fn open_records(self) -> Result<Records> {
         Records::open(self.config, self.sdk, self.tuning).await
     }
+}
+
+fn credentials(
+    key: impl Into<String>,
+    secret: impl Into<String>,
+    session_token: Option<String>,
+) -> Credentials {
+    Credentials::new(key, secret, session_token, None, "haulage")
 }

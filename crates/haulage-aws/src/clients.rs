@@ -45,7 +45,13 @@ pub(crate) async fn load(config: &Config, credentials: Option<Credentials>) -> S
 }
 
 impl Clients {
-    pub(crate) fn new(sdk: &SdkConfig, config: &Config, clock: &ServerClock, meter: &Meter) -> Result<Self> {
+    pub(crate) fn new(
+        sdk: &SdkConfig,
+        config: &Config,
+        of_table: Option<Credentials>,
+        clock: &ServerClock,
+        meter: &Meter,
+    ) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(ATTEMPT)
@@ -74,6 +80,9 @@ impl Clients {
         }
         if let Some(region) = &config.table_region {
             dynamodb = dynamodb.region(Region::new(region.clone()));
+        }
+        if let Some(credentials) = of_table {
+            dynamodb = dynamodb.credentials_provider(credentials);
         }
         let region = sdk.region().map(ToString::to_string).unwrap_or_default();
         if region.is_empty() {

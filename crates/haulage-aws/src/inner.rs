@@ -56,6 +56,8 @@ pub(crate) const MAX_DOCUMENT: usize = 256 << 20;
 pub(crate) struct Tuning {
     /// Credentials in place of those that the SDK finds.
     pub(crate) credentials: Option<Credentials>,
+    /// The same for the table alone.
+    pub(crate) table_credentials: Option<Credentials>,
     /// How wrong this machine's clock is taken to be, in microseconds.
     pub(crate) clock_off_by: i64,
     /// Whether capacity units are asked for.
@@ -111,7 +113,7 @@ impl Inner {
         };
         let server_clock = ServerClock::new(tuning.clock_off_by);
         let meter = Meter::new(tuning.metered);
-        let clients = Clients::new(&sdk, &config, &server_clock, &meter)?;
+        let clients = Clients::new(&sdk, &config, tuning.table_credentials, &server_clock, &meter)?;
         let queue = match Queue::open(clients.sqs.clone(), &config).await {
             Err(error) if tuning.queue_optional => Queue::absent(clients.sqs.clone(), &config, error),
             opened => opened?,

@@ -100,7 +100,7 @@ impl Records {
                 None => load(&config, tuning.credentials.clone()).await,
             };
             let (clock, meter) = (ServerClock::new(tuning.clock_off_by), Meter::new(tuning.metered));
-            let clients = Clients::new(&sdk, &config, &clock, &meter)?;
+            let clients = Clients::new(&sdk, &config, tuning.table_credentials, &clock, &meter)?;
             Ok(Store {
                 clock: clock.clock(),
                 table: Table::new(clients.dynamodb, config.table, meter),

@@ -46,12 +46,18 @@ class Place:
     """A place, and what connects to it, which is made when it is first used."""
 
     def __init__(
-        self, url: str, table_url: str | None = None, credentials: Credentials | None = None
+        self,
+        url: str,
+        table_url: str | None = None,
+        credentials: Credentials | None = None,
+        table_credentials: Credentials | None = None,
     ) -> None:
         self.url = url
         """Of the queue and its records; empty where no queue is known."""
         self._table_url = table_url
         self._credentials = credentials
+        self._table_credentials = table_credentials
+        """Where they are not those of the queue."""
         self._client: Client | None = None
         self._table: _haulage.Records | None = None
 
@@ -64,7 +70,7 @@ class Place:
     def client(self) -> Client:
         """The client, the same for all that use this place."""
         if self._client is None:
-            self._client = _shared(self.url, self._credentials)
+            self._client = _shared(self.url, self._credentials, self._table_credentials)
         return self._client
 
     @property
@@ -75,22 +81,23 @@ class Place:
                 raise ConfigError(
                     "this build of haulage has no AWS; build the package with the feature `aws`"
                 )
-            self._table = _haulage.connect_records(self._table_url, self._credentials).wait()
+            credentials = self._table_credentials or self._credentials
+            self._table = _haulage.connect_records(self._table_url, credentials).wait()
         return self._table
 
 
-_clients: weakref.WeakValueDictionary[tuple[str, Credentials | None], Client] = weakref.WeakValueDictionary()
+_clients: weakref.WeakValueDictionary[tuple[object, ...], Client] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
-def _shared(url: str, credentials: Credentials | None) -> Client:
-    key = (url, credentials)
+def _shared(url: str, *credentials: Credentials | None) -> Client:
+    key = (url, *credentials)
     with _lock:
         client = _clients.get(key)
     if client is None:
         _log.refresh()
         # Not under the lock: one place that is slow must not keep others waiting.
-        made = Client(_haulage.connect(url, credentials).wait(), url)
+        made = Client(_haulage.connect(url, *credentials).wait(), url)
         with _lock:
             client = _clients.setdefault(key, made)
     return client
@@ -149,15 +156,17 @@ def place(
     if url is not None:
         return Place(_filled_in(_filled_in(url, "queue", queue), "table", table))
     of_table = of_table or {}
-    both = _merged(settings, of_table)
-    first, of_both = {"table": table}, _aws(both)
+    first, of_both = {"table": table}, _aws({**of_table, **_given(settings)})
     own = {f"table_{name}": value for name, value in _aws(of_table).items()}
     parameters = {**first, **_environment(queue), **of_both, **own, **first, **(more or {})}
     for name, value in of_both.items():
         if parameters.get(f"table_{name}") == value:
             del parameters[f"table_{name}"]
     url = f"sqs://{quote(queue)}?{_query(parameters)}"
-    return Place(url, _table_url(url), _credentials(both))
+    of_queue, of_records = _credentials(settings), _credentials(of_table)
+    if of_queue is None or of_queue == of_records:
+        return Place(url, _table_url(url), of_records)
+    return Place(url, _table_url(url), of_queue, of_records)
 
 
 def _filled_in(url: str, what: str, name: str) -> str:
@@ -213,18 +222,6 @@ def _credentials(settings: ClientSettings) -> Credentials | None:
     return (key, secret, settings.get("aws_session_token"))
 
 
-def _merged(first: ClientSettings, second: ClientSettings) -> ClientSettings:
-    """The settings of a queue, completed by those of its table; there is one set of credentials."""
-    one, other = first.get("aws_access_key_id"), second.get("aws_access_key_id")
-    if one and other and one != other:
-        raise ConfigError(
-            f"aws_access_key_id is {one} for the queue and {other} for the table; "
-            "give one set of credentials, which is used for both"
-        )
-    # Credentials belong together: a key of one never goes with a token of the other.
-    rest = {k: v for k, v in second.items() if not (first.get("aws_access_key_id") and k in _CREDENTIALS)}
-    result: ClientSettings = {**rest, **{k: v for k, v in first.items() if v is not None}}  # type: ignore[typeddict-item]  # pyright: ignore[reportAssignmentType]
-    return result
-
-
-_CREDENTIALS = frozenset({"aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
+def _given(settings: ClientSettings) -> ClientSettings:
+    given: ClientSettings = {k: v for k, v in settings.items() if v is not None}  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    return given

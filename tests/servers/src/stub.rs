@@ -2,7 +2,7 @@
 //! moment that a test chooses; it also counts the calls.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::TcpListener,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -81,6 +81,7 @@ struct State {
     rate: f64,
     next: Vec<(String, Fault)>,
     calls: BTreeMap<String, u64>,
+    keys: BTreeMap<String, BTreeSet<String>>,
     faults: u64,
     ends: BTreeMap<String, u32>,
     receipts: Receipts,
@@ -124,6 +125,7 @@ impl Stub {
             rate: 0.0,
             next: Vec::new(),
             calls: BTreeMap::new(),
+            keys: BTreeMap::new(),
             faults: 0,
             ends: BTreeMap::new(),
             receipts: Receipts::default(),
@@ -159,6 +161,12 @@ impl Stub {
     /// Calls so far, by operation, those included that went wrong.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.shared.state().calls.clone()
+    }
+
+    /// The access keys with which each service was called, by the service's name in
+    /// the header `X-Amz-Target`.
+    pub fn keys(&self) -> BTreeMap<String, BTreeSet<String>> {
+        self.shared.state().keys.clone()
     }
 
     /// How often each job's record was brought to an end, by the writes that
@@ -212,6 +220,10 @@ async fn handle(
 ) -> io::Result<Response<Full<Bytes>>> {
     let target = request.headers().get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    if let Some(key) = access_key(&request) {
+        let service = target.split('.').next().unwrap_or_default().to_owned();
+        shared.state().keys.entry(service).or_default().insert(key);
+    }
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let fault = shared.called(&operation);
@@ -313,6 +325,12 @@ async fn forward(
         }
     }
     response.body(Full::new(body)).map_err(io::Error::other)
+}
+
+/// The access key by which a request is signed.
+fn access_key<B>(request: &Request<B>) -> Option<String> {
+    let signature = request.headers().get("authorization")?.to_str().ok()?;
+    Some(signature.split_once("Credential=")?.1.split('/').next()?.to_owned())
 }
 
 /// The job whose record this call brings to an end.

@@ -127,7 +127,7 @@ async fn clients(config: &Config, sdk: Option<SdkConfig>) -> Result<Clients> {
         Some(sdk) => sdk,
         None => load(config, None).await,
     };
-    Clients::new(&sdk, config, &ServerClock::new(0), &Meter::new(false))
+    Clients::new(&sdk, config, None, &ServerClock::new(0), &Meter::new(false))
 }
 
 /// Makes the queue, its dead-letter queue and the table, and gives the bucket

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     delivery::with_id,
     helpers::{LONG, claim, job, record, retry, settle, submit, success, take, work_off},
-    place::{MAX_RECEIVES, Place, bucket},
+    place::{MAX_RECEIVES, Place, bucket, ministack},
     raw,
 };
 
@@ -182,4 +182,22 @@ async fn what_others_send_keeps_its_long_body_however_often_it_is_received() {
         raw::assert_drained(&place, &place.dead).await;
         raw::assert_drained(&place, &place.queue).await;
     }
+}
+
+#[tokio::test]
+async fn a_table_with_an_access_key_of_its_own_is_called_with_that_alone() {
+    let place = Place::fifo().await;
+    let stub = haulage_servers::Stub::start(ministack(), 7);
+    let builder = || async { place.through(stub.url()).builder().await };
+    let backend = builder().await.table_credentials("of-table", "secret", None);
+    let backend = backend.open().await.expect("a backend");
+    let id = submit(&backend, job(1)).await;
+    assert_eq!(work_off(&backend).await, std::slice::from_ref(&id));
+    let records = builder().await.table_credentials("of-table", "secret", None);
+    let records = records.open_records().await.expect("a table");
+    let found = records.get(vec![id], haulage::backend::Detail::Result).await.expect("get");
+    assert!(matches!(&found[..], [haulage::backend::Lookup::Found(_)]), "{found:?}");
+    let keys = stub.keys();
+    assert_eq!(keys["AmazonSQS"].iter().collect::<Vec<_>>(), ["local"]);
+    assert_eq!(keys["DynamoDB_20120810"].iter().collect::<Vec<_>>(), ["of-table"]);
 }
