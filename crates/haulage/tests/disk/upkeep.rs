@@ -293,6 +293,32 @@ async fn a_claim_that_waits_has_a_job_as_soon_as_its_delay_is_over() {
 }
 
 #[tokio::test]
+async fn all_claims_that_wait_hear_of_a_job_that_will_be_due_soon() {
+    for kept in 0..4 {
+        let store = Store::new().await;
+        let backend = &*store.backend;
+        let mut claims: Vec<_> = (0..4).map(|_| Box::pin(wait_for(backend, 1, s(60)))).collect();
+        wait_all(backend, &mut claims).await;
+        submit(backend, job("later").delay(s(1))).await.expect("submit");
+        wait_all(backend, &mut claims).await;
+        // By then, the others are busy.
+        let claim = claims.swap_remove(kept);
+        drop(claims);
+        store.clock.advance(s(1));
+        assert_eq!(soon(claim).await.expect("claim").len(), 1);
+    }
+}
+
+/// All of them have looked, found nothing, and wait.
+async fn wait_all<C: Future + Unpin>(backend: &dyn Backend, claims: &mut [C]) {
+    for _ in 0..2 {
+        assert!(claims.iter_mut().all(|claim| claim.now_or_never().is_none()));
+        // Behind the claims' own looks, in the order in which they were asked for.
+        backend.cancel(vec![JobId::from("nobody")]).await.expect("cancel");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_has_no_room_for_another_id_says_so_and_keeps_the_last() {
     let store = Store::new().await;
     let backend = &*store.backend;
