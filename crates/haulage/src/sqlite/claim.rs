@@ -280,9 +280,11 @@ const NEXT: &str = "SELECT min(at) FROM (
 mod tests {
     use std::time::Duration;
 
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::{
-        Backend, Clock, NewJob,
+        Backend, Clock, JobId, NewJob,
         backend::{Detail, Lookup, Outcome, Settlement},
         sqlite::{SqliteBackend, wake::Word},
     };
@@ -340,6 +342,68 @@ mod tests {
         }
         let stats = backend.stats().await.expect("stats");
         assert_eq!((stats.visible, stats.in_progress, stats.error), (0, 2, 2));
+    }
+
+    /// A claim that waits, for a job of this queue.
+    async fn waiting(backend: &SqliteBackend, queue: &str, max: usize) -> Vec<Claimed> {
+        let queue: QueueName = queue.parse().expect("a name");
+        let request = ClaimRequest::new("worker", Duration::from_secs(60)).max(max);
+        let request = request.queues(queue, 0).wait(Duration::from_secs(60));
+        let claim = backend.claim(request, Default::default());
+        tokio::time::timeout(Duration::from_secs(20), claim).await.expect("no job came").expect("claim")
+    }
+
+    /// Behind what was asked for before.
+    async fn let_them_look(backend: &SqliteBackend) {
+        backend.cancel(vec![JobId::from("nobody")]).await.expect("cancel");
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_leaves_jobs_has_another_look() {
+        // One of another process is told of two jobs, and takes one: as there is room for
+        // no more, or as its body is large.
+        for (max, body) in [(1, String::new()), (2, "x".repeat(BYTES))] {
+            let folder = tempfile::tempdir().expect("tempdir");
+            let path = folder.path().join("x.db");
+            let clock = Clock::manual(Timestamp::from_micros(1));
+            let open =
+                async || SqliteBackend::options(&path).clock(clock.clone()).open().await.expect("open");
+            let (producer, consumer) = (open().await, open().await);
+            let mut claims = [(); 2].map(|()| Box::pin(waiting(&consumer, "default", max)));
+            for _ in 0..2 {
+                assert!(claims.iter_mut().all(|claim| claim.now_or_never().is_none()));
+                let_them_look(&consumer).await;
+            }
+            let jobs = [(); 2].map(|()| NewJob::new(&body).expect("JSON"));
+            producer.submit(jobs.into()).await.expect("submit");
+            for claim in claims {
+                assert_eq!(claim.await.len(), 1);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_called_for_another_queue_passes_it_on() {
+        let mask = |queue: &str| Mask::of(&queue.parse().expect("a name"));
+        let other = (0..).map(|n| format!("q{n}")).find(|name| mask(name) == mask("queue"));
+        let other = other.expect("there are fewer bits than names");
+        let folder = tempfile::tempdir().expect("tempdir");
+        let clock = Clock::manual(Timestamp::from_micros(1));
+        let options = SqliteBackend::options(folder.path().join("x.db")).clock(clock);
+        let backend = options.open().await.expect("open");
+        let mut first = Box::pin(waiting(&backend, &other, 1));
+        let mut second = Box::pin(waiting(&backend, "queue", 1));
+        for _ in 0..2 {
+            assert!((&mut first).now_or_never().is_none());
+            assert!((&mut second).now_or_never().is_none());
+            let_them_look(&backend).await;
+        }
+        let job = NewJob::new(&1).expect("JSON").queue("queue".parse().expect("a name"));
+        backend.submit(vec![job]).await.expect("submit");
+        tokio::select! {
+            jobs = second => assert_eq!(jobs.len(), 1),
+            _ = first => panic!("it is not of its queue"),
+        }
     }
 
     #[tokio::test]
