@@ -83,6 +83,13 @@ pub struct Backlog {
     pub dead: u64,
 }
 
+impl Backlog {
+    /// Jobs that are not over yet, as far as they are counted here.
+    pub fn unfinished(&self) -> u64 {
+        self.visible + self.delayed + self.in_progress
+    }
+}
+
 impl From<Stats> for Backlog {
     fn from(stats: Stats) -> Self {
         Self {

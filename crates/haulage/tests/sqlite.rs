@@ -11,7 +11,6 @@ use std::{
 
 use haulage::{
     Backend, Clock, Timestamp,
-    backend::ClaimRequest,
     conformance::{self, Subject},
     sqlite::SqliteBackend,
 };
@@ -142,37 +141,4 @@ async fn a_check_finds_a_damaged_page() {
     let findings = backend.check().await.expect("check");
     let integrity = findings.iter().find(|finding| finding.check == "integrity").expect("it is checked");
     assert_eq!(integrity.severity, haulage::backend::Severity::Problem, "{integrity:?}");
-}
-
-/// The disk may only have failed to read it once.
-#[tokio::test]
-async fn a_page_that_cannot_be_read_ends_no_job() {
-    use std::os::unix::fs::FileExt as _;
-
-    let folder = tempfile::tempdir().expect("tempdir");
-    let path = folder.path().join("x.db");
-    let backend = SqliteBackend::open(&path).await.expect("create");
-    let job = haulage::NewJob::new(&1).expect("JSON");
-    let id = backend.submit(vec![job]).await.expect("submit").remove(0).expect("accepted").id;
-    backend.close().await.expect("close");
-    let sql = rusqlite::Connection::open(&path).expect("open");
-    let number = |query: &str| sql.query_row(query, [], |r| r.get::<_, u32>(0)).expect("number");
-    let page = number("SELECT rootpage FROM sqlite_schema WHERE name = 'body'");
-    let at = u64::from((page - 1) * number("PRAGMA page_size"));
-    drop(sql);
-    let file = std::fs::File::options().read(true).write(true).open(&path).expect("open");
-    let mut sound = [0; 64];
-    file.read_exact_at(&mut sound, at).expect("the page");
-    let request = || ClaimRequest::new("worker", Duration::from_secs(60));
-
-    file.write_all_at(&[0xAA; 64], at).expect("damage");
-    let backend = SqliteBackend::open(&path).await.expect("open");
-    let error = backend.claim(request(), Default::default()).await.expect_err("it cannot be read");
-    assert!(matches!(error, haulage::Error::Unavailable { .. }), "{error:?}");
-    backend.close().await.expect("close");
-
-    file.write_all_at(&sound, at).expect("mend");
-    let backend = SqliteBackend::open(&path).await.expect("open");
-    let claimed = backend.claim(request(), Default::default()).await.expect("claim");
-    assert_eq!(claimed.iter().map(|job| &job.key.id).collect::<Vec<_>>(), [&id]);
 }

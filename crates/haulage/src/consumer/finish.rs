@@ -107,8 +107,7 @@ impl Finish {
             self.look = Some(BackendCall::send(async move {
                 if !backend.capabilities().cheap_looks {
                     // Every record is read only once the queue says that there is nothing.
-                    let backlog = backend.backlog().await?;
-                    let jobs = backlog.visible + backlog.delayed + backlog.in_progress;
+                    let jobs = backend.backlog().await?.unfinished();
                     if jobs > 0 {
                         return Ok(Left { jobs, held_up_by: Vec::new() });
                     }

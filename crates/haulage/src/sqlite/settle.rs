@@ -137,3 +137,53 @@ impl<'a> Fast<'a> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Backend, JobId, NewJob, backend::ClaimRequest, sqlite::SqliteBackend};
+
+    fn success(key: ClaimKey, bytes: usize) -> Settlement {
+        // With its two quotes.
+        Settlement::new(key, Outcome::Success(Json::from_stored(format!("\"{}\"", "x".repeat(bytes - 2)))))
+    }
+
+    #[test]
+    fn results_are_written_together_up_to_a_number_of_bytes() {
+        let sizes = |sizes: &[usize]| {
+            let one = |bytes: &usize| success(ClaimKey { id: JobId::from("a"), attempt: 1 }, *bytes);
+            parts(sizes.iter().map(one).collect()).iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[]), [0]);
+        assert_eq!(sizes(&[2; 1000]), [1000]);
+        assert_eq!(sizes(&[BYTES / 2, BYTES / 2, 2]), [2, 1]);
+        assert_eq!(sizes(&[BYTES + 2, BYTES + 2, 2, BYTES]), [1, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_down_is_told_where_what_follows_is_not() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let backend = SqliteBackend::open(&path).await.expect("open");
+        let jobs = (0..4).map(|n| NewJob::new(&n).expect("JSON")).collect();
+        backend.submit(jobs).await.expect("submit");
+        let request = ClaimRequest::new("worker", Duration::from_secs(60)).max(4);
+        let claimed = backend.claim(request, Default::default()).await.expect("claim");
+        let other = rusqlite::Connection::open(&path).expect("open");
+        let damage = "CREATE TRIGGER damaged BEFORE INSERT ON result WHEN NEW.seq = 2
+             BEGIN SELECT RAISE(ABORT, 'damaged'); END";
+        other.execute_batch(damage).expect("damage");
+        let settle = async |jobs: &[usize]| {
+            let settlements = jobs.iter().map(|n| success(claimed[*n].key.clone(), BYTES)).collect();
+            backend.settle(settlements).await
+        };
+        let answers = settle(&[0, 1, 2]).await.expect("the first is written down");
+        assert!(matches!(answers[..], [Ok(Status::Success), Err(_), Err(_)]), "{answers:?}");
+        settle(&[1, 2]).await.expect_err("nothing is written down");
+        other.execute_batch("DROP TRIGGER damaged").expect("mend");
+        let answers = settle(&[1, 2, 3]).await.expect("all are written down");
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    }
+}

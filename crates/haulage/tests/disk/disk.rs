@@ -21,6 +21,7 @@ pub(crate) struct Disk {
 struct State {
     files: Files,
     trouble: Option<Trouble>,
+    unreadable: Option<String>,
     witness: Option<Witness>,
 }
 
@@ -103,6 +104,16 @@ impl Disk {
 
     pub(crate) fn breaks(&self, trouble: Trouble) {
         self.state().trouble = Some(trouble);
+    }
+
+    /// The next read of a page that holds this text fails.
+    pub(crate) fn misreads_once(&self, text: &str) {
+        self.state().unreadable = Some(text.to_owned());
+    }
+
+    pub(super) fn misreads(&self, bytes: &[u8]) -> bool {
+        let found = |text: &mut String| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        self.state().unreadable.take_if(found).is_some()
     }
 
     pub(crate) fn mend(&self) {

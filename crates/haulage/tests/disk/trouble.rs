@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use haulage::{
-    Consumer, Error, Failure, Job, JobHandle, Producer, Status, consumer::Summary, sqlite::SqliteBackend,
+    Backend as _, Consumer, Error, Failure, Job, JobHandle, Producer, Status, consumer::Summary,
+    sqlite::SqliteBackend,
 };
 use tokio::sync::Semaphore;
 
@@ -13,6 +14,7 @@ use crate::{
     disk::Trouble,
     job, submit,
     support::{Running, s, soon},
+    wait_for,
 };
 
 /// What keeps a database from being written.
@@ -141,4 +143,19 @@ async fn a_database_that_is_locked_while_it_is_made_is_said_to_be_locked() {
     let error = options.open().await.expect_err("locked");
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     assert!(error.to_string().contains("has been locked for more than 100ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_read_once_is_no_end_of_its_job() {
+    let store = Store::new().await;
+    let id = submit(&*store.backend, job("hard to read")).await.expect("submit");
+    store.backend.close().await.expect("close");
+    // A connection that has not read it yet.
+    let options = SqliteBackend::options(store.path()).clock(store.clock.clone());
+    let backend = options.open().await.expect("open");
+    store.disk.misreads_once("hard to read");
+    let error = wait_for(&backend, 1, s(0)).await.expect_err("it cannot be read");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    let claimed = wait_for(&backend, 1, s(0)).await.expect("claim");
+    assert_eq!(claimed.iter().map(|job| &job.key.id).collect::<Vec<_>>(), [&id]);
 }

@@ -2,7 +2,7 @@
 //!
 //! It is SQLite's own layer for this system, of which it replaces how a file is
 //! opened and deleted, and for files on such a disk how they are written,
-//! flushed, cut and closed. All else, locks and shared memory included, stays
+//! read, flushed, cut and closed. All else, locks and shared memory included, stays
 //! as it is.
 #![allow(unsafe_code)]
 
@@ -14,8 +14,8 @@ use std::{
 };
 
 use rusqlite::ffi::{
-    SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE, SQLITE_OK, sqlite3_file, sqlite3_io_methods,
-    sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
+    SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_READ, SQLITE_IOERR_WRITE, SQLITE_OK, sqlite3_file,
+    sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
 };
 
 use super::disk::{Disk, Trouble};
@@ -86,6 +86,7 @@ impl Layer {
         self.methods.entry(std::ptr::from_ref(below) as usize).or_insert_with(|| {
             Box::leak(Box::new(sqlite3_io_methods {
                 xClose: Some(close),
+                xRead: Some(read),
                 xWrite: Some(write),
                 xTruncate: Some(truncate),
                 xSync: Some(sync),
@@ -161,6 +162,15 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     let open = layer().open.remove(&(file as usize)).expect("SQLite opened it through us");
     // SAFETY: SQLite's own argument.
     unsafe { open.below.xClose.expect("there is one")(file) }
+}
+
+unsafe extern "C" fn read(file: *mut sqlite3_file, data: *mut c_void, length: c_int, at: i64) -> c_int {
+    let open = opened(file);
+    // SAFETY: SQLite's own arguments.
+    let answer = unsafe { open.below.xRead.expect("there is one")(file, data, length, at) };
+    // SAFETY: SQLite gives room for that many bytes, which were just read.
+    let bytes = || unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size(length.into())) };
+    if answer == SQLITE_OK && open.disk.misreads(bytes()) { SQLITE_IOERR_READ } else { answer }
 }
 
 unsafe extern "C" fn write(file: *mut sqlite3_file, data: *const c_void, length: c_int, at: i64) -> c_int {
