@@ -4,7 +4,10 @@
 //! the two, the consumer that receives the message does the rest; so does it
 //! for a dead letter that other tools move from the dead-letter queue back.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use aws_sdk_sqs::types::Message;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -18,7 +21,7 @@ use crate::{
     inner::{Inner, Shared},
     item::{Row, name, remember, spelled},
     lost,
-    queue::MAX_BATCH,
+    queue::{MAX_BATCH, MAX_VISIBILITY},
     random,
     scan::Order,
     store::unchanged,
@@ -234,7 +237,7 @@ pub(crate) async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Resu
     }))
 }
 
-/// How long one look into the dead-letter queue hides what it finds; and how
+/// How long a look into the dead-letter queue hides what it finds, at least; and how
 /// long it waits, so that SQS asks all of its servers.
 const COPIES_HIDDEN: Duration = Duration::from_secs(60);
 const COPIES_WAIT: Duration = Duration::from_secs(1);
@@ -243,26 +246,30 @@ const COPIES_WAIT: Duration = Duration::from_secs(1);
 /// are deleted. A message that SQS itself has moved there, of a job that is not
 /// over, goes back to the queue, `limit` at most. What is of other queues, and
 /// what is no job, stays.
+///
+/// It ends where nothing is left to see. Each look hides what it finds for twice as
+/// long as all have taken so far, so a large queue comes round a few times and no more.
 pub(crate) async fn clear_copies(inner: &Inner, limit: usize) -> Vec<JobId> {
     let Some(dead) = inner.queue.dead.as_deref() else { return Vec::new() };
     let mut back = Vec::new();
     let mut keep = Vec::new();
     let mut seen = HashSet::new();
+    let began = Instant::now();
     loop {
-        let messages = match inner.queue.receive(dead, MAX_BATCH, COPIES_HIDDEN, COPIES_WAIT).await {
+        let hidden = (began.elapsed() * 2).clamp(COPIES_HIDDEN, MAX_VISIBILITY);
+        let messages = match inner.queue.receive(dead, MAX_BATCH, hidden, COPIES_WAIT).await {
+            Ok(messages) if messages.is_empty() => break,
             Ok(messages) => messages,
             Err(error) => {
                 warn!(%error, "old copies stay in the dead-letter queue");
                 break;
             }
         };
-        let fresh =
-            messages.iter().filter(|m| seen.insert(m.message_id().unwrap_or_default().to_owned())).count();
-        if fresh == 0 {
-            keep.extend(messages.into_iter().filter_map(|message| message.receipt_handle));
-            break;
-        }
-        let stale = sort_out(inner, messages, limit, &mut back, &mut keep).await;
+        let (fresh, again): (Vec<_>, Vec<_>) = messages
+            .into_iter()
+            .partition(|message| seen.insert(message.message_id().unwrap_or_default().to_owned()));
+        keep.extend(again.into_iter().filter_map(|message| message.receipt_handle));
+        let stale = sort_out(inner, fresh, limit, &mut back, &mut keep).await;
         inner.queue.delete(dead, stale).await;
     }
     inner.queue.show_in(dead, keep).await;
