@@ -52,6 +52,7 @@ class ChildContext:
         self.is_last_attempt: bool = known["is_last_attempt"]
         self.metadata: dict[str, str] = known["metadata"]
         self.queue: str = known["queue"]
+        self.task: str | None = known["task"]
         self.group: str | None = known["group"]
         self.submitted_at: datetime = moment(known["submitted_at"])
         deadline = known["deadline"]

@@ -273,9 +273,9 @@ class Client:
     ) -> list[Record]:
         """Records, newest first, ``limit`` at most: those for which everything that is given holds.
 
-        ``dead`` is for dead letters only; ``queue``, ``group``, ``request_id``, ``metadata``, ``error``,
-        ``older_than``, ``newer_than`` and ``before`` are those of ``haulage list``. The next page is
-        ``before`` the last record of this one. Raises ``NotFoundError`` where the job of ``before``
+        ``dead`` is for dead letters only; ``queue``, ``task``, ``group``, ``request_id``, ``metadata``,
+        ``error``, ``older_than``, ``newer_than`` and ``before`` are those of ``haulage list``. The next page
+        is ``before`` the last record of this one. Raises ``NotFoundError`` where the job of ``before``
         is not there any more.
         """
         return list(self._core.list(_name(status), dead=dead, limit=limit, **which).wait())

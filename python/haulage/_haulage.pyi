@@ -85,6 +85,7 @@ class NewJob:
     submit with this key finds the first job, as long as that is not over and for
     ``idempotency_window`` (default: 24 hours) at least; with another body it is refused.
     ``queue``: where the job waits (default: ``default``).
+    ``task``: which task it is, where a worker serves several (default: no name).
     ``group``: jobs of one group run one at a time, in order. ``delay``: how long to
     hold the job back (default: 0).
     ``max_attempts``: default 3. ``timeout``: how long one attempt may run (default: no limit).
@@ -104,6 +105,7 @@ class NewJob:
         idempotency_key: str | None = None,
         idempotency_window: Seconds | None = None,
         queue: str | None = None,
+        task: str | None = None,
         group: str | None = None,
         delay: Seconds | None = None,
         max_attempts: int | None = None,
@@ -163,6 +165,9 @@ class Record:
     @property
     def queue(self) -> str:
         """The queue in which it waits, or waited."""
+    @property
+    def task(self) -> str | None:
+        """The task that it names."""
     @property
     def group(self) -> str | None:
         """The group in which it runs in order."""
@@ -263,6 +268,9 @@ class Context:
     @property
     def queue(self) -> str:
         """The queue from which the job comes."""
+    @property
+    def task(self) -> str | None:
+        """The task that the job names."""
     @property
     def group(self) -> str | None:
         """The group in which the job runs in order."""

@@ -21,6 +21,8 @@ class JobOptions(TypedDict, total=False):
     """How long the key counts, also where the job ends sooner. Default: 24 hours."""
     queue: str | None
     """The queue in which the job waits. Default: ``default``."""
+    task: str | None
+    """Which task it is, where a worker serves several. Default: no name."""
     group: str | None
     """Jobs of one group run one at a time, in order. Default: no group."""
     delay: Seconds | None
@@ -45,6 +47,8 @@ class RecordFilter(TypedDict, total=False):
 
     queue: str | None
     """Only jobs of this queue."""
+    task: str | None
+    """Only jobs of this task."""
     group: str | None
     """Only jobs of this group."""
     request_id: str | None

@@ -440,6 +440,7 @@ def _known(context: Context) -> dict[str, Any]:
         "is_last_attempt": context.is_last_attempt,
         "metadata": context.metadata,
         "queue": context.queue,
+        "task": context.task,
         "group": context.group,
         "submitted_at": micros(context.submitted_at),
         "deadline": None if deadline is None else micros(deadline),

@@ -387,6 +387,7 @@ fn filter(status_name: Option<&str>, which: Option<&Bound<'_, PyDict>>) -> PyRes
         let (key, value) = (key.extract::<String>()?, (!value.is_none()).then_some(&value));
         match key.as_str() {
             "queue" => query.queue = convert::optional_queue(value)?,
+            "task" => query.task = convert::optional_text(&key, value)?,
             "group" => query.group = convert::optional_text(&key, value)?,
             "request_id" => query.request_id = convert::optional_text(&key, value)?,
             "metadata" => query.metadata = convert::labels(value)?,

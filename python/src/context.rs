@@ -57,6 +57,11 @@ impl Context {
     }
 
     #[getter]
+    fn task(&self) -> Option<&str> {
+        self.0.task()
+    }
+
+    #[getter]
     fn group(&self) -> Option<&str> {
         self.0.group()
     }

@@ -19,7 +19,7 @@ impl NewJob {
     }
 
     #[new]
-    #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, queue=None,
+    #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, queue=None, task=None,
                         group=None, delay=None, max_attempts=None, timeout=None, start_within=None,
                         result_ttl=None, drop_body=false, metadata=None))]
     #[allow(clippy::too_many_arguments)] // keywords, in Python
@@ -29,6 +29,7 @@ impl NewJob {
         idempotency_key: Option<&Bound<'_, PyAny>>,
         idempotency_window: Option<&Bound<'_, PyAny>>,
         queue: Option<&Bound<'_, PyAny>>,
+        task: Option<&Bound<'_, PyAny>>,
         group: Option<&Bound<'_, PyAny>>,
         delay: Option<&Bound<'_, PyAny>>,
         max_attempts: Option<&Bound<'_, PyAny>>,
@@ -44,6 +45,7 @@ impl NewJob {
         job.idempotency_window = convert::optional_duration("idempotency_window", idempotency_window)?
             .unwrap_or(job.idempotency_window);
         job.spec.queue = convert::optional_queue(queue)?.unwrap_or_default();
+        job.spec.task = convert::optional_text("task", task)?;
         job.spec.group = convert::optional_text("group", group)?;
         job.spec.max_attempts = match max_attempts {
             Some(count) => convert::count("max_attempts", count)?,

@@ -96,6 +96,11 @@ impl Record {
     }
 
     #[getter]
+    fn task(&self) -> Option<&str> {
+        self.0.spec.task.as_deref()
+    }
+
+    #[getter]
     fn group(&self) -> Option<&str> {
         self.0.spec.group.as_deref()
     }

@@ -362,13 +362,16 @@ def test_a_record_tells_of_its_attempts(client: haulage.Client) -> None:
     def third_time(body: object, ctx: haulage.Context) -> object:
         if ctx.attempt < 3:
             raise haulage.Retry("again", after=0)
+        assert ctx.task == "third time"
         return body
 
     with haulage.Worker(third_time, client, worker_name="w"):
-        job = client.submit("secret", drop_body=True, start_within=60)
+        job = client.submit("secret", drop_body=True, start_within=60, task="third time")
         assert job.result(SOON) == "secret"
     record = client.record(job.id, body=True)
     assert (record.body, record.drop_body, record.start_within) == (None, True, 60.0)
+    assert record.task == record.to_dict()["task"] == "third time"
+    assert [one.id for one in client.records(task="third time")] == [job.id]
     first, second, third = record.attempts
     assert [a.number for a in record.attempts] == [1, 2, 3]
     assert (first.error, first.error_kind, first.worker) == ("again", "handler", "w")

@@ -247,6 +247,7 @@ pub(crate) mod job {
     pub(crate) const JOB_ID: &str = "HAULAGE_JOB_ID";
     pub(crate) const REQUEST_ID: &str = "HAULAGE_JOB_REQUEST_ID";
     pub(crate) const QUEUE: &str = "HAULAGE_JOB_QUEUE";
+    pub(crate) const TASK: &str = "HAULAGE_JOB_TASK";
     pub(crate) const ATTEMPT: &str = "HAULAGE_ATTEMPT";
     pub(crate) const MAX_ATTEMPTS: &str = "HAULAGE_JOB_MAX_ATTEMPTS";
     pub(crate) const DEADLINE: &str = "HAULAGE_DEADLINE";
@@ -255,11 +256,12 @@ pub(crate) mod job {
     pub(crate) const RUN: &str = "HAULAGE_RUN";
 
     /// Each with its meaning.
-    pub(crate) const ALL: [(&str, &str); 10] = [
+    pub(crate) const ALL: [(&str, &str); 11] = [
         (URL, "Where the worker's jobs are kept"),
         (JOB_ID, "The job's id"),
         (REQUEST_ID, "The correlation id given at submit; the job's id where none was given"),
         (QUEUE, "The queue from which the job comes"),
+        (TASK, "The job's task (`haulage submit --task`); not set where it has none"),
         (ATTEMPT, "The attempt, from 1; a higher one fences off a lower one"),
         (MAX_ATTEMPTS, "How many attempts the job has"),
         (DEADLINE, "When this attempt times out, in RFC 3339; not set where the job has no timeout"),

@@ -136,6 +136,12 @@ impl Context {
         &self.0.spec.queue
     }
 
+    /// What the job asks for, by name, where its producer said so: see
+    /// [`NewJob::task`].
+    pub fn task(&self) -> Option<&str> {
+        self.0.spec.task.as_deref()
+    }
+
     /// The group in which the job runs in order.
     pub fn group(&self) -> Option<&str> {
         self.0.spec.group.as_deref()

@@ -46,7 +46,7 @@ impl NewJob {
     /// For how long, from the first submit on, a second one with the same
     /// idempotency key finds the first job, unless it says otherwise: 24 hours.
     pub const DEFAULT_IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
-    /// The longest key, group, request id, or metadata entry, in bytes.
+    /// The longest task, key, group, request id, or metadata entry, in bytes.
     pub const MAX_LABEL_BYTES: usize = 1024;
     /// The longest delay, timeout, limit to start, result TTL and idempotency window: 366 days.
     pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -85,6 +85,15 @@ impl NewJob {
     #[must_use]
     pub fn queue(mut self, queue: QueueName) -> Self {
         self.spec.queue = queue;
+        self
+    }
+
+    /// What the job asks for, by name, where handlers do several things: whoever runs
+    /// it looks at [`Context::task`](crate::Context::task). It has no say in which
+    /// consumer gets the job; that is the queue's. Default: no name.
+    #[must_use]
+    pub fn task(mut self, name: impl Into<String>) -> Self {
+        self.spec.task = Some(name.into());
         self
     }
 

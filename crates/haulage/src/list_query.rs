@@ -29,6 +29,8 @@ pub struct ListQuery {
     pub id_prefix: Option<String>,
     /// Only jobs of this queue.
     pub queue: Option<QueueName>,
+    /// Only jobs of this task.
+    pub task: Option<String>,
     /// Only jobs of this group, in whichever queue.
     pub group: Option<String>,
     /// Only jobs with this request id.
@@ -56,6 +58,7 @@ impl Default for ListQuery {
             dead: false,
             id_prefix: None,
             queue: None,
+            task: None,
             group: None,
             request_id: None,
             metadata: Metadata::new(),
@@ -99,6 +102,13 @@ impl ListQuery {
     #[must_use]
     pub fn queue(mut self, queue: impl Into<Option<QueueName>>) -> Self {
         self.queue = queue.into();
+        self
+    }
+
+    /// Only jobs of this task.
+    #[must_use]
+    pub fn task(mut self, task: impl Into<String>) -> Self {
+        self.task = Some(task.into());
         self
     }
 
@@ -169,6 +179,7 @@ impl ListQuery {
             && (record.dead || !self.dead)
             && self.id_prefix.as_ref().is_none_or(|prefix| record.id.as_str().starts_with(prefix))
             && self.queue.as_ref().is_none_or(|queue| record.spec.queue == *queue)
+            && self.task.as_ref().is_none_or(|task| record.spec.task.as_ref() == Some(task))
             && self.group.as_ref().is_none_or(|group| record.spec.group.as_ref() == Some(group))
             && self.request_id.as_ref().is_none_or(|id| record.request_id() == id)
             && self.metadata.iter().all(|(key, value)| record.spec.metadata.get(key) == Some(value))

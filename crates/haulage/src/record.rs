@@ -294,6 +294,8 @@ fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, 
     struct Shown<'a> {
         #[serde(skip_serializing_if = "QueueName::is_default")]
         queue: &'a QueueName,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        task: Option<&'a str>,
         request_id: Option<&'a str>,
         group: Option<&'a str>,
         max_attempts: u32,
@@ -310,6 +312,7 @@ fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, 
     }
     Shown {
         queue: &spec.queue,
+        task: spec.task.as_deref(),
         request_id: spec.request_id.as_deref(),
         group: spec.group.as_deref(),
         max_attempts: spec.max_attempts,

@@ -18,6 +18,9 @@ pub struct JobSpec {
     /// See [`NewJob::queue`].
     #[serde(skip_serializing_if = "QueueName::is_default")]
     pub queue: QueueName,
+    /// See [`NewJob::task`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// See [`NewJob::request_id`]. Of a claim and a record, it is the job's id where
     /// the caller gave none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +66,7 @@ impl Default for JobSpec {
     fn default() -> Self {
         Self {
             queue: QueueName::default(),
+            task: None,
             request_id: None,
             group: None,
             max_attempts: NewJob::DEFAULT_MAX_ATTEMPTS,
@@ -98,6 +102,7 @@ impl JobSpec {
                 return Err(Error::Invalid(format!("{name} is 0; leave it out for no limit")));
             }
         }
+        check_name("task", self.task.as_deref())?;
         check_name("request_id", self.request_id.as_deref())?;
         check_name("group", self.group.as_deref())?;
         for (key, value) in &self.metadata {
@@ -141,6 +146,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&spec).expect("JSON"), "{}");
         let spec = JobSpec {
             queue: "bulk".parse().expect("a name"),
+            task: Some("embed".into()),
             request_id: Some("r-1".into()),
             group: Some("user-1".into()),
             max_attempts: 5,
@@ -153,7 +159,7 @@ mod tests {
         let json = serde_json::to_string(&spec).expect("JSON");
         assert_eq!(
             json,
-            r#"{"queue":"bulk","request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"start_within":60,"result_ttl":1.500001,"drop_body":true,"metadata":{"team":"vision"}}"#
+            r#"{"queue":"bulk","task":"embed","request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"start_within":60,"result_ttl":1.500001,"drop_body":true,"metadata":{"team":"vision"}}"#
         );
         assert_eq!(serde_json::from_str::<JobSpec>(&json).expect("a spec"), spec);
     }

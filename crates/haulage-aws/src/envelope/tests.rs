@@ -22,6 +22,7 @@ fn everything_comes_back() {
     let job = NewJob::from_json(Json::parse("[\"\u{ffff}\"]").expect("JSON"))
         .request_id("r \u{ffff}\u{1}")
         .group("g '1'")
+        .task("embed \u{1}")
         .delay(Duration::from_secs(3))
         .max_attempts(9)
         .timeout(Duration::from_millis(1500))

@@ -15,6 +15,10 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "NAME")]
     queue: Option<QueueName>,
 
+    /// Only jobs of this task
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+
     /// Only jobs of this group
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
@@ -46,6 +50,7 @@ impl Filter {
     pub(super) fn query(self) -> ListQuery {
         let mut query = ListQuery::new();
         query.queue = self.queue;
+        query.task = self.task;
         query.group = self.group;
         query.request_id = self.request_id;
         query.metadata = self.metadata.into_iter().collect();

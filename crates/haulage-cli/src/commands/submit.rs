@@ -77,6 +77,11 @@ struct JobOptions {
     #[arg(long, value_name = "NAME", default_value = QueueName::DEFAULT)]
     queue: QueueName,
 
+    /// What the job asks for, by name, for handlers that do several things: tasks of Python, programs
+    /// and servers [default: no name]
+    #[arg(long, value_name = "NAME")]
+    task: Option<String>,
+
     #[arg(long, value_name = "NAME", env = env::GROUP.name, help = env::GROUP.help)]
     group: Option<String>,
 
@@ -128,6 +133,7 @@ impl JobOptions {
         job.idempotency_key.clone_from(&self.idempotency_key);
         job.idempotency_window = self.idempotency_window;
         job.spec.queue = self.queue.clone();
+        job.spec.task.clone_from(&self.task);
         job.spec.group.clone_from(&self.group);
         job.delay = self.delay;
         job.spec.max_attempts = self.max_attempts;

@@ -155,6 +155,7 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("request id", Some(record.request_id().to_owned()));
     let queue = &record.spec.queue;
     field("queue", (!queue.is_default()).then(|| queue.to_string()));
+    field("task", record.spec.task.clone());
     field("group", record.spec.group.clone());
     field("timeout", record.spec.timeout.map(brief));
     field("start within", record.spec.start_within.map(brief));

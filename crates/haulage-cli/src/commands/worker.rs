@@ -38,8 +38,8 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// succeeded, with 65 if trying again would not help, and with anything else if it might; the end
 /// of what it wrote to stderr is the job's error.
 ///
-/// A server gets the body by POST, with the headers X-Haulage-Job-Id, X-Haulage-Attempt and
-/// X-Request-Id, and answers with the result as JSON; an empty 2xx answer is `null`. 408, 429, other 5xx than 503, and
+/// A server gets the body by POST, with the headers X-Haulage-Job-Id, X-Haulage-Attempt,
+/// X-Request-Id and, where the job has a task, X-Haulage-Task, and answers with the result as JSON; an empty 2xx answer is `null`. 408, 429, other 5xx than 503, and
 /// an answer that is lost are tried again, after the time in Retry-After if it is there, but no later than
 /// --retry-cap; any other answer but 2xx fails the job.
 ///

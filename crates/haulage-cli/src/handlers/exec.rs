@@ -226,10 +226,11 @@ impl Exec {
             .args(&self.args)
             .env(env::job::URL, &serving.url)
             .env(env::job::JOB_ID, job.id.as_str())
-            .env(env::job::REQUEST_ID, context.request_id())
+            .env(env::job::REQUEST_ID, variable(context.request_id()))
             .env(env::job::QUEUE, context.queue().as_str())
             .env(env::job::ATTEMPT, context.attempt().to_string())
             .env(env::job::MAX_ATTEMPTS, context.max_attempts().to_string())
+            .env_remove(env::job::TASK)
             .env_remove(env::job::DEADLINE)
             .env_remove(env::job::RESULT)
             .env_remove(env::job::CHECKPOINT)
@@ -237,6 +238,9 @@ impl Exec {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let Some(task) = context.task() {
+            command.env(env::job::TASK, variable(task));
+        }
         if let Some(deadline) = context.deadline() {
             command.env(env::job::DEADLINE, deadline.to_string());
         }
@@ -252,6 +256,12 @@ impl Exec {
             .spawn(&mut command)
             .map_err(|error| Failure::not_ready(format!("cannot start {}: {error}", self.program.display())))
     }
+}
+
+/// A text of the producer's as a variable, which no byte 0 can be in: a program that is given one is
+/// never started.
+fn variable(text: &str) -> String {
+    text.replace('\0', "")
 }
 
 /// Looks after the checkpoint for as long as the program runs.

@@ -192,6 +192,10 @@ impl Http {
             .header("x-haulage-job-id", header(job.id.as_str()))
             .header("x-request-id", header(context.request_id()))
             .header("x-haulage-attempt", context.attempt());
+        let request = match context.task() {
+            Some(task) => request.header("x-haulage-task", header(task)),
+            None => request,
+        };
         let request = match context.last_checkpoint().and_then(|last| checkpoint_header(&last)) {
             Some(last) => request.header(CHECKPOINT, last),
             None => request,

@@ -90,9 +90,10 @@ fn much_stderr_blocks_nothing() {
 #[test]
 fn the_program_knows_its_job() {
     let place = Place::new();
-    let line = r#"printf '{"id":"%s","request":"%s","attempt":"%s","max":"%s","deadline":"%s","url":"%s"}' \
-        $HAULAGE_JOB_ID $HAULAGE_JOB_REQUEST_ID $HAULAGE_ATTEMPT $HAULAGE_JOB_MAX_ATTEMPTS $HAULAGE_DEADLINE $HAULAGE_URL"#;
-    let record = place.work(&["1", "--request-id", "r-1", "--timeout", "1h"], &["--shell", line]);
+    let line = r#"printf '{"id":"%s","request":"%s","attempt":"%s","max":"%s","deadline":"%s","url":"%s","task":"%s"}' \
+        $HAULAGE_JOB_ID $HAULAGE_JOB_REQUEST_ID $HAULAGE_ATTEMPT $HAULAGE_JOB_MAX_ATTEMPTS $HAULAGE_DEADLINE $HAULAGE_URL $HAULAGE_JOB_TASK"#;
+    let record =
+        place.work(&["1", "--request-id", "r-1", "--timeout", "1h", "--task", "embed"], &["--shell", line]);
     let result = &record["result"];
     assert_eq!(result["id"], record["id"]);
     assert_eq!(
@@ -100,7 +101,7 @@ fn the_program_knows_its_job() {
         (&json!("r-1"), &json!("1"), &json!("3"))
     );
     assert!(result["deadline"].as_str().is_some_and(|d| d.ends_with('Z')), "{record}");
-    assert_eq!(result["url"], "sqlite://haulage.db");
+    assert_eq!((&result["url"], &result["task"]), (&json!("sqlite://haulage.db"), &json!("embed")));
 }
 
 #[test]
@@ -222,4 +223,19 @@ fn a_deadline_ends_the_program() {
     let record = place.work(&["1", "--timeout", "0.2", "--max-attempts", "1"], &["--shell", &line]);
     assert_eq!((&record["status"], &record["error"]["kind"]), (&json!("ERROR"), &json!("timeout")));
     fifo.closed();
+}
+
+#[test]
+fn a_byte_that_no_variable_can_have_keeps_no_program_from_its_job() {
+    let place = Place::new();
+    let id = place.submit(&["1", "--request-id", "r-1", "--task", "embed"]);
+    let database = rusqlite::Connection::open(place.path("haulage.db")).expect("open");
+    database
+        .execute_batch(r#"UPDATE job SET request_id = 'r' || char(0) || '1', spec = '{"task":"e\u00001"}'"#)
+        .expect("write");
+    drop(database);
+    let line = r#"printf '["%s", "%s"]' "$HAULAGE_JOB_REQUEST_ID" "$HAULAGE_JOB_TASK""#;
+    place.ok(["worker", "--max-jobs", "1", "--shell", line]);
+    assert_eq!(place.record(&id)["status"], "SUCCESS");
+    assert_eq!(place.ok(["result", &id]), r#"["r1", "e1"]"#);
 }

@@ -16,8 +16,10 @@ fn error(record: &Value) -> &str {
 /// What becomes of a job with two attempts, when the server answers so each time.
 fn answered(answer: Answer) -> (Value, Server) {
     let server = Server::start(move |_| answer.clone());
-    let record =
-        Place::new().work(&["{\"x\": 1}", "--max-attempts", "2"], &["--http", &server.url("/invocations")]);
+    let record = Place::new().work(
+        &["{\"x\": 1}", "--max-attempts", "2", "--task", "sum"],
+        &["--http", &server.url("/invocations")],
+    );
     (record, server)
 }
 
@@ -32,6 +34,7 @@ fn a_result() {
     assert_eq!(request.header("x-haulage-job-id"), record["id"].as_str().expect("an id"));
     assert_eq!(request.header("x-request-id"), record["request_id"].as_str().expect("an id"));
     assert_eq!(request.header("x-haulage-attempt"), "1");
+    assert_eq!(request.header("x-haulage-task"), "sum");
     let (record, _) = answered(Answer::new("204 No Content", ""));
     assert_eq!((&record["status"], &record["result"]), (&json!("SUCCESS"), &Value::Null));
 }

@@ -38,10 +38,11 @@ fn list_by_what_jobs_have() {
     assert_eq!(place.run(["wait", &failed]).code, Some(4));
     worker.stop();
     let grouped = submit("2", &["--group", "nightly", "--metadata", "k=v"], "anna");
-    let other = submit("3", &["--group", "nightly"], "bert");
+    let other = submit("3", &["--group", "nightly", "--task", "embed"], "bert");
     for (args, expected) in [
         (&["--group", "nightly"][..], &[&other, &grouped][..]),
         (&["--request-id", "r-1"], &[&failed]),
+        (&["--task", "embed"], &[&other]),
         (&["--metadata", "user=anna"], &[&grouped, &failed]),
         (&["--metadata", "user=anna", "--metadata", "k=v"], &[&grouped]),
         (&["--error", "out of memory"], &[&failed]),
@@ -57,6 +58,7 @@ fn list_by_what_jobs_have() {
             found.map(|record: Value| record["id"].as_str().expect("an id").to_owned()).collect();
         assert_eq!(ids.iter().collect::<Vec<_>>(), expected, "{args:?}");
     }
+    assert!(place.ok(["show", &other]).contains("\ntask          embed\n"));
     let dead = place.ok(["dead", "list", "--metadata", "user=anna", "--error", "memory"]);
     assert!(dead.contains(&failed) && dead.lines().count() == 2, "{dead}");
 }
@@ -143,6 +145,8 @@ fn what_comes_too_late_does_not_run() {
 fn a_success_is_retried_as_a_new_job_with_its_body_and_options() {
     let place = Place::new();
     let options = [
+        "--task",
+        "embed",
         "--group",
         "g",
         "--metadata",
@@ -165,7 +169,7 @@ fn a_success_is_retried_as_a_new_job_with_its_body_and_options() {
     let (old, copy) = (show(id), show(new));
     assert_eq!((&old["status"], &old["result"]), (&json!("SUCCESS"), &json!({"n": 1})));
     assert_eq!((&copy["status"], &copy["request_id"]), (&json!("SUBMITTED"), &json!(new)));
-    for field in ["body", "group", "metadata", "max_attempts", "timeout", "result_ttl"] {
+    for field in ["body", "task", "group", "metadata", "max_attempts", "timeout", "result_ttl"] {
         assert!(copy[field] == old[field] && !old[field].is_null(), "{field}: {old} {copy}");
     }
     // What the caller gave stays.

@@ -19,7 +19,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("list: neither body nor result", &[4], |t| Box::pin(no_payloads(t))).needs(list),
     Case::new("list: by submits, whatever came after", &[4], |t| Box::pin(stable(t))).needs(list),
     Case::new("list: by the beginning of the id", &[4], |t| Box::pin(by_prefix(t))).needs(list),
-    Case::new("list: by group, request id and labels", &[4], |t| Box::pin(by_options(t))).needs(list),
+    Case::new("list: by task, group, request id and labels", &[4], |t| Box::pin(by_options(t))).needs(list),
     Case::new("list: by the error, of any attempt", &[4], |t| Box::pin(by_error(t))).needs(list),
     Case::new("list: by age", &[4], |t| Box::pin(by_age(t))).needs(list),
     Case::new("list: all that is asked for holds", &[4], |t| Box::pin(all_at_once(t))).needs(list),
@@ -145,9 +145,9 @@ async fn by_options(t: &Trial<'_>) {
     let [a, b, c, d] = t
         .submit_all(vec![
             job(1).group("g").request_id("r-1").metadata("user", "anna").metadata("note", told),
-            job(2).group("g").request_id("r-2").metadata("user", "bert"),
-            job(3).group("G").request_id("r-1").metadata("anna", "user"),
-            job(4),
+            job(2).group("g").task(told).request_id("r-2").metadata("user", "bert"),
+            job(3).group("G").task("embed").request_id("r-1").metadata("anna", "user"),
+            job(4).metadata("task", "embed"),
         ])
         .await
         .try_into()
@@ -162,6 +162,9 @@ async fn by_options(t: &Trial<'_>) {
         // Where the caller gave none, it is the job's id.
         (all().request_id(d.as_str()), vec![&d]),
         (all().request_id(a.as_str()), vec![]),
+        (all().task("embed"), vec![&c]),
+        (all().task(told), vec![&b]),
+        (all().task("embe"), vec![]),
         (all().metadata("user", "anna"), vec![&a]),
         (all().metadata("note", told).metadata("user", "anna"), vec![&a]),
         (all().metadata("note", told).metadata("user", "bert"), vec![]),

@@ -70,6 +70,7 @@ async fn record(t: &Trial<'_>) {
 
 async fn options(t: &Trial<'_>) {
     let mut job = NewJob::from_json(json(r#"{"prompt":"a red bicycle"}"#))
+        .task("embed \"ä\"")
         .request_id("r-1 \"ü\"")
         .max_attempts(5)
         .metadata("tenant", "acme")
@@ -116,6 +117,8 @@ async fn invalid(t: &Trial<'_>) {
         job(1).timeout(Duration::ZERO),
         job(1).result_ttl(NewJob::MAX_DURATION * 2),
         job(1).group(""),
+        job(1).task(""),
+        job(1).task(long.clone()),
         job(1).idempotency_key(long.clone()),
         job(1).request_id(long.clone()),
         job(1).metadata("k", long.clone()),

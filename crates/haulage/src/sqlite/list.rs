@@ -172,7 +172,8 @@ impl Sources {
                 sources.only(["INDEXED BY job_group WHERE group_id IS NOT NULL AND status < 2".into()]);
             }
         }
-        for (key, value) in &query.metadata {
+        let task = query.task.as_ref().map(|task| ("task", task));
+        for (key, value) in query.metadata.iter().map(|(key, value)| (key.as_str(), value)).chain(task) {
             let label = serde_json::json!({ key: value }).to_string();
             let label = sources.value(label[1..label.len() - 1].to_owned());
             sources.and(&format!("instr(spec, {label}) > 0"));
