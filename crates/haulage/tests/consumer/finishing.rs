@@ -102,7 +102,8 @@ async fn every_record_is_read_only_once_the_queue_counts_no_job() {
     assert_eq!(backend.count(Verb::Stats), 0);
     clock.advance(s(3600));
     assert_eq!(soon(running).await.expect("no panic").succeeded, 1);
-    assert_eq!(backend.count(Verb::Stats), 1);
+    let read: Vec<_> = backend.calls(Verb::Stats).iter().map(|call| call.at).collect();
+    assert_eq!(read, [clock.now()]);
 }
 
 #[tokio::test]
