@@ -12,6 +12,13 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Processes of several versions may share a database.
+#[test]
+fn the_bit_of_a_queue_is_always_the_same() {
+    let bit = |queue: &str| Mask::of(&queue.parse().expect("a name")).bit();
+    assert_eq!(["default", "bulk", "gpu", "interactive", "a"].map(bit), [0, 28, 19, 25, 13]);
+}
+
 /// Several processes on one database, as far as waking each other goes.
 fn processes<const N: usize>() -> (tempfile::TempDir, [Wake; N]) {
     let folder = tempfile::tempdir().expect("tempdir");
