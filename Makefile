@@ -273,7 +273,11 @@ costs: need-python ## Print what a pipeline on AWS costs while it is idle, as do
 bench-scaling: need-rust ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them; the last line is JSON
 	$(CARGO) run --release --package haulage-cli -- simulate all
 	$(CARGO) run --release --package haulage-cli -- simulate all --compare
-	$(CARGO) run --release --package haulage-cli -- simulate all --compare --summary
+	for scaler in direct alarms; do for slots in 1 4; do for seed in 1 2 3; do \
+		echo "$$scaler, $$slots slots, seed $$seed" && \
+		$(CARGO) run --quiet --release --package haulage-cli -- simulate all --compare --summary \
+			--scaler $$scaler --concurrency $$slots --seed $$seed || exit 1; \
+	done; done; done
 	$(CARGO) run --release --package haulage-cli -- --json simulate all --compare --summary
 
 fmt: ## Format the code

@@ -10,7 +10,7 @@
 //!
 //! let observation = Observation {
 //!     queue: QueueDepth { visible: 30, in_flight: 4, delayed: 0 },
-//!     service: Service { running: 2, pending: 0, desired: 2 },
+//!     service: Service { running: 2, desired: 2, ..Service::default() },
 //!     slots: Slots::new(2)?,
 //!     job_time: Estimate::configured(JobSeconds::new(60.0)?),
 //!     busy: None,
@@ -26,10 +26,12 @@
 //! # Ok::<(), haulage_autoscale::Invalid>(())
 //! ```
 
+mod direct;
 mod metrics;
 mod observation;
 pub mod sim;
 
+pub use direct::{Direct, History, ScaleInWindow, TaskRange};
 pub use metrics::{
     BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
     SCALE_IN, SCALE_OUT, ScaleInTo, ScaleOutTo,

@@ -165,6 +165,8 @@ pub struct Service {
     pub pending: u32,
     /// `desiredCount`: what scaling policies change.
     pub desired: u32,
+    /// Whether a deployment replaces tasks.
+    pub deploying: bool,
 }
 
 impl Service {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 fn look(queue: (u64, u64, u64), service: (u32, u32, u32), slots: u32, seconds: f64) -> Observation {
     Observation {
         queue: QueueDepth { visible: queue.0, in_flight: queue.1, delayed: queue.2 },
-        service: Service { running: service.0, pending: service.1, desired: service.2 },
+        service: Service { running: service.0, pending: service.1, desired: service.2, deploying: false },
         slots: Slots::new(slots).expect("slots"),
         job_time: Estimate::configured(JobSeconds::new(seconds).expect("seconds")),
         busy: None,

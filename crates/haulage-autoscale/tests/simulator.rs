@@ -1,7 +1,7 @@
 //! What the simulator is trusted for when a service is tuned with it.
 
 use haulage_autoscale::{
-    Slots,
+    ScaleInWindow, Slots,
     sim::{self, Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict, compare},
 };
 use proptest::prelude::*;
@@ -16,6 +16,15 @@ fn simulate(trace: &Trace, policy: Policy, setup: &Setup) -> Outcome {
 
 fn haulage(target: f64) -> Policy {
     Policy::Haulage(Tuning { target: Some(target), ..Tuning::default() })
+}
+
+fn alarms(target: f64) -> Policy {
+    Policy::HaulageAlarms(Tuning { target: Some(target), ..Tuning::of_alarms() })
+}
+
+/// Both forms of this project's.
+fn both(target: f64) -> [Policy; 2] {
+    [haulage(target), alarms(target)]
 }
 
 fn all(trace: &Trace, setup: &Setup) -> Vec<Outcome> {
@@ -46,43 +55,81 @@ fn every_policy_does_every_job_and_none_beats_the_bound() {
 }
 
 /// By hand: a job arrives at 0 and is counted from second 30 on. The look at
-/// 37 puts it, the period ends at 40, the alarm looks at 45 and the task
-/// starts. It is ready 60 s later, in the step after.
+/// 37 finds it, and the task starts in the next second; with alarms, the period
+/// ends at 40 and the alarm looks at 45. It is ready 60 s later, in the step after.
 #[test]
-fn the_first_job_waits_for_lag_look_alarm_and_start() {
-    let outcome = simulate(&trace("0,60\n"), haulage(60.0), &Setup::default());
-    assert_eq!(outcome.waiting.max, 106.0);
+fn the_first_job_waits_for_lag_look_and_start_and_with_alarms_for_those() {
     let quick = Setup { startup_seconds: 10.0, count_lag: 0, ..Setup::default() };
-    assert_eq!(simulate(&trace("0,60\n"), haulage(60.0), &quick).waiting.max, 26.0);
+    for (policy, waits) in [(haulage(60.0), [98.0, 18.0]), (alarms(60.0), [106.0, 26.0])] {
+        let all = [Setup::default(), quick].map(|s| simulate(&trace("0,60\n"), policy, &s).waiting.max);
+        assert_eq!(all, waits, "{}", policy.name());
+    }
 }
 
 #[test]
 fn capacity_goes_back_to_nothing_at_once() {
-    let outcome = simulate(&trace(&"0,60\n".repeat(50)), haulage(60.0), &Setup::default());
-    assert_eq!(outcome.tasks_max, 50);
-    assert_eq!(outcome.samples.last().map(|sample| sample.tasks), Some(0));
-    // Fifty tasks of: a start of 60 s, a job of 60 s, the age of the counts, 2
-    // minutes to be sure, and what it takes to see it.
-    let minutes = outcome.task_hours * 60.0 / 50.0;
-    assert!((4.5..6.5).contains(&minutes), "{minutes}");
-    let tasks: Vec<u32> = outcome.samples.iter().map(|sample| sample.tasks).collect();
-    assert!(tasks.iter().all(|tasks| [0, 50].contains(tasks)), "{tasks:?}");
+    for policy in both(60.0) {
+        let outcome = simulate(&trace(&"0,60\n".repeat(50)), policy, &Setup::default());
+        assert_eq!(outcome.tasks_max, 50);
+        assert_eq!(outcome.samples.last().map(|sample| sample.tasks), Some(0));
+        // Fifty tasks of: a start of 60 s, a job of 60 s, the age of the counts, 2
+        // minutes to be sure, and what it takes to see it.
+        let minutes = outcome.task_hours * 60.0 / 50.0;
+        assert!((4.5..6.5).contains(&minutes), "{minutes}");
+        let tasks: Vec<u32> = outcome.samples.iter().map(|sample| sample.tasks).collect();
+        assert!(tasks.iter().all(|tasks| [0, 50].contains(tasks)), "{tasks:?}");
+    }
+}
+
+#[test]
+fn a_shorter_window_gives_capacity_back_sooner() {
+    let jobs = trace(&"0,60\n".repeat(50));
+    let minutes = |window| {
+        let scale_in_window = ScaleInWindow::new(window).expect("a window");
+        let policy = Policy::Haulage(Tuning { scale_in_window, ..Tuning::default() });
+        (simulate(&jobs, policy, &Setup::default()).task_hours * 60.0 / 50.0).round()
+    };
+    assert_eq!([30, 120, 600].map(minutes), [3.0, 5.0, 13.0]);
 }
 
 #[test]
 fn a_burst_is_met_at_once_and_not_overshot() {
     let burst = trace(&"0,60\n".repeat(120));
-    let outcome = simulate(&burst, haulage(240.0), &Setup::default());
-    // 120 jobs in 240 s at 60 s each.
-    assert!((25..=30).contains(&outcome.tasks_max), "{}", outcome.tasks_max);
-    assert!(outcome.waiting.max < 106.0 + 240.0 + 60.0, "{}", outcome.waiting.max);
+    for policy in both(240.0) {
+        let outcome = simulate(&burst, policy, &Setup::default());
+        // 120 jobs in 240 s at 60 s each.
+        assert!((25..=30).contains(&outcome.tasks_max), "{}", outcome.tasks_max);
+        assert!(outcome.waiting.max < 106.0 + 240.0 + 60.0, "{}", outcome.waiting.max);
+    }
+}
+
+/// Where there is no step, and with no more tasks than a step policy reaches.
+#[test]
+fn any_number_of_tasks_is_reached_at_once() {
+    let setup = Setup { max_tasks: 5000, ..Setup::default() };
+    for jobs in [13, 723, 4999] {
+        let outcome = simulate(&trace(&"0,600\n".repeat(jobs)), haulage(600.0), &setup);
+        assert_eq!((outcome.desired_max as usize, outcome.waiting.max), (jobs, 98.0));
+    }
+}
+
+/// A job a minute keeps one task busy, and three more that come at once are a
+/// ripple for a target of ten jobs: they wait for their turn.
+#[test]
+fn a_ripple_starts_no_task_where_the_target_allows_waiting() {
+    let calm: String = (0..60).map(|minute| format!("{},55\n", 60 * minute)).collect();
+    let jobs = trace(&(calm + &"1800,20\n".repeat(10)));
+    let most = |target| simulate(&jobs, haulage(target), &Setup::default()).desired_max;
+    assert_eq!((most(600.0), most(180.0)), (1, 4));
 }
 
 #[test]
 fn a_long_job_is_not_scaled_in_nor_scaled_out_for() {
-    let outcome = simulate(&trace("0,7200\n"), haulage(60.0), &Setup::default());
-    assert_eq!((outcome.tasks_max, outcome.task_starts), (1, 1));
-    assert_eq!(outcome.waiting.max, 106.0);
+    for (policy, waits) in both(60.0).into_iter().zip([98.0, 106.0]) {
+        let outcome = simulate(&trace("0,7200\n"), policy, &Setup::default());
+        assert_eq!((outcome.tasks_max, outcome.task_starts), (1, 1));
+        assert_eq!(outcome.waiting.max, waits);
+    }
 }
 
 #[test]
@@ -100,9 +147,12 @@ fn the_reference_counts_visible_messages_and_scales_in_who_works() {
 /// within minutes.
 #[test]
 fn one_job_more_than_slots_gets_a_task() {
-    let outcome = simulate(&trace(&("0,7200\n".repeat(10) + "1800,60\n")), haulage(60.0), &Setup::default());
-    assert_eq!(outcome.desired_max, 11);
-    assert!(outcome.waiting.max < 400.0, "{}", outcome.waiting.max);
+    let jobs = trace(&("0,7200\n".repeat(10) + "1800,60\n"));
+    for (policy, waits) in both(60.0).into_iter().zip([110.0, 400.0]) {
+        let outcome = simulate(&jobs, policy, &Setup::default());
+        assert_eq!(outcome.desired_max, 11);
+        assert!(outcome.waiting.max < waits, "{}", outcome.waiting.max);
+    }
 }
 
 /// A thousand jobs with a delay of two hours: no more than a task until then.
@@ -110,8 +160,10 @@ fn one_job_more_than_slots_gets_a_task() {
 fn hidden_jobs_hold_one_task_and_start_none() {
     let delayed = trace(&"60,30,7200\n".repeat(1000));
     let running = Setup { min_tasks: 1, max_tasks: 200, ..Setup::default() };
-    for setup in [running, Setup { min_tasks: 0, ..running }] {
-        let outcome = simulate(&delayed, haulage(30.0), &setup);
+    let cold = Setup { min_tasks: 0, ..running };
+    let all = both(30.0).into_iter().flat_map(|policy| [(policy, running), (policy, cold)]);
+    for (policy, setup) in all {
+        let outcome = simulate(&delayed, policy, &setup);
         let until_due = outcome.samples.iter().filter(|sample| sample.seconds < 7260);
         assert_eq!(until_due.map(|sample| sample.tasks).max(), Some(setup.min_tasks));
         assert_eq!((outcome.tasks_max, outcome.finished), (200, 1000));
@@ -130,7 +182,7 @@ fn retries_of_an_outage_are_not_scaled_out_for() {
         let samples = outcome.samples.iter().filter(|sample| (9000..14_400).contains(&sample.seconds));
         samples.map(|sample| sample.tasks).max().expect("samples")
     };
-    assert!(during(haulage(60.0)) <= 20);
+    assert!(both(60.0).into_iter().all(|policy| during(policy) <= 20));
     assert_eq!(during(Policy::Keda { queue_length: 5.0 }), 50);
 }
 
@@ -142,7 +194,7 @@ fn target_tracking_does_not_multiply_what_a_step_made() {
     for offset in 0..60 {
         let outcome = simulate(
             &trace(&jobs),
-            Policy::Haulage(Tuning::default()),
+            Policy::HaulageAlarms(Tuning::of_alarms()),
             &Setup { sample_offset: offset, ..setup },
         );
         assert!(outcome.desired_max <= 38, "{offset}: {}", outcome.desired_max);
@@ -152,12 +204,14 @@ fn target_tracking_does_not_multiply_what_a_step_made() {
 #[test]
 fn the_second_of_the_look_matters_little() {
     let steady = Shipped::Steady.generate(1);
-    let p99 = |sample_offset| {
-        simulate(&steady, haulage(60.0), &Setup { sample_offset, ..Setup::default() }).waiting.p99
-    };
-    let all = [0, 3, 7, 11, 14].map(p99);
-    let (least, most) = (all.into_iter().fold(f64::MAX, f64::min), all.into_iter().fold(0.0, f64::max));
-    assert!(most - least < 20.0, "{all:?}");
+    for policy in both(60.0) {
+        let p99 = |sample_offset| {
+            simulate(&steady, policy, &Setup { sample_offset, ..Setup::default() }).waiting.p99
+        };
+        let all = [0, 3, 7, 11, 14].map(p99);
+        let (least, most) = (all.into_iter().fold(f64::MAX, f64::min), all.into_iter().fold(0.0, f64::max));
+        assert!(most - least < 20.0, "{all:?}");
+    }
 }
 
 /// So many jobs of `seconds` that arrive together, hidden at first where there is a delay.
@@ -205,10 +259,10 @@ fn setups() -> impl Strategy<Value = Setup> {
 
 fn tunings() -> impl Strategy<Value = Tuning> {
     let target = prop_oneof![Just(None), (10.0..1000.0_f64).prop_map(Some)];
-    (target, 1..6_u32, proptest::sample::select(&Tuning::SAMPLES)).prop_map(
-        |(target, scale_in_minutes, samples_per_minute)| Tuning {
+    (target, 30..360_u32, proptest::sample::select(&Tuning::SAMPLES)).prop_map(
+        |(target, window, samples_per_minute)| Tuning {
             target,
-            scale_in_minutes,
+            scale_in_window: ScaleInWindow::new(window).expect("a window"),
             samples_per_minute,
         },
     )
@@ -224,13 +278,15 @@ proptest! {
     fn there_are_never_more_tasks_than_jobs(
         jobs in proptest::collection::vec(batch(), 1..8), setup in setups(), tuning in tunings()
     ) {
-        let outcome = simulate(&batches(&jobs), Policy::Haulage(tuning), &setup);
-        prop_assert!(
-            u64::from(outcome.desired_max) <= outcome.jobs_max,
-            "{} tasks, {} jobs", outcome.desired_max, outcome.jobs_max
-        );
-        prop_assert_eq!(outcome.finished, outcome.jobs);
-        prop_assert_eq!(outcome.samples.last().map(|sample| sample.tasks), Some(0));
+        for policy in [Policy::Haulage(tuning), Policy::HaulageAlarms(tuning)] {
+            let outcome = simulate(&batches(&jobs), policy, &setup);
+            prop_assert!(
+                u64::from(outcome.desired_max) <= outcome.jobs_max,
+                "{} tasks, {} jobs: {}", outcome.desired_max, outcome.jobs_max, policy.name()
+            );
+            prop_assert_eq!(outcome.finished, outcome.jobs);
+            prop_assert_eq!(outcome.samples.last().map(|sample| sample.tasks), Some(0));
+        }
     }
 }
 
@@ -245,10 +301,11 @@ fn target_tracking_does_not_multiply_what_it_made() {
         Batch { at: 537, jobs: 14, seconds: 520, delay: 0 },
     ]);
     for samples_per_minute in Tuning::SAMPLES {
-        let tuning = Tuning { target: None, scale_in_minutes: 1, samples_per_minute };
+        let scale_in_window = ScaleInWindow::new(60).expect("a window");
+        let tuning = Tuning { target: None, scale_in_window, samples_per_minute };
         for sample_offset in 0..60 {
             let quick = Setup { startup_seconds: 5.0, count_lag: 69, max_tasks: 1000, ..Setup::default() };
-            let outcome = simulate(&jobs, Policy::Haulage(tuning), &Setup { sample_offset, ..quick });
+            let outcome = simulate(&jobs, Policy::HaulageAlarms(tuning), &Setup { sample_offset, ..quick });
             assert_eq!(outcome.jobs_max, 74);
             assert!(
                 outcome.desired_max <= 74,
@@ -296,13 +353,21 @@ fn the_bound_is_without_losses_and_policies_have_the_same_luck() {
 /// What docs/scaling.md says of the defaults of the others.
 #[test]
 fn for_the_same_money_jobs_wait_no_longer_than_with_the_others() {
-    for shipped in [Shipped::Steady, Shipped::Bursts] {
-        let comparisons =
-            compare(&shipped.generate(1), &Setup::default(), Tuning::default()).expect("valid numbers");
-        let defaults = |policy: Policy| Policy::all().contains(&policy);
+    let defaults = |policy: Policy| Policy::all().contains(&policy);
+    let forms = [Policy::Haulage(Tuning::default()), Policy::HaulageAlarms(Tuning::of_alarms())];
+    for (ours, shipped) in
+        forms.into_iter().flat_map(|ours| [Shipped::Steady, Shipped::Bursts].map(|s| (ours, s)))
+    {
+        let comparisons = compare(&shipped.generate(1), &Setup::default(), &[ours]).expect("valid numbers");
         for comparison in comparisons.iter().filter(|c| defaults(c.other.policy)) {
             let other = comparison.other.policy.name();
-            assert_eq!(comparison.verdict, Verdict::NoWorse, "{other} on {}", shipped.name());
+            assert_eq!(
+                comparison.verdict,
+                Verdict::NoWorse,
+                "{} and {other} on {}",
+                ours.name(),
+                shipped.name()
+            );
         }
     }
 }

@@ -104,8 +104,9 @@ fn alarms_and_policies_are_as_simulated() {
 #[test]
 fn the_defaults_are_the_same() {
     let variables = module("autoscaling/variables.tf");
-    assert_eq!(default(&variables, "scale_in_minutes"), Tuning::default().scale_in_minutes);
-    assert_eq!(default(&variables, "samples_per_minute"), Tuning::default().samples_per_minute);
+    let alarms = Tuning::of_alarms();
+    assert_eq!(60 * default(&variables, "scale_in_minutes"), alarms.scale_in_window.get());
+    assert_eq!(default(&variables, "samples_per_minute"), alarms.samples_per_minute);
     assert_has(&variables, &[format!("contains({:?}, var.samples_per_minute)", Tuning::SAMPLES)]);
 }
 

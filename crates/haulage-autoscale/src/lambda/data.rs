@@ -101,7 +101,7 @@ mod tests {
         let [pair] = event.pairs.as_slice() else { panic!("one pair") };
         let metrics = Observation {
             queue: QueueDepth { visible: 32, in_flight: 2, delayed: 0 },
-            service: Service { running: 1, pending: 1, desired: 2 },
+            service: Service { running: 1, pending: 1, desired: 2, deploying: false },
             slots: pair.slots_per_task,
             job_time: Estimate::configured(pair.job_seconds),
             busy: None,

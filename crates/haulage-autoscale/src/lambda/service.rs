@@ -79,5 +79,8 @@ fn find(answer: &DescribeServicesOutput, name: &str) -> Result<Service, Failure>
         running: count(service.running_count()),
         pending: count(service.pending_count()),
         desired: count(service.desired_count()),
+        // What is there from before the latest deployment, and is replaced (ECS API
+        // Reference, "Deployment").
+        deploying: service.deployments().iter().any(|deployment| deployment.status() == Some("ACTIVE")),
     })
 }

@@ -107,7 +107,8 @@ impl Fleet {
 
     pub(crate) fn counts(&self, now: f64) -> Service {
         let running = self.tasks.iter().filter(|task| task.ready <= now).count() as u32;
-        Service { running, pending: self.tasks.len() as u32 - running, desired: self.desired }
+        let pending = self.tasks.len() as u32 - running;
+        Service { running, pending, desired: self.desired, deploying: false }
     }
 
     pub(crate) fn busy_slots(&self) -> u64 {

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::scaling::Range;
+use crate::TaskRange;
 
 const SYNC: u32 = 15;
 const POLL: u32 = 30;
@@ -21,17 +21,17 @@ const TOLERANCE: f64 = 0.1;
 #[derive(Clone, Debug)]
 pub(crate) struct Keda {
     queue_length: f64,
-    range: Range,
+    range: TaskRange,
     active_at: u32,
     recommended: VecDeque<(u32, u32)>,
 }
 
 impl Keda {
-    pub(crate) fn new(queue_length: f64, range: Range) -> Self {
+    pub(crate) fn new(queue_length: f64, range: TaskRange) -> Self {
         Self { queue_length, range, active_at: 0, recommended: VecDeque::new() }
     }
 
-    pub(crate) fn range(&self) -> Range {
+    pub(crate) fn range(&self) -> TaskRange {
         self.range
     }
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn keda(queue_length: f64) -> Keda {
-        Keda::new(queue_length, Range { min: 0, max: 100 })
+        Keda::new(queue_length, TaskRange { min: 0, max: 100 })
     }
 
     /// "AWS SQS Queue", `queueLength`: one pod can handle 10 messages, there
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn keeps_its_fewest_replicas() {
-        let mut keda = Keda::new(5.0, Range { min: 2, max: 100 });
+        let mut keda = Keda::new(5.0, TaskRange { min: 2, max: 100 });
         assert_eq!([0, 30, 600, 615].map(|now| keda.tick(now, 0, 2)), [2; 4]);
     }
 

@@ -24,6 +24,7 @@
 mod cloudwatch;
 mod compare;
 mod counts;
+mod direct;
 mod ecs;
 mod keda;
 mod outcome;
@@ -49,7 +50,7 @@ use self::{
     policy::{Controller, View},
     random::Random,
 };
-use crate::{Invalid, JobSeconds, QueueDepth, Slots, observation::not_negative};
+use crate::{Invalid, JobSeconds, QueueDepth, Slots, TaskRange, observation::not_negative};
 
 /// After the last job, the simulation goes on for this long, so that the cost
 /// of scaling in is seen. In seconds.
@@ -135,12 +136,7 @@ impl Setup {
                 return Err(Invalid { what, allowed: "0 to 59", value: f64::from(second) });
             }
         }
-        if self.max_tasks == 0 {
-            return Err(Invalid { what: "the most tasks", allowed: "1 or more", value: most });
-        }
-        if self.min_tasks > self.max_tasks {
-            return Err(Invalid { what: "the most tasks", allowed: "no fewer than the fewest", value: most });
-        }
+        TaskRange::new(self.min_tasks, self.max_tasks)?;
         not_negative("the start-up in seconds", self.startup_seconds)?;
         not_negative("the Spot losses an hour", self.spot_losses_per_hour)?;
         not_negative("the price of a task and hour", self.dollars_per_task_hour)?;

@@ -7,7 +7,7 @@ use super::{Outcome, Sample};
 /// Told apart by people who do not see all colours (Okabe and Ito, "Color
 /// Universal Design").
 const COLOURS: [&str; 6] = ["#999999", "#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#0072b2"];
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 1050.0;
 const PANEL: f64 = 220.0;
 const LEFT: f64 = 60.0;
 const TOP: f64 = 90.0;
@@ -145,20 +145,20 @@ mod tests {
     fn the_chart_has_two_lines_of_the_same_width_for_each_policy() {
         let chart = chart(&outcomes(), 40);
         let lines: Vec<&str> = chart.lines().collect();
-        assert_eq!(lines.len(), 10);
+        assert_eq!(lines.len(), 12);
         for line in &lines {
             let bars = line.chars().skip(30).take(40).collect::<String>();
             assert_eq!(bars.chars().count(), 40, "{line}");
             assert!(bars.chars().all(|c| " ▁▂▃▄▅▆▇█".contains(c)), "{line}");
         }
-        assert!(lines[9].contains('▁') && lines[9].ends_with(" 3"), "{chart}");
+        assert!(lines[11].contains('▁') && lines[9].ends_with(" 3"), "{chart}");
     }
 
     #[test]
     fn the_svg_has_a_line_for_each_policy_in_both_panels_and_what_came_of_it() {
         let outcomes = outcomes();
         let svg = svg(&outcomes);
-        assert_eq!(svg.matches("<polyline").count(), 10);
+        assert_eq!(svg.matches("<polyline").count(), 12);
         for Outcome { waiting, task_hours, dollars, .. } in &outcomes {
             let told = [
                 format!("waiting p50 {:.0} s, p99 {:.0} s", waiting.p50, waiting.p99),

@@ -5,14 +5,13 @@ use serde::Serialize;
 use super::{
     Setup,
     cloudwatch::{Alarm, Breach, Missing, PERIOD, Series},
+    direct::Scaler,
     keda::Keda,
-    scaling::{
-        Capacity, Cooldowns, Policy as Scaling, Range, ScalableTarget, Step, StepPolicy, TargetTracking,
-    },
+    scaling::{Capacity, Cooldowns, Policy as Scaling, ScalableTarget, Step, StepPolicy, TargetTracking},
 };
 use crate::{
-    BusySlots, Estimate, Invalid, JobSeconds, Observation, QueueDepth, SCALE_IN, SCALE_OUT, Service, Target,
-    observation::positive,
+    BusySlots, Direct, Estimate, Invalid, JobSeconds, Observation, QueueDepth, SCALE_IN, SCALE_OUT,
+    ScaleInWindow, Service, Target, TaskRange, observation::positive,
 };
 
 /// Seconds until a custom metric can be seen: put by the Lambda, it is there
@@ -51,19 +50,22 @@ pub enum Policy {
         /// `queueLength`, messages for each replica; its default is 5.
         queue_length: f64,
     },
-    /// This project's, as `terraform/modules/autoscaling` sets it up.
+    /// This project's without alarms: the desired count is set at each look.
     Haulage(Tuning),
+    /// This project's as `terraform/modules/autoscaling` sets it up: alarms on
+    /// its metrics, step policies and target tracking.
+    HaulageAlarms(Tuning),
 }
 
-/// The settings of this project's policy.
+/// The settings of this project's policies.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tuning {
     /// Within how many seconds a backlog is to be drained; `None`: within the
     /// time of one job, which gives each job a slot of its own.
     pub target: Option<f64>,
-    /// Capacity that was not required at any time in so many minutes is given
-    /// back; target tracking does it after 15.
-    pub scale_in_minutes: u32,
+    /// Capacity that was not required at any look of so many seconds is given
+    /// back. The alarms take whole minutes: they round up.
+    pub scale_in_window: ScaleInWindow,
     /// How often the Lambda samples, each minute: one of [`Self::SAMPLES`].
     pub samples_per_minute: u32,
 }
@@ -76,6 +78,23 @@ impl Tuning {
     /// itself, and it would multiply what it has made.
     pub const SAMPLES: [u32; 4] = [2, 3, 4, 6];
 
+    /// Windows that are worth a comparison, in seconds.
+    pub const WINDOWS: [u32; 10] = [30, 45, 60, 90, 120, 180, 240, 300, 450, 600];
+
+    /// The defaults for the alarms. They look once a minute, whatever was put
+    /// in it, so more than four samples gain nothing.
+    pub fn of_alarms() -> Self {
+        Self { samples_per_minute: 4, ..Self::default() }
+    }
+
+    fn setting(self) -> String {
+        let window = self.scale_in_window.get();
+        match self.target {
+            None => format!("target one job, window {window} s"),
+            Some(target) => format!("target {target:.0} s, window {window} s"),
+        }
+    }
+
     fn validate(self) -> Result<(), Invalid> {
         if Self::SAMPLES.contains(&self.samples_per_minute) {
             return Ok(());
@@ -87,19 +106,20 @@ impl Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { target: None, scale_in_minutes: 2, samples_per_minute: 4 }
+        Self { target: None, scale_in_window: ScaleInWindow::DEFAULT, samples_per_minute: 6 }
     }
 }
 
 impl Policy {
-    /// The four that can be had, with their defaults, and the bound.
-    pub fn all() -> [Self; 5] {
+    /// Those that can be had, with their defaults, and the bound.
+    pub fn all() -> [Self; 6] {
         [
             Self::Clairvoyant,
             Self::Reference { target: 600.0 },
             Self::BacklogPerInstance { latency: 600.0 },
             Self::Keda { queue_length: 5.0 },
             Self::Haulage(Tuning::default()),
+            Self::HaulageAlarms(Tuning::of_alarms()),
         ]
     }
 
@@ -111,6 +131,7 @@ impl Policy {
             Self::BacklogPerInstance { .. } => "backlog-per-instance",
             Self::Keda { .. } => "keda",
             Self::Haulage(_) => "haulage",
+            Self::HaulageAlarms(_) => "haulage-alarms",
         }
     }
 
@@ -121,9 +142,13 @@ impl Policy {
             Self::Reference { target } => format!("target {target:.0} s"),
             Self::BacklogPerInstance { latency } => format!("latency {latency:.0} s"),
             Self::Keda { queue_length } => format!("queueLength {queue_length}"),
-            Self::Haulage(Tuning { target: None, .. }) => "target one job".to_owned(),
-            Self::Haulage(Tuning { target: Some(target), .. }) => format!("target {target:.0} s"),
+            Self::Haulage(tuning) | Self::HaulageAlarms(tuning) => tuning.setting(),
         }
+    }
+
+    /// Whether others made it.
+    pub(crate) const fn is_of_others(self) -> bool {
+        matches!(self, Self::Reference { .. } | Self::BacklogPerInstance { .. } | Self::Keda { .. })
     }
 
     /// The policy tuned for a backlog of `seconds`.
@@ -138,6 +163,7 @@ impl Policy {
                 Self::Keda { queue_length: messages.round().max(1.0) }
             }
             Self::Haulage(tuning) => Self::Haulage(Tuning { target: Some(seconds), ..tuning }),
+            Self::HaulageAlarms(tuning) => Self::HaulageAlarms(Tuning { target: Some(seconds), ..tuning }),
         }
     }
 }
@@ -153,17 +179,31 @@ pub(crate) struct View {
     pub(crate) busy: Option<BusySlots>,
 }
 
+impl View {
+    /// What the Lambda makes of it.
+    pub(crate) fn observed(&self, setup: &Setup, configured: Estimate) -> Observation {
+        Observation {
+            queue: self.queue,
+            service: self.service,
+            slots: setup.slots,
+            job_time: configured.with_measured(self.measured.0, self.measured.1),
+            busy: self.busy,
+        }
+    }
+}
+
 /// A policy at work.
 #[derive(Debug)]
 pub(crate) enum Controller {
     Fixed(u32),
     Keda(Keda),
     Aws(Aws),
+    Direct(Scaler),
 }
 
 impl Controller {
     pub(crate) fn new(policy: Policy, setup: &Setup, job_seconds: JobSeconds) -> Result<Self, Invalid> {
-        let range = Range { min: setup.min_tasks, max: setup.max_tasks };
+        let range = TaskRange::new(setup.min_tasks, setup.max_tasks)?;
         Ok(match policy {
             Policy::Clairvoyant => Self::Fixed(setup.max_tasks),
             Policy::Keda { queue_length } => {
@@ -177,9 +217,20 @@ impl Controller {
                 let latency = positive("the acceptable latency in seconds", latency)?;
                 let target = latency / job_seconds.get() * f64::from(setup.slots.get());
                 // Undefined at zero tasks.
-                Self::Aws(Aws::backlog_per_instance(target, setup, Range { min: range.min.max(1), ..range }))
+                Self::Aws(Aws::backlog_per_instance(
+                    target,
+                    setup,
+                    TaskRange { min: range.min.max(1), ..range },
+                ))
             }
             Policy::Haulage(tuning) => {
+                tuning.validate()?;
+                let target = Target::new(tuning.target.unwrap_or(job_seconds.get()))?;
+                let direct = Direct { range, window: tuning.scale_in_window };
+                let every = PERIOD / tuning.samples_per_minute;
+                Self::Direct(Scaler::new(direct, target, setup, job_seconds, every))
+            }
+            Policy::HaulageAlarms(tuning) => {
                 tuning.validate()?;
                 let target = Target::new(tuning.target.unwrap_or(job_seconds.get()))?;
                 Self::Aws(Aws::haulage(tuning, target, setup, job_seconds, range))
@@ -193,6 +244,7 @@ impl Controller {
             Self::Fixed(tasks) => *tasks,
             Self::Keda(keda) => keda.range().min,
             Self::Aws(aws) => aws.target.range.min,
+            Self::Direct(scaler) => scaler.least(),
         }
     }
 
@@ -204,6 +256,7 @@ impl Controller {
                 keda.tick(now, view.queue.visible + view.queue.in_flight, view.service.desired)
             }
             Self::Aws(aws) => aws.tick(now, view),
+            Self::Direct(scaler) => scaler.tick(now, view),
         }
     }
 }
@@ -234,7 +287,7 @@ pub(crate) struct Aws {
 }
 
 impl Aws {
-    fn reference(target: Target, setup: &Setup, job_seconds: JobSeconds, range: Range) -> Self {
+    fn reference(target: Target, setup: &Setup, job_seconds: JobSeconds, range: TaskRange) -> Self {
         let (job_seconds, slots) = (job_seconds.get(), f64::from(setup.slots.get()));
         let work_waits = Alarm::all(Breach::AtLeast, 1.0, 1, Missing::NotBreaching);
         let tracking = TargetTracking::new(target.get(), Cooldowns::new(COOLDOWN, COOLDOWN));
@@ -253,7 +306,7 @@ impl Aws {
         }
     }
 
-    fn backlog_per_instance(target: f64, setup: &Setup, range: Range) -> Self {
+    fn backlog_per_instance(target: f64, setup: &Setup, range: TaskRange) -> Self {
         let tracking = TargetTracking::new(target, Cooldowns::new(COOLDOWN, COOLDOWN));
         Self {
             metrics: vec![Metric::VisiblePerRunningTask],
@@ -272,9 +325,15 @@ impl Aws {
     /// Three policies: a step to what is required, as soon as one data point
     /// says so; target tracking for what is between the steps; and a step back
     /// to the most that was required in some minutes.
-    fn haulage(tuning: Tuning, target: Target, setup: &Setup, job_seconds: JobSeconds, range: Range) -> Self {
+    fn haulage(
+        tuning: Tuning,
+        target: Target,
+        setup: &Setup,
+        job_seconds: JobSeconds,
+        range: TaskRange,
+    ) -> Self {
         let most = SCALE_IN[SCALE_IN.len() - 1] as f64;
-        let minutes = tuning.scale_in_minutes as usize;
+        let minutes = tuning.scale_in_window.get().div_ceil(PERIOD) as usize;
         let more = Alarm::maximum(Breach::AtLeast, 1.0, 1, Missing::NotBreaching);
         let fewer = Alarm::maximum(Breach::AtMost, most, minutes, Missing::NotBreaching);
         let tracking = TargetTracking::out_only_of_minimum(100.0, Cooldowns::new(COOLDOWN, 0));
@@ -330,15 +389,8 @@ impl Aws {
     }
 
     fn observed(&self, view: &View) -> Option<crate::Metrics> {
-        let (setup, estimate, target) = self.look.as_ref()?;
-        let observation = Observation {
-            queue: view.queue,
-            service: view.service,
-            slots: setup.slots,
-            job_time: estimate.with_measured(view.measured.0, view.measured.1),
-            busy: view.busy,
-        };
-        Some(observation.metrics(*target))
+        let (setup, configured, target) = self.look.as_ref()?;
+        Some(view.observed(setup, *configured).metrics(*target))
     }
 }
 

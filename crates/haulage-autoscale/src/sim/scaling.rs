@@ -20,13 +20,7 @@
 //! task, it says too; no policy here leaves it to that.)
 
 use super::cloudwatch::{Alarm, Breach, Missing, Series};
-
-/// The range within which policies move a service.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Range {
-    pub(crate) min: u32,
-    pub(crate) max: u32,
-}
+use crate::TaskRange;
 
 /// Cooldowns, in seconds, and where they are.
 #[derive(Clone, Debug)]
@@ -165,7 +159,7 @@ impl Policy {
 /// A service's policies, each with the number of the metric that it looks at.
 #[derive(Clone, Debug)]
 pub(crate) struct ScalableTarget {
-    pub(crate) range: Range,
+    pub(crate) range: TaskRange,
     /// At which second of each minute the alarms look.
     pub(crate) alarm_second: u32,
     pub(crate) policies: Vec<(usize, Policy)>,
@@ -229,7 +223,7 @@ mod tests {
         running: impl Fn(u32) -> u32,
     ) -> Vec<u32> {
         let policies = policies.into_iter().map(|policy| (0, policy)).collect();
-        let mut target = ScalableTarget { range: Range { min: 0, max: 100 }, alarm_second: 5, policies };
+        let mut target = ScalableTarget { range: TaskRange { min: 0, max: 100 }, alarm_second: 5, policies };
         let mut metrics = [Series::new(0)];
         let mut desired = capacity;
         let mut seen = Vec::new();
@@ -267,7 +261,7 @@ mod tests {
     fn of_the_minimum_one_low_value_in_a_minute_is_enough_to_stay() {
         let policy = TargetTracking::out_only_of_minimum(100.0, Cooldowns::new(0, 0));
         let mut target = ScalableTarget {
-            range: Range { min: 0, max: 100 },
+            range: TaskRange { min: 0, max: 100 },
             alarm_second: 5,
             policies: vec![(0, Policy::Tracking(policy))],
         };

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use haulage_autoscale::{
-    Invalid, Slots,
+    Invalid, ScaleInWindow, Slots,
     sim::{self, Comparison, Outcome, Policy, Setup, Shipped, Trace, Tuning, Verdict},
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(value_name = "TRACE", default_value = "all")]
     trace: String,
 
-    /// Within how long a backlog is to be drained, for our policy; by default the time of one job
+    /// Within how long a backlog is to be drained, for our policies; by default the time of one job
     #[arg(long, value_name = "DURATION", value_parser = options::duration)]
     target: Option<Duration>,
 
@@ -60,15 +60,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = options::duration)]
     job_time: Option<Duration>,
 
-    /// For how long capacity is kept that is not needed, for our policy
-    #[arg(long, value_name = "MINUTES", default_value_t = Tuning::default().scale_in_minutes,
-          value_parser = clap::value_parser!(u32).range(1..=60))]
-    scale_in_minutes: u32,
+    /// For how long capacity is kept that is not needed, for our policies: 30s to 1h, in whole
+    /// minutes for haulage-alarms; by default 2m, and with --compare many
+    #[arg(long, value_name = "DURATION", value_parser = scale_in_window)]
+    scale_in_window: Option<ScaleInWindow>,
 
-    /// How often the queue is looked at, for our policy
-    #[arg(long, value_name = "N", default_value_t = Tuning::default().samples_per_minute,
-          value_parser = samples_per_minute)]
-    samples_per_minute: u32,
+    /// How often the queue is looked at each minute, for our policies; by default 6, and 4 for
+    /// haulage-alarms
+    #[arg(long, value_name = "N", value_parser = samples_per_minute)]
+    samples_per_minute: Option<u32>,
 
     /// How often a task is lost to Spot, each hour
     #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = not_negative)]
@@ -103,9 +103,22 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["chart", "svg", "target"])]
     compare: bool,
 
+    /// Which of ours is compared: direct (haulage) or alarms (haulage-alarms)
+    #[arg(long, value_name = "SCALER", requires = "compare", default_value = "direct")]
+    scaler: Scaler,
+
     /// A line for each trace: against how many settings ours is no worse, and the worst case
     #[arg(long, requires = "compare")]
     summary: bool,
+}
+
+/// Who sets the number of tasks.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Scaler {
+    /// The desired count is set at each look
+    Direct,
+    /// Alarms and scaling policies
+    Alarms,
 }
 
 impl Args {
@@ -123,7 +136,7 @@ impl Args {
             if self.csv {
                 output.text(&trace.to_csv())?;
             } else if self.compare {
-                let comparisons = sim::compare(trace, &setup, self.tuning()).map_err(usage)?;
+                let comparisons = sim::compare(trace, &setup, &self.ours()?).map_err(usage)?;
                 if self.summary {
                     summaries.extend(sim::Summary::of(&comparisons));
                 } else {
@@ -172,19 +185,37 @@ impl Args {
         })
     }
 
-    fn tuning(&self) -> Tuning {
-        Tuning {
+    /// The policy, with the settings that were given if it is ours.
+    fn set(&self, policy: Policy) -> Policy {
+        let set = |tuning: Tuning| Tuning {
             target: self.target.map(|target| target.as_secs_f64()),
-            scale_in_minutes: self.scale_in_minutes,
-            samples_per_minute: self.samples_per_minute,
+            scale_in_window: self.scale_in_window.unwrap_or(tuning.scale_in_window),
+            samples_per_minute: self.samples_per_minute.unwrap_or(tuning.samples_per_minute),
+        };
+        match policy {
+            Policy::Haulage(tuning) => Policy::Haulage(set(tuning)),
+            Policy::HaulageAlarms(tuning) => Policy::HaulageAlarms(set(tuning)),
+            other => other,
         }
     }
 
+    /// What is compared with the others: each window, unless one was given.
+    fn ours(&self) -> Result<Vec<Policy>> {
+        let windows: Result<Vec<_>, _> = Tuning::WINDOWS.into_iter().map(ScaleInWindow::new).collect();
+        let mut windows = self.scale_in_window.map_or(windows.map_err(usage)?, |window| vec![window]);
+        if let Scaler::Alarms = self.scaler {
+            // The others come to the same.
+            windows.retain(|window| window.get().is_multiple_of(60) || self.scale_in_window.is_some());
+        }
+        let policy = |scale_in_window| match self.scaler {
+            Scaler::Direct => Policy::Haulage(Tuning { scale_in_window, ..Tuning::default() }),
+            Scaler::Alarms => Policy::HaulageAlarms(Tuning { scale_in_window, ..Tuning::of_alarms() }),
+        };
+        Ok(windows.into_iter().map(|window| self.set(policy(window))).collect())
+    }
+
     fn simulated(&self, output: Output, trace: &Trace, setup: &Setup) -> Result {
-        let policies = Policy::all().map(|policy| match policy {
-            Policy::Haulage(_) => Policy::Haulage(self.tuning()),
-            other => other,
-        });
+        let policies = Policy::all().map(|policy| self.set(policy));
         let outcomes: Result<Vec<Outcome>, Invalid> =
             policies.iter().map(|policy| sim::simulate(trace, *policy, setup)).collect();
         let outcomes = outcomes.map_err(usage)?;
@@ -279,6 +310,13 @@ fn summarized(output: Output, summaries: &[sim::Summary]) -> Result {
         ]
     };
     output.text(&output.table(&header, &summaries.iter().map(row).collect::<Vec<_>>()))
+}
+
+fn scale_in_window(text: &str) -> Result<ScaleInWindow, String> {
+    let duration = options::duration(text)?;
+    let seconds = u32::try_from(duration.as_secs()).ok().filter(|_| duration.subsec_nanos() == 0);
+    let window = seconds.and_then(|seconds| ScaleInWindow::new(seconds).ok());
+    window.ok_or_else(|| "write 30s to 1h, in whole seconds".to_owned())
 }
 
 fn samples_per_minute(text: &str) -> Result<u32, String> {
