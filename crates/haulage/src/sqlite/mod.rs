@@ -472,13 +472,14 @@ impl Backend for SqliteBackend {
 
     async fn close(&self) -> Result<()> {
         let connections = Arc::clone(&self.connections);
-        // Calls that wait for a signal see at once that it is over.
         let closed = tokio::task::spawn_blocking(move || {
             let Connections { reader, scans, writer } = &*connections;
             reader.close(CLOSING) && scans.close(CLOSING) && writer.close(CLOSING)
         });
+        let closed = closed.await;
+        // Claims that wait for a signal see now that it is over.
         self.wake.call_all_here();
-        match closed.await {
+        match closed {
             Ok(true) => Ok(()),
             _ => Err(Error::Unavailable {
                 message: format!(

@@ -293,6 +293,16 @@ async fn a_claim_that_waits_has_a_job_as_soon_as_its_delay_is_over() {
 }
 
 #[tokio::test]
+async fn a_claim_that_waits_ends_with_its_backend() {
+    let store = Store::new().await;
+    let backend = &*store.backend;
+    let mut claims = vec![Box::pin(wait_for(backend, 1, s(60)))];
+    wait_all(backend, &mut claims).await;
+    backend.close().await.expect("close");
+    soon(claims.remove(0)).await.expect_err("it is closed");
+}
+
+#[tokio::test]
 async fn all_claims_that_wait_hear_of_a_job_that_will_be_due_soon() {
     for kept in 0..4 {
         let store = Store::new().await;

@@ -19,6 +19,33 @@ fn the_bit_of_a_queue_is_always_the_same() {
     assert_eq!(["default", "bulk", "gpu", "interactive", "a"].map(bit), [0, 28, 19, 25, 13]);
 }
 
+#[test]
+fn queues_that_have_one_bit_are_heard_together() {
+    let queue = |name: &str| name.parse::<QueueName>().expect("a name");
+    let bulk = queue("bulk");
+    let like_it = (0..).map(|n| queue(&format!("q{n}"))).find(|name| Mask::of(name) == Mask::of(&bulk));
+    let both = Mask::of_all([&bulk, &like_it.expect("there are fewer bits than names")]);
+    assert_eq!(both, Mask::of(&bulk));
+    assert_eq!(both.and(both), both);
+}
+
+#[tokio::test]
+async fn the_thread_that_listens_ends_with_its_process() {
+    let (_folder, [wake]) = processes();
+    let (shared, waits) = waiting(&wake);
+    listening(&shared).await;
+    let alive = Arc::downgrade(&shared);
+    drop((shared, wake));
+    waits.abort();
+    assert!(waits.await.expect_err("it waits").is_cancelled());
+    let ended = async {
+        while alive.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, ended).await.expect("the thread goes on");
+}
+
 /// Several processes on one database, as far as waking each other goes.
 fn processes<const N: usize>() -> (tempfile::TempDir, [Wake; N]) {
     let folder = tempfile::tempdir().expect("tempdir");
