@@ -44,6 +44,7 @@ from .errors import (
     NotFoundError,
     NotReady,
     ProcessError,
+    ResultTypeError,
     Retry,
     Snooze,
     SubmitManyError,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from ._compat.producer import Producer, Response
     from ._running import JobFilter, current_job
     from ._status import Cancellation, Status
+    from ._task import App, AsyncTask, Task, task
     from ._worker import Worker, WorkerFunction, worker
 
 __version__ = _haulage.VERSION
@@ -93,6 +95,8 @@ HAS_AWS = _haulage.AWS
 
 __all__ = [
     "HAS_AWS",
+    "App",
+    "AsyncTask",
     "Attempt",
     "AwaitingResultTimeoutError",
     "BaseError",
@@ -144,11 +148,13 @@ __all__ = [
     "ResultInProgressStatusError",
     "ResultMissingError",
     "ResultStatus",
+    "ResultTypeError",
     "Retry",
     "SQSConnectionError",
     "Snooze",
     "Status",
     "SubmitManyError",
+    "Task",
     "TooLargeError",
     "UnavailableError",
     "UnparseableItemError",
@@ -161,6 +167,7 @@ __all__ = [
     "current_job",
     "get_app",
     "get_router",
+    "task",
     "testing",
     "worker",
 ]
@@ -200,6 +207,10 @@ _LAZY = {
     "ECSScaleInProtectionManagerAgentError": "_compat.errors",
     "JobFilter": "_running",
     "current_job": "_running",
+    "App": "_task",
+    "AsyncTask": "_task",
+    "Task": "_task",
+    "task": "_task",
     "Worker": "_worker",
     "WorkerFunction": "_worker",
     "worker": "_worker",

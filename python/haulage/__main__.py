@@ -100,7 +100,11 @@ def _worker(settings: dict[str, Any]) -> int:
     except ValueError as error:
         return _fail(USAGE, error)
     options: dict[str, Any] = settings["options"]
-    worker = Worker(settings["function"], options.pop("url", None), **options)
+    url = options.pop("url", None)
+    if url is not None:
+        # Jobs that a handler submits go to the same place, as those of a program do.
+        os.environ["HAULAGE_URL"] = url
+    worker = Worker(settings["function"], url, **options)
     _logging.take_prints()
     stopped: list[int] = []
     summary = worker.run(on_signal=stopped.append)

@@ -15,15 +15,16 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _haulage, _logging, _running
 from ._frames import Closed, Line, TooLarge
-from ._handler import Signature, batch_answers, describe, failure
-from ._load import load
+from ._handler import Batch, Signature, describe, failure
+from ._load import load, load_handler
 from ._time import moment
-from ._worker import unwrapped
+from ._worker import resolved
 from .errors import HandlerLoadError, InvalidJSONError
 
 if TYPE_CHECKING:
@@ -121,10 +122,11 @@ class Child:
                 if self._log_fd is not None:
                     _running.limit(limit)
             on_start = None if message["on_start"] is None else load(message["on_start"])
-            handler, options = unwrapped(load(message["target"]), {})
-            self._signature = Signature(handler)
-            batch_size = message["max_batch_size"]
-            self._batched = (options.get("max_batch_size") if batch_size is None else batch_size) is not None
+            given: WorkerOptions = {}
+            if message["max_batch_size"] is not None:
+                given["max_batch_size"] = message["max_batch_size"]
+            self._signature, options = resolved(load_handler(message["target"]), given)
+            self._batched = options.get("max_batch_size") is not None
             self._non_retryable = tuple(options.get("non_retryable") or ())
             on_start = on_start or options.get("on_start")
             if on_start is not None:
@@ -206,12 +208,16 @@ class Child:
 
     def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         signature = self._signature
-        result = signature.call_batch(jobs) if self._batched else signature.call(*jobs[0])
-        if signature.is_async:
-            result = self._awaited(result)
-        if self._batched:
-            return batch_answers(result, len(jobs), self._non_retryable)
-        return [("ok", result)]
+        if self._batched and isinstance(signature, Signature):
+            batch = Batch(signature, jobs, self._non_retryable)
+            try:
+                return batch.answers(self._result(signature.call_batch(batch.jobs)) if batch.jobs else [])
+            except BaseException as error:
+                return batch.failed(error)
+        return [("ok", self._result(signature.call(*jobs[0])))]
+
+    def _result(self, result: Any) -> Any:
+        return self._awaited(result) if self._signature.is_async else result
 
     def _awaited(self, coroutine: Any) -> Any:
         import asyncio
@@ -250,6 +256,9 @@ def _plain(options: WorkerOptions) -> dict[str, Any]:
             value = value.total_seconds()
         if value is None or isinstance(value, (int, float, str)):
             plain[name] = value
+    queues = options.get("queues")
+    if queues is not None and not isinstance(queues, str):
+        plain["queues"] = dict(queues) if isinstance(queues, Mapping) else list(queues)
     return plain
 
 

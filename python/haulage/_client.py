@@ -70,17 +70,17 @@ class Client:
         """The kind of backend: ``embedded``, ``memory``, ``aws``."""
         return self._core.backend
 
-    def job(self, job_id: str) -> JobHandle:
+    def job(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job that was submitted before. Asks nobody."""
         return JobHandle(self, job_id)
 
     def _new_jobs(self, bodies: Iterable[Any], options: JobOptions) -> list[NewJob]:
         return [body if isinstance(body, NewJob) else NewJob(body, **options) for body in bodies]
 
-    def _handles(self, answers: list[tuple[str, bool]]) -> list[JobHandle]:
+    def _handles(self, answers: list[tuple[str, bool]]) -> list[JobHandle[Any]]:
         return [JobHandle(self, job_id, duplicate) for job_id, duplicate in answers]
 
-    def submit(self, body: Any, **options: Unpack[JobOptions]) -> JobHandle:
+    def submit(self, body: Any, **options: Unpack[JobOptions]) -> JobHandle[Any]:
         """Submits a job; once this has returned, it is kept durably and will come to an end.
 
         The body is any value with a JSON form, or a ``NewJob``. The options are those of
@@ -89,12 +89,12 @@ class Client:
         """
         return self._handles(self._core.submit(self._new_jobs([body], options)).wait())[0]
 
-    async def submit_async(self, body: Any, **options: Unpack[JobOptions]) -> JobHandle:
+    async def submit_async(self, body: Any, **options: Unpack[JobOptions]) -> JobHandle[Any]:
         """Like ``submit``, in an event loop."""
         operation = self._core.submit(self._new_jobs([body], options))
         return self._handles(await _wait.ended(operation))[0]
 
-    def submit_many(self, bodies: Iterable[Any], **options: Unpack[JobOptions]) -> list[JobHandle]:
+    def submit_many(self, bodies: Iterable[Any], **options: Unpack[JobOptions]) -> list[JobHandle[Any]]:
         """Submits many jobs in as few calls as the backend allows; the handles are in their order.
 
         The options hold for each body that is no ``NewJob``. All jobs are checked before the
@@ -104,11 +104,11 @@ class Client:
 
     async def submit_many_async(
         self, bodies: Iterable[Any], **options: Unpack[JobOptions]
-    ) -> list[JobHandle]:
+    ) -> list[JobHandle[Any]]:
         """Like ``submit_many``, in an event loop."""
         return self._handles(await _wait.ended(self._core.submit(self._new_jobs(bodies, options))))
 
-    def wait(self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None) -> list[Record]:
+    def wait(self, jobs: Iterable[JobHandle[Any] | str], timeout: Seconds | None = None) -> list[Record]:
         """Waits until all these jobs are over; their records are in the order of the jobs.
 
         Raises ``WaitTimeoutError`` when ``timeout`` seconds have passed; default: no limit.
@@ -116,21 +116,21 @@ class Client:
         return [record for _, record in sorted(self._ended(_ids(jobs), timeout))]
 
     async def wait_async(
-        self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
+        self, jobs: Iterable[JobHandle[Any] | str], timeout: Seconds | None = None
     ) -> list[Record]:
         """Like ``wait``, in an event loop."""
         ended = [item async for item in _wait.items(self._core.wait(_ids(jobs), timeout))]
         return [record for _, record in sorted(ended)]
 
     def as_completed(
-        self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
+        self, jobs: Iterable[JobHandle[Any] | str], timeout: Seconds | None = None
     ) -> Iterator[Record]:
         """The records of these jobs, each as soon as its job is over."""
         for _, record in self._ended(_ids(jobs), timeout):
             yield record
 
     async def as_completed_async(
-        self, jobs: Iterable[JobHandle | str], timeout: Seconds | None = None
+        self, jobs: Iterable[JobHandle[Any] | str], timeout: Seconds | None = None
     ) -> AsyncIterator[Record]:
         """Like ``as_completed``, in an event loop."""
         async for _, record in _wait.items(self._core.wait(_ids(jobs), timeout)):
@@ -166,7 +166,7 @@ class Client:
 
     def _results(
         self,
-        handles: list[JobHandle],
+        handles: list[JobHandle[Any]],
         timeout: Seconds | None,
         return_exceptions: bool,
         progress: bool,
@@ -191,9 +191,15 @@ class Client:
     ) -> AsyncIterator[Any]:
         """Like ``map``, in an event loop: ``async for result in client.map_async(bodies)``."""
         handles = await self.submit_many_async(bodies, **options)
+        async for result in self._results_async(handles, wait_timeout, return_exceptions):
+            yield result
+
+    async def _results_async(
+        self, handles: list[JobHandle[Any]], timeout: Seconds | None, return_exceptions: bool
+    ) -> AsyncIterator[Any]:
         done: dict[int, Record] = {}
         turn = 0
-        async for index, record in _wait.items(self._core.wait(_ids(handles), wait_timeout)):
+        async for index, record in _wait.items(self._core.wait(_ids(handles), timeout)):
             done[index] = record
             while turn in done:
                 yield _result(done.pop(turn), return_exceptions)
@@ -407,7 +413,7 @@ def _name(status: Status | str | None) -> str | None:
     return None if status is None else str(status)
 
 
-def _ids(jobs: Iterable[JobHandle | str]) -> list[str]:
+def _ids(jobs: Iterable[JobHandle[Any] | str]) -> list[str]:
     return [job if isinstance(job, str) else job.id for job in jobs]
 
 

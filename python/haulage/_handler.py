@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 
-from .errors import Cancelled, Fail, NotReady, Retry, Snooze
+from ._parse import Unfit, builds, evaluated, item_of, parser
+from .errors import Cancelled, Fail, InvalidArgumentError, NotReady, Retry, Snooze
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Union
 
     from ._haulage import Context
+    from ._parse import Parse
 
     # Of UTF-8 text and plain numbers, so that each can be sent to another process and recorded.
     # The value of "ok" alone may be anything.
@@ -50,7 +52,7 @@ class Signature:
     Parameters with defaults and other names are left alone.
     """
 
-    __slots__ = ("_extras", "_named", "function", "is_async")
+    __slots__ = ("_annotation", "_extras", "_named", "_parse", "function", "is_async")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         import inspect
@@ -58,6 +60,9 @@ class Signature:
         if not callable(function):
             raise ValueError(f"the handler is {function!r}, which cannot be called")
         self.function = function
+        # Of the body, where there is one; and what makes the value that it asks for.
+        self._annotation: Any = None
+        self._parse: Parse | None = None
         self.is_async = is_async(function)
         try:
             parameters = list(inspect.signature(function).parameters.values())
@@ -73,6 +78,8 @@ class Signature:
                 self._extras = ("id",)
                 return
             raise ValueError(f"the handler {_name(function)} takes no argument; the first gets the body")
+        if positional[0].annotation is not inspect.Parameter.empty:
+            self._annotation = positional[0].annotation
         extras: list[str] = []
         named: list[tuple[str, str]] = []
         # From the first one that is left alone, the others can be given by their names only.
@@ -100,8 +107,34 @@ class Signature:
         self._extras = tuple(extras)
         self._named = tuple(named)
 
+    def parse_bodies(self, batched: bool) -> None:
+        """From now on, bodies are parsed where the annotation asks for a dataclass or a model.
+
+        An annotation that cannot be evaluated, as what it names is there for type checkers only, is
+        left alone.
+        """
+        try:
+            kind = evaluated(self._annotation, self.function)
+        except Exception:
+            return
+        kind = item_of(kind) if batched else kind
+        if builds(kind):
+            try:
+                self._parse = parser(kind)
+            except Exception as error:
+                raise InvalidArgumentError(
+                    f"the handler {_name(self.function)} takes {kind!r}, whose fields cannot be told: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+
+    def parsed(self, body: Any) -> Any:
+        """A body as it is wanted; raises ``Unfit`` where it is another."""
+        return body if self._parse is None else self._parse(body)
+
     def call(self, body: Any, context: Context) -> Any:
-        """Calls it with one job."""
+        """Calls it with one job; raises ``Unfit`` where its body is not what it takes."""
+        if self._parse is not None:
+            body = self._parse(body)
         extras = self._extras
         if self._named:
             more = {name: context if e == "context" else context.job_id for name, e in self._named}
@@ -113,12 +146,46 @@ class Signature:
         return self.function(body, *[context if e == "context" else context.job_id for e in extras])
 
     def call_batch(self, jobs: list[tuple[Any, Context]]) -> Any:
-        """Calls it with a batch."""
+        """Calls it with a batch, whose bodies have been parsed."""
         bodies = [body for body, _ in jobs]
         lists = {"context": [context for _, context in jobs], "id": [context.job_id for _, context in jobs]}
         return self.function(
             bodies, *[lists[e] for e in self._extras], **{name: lists[e] for name, e in self._named}
         )
+
+
+class Batch:
+    """The jobs of a call of many: those whose bodies fit, and the answers to the others."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        jobs: list[tuple[Any, Context]],
+        non_retryable: tuple[type[BaseException], ...],
+    ) -> None:
+        self.jobs: list[tuple[Any, Context]] = []
+        """What is to be handed over."""
+        self._non_retryable = non_retryable
+        self._unfit: dict[int, Answer] = {}
+        for place, (body, context) in enumerate(jobs):
+            try:
+                self.jobs.append((signature.parsed(body), context))
+            except Unfit as error:
+                self._unfit[place] = failure(error, ())
+
+    def answers(self, results: Any) -> list[Answer]:
+        """An answer for each job, of what the handler returned for those that were handed over."""
+        made = batch_answers(results, len(self.jobs), self._non_retryable) if self.jobs else []
+        return self._with_unfit(made)
+
+    def failed(self, error: BaseException) -> list[Answer]:
+        """The same, where it raised an exception."""
+        return self._with_unfit([failure(error, self._non_retryable)] * len(self.jobs))
+
+    def _with_unfit(self, answers: list[Answer]) -> list[Answer]:
+        for place, answer in self._unfit.items():
+            answers.insert(place, answer)
+        return answers
 
 
 def batch_answers(results: Any, count: int, non_retryable: tuple[type[BaseException], ...]) -> list[Answer]:
@@ -140,6 +207,8 @@ def batch_answers(results: Any, count: int, non_retryable: tuple[type[BaseExcept
 
 def failure(error: BaseException, non_retryable: tuple[type[BaseException], ...]) -> Answer:
     """What an exception means for the job: the one place that makes an answer of one."""
+    if isinstance(error, Unfit):
+        return ("invalid_body", _plain(error.message("the body")))
     if isinstance(error, Retry):
         after, remark = _after(error)
         return ("retry", _told(error) + remark, after)

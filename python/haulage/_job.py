@@ -5,12 +5,25 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import Any
+    from typing import Any, Generic, TypeVar
 
     from ._client import Client
     from ._haulage import Record
     from ._options import Seconds
     from ._status import Cancellation, Status
+    from ._task import Task
+
+    R_co = TypeVar("R_co", covariant=True)
+else:
+    R_co = None
+
+    class Generic:
+        """For type checkers alone: to import ``typing`` takes longer than all of this module."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
 
 
 class Progress:
@@ -36,25 +49,36 @@ class Progress:
         return hash((self.fraction, self.message))
 
 
-class JobHandle:
+class JobHandle(Generic[R_co]):
     """One job, as its producer sees it: no more than its id and a client.
+
+    ``JobHandle[R]`` is one whose result is an ``R``, as of a task that returns it.
 
     ``await handle`` is its result, like ``await handle.result_async()``.
     """
 
-    __slots__ = ("_client", "id", "is_duplicate")
+    __slots__ = ("_client", "_task", "id", "is_duplicate")
 
     def __init__(self, client: Client, job_id: str, is_duplicate: bool = False) -> None:
         self._client = client
+        # What its result is made by.
+        self._task: Task[..., Any] | None = None
         self.id = job_id
         """The job's id, which is all it takes to find it again."""
         self.is_duplicate = is_duplicate
         """Whether the submit found an earlier job with the same idempotency key: this one."""
 
     @classmethod
-    def from_id(cls, job_id: str, client: Client) -> JobHandle:
+    def from_id(cls, job_id: str, client: Client) -> JobHandle[Any]:
         """The handle of a job that was submitted before, here or elsewhere. Asks nobody."""
         return cls(client, job_id)
+
+    def _of(self, task: Task[..., Any]) -> JobHandle[Any]:
+        self._task = task
+        return self
+
+    def _made(self, result: Any) -> Any:
+        return result if self._task is None else self._task._returned(result, self.id)
 
     def record(self) -> Record:
         """What is known of the job, its result included, its body not."""
@@ -91,19 +115,22 @@ class JobHandle:
         """Like ``wait``, in an event loop."""
         return (await self._client.wait_async([self], timeout))[0]
 
-    def result(self, timeout: Seconds | None = None) -> Any:
-        """Waits for the result.
+    def result(self, timeout: Seconds | None = None) -> R_co:
+        """Waits for the result; of a task, it is what the function's annotation says.
 
-        Raises ``JobFailedError`` or ``JobCancelledError`` where there will be none, and
+        Raises ``JobFailedError`` or ``JobCancelledError`` where there will be none,
+        ``ResultTypeError`` where a task has returned something else than it says, and
         ``WaitTimeoutError`` when ``timeout`` seconds have passed (default: no limit).
         """
-        return self.wait(timeout).result
+        result: R_co = self._made(self.wait(timeout).result)
+        return result
 
-    async def result_async(self, timeout: Seconds | None = None) -> Any:
+    async def result_async(self, timeout: Seconds | None = None) -> R_co:
         """Like ``result``, in an event loop."""
-        return (await self.wait_async(timeout)).result
+        result: R_co = self._made((await self.wait_async(timeout)).result)
+        return result
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         return self.result_async().__await__()
 
     def cancel(self) -> Cancellation:

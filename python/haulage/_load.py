@@ -20,21 +20,61 @@ def load(target: str) -> Callable[..., Any]:
 
     Raises ``HandlerLoadError``, which says what is wrong and what would be right.
     """
+    found = _found(target)
+    if not callable(found):
+        raise HandlerLoadError(f"{target} is a {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def load_handler(target: str | list[str]) -> Any:
+    """What a worker is to run: a function, a task, an app or a list of tasks that is named so, or all
+    tasks of the module of this name; of several names, the tasks.
+    """
+    from ._router import tasks_of
+
+    if not isinstance(target, str):
+        return [_found(one) for one in target]
+    if ":" in target:
+        found = _found(target)
+        if tasks_of(found) is None and not callable(found):
+            raise HandlerLoadError(
+                f"{target} is of type {type(found).__name__}, and neither a function nor tasks"
+            )
+        return found
+    from ._task import Task
+
+    _find_own_modules()
+    module: Any = _module(target)
+    values: list[Any] = list(module.__dict__.values())
+    tasks: list[Any] = [
+        one for one in values if isinstance(one, Task) and f"{one.__module__}.".startswith(f"{target}.")
+    ]
+    if not tasks:
+        raise HandlerLoadError(
+            f"{target} defines no tasks, functions under @haulage.task; name a function of it, as in "
+            f"{target}:function"
+        )
+    return tasks
+
+
+def _found(target: str) -> Any:
     name, colon, path = target.partition(":")
     if not colon or not name or not path:
         raise HandlerLoadError(f"{target!r} names no function; write it as package.module:function")
-    folder = os.getcwd()
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(_behind_the_standard_library(), folder)
+    _find_own_modules()
     found: Any = _module(name)
     for part in path.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
             raise HandlerLoadError(_no_attribute(found, name, part)) from None
-    if not callable(found):
-        raise HandlerLoadError(f"{target} is a {type(found).__name__}, which cannot be called")
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+def _find_own_modules() -> None:
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(_behind_the_standard_library(), folder)
 
 
 def _behind_the_standard_library() -> int:

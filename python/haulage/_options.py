@@ -9,8 +9,8 @@ from typing import Any, Callable, TypedDict, Union
 Seconds = Union[float, timedelta]
 
 
-class JobOptions(TypedDict, total=False):
-    """How a job is kept and run."""
+class TaskOptions(TypedDict, total=False):
+    """How a job of a task is kept and run."""
 
     request_id: str | None
     """Your correlation id. Default: the job's id."""
@@ -21,8 +21,6 @@ class JobOptions(TypedDict, total=False):
     """How long the key counts, also where the job ends sooner. Default: 24 hours."""
     queue: str | None
     """The queue in which the job waits. Default: ``default``."""
-    task: str | None
-    """Which task it is, where a worker serves several. Default: no name."""
     group: str | None
     """Jobs of one group run one at a time, in order. Default: no group."""
     delay: Seconds | None
@@ -40,6 +38,13 @@ class JobOptions(TypedDict, total=False):
     """Delete the body when the job succeeds. Default: it is kept as long as the record."""
     metadata: Mapping[str, str] | None
     """Your labels, kept with the record and shown to the handler."""
+
+
+class JobOptions(TaskOptions, total=False):
+    """How a job is kept and run."""
+
+    task: str | None
+    """Which task it is, where a worker serves several. Default: no name."""
 
 
 class RecordFilter(TypedDict, total=False):

@@ -46,7 +46,7 @@ _MAIN = "import sys; sys.path[:] = sys.argv[3:]; from haulage._child import main
 class ChildProcess:
     """A child process, as its parent sees it."""
 
-    def __init__(self, target: str, on_start: str | None, max_batch_size: int | None) -> None:
+    def __init__(self, target: str | list[str], on_start: str | None, max_batch_size: int | None) -> None:
         self._calls = 0
         # The last call that it has begun.
         self._begun = 0
@@ -283,7 +283,14 @@ class _Watch:
 class Processes:
     """Takes calls in as many threads as there are child processes."""
 
-    def __init__(self, target: str, count: int, *, on_start: str | None, max_batch_size: int | None) -> None:
+    def __init__(
+        self,
+        target: str | list[str],
+        count: int,
+        *,
+        on_start: str | None,
+        max_batch_size: int | None,
+    ) -> None:
         self._new = functools.partial(ChildProcess, target, on_start, max_batch_size)
         self._count = count
         self.cancel_grace_period = 5.0

@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 
-from ._handler import Signature, batch_answers, describe, failure, interrupts
+from ._handler import Batch, Signature, describe, failure, interrupts
 from ._haulage import Queue
 from ._running import Running
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._handler import Answer
     from ._haulage import Call
+    from ._router import Router
 
     NonRetryable = Callable[[], tuple[type[BaseException], ...]]
 
@@ -79,7 +80,7 @@ class Threads:
         self.queue.close()
 
 
-def single(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call], None]:
+def single(signature: Signature | Router, non_retryable: NonRetryable) -> Callable[[Call], None]:
     """Runs a function of one job."""
     function = signature.call
 
@@ -106,12 +107,12 @@ def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call],
         jobs = call.jobs()
         if not jobs:
             return
+        batch = Batch(signature, jobs, non_retryable())
         try:
-            with Running([context for _, context in jobs]):
-                results = signature.call_batch(jobs)
-            answers = batch_answers(results, len(jobs), non_retryable())
+            with Running([context for _, context in batch.jobs]):
+                answers = batch.answers(signature.call_batch(batch.jobs) if batch.jobs else [])
         except BaseException as error:
-            call.finish([failure(error, non_retryable())] * len(jobs))
+            call.finish(batch.failed(error))
             if interrupts(error):
                 raise
         else:
@@ -123,7 +124,7 @@ def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call],
 class Tasks:
     """Takes calls in one thread, and runs each as a task of one event loop in another."""
 
-    def __init__(self, signature: Signature, non_retryable: NonRetryable, batched: bool) -> None:
+    def __init__(self, signature: Signature | Router, non_retryable: NonRetryable, batched: bool) -> None:
         import asyncio
 
         self._signature = signature
@@ -209,14 +210,19 @@ class Tasks:
 
     async def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         # Exceptions become answers in here: `sys.exit()` that left the task would end the loop.
+        signature = self._signature
+        if self._batched and isinstance(signature, Signature):
+            batch = Batch(signature, jobs, self._non_retryable())
+            try:
+                with Running([context for _, context in batch.jobs]):
+                    return batch.answers(await signature.call_batch(batch.jobs) if batch.jobs else [])
+            except BaseException as error:
+                return batch.failed(error)
         try:
-            with Running([context for _, context in jobs]):
-                if self._batched:
-                    results = await self._signature.call_batch(jobs)
-                    return batch_answers(results, len(jobs), self._non_retryable())
-                return [("ok", await self._signature.call(*jobs[0]))]
+            with Running([jobs[0][1]]):
+                return [("ok", await signature.call(*jobs[0]))]
         except BaseException as error:
-            return [failure(error, self._non_retryable())] * len(jobs)
+            return [failure(error, self._non_retryable())]
 
     def close(self) -> None:
         """Ends what still runs, and the loop."""

@@ -7,13 +7,14 @@ import functools
 import os
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
 from . import _haulage, _log
 from ._client import Client, connect, default_url
 from ._handler import Signature
-from ._load import load
+from ._load import load, load_handler
 from ._options import WorkerOptions
+from ._router import Router, options_of, tasks_of
 from ._run import Run
 from ._threads import Tasks, Threads, batch, single
 from .errors import InvalidArgumentError
@@ -21,15 +22,17 @@ from .errors import InvalidArgumentError
 R = TypeVar("R")
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from typing_extensions import ParamSpec, Self, Unpack
 
     from ._options import Summary
     from ._processes import Processes
+    from ._task import App, Task
     from ._threads import NonRetryable
 
     P = ParamSpec("P")
+    Handler = Union[Callable[..., Any], Sequence[Task[..., Any]], App, str]
 else:
     # Python 3.9 has no `ParamSpec`; only type checkers need one.
     P = TypeVar("P")
@@ -69,31 +72,45 @@ def _are_exceptions(errors: Any) -> bool:
     return all(isinstance(one, type) and issubclass(one, BaseException) for one in classes)
 
 
-def unwrapped(
-    handler: Callable[..., Any], options: WorkerOptions
-) -> tuple[Callable[..., Any], WorkerOptions]:
-    """The function behind ``@worker``, and the options, completed by those given there."""
+def resolved(handler: Any, options: WorkerOptions) -> tuple[Signature | Router, WorkerOptions]:
+    """What runs the jobs: a function, maybe under ``@worker``, or tasks; and all options."""
     check_options(options)
-    if not isinstance(handler, WorkerFunction):
-        return handler, options
-    known: WorkerFunction[..., Any] = handler  # pyright: ignore[reportUnknownVariableType]
-    merged = known.options.copy()
+    tasks = tasks_of(handler)
+    if tasks is not None:
+        merged = _merged(options_of(handler, tasks), options)
+        if merged.get("max_batch_size") is not None:
+            raise InvalidArgumentError(
+                "a task's function takes the arguments of one job, so max_batch_size means nothing to it; "
+                "for batches use @haulage.worker"
+            )
+        return Router(tasks), merged
+    if isinstance(handler, WorkerFunction):
+        known: WorkerFunction[..., Any] = handler  # pyright: ignore[reportUnknownVariableType]
+        handler, options = known.function, _merged(known.options, options)
+    signature = Signature(handler)
+    signature.parse_bodies(options.get("max_batch_size") is not None)
+    return signature, options
+
+
+def _merged(known: WorkerOptions, options: WorkerOptions) -> WorkerOptions:
+    merged = known.copy()
     # Threads or processes: what is said later says which.
     if options.get("processes"):
         merged.pop("concurrency", None)
     elif "concurrency" in options:
         merged.pop("processes", None)
     merged.update(options)
-    return known.function, merged
+    return merged
 
 
 class Worker:
     """Runs a function on the jobs of a queue.
 
-    ``handler`` is the function, or its name, ``package.module:function``. It takes the body,
-    and returns the result; by parameters called ``job_id`` and ``ctx`` it also
-    gets the job's id and its ``Context``. It may be ``async``. With ``max_batch_size`` it takes
-    a list of bodies, and returns as many results.
+    ``handler`` is the function, or its name, ``package.module:function``; or a list of tasks, an
+    ``App``, or the name of a module, whose tasks it is then. A function takes the body, parsed where
+    its annotation is a dataclass or a pydantic model, and returns the result; by parameters called
+    ``job_id`` and ``ctx`` it also gets the job's id and its ``Context``. It may be ``async``. With
+    ``max_batch_size`` it takes a list of bodies, and returns as many results.
 
     An exception means that the attempt failed: it is tried again with backoff, until the
     job's attempts are used up. ``Fail`` ends the job, ``Retry`` names the wait. The
@@ -105,7 +122,7 @@ class Worker:
 
     def __init__(
         self,
-        handler: Callable[..., Any] | str,
+        handler: Handler,
         client: Client | str | None = None,
         **options: Unpack[WorkerOptions],
     ) -> None:
@@ -113,7 +130,7 @@ class Worker:
         self._handler, self._given = handler, options
         self._options, self._processes = options, options.get("processes", 0)
         self._http_listen = options.get("http_listen")
-        self._target: str | None = None
+        self._target: str | list[str] | None = None
         if isinstance(handler, str):
             if self._processes:
                 # Only the children load it.
@@ -125,18 +142,26 @@ class Worker:
         self._lock = threading.Lock()
         self._now: Run | None = None
 
-    def _use(self, handler: Callable[..., Any]) -> None:
-        loaded, merged = unwrapped(handler, self._given)
+    def _use(self, handler: Any) -> None:
+        signature, merged = resolved(handler, self._given)
         self._http_listen = merged.get("http_listen")
         self._processes = merged.get("processes", 0)
-        if self._processes:
-            self._in_processes(self._handler if isinstance(self._handler, str) else _path(handler))
+        if not self._processes:
+            self._signature, self._options = signature, merged
+        elif isinstance(self._handler, str):
+            self._in_processes(self._handler)
+        elif isinstance(signature, Router):
+            # The children know nothing of an app whose tasks these are.
+            self._options = merged
+            self._in_processes([_path(task) for task in signature.tasks])
         else:
-            self._signature, self._options = Signature(loaded), merged
+            self._in_processes(_path(handler))
 
-    def _in_processes(self, target: str) -> None:
-        if self._given.get("non_retryable"):
-            raise InvalidArgumentError("with processes, give non_retryable to @worker")
+    def _in_processes(self, target: str | list[str]) -> None:
+        if self._options.get("non_retryable"):
+            raise InvalidArgumentError(
+                "with processes, give non_retryable to @worker, or name the app as module:app"
+            )
         # The children say what the other options of `@worker` are.
         self._target = target
 
@@ -150,8 +175,9 @@ class Worker:
         batched = options.get("max_batch_size") is not None
         if signature.is_async:
             return Tasks(signature, self._non_retryable, batched)
-        run = batch if batched else single
-        return Threads(concurrency, run(signature, self._non_retryable))
+        if batched and isinstance(signature, Signature):
+            return Threads(concurrency, batch(signature, self._non_retryable))
+        return Threads(concurrency, single(signature, self._non_retryable))
 
     def set_non_retryable(self, errors: NonRetryable) -> None:
         """Has a function asked, at each failure, which exceptions fail a job for good."""
@@ -174,7 +200,7 @@ class Worker:
             # What follows may take minutes, in which health checks are to find the worker.
             pages = self._listen(self._http_listen, undo)
             if isinstance(self._handler, str) and self._target is None:
-                self._use(load(self._handler))
+                self._use(load_handler(self._handler))
             client = self._connect()
             options: dict[str, Any] = {**self._options}
             runner: Threads | Tasks | Processes
@@ -220,7 +246,7 @@ class Worker:
         _close_both(runner, consumer)
         raise InvalidArgumentError("the worker runs already")
 
-    def _children(self, target: str) -> Processes:
+    def _children(self, target: str | list[str]) -> Processes:
         from ._processes import Processes
 
         on_start = self._options.get("on_start")

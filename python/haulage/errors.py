@@ -13,6 +13,7 @@ exception                     is also a             when
 ``JobFailedError``                                  the job ended in ``ERROR``
 ``JobCancelledError``                               the job ended in ``CANCELLED``
 ``NotFinishedError``                                the job has no result yet
+``ResultTypeError``           ``TypeError``         a task returned something else than it says
 ``WaitTimeoutError``          ``TimeoutError``      a wait reached its ``timeout``; the job goes on
 ``ConfigError``               ``ValueError``        the URL is wrong, or what is at that place
 ``UnavailableError``          ``ConnectionError``   the backend is out of reach; try again later
@@ -108,6 +109,13 @@ class JobCancelledError(_OfJob):
 
 class NotFinishedError(_OfJob):
     """The job has not ended yet, and its result was asked for."""
+
+
+class ResultTypeError(_OfJob, TypeError):
+    """The result of a task is not of the type that its function says it returns.
+
+    The message names the place. The job succeeded: ``JobHandle.record`` has what it returned.
+    """
 
 
 class WaitTimeoutError(HaulageError, TimeoutError):

@@ -11,18 +11,19 @@ from ._client import Client
 from ._handler import Signature
 from ._threads import batch, broken, single
 from ._time import micros
-from ._worker import unwrapped
+from ._worker import resolved
 from .errors import HaulageError, NotFinishedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from typing_extensions import Unpack
 
     from ._haulage import Call, NewJob, Operation, Record
     from ._options import Seconds, WorkerOptions
+    from ._router import Router
+    from ._worker import Handler
 
 # How long a worker that is not ready waits at most, in seconds.
 _LONGEST_WAIT = 60
@@ -37,13 +38,13 @@ def memory() -> Client:
     return Client(_haulage.connect("memory://").wait(), "memory://")
 
 
-def inline(handler: Callable[..., Any], **options: Unpack[WorkerOptions]) -> InlineClient:
+def inline(handler: Handler, **options: Unpack[WorkerOptions]) -> InlineClient:
     """A client on which every submit runs the job to its end, in the calling thread.
 
     Nothing waits: retries, delays, and the pauses of a worker that is not ready pass at once,
     on a clock of their own. Records, attempts and errors are those of the real thing.
-    ``handler`` must not be ``async``. Jobs that it submits by this client run when it has
-    returned; it cannot wait for them.
+    ``handler`` is a function, tasks or an app, and must not be ``async``. Jobs that it
+    submits by this client run when it has returned; it cannot wait for them.
     """
     return InlineClient(handler, **options)
 
@@ -53,9 +54,8 @@ class InlineClient(Client):
 
     __slots__ = ("_inline",)
 
-    def __init__(self, handler: Callable[..., Any], **options: Unpack[WorkerOptions]) -> None:
-        handler, options = unwrapped(handler, options)
-        signature = Signature(handler)
+    def __init__(self, handler: Handler, **options: Unpack[WorkerOptions]) -> None:
+        signature, options = resolved(handler, options)
         if signature.is_async:
             raise ValueError("an async handler does not run inline; use testing.memory() and a Worker")
         self._inline = _InlineCore(signature, options)
@@ -77,12 +77,14 @@ class InlineClient(Client):
 class _InlineCore:
     """A core client that works off all there is to do before a submit or a wait goes on."""
 
-    def __init__(self, signature: Signature, options: WorkerOptions) -> None:
+    def __init__(self, signature: Signature | Router, options: WorkerOptions) -> None:
         self._core: _haulage.Client = _haulage.connect_manual().wait()
         size = options.get("max_batch_size")
         non_retryable = tuple(options.get("non_retryable") or ())
-        run = single if size is None else batch
-        self._run = run(signature, lambda: non_retryable)
+        if size is not None and isinstance(signature, Signature):
+            self._run = batch(signature, lambda: non_retryable)
+        else:
+            self._run = single(signature, lambda: non_retryable)
         # One thread, the caller's, which takes calls while it waits.
         self._queue = _haulage.Queue(1, _no_thread)
         self._queue.enter()

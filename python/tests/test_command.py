@@ -277,12 +277,14 @@ def test_the_module_is_loaded_once_for_all_threads(
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        ("tasks", "'tasks' names no function; write it as package.module:function"),
+        ("tasks:", "'tasks:' names no function; write it as package.module:function"),
+        ("tasks", "tasks defines no tasks, functions under @haulage.task; name a function of it, as in"),
         ("nope.tasks:f", "there is no module nope; it was looked for in"),
+        ("nope", "there is no module nope; it was looked for in"),
         ("broken:f", "broken imports nothing_like_this, and there is no such module"),
         ("raises:f", "ZeroDivisionError: division by zero"),
         ("tasks:doubel", "tasks has no doubel; did you mean double?"),
-        ("tasks:value", "tasks:value is a int, which cannot be called"),
+        ("tasks:value", "tasks:value is of type int, and neither a function nor tasks"),
     ],
 )
 @pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=["threads", "processes"])

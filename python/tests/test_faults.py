@@ -142,7 +142,7 @@ def test_a_batch_must_not_return_what_has_no_order(unordered: Callable[[list[int
 
 
 @pytest.fixture
-def long_body(client: haulage.Client) -> Iterator[list[haulage.JobHandle]]:
+def long_body(client: haulage.Client) -> Iterator[list[haulage.JobHandle[Any]]]:
     """Two jobs, the first with an integer that Python does not read."""
     jobs = client.submit_many([int("7" * 4000), 1])
     before = sys.get_int_max_str_digits()
@@ -153,7 +153,7 @@ def long_body(client: haulage.Client) -> Iterator[list[haulage.JobHandle]]:
 
 @pytest.mark.parametrize("kind", ["thread", "batch", "async", "async batch"])
 def test_a_body_that_cannot_be_decoded_ends_its_job_alone(
-    client: haulage.Client, kind: str, long_body: list[haulage.JobHandle]
+    client: haulage.Client, kind: str, long_body: list[haulage.JobHandle[Any]]
 ) -> None:
     async def later(body: Any) -> Any:
         return body
@@ -167,7 +167,7 @@ def test_a_body_that_cannot_be_decoded_ends_its_job_alone(
 
 
 def test_a_value_that_cannot_be_read_is_told_so(
-    client: haulage.Client, long_body: list[haulage.JobHandle]
+    client: haulage.Client, long_body: list[haulage.JobHandle[Any]]
 ) -> None:
     record = client.record(long_body[0].id, body=True)
     with pytest.raises(haulage.InvalidJSONError, match=r"the body cannot be decoded: .*4000 digits"):

@@ -81,6 +81,10 @@ def act(body, ctx):
 def decorated(body):
     return os.getpid()
 
+@haulage.worker(queues=["bulk"], non_retryable=[ValueError])
+def in_bulk(body):
+    raise ValueError("no use")
+
 @haulage.worker(processes=2)
 def and_again(body):
     return threading.current_thread().name, os.getpid()
@@ -142,6 +146,12 @@ def test_a_body_that_a_child_cannot_decode_ends_its_job_alone(
     assert (bad.status, bad.error_kind, bad.attempt) == (Status.ERROR, "invalid_body", 1)
     assert bad.error is not None and "the body cannot be decoded: ValueError" in bad.error
     assert good.result in (1, [1, 1])
+
+
+def test_the_queues_and_errors_of_the_decorator_hold_for_processes(client: haulage.Client) -> None:
+    with worker(client, "tasks:in_bulk"):
+        record = client.submit(1, queue="bulk").wait(SOON)
+    assert (record.status, record.attempt) == (Status.ERROR, 1)
 
 
 def test_a_death_is_noticed_though_a_grandchild_holds_all_it_has(

@@ -61,7 +61,7 @@ pub(crate) const HTTP_READY: Setting = setting(
 );
 pub(crate) const PYTHON: Setting = setting(
     "HAULAGE_PYTHON",
-    "Python function to run for each job, as package.module:function; needs the Python package `haulage`: that of this command, or of the python3 of the PATH",
+    "Python function to run for each job, as package.module:function, or a module, whose tasks it serves; needs the Python package `haulage`: that of this command, or of the python3 of the PATH",
 );
 pub(crate) const PROCESSES: Setting = setting(
     "HAULAGE_PROCESSES",

@@ -52,7 +52,8 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// job no attempt. The worker gives the job back and claims no more until it can go on; it
 /// tries by itself, after one second at first and one minute at most.
 ///
-/// A Python function gets the body and returns the result. It is run by the Python package
+/// A Python function gets the body and returns the result. Tasks, functions under `@haulage.task`, get
+/// the jobs that name them: all those of a module, or of an app in it. They are run by the Python package
 /// `haulage`, where this is the package's command; the program becomes the python3 of the PATH,
 /// which needs the package.
 ///
@@ -66,10 +67,11 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
                   haulage worker --until-empty --exec ./resize\n  \
                   haulage worker --queue interactive --queue bulk --exec ./infer\n  \
                   haulage worker --http http://localhost:8080/invocations --http-ready /ping\n  \
-                  haulage worker --python package.module:function --processes 4",
+                  haulage worker --python package.module:function --processes 4\n  \
+                  haulage worker --python package.module",
     override_usage = "haulage worker [OPTIONS] --exec <COMMAND>\n       haulage worker [OPTIONS] -- <COMMAND>...\n       \
                       haulage worker [OPTIONS] --shell <LINE>\n       haulage worker [OPTIONS] --http <URL>\n       \
-                      haulage worker [OPTIONS] --python <MODULE:FUNCTION>"
+                      haulage worker [OPTIONS] --python <MODULE[:NAME]>"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -136,8 +138,9 @@ struct WorkArgs {
     #[arg(long, value_name = "URL", conflicts_with_all = ["exec", "command"])]
     http: Option<String>,
 
-    /// Python function to run for each job, as package.module:function [env: HAULAGE_PYTHON]
-    #[arg(long, value_name = "MODULE:FUNCTION", conflicts_with_all = ["exec", "shell", "http", "command"])]
+    /// Python function to run for each job, as package.module:function, or a module, whose tasks it
+    /// serves [env: HAULAGE_PYTHON]
+    #[arg(long, value_name = "MODULE[:NAME]", conflicts_with_all = ["exec", "shell", "http", "command"])]
     python: Option<String>,
 
     #[arg(long, value_name = "PATH", env = env::HTTP_READY.name, help = env::HTTP_READY.help)]
@@ -253,7 +256,7 @@ impl WorkArgs {
             (None, None, None, Some(_)) => Ok(Work::Python),
             (None, None, None, None) => Err(Exit::usage(
                 "nothing says how to run a job; give one of --exec COMMAND, --shell LINE, --http URL, \
-                 --python MODULE:FUNCTION or -- COMMAND",
+                 --python MODULE[:NAME] or -- COMMAND",
             )),
             _ => Err(Exit::usage(
                 "more than one of HAULAGE_EXEC, HAULAGE_SHELL, HAULAGE_HTTP and HAULAGE_PYTHON is set; set one",

@@ -176,7 +176,7 @@ fn a_missing_program_is_told_before_any_job_is_claimed() {
         (
             &[],
             "nothing says how to run a job; give one of --exec COMMAND, --shell LINE, --http URL, \
-             --python MODULE:FUNCTION or -- COMMAND",
+             --python MODULE[:NAME] or -- COMMAND",
         ),
         (&["--exec", "cat", "--http-ready", "/ping"], "--http-ready goes with --http, and there is none"),
     ] {
