@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
     from typing import Literal
 
-    from typing_extensions import ParamSpec, Self, Unpack
+    from typing_extensions import Concatenate, ParamSpec, Self, Unpack
 
     from ._options import Seconds, TaskOptions, WorkerOptions
     from ._parse import Parse
 
+    A = TypeVar("A")
     P = ParamSpec("P")
+    Q = ParamSpec("Q")
 else:
     # Python 3.9 has no `ParamSpec`; only type checkers need one.
     P = TypeVar("P")
@@ -177,8 +179,8 @@ class Task(Generic[P, R]):
 
     @overload
     def map(
-        self,
-        items: Iterable[Any],
+        self: Task[Concatenate[A, Q], R],
+        items: Iterable[A],
         *,
         wait_timeout: Seconds | None = None,
         return_exceptions: Literal[False] = False,
@@ -186,8 +188,8 @@ class Task(Generic[P, R]):
     ) -> Iterator[R]: ...
     @overload
     def map(
-        self,
-        items: Iterable[Any],
+        self: Task[Concatenate[A, Q], R],
+        items: Iterable[A],
         *,
         wait_timeout: Seconds | None = None,
         return_exceptions: bool,
@@ -212,15 +214,19 @@ class Task(Generic[P, R]):
 
     @overload
     def map_async(
-        self,
-        items: Iterable[Any],
+        self: Task[Concatenate[A, Q], R],
+        items: Iterable[A],
         *,
         wait_timeout: Seconds | None = None,
         return_exceptions: Literal[False] = False,
     ) -> AsyncIterator[R]: ...
     @overload
     def map_async(
-        self, items: Iterable[Any], *, wait_timeout: Seconds | None = None, return_exceptions: bool
+        self: Task[Concatenate[A, Q], R],
+        items: Iterable[A],
+        *,
+        wait_timeout: Seconds | None = None,
+        return_exceptions: bool,
     ) -> AsyncIterator[R | Exception]: ...
     async def map_async(
         self,

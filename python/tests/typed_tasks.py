@@ -124,6 +124,7 @@ if TYPE_CHECKING:
         haulage.Worker(app)
         embed.submit(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         embed.submit("a", size=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        embed.map([1])  # pyright: ignore[reportArgumentType]
         embed.using(delya=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
         haulage.task(task="name")(whose.function)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
