@@ -10,11 +10,6 @@ use crate::{
     observation::{Observation, Target},
 };
 
-/// Looks that are further apart than this say nothing of the time between
-/// them, in seconds: a look tells of a minute, as the counts of SQS may be
-/// that old.
-const LOOKS_APART: u64 = 90;
-
 /// The share of what the target leaves beside two jobs that a ripple may last.
 const PATIENCE: f64 = 0.25;
 /// But no longer than this, in seconds: ten minutes.
@@ -91,6 +86,11 @@ pub struct History {
 }
 
 impl History {
+    /// Looks that are further apart than this say nothing of the time between
+    /// them, in seconds: a look tells of a minute, as the counts of SQS may be
+    /// that old.
+    pub const LOOKS_APART: u64 = 90;
+
     /// Remembers a look. Of several at a moment the highest counts.
     pub fn record(&mut self, at: u64, required: u64) {
         let most = self.looks.entry(at).or_insert(required);
@@ -125,7 +125,7 @@ impl History {
     fn covering(&self, from: u64, until: u64) -> Option<u64> {
         let (first, _) = self.looks.range(..=from).next_back()?;
         let looks = self.looks.range(first..=&until).map(|(at, _)| *at).chain([until]);
-        looks.is_sorted_by(|before, after| after - before <= LOOKS_APART).then_some(*first)
+        looks.is_sorted_by(|before, after| after - before <= Self::LOOKS_APART).then_some(*first)
     }
 }
 

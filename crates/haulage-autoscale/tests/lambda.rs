@@ -124,6 +124,66 @@ fn the_metrics_of_several_pairs_arrive() {
     assert_eq!((&lines[0]["put"], &lines[0]["failed"]), (&json!(2), &json!(0)));
 }
 
+/// A pair whose desired count is set, to four tasks at most.
+fn direct_pair(name: &str, messages: u32, tasks: u32) -> Value {
+    let mut pair = pair(name, messages, tasks);
+    pair["direct"] = json!({ "min_tasks": 1, "max_tasks": 4, "scale_in_window_seconds": 30 });
+    pair
+}
+
+fn desired(name: &str) -> Value {
+    let services = AWS.call(
+        "AmazonEC2ContainerServiceV20141113.DescribeServices",
+        &json!({ "cluster": name, "services": ["worker"] }),
+    );
+    services["services"][0]["desiredCount"].clone()
+}
+
+/// As if somebody had looked so many seconds ago.
+fn put_required(name: &str, tasks: f64, ago: u64) {
+    let datum = json!({
+        "MetricName": "RequiredTasks", "Dimensions": dimensions(name), "Unit": "Count",
+        "Value": tasks, "Timestamp": now() - ago, "StorageResolution": 1,
+    });
+    AWS.call(
+        "GraniteServiceVersion20100801.PutMetricData",
+        &json!({ "Namespace": "Haulage", "MetricData": [datum] }),
+    );
+}
+
+#[test]
+fn the_desired_count_is_set_out_and_what_this_half_minute_required_is_kept() {
+    let pair = direct_pair("direct", 10, 2);
+    let lambda = lambda([]);
+    let look = || assert!(matches!(lambda.invoke(&event(&[&pair]), TIME).1, Told::Answer(_)));
+    look();
+    assert_eq!(desired("direct"), json!(4), "five are required, and four are the most");
+    AWS.call("AmazonSQS.PurgeQueue", &json!({ "QueueUrl": pair["queue_url"] }));
+    look();
+    assert_eq!(desired("direct"), json!(4), "nobody knows of the half minute before");
+    put_required("direct", 3.0, 45);
+    look();
+    assert_eq!(desired("direct"), json!(4), "it is known, and the first look was within it");
+    let scaled: Vec<_> =
+        lines(&lambda.stop(), "INFO").into_iter().filter(|line| line["message"] == "scaled").collect();
+    let [scaled] = scaled.as_slice() else { panic!("one change: {scaled:?}") };
+    assert_eq!((&scaled["from"], &scaled["to"]), (&json!(2), &json!(4)));
+    for metric in ["RequiredTasks", "RunningTasks", "BacklogSeconds"] {
+        assert!(!points("direct", metric).is_empty(), "{metric}");
+    }
+    assert_eq!(points("direct", "ScaleOutTo"), [] as [Value; 0]);
+}
+
+#[test]
+fn the_desired_count_is_set_in_to_what_an_earlier_minute_required() {
+    let pair = direct_pair("direct-in", 0, 4);
+    put_required("direct-in", 3.0, 45);
+    let lambda = lambda([]);
+    let (_, answer) = lambda.invoke(&event(&[&pair]), TIME);
+    assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 1 })));
+    assert_eq!(desired("direct-in"), json!(3));
+}
+
 #[test]
 fn a_queue_that_is_gone_is_told_and_hides_no_other_pair() {
     let good = pair("beside-gone", 1, 1);

@@ -14,7 +14,7 @@ use crate::{event::Pair, failure::Failure, limit::Limit};
 
 const CALL: &str = "cloudwatch:PutMetricData";
 
-/// Pairs in one call, of eight metrics each: 1,000 metrics and 1 MB are the
+/// Pairs in one call, of eight metrics each at most: 1,000 metrics and 1 MB are the
 /// limits (CloudWatch API Reference, "PutMetricData"), and the names of a pair
 /// may be long.
 const BATCH: usize = 100;
@@ -51,8 +51,9 @@ async fn put_batch(cloudwatch: &Client, batch: &[(&Pair, Metrics)], limit: &Limi
 }
 
 /// The metrics of a pair, with units and resolutions that the alarms and
-/// policies of `terraform/modules/autoscaling` ask for.
-fn data(pair: &Pair, metrics: &Metrics) -> [MetricDatum; 8] {
+/// policies of `terraform/modules/autoscaling` ask for. Where no policy is to
+/// act on them, those that are looked at, and what the next invocation reads.
+fn data(pair: &Pair, metrics: &Metrics) -> Vec<MetricDatum> {
     let dimensions =
         pair.dimensions().map(|(name, value)| Dimension::builder().name(name).value(value).build());
     let datum = |name: &str, unit, value: f64, resolution| {
@@ -65,37 +66,38 @@ fn data(pair: &Pair, metrics: &Metrics) -> [MetricDatum; 8] {
             .build()
     };
     use StandardUnit::{Count, Percent, Seconds};
-    [
+    let required_every = if pair.direct.is_some() { HIGH } else { STANDARD };
+    let mut data = vec![
         datum(BacklogSeconds::NAME, Seconds, metrics.backlog_seconds.get(), STANDARD),
-        datum(BacklogPerTask::NAME, Count, metrics.backlog_per_task.get(), STANDARD),
-        datum(
-            QueueRequiresConsumer::NAME,
-            Count,
-            f64::from(u8::from(metrics.queue_requires_consumer.get())),
-            STANDARD,
-        ),
-        datum(RequiredTasks::NAME, Count, metrics.required_tasks.get() as f64, STANDARD),
-        // Its alarm has a period of 10 s.
-        datum(ScaleOutTo::NAME, Count, metrics.scale_out_to.get() as f64, HIGH),
-        datum(ScaleInTo::NAME, Count, metrics.scale_in_to.get() as f64, STANDARD),
-        datum(CapacityDemand::NAME, Percent, metrics.capacity_demand.get(), STANDARD),
+        datum(RequiredTasks::NAME, Count, metrics.required_tasks.get() as f64, required_every),
         datum(Metrics::RUNNING_TASKS, Count, f64::from(metrics.running_tasks), STANDARD),
-    ]
+    ];
+    if pair.direct.is_none() {
+        let requires_consumer = f64::from(u8::from(metrics.queue_requires_consumer.get()));
+        data.extend([
+            datum(BacklogPerTask::NAME, Count, metrics.backlog_per_task.get(), STANDARD),
+            datum(QueueRequiresConsumer::NAME, Count, requires_consumer, STANDARD),
+            // Its alarm has a period of 10 s.
+            datum(ScaleOutTo::NAME, Count, metrics.scale_out_to.get() as f64, HIGH),
+            datum(ScaleInTo::NAME, Count, metrics.scale_in_to.get() as f64, STANDARD),
+            datum(CapacityDemand::NAME, Percent, metrics.capacity_demand.get(), STANDARD),
+        ]);
+    }
+    data
 }
 
 #[cfg(test)]
 mod tests {
     use haulage_autoscale::{Estimate, Observation, QueueDepth, Service};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::event::Event;
 
-    #[test]
-    fn names_units_and_resolutions_are_those_that_alarms_ask_for() {
+    fn put(direct: Value) -> Vec<(String, f64, String, i32)> {
         let event = Event::read(&json!({ "samples_per_minute": 1, "pairs": [{
             "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo", "queue_url": "https://sqs/1/jobs.fifo",
-            "slots_per_task": 2, "job_seconds": 60, "target_seconds": 300,
+            "slots_per_task": 2, "job_seconds": 60, "target_seconds": 300, "direct": direct,
         }] }));
         let event = event.expect("an event");
         let [pair] = event.pairs.as_slice() else { panic!("one pair") };
@@ -107,33 +109,51 @@ mod tests {
             busy: None,
         }
         .metrics(pair.target_seconds);
-        let data = data(pair, &metrics);
-        for datum in &data {
+        let told = data(pair, &metrics).into_iter().map(|datum| {
             let dimensions =
                 datum.dimensions().iter().map(|d| (d.name().expect("a name"), d.value().expect("a value")));
             assert_eq!(
                 dimensions.collect::<Vec<_>>(),
                 [("ClusterName", "prod"), ("ServiceName", "worker"), ("QueueName", "jobs.fifo")]
             );
-        }
-        let told = data.map(|datum| {
             let unit = datum.unit().expect("a unit").as_str().to_owned();
             let name = datum.metric_name().expect("a name").to_owned();
             (name, datum.value().expect("a value"), unit, datum.storage_resolution().expect("a resolution"))
         });
-        let expected = [
-            ("BacklogSeconds", 510.0, "Seconds", 60),
-            ("BacklogPerTask", 17.0, "Count", 60),
-            ("QueueRequiresConsumer", 0.0, "Count", 60),
-            ("RequiredTasks", 4.0, "Count", 60),
-            ("ScaleOutTo", 4.0, "Count", 1),
-            ("ScaleInTo", 1_000_000.0, "Count", 60),
-            ("CapacityDemand", 100.0, "Percent", 60),
-            ("RunningTasks", 1.0, "Count", 60),
-        ];
+        told.collect()
+    }
+
+    fn expected<const N: usize>(data: [(&str, f64, &str, i32); N]) -> Vec<(String, f64, String, i32)> {
+        data.map(|(name, value, unit, every)| (name.to_owned(), value, unit.to_owned(), every)).into()
+    }
+
+    #[test]
+    fn names_units_and_resolutions_are_those_that_alarms_ask_for() {
         assert_eq!(
-            told,
-            expected.map(|(name, value, unit, every)| (name.to_owned(), value, unit.to_owned(), every))
+            put(Value::Null),
+            expected([
+                ("BacklogSeconds", 510.0, "Seconds", 60),
+                ("RequiredTasks", 4.0, "Count", 60),
+                ("RunningTasks", 1.0, "Count", 60),
+                ("BacklogPerTask", 17.0, "Count", 60),
+                ("QueueRequiresConsumer", 0.0, "Count", 60),
+                ("ScaleOutTo", 4.0, "Count", 1),
+                ("ScaleInTo", 1_000_000.0, "Count", 60),
+                ("CapacityDemand", 100.0, "Percent", 60),
+            ])
+        );
+    }
+
+    #[test]
+    fn without_alarms_no_metric_is_put_that_nothing_reads() {
+        let direct = json!({ "min_tasks": 0, "max_tasks": 10, "scale_in_window_seconds": 120 });
+        assert_eq!(
+            put(direct),
+            expected([
+                ("BacklogSeconds", 510.0, "Seconds", 60),
+                ("RequiredTasks", 4.0, "Count", 1),
+                ("RunningTasks", 1.0, "Count", 60),
+            ])
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use haulage_autoscale::{JobSeconds, Slots, Target};
+use haulage_autoscale::{Direct, JobSeconds, ScaleInWindow, Slots, Target, TaskRange};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
@@ -44,6 +44,18 @@ pub(crate) struct Pair {
     /// Within how many seconds a backlog is to be drained.
     #[serde(deserialize_with = "target")]
     pub(crate) target_seconds: Target,
+    /// How its desired count is set; without it, alarms are to do it.
+    #[serde(default, deserialize_with = "direct")]
+    pub(crate) direct: Option<Direct>,
+}
+
+/// As it is sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DirectFields {
+    min_tasks: u32,
+    max_tasks: u32,
+    scale_in_window_seconds: u32,
 }
 
 /// The name of a cluster, a service or a queue; not its ARN, since it is also
@@ -61,7 +73,8 @@ impl BadEvent {
     /// What to do about it.
     pub(crate) const ADVICE: &str = "send what terraform/modules/autoscaling sends: {\"samples_per_minute\": 4, \"pairs\": \
         [{\"cluster\": …, \"service\": …, \"queue_name\": …, \"queue_url\": …, \"slots_per_task\": 1, \
-        \"job_seconds\": 60, \"target_seconds\": 60}]}; package and Terraform have to be of one version";
+        \"job_seconds\": 60, \"target_seconds\": 60, \"direct\": {\"min_tasks\": 0, \"max_tasks\": 10, \
+        \"scale_in_window_seconds\": 120}}]}; package and Terraform have to be of one version";
 }
 
 impl Event {
@@ -164,6 +177,13 @@ fn target<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Target, D::Error
     Target::new(f64::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
+fn direct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Direct>, D::Error> {
+    let Some(fields) = Option::<DirectFields>::deserialize(deserializer)? else { return Ok(None) };
+    let range = TaskRange::new(fields.min_tasks, fields.max_tasks).map_err(D::Error::custom)?;
+    let window = ScaleInWindow::new(fields.scale_in_window_seconds).map_err(D::Error::custom)?;
+    Ok(Some(Direct { range, window }))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -192,6 +212,17 @@ mod tests {
     }
 
     #[test]
+    fn reads_how_the_desired_count_is_set() {
+        let mut event = sent();
+        let direct = |event: &Value| Event::read(event).expect("an event").pairs.as_slice()[0].direct;
+        assert_eq!(direct(&event), None);
+        event["pairs"][0]["direct"] =
+            json!({ "min_tasks": 1, "max_tasks": 20, "scale_in_window_seconds": 90 });
+        let read = direct(&event).expect("a range and a window");
+        assert_eq!((read.range.min(), read.range.max(), read.window.get()), (1, 20, 90));
+    }
+
+    #[test]
     fn terraform_sends_these_fields() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let module = std::fs::read_to_string(root.join("terraform/modules/autoscaling/lambda.tf"));
@@ -210,7 +241,7 @@ mod tests {
     #[test]
     fn says_what_is_wrong_and_where() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 14] = [
+        let cases: [(Change, &str); 18] = [
             (|e| *e = json!("hello"), "invalid type: string"),
             (|e| e["samples_per_minute"] = json!(7), "samples_per_minute: has to be 1 to 6, and is 7"),
             (|e| e["samples_per_minute"] = json!(0), "has to be 1 to 6"),
@@ -239,6 +270,25 @@ mod tests {
                 |e| e["pairs"][0]["service"] = json!("arn:aws:ecs:x"),
                 "pairs[0].service: `arn:aws:ecs:x` is not a name",
             ),
+            (
+                |e| {
+                    e["pairs"][0]["direct"] =
+                        json!({ "min_tasks": 0, "max_tasks": 0, "scale_in_window_seconds": 60 });
+                },
+                "pairs[0].direct: the most tasks has to be 1 or more",
+            ),
+            (
+                |e| {
+                    e["pairs"][0]["direct"] =
+                        json!({ "min_tasks": 0, "max_tasks": 9, "scale_in_window_seconds": 29 });
+                },
+                "pairs[0].direct: the scale-in window in seconds has to be from 30 to 3600, and 29 is not",
+            ),
+            (
+                |e| e["pairs"][0]["direct"] = json!({ "min_tasks": 0, "max_tasks": 9 }),
+                "pairs[0].direct: missing field `scale_in_window_seconds`",
+            ),
+            (|e| e["pairs"][0]["direct"] = json!({ "min": 0 }), "pairs[0].direct.min: unknown field `min`"),
             (
                 |e| drop(e["pairs"][0].as_object_mut().map(|p| p.remove("queue_url"))),
                 "missing field `queue_url`",

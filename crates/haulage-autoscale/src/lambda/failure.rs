@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use aws_sdk_cloudwatch::types::{MetricDataResult, StatusCode};
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 
 /// A call that failed, or an answer that is of no use.
@@ -41,6 +42,12 @@ impl Failure {
         };
         let told = error.as_service_error().and_then(ProvideErrorMetadata::message).map(str::to_owned);
         Self::new(operation, &code, told.unwrap_or_else(|| chain(error)))
+    }
+
+    /// A metric that could not be read, though others of the call could.
+    pub(crate) fn of_result(operation: &'static str, code: &StatusCode, result: &MetricDataResult) -> Self {
+        let why: Vec<_> = result.messages().iter().filter_map(|message| message.value()).collect();
+        Self::new(operation, code.as_str(), why.join("; "))
     }
 
     /// A call without an answer in time.

@@ -19,6 +19,12 @@ pub(crate) fn looked(put: usize, failed: usize, took: Duration) {
     );
 }
 
+/// A service has another desired count.
+pub(crate) fn scaled(pair: &Pair, from: u32, to: u32) {
+    let pair = pair.to_string();
+    println!("{}", json!({ "level": "INFO", "message": "scaled", "pair": pair, "from": from, "to": to }));
+}
+
 /// There is no time for so many of the samples.
 pub(crate) fn left_out(left_out: u32, samples: u32) {
     let line = json!({

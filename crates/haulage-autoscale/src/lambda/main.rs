@@ -1,15 +1,17 @@
-//! The Lambda that puts the metrics which scaling acts on. `schedule::run` is all
+//! The Lambda that scales services, or puts the metrics which do. `schedule::run` is all
 //! of it that knows no Lambda; docs/scaling.md says what it reads and puts.
 
 mod data;
 mod event;
 mod failure;
+mod history;
 mod limit;
 mod log;
 mod measured;
 mod queue;
 mod report;
 mod sample;
+mod scale;
 mod schedule;
 mod service;
 mod services;

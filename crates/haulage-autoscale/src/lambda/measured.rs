@@ -13,7 +13,7 @@ use haulage_autoscale::{BUSY_OVER, BusySlots, Estimate, JobSeconds, MEASURED_OVE
 
 use crate::{event::Pair, failure::Failure, limit::Limit};
 
-const CALL: &str = "cloudwatch:GetMetricData";
+pub(crate) const CALL: &str = "cloudwatch:GetMetricData";
 
 /// Queries in one call (CloudWatch API Reference, "GetMetricData"); a pair has
 /// three. They have some 500 points, so that a whole batch fits into an answer
@@ -143,7 +143,8 @@ fn start(now: SystemTime) -> DateTime {
     DateTime::from_secs(start - start % i64::from(PERIOD))
 }
 
-fn query(pair: &Pair, id: String, name: &str, period: i32, statistic: &str) -> MetricDataQuery {
+/// A query of a metric of this pair.
+pub(crate) fn query(pair: &Pair, id: String, name: &str, period: i32, statistic: &str) -> MetricDataQuery {
     let dimensions =
         pair.dimensions().map(|(name, value)| Dimension::builder().name(name).value(value).build());
     let metric = Metric::builder()
@@ -158,8 +159,7 @@ fn query(pair: &Pair, id: String, name: &str, period: i32, statistic: &str) -> M
 fn add(entry: &mut Result<Measured, Failure>, result: &MetricDataResult, now: SystemTime) {
     if let Some(code @ (StatusCode::InternalError | StatusCode::Forbidden)) = result.status_code() {
         // With one of the three cut short, the others would mislead.
-        let why = result.messages().iter().filter_map(|message| message.value()).collect::<Vec<_>>();
-        *entry = Err(Failure::new(CALL, code.as_str(), why.join("; ")));
+        *entry = Err(Failure::of_result(CALL, code, result));
     }
     let Ok(measured) = entry else { return };
     let sum = || result.values().iter().sum::<f64>();

@@ -1,7 +1,7 @@
 //! One sample of all pairs.
 
-use futures_util::future::{join_all, join3};
-use haulage_autoscale::{Metrics, Observation, QueueDepth, Service};
+use futures_util::future::{join, join_all, join3};
+use haulage_autoscale::{Observation, QueueDepth, Service};
 use tokio::time::{Duration, Instant};
 
 use crate::{
@@ -10,25 +10,29 @@ use crate::{
     failure::Failure,
     limit::Limit,
     measured::{Known, Measured},
-    queue, service,
+    queue,
+    scale::Histories,
+    service,
     services::Services,
 };
 
-/// How long all reads may take, and then all puts: with both, a sample is through
+/// How long all reads may take, and then all that is done about them: with both, a sample is through
 /// before the next of six in a minute.
 const PHASE: Duration = Duration::from_secs(4);
 
-/// Reads all pairs, and puts the metrics of those that could be read; there is
-/// an answer for each, in their order. A pair that could not be read has no
-/// metrics: alarms know what to do without data, and not with wrong data.
+/// Reads all pairs, and scales those that could be read and puts their metrics;
+/// there is an answer for each, in their order. A pair that could not be read is
+/// left as it is and has no metrics: alarms know what to do without data, and not
+/// with wrong data.
 pub(crate) async fn sample(
     services: &Services,
     pairs: &[Pair],
     known: &mut Known,
+    histories: &mut Histories,
     deadline: Instant,
 ) -> Vec<Result<(), Failure>> {
     let now = Instant::now();
-    // Where time is short, half of it is for the puts.
+    // Where time is short, half of it is for the rest.
     let reads = Limit::until(now + PHASE.min(deadline.saturating_duration_since(now) / 2));
     let (measured, counts, depths) = join3(
         known.read(&services.cloudwatch, pairs, &reads),
@@ -36,22 +40,32 @@ pub(crate) async fn sample(
         join_all(pairs.iter().map(|pair| queue::depth(&services.sqs, pair, &reads))),
     )
     .await;
-    let read: Vec<Result<(&Pair, Metrics), Failure>> = pairs
+    let read: Vec<Result<Observation, Failure>> = pairs
         .iter()
         .zip(measured)
         .zip(depths.into_iter().zip(counts))
-        .map(|((pair, measured), (depth, count))| Ok((pair, metrics(pair, measured?, depth?, count?))))
+        .map(|((pair, measured), (depth, count))| Ok(observation(pair, measured?, depth?, count?)))
         .collect();
-    let good: Vec<_> = read.iter().flatten().copied().collect();
-    let puts = Limit::until(deadline.min(Instant::now() + PHASE));
-    let mut put = data::put(&services.cloudwatch, &good, &puts).await.into_iter();
+    let seen: Vec<_> = read.iter().map(|read| read.as_ref().ok().copied()).collect();
+    let good: Vec<_> = pairs
+        .iter()
+        .zip(&seen)
+        .filter_map(|(pair, seen)| Some((pair, (*seen)?.metrics(pair.target_seconds))))
+        .collect();
+    let rest = Limit::until(deadline.min(Instant::now() + PHASE));
+    let (scaled, put) =
+        join(histories.scale(services, pairs, &seen, &rest), data::put(&services.cloudwatch, &good, &rest))
+            .await;
+    let mut put = put.into_iter();
     read.into_iter()
-        .map(|read| read.and_then(|_| put.next().expect("an answer for each that was put")))
+        .zip(scaled)
+        .map(|(read, scaled)| {
+            read.and_then(|_| scaled.and(put.next().expect("an answer for each that was put")))
+        })
         .collect()
 }
 
-fn metrics(pair: &Pair, measured: Measured, queue: QueueDepth, service: Service) -> Metrics {
+fn observation(pair: &Pair, measured: Measured, queue: QueueDepth, service: Service) -> Observation {
     let job_time = measured.beside(pair.job_seconds);
     Observation { queue, service, slots: pair.slots_per_task, job_time, busy: measured.busy() }
-        .metrics(pair.target_seconds)
 }

@@ -2,7 +2,9 @@
 
 use tokio::time::{Duration, Instant, sleep_until};
 
-use crate::{event::Event, log, measured::Known, report::Report, sample::sample, services::Services};
+use crate::{
+    event::Event, log, measured::Known, report::Report, sample::sample, scale::Histories, services::Services,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -14,6 +16,7 @@ pub(crate) async fn run<'a>(event: &'a Event, services: &Services, deadline: Ins
     let start = Instant::now();
     let mut report = Report::new(pairs);
     let mut known = Known::none_of(pairs.len());
+    let mut histories = Histories::none_of(pairs.len());
     for number in 0..samples {
         let at = start + MINUTE * number / samples;
         // The first is made at any rate: an invocation without time for it is to fail.
@@ -23,7 +26,7 @@ pub(crate) async fn run<'a>(event: &'a Event, services: &Services, deadline: Ins
         }
         sleep_until(at).await;
         let began = Instant::now();
-        let answers = sample(services, pairs, &mut known, deadline).await;
+        let answers = sample(services, pairs, &mut known, &mut histories, deadline).await;
         let failed = answers.iter().filter(|answer| answer.is_err()).count();
         log::looked(pairs.len() - failed, failed, began.elapsed());
         report.looked(answers);

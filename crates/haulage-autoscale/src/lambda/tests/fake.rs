@@ -150,6 +150,10 @@ fn cbor(value: &Value) -> Vec<u8> {
     match value {
         Value::String(text) => [head(3, text.len()), text.as_bytes().to_vec()].concat(),
         Value::Array(items) => [head(4, items.len()), items.iter().flat_map(cbor).collect()].concat(),
+        // What is a moment: a tag, and seconds of Unix time.
+        Value::Object(fields) if fields.contains_key("$seconds") => {
+            [vec![0xc1], cbor(&fields["$seconds"])].concat()
+        }
         Value::Object(fields) => {
             let pairs = fields.iter().flat_map(|(name, value)| [cbor(&name.as_str().into()), cbor(value)]);
             [head(5, fields.len()), pairs.flatten().collect()].concat()

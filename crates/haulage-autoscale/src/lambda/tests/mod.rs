@@ -1,5 +1,6 @@
 //! An invocation, on an AWS in this process.
 
+mod direct;
 mod fake;
 mod limits;
 
