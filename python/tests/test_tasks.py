@@ -187,8 +187,8 @@ def test_what_has_another_client_or_options_is_the_same_task(client: haulage.Cli
 def test_a_task_that_is_not_served_here_is_given_back(
     client: haulage.Client, processes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    jobs = [client.submit({}, task="embedd", max_attempts=1), client.submit({}, max_attempts=1)]
-    words = ("its task embedd is not served here", "it names no task")
+    jobs = [client.submit({}, task="encode", max_attempts=1), client.submit({}, max_attempts=1)]
+    words = ("its task encode is not served here", "it names no task")
     caplog.set_level(logging.WARNING, "haulage.tasks")
     with haulage.Worker([embed, whose], client, processes=processes):
         for job, why in zip(jobs, words):
@@ -200,7 +200,7 @@ def test_a_task_that_is_not_served_here_is_given_back(
     if not processes:
         told = [record.getMessage() for record in caplog.records if record.name == "haulage.tasks"]
         assert sorted(told) == [
-            "jobs of the task embedd are given back: this worker serves embed, whose",
+            "jobs of the task encode are given back: this worker serves embed, whose",
             "jobs that name no task are given back: this worker serves embed, whose",
         ]
 
