@@ -26,7 +26,6 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "
 # As Terraform has it, in seconds.
 LAMBDA_TIMEOUT = 59
 TARGETS = {
-    "cloudwatch": "GraniteServiceVersion20100801",
     "ecs": "AmazonEC2ContainerServiceV20141113",
     "logs": "Logs_20140328",
     "sqs": "AmazonSQS",

@@ -10,7 +10,6 @@ import contextlib
 import json
 import tempfile
 import threading
-import time
 import unittest
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ URL = f"sqs://{QUEUE}?table={TABLE}&region={REGION}"
 CLUSTER, SERVICE = "cluster", "worker"
 # With jobs that are expected to take a third of the target, a task of one slot takes three of them.
 JOBS, TASKS, JOB_SECONDS, TARGET_SECONDS = 9, 3, 20, 60
+# The shortest that there is.
+WINDOW_SECONDS = 30
 
 Task = dict[str, Any]
 
@@ -137,37 +138,12 @@ class Service:
             "slots_per_task": 1,
             "job_seconds": JOB_SECONDS,
             "target_seconds": TARGET_SECONDS,
+            "direct": {"min_tasks": 0, "max_tasks": 10, "scale_in_window_seconds": WINDOW_SECONDS},
         }
         answer = self._scaler({"samples_per_minute": 1, "pairs": [pair]})
         assert answer == {"samples": 1, "pairs": 1}, answer
-        self._alarms()
         (service,) = self._aws("ecs", "DescribeServices", cluster=CLUSTER, services=[SERVICE])["services"]
         return int(service["desiredCount"])
-
-    def _alarms(self) -> None:
-        """What the alarms and steps of terraform/modules/autoscaling do with what the Lambda has put. Only
-        that they wait for seconds or minutes is left out.
-        """
-        out, back = self._highest("ScaleOutTo"), self._highest("ScaleInTo")
-        wanted = out if out >= 1 else back if back <= 500 else None
-        if wanted is not None:
-            self._aws("ecs", "UpdateService", cluster=CLUSTER, service=SERVICE, desiredCount=int(wanted))
-
-    def _highest(self, metric: str) -> float:
-        """Of the latest second in which there was one."""
-        dimensions = {"ClusterName": CLUSTER, "ServiceName": SERVICE, "QueueName": QUEUE}
-        points = self._aws(
-            "cloudwatch",
-            "GetMetricStatistics",
-            Namespace="Haulage",
-            MetricName=metric,
-            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
-            Period=1,
-            Statistics=["Maximum"],
-            StartTime=int(time.time()) - 60,
-            EndTime=int(time.time()) + 1,
-        )["Datapoints"]
-        return float(max(points, key=lambda point: point["Timestamp"])["Maximum"])
 
     def messages(self) -> tuple[int, int]:
         """How many wait, and how many are in flight."""
