@@ -119,8 +119,22 @@ def without_tasks(pipeline: Pipeline, seconds: float) -> bool:
     return tasks == 0
 
 
+def fewest_of_the_lambda(pipeline: Pipeline) -> int | None:
+    """What its schedule tells it; None where it sets no desired count, or is not there."""
+    events, rule = boto3.client("events"), f"{pipeline.service}-autoscale"
+    rules = ask(f"the rule {rule}", lambda: events.list_rules(NamePrefix=rule))["Rules"]
+    if rule not in [found["Name"] for found in rules]:
+        return None
+    targets = ask(f"what {rule} starts", lambda: events.list_targets_by_rule(Rule=rule))["Targets"]
+    pairs = [pair for target in targets for pair in json.loads(target["Input"])["pairs"]]
+    bounds = [pair.get("direct") for pair in pairs if pair["service"] == pipeline.service]
+    return bounds[0]["min_tasks"] if bounds and bounds[0] else None
+
+
 def fewest_tasks(pipeline: Pipeline) -> int | None:
     """What scaling leaves; None where nothing scales the service."""
+    if (fewest := fewest_of_the_lambda(pipeline)) is not None:
+        return fewest
     service = f"service/{pipeline.cluster}/{pipeline.service}"
     targets = ask(
         f"how {service} scales",

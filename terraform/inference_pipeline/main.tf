@@ -153,25 +153,26 @@ module "autoscaling" {
   source = "../modules/autoscaling"
   count  = var.enable_autoscaling ? 1 : 0
 
-  name                   = var.name
-  cluster_name           = module.worker.cluster_name
-  service_name           = module.worker.service_name
-  service_arn            = module.worker.service_arn
-  queue                  = { name = module.queue.name, url = module.queue.url, arn = module.queue.arn }
-  lambda_package         = var.lambda_package
-  lambda_architecture    = var.lambda_architecture
-  invocation_interval    = var.compute_queue_backlog_lambda_invocation_interval
-  samples_per_minute     = var.lambda_samples_per_minute
-  min_capacity           = var.service_autoscaling_min_capacity
-  max_capacity           = var.service_autoscaling_max_capacity
-  slots_per_task         = var.concurrency
-  job_seconds            = var.avg_msg_proc_time_seconds
-  backlog_target_seconds = var.avg_msg_proc_time_seconds * var.approx_num_backlog_messages
-  scale_in_minutes       = var.service_autoscaling_scale_in_minutes
-  log_retention_days     = var.log_retention_days
-  permissions_boundary   = var.permissions_boundary
-  iam_path               = var.iam_path
-  tags                   = var.tags
+  name                    = var.name
+  cluster_name            = module.worker.cluster_name
+  service_name            = module.worker.service_name
+  service_arn             = module.worker.service_arn
+  queue                   = { name = module.queue.name, url = module.queue.url, arn = module.queue.arn }
+  lambda_package          = var.lambda_package
+  lambda_architecture     = var.lambda_architecture
+  invocation_interval     = var.compute_queue_backlog_lambda_invocation_interval
+  samples_per_minute      = var.lambda_samples_per_minute
+  min_capacity            = var.service_autoscaling_min_capacity
+  max_capacity            = var.service_autoscaling_max_capacity
+  slots_per_task          = var.concurrency
+  job_seconds             = var.avg_msg_proc_time_seconds
+  backlog_target_seconds  = var.avg_msg_proc_time_seconds * var.approx_num_backlog_messages
+  scaler                  = var.scaler
+  scale_in_window_seconds = var.service_autoscaling_scale_in_window_seconds
+  log_retention_days      = var.log_retention_days
+  permissions_boundary    = var.permissions_boundary
+  iam_path                = var.iam_path
+  tags                    = var.tags
 }
 
 module "alarms" {

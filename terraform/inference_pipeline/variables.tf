@@ -416,17 +416,16 @@ variable "lambda_architecture" {
 }
 
 variable "compute_queue_backlog_lambda_invocation_interval" {
-  description = "How often the Lambda runs: rate(1 minute), which the alarms count on. lambda_samples_per_minute makes it cheaper."
+  description = "How often the Lambda runs: rate(1 minute) and nothing else. lambda_samples_per_minute makes it cheaper."
   type        = string
   default     = "rate(1 minute)"
   nullable    = false
 }
 
 variable "lambda_samples_per_minute" {
-  description = "How often the Lambda looks at the queue while it runs: 2, 3, 4 or 6 times a minute."
+  description = "How often the Lambda looks at the queue while it runs: 2, 3, 4 or 6 times a minute; null for 6, and 4 with alarms."
   type        = number
-  default     = 4
-  nullable    = false
+  default     = null
 }
 
 variable "service_autoscaling_min_capacity" {
@@ -462,10 +461,17 @@ variable "approx_num_backlog_messages" {
   }
 }
 
-variable "service_autoscaling_scale_in_minutes" {
-  description = "For how many minutes capacity has to be needless before it is given back."
+variable "scaler" {
+  description = "Who sets the number of tasks: direct is the Lambda itself; alarms are CloudWatch alarms and policies of Application Auto Scaling, for accounts in which the Lambda may not call ecs:UpdateService."
+  type        = string
+  default     = "direct"
+  nullable    = false
+}
+
+variable "service_autoscaling_scale_in_window_seconds" {
+  description = "For how many seconds tasks that are not needed are kept, from 30 to 3600; with alarms, whole minutes."
   type        = number
-  default     = 2
+  default     = 120
   nullable    = false
 }
 

@@ -150,7 +150,7 @@ def planned_minimal(plan: dict) -> None:
     resources = list(_resources(plan["planned_values"]["root_module"]))
     of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
     assert [s["desired_count"] for s in of("aws_ecs_service")] == [0]
-    assert [s["min_capacity"] for s in of("aws_appautoscaling_target")] == [0]
+    assert of("aws_appautoscaling_target") == [], "the Lambda sets the count itself"
     repositories = [(r["force_delete"], r["image_tag_mutability"]) for r in of("aws_ecr_repository")]
     assert repositories == [(True, "MUTABLE")], "`latest` moves"
     assert [b["force_destroy"] for b in of("aws_s3_bucket")] == [True]
@@ -278,11 +278,16 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
         },
         "autoscale": {
             queue: {"sqs:GetQueueAttributes"},
-            arn("ecs", f"service/{name}/{name}"): {"ecs:DescribeServices"},
+            arn("ecs", f"service/{name}/{name}"): {"ecs:DescribeServices"}
+            | ({"ecs:UpdateService"} if name == "prod" else set()),
             logs: {"logs:CreateLogStream", "logs:PutLogEvents"},
             "*": {"cloudwatch:GetMetricData", "cloudwatch:PutMetricData"},
         },
     }
+
+
+def arn_of_cluster(aws, name: str) -> str:
+    return f"arn:aws:ecs:{aws.region}:{ACCOUNT}:cluster/{name}"
 
 
 def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outputs):
@@ -311,6 +316,8 @@ def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outpu
                 assert all(f"{name}" in resource for resource in statement["Resource"]), statement
         put = next(s for s in aws.statements(f"{name}-autoscale") if "cloudwatch:PutMetricData" in s["Action"])
         assert put["Condition"] == {"StringEquals": {"cloudwatch:namespace": ["Haulage"]}}, put
+        for scale in (s for s in aws.statements(f"{name}-autoscale") if "ecs:UpdateService" in s["Action"]):
+            assert scale["Condition"] == {"ArnEquals": {"ecs:cluster": [arn_of_cluster(aws, name)]}}, scale
     assert iam.list_users()["Users"] == [], "nobody has long-lived keys"
 
 
@@ -335,8 +342,11 @@ def check_alarms_drive_the_policies(aws, shared, outputs):
     cloudwatch, scaling = aws("cloudwatch"), aws("application-autoscaling")
     for name, output in outputs.items():
         resource = f"service/{output['cluster_name']}/{output['service_name']}"
-        target = scaling.describe_scalable_targets(ServiceNamespace="ecs", ResourceIds=[resource])["ScalableTargets"][0]
-        assert (target["MinCapacity"], target["MaxCapacity"]) == (0 if name == "staging" else 1, 10)
+        targets = scaling.describe_scalable_targets(ServiceNamespace="ecs", ResourceIds=[resource])["ScalableTargets"]
+        if name == "prod":
+            assert targets == [], "the Lambda sets the count itself"
+            continue
+        assert [(target["MinCapacity"], target["MaxCapacity"]) for target in targets] == [(0, 10)]
         policies = scaling.describe_scaling_policies(ServiceNamespace="ecs", ResourceId=resource)["ScalingPolicies"]
         by_name = {policy["PolicyName"]: policy for policy in policies}
         assert set(by_name) == {f"{name}-scale-out", f"{name}-scale-in", f"{name}-capacity-demand"}
@@ -370,6 +380,8 @@ def check_the_lambda_is_run_each_minute_for_its_pair(aws, shared, outputs):
         target = events.list_targets_by_rule(Rule=rule["Name"])["Targets"][0]
         pair = json.loads(target["Input"])["pairs"][0]
         assert pair["queue_name"] == output["queue_name"] and pair["target_seconds"] == 60
+        bounds = {"min_tasks": 1, "max_tasks": 10, "scale_in_window_seconds": 120}
+        assert pair["direct"] == (bounds if name == "prod" else None), pair
         assert pair["queue_url"].endswith(f"/{output['queue_name']}")
 
 

@@ -20,12 +20,13 @@ LAMBDA_GB_SECOND, LAMBDA_RUN = 0.0000133334, 0.20 / 1e6  # "AWS Lambda pricing":
 # What a pipeline has by default.
 ENDPOINTS = 5
 INSTANCE_ENDPOINTS = 3  # ecs, ecs_agent and ecs_telemetry
-SCALING_METRICS, TASK_METRICS = 8, 6  # docs/scaling.md and docs/metrics.md list them
-METRICS_READ = 3  # each minute
-# What people and scaling have, and, as an assumption, two that Application Auto
-# Scaling makes for its target tracking.
-ALARM_METRICS, FAST_ALARMS = 11 + 2, 1
-SAMPLES, LAMBDA_GB = 4, 0.125
+SCALING_METRICS, TASK_METRICS = 3, 6  # docs/scaling.md and docs/metrics.md list them
+METRICS_READ = 3  # each minute, as long as no service is scaled in
+ALARM_METRICS, FAST_ALARMS = 10, 0  # those for people
+SAMPLES, LAMBDA_GB = 6, 0.125
+# And with scaler = "alarms": more metrics, the alarms on them and, as an
+# assumption, two that Application Auto Scaling makes for its target tracking.
+ALARMS_SCALING_METRICS, ALARMS_ALARM_METRICS, ALARMS_FAST_ALARMS, ALARMS_SAMPLES = 8, 11 + 2, 1, 4
 
 
 def seconds_of_lambda(samples: int) -> float:
@@ -54,7 +55,7 @@ def counts(of) -> dict[str, int]:
 def table() -> list[str]:
     task = VCPU_HOUR + 4 * GB_HOUR
     time, calls, reads = lambda_costs(SAMPLES)
-    alarms = ALARM_METRICS * ALARM + FAST_ALARMS * FAST_ALARM
+    alarms = ALARM_METRICS * ALARM
     always = [
         (
             f"{ENDPOINTS} interface endpoints, in each availability zone, shared by all pipelines of the VPC: "
@@ -70,10 +71,7 @@ def table() -> list[str]:
             f"thousand and one of SQS at {SQS_REQUEST * 1e6:.2f} a million", calls,
         ),
         (f"autoscaling: the {METRICS_READ} metrics that it reads each minute, at {METRIC_READ * 1e3:.2f} a thousand", reads),
-        (
-            f"alarms: {ALARM_METRICS} metrics at {ALARM:.2f}, and {FAST_ALARMS} of high resolution at "
-            f"{FAST_ALARM:.2f}", alarms,
-        ),
+        (f"alarms: {ALARM_METRICS} metrics at {ALARM:.2f}", alarms),
     ]
     working = [
         (f"and a task of one vCPU and 4 GB, with a minimum capacity of 1: {HOURS} × {task:.5f}", HOURS * task),
@@ -87,10 +85,18 @@ def table() -> list[str]:
     return ["| idle, by the month | dollars |", "| --- | --- |", *rows]
 
 
+def with_alarms() -> float:
+    """How much more it is where alarms scale."""
+    metrics = (ALARMS_SCALING_METRICS - SCALING_METRICS) * METRIC
+    alarms = (ALARMS_ALARM_METRICS - ALARM_METRICS) * ALARM + ALARMS_FAST_ALARMS * FAST_ALARM
+    return metrics + alarms + sum(lambda_costs(ALARMS_SAMPLES)) - sum(lambda_costs(SAMPLES))
+
+
 def sentences() -> list[str]:
     """What else docs/deploy.md says."""
     zone = HOURS * ENDPOINT_HOUR
     return [
+        f"With `scaler = \"alarms\"`, which has {ALARMS_SAMPLES} samples, it is {with_alarms():.2f} dollars more",
         f"`lambda_samples_per_minute = 2`, the fewest, brings the three lines of the Lambda down to {sum(lambda_costs(2)):.2f} dollars",
         f"Leaving it out saves {zone:.2f} dollars a month in each zone",
         f"they cost {INSTANCE_ENDPOINTS * zone:.2f} dollars a month in each zone",

@@ -276,7 +276,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         pipelines = {
             "prod": stack("inference_pipeline", "prod", name="prod", enable_dashboard=True, **common),
             "staging": stack(
-                "inference_pipeline", "staging", name="staging", service_autoscaling_min_capacity=0,
+                "inference_pipeline", "staging", name="staging", scaler="alarms", service_autoscaling_min_capacity=0,
                 queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
             ),
         }

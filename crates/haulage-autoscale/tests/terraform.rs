@@ -57,7 +57,7 @@ fn alarms_and_policies_are_as_simulated() {
     let main = module("autoscaling/main.tf");
     let alarms = [
         ("scale_out", ScaleOutTo::NAME, "period = 10 ", "GreaterThanOrEqualToThreshold"),
-        ("scale_in", ScaleInTo::NAME, "period = 60 * var.scale_in_minutes ", "LessThanOrEqualToThreshold"),
+        ("scale_in", ScaleInTo::NAME, "period = var.scale_in_window_seconds ", "LessThanOrEqualToThreshold"),
     ];
     for (name, metric, period, comparison) in alarms {
         let alarm = resource(&main, "aws_cloudwatch_metric_alarm", name);
@@ -71,7 +71,7 @@ fn alarms_and_policies_are_as_simulated() {
                 format!("comparison_operator = \"{comparison}\""),
                 format!("threshold = local.{name}_threshold"),
                 "treat_missing_data = \"notBreaching\"".to_owned(),
-                format!("alarm_actions = [aws_appautoscaling_policy.{name}.arn]"),
+                format!("alarm_actions = [aws_appautoscaling_policy.{name}[0].arn]"),
             ],
         );
         assert!(!alarm.contains("datapoints_to_alarm"), "all of one");
@@ -104,9 +104,11 @@ fn alarms_and_policies_are_as_simulated() {
 #[test]
 fn the_defaults_are_the_same() {
     let variables = module("autoscaling/variables.tf");
-    let alarms = Tuning::of_alarms();
-    assert_eq!(60 * default(&variables, "scale_in_minutes"), alarms.scale_in_window.get());
-    assert_eq!(default(&variables, "samples_per_minute"), alarms.samples_per_minute);
+    assert_eq!(default(&variables, "scale_in_window_seconds"), Tuning::default().scale_in_window.get());
+    let samples = [Tuning::default(), Tuning::of_alarms()].map(|tuning| tuning.samples_per_minute);
+    let samples =
+        format!("var.samples_per_minute, var.scaler == \"direct\" ? {} : {})", samples[0], samples[1]);
+    assert_has(&module("autoscaling/lambda.tf"), &[samples]);
     assert_has(&variables, &[format!("contains({:?}, var.samples_per_minute)", Tuning::SAMPLES)]);
 }
 

@@ -1,4 +1,4 @@
-# The program that computes the metrics, once a minute.
+# The program that looks at the queue, once a minute, and scales the service.
 
 resource "aws_cloudwatch_log_group" "lambda" {
   name              = "/aws/lambda/${var.name}-autoscale"
@@ -38,6 +38,23 @@ data "aws_iam_policy_document" "lambda" {
     resources = [var.service_arn]
   }
 
+  # The keys of UpdateService say which cluster it is in, and nothing of the count.
+  dynamic "statement" {
+    for_each = var.scaler == "direct" ? [1] : []
+
+    content {
+      sid       = "Scale"
+      actions   = ["ecs:UpdateService"]
+      resources = [var.service_arn]
+
+      condition {
+        test     = "ArnEquals"
+        variable = "ecs:cluster"
+        values   = [local.cluster_arn]
+      }
+    }
+  }
+
   # Both know no resource; what is written is held to one namespace.
   statement {
     sid       = "ReadMeasurements"
@@ -72,7 +89,7 @@ resource "aws_iam_role_policy" "lambda" {
 
 resource "aws_lambda_function" "autoscale" {
   function_name    = "${var.name}-autoscale"
-  description      = "Puts the metrics by which ${var.service_name} follows ${var.queue.name}"
+  description      = "Scales ${var.service_name} by ${var.queue.name}"
   role             = aws_iam_role.lambda.arn
   runtime          = "provided.al2023"
   handler          = "bootstrap"
@@ -100,7 +117,7 @@ resource "aws_cloudwatch_event_target" "lambda" {
 
   # More pairs of a queue and a service can be served by one Lambda.
   input = jsonencode({
-    samples_per_minute = var.samples_per_minute
+    samples_per_minute = coalesce(var.samples_per_minute, var.scaler == "direct" ? 6 : 4)
     pairs = [{
       cluster        = var.cluster_name
       service        = var.service_name
@@ -109,6 +126,7 @@ resource "aws_cloudwatch_event_target" "lambda" {
       slots_per_task = var.slots_per_task
       job_seconds    = var.job_seconds
       target_seconds = var.backlog_target_seconds
+      direct         = local.direct
     }]
   })
 }

@@ -1,4 +1,4 @@
 output "lambda_name" {
-  description = "Name of the Lambda that computes the metrics."
+  description = "Name of the scaling Lambda."
   value       = aws_lambda_function.autoscale.function_name
 }

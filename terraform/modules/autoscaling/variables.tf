@@ -33,7 +33,7 @@ variable "queue" {
 }
 
 variable "lambda_package" {
-  description = "Path of the zip with the program that computes the metrics; `make lambda` builds it."
+  description = "Path of the zip of the scaling Lambda; `make lambda` builds it."
   type        = string
   nullable    = false
 
@@ -56,26 +56,25 @@ variable "lambda_architecture" {
 }
 
 variable "invocation_interval" {
-  description = "How often the Lambda runs. The alarms that drive the scaling look at every minute, so it is rate(1 minute) and nothing else; how much it does in that, samples_per_minute says."
+  description = "How often the Lambda runs: rate(1 minute) and nothing else, as it looks for a minute each time; how often in that, samples_per_minute says."
   type        = string
   default     = "rate(1 minute)"
   nullable    = false
 
   validation {
     condition     = var.invocation_interval == "rate(1 minute)"
-    error_message = "The Lambda runs at rate(1 minute): target tracking and the alarms count minutes, and would starve on fewer. To pay for less of it, set the samples per minute to 2."
+    error_message = "The Lambda runs at rate(1 minute): it looks for a minute each time, and alarms count minutes. To pay for less of it, set the samples per minute to 2."
   }
 }
 
 variable "samples_per_minute" {
-  description = "How often the Lambda looks at the queue while it runs. More samples start tasks sooner, and are paid for as the Lambda's time."
+  description = "How often the Lambda looks at the queue while it runs; null for 6, and 4 with alarms. More samples start tasks sooner, and are paid for as the Lambda's time."
   type        = number
-  default     = 4
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = contains([2, 3, 4, 6], var.samples_per_minute)
-    error_message = "The Lambda looks 2, 3, 4 or 6 times a minute. One sample could be from before target tracking acted, which would then multiply what it has made."
+    condition     = var.samples_per_minute == null ? true : contains([2, 3, 4, 6], var.samples_per_minute)
+    error_message = "The Lambda looks 2, 3, 4 or 6 times a minute. With alarms, one sample could be from before target tracking acted, which would then multiply what it has made."
   }
 }
 
@@ -139,15 +138,32 @@ variable "backlog_target_seconds" {
   }
 }
 
-variable "scale_in_minutes" {
-  description = "For how many minutes capacity has to be needless before it is given back."
-  type        = number
-  default     = 2
+variable "scaler" {
+  description = "Who sets the number of tasks: direct is the Lambda itself, which may then call ecs:UpdateService on this service; alarms are CloudWatch alarms and policies of Application Auto Scaling, for accounts that do not grant that."
+  type        = string
+  default     = "direct"
   nullable    = false
 
   validation {
-    condition     = var.scale_in_minutes >= 1 && var.scale_in_minutes <= 60 && floor(var.scale_in_minutes) == var.scale_in_minutes
-    error_message = "Scale-in waits for 1 to 60 whole minutes."
+    condition     = contains(["direct", "alarms"], var.scaler)
+    error_message = "The scaler is direct, where the Lambda sets the number of tasks itself, or alarms."
+  }
+}
+
+variable "scale_in_window_seconds" {
+  description = "For how many seconds tasks that are not needed are kept, from 30 to 3600; with alarms, whole minutes."
+  type        = number
+  default     = 120
+  nullable    = false
+
+  validation {
+    condition     = var.scale_in_window_seconds >= 30 && var.scale_in_window_seconds <= 3600 && floor(var.scale_in_window_seconds) == var.scale_in_window_seconds
+    error_message = "The scale-in window is 30 to 3600 whole seconds."
+  }
+
+  validation {
+    condition     = var.scaler != "alarms" || var.scale_in_window_seconds % 60 == 0
+    error_message = "Alarms count minutes: with scaler = \"alarms\", the scale-in window is a multiple of 60 seconds."
   }
 }
 

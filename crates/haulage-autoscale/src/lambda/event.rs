@@ -196,7 +196,7 @@ mod tests {
             "pairs": [{
                 "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo",
                 "queue_url": "https://sqs.eu-central-1.amazonaws.com/1/jobs.fifo",
-                "slots_per_task": 2, "job_seconds": 60, "target_seconds": 180.5,
+                "slots_per_task": 2, "job_seconds": 60, "target_seconds": 180.5, "direct": null,
             }],
         })
     }

@@ -1,4 +1,4 @@
-//! A scaler that sets the desired count at each of its looks.
+//! The Lambda that sets the desired count at each of its looks.
 //!
 //! It looks, decides and calls ECS within a second. What it saw in earlier
 //! minutes it reads from its own metrics, which can be read 5 s after they were

@@ -50,10 +50,11 @@ pub enum Policy {
         /// `queueLength`, messages for each replica; its default is 5.
         queue_length: f64,
     },
-    /// This project's without alarms: the desired count is set at each look.
+    /// This project's, as `terraform/modules/autoscaling` sets it up: the Lambda
+    /// sets the desired count at each of its looks.
     Haulage(Tuning),
-    /// This project's as `terraform/modules/autoscaling` sets it up: alarms on
-    /// its metrics, step policies and target tracking.
+    /// The same with `scaler = "alarms"`: alarms on its metrics, step policies
+    /// and target tracking.
     HaulageAlarms(Tuning),
 }
 
