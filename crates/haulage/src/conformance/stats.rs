@@ -5,7 +5,7 @@ use super::{
     groups::tracked,
     trial::{End, Trial, error, job, jobs, retry},
 };
-use crate::backend::{Outcome, Stats};
+use crate::backend::{Outcome, Purge, Stats};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("stats: of an empty queue are zero", &[1], |t| Box::pin(empty(t))),
@@ -58,7 +58,7 @@ async fn delayed(t: &Trial<'_>) {
 }
 
 async fn blocked(t: &Trial<'_>) {
-    t.submit_all(jobs(3).into_iter().map(|job| job.group("g")).collect()).await;
+    let mut ids = t.submit_all(jobs(3).into_iter().map(|job| job.group("g")).collect()).await;
     let stats = t.stats().await;
     assert_eq!((stats.visible, stats.blocked, stats.in_progress), (1, 2, 0));
     let head = t.take().await;
@@ -67,6 +67,11 @@ async fn blocked(t: &Trial<'_>) {
     t.finish(&head.key, super::trial::success(1)).await;
     let stats = t.stats().await;
     assert_eq!((stats.visible, stats.blocked, stats.in_progress), (1, 1, 0));
+    // One that is deleted counts no more.
+    let last = ids.pop().expect("three were submitted");
+    assert_eq!(t.backend.purge(Purge::Jobs(vec![last])).await.expect("purge"), 1);
+    let stats = t.stats().await;
+    assert_eq!((stats.visible, stats.blocked, stats.in_progress), (1, 0, 0));
 }
 
 async fn oldest(t: &Trial<'_>) {
