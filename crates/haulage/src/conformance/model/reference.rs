@@ -427,8 +427,10 @@ impl Model {
         self.jobs.iter().map(|job| job.record.id.clone()).collect()
     }
 
-    pub(crate) fn is_gone(&self, id: &JobId) -> bool {
-        self.jobs.iter().any(|job| job.record.id == *id && job.is_gone(self.now))
+    /// Whether the job is gone, or its body alone.
+    pub(crate) fn is_without_body(&self, id: &JobId) -> bool {
+        let is_so = |job: &Job| job.record.body.is_none() || job.is_gone(self.now);
+        self.jobs.iter().any(|job| job.record.id == *id && is_so(job))
     }
 
     pub(crate) fn has_expired(&self, id: &JobId) -> bool {
