@@ -33,6 +33,7 @@ mod locks;
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 #[path = "locks_elsewhere.rs"]
 mod locks;
+mod log;
 mod lost;
 mod purge;
 mod query;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use super::{
     fault::{self, Fault},
-    location, space, sys,
+    location, log,
 };
 use crate::{Error, Result};
 
@@ -120,10 +120,10 @@ pub(super) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
     }
     // FULL: a commit is on the disk before it is acknowledged.
     connection.execute_batch("PRAGMA synchronous = FULL;")?;
-    let pages = sys::disk(path).map_or(CHECKPOINT_PAGES, |disk| space::checkpoint_pages(disk.total));
-    connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+    // The writer does so itself.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // After a time of overlapping readers the log shrinks to this again.
-    connection.pragma_update(None, "journal_size_limit", 2 * 4096 * i64::from(pages))?;
+    connection.pragma_update(None, "journal_size_limit", 2 * 4096 * i64::from(log::most_pages(path)))?;
     // What is deleted is overwritten.
     connection.pragma_update(None, "secure_delete", "ON")?;
     let version = migrate(&mut connection, MIGRATIONS)?;

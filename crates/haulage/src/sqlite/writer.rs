@@ -22,6 +22,7 @@ use super::{
     fault::{self, Fault},
     holder,
     location::{self, Files},
+    log::Log,
     schema, shrink,
     space::Space,
     sweep::{self, Pace, Step},
@@ -140,6 +141,7 @@ impl Writer {
             next_look: clock.monotonic(),
             pace: Pace::new(),
             trim: Trim::new(Instant::now()),
+            log: Log::new(path),
             clock,
             path: Arc::clone(path),
             busy_timeout,
@@ -243,6 +245,7 @@ struct Thread {
     next_look: Duration,
     pace: Pace,
     trim: Trim,
+    log: Log,
     erase_log: Arc<AtomicBool>,
 }
 
@@ -283,6 +286,7 @@ impl Thread {
         let _ = self.connection.busy_timeout(SWEEP_PATIENCE);
         let swept = sweep::transact(&self.connection, &self.clock, &self.wake, &self.pace, short);
         let _ = self.connection.busy_timeout(self.busy_timeout);
+        self.log.committed(&self.connection);
         drop(turn);
         match swept {
             Ok(swept) => {
@@ -423,6 +427,7 @@ impl Thread {
             Ok(changes) => changes,
             Err(error) => return (Err(fault::to_error(&self.path, &error)), next),
         };
+        self.log.committed(&self.connection);
         drop(turn);
         changes.send(&self.wake);
         // What has just gone into a file that nobody can find is not stored.
