@@ -11,12 +11,20 @@ data "aws_partition" "current" {}
 
 data "aws_iam_policy_document" "events" {
   statement {
+    sid       = "Reports"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
     resources = ["arn:${data.aws_partition.current.partition}:logs:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:log-group:/aws/events/*:*"]
 
     principals {
       type        = "Service"
       identifiers = ["delivery.logs.amazonaws.com", "events.amazonaws.com"]
+    }
+
+    # Not for a rule of another account.
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.current.account_id]
     }
   }
 }

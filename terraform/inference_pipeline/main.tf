@@ -34,6 +34,8 @@ locals {
   )
 }
 
+data "aws_caller_identity" "current" {}
+
 data "aws_partition" "current" {}
 
 data "aws_region" "current" {}
@@ -74,6 +76,8 @@ module "queue" {
   deduplication_scope            = var.queue_deduplication_scope
   dlq_message_retention_seconds  = var.dlq_message_retention_seconds
   dlq_visibility_timeout_seconds = var.dlq_visibility_timeout_seconds
+  senders                        = var.queue_senders
+  kms_key_arn                    = var.kms_key_arn
   tags                           = var.tags
 }
 
@@ -83,6 +87,7 @@ module "table" {
   name                   = "${var.name}-records"
   point_in_time_recovery = var.dynamodb_point_in_time_recovery_enabled
   deletion_protection    = var.dynamodb_deletion_protection_enabled
+  kms_key_arn            = var.kms_key_arn
   tags                   = var.tags
 }
 
@@ -92,9 +97,10 @@ module "repository" {
   count  = local.create_repository ? 1 : 0
 
   name           = var.name
-  immutable_tags = var.container_tag != "latest"
+  immutable_tags = !var.ecr_mutable_tags
   keep_images    = var.ecr_keep_images
   force_delete   = var.ecr_force_delete
+  kms_key_arn    = var.kms_key_arn
   tags           = var.tags
 }
 
@@ -104,7 +110,20 @@ module "bucket" {
 
   name_prefix   = "${var.name}-payloads"
   force_destroy = var.payload_bucket_force_destroy
+  kms_key_arn   = var.kms_key_arn
   tags          = var.tags
+}
+
+module "access" {
+  source = "../modules/access"
+
+  name        = var.name
+  queues      = [{ arn = module.queue.arn, dlq_arn = module.queue.dlq_arn }]
+  table       = { arn = module.table.arn }
+  bucket      = var.payload_bucket ? { arn = module.bucket[0].arn } : null
+  kms_key_arn = var.kms_key_arn
+  iam_path    = var.iam_path
+  tags        = var.tags
 }
 
 module "worker" {
@@ -113,6 +132,7 @@ module "worker" {
   name                       = var.name
   image                      = "${local.repository_url}:${var.container_tag}"
   repository_arn             = local.repository_arn
+  consume_policy             = module.access.consume_policy
   vpc_id                     = var.vpc_id
   subnet_ids                 = var.subnet_ids
   use_vpc_endpoints          = local.use_vpc_endpoints
@@ -121,9 +141,9 @@ module "worker" {
   assign_public_ip           = var.assign_public_ip
   egress_rules               = var.egress_rules
   security_group_ids         = var.security_group_ids
-  queue                      = { name = module.queue.name, arn = module.queue.arn, dlq_arn = module.queue.dlq_arn }
-  table                      = { name = module.table.name, arn = module.table.arn }
-  bucket                     = var.payload_bucket ? { name = module.bucket[0].name, arn = module.bucket[0].arn } : null
+  queue_name                 = module.queue.name
+  table_name                 = module.table.name
+  bucket_name                = var.payload_bucket ? module.bucket[0].name : null
   cpu                        = var.cpu
   memory                     = var.memory
   gpus                       = var.gpus
@@ -139,13 +159,13 @@ module "worker" {
   scale_in_protection        = var.enable_ecs_scalein_protection
   command                    = var.container_command
   environment                = var.container_environment
-  health_check_command       = var.health_check_command
-  health_check_start_period  = var.health_check_start_period
+  health_check               = var.health_check
   rollback                   = var.rollback
   wait_for_steady_state      = var.wait_for_steady_state
   log_retention_days         = var.log_retention_days
   permissions_boundary       = var.permissions_boundary
   iam_path                   = var.iam_path
+  kms_key_arn                = var.kms_key_arn
   tags                       = var.tags
 }
 
@@ -172,6 +192,7 @@ module "autoscaling" {
   log_retention_days      = var.log_retention_days
   permissions_boundary    = var.permissions_boundary
   iam_path                = var.iam_path
+  kms_key_arn             = var.kms_key_arn
   tags                    = var.tags
 }
 
@@ -185,13 +206,14 @@ module "alarms" {
   dlq_name                  = module.queue.dlq_name
   table_name                = module.table.name
   lambda_name               = var.enable_autoscaling ? module.autoscaling[0].lambda_name : null
-  topic_arn                 = var.alarm_topic_arn
-  oldest_job_seconds        = var.alarm_oldest_job_seconds
+  topic_arn                 = var.alarms.topic_arn
+  oldest_job_seconds        = var.alarms.oldest_job_seconds
   message_retention_seconds = var.queue_message_retention_seconds
-  no_progress_minutes       = var.alarm_no_progress_minutes
-  task_failures             = var.alarm_task_failures
+  no_progress_minutes       = var.alarms.no_progress_minutes
+  task_failures             = var.alarms.task_failures
   dollars_per_task_hour     = local.dollars_per_task_hour
   dashboard                 = var.enable_dashboard
   log_retention_days        = var.log_retention_days
+  kms_key_arn               = var.kms_key_arn
   tags                      = var.tags
 }

@@ -52,7 +52,7 @@ output "haulage_url" {
   description = "HAULAGE_URL for producers and operators."
   value = join("", [
     "sqs://${module.queue.name}?table=${module.table.name}&region=${data.aws_region.current.region}",
-    var.payload_bucket ? "&bucket=${module.bucket[0].name}" : "",
+    var.payload_bucket ? "&bucket=${module.bucket[0].name}&bucket_owner=${data.aws_caller_identity.current.account_id}" : "",
   ])
 }
 
@@ -61,14 +61,9 @@ output "ecr_repository_url" {
   value       = local.repository_url
 }
 
-output "producer_policy_arn" {
-  description = "IAM policy for whoever submits jobs and reads results: attach it to the role of your service."
-  value       = module.worker.producer_policy_arn
-}
-
-output "operator_policy_arn" {
-  description = "IAM policy for people who look after the jobs: list, purge, redrive, doctor."
-  value       = module.worker.operator_policy_arn
+output "policy_arns" {
+  description = "IAM policies to attach to roles of yours, by what they allow. submit: send jobs; read: their status and results, and to wait for them; cancel; operate: for people who look after the jobs (list, purge, redrive, doctor)."
+  value       = module.access.policy_arns
 }
 
 output "consumer_role_arn" {

@@ -9,9 +9,15 @@ import costs
 ACCOUNT = "123456789012"
 
 # What all that touch jobs may do; docs/aws.md lists the same.
-SEND = {"sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"}
+FIND = {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"}
+SEND = FIND | {"sqs:SendMessage"}
 RECEIVE = {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"}
-RECORDS = {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"}
+READ = {"dynamodb:BatchGetItem", "dynamodb:GetItem"}
+RECORDS = READ | {"dynamodb:PartiQLInsert", "dynamodb:UpdateItem"}
+KEY_READS = {"kms:Decrypt", "kms:DescribeKey"}
+KEY_WRITES = KEY_READS | {"kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"}
+# By which a program outside sends jobs to prod.
+RULE = f"arn:aws:events:eu-central-1:{ACCOUNT}:rule/nightly"
 OBJECTS = {"s3:DeleteObject", "s3:GetObject", "s3:PutObject"}
 # What operators do besides, and what `haulage doctor` looks at.
 LOOK_AFTER = {"dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:Scan"}
@@ -37,6 +43,15 @@ class Aws:
 
     def make_group(self, vpc: str, name: str) -> str:
         return self("ec2").create_security_group(VpcId=vpc, GroupName=name, Description=name)["GroupId"]
+
+    def make_key(self) -> str:
+        return self("kms").create_key(Description="of one's own")["KeyMetadata"]["Arn"]
+
+    def key(self) -> str:
+        """The one that `make_key` made."""
+        arns = [key["KeyArn"] for key in self("kms").list_keys()["Keys"]]
+        described = [self("kms").describe_key(KeyId=arn)["KeyMetadata"] for arn in arns]
+        return next(key["Arn"] for key in described if key["Description"] == "of one's own")
 
     def statements(self, role: str) -> list[dict]:
         """All statements of a role's own policies, with lists throughout."""
@@ -106,10 +121,12 @@ def planned(plan: dict) -> None:
     for queue in of("aws_sqs_queue"):
         assert queue["sqs_managed_sse_enabled"] is True, queue["name"]
         assert queue["fifo_queue"] == queue["name"].endswith(".fifo"), queue["name"]
+    assert len(of("aws_sqs_queue_policy")) == 2, "each queue has its policy"
     jobs = next(queue for queue in of("aws_sqs_queue") if not queue["name"].endswith("-dlq.fifo"))
     assert (jobs["deduplication_scope"], jobs["fifo_throughput_limit"]) == ("messageGroup", "perMessageGroupId")
     assert "aws_sqs_queue_redrive_allow_policy" in kinds
-    assert [table["deletion_protection_enabled"] for table in of("aws_dynamodb_table")] == [True]
+    for table in of("aws_dynamodb_table"):
+        assert table["deletion_protection_enabled"] and table["point_in_time_recovery"][0]["enabled"], table
     assert [s["capacity_provider_strategy"][0]["capacity_provider"] for s in of("aws_ecs_service")] == ["FARGATE"]
     assert [s["availability_zone_rebalancing"] for s in of("aws_ecs_service")] == ["DISABLED"]
     assert [t["runtime_platform"][0]["cpu_architecture"] for t in of("aws_ecs_task_definition")] == ["ARM64"]
@@ -152,7 +169,9 @@ def planned_minimal(plan: dict) -> None:
     assert [s["desired_count"] for s in of("aws_ecs_service")] == [0]
     assert of("aws_appautoscaling_target") == [], "the Lambda sets the count itself"
     repositories = [(r["force_delete"], r["image_tag_mutability"]) for r in of("aws_ecr_repository")]
-    assert repositories == [(True, "MUTABLE")], "`latest` moves"
+    assert repositories == [(True, "IMMUTABLE")], repositories
+    (table,) = of("aws_dynamodb_table")
+    assert not table["deletion_protection_enabled"] and not table["point_in_time_recovery"][0]["enabled"], table
     assert [b["force_destroy"] for b in of("aws_s3_bucket")] == [True]
 
 
@@ -228,6 +247,30 @@ def check_queues_have_their_dead_letter_queues(aws, shared, outputs):
     assert outputs["staging"]["queue_name"] == "staging", "a standard queue"
 
 
+def check_queues_are_closed_to_others(aws, shared, outputs):
+    sqs = aws("sqs")
+    for output in outputs.values():
+        for name in (output["queue_name"], output["dlq_name"]):
+            url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+            attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+            statements = {statement["Sid"]: statement for statement in json.loads(attributes["Policy"])["Statement"]}
+            denied = {sid for sid, statement in statements.items() if statement["Effect"] == "Deny"}
+            assert denied == {"TlsOnly", "NoOtherAccounts"}, statements
+            allowed = set(statements) - denied
+            assert allowed == ({"SenderNightly"} if name == "prod.fifo" else set()), allowed
+            assert ("KmsMasterKeyId" in attributes) == name.startswith("prod"), attributes
+
+
+def check_one_key_encrypts_all_of_prod(aws, shared, outputs):
+    key, prod = aws.key(), outputs["prod"]
+    table = aws("dynamodb").describe_table(TableName=prod["table_name"])["Table"]
+    assert table["SSEDescription"]["KMSMasterKeyArn"] == key, table
+    groups = aws("logs").describe_log_groups()["logGroups"]
+    assert {g.get("kmsKeyId") for g in groups if "prod" in g["logGroupName"]} == {key}, groups
+    (repository,) = aws("ecr").describe_repositories(repositoryNames=["prod"])["repositories"]
+    assert repository["encryptionConfiguration"] == {"encryptionType": "KMS", "kmsKey": key}, repository
+
+
 def check_table_is_paid_by_request_and_forgets(aws, shared, outputs):
     dynamodb = aws("dynamodb")
     for output in outputs.values():
@@ -237,6 +280,9 @@ def check_table_is_paid_by_request_and_forgets(aws, shared, outputs):
         assert (index["IndexName"], index["Projection"]["ProjectionType"]) == ("dead_letters", "KEYS_ONLY")
         assert [key["AttributeName"] for key in index["KeySchema"]] == ["dead_of", "submitted_at"]
         assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+        backups = dynamodb.describe_continuous_backups(TableName=output["table_name"])["ContinuousBackupsDescription"]
+        recovery = backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"]
+        assert recovery == "ENABLED", "it can be restored"
         ttl = dynamodb.describe_time_to_live(TableName=output["table_name"])["TimeToLiveDescription"]
         assert (ttl["AttributeName"], ttl["TimeToLiveStatus"]) == ("expiration", "ENABLED")
 
@@ -255,22 +301,22 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
     queue, dead = arn("sqs", output["queue_name"]), arn("sqs", output["dlq_name"])
     table, bucket = arn("dynamodb", f"table/{output['table_name']}"), f"arn:aws:s3:::{output['bucket_name']}"
     logs = arn("logs", f"log-group:/aws/lambda/{name}-autoscale:*")
-    jobs = {
-        queue: SEND,
-        dead: {"sqs:GetQueueUrl"},
-        table: RECORDS,
-        bucket: {"s3:ListBucket"},
-        f"{bucket}/haulage/*": OBJECTS,
-    }
+    objects = f"{bucket}/haulage/*"
+    find = {queue: FIND, dead: {"sqs:GetQueueUrl"}}
+    read = find | {table: READ, bucket: {"s3:ListBucket"}, objects: {"s3:GetObject"}}
+    work = read | {queue: SEND | RECEIVE, dead: SEND, table: RECORDS, objects: OBJECTS}
+    # prod has a key of its own.
+    key = lambda actions: {aws.key(): actions} if name == "prod" else {}
     return {
-        "producer": jobs,
-        "consumer": jobs | {
-            queue: SEND | RECEIVE,
-            dead: SEND,
-            arn("ecs", f"task/{name}/*"): {"ecs:UpdateTaskProtection"},
+        "submit": find | key(KEY_WRITES) | {
+            queue: SEND,
+            table: {"dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"},
+            objects: {"s3:PutObject"},
         },
-        "operator": jobs | {
-            queue: SEND | RECEIVE,
+        "read": read | key(KEY_READS),
+        "cancel": find | key(KEY_WRITES) | {table: READ | {"dynamodb:UpdateItem"}},
+        "consumer": work | key(KEY_WRITES) | {arn("ecs", f"task/{name}/*"): {"ecs:UpdateTaskProtection"}},
+        "operate": work | key(KEY_WRITES) | {
             dead: SEND | RECEIVE,
             table: RECORDS | LOOK_AFTER,
             f"{table}/index/dead_letters": {"dynamodb:Query"},
@@ -294,8 +340,8 @@ def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outpu
     iam = aws("iam")
     for name, output in outputs.items():
         for who, expected in _permissions(aws, name, output).items():
-            if f"{who}_policy_arn" in output:
-                arn = output[f"{who}_policy_arn"]
+            if who in output["policy_arns"]:
+                arn = output["policy_arns"][who]
                 version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
                 document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
                 statements = [_lists(statement) for statement in document["Statement"]]
@@ -307,6 +353,12 @@ def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outpu
                 for resource in statement["Resource"]:
                     found.setdefault(resource, set()).update(statement["Action"])
             assert found == expected, f"{name}-{who}: {found} is not {expected}"
+            for statement in statements:
+                actions = set(statement["Action"])
+                if any(action.startswith("kms:") for action in actions):
+                    assert "kms:ViaService" in statement["Condition"]["StringEquals"], statement
+                if actions & OBJECTS:
+                    assert statement["Condition"] == {"StringEquals": {"s3:ResourceAccount": [ACCOUNT]}}, statement
         for statement in aws.statements(f"{name}-execution"):
             assert all("*" not in action for action in statement["Action"]), statement
             if "*" in statement["Resource"]:

@@ -128,7 +128,6 @@ PLANNED = {
     "cpu_architecture": "ARM64",
     "container_tag": "v1",
     "ecr_keep_images": 100,
-    "dynamodb_deletion_protection_enabled": True,
     "enable_dashboard": True,
     "tags": {"team": "search"},
 }
@@ -143,6 +142,9 @@ REFUSED = [
     ({"queue_message_retention_seconds": 3600}, "Keep messages for 86400 (a day) to 1209600 seconds"),
     ({"compute_queue_backlog_lambda_invocation_interval": "rate(5 minutes)"}, "set the samples per minute to 2"),
     ({"ecr_keep_images": 1}, "Keep 2 images or more"),
+    ({"container_tag": "latest"}, "give a tag such as v1, or set ecr_mutable_tags to true"),
+    ({"kms_key_arn": "alias/jobs"}, "not of an alias, such as arn:aws:kms:"),
+    ({"queue_senders": {"web": {}}}, "source_arn that it acts for"),
 ]
 
 
@@ -271,10 +273,15 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
             "subnet_ids": shared["subnet_ids"],
             "sqs_vpc_endpoint_id": shared["vpc_endpoints"]["sqs"],
             "lambda_package": str(package),
+            "container_tag": "v1",
             "payload_bucket_force_destroy": True,
+            "dynamodb_deletion_protection_enabled": False,
         }
         pipelines = {
-            "prod": stack("inference_pipeline", "prod", name="prod", enable_dashboard=True, **common),
+            "prod": stack(
+                "inference_pipeline", "prod", name="prod", enable_dashboard=True, kms_key_arn=aws.make_key(),
+                queue_senders={"nightly": {"service": "events.amazonaws.com", "source_arn": checks.RULE}}, **common,
+            ),
             "staging": stack(
                 "inference_pipeline", "staging", name="staging", scaler="alarms", service_autoscaling_min_capacity=0,
                 queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
@@ -315,30 +322,44 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
 
 
 def scanners() -> None:
-    programs = TOOLS / "scanners" / "bin"
-    skipped = []
+    skipped = set()
     with step("scanners: each skip has its reason"):
         for line in (HERE / "scanner-skips.txt").read_text().splitlines():
             check, _, reason = line.partition(" ")
             if line and not line.startswith("#"):
                 assert reason.strip(), f"scanner-skips.txt gives no reason for {check}"
-                skipped.append(check)
-    ignored = TOOLS / "work" / "trivyignore"
-    ignored.write_text("\n".join(check for check in skipped if check.startswith("AWS-")))
-    commands = {
-        "checkov": [
-            "--directory", str(ROOT), "--framework", "terraform", "--skip-download", "--quiet", "--compact",
-            "--skip-check", ",".join(check for check in skipped if check.startswith("CKV")),
-        ],
-        "trivy": [
-            "config", "--skip-check-update", "--quiet", "--exit-code", "1", "--ignorefile", str(ignored), str(ROOT),
-        ],
-    }
-    for name, arguments in commands.items():
+                skipped.add(check)
+    programs = TOOLS / "scanners" / "bin"
+    checkov = ["--directory", ROOT, "--framework", "terraform", "--skip-download", "--quiet", "--compact", "-o", "json"]
+    trivy = ["config", "--skip-check-update", "--quiet", "--format", "json", ROOT]
+    for name, arguments, found_by in (("checkov", checkov, _by_checkov), ("trivy", trivy, _by_trivy)):
         with step(f"scanners: {name}"):
             result = subprocess.run([programs / name, *arguments], capture_output=True, text=True)
-            if result.returncode != 0:
-                raise Failed(f"{result.stdout}\n{result.stderr}")
+            try:
+                found = found_by(json.loads(result.stdout))
+            except (ValueError, KeyError):
+                raise Failed(f"{result.stdout}\n{result.stderr}") from None
+            new = [text for check, texts in sorted(found.items()) if check not in skipped for text in texts]
+            assert not new, "\n".join(new)
+            needless = {check for check in skipped if check.startswith("CKV") == (name == "checkov")} - set(found)
+            assert not needless, f"scanner-skips.txt skips for nothing: {sorted(needless)}"
+
+
+def _by_checkov(said: dict) -> dict[str, list[str]]:
+    found = {}
+    for check in said["results"]["failed_checks"]:
+        text = f"{check['check_id']} {check['check_name']}: {check['resource']} in {check['file_path']}"
+        found.setdefault(check["check_id"], []).append(text)
+    return found
+
+
+def _by_trivy(said: dict) -> dict[str, list[str]]:
+    found = {}
+    for result in said["Results"]:
+        for check in result.get("Misconfigurations", []):
+            text = f"{check['ID']} {check['Title']}: {check['Message']} ({result['Target']})"
+            found.setdefault(check["ID"], []).append(text)
+    return found
 
 
 def prepared() -> pathlib.Path:

@@ -23,7 +23,18 @@ STACKS = {
     "endpoints": "Once for each VPC: the endpoints by which tasks reach AWS, without a way to the internet.",
     "inference_pipeline": "Any number for each VPC: queue, records, tasks, scaling and alarms.",
 }
-MODULES = ("queue", "table", "bucket", "repository", "worker", "autoscaling", "alarms", "endpoints")
+MODULES = (
+    "queue",
+    "table",
+    "bucket",
+    "repository",
+    "key",
+    "access",
+    "worker",
+    "autoscaling",
+    "alarms",
+    "endpoints",
+)
 
 
 def page() -> str:
@@ -46,18 +57,30 @@ def faults() -> list[str]:
 
 
 def _tables(folder: Path) -> str:
-    variables = ["| variable | type | default | |", "| --- | --- | --- | --- |"]
-    for name, block in _blocks(folder / "variables.tf", "variable"):
-        default = _value(block, "default")
-        variables.append(
-            f"| `{name}` | {_code(_value(block, 'type') or 'any')} "
-            f"| {'' if default is None else _code(default)} | {_description(block)} |"
-        )
+    files = sorted(folder.glob("variables*.tf"))
+    parts = [_variables(file, headed=len(files) > 1) for file in files]
     outputs = ["| output | |", "| --- | --- |"]
     outputs += [
         f"| `{name}` | {_description(block)} |" for name, block in _blocks(folder / "outputs.tf", "output")
     ]
-    return "\n".join([*variables, "", *outputs]) + "\n"
+    return "\n\n".join([*parts, "\n".join(outputs)]) + "\n"
+
+
+def _variables(file: Path, headed: bool) -> str:
+    """The variables of a file, below what its first line says where there are several."""
+    rows = ["| variable | type | default | |", "| --- | --- | --- | --- |"]
+    for name, block in _blocks(file, "variable"):
+        default = _value(block, "default")
+        rows.append(
+            f"| `{name}` | {_code(_value(block, 'type') or 'any')} "
+            f"| {'' if default is None else _code(default)} | {_description(block)} |"
+        )
+    if headed:
+        title = re.match(r"# (.*)\n\n", file.read_text(encoding="utf-8"))
+        if title is None:
+            raise SystemExit(f"{file}: the first line has to say what it has, as in `# The tasks.`")
+        rows[:0] = [title[1], ""]
+    return "\n".join(rows)
 
 
 def _blocks(file: Path, kind: str) -> list[tuple[str, str]]:

@@ -22,6 +22,8 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 1 << 20;
 pub(crate) struct Bucket {
     client: Client,
     name: String,
+    /// The account that it has to be in, where that is known.
+    owner: Option<String>,
     writes: Arc<Semaphore>,
     /// For who reads a body with a claim.
     pub(crate) claims: Arc<Semaphore>,
@@ -33,13 +35,17 @@ fn is_zstd(key: &str) -> bool {
 }
 
 impl Bucket {
-    pub(crate) fn new(client: Client, name: String) -> Self {
+    pub(crate) fn new(client: Client, name: String, owner: Option<String>) -> Self {
         let at_once = || Arc::new(Semaphore::new(AT_ONCE));
-        Self { client, name, writes: at_once(), claims: at_once() }
+        Self { client, name, owner, writes: at_once(), claims: at_once() }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn owner(&self) -> Option<String> {
+        self.owner.clone()
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -57,6 +63,7 @@ impl Bucket {
             .client
             .put_object()
             .bucket(&self.name)
+            .set_expected_bucket_owner(self.owner())
             .key(key)
             .content_type(content_type)
             .body(ByteStream::from(packed.bytes().to_vec()))
@@ -69,7 +76,9 @@ impl Bucket {
     /// The object, or `None` where it is not there.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Packed>> {
         let what = format_args!("read object {key} of bucket {}", self.name).to_string();
-        let output = match self.client.get_object().bucket(&self.name).key(key).send().await {
+        let call =
+            self.client.get_object().bucket(&self.name).set_expected_bucket_owner(self.owner()).key(key);
+        let output = match call.send().await {
             Ok(output) => output,
             Err(SdkError::ServiceError(e)) if matches!(e.err(), GetObjectError::NoSuchKey(_)) => {
                 return Ok(None);
@@ -89,7 +98,11 @@ impl Bucket {
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<()> {
-        let call = self.client.delete_object().bucket(&self.name).key(key).send();
-        call.await.map(drop).map_err(|e| fault(format_args!("delete from bucket {}", self.name), e))
+        let call = self.client.delete_object().bucket(&self.name).set_expected_bucket_owner(self.owner());
+        call.key(key)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|e| fault(format_args!("delete from bucket {}", self.name), e))
     }
 }

@@ -35,6 +35,12 @@ impl Builder {
         self
     }
 
+    /// The account that the bucket is in: S3 refuses one of another.
+    pub fn bucket_owner(mut self, account: impl Into<String>) -> Self {
+        self.config.bucket_owner = Some(account.into());
+        self
+    }
+
     /// From which size on, in bytes, bodies and results go to the bucket.
     pub fn offload_above(mut self, bytes: usize) -> Self {
         self.config.offload_above = bytes;

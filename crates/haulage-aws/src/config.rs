@@ -19,6 +19,9 @@ pub struct Config {
     pub table: String,
     /// The S3 bucket for large bodies and results. Default: none.
     pub bucket: Option<String>,
+    /// The account that the bucket is in, by its 12 digits: S3 refuses to
+    /// read or write in one of another. Default: any account.
+    pub bucket_owner: Option<String>,
     /// Bodies and results over this size, in bytes, go to the bucket, if there
     /// is one. Default: 32 KiB, at most 256 KiB.
     pub offload_above: usize,
@@ -71,7 +74,7 @@ impl std::str::FromStr for Compression {
 }
 
 /// The names of the parameters of an `sqs://` URL.
-const PARAMETERS: &str = "table, bucket, offload_above, compression, region, profile, endpoint, \
+const PARAMETERS: &str = "table, bucket, bucket_owner, offload_above, compression, region, profile, endpoint, \
                           table_region, table_endpoint, ecs_protection, ecs_protection_expires, visibility_limit";
 
 impl Config {
@@ -83,6 +86,7 @@ impl Config {
             table: name.strip_suffix(".fifo").unwrap_or(name).to_owned(),
             queue,
             bucket: None,
+            bucket_owner: None,
             offload_above: 32 << 10,
             compression: Compression::None,
             region: None,
@@ -161,6 +165,7 @@ impl Config {
         match name {
             "table" => self.table = value.into(),
             "bucket" => self.bucket = Some(value.into()),
+            "bucket_owner" => self.bucket_owner = Some(value.into()),
             "offload_above" => {
                 self.offload_above = value.parse().map_err(|_| {
                     Error::Config(format!("offload_above is `{value}`, and should be a number of bytes"))
@@ -217,6 +222,10 @@ impl Config {
                 "`{table}` is not the name of a table: 3 to 255 letters, digits, hyphens, underscores and dots"
             ));
         }
+        let is_account = |id: &String| id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_digit());
+        if let Some(owner) = self.bucket_owner.as_ref().filter(|owner| !is_account(owner)) {
+            return bad(format!("bucket_owner is `{owner}`, and should be the 12 digits of an account"));
+        }
         if self.offload_above > 256 << 10 {
             return bad(format!("offload_above is {}, and may be 262144 at most", self.offload_above));
         }
@@ -257,7 +266,7 @@ mod tests {
     #[test]
     fn reads_a_url() {
         let config = Config::from_url(
-            "sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1&compression=zstd\
+            "sqs://jobs.fifo?table=results&bucket=payloads&bucket_owner=123456789012&region=eu-central-1&compression=zstd\
              &endpoint=http%3A%2F%2F127.0.0.1:4566&ecs_protection=require&visibility_limit=1h",
         )
         .expect("a URL");
@@ -266,6 +275,7 @@ mod tests {
             ("jobs.fifo", "results", true)
         );
         assert_eq!(config.bucket.as_deref(), Some("payloads"));
+        assert_eq!(config.bucket_owner.as_deref(), Some("123456789012"));
         assert_eq!(config.endpoint.as_deref(), Some("http://127.0.0.1:4566"));
         assert_eq!(config.compression, Compression::Zstd);
         assert_eq!(config.ecs_protection, ScaleInProtection::Require);
@@ -291,6 +301,7 @@ mod tests {
             ("sqs://jobs?table=", "has no value"),
             ("sqs://jobs?table=a", "not the name of a table"),
             ("sqs://jobs?compression=gzip", "none or zstd"),
+            ("sqs://jobs?bucket=b&bucket_owner=me", "12 digits of an account"),
             ("sqs://jobs?offload_above=1MiB", "number of bytes"),
             ("sqs://jobs?offload_above=1048576", "262144 at most"),
             ("sqs://jobs?visibility_limit=soon", "30s"),

@@ -117,8 +117,8 @@ pub(crate) async fn reserve(
 }
 
 async fn is_over(inner: &Inner, id: &JobId) -> Result<bool> {
-    let row = inner.store.table.get(id.as_str()).await?.and_then(Row::of);
-    Ok(row.is_none_or(|row| row.is_over()))
+    let status = inner.store.table.status(id.as_str()).await?;
+    Ok(status.and_then(Row::of).is_none_or(|row| row.is_over()))
 }
 
 /// Gives a key back whose submit has come to nothing.

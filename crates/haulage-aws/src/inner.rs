@@ -140,7 +140,10 @@ impl Inner {
             store: Store {
                 clock: server_clock.clock(),
                 table: Table::new(clients.dynamodb.clone(), config.table.clone(), meter.clone()),
-                bucket: config.bucket.clone().map(|name| Bucket::new(clients.s3.clone(), name)),
+                bucket: config
+                    .bucket
+                    .clone()
+                    .map(|name| Bucket::new(clients.s3.clone(), name, config.bucket_owner.clone())),
                 retention: queue.retention,
                 unrecorded: Unrecorded::default(),
             },

@@ -104,7 +104,7 @@ impl Records {
             Ok(Store {
                 clock: clock.clock(),
                 table: Table::new(clients.dynamodb, config.table, meter),
-                bucket: config.bucket.map(|name| Bucket::new(clients.s3, name)),
+                bucket: config.bucket.map(|name| Bucket::new(clients.s3, name, config.bucket_owner)),
                 retention: MAX_RETENTION,
                 unrecorded: Unrecorded::default(),
             })

@@ -142,8 +142,21 @@ impl Table {
 
     /// One item, as it is now.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Item>> {
+        self.read_one(key, None).await
+    }
+
+    /// The status of a record, and nothing else of it: who submits may see no more.
+    pub(crate) async fn status(&self, key: &str) -> Result<Option<Item>> {
+        // `status` is a reserved word ("Reserved words in DynamoDB").
+        self.read_one(key, Some("#message_id, #status")).await
+    }
+
+    async fn read_one(&self, key: &str, names: Option<&str>) -> Result<Option<Item>> {
         let call =
             self.client.get_item().table_name(&self.name).key(name::ID, text(key)).consistent_read(true);
+        let call = call
+            .set_projection_expression(names.map(str::to_owned))
+            .set_expression_attribute_names(names.map(aliases));
         let call = call.set_return_consumed_capacity(self.meter.ask());
         let output =
             call.send().await.map_err(|e| fault(format_args!("read from table {}", self.name), e))?;

@@ -79,48 +79,25 @@ module "repository" {
   immutable_tags = true
   keep_images    = 30
   force_delete   = false
+  kms_key_arn    = module.key.arn
   tags           = {}
+}
+
+# Encrypts what prod stores, and what its alarms tell. CloudWatch cannot publish
+# to a topic under the key that AWS manages.
+module "key" {
+  source = "../../modules/key"
+
+  name                 = "haulage-prod"
+  description          = "What the pipeline prod stores, and its alarms"
+  services             = ["cloudwatch.amazonaws.com"]
+  deletion_window_days = 7
+  tags                 = {}
 }
 
 resource "aws_sns_topic" "alerts" {
   name              = "haulage-alerts"
-  kms_master_key_id = aws_kms_key.alerts.key_id
-}
-
-# CloudWatch cannot publish to a topic under the key that AWS manages.
-resource "aws_kms_key" "alerts" {
-  description             = "Messages of haulage-alerts"
-  enable_key_rotation     = true
-  deletion_window_in_days = 7
-  policy                  = data.aws_iam_policy_document.alerts.json
-}
-
-data "aws_caller_identity" "current" {}
-
-data "aws_partition" "current" {}
-
-data "aws_iam_policy_document" "alerts" {
-  statement {
-    sid       = "Account"
-    actions   = ["kms:*"]
-    resources = ["*"] # Of this key: it is the key's own policy.
-
-    principals {
-      type        = "AWS"
-      identifiers = ["arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:root"]
-    }
-  }
-
-  statement {
-    sid       = "Alarms"
-    actions   = ["kms:Decrypt", "kms:GenerateDataKey*"]
-    resources = ["*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["cloudwatch.amazonaws.com"]
-    }
-  }
+  kms_master_key_id = module.key.arn
 }
 
 resource "aws_sns_topic_subscription" "alerts" {
@@ -142,49 +119,49 @@ module "endpoints" {
 module "prod" {
   source = "../../inference_pipeline"
 
-  name                                    = "prod"
-  vpc_id                                  = aws_vpc.this.id
-  subnet_ids                              = module.endpoints.subnet_ids
-  sqs_vpc_endpoint_id                     = module.endpoints.vpc_endpoints.sqs
-  use_vpc_endpoints                       = true
-  ecr                                     = module.repository.url
-  create_repository                       = false
-  container_tag                           = "v1"
-  lambda_package                          = var.lambda_package
-  cpu                                     = 4096
-  memory                                  = 16384
-  concurrency                             = 2
-  avg_msg_proc_time_seconds               = 120
-  approx_num_backlog_messages             = 3
-  service_autoscaling_min_capacity        = 1
-  service_autoscaling_max_capacity        = 50
-  dynamodb_point_in_time_recovery_enabled = true
-  dynamodb_deletion_protection_enabled    = true
-  alarm_topic_arn                         = aws_sns_topic.alerts.arn
-  enable_dashboard                        = true
-  health_check_command                    = ["CMD", "haulage", "health"]
-  tags                                    = { environment = "prod" }
-}
-
-# To zero when nobody works, and on Spot.
-module "staging" {
-  source = "../../inference_pipeline"
-
-  name                             = "staging"
+  name                             = "prod"
   vpc_id                           = aws_vpc.this.id
   subnet_ids                       = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
   use_vpc_endpoints                = true
   ecr                              = module.repository.url
   create_repository                = false
-  container_tag                    = "v2-rc1"
+  container_tag                    = "v1"
   lambda_package                   = var.lambda_package
-  fargate                          = { weight = 0, spot_weight = 1 }
-  service_autoscaling_min_capacity = 0
-  service_autoscaling_max_capacity = 3
-  payload_bucket_force_destroy     = true
-  health_check_command             = ["CMD", "haulage", "health"]
-  tags                             = { environment = "staging" }
+  cpu                              = 4096
+  memory                           = 16384
+  concurrency                      = 2
+  avg_msg_proc_time_seconds        = 120
+  approx_num_backlog_messages      = 3
+  service_autoscaling_min_capacity = 1
+  service_autoscaling_max_capacity = 50
+  kms_key_arn                      = module.key.arn
+  alarms                           = { topic_arn = aws_sns_topic.alerts.arn }
+  enable_dashboard                 = true
+  health_check                     = { command = ["CMD", "haulage", "health"] }
+  tags                             = { environment = "prod" }
+}
+
+# To zero when nobody works, and on Spot.
+module "staging" {
+  source = "../../inference_pipeline"
+
+  name                                 = "staging"
+  vpc_id                               = aws_vpc.this.id
+  subnet_ids                           = module.endpoints.subnet_ids
+  sqs_vpc_endpoint_id                  = module.endpoints.vpc_endpoints.sqs
+  use_vpc_endpoints                    = true
+  ecr                                  = module.repository.url
+  create_repository                    = false
+  container_tag                        = "v2-rc1"
+  lambda_package                       = var.lambda_package
+  fargate                              = { weight = 0, spot_weight = 1 }
+  service_autoscaling_min_capacity     = 0
+  service_autoscaling_max_capacity     = 3
+  payload_bucket_force_destroy         = true
+  dynamodb_deletion_protection_enabled = false
+  health_check                         = { command = ["CMD", "haulage", "health"] }
+  tags                                 = { environment = "staging" }
 }
 
 output "ecr_repository_url" {

@@ -52,10 +52,11 @@ module "pipeline" {
   sqs_vpc_endpoint_id = module.endpoints.vpc_endpoints.sqs
   use_vpc_endpoints   = true
   lambda_package      = var.lambda_package
+  container_tag       = "v1"
   capacity_provider   = aws_ecs_capacity_provider.gpu.name
   gpus                = 1
   # The image has to have the program, or the Python package.
-  health_check_command = ["CMD", "haulage", "health"]
+  health_check = { command = ["CMD", "haulage", "health"] }
   # Less than the instance has, as its own programs need some.
   cpu    = 3072
   memory = 12288

@@ -37,6 +37,13 @@ variable "lambda_package" {
   nullable    = false
 }
 
+variable "container_tag" {
+  description = "Tag of the image. It never moves: the next image has another one."
+  type        = string
+  default     = "v1"
+  nullable    = false
+}
+
 variable "cpu_architecture" {
   description = "X86_64 or ARM64, as the image is built: on a machine with an Arm processor, such as Apple Silicon, ARM64 is built much faster."
   type        = string
@@ -60,15 +67,18 @@ module "pipeline" {
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
   use_vpc_endpoints                = true
   lambda_package                   = var.lambda_package
+  container_tag                    = var.container_tag
   cpu_architecture                 = var.cpu_architecture
   service_autoscaling_min_capacity = 0
   # None to begin with: a task starts with the first job.
   desired_count = 0
   # The Dockerfile beside this has it.
-  health_check_command = ["CMD", "haulage", "health"]
+  health_check = { command = ["CMD", "haulage", "health"] }
   # It is for a try, so a destroy takes all.
-  ecr_force_delete             = true
-  payload_bucket_force_destroy = true
+  ecr_force_delete                        = true
+  payload_bucket_force_destroy            = true
+  dynamodb_deletion_protection_enabled    = false
+  dynamodb_point_in_time_recovery_enabled = false
 }
 
 output "ecr_repository_url" {
@@ -76,9 +86,9 @@ output "ecr_repository_url" {
   value       = module.pipeline.ecr_repository_url
 }
 
-output "producer_policy_arn" {
-  description = "IAM policy for producers."
-  value       = module.pipeline.producer_policy_arn
+output "policy_arns" {
+  description = "IAM policies for programs that submit, read or cancel, and for people who operate."
+  value       = module.pipeline.policy_arns
 }
 
 output "haulage_url" {

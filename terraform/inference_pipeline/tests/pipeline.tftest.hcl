@@ -30,6 +30,7 @@ variables {
   subnet_ids          = ["subnet-0123456789abcdef0"]
   sqs_vpc_endpoint_id = "vpce-0123456789abcdef0"
   lambda_package      = "tests/package.zip"
+  container_tag       = "v1"
 }
 
 run "defaults" {
@@ -38,7 +39,7 @@ run "defaults" {
     error_message = "Names follow from the pipeline's."
   }
   assert {
-    condition     = startswith(output.haulage_url, "sqs://jobs.fifo?table=jobs-records&region=eu-central-1&bucket=")
+    condition     = startswith(output.haulage_url, "sqs://jobs.fifo?table=jobs-records&region=eu-central-1&bucket=") && endswith(output.haulage_url, "&bucket_owner=123456789012")
     error_message = "Producers get a URL that the command line takes."
   }
   assert {
@@ -157,5 +158,17 @@ run "an_endpoint_with_more_groups" {
   assert {
     condition     = local.endpoint_security_group_id == "sg-0123456789abcdef1"
     error_message = "The one that was said."
+  }
+}
+
+run "a_tag_that_may_move" {
+  command = plan
+  variables {
+    container_tag    = "latest"
+    ecr_mutable_tags = true
+  }
+  assert {
+    condition     = length(module.repository) == 1
+    error_message = "Who wants that, says so."
   }
 }

@@ -4,6 +4,9 @@ mock_provider "aws" {
   mock_data "aws_region" {
     defaults = { region = "eu-central-1" }
   }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
   }
@@ -17,6 +20,7 @@ variables {
   subnet_ids          = ["subnet-0123456789abcdef0"]
   sqs_vpc_endpoint_id = "vpce-0123456789abcdef0"
   lambda_package      = "tests/package.zip"
+  container_tag       = "v1"
 }
 
 run "a_name_with_capitals" {
@@ -174,4 +178,20 @@ run "an_endpoint_with_two_groups" {
     }
   }
   expect_failures = [data.aws_vpc_endpoint.sqs[0]]
+}
+
+run "a_tag_that_cannot_move_and_has_to" {
+  command = plan
+  variables {
+    container_tag = "latest"
+  }
+  expect_failures = [var.container_tag]
+}
+
+run "a_key_of_another_region" {
+  command = plan
+  variables {
+    kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+  }
+  expect_failures = [var.kms_key_arn]
 }

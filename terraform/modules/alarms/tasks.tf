@@ -23,6 +23,7 @@ resource "aws_cloudwatch_log_group" "task_failures" {
   # EventBridge may write to groups of this prefix: the endpoints stack says so.
   name              = "/aws/events/${var.name}-task-failures"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
   tags              = var.tags
 }
 

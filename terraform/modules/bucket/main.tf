@@ -24,8 +24,12 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "payloads" {
 
   rule {
     apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
+      sse_algorithm     = var.kms_key_arn == null ? "AES256" : "aws:kms"
+      kms_master_key_id = var.kms_key_arn
     }
+
+    # One call of KMS for many objects.
+    bucket_key_enabled = var.kms_key_arn != null
   }
 }
 
@@ -61,7 +65,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "payloads" {
   }
 }
 
-data "aws_iam_policy_document" "tls_only" {
+data "aws_iam_policy_document" "bucket" {
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
@@ -79,11 +83,38 @@ data "aws_iam_policy_document" "tls_only" {
       values   = ["false"]
     }
   }
+
+  statement {
+    sid       = "NoOtherAccounts"
+    effect    = "Deny"
+    actions   = ["s3:*"]
+    resources = [aws_s3_bucket.payloads.arn, "${aws_s3_bucket.payloads.arn}/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:PrincipalAccount"
+      values   = [data.aws_caller_identity.current.account_id]
+    }
+
+    # Services have no account.
+    condition {
+      test     = "Bool"
+      variable = "aws:PrincipalIsAWSService"
+      values   = ["false"]
+    }
+  }
 }
+
+data "aws_caller_identity" "current" {}
 
 resource "aws_s3_bucket_policy" "payloads" {
   bucket = aws_s3_bucket.payloads.id
-  policy = data.aws_iam_policy_document.tls_only.json
+  policy = data.aws_iam_policy_document.bucket.json
 
   # Both change the bucket's access; S3 refuses them at the same time.
   depends_on = [aws_s3_bucket_public_access_block.payloads]

@@ -16,6 +16,17 @@ variable "force_destroy" {
   nullable    = false
 }
 
+variable "kms_key_arn" {
+  description = "ARN of the KMS key that encrypts payloads; null for a key of S3."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/", var.kms_key_arn))
+    error_message = "The key is the ARN of one of KMS, not of an alias, such as arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab."
+  }
+}
+
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)

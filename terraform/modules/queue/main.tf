@@ -5,6 +5,12 @@ locals {
   # 1 MiB, the most that there is; larger bodies go to the bucket. The same for
   # both, as each dead letter is copied as it is.
   max_message_size = 1048576
+  # For how long SQS uses a data key again: each is a call of KMS, which is paid for.
+  data_key_reuse_seconds = 3600
+  # Other accounts whose principals may send.
+  sender_accounts = distinct(flatten([
+    for sender in values(var.senders) : [for arn in sender.principal_arns : split(":", arn)[4]] if sender.service == null
+  ]))
 }
 
 resource "aws_sqs_queue" "dead_letters" {
@@ -14,8 +20,12 @@ resource "aws_sqs_queue" "dead_letters" {
   message_retention_seconds  = var.dlq_message_retention_seconds
   visibility_timeout_seconds = var.dlq_visibility_timeout_seconds
   max_message_size           = local.max_message_size
-  sqs_managed_sse_enabled    = true
-  tags                       = var.tags
+  sqs_managed_sse_enabled    = var.kms_key_arn == null ? true : null
+  kms_master_key_id          = var.kms_key_arn
+
+  kms_data_key_reuse_period_seconds = var.kms_key_arn == null ? null : local.data_key_reuse_seconds
+
+  tags = var.tags
 }
 
 resource "aws_sqs_queue" "jobs" {
@@ -32,7 +42,11 @@ resource "aws_sqs_queue" "jobs" {
   # A receive that says nothing else waits, rather than being paid for in vain.
   receive_wait_time_seconds = 20
   max_message_size          = local.max_message_size
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.kms_key_arn == null ? true : null
+  kms_master_key_id         = var.kms_key_arn
+
+  kms_data_key_reuse_period_seconds = var.kms_key_arn == null ? null : local.data_key_reuse_seconds
+
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
     maxReceiveCount     = var.max_receive_count
@@ -47,4 +61,98 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
     redrivePermission = "byQueue"
     sourceQueueArns   = [aws_sqs_queue.jobs.arn]
   })
+}
+
+data "aws_caller_identity" "current" {}
+
+# What no policy of a role can allow: calls that are not encrypted, and principals
+# of other accounts, but for those that are named.
+data "aws_iam_policy_document" "queue" {
+  for_each = { jobs = aws_sqs_queue.jobs.arn, dead_letters = aws_sqs_queue.dead_letters.arn }
+
+  statement {
+    sid       = "TlsOnly"
+    effect    = "Deny"
+    actions   = ["sqs:*"]
+    resources = [each.value]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+
+  statement {
+    sid       = "NoOtherAccounts"
+    effect    = "Deny"
+    actions   = ["sqs:*"]
+    resources = [each.value]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringNotEquals"
+      variable = "aws:PrincipalAccount"
+      values   = concat([data.aws_caller_identity.current.account_id], each.key == "jobs" ? local.sender_accounts : [])
+    }
+
+    # Services have no account.
+    condition {
+      test     = "Bool"
+      variable = "aws:PrincipalIsAWSService"
+      values   = ["false"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "jobs" ? var.senders : {}
+
+    content {
+      sid       = "Sender${replace(title(replace(statement.key, "/[-_]/", " ")), " ", "")}"
+      actions   = statement.value.service == null ? ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"] : ["sqs:SendMessage"]
+      resources = [each.value]
+
+      principals {
+        type        = statement.value.service == null ? "AWS" : "Service"
+        identifiers = statement.value.service == null ? statement.value.principal_arns : [statement.value.service]
+      }
+
+      # A service acts for whoever asks it to: only for this source.
+      dynamic "condition" {
+        for_each = statement.value.source_arn[*]
+
+        content {
+          test     = "ArnLike"
+          variable = "aws:SourceArn"
+          values   = [condition.value]
+        }
+      }
+
+      dynamic "condition" {
+        for_each = statement.value.service[*]
+
+        content {
+          test     = "StringEquals"
+          variable = "aws:SourceAccount"
+          values   = [coalesce(statement.value.source_account, data.aws_caller_identity.current.account_id)]
+        }
+      }
+    }
+  }
+}
+
+resource "aws_sqs_queue_policy" "this" {
+  for_each = { jobs = aws_sqs_queue.jobs.id, dead_letters = aws_sqs_queue.dead_letters.id }
+
+  queue_url = each.value
+  policy    = data.aws_iam_policy_document.queue[each.key].json
 }

@@ -95,6 +95,48 @@ variable "dlq_visibility_timeout_seconds" {
   }
 }
 
+variable "kms_key_arn" {
+  description = "ARN of the KMS key that encrypts messages; null for a key of SQS."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/", var.kms_key_arn))
+    error_message = "The key is the ARN of one of KMS, not of an alias, such as arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab."
+  }
+}
+
+variable "senders" {
+  description = "Who else sends jobs to the queue, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. Each message is a job, whose body has to be JSON."
+  type = map(object({
+    service        = optional(string)
+    source_arn     = optional(string)
+    source_account = optional(string)
+    principal_arns = optional(list(string), [])
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.senders) : can(regex("^[A-Za-z][A-Za-z0-9_-]*$", name))])
+    error_message = "The name of a sender begins with a letter, and has letters, digits, hyphens and underscores."
+  }
+
+  validation {
+    condition = alltrue([for sender in values(var.senders) : sender.service == null ? (
+      length(sender.principal_arns) > 0 && alltrue([for arn in sender.principal_arns : can(regex("^arn:[^:]+:iam::[0-9]{12}:", arn))])
+      ) : (
+      sender.source_arn != null && length(sender.principal_arns) == 0
+    )])
+    error_message = "A sender is either a service with the source_arn that it acts for, such as { service = \"events.amazonaws.com\", source_arn = \"arn:aws:events:eu-central-1:123456789012:rule/nightly\" }, or principal_arns of IAM, such as [\"arn:aws:iam::210987654321:role/web\"]."
+  }
+
+  validation {
+    condition     = !var.fifo || !anytrue([for sender in values(var.senders) : coalesce(sender.service, "none") == "s3.amazonaws.com"])
+    error_message = "S3 sends to no FIFO queue: let it send to SNS or EventBridge, or set fifo (queue_fifo) to false."
+  }
+}
+
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)

@@ -34,6 +34,16 @@ resource "aws_dynamodb_table" "records" {
     enabled        = true
   }
 
+  # Without a key, AWS encrypts with one that it owns.
+  dynamic "server_side_encryption" {
+    for_each = var.kms_key_arn[*]
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value
+    }
+  }
+
   point_in_time_recovery {
     enabled = var.point_in_time_recovery
   }

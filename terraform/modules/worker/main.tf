@@ -28,8 +28,8 @@ locals {
   ) : [{ capacity_provider = var.capacity_provider, base = 0, weight = 1 }]
 
   url = join("", [
-    "sqs://${var.queue.name}?table=${var.table.name}&region=${data.aws_region.current.region}",
-    var.bucket == null ? "" : "&bucket=${var.bucket.name}",
+    "sqs://${var.queue_name}?table=${var.table_name}&region=${data.aws_region.current.region}",
+    var.bucket_name == null ? "" : "&bucket=${var.bucket_name}&bucket_owner=${data.aws_caller_identity.current.account_id}",
     "&ecs_protection=${var.scale_in_protection ? "require" : "off"}",
   ])
 
@@ -51,8 +51,8 @@ locals {
     # Fargate sets it; on instances nobody does.
     AWS_REGION = data.aws_region.current.region
     # For programs that make their own consumer.
-    QUEUE_NAME = var.queue.name
-    TABLE_NAME = var.table.name
+    QUEUE_NAME = var.queue_name
+    TABLE_NAME = var.table_name
   }, var.environment)
 
   container = {
@@ -65,12 +65,12 @@ locals {
     # The most on Fargate; 30 if nothing is said.
     stopTimeout     = 120
     linuxParameters = { initProcessEnabled = true }
-    healthCheck = var.health_check_command == null ? null : {
-      command     = var.health_check_command
+    healthCheck = var.health_check == null ? null : {
+      command     = var.health_check.command
       interval    = 30
       timeout     = 5
       retries     = 3
-      startPeriod = var.health_check_start_period
+      startPeriod = var.health_check.start_period
     }
     resourceRequirements = var.gpus > 0 ? [{ type = "GPU", value = tostring(var.gpus) }] : null
     logConfiguration = {
@@ -96,6 +96,7 @@ data "aws_partition" "current" {}
 resource "aws_cloudwatch_log_group" "worker" {
   name              = "/haulage/${var.name}/worker"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
   tags              = var.tags
 }
 

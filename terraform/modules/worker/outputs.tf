@@ -33,16 +33,6 @@ output "consumer_role_name" {
   value       = aws_iam_role.consumer.name
 }
 
-output "producer_policy_arn" {
-  description = "The policy for whoever submits jobs and reads results."
-  value       = aws_iam_policy.producer.arn
-}
-
-output "operator_policy_arn" {
-  description = "The policy for whoever looks after the jobs."
-  value       = aws_iam_policy.operator.arn
-}
-
 output "security_group_id" {
   description = "The security group of the tasks."
   value       = aws_security_group.worker.id

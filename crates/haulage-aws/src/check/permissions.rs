@@ -100,15 +100,21 @@ async fn table(inner: &Inner) -> Vec<Finding> {
         let call = dynamodb.batch_get_item().request_items(table, keys).send();
         probes.add("dynamodb:BatchGetItem", Who::Both, Passed::Never, call).await;
     }
-    let call = dynamodb
-        .update_item()
-        .table_name(table)
-        .key(name::ID, key())
-        .update_expression("SET op = :op")
-        .expression_attribute_values(":op", key())
-        .condition_expression(exists)
-        .send();
-    probes.add("dynamodb:UpdateItem", Who::Both, CONDITION, call).await;
+    // A policy may let producers write the items of idempotency keys, and no records.
+    for (permission, who, id) in [
+        ("dynamodb:UpdateItem", Who::Consumers, NOBODY.to_owned()),
+        ("dynamodb:UpdateItem of idempotency keys", Who::Both, format!("key#{NOBODY}")),
+    ] {
+        let call = dynamodb
+            .update_item()
+            .table_name(table)
+            .key(name::ID, AttributeValue::S(id))
+            .update_expression("SET op = :op")
+            .expression_attribute_values(":op", key())
+            .condition_expression(exists)
+            .send();
+        probes.add(permission, who, CONDITION, call).await;
+    }
     probes.judged("dynamodb:PartiQLInsert", Who::Both, insert(inner)).await;
     let call = dynamodb.delete_item().table_name(table).key(name::ID, key()).condition_expression(exists);
     probes.add("dynamodb:DeleteItem", Who::Operators, CONDITION, call.send()).await;
@@ -158,14 +164,16 @@ pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
     let mut wrote = false;
     probes
         .judged("s3:PutObject", Who::Both, async {
-            let put = s3.put_object().bucket(name).key(&object).body(Vec::from(*b"{}").into()).send().await;
+            let put = s3.put_object().bucket(name).set_expected_bucket_owner(bucket.owner()).key(&object);
+            let put = put.body(Vec::from(*b"{}").into()).send().await;
             wrote = put.is_ok();
             judge(put, &[]).map(|made| made.map(drop))
         })
         .await;
     probes
         .judged("s3:GetObject", Who::Both, async {
-            let get = s3.get_object().bucket(name).key(&object).send().await;
+            let get = s3.get_object().bucket(name).set_expected_bucket_owner(bucket.owner()).key(&object);
+            let get = get.send().await;
             match judge(get, &["NoSuchKey"]) {
                 // Without s3:ListBucket, S3 says of a missing object that it is denied.
                 Err(Refusal::Denied) if !wrote => Err(Refusal::Unclear(
@@ -176,7 +184,7 @@ pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
             }
         })
         .await;
-    let call = s3.delete_object().bucket(name).key(&object).send();
+    let call = s3.delete_object().bucket(name).set_expected_bucket_owner(bucket.owner()).key(&object).send();
     probes.add("s3:DeleteObject", Who::Operators, Passed::Never, call).await;
     probes.findings()
 }

@@ -122,7 +122,8 @@ pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
     let Some(bucket) = &inner.store.bucket else { return Vec::new() };
     let name = bucket.name();
     let region = &inner.clients.region;
-    let answer = bucket.client().head_bucket().bucket(name).send().await;
+    let answer =
+        bucket.client().head_bucket().bucket(name).set_expected_bucket_owner(bucket.owner()).send().await;
     let found = match setup::bucket_place(&answer) {
         Some(Found::Elsewhere(other)) => {
             return vec![Finding::bad(

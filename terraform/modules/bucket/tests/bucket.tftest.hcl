@@ -1,4 +1,7 @@
 mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
   }
@@ -19,9 +22,9 @@ run "private" {
     error_message = "Nobody from outside gets at it."
   }
   assert {
-    condition = alltrue([for statement in data.aws_iam_policy_document.tls_only.statement :
-      statement.effect == "Deny" && one(statement.condition).variable == "aws:SecureTransport" && one(statement.condition).values == tolist(["false"])
-    ]) && length(data.aws_iam_policy_document.tls_only.statement) == 1
+    condition = one([for statement in data.aws_iam_policy_document.bucket.statement :
+      "${one(statement.condition).variable} ${one(one(statement.condition).values)}" if statement.sid == "TlsOnly"
+    ]) == "aws:SecureTransport false"
     error_message = "It is spoken to by TLS only."
   }
   assert {
@@ -67,4 +70,23 @@ run "refused_prefix" {
     name_prefix = "Jobs"
   }
   expect_failures = [var.name_prefix]
+}
+
+run "a_key_of_ones_own" {
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+  }
+  assert {
+    condition = [for rule in aws_s3_bucket_server_side_encryption_configuration.payloads.rule : [
+      rule.bucket_key_enabled, rule.apply_server_side_encryption_by_default[0].sse_algorithm, rule.apply_server_side_encryption_by_default[0].kms_master_key_id,
+    ]] == [[true, "aws:kms", var.kms_key_arn]]
+    error_message = "Objects are encrypted by it, with few calls of KMS."
+  }
+}
+
+run "nobody_from_another_account" {
+  assert {
+    condition     = [for statement in data.aws_iam_policy_document.bucket.statement : "${statement.effect} ${statement.sid}"] == ["Deny TlsOnly", "Deny NoOtherAccounts"]
+    error_message = "Whatever policies of roles say."
+  }
 }

@@ -1,4 +1,10 @@
 mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
   mock_resource "aws_sqs_queue" {
     defaults = { arn = "arn:aws:sqs:eu-central-1:123456789012:jobs" }
   }
@@ -79,4 +85,72 @@ run "refused_numbers" {
     var.visibility_timeout_seconds, var.max_receive_count, var.message_retention_seconds,
     var.dlq_message_retention_seconds, var.deduplication_scope,
   ]
+}
+
+run "nothing_but_tls_and_this_account" {
+  assert {
+    condition = alltrue([for document in data.aws_iam_policy_document.queue : [
+      for statement in document.statement : "${statement.effect} ${statement.sid}"
+    ] == ["Deny TlsOnly", "Deny NoOtherAccounts"]])
+    error_message = "Whatever policies of roles say."
+  }
+  assert {
+    condition     = toset(keys(aws_sqs_queue_policy.this)) == toset(["jobs", "dead_letters"])
+    error_message = "Both queues have a policy."
+  }
+}
+
+run "a_key_of_ones_own" {
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+  }
+  assert {
+    condition     = alltrue([for queue in [aws_sqs_queue.jobs, aws_sqs_queue.dead_letters] : queue.kms_master_key_id == var.kms_key_arn && queue.kms_data_key_reuse_period_seconds == 3600])
+    error_message = "Both are encrypted by it, with few calls of KMS."
+  }
+}
+
+run "others_who_send" {
+  variables {
+    senders = {
+      nightly-jobs = { service = "events.amazonaws.com", source_arn = "arn:aws:events:eu-central-1:123456789012:rule/nightly" }
+      web          = { principal_arns = ["arn:aws:iam::210987654321:role/web"] }
+    }
+  }
+  assert {
+    condition     = [for statement in data.aws_iam_policy_document.queue["jobs"].statement : statement.sid] == ["TlsOnly", "NoOtherAccounts", "SenderNightlyJobs", "SenderWeb"]
+    error_message = "Each has a statement of its own."
+  }
+  assert {
+    condition = { for condition in data.aws_iam_policy_document.queue["jobs"].statement[2].condition : condition.variable => one(condition.values) } == {
+      "aws:SourceArn"     = "arn:aws:events:eu-central-1:123456789012:rule/nightly"
+      "aws:SourceAccount" = "123456789012"
+    }
+    error_message = "A service sends for this source only."
+  }
+  assert {
+    condition     = contains(flatten(data.aws_iam_policy_document.queue["jobs"].statement[1].condition[*].values), "210987654321")
+    error_message = "The other account is let in."
+  }
+  assert {
+    condition     = length(data.aws_iam_policy_document.queue["dead_letters"].statement) == 2
+    error_message = "But not to the dead letters."
+  }
+}
+
+run "senders_that_nobody_is" {
+  command = plan
+  variables {
+    senders     = { nobody = {} }
+    kms_key_arn = "alias/jobs"
+  }
+  expect_failures = [var.senders, var.kms_key_arn]
+}
+
+run "s3_sends_to_no_fifo_queue" {
+  command = plan
+  variables {
+    senders = { uploads = { service = "s3.amazonaws.com", source_arn = "arn:aws:s3:::uploads" } }
+  }
+  expect_failures = [var.senders]
 }

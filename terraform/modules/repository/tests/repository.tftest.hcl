@@ -56,3 +56,13 @@ run "refused_name" {
   }
   expect_failures = [var.name]
 }
+
+run "a_key_of_ones_own" {
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+  }
+  assert {
+    condition     = aws_ecr_repository.images.encryption_configuration[0].encryption_type == "KMS" && aws_ecr_repository.images.encryption_configuration[0].kms_key == var.kms_key_arn
+    error_message = "Images are encrypted by it."
+  }
+}

@@ -22,19 +22,33 @@ run "what_the_program_expects" {
     error_message = "An idle table costs nothing."
   }
   assert {
-    condition     = !aws_dynamodb_table.records.point_in_time_recovery[0].enabled && !aws_dynamodb_table.records.deletion_protection_enabled
-    error_message = "What is paid for, or stands in the way of a destroy, is asked for."
+    condition     = aws_dynamodb_table.records.point_in_time_recovery[0].enabled && aws_dynamodb_table.records.deletion_protection_enabled
+    error_message = "It can be restored, and is not deleted along the way."
+  }
+  assert {
+    condition     = length(aws_dynamodb_table.records.server_side_encryption) == 0
+    error_message = "AWS encrypts it with a key that it owns."
   }
 }
 
-run "for_production" {
+run "for_a_try" {
   variables {
-    point_in_time_recovery = true
-    deletion_protection    = true
+    point_in_time_recovery = false
+    deletion_protection    = false
   }
   assert {
-    condition     = aws_dynamodb_table.records.point_in_time_recovery[0].enabled && aws_dynamodb_table.records.deletion_protection_enabled
-    error_message = "It can be restored, and is not deleted along the way."
+    condition     = !aws_dynamodb_table.records.point_in_time_recovery[0].enabled && !aws_dynamodb_table.records.deletion_protection_enabled
+    error_message = "A destroy takes it."
+  }
+}
+
+run "a_key_of_ones_own" {
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+  }
+  assert {
+    condition     = aws_dynamodb_table.records.server_side_encryption[0].enabled && aws_dynamodb_table.records.server_side_encryption[0].kms_key_arn == var.kms_key_arn
+    error_message = "It is encrypted by that."
   }
 }
 

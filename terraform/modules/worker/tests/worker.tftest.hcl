@@ -24,8 +24,9 @@ variables {
   subnet_ids                 = ["subnet-0123456789abcdef0"]
   endpoint_security_group_id = "sg-0123456789abcdef0"
   gateway_prefix_list_ids    = ["pl-1", "pl-2"]
-  queue                      = { name = "jobs.fifo", arn = "arn:aws:sqs:eu-central-1:123456789012:jobs.fifo", dlq_arn = "arn:aws:sqs:eu-central-1:123456789012:jobs-dlq.fifo" }
-  table                      = { name = "jobs-records", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/jobs-records" }
+  queue_name                 = "jobs.fifo"
+  table_name                 = "jobs-records"
+  consume_policy             = "{\"Version\":\"2012-10-17\",\"Statement\":[]}"
 }
 
 run "defaults" {
@@ -148,7 +149,7 @@ run "gpus_on_instances_of_ones_own" {
 
 run "a_health_check" {
   variables {
-    health_check_command = ["CMD", "haulage", "health"]
+    health_check = { command = ["CMD", "haulage", "health"] }
   }
   assert {
     condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.command == ["CMD", "haulage", "health"]
@@ -162,8 +163,7 @@ run "a_health_check" {
 
 run "a_health_check_that_waits" {
   variables {
-    health_check_command      = ["CMD", "haulage", "health"]
-    health_check_start_period = 300
+    health_check = { command = ["CMD", "haulage", "health"], start_period = 300 }
   }
   assert {
     condition     = jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].healthCheck.startPeriod == 300
@@ -174,9 +174,9 @@ run "a_health_check_that_waits" {
 run "refused_start_period" {
   command = plan
   variables {
-    health_check_start_period = 301
+    health_check = { command = ["CMD", "haulage", "health"], start_period = 301 }
   }
-  expect_failures = [var.health_check_start_period]
+  expect_failures = [var.health_check]
 }
 
 run "refused_size" {
@@ -206,14 +206,14 @@ run "refused_values" {
     capacity_provider_type = "GPU"
     fargate                = { weight = 0 }
     concurrency            = 0
-    health_check_command   = ["curl", "localhost"]
+    health_check           = { command = ["curl", "localhost"] }
     log_retention_days     = 10
     ephemeral_storage_gib  = 20
     desired_count          = -1
   }
   expect_failures = [
     var.name, var.image, var.gpus, var.cpu_architecture, var.capacity_provider_type, var.fargate, var.concurrency,
-    var.health_check_command, var.log_retention_days, var.ephemeral_storage_gib, var.desired_count,
+    var.health_check, var.log_retention_days, var.ephemeral_storage_gib, var.desired_count,
   ]
 }
 
@@ -260,7 +260,7 @@ run "by_the_routes_of_the_subnets" {
     error_message = "In a public subnet a task needs an address."
   }
   assert {
-    condition     = aws_iam_role.consumer.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && aws_iam_role.execution.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && aws_iam_role.execution.path == "/pipelines/" && aws_iam_policy.producer.path == "/pipelines/"
+    condition     = aws_iam_role.consumer.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && aws_iam_role.execution.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && aws_iam_role.execution.path == "/pipelines/"
     error_message = "Roles stay within the boundary, under their path."
   }
 }

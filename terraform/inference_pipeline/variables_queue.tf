@@ -1,0 +1,97 @@
+# The queue, the records, the payloads.
+
+variable "queue_fifo" {
+  description = "Whether the queue is FIFO."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "queue_visibility_timeout_seconds" {
+  description = "How long a received message stays hidden before its first heartbeat, in seconds."
+  type        = number
+  default     = 30
+  nullable    = false
+}
+
+variable "queue_max_receive_count" {
+  description = "After how many receives SQS itself moves a message to the dead-letter queue; higher than the max_attempts of any job. With groups, 100 is better: each receive of a job behind its group counts."
+  type        = number
+  default     = 10
+  nullable    = false
+}
+
+variable "queue_message_retention_seconds" {
+  description = "For how long a job may wait, in seconds: a day or more. It costs nothing to keep 1209600 (14 days)."
+  type        = number
+  default     = 1209600
+  nullable    = false
+}
+
+variable "queue_content_based_deduplication" {
+  description = "Whether messages sent without a deduplication id get one from their content."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "queue_deduplication_scope" {
+  description = "messageGroup, for high throughput, or queue."
+  type        = string
+  default     = "messageGroup"
+  nullable    = false
+}
+
+variable "queue_senders" {
+  description = "Who else sends jobs to the queue, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. Each message is a job, whose body has to be JSON."
+  type = map(object({
+    service        = optional(string)
+    source_arn     = optional(string)
+    source_account = optional(string)
+    principal_arns = optional(list(string), [])
+  }))
+  default  = {}
+  nullable = false
+}
+
+variable "dlq_message_retention_seconds" {
+  description = "For how long a dead letter is kept, in seconds."
+  type        = number
+  default     = 1209600
+  nullable    = false
+}
+
+variable "dlq_visibility_timeout_seconds" {
+  description = "How long a dead letter stays hidden while somebody looks at it, in seconds."
+  type        = number
+  default     = 30
+  nullable    = false
+}
+
+variable "dynamodb_point_in_time_recovery_enabled" {
+  description = "Whether the table can be restored to any second of the last 35 days. It is paid for by size, and nothing while the table is empty."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "dynamodb_deletion_protection_enabled" {
+  description = "Whether the table is protected from deletion; a destroy fails until it is false and applied."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "payload_bucket" {
+  description = "Whether to make a bucket for bodies and results that are too large for SQS and DynamoDB."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "payload_bucket_force_destroy" {
+  description = "Whether a destroy deletes the bucket with what is in it."
+  type        = bool
+  default     = false
+  nullable    = false
+}

@@ -1,0 +1,206 @@
+# The tasks.
+
+variable "ecr" {
+  description = "URL of the ECR repository with the image, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com/model; in the region of the pipeline; null makes one of the pipeline's name."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ecr == null || can(regex("^[0-9]{12}\\.dkr\\.ecr\\.[a-z0-9-]+\\.amazonaws\\.com(\\.cn)?/[a-z0-9._/-]+$", var.ecr))
+    error_message = "Give the URL of a repository without a tag, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com/model."
+  }
+
+  validation {
+    condition     = var.ecr == null || try(split(".", var.ecr)[3] == data.aws_region.current.region, true)
+    error_message = "The repository is not in ${data.aws_region.current.region}, and tasks reach no ECR but that of their region: push the image there, or replicate the repository."
+  }
+}
+
+variable "create_repository" {
+  description = "Whether to make a repository. Null: where ecr is null. Say false if ecr is the URL of one that the same apply makes, as it cannot be known in time whether that is null."
+  type        = bool
+  default     = null
+
+  validation {
+    condition     = var.create_repository == null || try(var.create_repository == (var.ecr == null), true)
+    error_message = "Either create_repository is true, or ecr is the URL of a repository."
+  }
+}
+
+variable "ecr_force_delete" {
+  description = "Whether a destroy deletes the repository with the images in it."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "ecr_keep_images" {
+  description = "How many images with a tag the repository keeps; the oldest go, also where a task still runs on one. Let it be more than you push between two deployments."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.ecr_keep_images >= 2 && floor(var.ecr_keep_images) == var.ecr_keep_images
+    error_message = "Keep 2 images or more, a whole number: the one that runs, and the one to go back to."
+  }
+}
+
+variable "container_tag" {
+  description = "Tag of the image, such as v1. In a repository that the pipeline makes, a tag never moves, so that a rollback finds what it goes back to."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", var.container_tag))
+    error_message = "A tag has 1 to 128 letters, digits, underscores, dots and hyphens, and begins with none of the last two; such as v1."
+  }
+
+  validation {
+    condition     = var.container_tag != "latest" || var.ecr_mutable_tags || try(!coalesce(var.create_repository, var.ecr == null), true)
+    error_message = "In the pipeline's repository a tag never moves, so latest could be pushed once: give a tag such as v1, or set ecr_mutable_tags to true."
+  }
+}
+
+variable "ecr_mutable_tags" {
+  description = "Whether a tag of the pipeline's repository may move to another image. A service stays with the image that the tag meant when it was deployed."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "container_command" {
+  description = "Command of the container, in place of the image's."
+  type        = list(string)
+  default     = null
+}
+
+variable "container_environment" {
+  description = "More environment variables of the container."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "health_check" {
+  description = "How ECS sees in the container whether it is well. command: [\"CMD\", \"haulage\", \"health\"] where a worker of Haulage runs and the program or the Python package is on the PATH; start_period: seconds after the start during which failed checks do not count. A worker answers from its start, while it loads a model, too; a container with another server may take longer. Null for none."
+  type = object({
+    command      = list(string)
+    start_period = optional(number, 120)
+  })
+  default = null
+}
+
+variable "cpu" {
+  description = "CPU units of a task; 1024 are one vCPU."
+  type        = number
+  default     = 1024
+  nullable    = false
+}
+
+variable "memory" {
+  description = "Memory of a task, in MiB."
+  type        = number
+  default     = 4096
+  nullable    = false
+}
+
+variable "ephemeral_storage_gib" {
+  description = "Disk of a task on Fargate, in GiB, image included: 21 to 200; null for the 20 that it has anyway."
+  type        = number
+  default     = null
+}
+
+variable "gpus" {
+  description = "GPUs of a task; they need a capacity_provider."
+  type        = number
+  default     = 0
+  nullable    = false
+}
+
+variable "cpu_architecture" {
+  description = "X86_64 or ARM64, as the image was built."
+  type        = string
+  default     = "X86_64"
+  nullable    = false
+}
+
+variable "fargate" {
+  description = "How tasks are spread over Fargate and Fargate Spot: base (tasks on demand), weight, spot_weight."
+  type = object({
+    base        = optional(number, 0)
+    weight      = optional(number, 1)
+    spot_weight = optional(number, 0)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "capacity_provider" {
+  description = "Name of a capacity provider of ECS Managed Instances or EC2, in place of Fargate; docs/deploy.md has how to make one."
+  type        = string
+  default     = null
+}
+
+variable "capacity_provider_type" {
+  description = "What capacity_provider provides: MANAGED_INSTANCES or EC2."
+  type        = string
+  default     = "MANAGED_INSTANCES"
+  nullable    = false
+}
+
+variable "concurrency" {
+  description = "Jobs that a task runs side by side."
+  type        = number
+  default     = 1
+  nullable    = false
+}
+
+variable "desired_count" {
+  description = "Tasks at first, and not fewer than service_autoscaling_min_capacity. Later applies leave their number alone: autoscaling has the say, or without it `aws ecs update-service --desired-count`."
+  type        = number
+  default     = 1
+  nullable    = false
+}
+
+variable "heartbeat_interval" {
+  description = "How often a task extends the leases of its jobs, in seconds."
+  type        = number
+  default     = 10
+  nullable    = false
+}
+
+variable "heartbeat_visibility_timeout_seconds" {
+  description = "How long a job stays with a task without a heartbeat, in seconds."
+  type        = number
+  default     = 30
+  nullable    = false
+}
+
+variable "enable_ecs_scalein_protection" {
+  description = "Whether a task that works is protected from scale-in and deployments."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "rollback" {
+  description = "Whether a deployment that fails goes back to the last one that worked."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "wait_for_steady_state" {
+  description = "Whether an apply waits until the tasks run."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "log_retention_days" {
+  description = "For how long logs are kept, in days."
+  type        = number
+  default     = 30
+  nullable    = false
+}
