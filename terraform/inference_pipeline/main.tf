@@ -2,6 +2,8 @@
 # of them stand beside each other in one VPC, on one endpoints stack.
 
 locals {
+  create_cluster = var.create_cluster != null ? var.create_cluster : var.cluster_arn == null
+
   # Who gives a repository names it by its URL; who gives none gets one.
   create_repository = var.create_repository != null ? var.create_repository : var.ecr == null
   repository_url    = local.create_repository ? module.repository[0].url : var.ecr
@@ -160,6 +162,15 @@ module "worker" {
   command                    = var.container_command
   environment                = var.container_environment
   health_check               = var.health_check
+  sidecars                   = var.sidecars
+  secrets                    = var.container_secrets
+  secrets_kms_key_arns       = var.container_secrets_kms_key_arns
+  volumes                    = var.volumes
+  container                  = var.container
+  container_definitions      = var.container_definitions
+  enable_execute_command     = var.enable_execute_command
+  create_cluster             = local.create_cluster
+  cluster_arn                = var.cluster_arn
   rollback                   = var.rollback
   wait_for_steady_state      = var.wait_for_steady_state
   log_retention_days         = var.log_retention_days

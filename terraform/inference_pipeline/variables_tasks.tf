@@ -82,6 +82,88 @@ variable "container_environment" {
   nullable    = false
 }
 
+variable "sidecars" {
+  description = "More containers of each task, by their names, such as a model server beside `haulage worker --http`. They share the worker's loopback address, its role, and the cpu and memory of the task. gpus are the server's then, and not the worker's. wait_for: what the worker's start waits for, START, HEALTHY (with a health_check), or SUCCESS (one that ends, such as a download; essential = false). mounts: paths of volumes, by their names. An image of ECR may be pulled, of whichever repository of this region."
+  type = map(object({
+    image       = string
+    command     = optional(list(string))
+    entry_point = optional(list(string))
+    environment = optional(map(string), {})
+    secrets     = optional(map(string), {})
+    cpu         = optional(number)
+    memory      = optional(number)
+    gpus        = optional(number, 0)
+    essential   = optional(bool, true)
+    wait_for    = optional(string, "START")
+    mounts      = optional(map(string), {})
+    health_check = optional(object({
+      command      = list(string)
+      start_period = optional(number, 120)
+    }))
+  }))
+  default  = {}
+  nullable = false
+}
+
+variable "container_secrets" {
+  description = "Environment variables of the worker from secrets: the ARN of a secret of Secrets Manager, with :KEY:: at its end for one key of it, or of a parameter of Parameter Store. They are read when a task starts. Tasks in a VPC without a way out need the endpoint secretsmanager, or ssm."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "container_secrets_kms_key_arns" {
+  description = "ARNs of the KMS keys of your own by which these secrets are encrypted."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "volumes" {
+  description = "What is mounted into the worker at path, by a name: a file system of EFS, such as a cache of models; a host_path on instances; or neither, for a folder that the containers of a task share, such as /tmp of a worker whose own file system is read-only. efs.security_group_id is that of the file system's mount targets; a rule lets the tasks in there."
+  type = map(object({
+    path      = string
+    read_only = optional(bool, false)
+    host_path = optional(string)
+    efs = optional(object({
+      file_system_arn   = string
+      access_point_arn  = optional(string)
+      root_directory    = optional(string, "/")
+      security_group_id = optional(string)
+    }))
+  }))
+  default  = {}
+  nullable = false
+}
+
+variable "container" {
+  description = "Who the worker runs as, and within what. user: such as 1000:1000; read_only: its own file system; add, drop: Linux capabilities; ulimits: such as { nofile = { soft = 65536, hard = 65536 } }; shared_memory_mib: /dev/shm, on instances."
+  type = object({
+    user              = optional(string)
+    read_only         = optional(bool, false)
+    add               = optional(list(string), [])
+    drop              = optional(list(string), [])
+    ulimits           = optional(map(object({ soft = number, hard = number })), {})
+    shared_memory_mib = optional(number)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "enable_execute_command" {
+  description = "Whether `aws ecs execute-command` opens a shell in a task. In a VPC without a way out it needs the endpoint ssmmessages."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "container_definitions" {
+  description = "Further parts of container definitions, as ECS names them, by the container: { worker = { workingDirectory = \"/app\" } }. They come in place of what is made here."
+  type        = any
+  default     = {}
+  nullable    = false
+}
+
 variable "health_check" {
   description = "How ECS sees in the container whether it is well. command: [\"CMD\", \"haulage\", \"health\"] where a worker of Haulage runs and the program or the Python package is on the PATH; start_period: seconds after the start during which failed checks do not count. A worker answers from its start, while it loads a model, too; a container with another server may take longer. Null for none."
   type = object({
@@ -89,6 +171,18 @@ variable "health_check" {
     start_period = optional(number, 120)
   })
   default = null
+}
+
+variable "cluster_arn" {
+  description = "ARN of an ECS cluster that is there already, with the capacity providers that the tasks need; null makes one of the pipeline's name."
+  type        = string
+  default     = null
+}
+
+variable "create_cluster" {
+  description = "Whether to make a cluster. Null: where cluster_arn is null. Say false if the same apply makes it, as it cannot be known in time whether that is null."
+  type        = bool
+  default     = null
 }
 
 variable "cpu" {

@@ -172,3 +172,21 @@ run "a_tag_that_may_move" {
     error_message = "Who wants that, says so."
   }
 }
+
+run "all_that_a_task_may_have" {
+  command = plan
+  variables {
+    container_secrets              = { HUB_TOKEN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:hub-AbCdEf" }
+    container_secrets_kms_key_arns = ["arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"]
+    sidecars                       = { model = { image = "public.ecr.aws/team/server:v1", mounts = { cache = "/cache" } } }
+    volumes                        = { cache = { path = "/cache" }, tmp = { path = "/tmp" } }
+    container                      = { user = "1000", drop = ["ALL"] }
+    container_definitions          = { worker = { workingDirectory = "/app" }, model = { stopTimeout = 90 } }
+    enable_execute_command         = true
+    cluster_arn                    = "arn:aws:ecs:eu-central-1:123456789012:cluster/shared"
+  }
+  assert {
+    condition     = output.cluster_name == "shared" && output.cluster_arn == var.cluster_arn
+    error_message = "It is in the cluster that was there."
+  }
+}

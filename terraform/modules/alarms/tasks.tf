@@ -12,6 +12,8 @@ resource "aws_cloudwatch_event_rule" "task_failures" {
     "detail-type" = ["ECS Task State Change"]
     detail = {
       clusterArn = [var.cluster.arn]
+      # Others may have services in the cluster, too.
+      group      = ["service:${var.cluster.service_name}"]
       lastStatus = ["STOPPED"]
       # Not those that were scaled in, deployed over, or taken by Spot.
       stopCode = ["EssentialContainerExited", "TaskFailedToStart"]

@@ -14,6 +14,10 @@ locals {
     ecs           = "ecs"
     ecs_agent     = "ecs-agent"
     ecs_telemetry = "ecs-telemetry"
+    # Secrets of tasks, and a shell in them.
+    secretsmanager = "secretsmanager"
+    ssm            = "ssm"
+    ssmmessages    = "ssmmessages"
   }
   gateways = {
     # Image layers come from S3 as well.

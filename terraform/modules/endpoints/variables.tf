@@ -44,14 +44,14 @@ variable "route_table_ids" {
 }
 
 variable "endpoints" {
-  description = "The endpoints to make. Leave out what the VPC has already; add ecs, ecs_agent and ecs_telemetry where tasks run on instances."
+  description = "The endpoints to make. Leave out what the VPC has already; add ecs, ecs_agent and ecs_telemetry where tasks run on instances, secretsmanager or ssm where they have secrets, and ssmmessages for enable_execute_command."
   type        = set(string)
   default     = ["ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "s3", "dynamodb"]
   nullable    = false
 
   validation {
-    condition     = length(setsubtract(var.endpoints, ["ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "ecs", "ecs_agent", "ecs_telemetry", "s3", "dynamodb"])) == 0
-    error_message = "Endpoints are some of ecr_api, ecr_dkr, logs, sqs, monitoring, s3 and dynamodb, and for tasks on instances ecs, ecs_agent and ecs_telemetry."
+    condition     = length(setsubtract(var.endpoints, ["ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "ecs", "ecs_agent", "ecs_telemetry", "secretsmanager", "ssm", "ssmmessages", "s3", "dynamodb"])) == 0
+    error_message = "Endpoints are some of ecr_api, ecr_dkr, logs, sqs, monitoring, s3 and dynamodb, for tasks on instances ecs, ecs_agent and ecs_telemetry, for secrets secretsmanager and ssm, and for a shell in tasks ssmmessages."
   }
 }
 

@@ -42,7 +42,7 @@ locals {
     HAULAGE_SHUTDOWN_GRACE_PERIOD = "110s"
     HAULAGE_LOG_FORMAT            = "json"
     # Metrics, as lines of the log, under the names that the scaling looks for.
-    HAULAGE_CLUSTER_NAME = var.name
+    HAULAGE_CLUSTER_NAME = local.cluster_name
     HAULAGE_SERVICE_NAME = var.name
     # For the health check, and for a sidecar that scrapes: the containers of a
     # task share the loopback address, and nobody else is let in. The port is not
@@ -55,36 +55,8 @@ locals {
     TABLE_NAME = var.table_name
   }, var.environment)
 
-  container = {
-    name      = "worker"
-    image     = var.image
-    essential = true
-    command   = var.command
-    # Sorted, so that the definition changes only when a value does.
-    environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
-    # The most on Fargate; 30 if nothing is said.
-    stopTimeout     = 120
-    linuxParameters = { initProcessEnabled = true }
-    healthCheck = var.health_check == null ? null : {
-      command     = var.health_check.command
-      interval    = 30
-      timeout     = 5
-      retries     = 3
-      startPeriod = var.health_check.start_period
-    }
-    resourceRequirements = var.gpus > 0 ? [{ type = "GPU", value = tostring(var.gpus) }] : null
-    logConfiguration = {
-      logDriver = "awslogs"
-      options = {
-        awslogs-group         = aws_cloudwatch_log_group.worker.name
-        awslogs-region        = data.aws_region.current.region
-        awslogs-stream-prefix = "worker"
-        # Logs that cannot be shipped must not stop the jobs.
-        mode            = "non-blocking"
-        max-buffer-size = "4m"
-      }
-    }
-  }
+  cluster_arn  = var.create_cluster ? aws_ecs_cluster.this[0].arn : var.cluster_arn
+  cluster_name = var.create_cluster ? aws_ecs_cluster.this[0].name : split("/", var.cluster_arn)[1]
 }
 
 data "aws_region" "current" {}
@@ -101,6 +73,8 @@ resource "aws_cloudwatch_log_group" "worker" {
 }
 
 resource "aws_ecs_cluster" "this" {
+  count = var.create_cluster ? 1 : 0
+
   name = var.name
   tags = var.tags
 
@@ -112,7 +86,9 @@ resource "aws_ecs_cluster" "this" {
 }
 
 resource "aws_ecs_cluster_capacity_providers" "this" {
-  cluster_name       = aws_ecs_cluster.this.name
+  count = var.create_cluster ? 1 : 0
+
+  cluster_name       = aws_ecs_cluster.this[0].name
   capacity_providers = local.on_fargate ? ["FARGATE", "FARGATE_SPOT"] : [var.capacity_provider]
 }
 
@@ -124,15 +100,38 @@ resource "aws_ecs_task_definition" "worker" {
   memory                   = var.memory
   execution_role_arn       = aws_iam_role.execution.arn
   task_role_arn            = aws_iam_role.consumer.arn
-  # A field that is null is left out, as ECS does when it is asked.
-  container_definitions = jsonencode([{ for field, value in local.container : field => value if value != null }])
-  tags                  = var.tags
+  container_definitions    = jsonencode(local.containers)
+  tags                     = var.tags
 
   dynamic "ephemeral_storage" {
     for_each = var.ephemeral_storage_gib[*]
 
     content {
       size_in_gib = ephemeral_storage.value
+    }
+  }
+
+  dynamic "volume" {
+    for_each = var.volumes
+
+    content {
+      name      = volume.key
+      host_path = volume.value.host_path
+
+      dynamic "efs_volume_configuration" {
+        for_each = volume.value.efs[*]
+
+        content {
+          file_system_id     = split("/", efs_volume_configuration.value.file_system_arn)[1]
+          root_directory     = efs_volume_configuration.value.root_directory
+          transit_encryption = "ENABLED"
+
+          authorization_config {
+            access_point_id = try(split("/", efs_volume_configuration.value.access_point_arn)[1], null)
+            iam             = "ENABLED"
+          }
+        }
+      }
     }
   }
 
@@ -155,12 +154,13 @@ resource "aws_ecs_task_definition" "worker" {
 
 resource "aws_ecs_service" "worker" {
   name                               = var.name
-  cluster                            = aws_ecs_cluster.this.id
+  cluster                            = local.cluster_arn
   task_definition                    = aws_ecs_task_definition.worker.arn
   desired_count                      = var.desired_count
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
   enable_ecs_managed_tags            = true
+  enable_execute_command             = var.enable_execute_command
   propagate_tags                     = "SERVICE"
   wait_for_steady_state              = var.wait_for_steady_state
   # ECS takes another capacity provider strategy with a new deployment only.

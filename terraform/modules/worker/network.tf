@@ -70,3 +70,28 @@ resource "aws_security_group_rule" "more_out" {
   from_port                = each.value.from_port
   to_port                  = coalesce(each.value.to_port, each.value.from_port)
 }
+
+# To the mount targets of file systems.
+resource "aws_security_group_rule" "files_out" {
+  for_each = { for name, files in local.file_systems : name => files.security_group_id if files.security_group_id != null }
+
+  description              = "NFS to ${each.key}"
+  type                     = "egress"
+  security_group_id        = aws_security_group.worker.id
+  source_security_group_id = each.value
+  protocol                 = "tcp"
+  from_port                = 2049
+  to_port                  = 2049
+}
+
+resource "aws_security_group_rule" "files_in" {
+  for_each = { for name, files in local.file_systems : name => files.security_group_id if files.security_group_id != null }
+
+  description              = "NFS of ${var.name}"
+  type                     = "ingress"
+  security_group_id        = each.value
+  source_security_group_id = aws_security_group.worker.id
+  protocol                 = "tcp"
+  from_port                = 2049
+  to_port                  = 2049
+}

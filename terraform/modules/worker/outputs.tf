@@ -1,11 +1,11 @@
 output "cluster_name" {
   description = "Name of the cluster."
-  value       = aws_ecs_cluster.this.name
+  value       = local.cluster_name
 }
 
 output "cluster_arn" {
   description = "ARN of the cluster."
-  value       = aws_ecs_cluster.this.arn
+  value       = local.cluster_arn
 }
 
 output "service_name" {

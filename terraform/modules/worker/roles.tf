@@ -2,7 +2,7 @@
 
 locals {
   account_id = data.aws_caller_identity.current.account_id
-  tasks_arn  = "arn:${data.aws_partition.current.partition}:ecs:${data.aws_region.current.region}:${local.account_id}:task/${var.name}/*"
+  tasks_arn  = "arn:${data.aws_partition.current.partition}:ecs:${data.aws_region.current.region}:${local.account_id}:task/${local.cluster_name}/*"
 }
 
 data "aws_iam_policy_document" "tasks" {
@@ -42,13 +42,33 @@ data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "Pull"
     actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-    resources = [var.repository_arn]
+    resources = distinct(concat([var.repository_arn], local.sidecar_repositories))
   }
 
   statement {
     sid       = "Log"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
     resources = ["${aws_cloudwatch_log_group.worker.arn}:*"]
+  }
+
+  dynamic "statement" {
+    for_each = length(local.secret_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "Secrets"
+      actions   = ["secretsmanager:GetSecretValue", "ssm:GetParameters"]
+      resources = local.secret_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.secrets_kms_key_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "KeysOfSecrets"
+      actions   = ["kms:Decrypt"]
+      resources = var.secrets_kms_key_arns
+    }
   }
 }
 
@@ -74,6 +94,42 @@ data "aws_iam_policy_document" "consumer" {
     sid       = "ProtectOwnTasks"
     actions   = ["ecs:UpdateTaskProtection"]
     resources = [local.tasks_arn]
+  }
+
+  dynamic "statement" {
+    for_each = local.file_systems
+
+    content {
+      sid = "Mount${index(sort(keys(local.file_systems)), statement.key)}"
+      actions = concat(
+        ["elasticfilesystem:ClientMount"], statement.value.read_only ? [] : ["elasticfilesystem:ClientWrite"],
+      )
+      resources = [statement.value.file_system_arn]
+
+      dynamic "condition" {
+        for_each = statement.value.access_point_arn[*]
+
+        content {
+          test     = "StringEquals"
+          variable = "elasticfilesystem:AccessPointArn"
+          values   = [condition.value]
+        }
+      }
+    }
+  }
+
+  # What ECS Exec runs in a task opens its own channel. It knows no resource.
+  dynamic "statement" {
+    for_each = var.enable_execute_command ? [1] : []
+
+    content {
+      sid = "Exec"
+      actions = [
+        "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
+        "ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel",
+      ]
+      resources = ["*"]
+    }
   }
 }
 

@@ -1,13 +1,36 @@
 # What it is, and what it works on.
 
 variable "name" {
-  description = "Name of the cluster, the service and all that belongs to them."
+  description = "Name of the service and all that belongs to it, and of the cluster, if one is made."
   type        = string
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,31}$", var.name)) && !startswith(var.name, "sg-")
-    error_message = "The name has 1 to 32 lower-case letters, digits or hyphens, begins with a letter or digit, and not with \"sg-\", which is for ids of security groups."
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,49}$", var.name)) && !startswith(var.name, "sg-")
+    error_message = "The name has 1 to 50 lower-case letters, digits or hyphens, begins with a letter or digit, and not with \"sg-\", which is for ids of security groups."
+  }
+}
+
+variable "create_cluster" {
+  description = "Whether to make a cluster, of this name; else cluster_arn says which there is."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "cluster_arn" {
+  description = "ARN of a cluster that is there already. It has the capacity providers that the tasks need: FARGATE and FARGATE_SPOT, or capacity_provider."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.create_cluster == (var.cluster_arn == null)
+    error_message = "Either create_cluster is true, or cluster_arn is the ARN of a cluster."
+  }
+
+  validation {
+    condition     = var.cluster_arn == null || can(regex("^arn:[^:]+:ecs:[^:]+:[0-9]{12}:cluster/[A-Za-z0-9_-]+$", var.cluster_arn))
+    error_message = "The cluster is an ARN, such as arn:aws:ecs:eu-central-1:123456789012:cluster/shared."
   }
 }
 

@@ -54,7 +54,7 @@ run "defaults" {
     condition = alltrue([
       for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment :
       pair.value == aws_ecs_service.worker.name if contains(["HAULAGE_CLUSTER_NAME", "HAULAGE_SERVICE_NAME"], pair.name)
-    ]) && aws_ecs_cluster.this.name == aws_ecs_service.worker.name
+    ]) && aws_ecs_cluster.this[0].name == aws_ecs_service.worker.name
     error_message = "The worker publishes its metrics under the names of cluster and service."
   }
   assert {
@@ -70,7 +70,7 @@ run "defaults" {
     error_message = "The architecture is set."
   }
   assert {
-    condition     = aws_ecs_cluster_capacity_providers.this.capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
+    condition     = aws_ecs_cluster_capacity_providers.this[0].capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
     error_message = "The cluster has both, so that weights can change."
   }
 }
