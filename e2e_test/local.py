@@ -117,7 +117,7 @@ def main(interpreter: Path) -> int:
             "vpc_id": vpc["vpc_id"],
             "subnet_ids": shared["subnet_ids"],
             "sqs_vpc_endpoint_id": shared["vpc_endpoints"]["sqs"],
-            "lambda_package": str(ladder.empty_package(work)),
+            "lambda_package": {"path": str(ladder.empty_package(work))},
             "container_tag": "v1",
             "desired_count": 0,
             "service_autoscaling_min_capacity": 0,

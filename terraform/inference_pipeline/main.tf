@@ -36,6 +36,39 @@ locals {
   )
 }
 
+locals {
+  # What is scaled: each service with the queue, and what comes before it.
+  services = concat(
+    [{
+      name        = module.worker.service_name
+      concurrency = var.concurrency
+      min         = var.service_autoscaling_min_capacity
+      max         = var.service_autoscaling_max_capacity
+    }],
+    [for service in var.more_services : {
+      name        = module.more_workers[service.name].service_name
+      concurrency = coalesce(service.concurrency, var.concurrency)
+      min         = service.min_capacity
+      max         = service.max_capacity
+    }],
+  )
+  # By names that are known before there are services.
+  pairs = { for index, service in local.services : index == 0 ? var.name : "${var.name}-${var.more_services[index - 1].name}" => {
+    cluster                 = module.worker.cluster_name
+    service                 = service.name
+    queue                   = module.queue.name
+    queue_url               = module.queue.url
+    min_tasks               = service.min
+    max_tasks               = service.max
+    slots_per_task          = service.concurrency
+    slots_before            = sum(concat([0], [for before in slice(local.services, 0, index) : before.max * before.concurrency]))
+    job_seconds             = var.avg_msg_proc_time_seconds
+    target_seconds          = var.avg_msg_proc_time_seconds * var.approx_num_backlog_messages
+    scale_in_window_seconds = var.service_autoscaling_scale_in_window_seconds
+    scaler                  = var.scaler
+  } }
+}
+
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
@@ -180,30 +213,89 @@ module "worker" {
   tags                       = var.tags
 }
 
-module "autoscaling" {
-  source = "../modules/autoscaling"
-  count  = var.enable_autoscaling ? 1 : 0
+module "more_workers" {
+  source   = "../modules/worker"
+  for_each = { for service in var.more_services : service.name => service }
 
-  name                    = var.name
-  cluster_name            = module.worker.cluster_name
-  service_name            = module.worker.service_name
-  service_arn             = module.worker.service_arn
-  queue                   = { name = module.queue.name, url = module.queue.url, arn = module.queue.arn }
-  lambda_package          = var.lambda_package
-  lambda_architecture     = var.lambda_architecture
-  invocation_interval     = var.compute_queue_backlog_lambda_invocation_interval
-  samples_per_minute      = var.lambda_samples_per_minute
-  min_capacity            = var.service_autoscaling_min_capacity
-  max_capacity            = var.service_autoscaling_max_capacity
-  slots_per_task          = var.concurrency
-  job_seconds             = var.avg_msg_proc_time_seconds
-  backlog_target_seconds  = var.avg_msg_proc_time_seconds * var.approx_num_backlog_messages
-  scaler                  = var.scaler
-  scale_in_window_seconds = var.service_autoscaling_scale_in_window_seconds
-  log_retention_days      = var.log_retention_days
-  permissions_boundary    = var.permissions_boundary
-  iam_path                = var.iam_path
-  kms_key_arn             = var.kms_key_arn
+  name                       = "${var.name}-${each.key}"
+  image                      = "${local.repository_url}:${coalesce(each.value.container_tag, var.container_tag)}"
+  repository_arn             = local.repository_arn
+  consume_policy             = module.access.consume_policy
+  create_cluster             = false
+  cluster_arn                = module.worker.cluster_arn
+  vpc_id                     = var.vpc_id
+  subnet_ids                 = var.subnet_ids
+  use_vpc_endpoints          = local.use_vpc_endpoints
+  endpoint_security_group_id = local.endpoint_security_group_id
+  gateway_prefix_list_ids    = [for list in data.aws_prefix_list.gateway : list.id]
+  assign_public_ip           = var.assign_public_ip
+  egress_rules               = var.egress_rules
+  security_group_ids         = var.security_group_ids
+  queue_name                 = module.queue.name
+  table_name                 = module.table.name
+  bucket_name                = var.payload_bucket ? module.bucket[0].name : null
+  cpu                        = coalesce(each.value.cpu, var.cpu)
+  memory                     = coalesce(each.value.memory, var.memory)
+  gpus                       = each.value.on_fargate ? 0 : coalesce(each.value.gpus, var.gpus)
+  cpu_architecture           = coalesce(each.value.cpu_architecture, var.cpu_architecture)
+  fargate                    = each.value.fargate != null ? each.value.fargate : var.fargate
+  ephemeral_storage_gib      = each.value.ephemeral_storage_gib
+  capacity_provider          = each.value.on_fargate ? null : try(coalesce(each.value.capacity_provider, var.capacity_provider), null)
+  capacity_provider_type     = coalesce(each.value.capacity_provider_type, var.capacity_provider_type)
+  desired_count              = each.value.min_capacity
+  concurrency                = coalesce(each.value.concurrency, var.concurrency)
+  lease_seconds              = var.heartbeat_visibility_timeout_seconds
+  heartbeat_interval         = var.heartbeat_interval
+  scale_in_protection        = var.enable_ecs_scalein_protection
+  command                    = each.value.command != null ? each.value.command : var.container_command
+  environment                = merge(var.container_environment, each.value.environment)
+  health_check               = var.health_check
+  sidecars                   = var.sidecars
+  secrets                    = var.container_secrets
+  secrets_kms_key_arns       = var.container_secrets_kms_key_arns
+  volumes                    = var.volumes
+  container                  = var.container
+  container_definitions      = var.container_definitions
+  enable_execute_command     = var.enable_execute_command
+  rollback                   = var.rollback
+  wait_for_steady_state      = var.wait_for_steady_state
+  log_retention_days         = var.log_retention_days
+  permissions_boundary       = var.permissions_boundary
+  iam_path                   = var.iam_path
+  kms_key_arn                = var.kms_key_arn
+  tags                       = var.tags
+}
+
+module "scaler" {
+  source = "../modules/scaler"
+  count  = var.enable_autoscaling && var.create_scaler ? 1 : 0
+
+  name                 = var.name
+  pairs                = local.pairs
+  lambda_package       = var.lambda_package
+  lambda_architecture  = var.lambda_architecture
+  invocation_interval  = var.compute_queue_backlog_lambda_invocation_interval
+  samples_per_minute   = var.lambda_samples_per_minute
+  alarms               = var.enable_alarms
+  alarm_topic_arn      = var.alarms.topic_arn
+  log_retention_days   = var.log_retention_days
+  permissions_boundary = var.permissions_boundary
+  iam_path             = var.iam_path
+  kms_key_arn          = var.kms_key_arn
+  tags                 = var.tags
+}
+
+module "scaling_alarms" {
+  source   = "../modules/scaling_alarms"
+  for_each = var.enable_autoscaling && var.scaler == "alarms" ? local.pairs : {}
+
+  name                    = each.key
+  cluster_name            = each.value.cluster
+  service_name            = each.value.service
+  queue_name              = each.value.queue
+  min_capacity            = each.value.min_tasks
+  max_capacity            = each.value.max_tasks
+  scale_in_window_seconds = each.value.scale_in_window_seconds
   tags                    = var.tags
 }
 
@@ -212,11 +304,11 @@ module "alarms" {
   count  = var.enable_alarms ? 1 : 0
 
   name                      = var.name
-  cluster                   = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_name = module.worker.service_name }
+  cluster                   = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_names = local.services[*].name }
   queue_name                = module.queue.name
   dlq_name                  = module.queue.dlq_name
   table_name                = module.table.name
-  lambda_name               = var.enable_autoscaling ? module.autoscaling[0].lambda_name : null
+  lambda_name               = one(module.scaler[*].lambda_name)
   topic_arn                 = var.alarms.topic_arn
   oldest_job_seconds        = var.alarms.oldest_job_seconds
   message_retention_seconds = var.queue_message_retention_seconds

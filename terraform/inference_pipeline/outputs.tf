@@ -91,6 +91,16 @@ output "service_name" {
   value       = module.worker.service_name
 }
 
+output "service_names" {
+  description = "Names of all services of the pipeline: that one, and those of more_services."
+  value       = local.services[*].name
+}
+
+output "scaler_pairs" {
+  description = "What is to be scaled, for the variable pairs of the stack scaler."
+  value       = local.pairs
+}
+
 output "log_group_name" {
   description = "The log group of the tasks."
   value       = module.worker.log_group_name
@@ -103,5 +113,5 @@ output "security_group_id" {
 
 output "alarm_names" {
   description = "Names of the alarms."
-  value       = var.enable_alarms ? module.alarms[0].alarm_names : []
+  value       = concat(var.enable_alarms ? module.alarms[0].alarm_names : [], flatten(module.scaler[*].alarm_names))
 }

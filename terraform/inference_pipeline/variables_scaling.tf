@@ -1,21 +1,35 @@
 # Scaling and alarms.
 
 variable "enable_autoscaling" {
-  description = "Whether the service follows its queue. It needs lambda_package."
+  description = "Whether the service follows its queue. It needs lambda_package, or another scaler."
   type        = bool
   default     = true
   nullable    = false
 
   validation {
-    condition     = !var.enable_autoscaling || var.lambda_package != null
-    error_message = "Autoscaling needs the scaling Lambda: `make lambda` builds it; set lambda_package to the path of its zip, or enable_autoscaling to false."
+    condition     = !var.enable_autoscaling || !var.create_scaler || var.lambda_package != null
+    error_message = "Autoscaling needs the scaling Lambda: `make lambda` builds it; set lambda_package to { path = \"…\" } of its zip, or enable_autoscaling to false, or create_scaler where the stack scaler has the pairs of this pipeline."
   }
 }
 
+variable "create_scaler" {
+  description = "Whether the pipeline has a scaling Lambda of its own. False: the stack scaler takes the output scaler_pairs, and scales many pipelines for the price of one."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "lambda_package" {
-  description = "Path of the zip of the scaling Lambda, which `make lambda` builds: .tools/lambda/haulage-autoscale-arm64.zip."
-  type        = string
-  default     = null
+  description = "The zip of the scaling Lambda. path: of a file, which `make lambda` builds; or s3_bucket and s3_key, with s3_object_version or sha256 to notice another one; or url and sha256: a file of a release, which the apply downloads with curl. sha256 is in hexadecimal digits, as `sha256sum` prints it."
+  type = object({
+    path              = optional(string)
+    s3_bucket         = optional(string)
+    s3_key            = optional(string)
+    s3_object_version = optional(string)
+    url               = optional(string)
+    sha256            = optional(string)
+  })
+  default = null
 }
 
 variable "lambda_architecture" {
@@ -68,6 +82,40 @@ variable "approx_num_backlog_messages" {
   validation {
     condition     = var.approx_num_backlog_messages > 0
     error_message = "approx_num_backlog_messages is more than 0; 1 to 5 are usual."
+  }
+}
+
+variable "more_services" {
+  description = "More services on the same queue, in this order: each is scaled for the jobs that those before it, at their most, have no slots for. Such as tasks on Spot beyond some on demand, or on CPUs beyond those on GPUs. What is not said is as in the first service; environment comes on top of container_environment."
+  type = list(object({
+    name                   = string
+    container_tag          = optional(string)
+    command                = optional(list(string))
+    environment            = optional(map(string), {})
+    cpu                    = optional(number)
+    memory                 = optional(number)
+    gpus                   = optional(number)
+    cpu_architecture       = optional(string)
+    ephemeral_storage_gib  = optional(number)
+    fargate                = optional(object({ base = optional(number, 0), weight = optional(number, 1), spot_weight = optional(number, 0) }))
+    capacity_provider      = optional(string)
+    capacity_provider_type = optional(string)
+    on_fargate             = optional(bool, false)
+    concurrency            = optional(number)
+    min_capacity           = optional(number, 0)
+    max_capacity           = optional(number, 10)
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition     = alltrue([for service in var.more_services : can(regex("^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$", service.name))]) && length(distinct(var.more_services[*].name)) == length(var.more_services)
+    error_message = "Each of more_services has a name of its own: 1 to 20 lower-case letters, digits or hyphens, such as spot."
+  }
+
+  validation {
+    condition     = alltrue([for service in var.more_services : !service.on_fargate || service.capacity_provider == null])
+    error_message = "A service has either a capacity_provider, or on_fargate = true where the first service is not on Fargate."
   }
 }
 

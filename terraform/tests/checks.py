@@ -216,7 +216,7 @@ def check_tasks_reach_the_endpoints_and_nothing_else(aws, shared, outputs):
     groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["web"]}])["SecurityGroups"]
     clients.update(group["GroupId"] for group in groups)
     assert len(clients) == 1, "what is let in besides the tasks"
-    for name in outputs:
+    for name in [name for output in outputs.values() for name in output["service_names"]]:
         groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": [f"{name}-worker"]}])
         worker = groups["SecurityGroups"][0]
         clients.add(worker["GroupId"])
@@ -300,7 +300,6 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
     arn = lambda service, rest: f"arn:aws:{service}:{aws.region}:{ACCOUNT}:{rest}"
     queue, dead = arn("sqs", output["queue_name"]), arn("sqs", output["dlq_name"])
     table, bucket = arn("dynamodb", f"table/{output['table_name']}"), f"arn:aws:s3:::{output['bucket_name']}"
-    logs = arn("logs", f"log-group:/aws/lambda/{name}-autoscale:*")
     objects = f"{bucket}/haulage/*"
     find = {queue: FIND, dead: {"sqs:GetQueueUrl"}}
     read = find | {table: READ, bucket: {"s3:ListBucket"}, objects: {"s3:GetObject"}}
@@ -322,14 +321,31 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
             f"{table}/index/dead_letters": {"dynamodb:Query"},
             bucket: {"s3:GetLifecycleConfiguration", "s3:ListBucket"},
         },
-        "autoscale": {
-            queue: {"sqs:GetQueueAttributes"},
-            arn("ecs", f"service/{name}/{name}"): {"ecs:DescribeServices"}
-            | ({"ecs:UpdateService"} if name == "prod" else set()),
-            logs: {"logs:CreateLogStream", "logs:PutLogEvents"},
-            "*": {"cloudwatch:GetMetricData", "cloudwatch:PutMetricData"},
-        },
     }
+
+
+def _permissions_of_scaler(aws, name: str, queue: str, cluster: str, services: list[str]) -> dict[str, set[str]]:
+    arn = lambda service, rest: f"arn:aws:{service}:{aws.region}:{ACCOUNT}:{rest}"
+    # That of staging leaves the services to alarms.
+    count = {"ecs:UpdateService"} if name == "prod" else set()
+    return {
+        arn("sqs", queue): {"sqs:GetQueueAttributes"},
+        arn("logs", f"log-group:/aws/lambda/{name}-autoscale:*"): {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "*": {"cloudwatch:GetMetricData", "cloudwatch:PutMetricData"},
+    } | {arn("ecs", f"service/{cluster}/{service}"): {"ecs:DescribeServices"} | count for service in services}
+
+
+def _granted(statements: list[dict]) -> dict[str, set[str]]:
+    assert all(statement["Effect"] == "Allow" for statement in statements), statements
+    found = {}
+    for statement in statements:
+        for resource in statement["Resource"]:
+            found.setdefault(resource, set()).update(statement["Action"])
+    return found
+
+
+# The Lambda of prod, and that of the stack scaler, which scales staging.
+SCALERS = {"prod": "prod", "staging": "haulage"}
 
 
 def arn_of_cluster(aws, name: str) -> str:
@@ -347,11 +363,7 @@ def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outpu
                 statements = [_lists(statement) for statement in document["Statement"]]
             else:
                 statements = aws.statements(f"{name}-{who}")
-            assert all(statement["Effect"] == "Allow" for statement in statements), statements
-            found = {}
-            for statement in statements:
-                for resource in statement["Resource"]:
-                    found.setdefault(resource, set()).update(statement["Action"])
+            found = _granted(statements)
             assert found == expected, f"{name}-{who}: {found} is not {expected}"
             for statement in statements:
                 actions = set(statement["Action"])
@@ -366,9 +378,13 @@ def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outpu
             else:
                 # A resource of this pipeline, or its repository.
                 assert all(f"{name}" in resource for resource in statement["Resource"]), statement
-        put = next(s for s in aws.statements(f"{name}-autoscale") if "cloudwatch:PutMetricData" in s["Action"])
+        scaler = SCALERS[name]
+        statements = aws.statements(f"{scaler}-autoscale")
+        expected = _permissions_of_scaler(aws, scaler, output["queue_name"], name, output["service_names"])
+        assert _granted(statements) == expected, f"{scaler}-autoscale: {statements}"
+        put = next(s for s in statements if "cloudwatch:PutMetricData" in s["Action"])
         assert put["Condition"] == {"StringEquals": {"cloudwatch:namespace": ["Haulage"]}}, put
-        for scale in (s for s in aws.statements(f"{name}-autoscale") if "ecs:UpdateService" in s["Action"]):
+        for scale in (s for s in statements if "ecs:UpdateService" in s["Action"]):
             assert scale["Condition"] == {"ArnEquals": {"ecs:cluster": [arn_of_cluster(aws, name)]}}, scale
     assert iam.list_users()["Users"] == [], "nobody has long-lived keys"
 
@@ -427,10 +443,13 @@ def check_steps_leave_no_gap(aws, shared, outputs):
 def check_the_lambda_is_run_each_minute_for_its_pair(aws, shared, outputs):
     events = aws("events")
     for name, output in outputs.items():
-        rule = events.describe_rule(Name=f"{name}-autoscale")
+        rule = events.describe_rule(Name=f"{SCALERS[name]}-autoscale")
         assert rule["ScheduleExpression"] == "rate(1 minute)"
         target = events.list_targets_by_rule(Rule=rule["Name"])["Targets"][0]
-        pair = json.loads(target["Input"])["pairs"][0]
+        pairs = json.loads(target["Input"])["pairs"]
+        assert [pair["service"] for pair in pairs] == output["service_names"], pairs
+        assert [pair["slots_before"] for pair in pairs] == [0, 10][:len(pairs)], "what comes before it"
+        pair = pairs[0]
         assert pair["queue_name"] == output["queue_name"] and pair["target_seconds"] == 60
         bounds = {"min_tasks": 1, "max_tasks": 10, "scale_in_window_seconds": 120}
         assert pair["direct"] == (bounds if name == "prod" else None), pair
@@ -439,10 +458,12 @@ def check_the_lambda_is_run_each_minute_for_its_pair(aws, shared, outputs):
 
 def check_alarms_for_people_are_there(aws, shared, outputs):
     alarms = {alarm["AlarmName"] for alarm in aws("cloudwatch").describe_alarms()["MetricAlarms"]}
-    kinds = ["dead-letters", "oldest-job", "retention", "no-progress", "lambda-errors", "lambda-silent", "task-failures"]
+    kinds = {"dead-letters", "oldest-job", "retention", "no-progress", "task-failures"}
+    of_lambda = {"lambda-errors", "lambda-silent"}
+    assert {f"haulage-{kind}" for kind in of_lambda} == set(shared["alarm_names"]) <= alarms
     for name, output in outputs.items():
-        assert {f"{name}-{kind}" for kind in kinds} == set(output["alarm_names"])
-        assert set(output["alarm_names"]) <= alarms
+        expected = kinds | (of_lambda if name == "prod" else set())
+        assert {f"{name}-{kind}" for kind in expected} == set(output["alarm_names"]) <= alarms
     dashboards = aws("cloudwatch").list_dashboards()["DashboardEntries"]
     assert [entry["DashboardName"] for entry in dashboards] == ["prod"], "made where it is asked for"
 
@@ -457,6 +478,7 @@ def check_reports_of_failed_tasks_are_kept(aws, shared, outputs):
     for name in outputs:
         rule = aws("events").describe_rule(Name=f"{name}-task-failures")
         pattern = json.loads(rule["EventPattern"])["detail"]
+        assert pattern["group"] == [f"service:{service}" for service in outputs[name]["service_names"]], pattern
         assert pattern["clusterArn"][0].endswith(f":cluster/{name}") and "SpotInterruption" not in pattern["stopCode"]
         target = aws("events").list_targets_by_rule(Rule=rule["Name"])["Targets"][0]["Arn"]
         assert f":log-group:/aws/events/{name}-task-failures" in target, target

@@ -92,10 +92,18 @@ def with_alarms() -> float:
     return metrics + alarms + sum(lambda_costs(ALARMS_SAMPLES)) - sum(lambda_costs(SAMPLES))
 
 
+def on_a_shared_lambda() -> float:
+    """What scaling a further pipeline costs on a Lambda that is there: its metrics,
+    its requests to SQS, and what is read. Calls of CloudWatch are for all at once."""
+    return SCALING_METRICS * METRIC + MINUTES * (SAMPLES * SQS_REQUEST + METRICS_READ * METRIC_READ)
+
+
 def sentences() -> list[str]:
     """What else docs/deploy.md says."""
     zone = HOURS * ENDPOINT_HOUR
+    own = SCALING_METRICS * METRIC + sum(lambda_costs(SAMPLES))
     return [
+        f"A pipeline on [a Lambda that is there](#one-lambda-for-many-services) pays {on_a_shared_lambda():.2f} dollars for scaling rather than {own:.2f}",
         f"With `scaler = \"alarms\"`, which has {ALARMS_SAMPLES} samples, it is {with_alarms():.2f} dollars more",
         f"`lambda_samples_per_minute = 2`, the fewest, brings the three lines of the Lambda down to {sum(lambda_costs(2)):.2f} dollars",
         f"Leaving it out saves {zone:.2f} dollars a month in each zone",

@@ -39,6 +39,8 @@ class Downlevel:
     def _file(self, content: dict, version: str) -> None:
         for kind, schemas in (("resource", "resource_schemas"), ("data", "data_source_schemas")):
             for type_name in list(content.get(kind, {})):
+                if type_name == "terraform_data":
+                    continue  # Of Terraform itself.
                 known = self.schema[schemas].get(type_name)
                 if known is None:
                     self.dropped.add(f"{kind} {type_name}")

@@ -40,7 +40,7 @@ def unnamed_outputs(root: pathlib.Path, page: str) -> list[str]:
     """The outputs of the stacks that the page does not name."""
     return [
         f"{stack}.{name}"
-        for stack in ("endpoints", "inference_pipeline")
+        for stack in ("endpoints", "scaler", "inference_pipeline")
         for name in re.findall(r'^output "(\w+)"', (root / stack / "outputs.tf").read_text(), re.M)
         if f"`{name}`" not in page
     ]

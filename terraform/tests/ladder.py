@@ -27,7 +27,7 @@ HERE = pathlib.Path(__file__).parent.resolve()
 ROOT = HERE.parent
 TOOLS = ROOT.parent / ".tools" / "terraform"
 OLD_PROVIDER = "3.39.0"
-ROOTS = ["endpoints", "inference_pipeline", "examples/minimal", "examples/complete"]
+ROOTS = ["endpoints", "scaler", "inference_pipeline", "examples/minimal", "examples/complete"]
 # The genuine provider is older than ECS Managed Instances.
 ONLY_CURRENT = ["examples/gpu"]
 REGION = "eu-central-1"
@@ -124,7 +124,7 @@ PLANNED = {
     "vpc_id": "vpc-0123456789abcdef0",
     "subnet_ids": ["subnet-0123456789abcdef0"],
     "sqs_vpc_endpoint_id": "vpce-0123456789abcdef0",
-    "lambda_package": "tests/package.zip",
+    "lambda_package": {"path": "tests/package.zip"},
     "cpu_architecture": "ARM64",
     "container_tag": "v1",
     "ecr_keep_images": 100,
@@ -135,7 +135,7 @@ PLANNED = {
 
 # That these are refused, the tests beside the stacks show; here is what is said.
 REFUSED = [
-    ({"lambda_package": None}, "`make lambda` builds it; set lambda_package to the path of its zip"),
+    ({"lambda_package": None}, "`make lambda` builds it; set lambda_package to"),
     ({"memory": 1024}, "One vCPU (1024) goes with 2048 to 8192 MiB"),
     ({"gpus": 1}, "set capacity_provider to one of ECS Managed Instances or EC2"),
     ({"heartbeat_interval": 20}, "too late for a lease of 30 s: let two fit into it"),
@@ -272,7 +272,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
             "vpc_id": vpc["vpc_id"],
             "subnet_ids": shared["subnet_ids"],
             "sqs_vpc_endpoint_id": shared["vpc_endpoints"]["sqs"],
-            "lambda_package": str(package),
+            "lambda_package": {"path": str(package)},
             "container_tag": "v1",
             "payload_bucket_force_destroy": True,
             "dynamodb_deletion_protection_enabled": False,
@@ -280,11 +280,12 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         pipelines = {
             "prod": stack(
                 "inference_pipeline", "prod", name="prod", enable_dashboard=True, kms_key_arn=aws.make_key(),
-                queue_senders={"nightly": {"service": "events.amazonaws.com", "source_arn": checks.RULE}}, **common,
+                queue_senders={"nightly": {"service": "events.amazonaws.com", "source_arn": checks.RULE}},
+                more_services=[{"name": "spot", "fargate": {"weight": 0, "spot_weight": 1}, "max_capacity": 4}], **common,
             ),
             "staging": stack(
-                "inference_pipeline", "staging", name="staging", scaler="alarms", service_autoscaling_min_capacity=0,
-                queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
+                "inference_pipeline", "staging", name="staging", scaler="alarms", create_scaler=False,
+                service_autoscaling_min_capacity=0, queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
             ),
         }
         # As docs/deploy.md has it: tasks that find no image would fail.
@@ -295,15 +296,21 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         for name, pipeline in pipelines.items():
             with step(f"emulator: apply the pipeline {name}"):
                 outputs[name] = pipeline.apply()
-        for each in [endpoints, *pipelines.values()]:
+        pairs = outputs["staging"]["scaler_pairs"]
+        scaler = stack("scaler", "scaler", pairs=pairs, lambda_package=common["lambda_package"])
+        with step("emulator: apply the stack scaler"):
+            shared["alarm_names"] = scaler.apply()["alarm_names"]
+        for each in [endpoints, *pipelines.values(), scaler]:
             with step(f"emulator: a second plan of {each.name} is empty"):
                 each.assert_settled()
         for name, check in checks.all_checks():
             with step(f"emulator: {name}"):
                 check(aws, shared, outputs)
-        for each in [*pipelines.values(), endpoints]:
+        package.unlink()  # A destroy does without.
+        for each in [scaler, *pipelines.values(), endpoints]:
             with step(f"emulator: destroy {each.name}"):
                 each.destroy()
+        package = empty_package(work)
         with step("emulator: nothing is left"):
             aws.assert_nothing_left()
         # Made of what was applied above; that they go as a whole, with nothing

@@ -16,7 +16,8 @@ DEEPEST = 12
 def types_in(root: pathlib.Path) -> tuple[set[str], set[str]]:
     """The types of resources and of data sources that the files in `root` use."""
     text = "\n".join(path.read_text() for path in root.rglob("*.tf"))
-    return set(re.findall(r'^resource "(\w+)"', text, re.M)), set(re.findall(r'^data "(\w+)"', text, re.M))
+    # terraform_data is Terraform's own.
+    return set(re.findall(r'^resource "(aws_\w+)"', text, re.M)), set(re.findall(r'^data "(aws_\w+)"', text, re.M))
 
 
 def build(library: pathlib.Path, resources: set[str], data_sources: set[str]) -> dict:

@@ -15,12 +15,13 @@ HEAD = """# Terraform: variables and outputs
 
 <!-- Made by tests/docs/terraform.py from the configuration: edit there. -->
 
-The two stacks, and the modules that they are made of. [Deploying on AWS](deploy.md) has the way from
+The three stacks, and the modules that they are made of. [Deploying on AWS](deploy.md) has the way from
 an empty account to a first result, and says which of the variables matter. A variable without a default
 has to be given.
 """
 STACKS = {
     "endpoints": "Once for each VPC: the endpoints by which tasks reach AWS, without a way to the internet.",
+    "scaler": "One scaling Lambda for many pipelines, and for services that are there already.",
     "inference_pipeline": "Any number for each VPC: queue, records, tasks, scaling and alarms.",
 }
 MODULES = (
@@ -31,7 +32,8 @@ MODULES = (
     "key",
     "access",
     "worker",
-    "autoscaling",
+    "scaler",
+    "scaling_alarms",
     "alarms",
     "endpoints",
 )
@@ -59,11 +61,13 @@ def faults() -> list[str]:
 def _tables(folder: Path) -> str:
     files = sorted(folder.glob("variables*.tf"))
     parts = [_variables(file, headed=len(files) > 1) for file in files]
-    outputs = ["| output | |", "| --- | --- |"]
-    outputs += [
-        f"| `{name}` | {_description(block)} |" for name, block in _blocks(folder / "outputs.tf", "output")
-    ]
-    return "\n\n".join([*parts, "\n".join(outputs)]) + "\n"
+    if (folder / "outputs.tf").exists():
+        rows = [
+            f"| `{name}` | {_description(block)} |"
+            for name, block in _blocks(folder / "outputs.tf", "output")
+        ]
+        parts.append("\n".join(["| output | |", "| --- | --- |", *rows]))
+    return "\n\n".join(parts) + "\n"
 
 
 def _variables(file: Path, headed: bool) -> str:

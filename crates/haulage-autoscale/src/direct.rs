@@ -138,6 +138,9 @@ impl History {
 ///   target of two jobs or less, which leaves no time.
 /// - **In** to the most that was required within the window, and not while a
 ///   deployment replaces tasks.
+/// - Jobs that wait hidden hold tasks, as they may be in a slot or be due soon.
+///   No longer once the slots have been without a job for ten minutes and for
+///   the window, and as much was in flight all the time.
 /// - Where looks are missing, nobody knows what was required in between: then
 ///   it goes out, and never in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +160,8 @@ impl Direct {
             patience(observation, target)
         } else if required < desired && !observation.service.deploying {
             self.window.0.into()
+        } else if self.may_be_idle(observation) {
+            self.idle_window()
         } else {
             0
         }
@@ -173,10 +178,31 @@ impl Direct {
             lasting.max(desired)
         } else if required < desired && !observation.service.deploying {
             self.range.clamp(history.most(since, *now)?).min(desired)
+        } else if self.may_be_idle(observation) && self.was_idle(observation, target, history, *now) {
+            self.range.min
         } else {
             desired
         };
         (next != desired).then_some(next)
+    }
+
+    /// Whether nothing but hidden jobs may keep tasks from going.
+    fn may_be_idle(&self, observation: &Observation) -> bool {
+        observation.is_idle()
+            && observation.service.desired > self.range.min
+            && !observation.service.deploying
+    }
+
+    fn idle_window(&self) -> u64 {
+        self.window.0.max(Observation::BUSY_KNOWN_AFTER).into()
+    }
+
+    /// A job that has just begun is not in what its task has published so far,
+    /// but it was not in flight before, either.
+    fn was_idle(&self, observation: &Observation, target: Target, history: &History, now: u64) -> bool {
+        let required = observation.metrics(target).required_tasks.get();
+        let fewest = history.fewest(now.saturating_sub(self.idle_window()), now);
+        fewest.is_some_and(|fewest| fewest >= required)
     }
 
     fn required(&self, observation: &Observation, target: Target) -> u32 {

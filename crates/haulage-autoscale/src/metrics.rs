@@ -223,7 +223,7 @@ impl Observation {
     /// Whole ones, as a slot that has begun a job has to end it: at one and a
     /// half, half the slots would take two. And one at least: where a job takes
     /// longer than the target, more slots than jobs would not make it faster.
-    fn rounds(&self, target: Target) -> u64 {
+    pub(crate) fn rounds(&self, target: Target) -> u64 {
         let exact = target.get() / self.job_time.get().get();
         let (down, up) = (exact.floor(), exact.ceil());
         let rounds = if up <= exact * (1.0 + TOLERANCE) { up } else { down };

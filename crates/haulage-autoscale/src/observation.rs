@@ -193,6 +193,10 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// After how many seconds a job that has begun shows in what its task
+    /// publishes: three minutes, one more than that takes.
+    pub(crate) const BUSY_KNOWN_AFTER: u32 = 180;
+
     /// Jobs that need a slot now, or have one.
     pub fn due(&self) -> u64 {
         self.queue.visible.saturating_add(self.in_slots())
@@ -201,6 +205,27 @@ impl Observation {
     /// Jobs that are neither done nor due, as far as can be seen.
     pub(crate) fn hidden(&self) -> u64 {
         self.queue.delayed.saturating_add(self.queue.in_flight - self.in_slots())
+    }
+
+    /// Whether no slot had a job in the last ten minutes, as far as that is
+    /// known, and no job waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.visible == 0 && self.busy.is_some_and(|busy| busy.get() == 0.0)
+    }
+
+    /// Of several services on one queue, what is left to this one: without what
+    /// those before it can take within the target, with so many slots at
+    /// their most. Each so looks at the queue for itself.
+    #[must_use]
+    pub fn after(self, slots: u64, target: Target) -> Self {
+        let QueueDepth { visible, in_flight, delayed } = self.queue;
+        let in_theirs = in_flight.min(slots);
+        let theirs = slots.saturating_mul(self.rounds(target)).saturating_sub(in_theirs);
+        // A job that is hidden is the first one's to wait for.
+        let delayed = if slots == 0 { delayed } else { 0 };
+        let queue =
+            QueueDepth { visible: visible.saturating_sub(theirs), in_flight: in_flight - in_theirs, delayed };
+        Self { queue, ..self }
     }
 
     /// How many of those in flight are in slots.

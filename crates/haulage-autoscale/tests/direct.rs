@@ -1,8 +1,8 @@
 //! What a service that is set to what it requires can be trusted for.
 
 use haulage_autoscale::{
-    Direct, Estimate, History, JobSeconds, Observation, QueueDepth, ScaleInWindow, Service, Slots, Target,
-    TaskRange,
+    BusySlots, Direct, Estimate, History, JobSeconds, Observation, QueueDepth, ScaleInWindow, Service, Slots,
+    Target, TaskRange,
 };
 use proptest::prelude::*;
 
@@ -88,6 +88,31 @@ fn a_deployment_is_followed_out_only() {
     assert_eq!(next(deploying(look(30, 0, 20)), &[30; 9]), Some(30));
 }
 
+/// Three jobs that are hidden look like three that run, but for what the tasks say.
+#[test]
+fn hidden_jobs_hold_no_task_once_the_slots_have_been_idle_for_the_window() {
+    let saying = |busy| Observation { busy: BusySlots::new(busy).ok(), ..look(0, 3, 3) };
+    // Three minutes, which is longer than the window.
+    let same = [3; 13];
+    assert_eq!(next(look(0, 3, 3), &same), None, "nobody says");
+    assert_eq!(next(saying(0.1), &same), None, "they run");
+    assert_eq!(next(saying(0.0), &same), Some(0), "they do not");
+    assert_eq!(next(saying(0.0), &same[1..]), None, "they may have begun just now");
+    let mut fewer = same;
+    fewer[6] = 2;
+    assert_eq!(next(saying(0.0), &fewer), None, "one of them has");
+    let waiting = Observation { queue: QueueDepth { visible: 1, in_flight: 2, delayed: 0 }, ..saying(0.0) };
+    assert_eq!(next(waiting, &same), None);
+    assert_eq!(next(deploying(saying(0.0)), &same), None);
+    let two = direct(2, 50, 60).desired(&saying(0.0), target(60.0), &history(EVERY, &same));
+    assert_eq!(two, Some(2), "no fewer than the fewest");
+    let hour = direct(0, 50, 3600).desired(&saying(0.0), target(60.0), &history(EVERY, &same));
+    assert_eq!(hour, None, "the window is longer");
+    let at_zero =
+        Observation { queue: QueueDepth { in_flight: 3, ..QueueDepth::default() }, ..look(0, 0, 0) };
+    assert_eq!(next(at_zero, &[0; 13]), None, "and they start none");
+}
+
 #[test]
 fn in_flight_counts_at_zero_start_nothing() {
     let stopping = Service { running: 1, ..Service::default() };
@@ -136,6 +161,8 @@ fn it_looks_back_only_where_something_may_change() {
     assert_eq!(back(look(0, 0, 1)), 0, "there are no fewer");
     assert_eq!(back(deploying(look(0, 0, 20))), 0);
     assert_eq!(back(look(0, 3, 20)), 300);
+    let idle = |look| Observation { busy: BusySlots::new(0.0).ok(), ..look };
+    assert_eq!((back(idle(look(0, 20, 20))), back(idle(look(0, 1, 1)))), (300, 0));
 }
 
 #[test]

@@ -109,6 +109,22 @@ fn hidden_jobs_hold_a_task_and_start_none() {
     assert_eq!(metrics((5, 1000, 0), (0, 0, 0), 60.0).required_tasks.get(), 5);
 }
 
+/// Of two services on one queue, the second one takes what is above the most of the first.
+#[test]
+fn a_service_after_others_sees_what_they_leave() {
+    let required = |queue, slots, seconds| {
+        let look = look(queue, (0, 0, 0), 4, 60.0);
+        look.after(slots, target(seconds)).metrics(target(seconds)).required_tasks.get()
+    };
+    assert_eq!(required((20, 0, 0), 0, 60.0), 5, "there are none before it");
+    assert_eq!(required((20, 0, 0), 20, 60.0), 0, "the others have a slot for each");
+    assert_eq!(required((24, 0, 0), 20, 60.0), 1);
+    assert_eq!(required((24, 20, 0), 20, 60.0), 6, "theirs are all busy");
+    assert_eq!(required((100, 20, 0), 20, 300.0), 1, "they take five jobs a slot, and twenty are left");
+    assert_eq!(required((0, 500, 900), 20, 60.0), 0, "hidden ones are the first one's to wait for");
+    assert_eq!(required((u64::MAX, 0, 0), u64::MAX, 60.0), 0);
+}
+
 #[test]
 fn of_more_jobs_than_slots_only_those_count_that_consumers_say_are_at_work() {
     // Ten tasks of four slots.

@@ -173,6 +173,18 @@ fn hidden_jobs_hold_one_task_and_start_none() {
     assert!(keda.task_hours > 390.0, "{}", keda.task_hours);
 }
 
+/// A job that waits for five days, after one that runs at once.
+#[test]
+fn a_job_that_waits_hidden_for_days_holds_no_task() {
+    let days = trace("60,30\n61,30,432000\n");
+    let outcome = simulate(&days, haulage(60.0), &Setup { min_tasks: 0, ..Setup::default() });
+    assert_eq!((outcome.finished, outcome.task_starts), (2, 2));
+    assert!(outcome.task_hours < 0.6, "{}", outcome.task_hours);
+    // Alarms know nothing of the past.
+    let alarms = simulate(&days, alarms(60.0), &Setup { min_tasks: 0, ..Setup::default() });
+    assert!(alarms.task_hours > 100.0, "{}", alarms.task_hours);
+}
+
 /// Two hours in which each attempt fails, and up to 700 jobs wait for a retry.
 #[test]
 fn retries_of_an_outage_are_not_scaled_out_for() {

@@ -36,7 +36,7 @@ fn assert_has(text: &str, expected: &[String]) {
 
 #[test]
 fn the_steps_are_the_same() {
-    let main = module("autoscaling/main.tf");
+    let main = module("scaling_alarms/main.tf");
     assert_has(
         &main,
         &[
@@ -54,7 +54,7 @@ fn the_steps_are_the_same() {
 /// `sim/policy.rs` has the same, by hand; who changes one changes the other.
 #[test]
 fn alarms_and_policies_are_as_simulated() {
-    let main = module("autoscaling/main.tf");
+    let main = module("scaling_alarms/main.tf");
     let alarms = [
         ("scale_out", ScaleOutTo::NAME, "period = 10 ", "GreaterThanOrEqualToThreshold"),
         ("scale_in", ScaleInTo::NAME, "period = var.scale_in_window_seconds ", "LessThanOrEqualToThreshold"),
@@ -71,7 +71,7 @@ fn alarms_and_policies_are_as_simulated() {
                 format!("comparison_operator = \"{comparison}\""),
                 format!("threshold = local.{name}_threshold"),
                 "treat_missing_data = \"notBreaching\"".to_owned(),
-                format!("alarm_actions = [aws_appautoscaling_policy.{name}[0].arn]"),
+                format!("alarm_actions = [aws_appautoscaling_policy.{name}.arn]"),
             ],
         );
         assert!(!alarm.contains("datapoints_to_alarm"), "all of one");
@@ -103,30 +103,33 @@ fn alarms_and_policies_are_as_simulated() {
 
 #[test]
 fn the_defaults_are_the_same() {
-    let variables = module("autoscaling/variables.tf");
-    assert_eq!(default(&variables, "scale_in_window_seconds"), Tuning::default().scale_in_window.get());
+    let window = Tuning::default().scale_in_window.get();
+    assert_eq!(default(&module("scaling_alarms/variables.tf"), "scale_in_window_seconds"), window);
+    let variables = module("scaler/variables.tf");
+    assert_has(&variables, &[format!("scale_in_window_seconds = optional(number, {window})")]);
     let samples = [Tuning::default(), Tuning::of_alarms()].map(|tuning| tuning.samples_per_minute);
     let samples =
-        format!("var.samples_per_minute, var.scaler == \"direct\" ? {} : {})", samples[0], samples[1]);
-    assert_has(&module("autoscaling/lambda.tf"), &[samples]);
+        format!("var.samples_per_minute, length(local.direct) > 0 ? {} : {})", samples[0], samples[1]);
+    assert_has(&module("scaler/main.tf"), &[samples]);
     assert_has(&variables, &[format!("contains({:?}, var.samples_per_minute)", Tuning::SAMPLES)]);
 }
 
 /// What the Lambda would refuse is refused before anything is made.
 #[test]
 fn the_bounds_are_those_of_the_lambda() {
-    let variables = module("autoscaling/variables.tf");
-    for (name, takes) in [
-        ("job_seconds", (|seconds| JobSeconds::new(seconds).is_ok()) as fn(f64) -> bool),
-        ("backlog_target_seconds", |seconds| Target::new(seconds).is_ok()),
-    ] {
-        let bound = |comparison: &str| {
-            let after = variables.split(&format!("var.{name} {comparison} ")).nth(1).expect("a condition");
-            after.split(' ').next().and_then(|bound| bound.parse::<f64>().ok()).expect("a number")
-        };
-        let (least, most) = (bound(">="), bound("<="));
-        assert!(takes(least) && takes(most), "{name}");
-        assert!(!takes(least.next_down()) && !takes(most.next_up()), "{name}");
+    let variables = module("scaler/variables.tf");
+    let checked = "for seconds in [pair.job_seconds, pair.target_seconds] : seconds ";
+    let condition = variables.split(checked).nth(1).expect("a condition");
+    let bound = |comparison: &str| {
+        let after = format!(" {condition}").split(&format!(" {comparison} ")).nth(1)?.to_owned();
+        after.split(' ').next().and_then(|bound| bound.parse::<f64>().ok())
+    };
+    let (least, most) = (bound(">=").expect("a number"), bound("<=").expect("a number"));
+    for takes in [(|seconds| JobSeconds::new(seconds).is_ok()) as fn(f64) -> bool, |seconds| {
+        Target::new(seconds).is_ok()
+    }] {
+        assert!(takes(least) && takes(most));
+        assert!(!takes(least.next_down()) && !takes(most.next_up()));
     }
 }
 

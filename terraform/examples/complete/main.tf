@@ -127,7 +127,7 @@ module "prod" {
   ecr                              = module.repository.url
   create_repository                = false
   container_tag                    = "v1"
-  lambda_package                   = var.lambda_package
+  lambda_package                   = { path = var.lambda_package }
   cpu                              = 4096
   memory                           = 16384
   concurrency                      = 2
@@ -154,7 +154,7 @@ module "staging" {
   ecr                                  = module.repository.url
   create_repository                    = false
   container_tag                        = "v2-rc1"
-  lambda_package                       = var.lambda_package
+  lambda_package                       = { path = var.lambda_package }
   fargate                              = { weight = 0, spot_weight = 1 }
   service_autoscaling_min_capacity     = 0
   service_autoscaling_max_capacity     = 3

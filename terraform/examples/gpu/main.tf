@@ -51,7 +51,7 @@ module "pipeline" {
   subnet_ids          = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id = module.endpoints.vpc_endpoints.sqs
   use_vpc_endpoints   = true
-  lambda_package      = var.lambda_package
+  lambda_package      = { path = var.lambda_package }
   container_tag       = "v1"
   capacity_provider   = aws_ecs_capacity_provider.gpu.name
   gpus                = 1

@@ -66,7 +66,7 @@ module "pipeline" {
   subnet_ids                       = module.endpoints.subnet_ids
   sqs_vpc_endpoint_id              = module.endpoints.vpc_endpoints.sqs
   use_vpc_endpoints                = true
-  lambda_package                   = var.lambda_package
+  lambda_package                   = { path = var.lambda_package }
   container_tag                    = var.container_tag
   cpu_architecture                 = var.cpu_architecture
   service_autoscaling_min_capacity = 0

@@ -1,6 +1,9 @@
 # What is set up, against the current provider's schema, with made-up ids.
 
 mock_provider "aws" {
+  mock_resource "aws_ecs_cluster" {
+    defaults = { arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/jobs" }
+  }
   mock_data "aws_region" {
     defaults = { region = "eu-central-1" }
   }
@@ -29,7 +32,7 @@ variables {
   vpc_id              = "vpc-0123456789abcdef0"
   subnet_ids          = ["subnet-0123456789abcdef0"]
   sqs_vpc_endpoint_id = "vpce-0123456789abcdef0"
-  lambda_package      = "tests/package.zip"
+  lambda_package      = { path = "tests/package.zip" }
   container_tag       = "v1"
 }
 
@@ -188,5 +191,46 @@ run "all_that_a_task_may_have" {
   assert {
     condition     = output.cluster_name == "shared" && output.cluster_arn == var.cluster_arn
     error_message = "It is in the cluster that was there."
+  }
+}
+
+run "more_services_on_one_queue" {
+  command = plan
+  variables {
+    concurrency                      = 2
+    service_autoscaling_max_capacity = 10
+    more_services = [
+      { name = "spot", fargate = { weight = 0, spot_weight = 1 }, max_capacity = 30, environment = { MODE = "spot" } },
+      { name = "gpu", capacity_provider = "gpu", gpus = 1, concurrency = 8, cpu = 7000, memory = 30000, max_capacity = 4 },
+    ]
+  }
+  assert {
+    condition = { for name, pair in output.scaler_pairs : name => [pair.slots_before, pair.slots_per_task, pair.min_tasks, pair.max_tasks] } == {
+      jobs      = [0, 2, 1, 10]
+      jobs-spot = [20, 2, 0, 30]
+      jobs-gpu  = [80, 8, 0, 4]
+    }
+    error_message = "Each begins where those before it have no slots left: ${jsonencode(output.scaler_pairs)}"
+  }
+  assert {
+    condition     = output.service_names == ["jobs", "jobs-spot", "jobs-gpu"] && length(module.scaler) == 1
+    error_message = "One Lambda scales them."
+  }
+}
+
+run "scaled_by_another_stack" {
+  command = plan
+  variables {
+    create_scaler  = false
+    lambda_package = null
+    scaler         = "alarms"
+  }
+  assert {
+    condition     = length(module.scaler) == 0 && length(module.scaling_alarms) == 1 && length(output.alarm_names) == 5
+    error_message = "The Lambda is elsewhere, and the alarms that it drives are here."
+  }
+  assert {
+    condition     = output.scaler_pairs["jobs"].scaler == "alarms" && output.scaler_pairs["jobs"].queue == "jobs.fifo"
+    error_message = "It is told what to look at."
   }
 }

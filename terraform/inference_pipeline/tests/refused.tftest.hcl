@@ -1,6 +1,9 @@
 # Mistakes are told before anything is made.
 
 mock_provider "aws" {
+  mock_resource "aws_ecs_cluster" {
+    defaults = { arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/jobs" }
+  }
   mock_data "aws_region" {
     defaults = { region = "eu-central-1" }
   }
@@ -19,7 +22,7 @@ variables {
   vpc_id              = "vpc-0123456789abcdef0"
   subnet_ids          = ["subnet-0123456789abcdef0"]
   sqs_vpc_endpoint_id = "vpce-0123456789abcdef0"
-  lambda_package      = "tests/package.zip"
+  lambda_package      = { path = "tests/package.zip" }
   container_tag       = "v1"
 }
 
@@ -194,4 +197,12 @@ run "a_key_of_another_region" {
     kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
   }
   expect_failures = [var.kms_key_arn]
+}
+
+run "services_that_share_a_name" {
+  command = plan
+  variables {
+    more_services = [{ name = "spot" }, { name = "spot" }]
+  }
+  expect_failures = [var.more_services]
 }

@@ -2,7 +2,7 @@
 
 locals {
   queue_metric = ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", var.queue_name]
-  own_metrics  = ["ClusterName", var.cluster.name, "ServiceName", var.cluster.service_name, "QueueName", var.queue_name]
+  own_metrics  = ["ClusterName", var.cluster.name, "ServiceName", var.cluster.service_names[0], "QueueName", var.queue_name]
   # The Lambda counts them. Without it, they count themselves: each puts its
   # Slots once a minute.
   tasks = concat(

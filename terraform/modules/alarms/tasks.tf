@@ -13,7 +13,7 @@ resource "aws_cloudwatch_event_rule" "task_failures" {
     detail = {
       clusterArn = [var.cluster.arn]
       # Others may have services in the cluster, too.
-      group      = ["service:${var.cluster.service_name}"]
+      group      = [for name in var.cluster.service_names : "service:${name}"]
       lastStatus = ["STOPPED"]
       # Not those that were scaled in, deployed over, or taken by Spot.
       stopCode = ["EssentialContainerExited", "TaskFailedToStart"]

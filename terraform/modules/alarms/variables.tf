@@ -5,11 +5,11 @@ variable "name" {
 }
 
 variable "cluster" {
-  description = "The ECS cluster and service of the tasks."
+  description = "The ECS cluster, and the services of the tasks; the first one is on the dashboard."
   type = object({
-    name         = string
-    arn          = string
-    service_name = string
+    name          = string
+    arn           = string
+    service_names = list(string)
   })
   nullable = false
 }
@@ -33,7 +33,7 @@ variable "table_name" {
 }
 
 variable "lambda_name" {
-  description = "Name of the scaling Lambda; null where there is none."
+  description = "Name of the scaling Lambda, for the dashboard; null where there is none."
   type        = string
   default     = null
 }

@@ -13,11 +13,6 @@ output "service_name" {
   value       = aws_ecs_service.worker.name
 }
 
-output "service_arn" {
-  description = "ARN of the service."
-  value       = aws_ecs_service.worker.id
-}
-
 output "log_group_name" {
   description = "The log group of the tasks."
   value       = aws_cloudwatch_log_group.worker.name

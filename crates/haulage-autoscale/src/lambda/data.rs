@@ -51,7 +51,7 @@ async fn put_batch(cloudwatch: &Client, batch: &[(&Pair, Metrics)], limit: &Limi
 }
 
 /// The metrics of a pair, with units and resolutions that the alarms and
-/// policies of `terraform/modules/autoscaling` ask for. Where no policy is to
+/// policies of `terraform/modules/scaling_alarms` ask for. Where no policy is to
 /// act on them, those that are looked at, and what the next invocation reads.
 fn data(pair: &Pair, metrics: &Metrics) -> Vec<MetricDatum> {
     let dimensions =

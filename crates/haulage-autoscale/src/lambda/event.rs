@@ -6,7 +6,7 @@ use haulage_autoscale::{Direct, JobSeconds, ScaleInWindow, Slots, Target, TaskRa
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-/// An event, as `terraform/modules/autoscaling` has EventBridge send it.
+/// An event, as `terraform/modules/scaler` has EventBridge send it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Event {
@@ -38,6 +38,9 @@ pub(crate) struct Pair {
     /// Jobs that a task runs side by side.
     #[serde(deserialize_with = "slots")]
     pub(crate) slots_per_task: Slots,
+    /// Slots of the services that come before it on the same queue, at their most.
+    #[serde(default)]
+    pub(crate) slots_before: u64,
     /// How long a job takes, until the tasks have measured it.
     #[serde(deserialize_with = "job_seconds")]
     pub(crate) job_seconds: JobSeconds,
@@ -71,7 +74,7 @@ pub(crate) struct BadEvent(String);
 
 impl BadEvent {
     /// What to do about it.
-    pub(crate) const ADVICE: &str = "send what terraform/modules/autoscaling sends: {\"samples_per_minute\": 4, \"pairs\": \
+    pub(crate) const ADVICE: &str = "send what terraform/modules/scaler sends: {\"samples_per_minute\": 4, \"pairs\": \
         [{\"cluster\": …, \"service\": …, \"queue_name\": …, \"queue_url\": …, \"slots_per_task\": 1, \
         \"job_seconds\": 60, \"target_seconds\": 60, \"direct\": {\"min_tasks\": 0, \"max_tasks\": 10, \
         \"scale_in_window_seconds\": 120}}]}; package and Terraform have to be of one version";
@@ -196,7 +199,7 @@ mod tests {
             "pairs": [{
                 "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo",
                 "queue_url": "https://sqs.eu-central-1.amazonaws.com/1/jobs.fifo",
-                "slots_per_task": 2, "job_seconds": 60, "target_seconds": 180.5, "direct": null,
+                "slots_per_task": 2, "slots_before": 40, "job_seconds": 60, "target_seconds": 180.5, "direct": null,
             }],
         })
     }
@@ -207,7 +210,7 @@ mod tests {
         let [pair] = event.pairs.as_slice() else { panic!("one pair") };
         assert_eq!(event.samples_per_minute.get(), 4);
         assert_eq!(pair.to_string(), "prod/worker/jobs.fifo");
-        assert_eq!((pair.slots_per_task.get(), pair.job_seconds.get()), (2, 60.0));
+        assert_eq!((pair.slots_per_task.get(), pair.slots_before, pair.job_seconds.get()), (2, 40, 60.0));
         assert_eq!(pair.target_seconds.get(), 180.5);
     }
 
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn terraform_sends_these_fields() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let module = std::fs::read_to_string(root.join("terraform/modules/autoscaling/lambda.tf"));
+        let module = std::fs::read_to_string(root.join("terraform/modules/scaler/main.tf"));
         let module = module.expect("the module");
         let input = module.split("input = jsonencode({").nth(1).and_then(|rest| rest.split("})").next());
         let fields = |object: &Value| object.as_object().expect("an object").keys().cloned().collect();

@@ -32,7 +32,7 @@ pub(crate) fn left_out(left_out: u32, samples: u32) {
         "message": format!("{left_out} of {samples} samples left out: the Lambda's timeout ends it before they would begin"),
         "left_out": left_out,
         "samples_per_minute": samples,
-        "advice": "raise the Lambda's timeout to 59 s, as terraform/modules/autoscaling has it, or lower samples_per_minute",
+        "advice": "raise the Lambda's timeout to 59 s, as terraform/modules/scaler has it, or lower samples_per_minute",
     });
     println!("{line}");
 }

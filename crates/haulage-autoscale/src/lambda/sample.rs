@@ -67,5 +67,6 @@ pub(crate) async fn sample(
 
 fn observation(pair: &Pair, measured: Measured, queue: QueueDepth, service: Service) -> Observation {
     let job_time = measured.beside(pair.job_seconds);
-    Observation { queue, service, slots: pair.slots_per_task, job_time, busy: measured.busy() }
+    let seen = Observation { queue, service, slots: pair.slots_per_task, job_time, busy: measured.busy() };
+    seen.after(pair.slots_before, pair.target_seconds)
 }

@@ -50,7 +50,7 @@ pub enum Policy {
         /// `queueLength`, messages for each replica; its default is 5.
         queue_length: f64,
     },
-    /// This project's, as `terraform/modules/autoscaling` sets it up: the Lambda
+    /// This project's, as `terraform/modules/scaler` sets it up: the Lambda
     /// sets the desired count at each of its looks.
     Haulage(Tuning),
     /// The same with `scaler = "alarms"`: alarms on its metrics, step policies

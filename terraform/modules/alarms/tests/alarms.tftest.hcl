@@ -9,7 +9,7 @@ mock_provider "aws" {
 
 variables {
   name       = "jobs"
-  cluster    = { name = "jobs", arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/jobs", service_name = "jobs" }
+  cluster    = { name = "jobs", arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/jobs", service_names = ["jobs", "jobs-spot"] }
   queue_name = "jobs.fifo"
   dlq_name   = "jobs-dlq.fifo"
   table_name = "jobs-records"
@@ -28,7 +28,6 @@ run "somebody_is_told" {
     condition = alltrue([for alarm in [
       aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.oldest_job, aws_cloudwatch_metric_alarm.retention,
       aws_cloudwatch_metric_alarm.no_progress, aws_cloudwatch_metric_alarm.task_failures,
-      aws_cloudwatch_metric_alarm.lambda_errors[0], aws_cloudwatch_metric_alarm.lambda_silent[0],
     ] : alarm.alarm_actions == toset([var.topic_arn]) && alarm.ok_actions == toset([var.topic_arn])])
     error_message = "Each alarm tells the topic when it begins and when it ends."
   }
@@ -37,8 +36,8 @@ run "somebody_is_told" {
     error_message = "A week is left of the two."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.lambda_silent[0].treat_missing_data == "breaching"
-    error_message = "No data is what this alarm is about."
+    condition     = jsondecode(aws_cloudwatch_event_rule.task_failures.event_pattern).detail.group == ["service:jobs", "service:jobs-spot"]
+    error_message = "Of these services, and no others of the cluster."
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.no_progress.evaluation_periods == 15
@@ -114,7 +113,7 @@ run "a_dashboard_without_a_lambda" {
 run "without_a_lambda" {
   assert {
     condition     = length(output.alarm_names) == 5 && length(aws_cloudwatch_dashboard.this) == 0
-    error_message = "No alarm on a Lambda that is not there."
+    error_message = "Five alarms, and no dashboard."
   }
 }
 

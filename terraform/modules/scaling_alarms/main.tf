@@ -1,21 +1,12 @@
-# The service follows its queue: docs/scaling.md says how. The Lambda sets the
-# desired count itself; or with scaler = "alarms", what is here does, by the
-# metrics that it puts.
+# A service follows its queue by alarms and scaling policies, on the metrics that
+# the Lambda of modules/scaler puts: docs/scaling.md says how.
 
 locals {
   namespace = "Haulage"
-  alarms    = var.scaler == "alarms" ? 1 : 0
-  # service/CLUSTER/NAME is the end of the one, cluster/CLUSTER of the other.
-  cluster_arn = "${split(":service/", var.service_arn)[0]}:cluster/${var.cluster_name}"
-  direct = var.scaler == "direct" ? {
-    min_tasks               = var.min_capacity
-    max_tasks               = var.max_capacity
-    scale_in_window_seconds = var.scale_in_window_seconds
-  } : null
   dimensions = {
     ClusterName = var.cluster_name
     ServiceName = var.service_name
-    QueueName   = var.queue.name
+    QueueName   = var.queue_name
   }
 
   # The capacities to go out to: the largest that is not above what is
@@ -40,8 +31,6 @@ locals {
 }
 
 resource "aws_appautoscaling_target" "service" {
-  count = local.alarms
-
   service_namespace  = "ecs"
   resource_id        = "service/${var.cluster_name}/${var.service_name}"
   scalable_dimension = "ecs:service:DesiredCount"
@@ -53,13 +42,11 @@ resource "aws_appautoscaling_target" "service" {
 # Out, from zero too, as soon as one data point asks for it. It sets a
 # capacity, and does not add to one: to act twice on the same data does no harm.
 resource "aws_appautoscaling_policy" "scale_out" {
-  count = local.alarms
-
   name               = "${var.name}-scale-out"
   policy_type        = "StepScaling"
-  service_namespace  = aws_appautoscaling_target.service[0].service_namespace
-  resource_id        = aws_appautoscaling_target.service[0].resource_id
-  scalable_dimension = aws_appautoscaling_target.service[0].scalable_dimension
+  service_namespace  = aws_appautoscaling_target.service.service_namespace
+  resource_id        = aws_appautoscaling_target.service.resource_id
+  scalable_dimension = aws_appautoscaling_target.service.scalable_dimension
 
   step_scaling_policy_configuration {
     adjustment_type         = "ExactCapacity"
@@ -79,8 +66,6 @@ resource "aws_appautoscaling_policy" "scale_out" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "scale_out" {
-  count = local.alarms
-
   alarm_name          = "${var.name}-scale-out"
   alarm_description   = "More tasks are required than desired. Not a fault: it scales ${var.service_name} out."
   namespace           = local.namespace
@@ -92,20 +77,18 @@ resource "aws_cloudwatch_metric_alarm" "scale_out" {
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = local.scale_out_threshold
   treat_missing_data  = "notBreaching"
-  alarm_actions       = [aws_appautoscaling_policy.scale_out[0].arn]
+  alarm_actions       = [aws_appautoscaling_policy.scale_out.arn]
   tags                = var.tags
 }
 
 # What is between the steps, and above the last. It multiplies, so it goes by
 # the lowest value of a minute: an average would hold looks from before a step.
 resource "aws_appautoscaling_policy" "tracking" {
-  count = local.alarms
-
   name               = "${var.name}-capacity-demand"
   policy_type        = "TargetTrackingScaling"
-  service_namespace  = aws_appautoscaling_target.service[0].service_namespace
-  resource_id        = aws_appautoscaling_target.service[0].resource_id
-  scalable_dimension = aws_appautoscaling_target.service[0].scalable_dimension
+  service_namespace  = aws_appautoscaling_target.service.service_namespace
+  resource_id        = aws_appautoscaling_target.service.resource_id
+  scalable_dimension = aws_appautoscaling_target.service.scalable_dimension
 
   target_tracking_scaling_policy_configuration {
     target_value       = 100
@@ -134,13 +117,11 @@ resource "aws_appautoscaling_policy" "tracking" {
 # a percentage would be one of the tasks that run, whatever is desired. A task
 # that works is protected, and goes when its job is done.
 resource "aws_appautoscaling_policy" "scale_in" {
-  count = local.alarms
-
   name               = "${var.name}-scale-in"
   policy_type        = "StepScaling"
-  service_namespace  = aws_appautoscaling_target.service[0].service_namespace
-  resource_id        = aws_appautoscaling_target.service[0].resource_id
-  scalable_dimension = aws_appautoscaling_target.service[0].scalable_dimension
+  service_namespace  = aws_appautoscaling_target.service.service_namespace
+  resource_id        = aws_appautoscaling_target.service.resource_id
+  scalable_dimension = aws_appautoscaling_target.service.scalable_dimension
 
   step_scaling_policy_configuration {
     adjustment_type         = "ExactCapacity"
@@ -160,8 +141,6 @@ resource "aws_appautoscaling_policy" "scale_in" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "scale_in" {
-  count = local.alarms
-
   alarm_name          = "${var.name}-scale-in"
   alarm_description   = "Fewer tasks are required than desired. Not a fault: it scales ${var.service_name} in, and stays on while it idles at its minimum of one task or more."
   namespace           = local.namespace
@@ -173,6 +152,6 @@ resource "aws_cloudwatch_metric_alarm" "scale_in" {
   comparison_operator = "LessThanOrEqualToThreshold"
   threshold           = local.scale_in_threshold
   treat_missing_data  = "notBreaching"
-  alarm_actions       = [aws_appautoscaling_policy.scale_in[0].arn]
+  alarm_actions       = [aws_appautoscaling_policy.scale_in.arn]
   tags                = var.tags
 }
