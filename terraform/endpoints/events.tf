@@ -1,35 +1,7 @@
-# EventBridge may write the reports of failed tasks, of all pipelines. It is
-# here, as there can be ten such policies in a region ("CloudWatch Logs
-# quotas"), and any number of pipelines. The VPC is in its name, since another
-# VPC of the region has a stack of its own.
+# It is here, as there can be ten of it in a region, and any number of pipelines. The
+# VPC is in its name, since another VPC of the region has a stack of its own.
+module "event_logs" {
+  source = "../modules/event_logs"
 
-data "aws_region" "current" {}
-
-data "aws_caller_identity" "current" {}
-
-data "aws_partition" "current" {}
-
-data "aws_iam_policy_document" "events" {
-  statement {
-    sid       = "Reports"
-    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-    resources = ["arn:${data.aws_partition.current.partition}:logs:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:log-group:/aws/events/*:*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["delivery.logs.amazonaws.com", "events.amazonaws.com"]
-    }
-
-    # Not for a rule of another account.
-    condition {
-      test     = "StringEquals"
-      variable = "aws:SourceAccount"
-      values   = [data.aws_caller_identity.current.account_id]
-    }
-  }
-}
-
-resource "aws_cloudwatch_log_resource_policy" "events" {
-  policy_name     = "${var.name}-${var.vpc_id}-events"
-  policy_document = data.aws_iam_policy_document.events.json
+  policy_name = "${var.name}-${var.vpc_id}-events"
 }

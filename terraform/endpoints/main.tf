@@ -9,5 +9,6 @@ module "endpoints" {
   route_table_ids        = var.route_table_ids
   endpoints              = var.endpoints
   client_security_groups = var.client_security_groups
+  only_accounts          = var.only_accounts
   tags                   = var.tags
 }

@@ -37,6 +37,12 @@ variable "client_security_groups" {
   nullable    = false
 }
 
+variable "only_accounts" {
+  description = "Whose principals and resources may be reached through the endpoints, besides those of this account: ids of accounts, such as one that has images; [] for none. So a task takes nothing out to a bucket or queue of somebody else. Null for no such policy."
+  type        = list(string)
+  default     = null
+}
+
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)

@@ -20,9 +20,13 @@ locals {
     var.endpoint_security_group_id
   ) : one(data.aws_vpc_endpoint.sqs[0].security_group_ids)
 
+  create_event_log_policy = var.create_event_log_policy != null ? var.create_event_log_policy : !local.use_vpc_endpoints
+
   # Autoscaling holds a minimum, and does not bring a service up to it.
   desired_count = (
-    var.enable_autoscaling ? max(var.desired_count, var.service_autoscaling_min_capacity) : var.desired_count
+    var.enable_autoscaling
+    ? max(coalesce(var.desired_count, 0), var.service_autoscaling_min_capacity)
+    : coalesce(var.desired_count, 1)
   )
 
   # List prices of Linux on Fargate on demand in us-east-1 ("AWS Fargate
@@ -122,8 +126,26 @@ module "table" {
   name                   = "${var.name}-records"
   point_in_time_recovery = var.dynamodb_point_in_time_recovery_enabled
   deletion_protection    = var.dynamodb_deletion_protection_enabled
+  stream                 = var.completion_events != null
   kms_key_arn            = var.kms_key_arn
   tags                   = var.tags
+}
+
+module "completion_events" {
+  source = "../modules/completion_events"
+  count  = var.completion_events == null ? 0 : 1
+
+  name       = var.name
+  stream_arn = module.table.stream_arn
+  event_bus_arn = var.completion_events.topic_arn != null ? null : coalesce(var.completion_events.event_bus_arn, format(
+    "arn:%s:events:%s:%s:event-bus/default",
+    data.aws_partition.current.partition, data.aws_region.current.region, data.aws_caller_identity.current.account_id,
+  ))
+  topic_arn            = var.completion_events.topic_arn
+  permissions_boundary = var.permissions_boundary
+  iam_path             = var.iam_path
+  kms_key_arn          = var.kms_key_arn
+  tags                 = var.tags
 }
 
 # Where none is given.
@@ -297,6 +319,14 @@ module "scaling_alarms" {
   max_capacity            = each.value.max_tasks
   scale_in_window_seconds = each.value.scale_in_window_seconds
   tags                    = var.tags
+}
+
+# The endpoints stack has one for all pipelines on it.
+module "event_logs" {
+  source = "../modules/event_logs"
+  count  = var.enable_alarms && local.create_event_log_policy ? 1 : 0
+
+  policy_name = "${var.name}-events"
 }
 
 module "alarms" {

@@ -95,3 +95,17 @@ variable "payload_bucket_force_destroy" {
   default     = false
   nullable    = false
 }
+
+variable "completion_events" {
+  description = "Who is told of each job that ends: {} for the default bus of EventBridge, or event_bus_arn, or topic_arn of an SNS topic. The event has job_id, status (success, error, cancelled), queue, request_id, error_kind and finished_at_us. Null for nobody."
+  type = object({
+    event_bus_arn = optional(string)
+    topic_arn     = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.completion_events == null || try(var.completion_events.event_bus_arn == null || var.completion_events.topic_arn == null, false)
+    error_message = "Completion events go to either an event bus or a topic."
+  }
+}

@@ -152,6 +152,12 @@ variable "alarms" {
   nullable = false
 }
 
+variable "create_event_log_policy" {
+  description = "Whether to let EventBridge write reports of failed tasks into logs. Null: where the tasks use no endpoints, as the endpoints stack does it for all pipelines on it. Say true with endpoints of your own. A region has ten such policies at most."
+  type        = bool
+  default     = null
+}
+
 variable "enable_dashboard" {
   description = "Whether to make a dashboard."
   type        = bool

@@ -251,10 +251,9 @@ variable "concurrency" {
 }
 
 variable "desired_count" {
-  description = "Tasks at first, and not fewer than service_autoscaling_min_capacity. Later applies leave their number alone: autoscaling has the say, or without it `aws ecs update-service --desired-count`."
+  description = "Tasks at first, and not fewer than service_autoscaling_min_capacity; null for that, or without autoscaling for 1. With 0, the first apply needs no image: a task starts with the first job. Later applies leave their number alone: autoscaling has the say, or without it `aws ecs update-service --desired-count`."
   type        = number
-  default     = 1
-  nullable    = false
+  default     = null
 }
 
 variable "heartbeat_interval" {

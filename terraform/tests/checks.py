@@ -114,8 +114,8 @@ def planned(plan: dict) -> None:
     kinds = {resource["type"] for resource in resources}
     assert not kinds & {"aws_iam_user", "aws_iam_access_key", "aws_iam_user_policy"}, "keys that live long"
     assert not kinds & {"aws_nat_gateway", "aws_internet_gateway", "aws_eip"}, "a way out to the internet"
-    for rule in of("aws_security_group_rule"):
-        assert not rule.get("cidr_blocks") and not rule.get("ipv6_cidr_blocks"), f"open to addresses: {rule}"
+    for rule in [*of("aws_vpc_security_group_egress_rule"), *of("aws_vpc_security_group_ingress_rule")]:
+        assert not rule.get("cidr_ipv4") and not rule.get("cidr_ipv6"), f"open to addresses: {rule}"
     for group in of("aws_security_group"):
         assert not group.get("ingress") and not group.get("egress"), "rules are resources of their own"
     for queue in of("aws_sqs_queue"):
@@ -162,6 +162,29 @@ def planned_on_instances(plan: dict) -> None:
     assert services >= {"ecs", "ecs-agent", "ecs-telemetry"}, services
 
 
+def planned_on_ec2(plan: dict) -> None:
+    """And on an Auto Scaling group of one's own, in a cluster of one's own."""
+    resources = list(_resources(plan["planned_values"]["root_module"]))
+    of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
+    (task,) = of("aws_ecs_task_definition")
+    assert task["requires_compatibilities"] == ["EC2"], task
+    assert [cluster["name"] for cluster in of("aws_ecs_cluster")] == ["gpu-ec2-demo"], "one cluster"
+    assert [g["protect_from_scale_in"] for g in of("aws_autoscaling_group")] == [True]
+    (template,) = of("aws_launch_template")
+    assert template["metadata_options"][0]["http_tokens"] == "required", template
+
+
+def planned_in_public(plan: dict) -> None:
+    """Without endpoints: out by HTTPS, and nothing comes in."""
+    resources = list(_resources(plan["planned_values"]["root_module"]))
+    of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
+    rules = [(r.get("cidr_ipv4"), r.get("cidr_ipv6"), r["from_port"]) for r in of("aws_vpc_security_group_egress_rule")]
+    assert sorted(rules, key=str) == [("0.0.0.0/0", None, 443), (None, "::/0", 443)], rules
+    assert not of("aws_vpc_security_group_ingress_rule"), "something comes in"
+    assert [s["network_configuration"][0]["assign_public_ip"] for s in of("aws_ecs_service")] == [True]
+    assert len(of("aws_cloudwatch_log_resource_policy")) == 1, "reports of failed tasks have their log"
+
+
 def planned_minimal(plan: dict) -> None:
     """What a newcomer applies: nothing runs, and nothing stands in the way of its removal."""
     resources = list(_resources(plan["planned_values"]["root_module"]))
@@ -173,6 +196,20 @@ def planned_minimal(plan: dict) -> None:
     (table,) = of("aws_dynamodb_table")
     assert not table["deletion_protection_enabled"] and not table["point_in_time_recovery"][0]["enabled"], table
     assert [b["force_destroy"] for b in of("aws_s3_bucket")] == [True]
+
+
+def public(aws: Aws) -> None:
+    """What a pipeline without endpoints may reach, and who says that its reports are kept."""
+    groups = aws("ec2").describe_security_groups(Filters=[{"Name": "group-name", "Values": ["public-worker"]}])
+    worker = groups["SecurityGroups"][0]
+    assert worker["IpPermissions"] == [], "something may come in"
+    out = [(rule["FromPort"], rule["ToPort"]) for rule in worker["IpPermissionsEgress"]]
+    assert set(out) == {(443, 443)}, worker["IpPermissionsEgress"]
+    policies = aws("logs").describe_resource_policies()["resourcePolicies"]
+    assert "public-events" in [policy["policyName"] for policy in policies], policies
+    service = aws("ecs").describe_services(cluster="public", services=["public"])["services"][0]
+    network = service["networkConfiguration"]["awsvpcConfiguration"]
+    assert network["assignPublicIp"] == "ENABLED", network
 
 
 def complete(aws: Aws) -> None:
@@ -206,6 +243,9 @@ def check_endpoints_are_exactly_those_that_are_needed(aws, shared, outputs):
         "monitoring": "Interface", "s3": "Gateway", "dynamodb": "Gateway",
     }, kinds
     assert all(e["PrivateDnsEnabled"] for e in endpoints if e["VpcEndpointType"] == "Interface")
+    for endpoint in endpoints:
+        conditions = json.loads(endpoint["PolicyDocument"])["Statement"][0]["Condition"]
+        assert conditions["StringEquals"] == {"aws:PrincipalAccount": ["123456789012"]}, endpoint
     assert set(shared["vpc_endpoints"]) == {"ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "s3", "dynamodb"}
 
 

@@ -16,6 +16,11 @@ METRIC_READ = 0.01 / 1000  # the same: a metric of GetMetricData
 METRICS_PUT = 0.01 / 1000  # the same: a call of PutMetricData
 SQS_REQUEST = 0.50 / 1e6  # "Amazon SQS pricing": a FIFO queue
 LAMBDA_GB_SECOND, LAMBDA_RUN = 0.0000133334, 0.20 / 1e6  # "AWS Lambda pricing": arm64
+NAT_HOUR = 0.045  # "Amazon VPC pricing": a NAT gateway
+ADDRESS_HOUR = 0.005  # the same: a public IPv4 address
+KEY, SECRET = 1.00, 0.40  # "AWS Key Management Service pricing", "AWS Secrets Manager pricing": a month
+FILES_GB, BACKUP_GB = 0.30, 0.20  # "Amazon EFS pricing": standard; "Amazon DynamoDB pricing": point-in-time recovery
+DASHBOARD = 3.00  # "Amazon CloudWatch pricing", beyond the third
 
 # What a pipeline has by default.
 ENDPOINTS = 5
@@ -85,6 +90,25 @@ def table() -> list[str]:
     return ["| idle, by the month | dollars |", "| --- | --- |", *rows]
 
 
+def choices() -> list[str]:
+    """What each choice costs while nothing runs."""
+    zone = HOURS * ENDPOINT_HOUR
+    lines = [
+        ("an endpoint more, such as `secretsmanager`, in each zone", zone),
+        ("a NAT gateway in place of endpoints, in each zone that has one; 0.045 a GB besides", HOURS * NAT_HOUR),
+        ("`assign_public_ip`: each task, while it runs all month", HOURS * ADDRESS_HOUR),
+        ("`kms_key_arn`: a key", KEY),
+        ("`container_secrets`: each secret of Secrets Manager", SECRET),
+        ("`volumes` of EFS: each GB", FILES_GB),
+        ("`dynamodb_point_in_time_recovery_enabled`: each GB of the table", BACKUP_GB),
+        ("`more_services`: each, for its scaling", on_a_shared_lambda()),
+        ("`enable_dashboard`: each beyond the third of the account", DASHBOARD),
+        ("`completion_events`, `queue_senders`, `sidecars`, `enable_execute_command`, an existing cluster", 0.0),
+    ]
+    rows = [f"| {what} | {dollars:.2f} |" for what, dollars in lines]
+    return ["| a choice, idle, by the month | dollars |", "| --- | --- |", *rows]
+
+
 def with_alarms() -> float:
     """How much more it is where alarms scale."""
     metrics = (ALARMS_SCALING_METRICS - SCALING_METRICS) * METRIC
@@ -113,4 +137,4 @@ def sentences() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join([*table(), "", *(f"{sentence}." for sentence in sentences())]))
+    print("\n".join([*table(), "", *choices(), "", *(f"{sentence}." for sentence in sentences())]))

@@ -10,6 +10,8 @@ import subprocess
 
 # What has another name, or another value, by the older provider's.
 RENAMED = {"data.aws_region.current.name": "data.aws_region.current.region", "provided.al2": "provided.al2023"}
+# Rules of security groups, which had one kind for both directions.
+RULES = {"aws_vpc_security_group_egress_rule": "egress", "aws_vpc_security_group_ingress_rule": "ingress"}
 META = {"count", "for_each", "depends_on", "lifecycle", "provider", "provisioner", "connection"}
 
 
@@ -31,12 +33,20 @@ class Downlevel:
             if new in output:
                 self.dropped.add(f"{new} -> {old}")
                 output = output.replace(new, old)
+        for kind in RULES:
+            output = output.replace(f"{kind}.", "aws_security_group_rule.")
         for name, content in json.loads(output).items():
             self._file(content, version)
             # A list of checks in a variable, and messages, are as they were.
             (target / f"{name}.json").write_text(json.dumps(content, indent=1))
 
     def _file(self, content: dict, version: str) -> None:
+        resources = content.get("resource", {})
+        for kind, direction in RULES.items():
+            for name, blocks in resources.pop(kind, {}).items():
+                self.dropped.add(f"{kind} -> aws_security_group_rule")
+                rules = resources.setdefault("aws_security_group_rule", {})
+                rules[name] = [_as_rule(block, direction) for block in blocks]
         for kind, schemas in (("resource", "resource_schemas"), ("data", "data_source_schemas")):
             for type_name in list(content.get(kind, {})):
                 if type_name == "terraform_data":
@@ -97,6 +107,20 @@ class Downlevel:
     def _known(self, reference: str) -> bool:
         kind = reference.split(".")[0]
         return not kind.startswith("aws_") or kind in self.schema["resource_schemas"]
+
+
+def _as_rule(block: dict, direction: str) -> dict:
+    block.pop("tags", None)  # It had none.
+    rule = {"type": direction}
+    names = {"referenced_security_group_id": "source_security_group_id", "ip_protocol": "protocol"}
+    lists = {"cidr_ipv4": "cidr_blocks", "cidr_ipv6": "ipv6_cidr_blocks", "prefix_list_id": "prefix_list_ids"}
+    for name, value in block.items():
+        if name in lists:
+            expression = _bare(value) if value.startswith("${") else json.dumps(value)
+            rule[lists[name]] = f"${{{expression} == null ? null : [{expression}]}}"
+        else:
+            rule[names.get(name, name)] = value
+    return rule
 
 
 def _bare(value):

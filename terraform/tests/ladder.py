@@ -29,7 +29,7 @@ TOOLS = ROOT.parent / ".tools" / "terraform"
 OLD_PROVIDER = "3.39.0"
 ROOTS = ["endpoints", "scaler", "inference_pipeline", "examples/minimal", "examples/complete"]
 # The genuine provider is older than ECS Managed Instances.
-ONLY_CURRENT = ["examples/gpu"]
+ONLY_CURRENT = ["examples/gpu", "examples/gpu_ec2"]
 REGION = "eu-central-1"
 # Of the emulator: one that is free.
 with socket.socket() as probe:
@@ -105,9 +105,16 @@ def current_schema(work: pathlib.Path) -> None:
                 checks.planned(plan(current / "inference_pipeline", work / "planned", PLANNED, reattach))
             vpc = {key: PLANNED[key] for key in ("vpc_id", "subnet_ids")}
             package = {"lambda_package": str(ROOT / "inference_pipeline" / "tests" / "package.zip")}
-            for root, check in (("minimal", checks.planned_minimal), ("gpu", checks.planned_on_instances)):
+            server = {"server_image": f"{checks.ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com/server:v3"}
+            for root, check, more in (
+                ("minimal", checks.planned_minimal, {}), ("gpu", checks.planned_on_instances, server),
+                ("gpu_ec2", checks.planned_on_ec2, {}),
+            ):
                 with step(f"current provider: what is planned for examples/{root}"):
-                    check(plan(current / "examples" / root, work / root, vpc | package, reattach))
+                    check(plan(current / "examples" / root, work / root, vpc | package | more, reattach))
+            with step("current provider: what is planned for a pipeline in public subnets"):
+                public = PLANNED | {"sqs_vpc_endpoint_id": None, "assign_public_ip": True}
+                checks.planned_in_public(plan(current / "inference_pipeline", work / "public", public, reattach))
             with step("current provider: what is refused is told with what would do"):
                 for values, words in REFUSED:
                     refused(current / "inference_pipeline", work / "refused.tfvars.json", PLANNED | values, words, reattach)
@@ -265,7 +272,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         vpc = aws.make_vpc()
         stack = lambda folder, state, /, **variables: Stack(configuration / folder, state, work, variables)
         clients = {"web": aws.make_group(vpc["vpc_id"], "web")}
-        endpoints = stack("endpoints", "endpoints", client_security_groups=clients, **vpc)
+        endpoints = stack("endpoints", "endpoints", client_security_groups=clients, only_accounts=[], **vpc)
         with step("emulator: apply the endpoints stack"):
             shared = endpoints.apply() | vpc
         common = {
@@ -285,7 +292,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
             ),
             "staging": stack(
                 "inference_pipeline", "staging", name="staging", scaler="alarms", create_scaler=False,
-                service_autoscaling_min_capacity=0, queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
+                completion_events={}, service_autoscaling_min_capacity=0, queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
             ),
         }
         # As docs/deploy.md has it: tasks that find no image would fail.
@@ -306,8 +313,17 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         for name, check in checks.all_checks():
             with step(f"emulator: {name}"):
                 check(aws, shared, outputs)
+        public = stack(
+            "inference_pipeline", "public", name="public", assign_public_ip=True, enable_autoscaling=False,
+            **{key: value for key, value in common.items() if key != "sqs_vpc_endpoint_id"},
+        )
+        with step("emulator: apply a pipeline in public subnets"):
+            public.apply()
+            checks.public(aws)
+        with step("emulator: a second plan of public is empty"):
+            public.assert_settled()
         package.unlink()  # A destroy does without.
-        for each in [scaler, *pipelines.values(), endpoints]:
+        for each in [public, scaler, *pipelines.values(), endpoints]:
             with step(f"emulator: destroy {each.name}"):
                 each.destroy()
         package = empty_package(work)
@@ -316,9 +332,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         # Made of what was applied above; that they go as a whole, with nothing
         # there yet, is what is left to see. The emulator ends with them.
         minimal = stack("examples/minimal", "minimal", lambda_package=str(package), **vpc)
-        with step("emulator: the repository of examples/minimal, then a plan of the rest"):
-            first = minimal.apply("-target=module.pipeline.module.repository")
-            aws.assert_repository_alone("demo", first)
+        with step("emulator: plan examples/minimal"):
             minimal.plan()
         complete = stack("examples/complete", "complete", lambda_package=str(package))
         with step("emulator: apply examples/complete"):
@@ -392,7 +406,7 @@ def main() -> None:
         unnamed = form.unnamed_outputs(ROOT, page)
         assert not unnamed, f"docs/deploy.md says nothing of the outputs {unnamed}"
     with step("costs: docs/deploy.md has what `make costs` prints"):
-        missing = [line for line in ["\n".join(costs.table()), *costs.sentences()] if line not in page]
+        missing = [line for line in ["\n".join(costs.table()), "\n".join(costs.choices()), *costs.sentences()] if line not in page]
         assert not missing, "put this into docs/deploy.md:\n" + "\n".join(missing)
     current_schema(work)
     on_emulator(work, downleveled(work))

@@ -31,11 +31,13 @@ MODULES = (
     "repository",
     "key",
     "access",
+    "completion_events",
     "worker",
     "scaler",
     "scaling_alarms",
     "alarms",
     "endpoints",
+    "event_logs",
 )
 
 

@@ -21,10 +21,6 @@ run "tells_what_pipelines_need" {
     error_message = "Seven endpoints: five interfaces and two gateways."
   }
   assert {
-    condition     = aws_cloudwatch_log_resource_policy.events.policy_name == "haulage-vpc-0123456789abcdef0-events"
-    error_message = "A second VPC of the region has a policy of its own."
-  }
-  assert {
     condition     = output.subnet_ids == tolist(var.subnet_ids)
     error_message = "The subnets are handed on."
   }

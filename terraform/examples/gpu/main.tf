@@ -1,5 +1,5 @@
-# A pipeline on GPUs, in a VPC that is there: ECS Managed Instances, which come
-# and go with the tasks. docs/deploy.md says in which order to apply it.
+# A model server on GPUs behind a queue, in a VPC that is there: a worker hands it
+# each job by HTTP. On ECS Managed Instances, which come and go with the tasks.
 
 terraform {
   required_version = ">= 1.9"
@@ -30,6 +30,12 @@ variable "lambda_package" {
   nullable    = false
 }
 
+variable "server_image" {
+  description = "The model server's image in ECR, with its tag, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com/server:v3. It answers POST /invocations on port 8080."
+  type        = string
+  nullable    = false
+}
+
 # The agent on an instance pulls the images and speaks to ECS, so instances
 # have to reach the endpoints as the tasks do.
 module "endpoints" {
@@ -54,9 +60,16 @@ module "pipeline" {
   lambda_package      = { path = var.lambda_package }
   container_tag       = "v1"
   capacity_provider   = aws_ecs_capacity_provider.gpu.name
-  gpus                = 1
-  # The image has to have the program, or the Python package.
-  health_check = { command = ["CMD", "haulage", "health"] }
+  # The worker's image has the program. It waits while the server loads its model.
+  container_command = ["haulage", "worker", "--http", "http://127.0.0.1:8080/invocations"]
+  health_check      = { command = ["CMD", "haulage", "health"] }
+  sidecars = {
+    model = { image = var.server_image, gpus = 1 }
+  }
+  # For loaders that share memory, such as PyTorch's.
+  container_definitions = {
+    model = { linuxParameters = { sharedMemorySize = 4096 } }
+  }
   # Less than the instance has, as its own programs need some.
   cpu    = 3072
   memory = 12288
@@ -121,14 +134,13 @@ resource "aws_security_group" "instances" {
   tags        = { Name = "gpu-demo-instances" }
 }
 
-resource "aws_security_group_rule" "endpoints" {
-  description              = "AWS services through the interface endpoints"
-  type                     = "egress"
-  security_group_id        = aws_security_group.instances.id
-  source_security_group_id = module.endpoints.security_group_id
-  protocol                 = "tcp"
-  from_port                = 443
-  to_port                  = 443
+resource "aws_vpc_security_group_egress_rule" "endpoints" {
+  description                  = "AWS services through the interface endpoints"
+  security_group_id            = aws_security_group.instances.id
+  referenced_security_group_id = module.endpoints.security_group_id
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
 }
 
 data "aws_region" "current" {}
@@ -137,12 +149,11 @@ data "aws_prefix_list" "s3" {
   name = "com.amazonaws.${data.aws_region.current.region}.s3"
 }
 
-resource "aws_security_group_rule" "image_layers" {
+resource "aws_vpc_security_group_egress_rule" "image_layers" {
   description       = "Image layers in S3, through the gateway endpoint"
-  type              = "egress"
   security_group_id = aws_security_group.instances.id
-  prefix_list_ids   = [data.aws_prefix_list.s3.id]
-  protocol          = "tcp"
+  prefix_list_id    = data.aws_prefix_list.s3.id
+  ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
 }

@@ -1,12 +1,11 @@
-# The smallest set-up: endpoints and one pipeline in a VPC that is there. The
-# image has to be in its repository before the tasks are, so that comes first.
-# With `make lambda` done at the top of the repository, and the first three
-# variables in terraform.tfvars:
+# The smallest set-up: endpoints and one pipeline in a VPC that is there. No task
+# runs before there is a job, so the image may come after it. With `make lambda`
+# done at the top of the repository, and the first three variables in
+# terraform.tfvars:
 #
 #   terraform init
-#   terraform apply -target=module.pipeline.module.repository
-#   …                            # build and push the image: docs/deploy.md
 #   terraform apply
+#   …                            # build and push the image: docs/deploy.md
 
 terraform {
   required_version = ">= 1.9"
@@ -70,8 +69,6 @@ module "pipeline" {
   container_tag                    = var.container_tag
   cpu_architecture                 = var.cpu_architecture
   service_autoscaling_min_capacity = 0
-  # None to begin with: a task starts with the first job.
-  desired_count = 0
   # The Dockerfile beside this has it.
   health_check = { command = ["CMD", "haulage", "health"] }
   # It is for a try, so a destroy takes all.

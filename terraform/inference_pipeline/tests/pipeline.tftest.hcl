@@ -58,6 +58,10 @@ run "defaults" {
     error_message = "Without a repository one is made."
   }
   assert {
+    condition     = length(module.event_logs) == 0
+    error_message = "The endpoints stack has it."
+  }
+  assert {
     condition     = abs(local.dollars_per_task_hour - 0.05826) < 0.000001
     error_message = "One vCPU and 4 GB: 0.04048 + 4 * 0.004445."
   }
@@ -111,6 +115,29 @@ run "a_minimum_above_the_first_count" {
   }
 }
 
+run "a_first_apply_without_an_image" {
+  command = plan
+  variables {
+    service_autoscaling_min_capacity = 0
+  }
+  assert {
+    condition     = local.desired_count == 0
+    error_message = "No task starts that would find none."
+  }
+}
+
+run "one_task_without_autoscaling" {
+  command = plan
+  variables {
+    enable_autoscaling = false
+    lambda_package     = null
+  }
+  assert {
+    condition     = local.desired_count == 1
+    error_message = "Else nothing would ever run."
+  }
+}
+
 run "a_count_without_autoscaling" {
   variables {
     enable_autoscaling               = false
@@ -144,6 +171,10 @@ run "a_vpc_without_endpoints" {
   assert {
     condition     = length(data.aws_vpc_endpoint.sqs) == 0 && local.endpoint_security_group_id == null
     error_message = "Nobody asks for an endpoint."
+  }
+  assert {
+    condition     = length(module.event_logs) == 1
+    error_message = "Reports of failed tasks can be written without the endpoints stack."
   }
 }
 
@@ -232,5 +263,16 @@ run "scaled_by_another_stack" {
   assert {
     condition     = output.scaler_pairs["jobs"].scaler == "alarms" && output.scaler_pairs["jobs"].queue == "jobs.fifo"
     error_message = "It is told what to look at."
+  }
+}
+
+run "told_of_ends" {
+  command = plan
+  variables {
+    completion_events = {}
+  }
+  assert {
+    condition     = length(module.completion_events) == 1
+    error_message = "By the default bus."
   }
 }

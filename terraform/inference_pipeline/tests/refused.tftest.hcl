@@ -206,3 +206,11 @@ run "services_that_share_a_name" {
   }
   expect_failures = [var.more_services]
 }
+
+run "events_to_two_places" {
+  command = plan
+  variables {
+    completion_events = { event_bus_arn = "arn:aws:events:eu-central-1:123456789012:event-bus/jobs", topic_arn = "arn:aws:sns:eu-central-1:123456789012:jobs" }
+  }
+  expect_failures = [var.completion_events]
+}

@@ -24,10 +24,59 @@ locals {
     s3       = "s3"
     dynamodb = "dynamodb"
   }
+  # Those of the endpoints, as policies name them.
+  services = [
+    "cloudwatch", "dynamodb", "ecr", "ecs", "logs", "s3", "secretsmanager", "sqs", "ssm", "ssmmessages",
+  ]
+  accounts        = concat([data.aws_caller_identity.current.account_id], coalesce(var.only_accounts, []))
+  policy          = var.only_accounts == null ? null : data.aws_iam_policy_document.own.json
   route_table_ids = var.route_table_ids != null ? var.route_table_ids : data.aws_route_tables.all[0].ids
 }
 
 data "aws_region" "current" {}
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+# What may go through an endpoint: principals and resources of these accounts. Some
+# calls know no resource. Image layers are in a bucket of ECR (Amazon ECR User
+# Guide, "Minimum Amazon S3 bucket permissions").
+data "aws_iam_policy_document" "own" {
+  statement {
+    sid       = "OwnAccounts"
+    actions   = [for service in local.services : "${service}:*"]
+    resources = ["*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:PrincipalAccount"
+      values   = local.accounts
+    }
+
+    condition {
+      test     = "StringEqualsIfExists"
+      variable = "aws:ResourceAccount"
+      values   = local.accounts
+    }
+  }
+
+  statement {
+    sid       = "ImageLayers"
+    actions   = ["s3:GetObject"]
+    resources = ["arn:${data.aws_partition.current.partition}:s3:::prod-${data.aws_region.current.region}-starport-layer-bucket/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+  }
+}
 
 data "aws_route_tables" "all" {
   count  = var.route_table_ids == null ? 1 : 0
@@ -44,16 +93,16 @@ resource "aws_security_group" "endpoints" {
 
 # With private DNS, the names of these services lead all of the VPC here, and
 # not only the tasks: who is not let in reaches none of them any more.
-resource "aws_security_group_rule" "clients" {
+resource "aws_vpc_security_group_ingress_rule" "clients" {
   for_each = var.client_security_groups
 
-  description              = each.key
-  type                     = "ingress"
-  security_group_id        = aws_security_group.endpoints.id
-  source_security_group_id = each.value
-  protocol                 = "tcp"
-  from_port                = 443
-  to_port                  = 443
+  description                  = each.key
+  security_group_id            = aws_security_group.endpoints.id
+  referenced_security_group_id = each.value
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+  tags                         = var.tags
 }
 
 resource "aws_vpc_endpoint" "interface" {
@@ -65,6 +114,7 @@ resource "aws_vpc_endpoint" "interface" {
   subnet_ids          = var.subnet_ids
   security_group_ids  = [aws_security_group.endpoints.id]
   private_dns_enabled = true
+  policy              = local.policy
   tags                = merge(var.tags, { Name = "${var.name}-${each.value}" })
 }
 
@@ -75,5 +125,6 @@ resource "aws_vpc_endpoint" "gateway" {
   service_name      = "com.amazonaws.${data.aws_region.current.region}.${each.value}"
   vpc_endpoint_type = "Gateway"
   route_table_ids   = local.route_table_ids
+  policy            = local.policy
   tags              = merge(var.tags, { Name = "${var.name}-${each.value}" })
 }

@@ -67,6 +67,17 @@ variable "client_security_groups" {
   }
 }
 
+variable "only_accounts" {
+  description = "Whose principals and resources may be reached through the endpoints, besides those of this account: ids of accounts, such as one that has images; [] for none. So a task takes nothing out to a bucket or queue of somebody else. Null for no such policy."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition     = var.only_accounts == null || alltrue([for id in coalesce(var.only_accounts, []) : can(regex("^[0-9]{12}$", id))])
+    error_message = "Accounts are ids of 12 digits, such as [\"210987654321\"], or [] for this account alone."
+  }
+}
+
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)

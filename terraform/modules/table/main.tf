@@ -29,6 +29,10 @@ resource "aws_dynamodb_table" "records" {
     projection_type = "KEYS_ONLY"
   }
 
+  # For whoever is told of what changes; it costs nothing by itself.
+  stream_enabled   = var.stream
+  stream_view_type = var.stream ? "NEW_AND_OLD_IMAGES" : null
+
   ttl {
     attribute_name = "expiration"
     enabled        = true

@@ -23,6 +23,13 @@ variable "deletion_protection" {
   nullable    = false
 }
 
+variable "stream" {
+  description = "Whether changes of the records can be read as a stream."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "kms_key_arn" {
   description = "ARN of the KMS key that encrypts the table; null for a key that AWS owns."
   type        = string

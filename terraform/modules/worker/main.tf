@@ -203,8 +203,8 @@ resource "aws_ecs_service" "worker" {
     aws_ecs_cluster_capacity_providers.this,
     aws_iam_role_policy.consumer,
     aws_iam_role_policy.execution,
-    aws_security_group_rule.endpoints_in,
-    aws_security_group_rule.endpoints_out,
-    aws_security_group_rule.gateways_out,
+    aws_vpc_security_group_ingress_rule.endpoints_in,
+    aws_vpc_security_group_egress_rule.endpoints_out,
+    aws_vpc_security_group_egress_rule.gateways_out,
   ]
 }

@@ -1,4 +1,13 @@
 mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
   mock_data "aws_region" {
     defaults = { region = "eu-central-1" }
   }
@@ -52,12 +61,12 @@ run "tasks_on_instances" {
     error_message = "The agent reaches ECS."
   }
   assert {
-    condition = alltrue([for name, rule in aws_security_group_rule.clients :
-    rule.source_security_group_id == var.client_security_groups[name] && rule.type == "ingress" && rule.from_port == 443 && rule.to_port == 443])
+    condition = alltrue([for name, rule in aws_vpc_security_group_ingress_rule.clients :
+    rule.referenced_security_group_id == var.client_security_groups[name] && rule.from_port == 443 && rule.to_port == 443])
     error_message = "Each client is let in, to HTTPS."
   }
   assert {
-    condition     = length(aws_security_group_rule.clients) == 2
+    condition     = length(aws_vpc_security_group_ingress_rule.clients) == 2
     error_message = "Nobody else is."
   }
 }
@@ -93,4 +102,30 @@ run "refuses_no_subnets" {
   }
 
   expect_failures = [var.subnet_ids]
+}
+
+run "nothing_of_other_accounts" {
+  variables {
+    only_accounts = ["210987654321"]
+  }
+  assert {
+    condition     = alltrue([for endpoint in concat(values(aws_vpc_endpoint.interface), values(aws_vpc_endpoint.gateway)) : endpoint.policy == data.aws_iam_policy_document.own.json])
+    error_message = "Each endpoint has the policy."
+  }
+  assert {
+    condition     = alltrue([for condition in data.aws_iam_policy_document.own.statement[0].condition : condition.values == tolist(["123456789012", "210987654321"])])
+    error_message = "Who calls, and what is called, is of these accounts."
+  }
+  assert {
+    condition     = one(data.aws_iam_policy_document.own.statement[1].resources) == "arn:aws:s3:::prod-eu-central-1-starport-layer-bucket/*"
+    error_message = "Image layers can be had."
+  }
+}
+
+run "an_account_that_is_none" {
+  command = plan
+  variables {
+    only_accounts = ["prod"]
+  }
+  expect_failures = [var.only_accounts]
 }

@@ -31,6 +31,16 @@ run "what_the_program_expects" {
   }
 }
 
+run "with_a_stream" {
+  variables {
+    stream = true
+  }
+  assert {
+    condition     = aws_dynamodb_table.records.stream_enabled && aws_dynamodb_table.records.stream_view_type == "NEW_AND_OLD_IMAGES"
+    error_message = "An end is told from what is written after it by the record before."
+  }
+}
+
 run "for_a_try" {
   variables {
     point_in_time_recovery = false

@@ -98,7 +98,7 @@ run "a_model_server_beside_the_worker" {
     error_message = "Encrypted on its way, by the access point."
   }
   assert {
-    condition     = aws_security_group_rule.files_out["models"].source_security_group_id == "sg-0123456789abcdef9" && aws_security_group_rule.files_in["models"].from_port == 2049
+    condition     = aws_vpc_security_group_egress_rule.files_out["models"].referenced_security_group_id == "sg-0123456789abcdef9" && aws_vpc_security_group_ingress_rule.files_in["models"].from_port == 2049
     error_message = "It reaches the mount targets, which let it in."
   }
 }

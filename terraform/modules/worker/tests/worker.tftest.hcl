@@ -220,11 +220,11 @@ run "refused_values" {
 run "through_endpoints_and_nowhere_else" {
   command = plan
   assert {
-    condition     = aws_security_group_rule.endpoints_out[0].source_security_group_id == "sg-0123456789abcdef0" && length(aws_security_group_rule.https_out) == 0
+    condition     = aws_vpc_security_group_egress_rule.endpoints_out[0].referenced_security_group_id == "sg-0123456789abcdef0" && length(aws_vpc_security_group_egress_rule.https_out) == 0
     error_message = "Out goes HTTPS to the endpoints alone."
   }
   assert {
-    condition     = length(aws_security_group_rule.more_out) == 0 && aws_iam_role.consumer.path == "/"
+    condition     = length(aws_vpc_security_group_egress_rule.more_out) == 0 && aws_iam_role.consumer.path == "/"
     error_message = "Nothing else unless it is said."
   }
 }
@@ -244,15 +244,15 @@ run "by_the_routes_of_the_subnets" {
     iam_path             = "/pipelines/"
   }
   assert {
-    condition     = length(aws_security_group_rule.endpoints_out) + length(aws_security_group_rule.gateways_out) + length(aws_security_group_rule.endpoints_in) == 0
+    condition     = length(aws_vpc_security_group_egress_rule.endpoints_out) + length(aws_vpc_security_group_egress_rule.gateways_out) + length(aws_vpc_security_group_ingress_rule.endpoints_in) == 0
     error_message = "There are no endpoints."
   }
   assert {
-    condition     = aws_security_group_rule.https_out[0].cidr_blocks == tolist(["0.0.0.0/0"]) && aws_security_group_rule.https_out[0].ipv6_cidr_blocks == tolist(["::/0"]) && aws_security_group_rule.https_out[0].to_port == 443
+    condition     = aws_vpc_security_group_egress_rule.https_out[0].cidr_ipv4 == "0.0.0.0/0" && aws_vpc_security_group_egress_rule.https_out_ipv6[0].cidr_ipv6 == "::/0" && aws_vpc_security_group_egress_rule.https_out[0].to_port == 443
     error_message = "All that speaks HTTPS can be reached, by IPv6 as well."
   }
   assert {
-    condition     = aws_security_group_rule.more_out["database"].to_port == 5432 && aws_security_group_rule.more_out["files"].to_port == 2050
+    condition     = aws_vpc_security_group_egress_rule.more_out["database"].to_port == 5432 && aws_vpc_security_group_egress_rule.more_out["files 10.0.0.0/16"].to_port == 2050
     error_message = "The rules of one's own have their ports."
   }
   assert {

@@ -1,0 +1,5 @@
+variable "policy_name" {
+  description = "Name of the policy of CloudWatch Logs."
+  type        = string
+  nullable    = false
+}
