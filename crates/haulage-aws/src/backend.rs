@@ -66,9 +66,9 @@ impl AwsBackend {
         &self.inner.config
     }
 
-    /// The URL of the queue.
+    /// The URL of the queue, the default one where there are others.
     pub fn queue_url(&self) -> &str {
-        &self.inner.queue.url
+        &self.inner.queues.default().url
     }
 
     /// The client that it uses for SQS.
@@ -89,11 +89,6 @@ impl AwsBackend {
     /// The region that it works in.
     pub fn region(&self) -> &str {
         &self.inner.clients.region
-    }
-
-    /// One that is not here is refused, rather than found empty.
-    fn check_queue(&self, queue: Option<&QueueName>) -> Result<()> {
-        queue.map_or(Ok(()), |queue| self.inner.capabilities.check_queue(queue))
     }
 
     async fn run<T, F>(&self, verb: impl FnOnce(Shared) -> F) -> Result<T>
@@ -137,7 +132,7 @@ impl Drop for AwsBackend {
             let _ = done.send(());
         });
         let _ = wait.recv_timeout(END);
-        self.inner.deleter.close();
+        self.inner.queues.close();
     }
 }
 
@@ -160,12 +155,12 @@ impl Backend for AwsBackend {
     }
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
-        self.inner.queue.present()?;
+        self.inner.queues.default().present()?;
         self.run(|inner| submit::submit(inner, jobs)).await
     }
 
     async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
-        self.inner.queue.present()?;
+        self.inner.queues.default().present()?;
         self.run(|inner| claim::claim(inner, request, stop)).await
     }
 
@@ -199,23 +194,20 @@ impl Backend for AwsBackend {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
-        self.check_queue(query.queue.as_ref())?;
         self.run(|inner| list::list(inner, query)).await
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
-        if let Redrive::Dead { queue, .. } = &what {
-            self.check_queue(queue.as_ref())?;
-        }
-        self.inner.queue.present()?;
+        self.inner.queues.default().present()?;
         self.run(|inner| redrive::redrive(inner, what)).await
     }
 
     async fn purge(&self, what: Purge) -> Result<u64> {
-        if let Purge::Status { queue, .. } = &what {
-            self.check_queue(queue.as_ref())?;
-        }
         self.run(|inner| list::purge(inner, what)).await
+    }
+
+    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
+        self.run(move |inner| async move { inner.pauses.set(&inner.store.table, &queue, paused).await }).await
     }
 
     async fn stats(&self) -> Result<Stats> {
@@ -223,7 +215,7 @@ impl Backend for AwsBackend {
     }
 
     async fn backlog(&self) -> Result<Backlog> {
-        self.inner.queue.present()?;
+        self.inner.queues.default().present()?;
         self.run(backlog::backlog).await
     }
 
@@ -232,7 +224,7 @@ impl Backend for AwsBackend {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.inner.queue.present()?;
+        self.inner.queues.default().present()?;
         self.run(ping::ping).await
     }
 

@@ -1,13 +1,16 @@
 //! `backlog` and `whole_read`: what a look costs little to know, and what a look at
 //! everything costs.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_sqs::types::QueueAttributeName::{
     self, ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
     ApproximateNumberOfMessagesNotVisible,
 };
+use futures_util::future::try_join_all;
 use haulage::{
     Result,
-    backend::{Backlog, WholeRead},
+    backend::{Backlog, QueueBacklog, WholeRead},
 };
 
 use crate::{fault::fault, inner::Shared};
@@ -15,23 +18,33 @@ use crate::{fault::fault, inner::Shared};
 const COUNTS: [QueueAttributeName; 3] =
     [ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed, ApproximateNumberOfMessagesNotVisible];
 
-/// The queues' own counts, a request for each.
+/// The queues' own counts: a request to list the named ones, and one for each queue and
+/// dead-letter queue.
 pub(crate) async fn backlog(inner: Shared) -> Result<Backlog> {
-    let dead = async {
-        match inner.queue.dead.as_deref() {
-            Some(url) => counts(&inner, url).await,
-            None => Ok([0; 3]),
-        }
-    };
-    let ([visible, delayed, hidden], dead) = futures_util::try_join!(counts(&inner, &inner.queue.url), dead)?;
+    let named = inner.queues.all().await.into_iter();
+    let queues = try_join_all(named.map(|name| {
+        let inner = inner.clone();
+        async move { inner.queues.get(&name).await }
+    }))
+    .await?;
+    let dead: BTreeSet<&str> = queues.iter().filter_map(|queue| queue.dead.as_deref()).collect();
+    let of_dead = try_join_all(dead.into_iter().map(|url| counts(&inner, url)));
+    let of_queues = try_join_all(queues.iter().map(|queue| counts(&inner, &queue.url)));
+    let (of_queues, of_dead) = futures_util::try_join!(of_queues, of_dead)?;
+    let paused = inner.pauses.known(&inner.store.table).await;
     let mut backlog = Backlog::default();
-    (backlog.visible, backlog.delayed, backlog.in_progress) = (visible, delayed, hidden);
-    backlog.dead = dead.iter().sum();
+    for (queue, [visible, delayed, hidden]) in queues.iter().zip(of_queues) {
+        let mut of_it = QueueBacklog::default();
+        (of_it.visible, of_it.delayed, of_it.in_progress) = (visible, delayed, hidden);
+        of_it.is_paused = paused.contains(&queue.named);
+        backlog.add(queue.named.clone(), of_it);
+    }
+    backlog.dead = of_dead.iter().flatten().sum();
     Ok(backlog)
 }
 
 async fn counts(inner: &Shared, url: &str) -> Result<[u64; 3]> {
-    let call = inner.queue.client().get_queue_attributes().queue_url(url);
+    let call = inner.queues.default().client().get_queue_attributes().queue_url(url);
     let output = call.set_attribute_names(Some(COUNTS.to_vec())).send().await;
     let queue = url.rsplit('/').next().unwrap_or(url);
     let output = output.map_err(|e| fault(format_args!("read the counts of queue {queue}"), e))?;

@@ -146,13 +146,13 @@ impl Place {
     }
 
     /// Whether this is where a submit with this token puts a body of its job.
-    pub(crate) fn is_of(&self, queue: &str, token: &str) -> bool {
+    pub(crate) fn is_of(&self, store: &str, token: &str) -> bool {
         match self {
             Self::Record => true,
             Self::Item(key) => *key == body_item(token),
             Self::Object(key) => BODY_OBJECTS
                 .iter()
-                .any(|name| KEEP_DAYS.iter().any(|days| *key == object_key(*days, queue, token, name))),
+                .any(|name| KEEP_DAYS.iter().any(|days| *key == object_key(*days, store, token, name))),
         }
     }
 }

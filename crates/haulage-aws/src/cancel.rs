@@ -64,7 +64,8 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             (write, Cancellation::Requested)
         } else {
             // Nobody can be asked. Should a holder come back, it is told that it has lost the job.
-            let end = inner.ended(&End::Cancelled, now, row.result_ttl());
+            let queue = row.text(name::QUEUE).unwrap_or_default();
+            let end = inner.ended(&End::Cancelled, queue, now, row.result_ttl());
             (end, Cancellation::Done)
         };
         match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {

@@ -1,8 +1,12 @@
 //! `claim`: messages are received, and worked through until jobs are ours.
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{StreamExt, stream};
 use haulage::{
     Result, Timestamp,
     backend::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus},
@@ -19,8 +23,8 @@ use crate::{
     heartbeat::heartbeat,
     in_flight::{Chain, Received, chains, hidden_behind, with_followers},
     inner::{Inner, Shared},
-    poll,
-    queue::{MAX_BATCH, MAX_WAIT},
+    queue::Queue,
+    receive::receive,
     resolve::{Disposition, SOON, resolve},
     table::PARALLEL,
 };
@@ -33,6 +37,7 @@ pub(crate) async fn claim(
     inner.capabilities.check_claim(&request)?;
     inner.stopped.store(false, Ordering::Relaxed);
     let deadline = Instant::now() + request.wait;
+    let mut pauses = inner.pauses.changed.subscribe();
     loop {
         if stop.is_cancelled() {
             // No claim may come after this one, to see that nothing is left to do.
@@ -44,10 +49,20 @@ pub(crate) async fn claim(
         if inner.unprotected.load(Ordering::Relaxed) {
             protect(&inner).await?;
         }
-        let mut found = inner.in_flight.take_ready(request.max, inner.now());
+        pauses.mark_unchanged();
+        let queues = open_queues(&inner, &request).await?;
+        let mut found = inner.in_flight.take_ready(&queues, request.max, inner.now());
         if found.is_empty() {
-            let Some(received) = receive(&inner, &request, &stop, deadline).await? else { continue };
-            found = chains(received, inner.queue.fifo);
+            // What is to be looked at first.
+            let news = async {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = inner.in_flight.news.notified() => {}
+                    _ = pauses.changed() => {}
+                }
+            };
+            let received = receive(&inner, &request, &queues, deadline, news).await?;
+            found = still_open(&inner, chains(received)).await;
         }
         if found.is_empty() {
             inner.release_if_idle().await;
@@ -69,52 +84,36 @@ pub(crate) async fn claim(
     }
 }
 
+/// The queues that are asked for and are not paused.
+async fn open_queues(inner: &Inner, request: &ClaimRequest) -> Result<Vec<Arc<Queue>>> {
+    let paused = inner.pauses.known(&inner.store.table).await;
+    let mut queues = Vec::new();
+    for name in request.queues.names().filter(|name| !paused.contains(name)) {
+        queues.push(inner.queues.get(name).await?);
+    }
+    Ok(queues)
+}
+
+/// What was received, but for what is of a queue that has been paused meanwhile: that
+/// shows again.
+async fn still_open(inner: &Inner, found: Vec<Chain>) -> Vec<Chain> {
+    if found.is_empty() {
+        return found;
+    }
+    let paused = inner.pauses.known(&inner.store.table).await;
+    let (held_up, open): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|chain| chain.front().is_some_and(|first| paused.contains(&first.queue.named)));
+    if !held_up.is_empty() {
+        inner.show_again(held_up.into_iter().flatten()).await;
+    }
+    open
+}
+
 async fn protect(inner: &Inner) -> Result<()> {
     let protected = inner.protection.hold().await;
     inner.unprotected.store(protected.is_err(), Ordering::Relaxed);
     protected
-}
-
-/// Receives up to as many messages as are asked for. `None` where something
-/// else is to be looked at first.
-async fn receive(
-    inner: &Shared,
-    request: &ClaimRequest,
-    stop: &CancellationToken,
-    deadline: Instant,
-) -> Result<Option<Vec<Received>>> {
-    let wait = deadline.saturating_duration_since(Instant::now()).min(MAX_WAIT);
-    let mut watch = poll::watch(inner, request.max, request.lease, wait);
-    let mut received = tokio::select! {
-        answer = watch.answer() => answer?,
-        () = stop.cancelled() => return Ok(None),
-        () = inner.in_flight.news.notified() => return Ok(None),
-        // A poll that an earlier claim began may last longer than this one wants.
-        () = tokio::time::sleep_until(deadline + SOON), if !wait.is_zero() => return Ok(Some(Vec::new())),
-    };
-    // There seems to be more: ask for it, at once and more and more boldly.
-    let mut full = received.len() == MAX_BATCH;
-    while full && received.len() < request.max {
-        let left = request.max - received.len();
-        let width = inner.fan_out.load(Ordering::Relaxed).clamp(1, left.div_ceil(MAX_BATCH).min(PARALLEL));
-        let maxima = (0..width).map(|n| (left - n * MAX_BATCH).min(MAX_BATCH));
-        let answers = join_all(maxima.map(|max| inner.receive(max, request.lease, Duration::ZERO))).await;
-        for answer in answers {
-            match answer {
-                Ok(more) => {
-                    full &= more.len() == MAX_BATCH;
-                    received.extend(more);
-                }
-                // What is there already must not wait for this to mend.
-                Err(error) => {
-                    warn!(%error, "fewer messages than could be");
-                    full = false;
-                }
-            }
-        }
-        inner.fan_out.store(if full { width * 2 } else { 1.max(width / 2) }, Ordering::Relaxed);
-    }
-    Ok(Some(received))
 }
 
 /// Tries the first message of each chain; the oldest job comes first in the answer.
@@ -214,13 +213,15 @@ async fn work_chain(
                 inner.in_flight.insert(claimed.key.clone(), hold, inner.now());
                 if late {
                     // It has waited here behind another of its group.
-                    let queue = inner.queue.clone();
-                    let time = inner.limits().hide_for(&message, request.lease, inner.now());
+                    let queue = message.queue.clone();
+                    let time = inner.limits(&queue).hide_for(&message, request.lease, inner.now());
                     inner.tasks.spawn(async move { queue.hide(vec![(message.receipt, time)]).await });
                 }
                 return Ok(Some((due, claimed)));
             }
-            Ok(Disposition::Dropped) => inner.deleter.delete(message.receipt, !chain.is_empty()),
+            Ok(Disposition::Dropped) => {
+                inner.queues.delete(&message.queue, message.receipt, !chain.is_empty());
+            }
             Ok(Disposition::Hidden(time)) => {
                 give_back(inner, with_followers(message, time, chain));
                 return Ok(None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use haulage::{Error, Result};
 
-use crate::ScaleInProtection;
+use crate::{ScaleInProtection, queue_name::of_sqs};
 
 /// Everything that can be set about the backend; each field is also a method
 /// of [`Builder`](crate::Builder) and a parameter of the URL, of the same name.
@@ -201,6 +201,13 @@ impl Config {
                  and .fifo at the end for a FIFO queue; write sqs://jobs.fifo?table=results"
             ));
         }
+        if let (store, queue) = of_sqs(name)
+            && !queue.is_default()
+        {
+            return bad(format!(
+                "`{name}` is the name of the queue {queue} of sqs://{store}; write that URL, and --queue {queue}"
+            ));
+        }
         self.validate_storage()?;
         let expires = self.ecs_protection_expires;
         if !(Duration::from_secs(60)..=Duration::from_secs(48 * 3600)).contains(&expires) {
@@ -297,6 +304,7 @@ mod tests {
             ("sqlite://x.db", "not an sqs:// URL"),
             ("sqs://", "not the name of a queue"),
             ("sqs://a/b", "not the name of a queue"),
+            ("sqs://jobs--bulk.fifo", "the queue bulk of sqs://jobs.fifo; write that URL, and --queue bulk"),
             ("sqs://jobs.fifo?tabel=x", "unknown parameter `tabel`; sqs:// knows table, bucket"),
             ("sqs://jobs?table=", "has no value"),
             ("sqs://jobs?table=a", "not the name of a table"),

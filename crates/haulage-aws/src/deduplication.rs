@@ -13,6 +13,7 @@ use crate::{
     envelope::{Envelope, hash, token_item},
     inner::Inner,
     item::{Row, name, seconds},
+    queue::Queue,
     store::unchanged,
     table::{Written, pause},
     update::{Write, moment, text},
@@ -88,7 +89,7 @@ pub(crate) async fn reserve(
             .set(RESERVED_UNTIL, moment(now.after(reserved)))
             .set(UNTIL, moment(until))
             .set(BODY_HASH, text(&wanted.body))
-            .set(name::EXPIRATION, seconds(until.after(inner.queue.retention)))
+            .set(name::EXPIRATION, seconds(until.after(inner.store.retentions.longest())))
             .remove(&[JOB])
     };
     let free = write()
@@ -171,7 +172,7 @@ pub(crate) async fn note(inner: &Inner, token: &str, id: &JobId) -> Result<JobId
     let now = inner.now();
     let write = Write::at(now).keep(JOB, text(id.as_str())).keep(
         name::EXPIRATION,
-        seconds(now.after(inner.queue.retention).after(NewJob::DEFAULT_IDEMPOTENCY_WINDOW)),
+        seconds(now.after(inner.store.retentions.longest()).after(NewJob::DEFAULT_IDEMPOTENCY_WINDOW)),
     );
     match inner.store.table.write(&token_item(token), write).await? {
         Written::Done(row) => Ok(job(&row).unwrap_or_else(|| id.clone())),
@@ -180,7 +181,12 @@ pub(crate) async fn note(inner: &Inner, token: &str, id: &JobId) -> Result<JobId
 }
 
 /// Which job a message is for that has no record; `None` where it is to be none.
-pub(crate) async fn job_of(inner: &Inner, envelope: &Envelope, id: &JobId) -> Result<Option<JobId>> {
+pub(crate) async fn job_of(
+    inner: &Inner,
+    queue: &Queue,
+    envelope: &Envelope,
+    id: &JobId,
+) -> Result<Option<JobId>> {
     if let Some(key) = &envelope.key {
         return Ok(match try_confirm(inner, key, &envelope.token, id).await? {
             Some(Owner::Me) => Some(id.clone()),
@@ -189,7 +195,7 @@ pub(crate) async fn job_of(inner: &Inner, envelope: &Envelope, id: &JobId) -> Re
             Some(Owner::Job(_) | Owner::Conflict(..)) | None => None,
         });
     }
-    if inner.queue.fifo || envelope.token == id.as_str() {
+    if queue.fifo || envelope.token == id.as_str() {
         return Ok(Some(id.clone()));
     }
     note(inner, &envelope.token, id).await.map(Some)

@@ -43,9 +43,14 @@ impl Deleter {
         let _ = self.receipts.send((receipt, at_once));
     }
 
-    /// Deletes what is left, and waits for that a while.
-    pub(crate) fn close(&self) {
+    /// Deletes what is left.
+    pub(crate) fn begin_to_close(&self) {
         self.close.cancel();
+    }
+
+    /// The same, and waits for it a while.
+    pub(crate) fn close(&self) {
+        self.begin_to_close();
         if let Ok(closed) = self.closed.lock()
             && closed.recv_timeout(FLUSH) == Err(RecvTimeoutError::Timeout)
         {

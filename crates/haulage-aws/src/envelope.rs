@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use haulage::{Error, JobId, JobSpec, Json, NewJob, Result, Timestamp};
+use haulage::{Error, JobId, JobSpec, Json, NewJob, QueueName, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -45,7 +45,7 @@ pub(crate) struct Envelope {
     pub(crate) key: Option<String>,
     /// Puts the job back to work if it ended so.
     pub(crate) redrive: Option<Ending>,
-    /// In a dead-letter queue, which several queues may share: where it is from.
+    /// In a dead-letter queue, which several queues may share: where it is from, as SQS calls that.
     pub(crate) queue: Option<String>,
     pub(crate) body: Body,
 }
@@ -159,6 +159,9 @@ impl Envelope {
 
     /// The text of the message attribute.
     pub(crate) fn options(&self) -> String {
+        // The queue that a message is in says it.
+        let mut spec = self.spec.clone();
+        spec.queue = QueueName::default();
         let wire = Wire {
             v: 1,
             token: self.token.clone(),
@@ -166,7 +169,7 @@ impl Envelope {
             proof: (self.proof != self.token).then(|| self.proof.clone()),
             submitted_at: self.submitted_at.as_micros(),
             not_before: self.not_before.map(Timestamp::as_micros),
-            spec: self.spec.clone(),
+            spec,
             key: self.key.clone(),
             redrive: self.redrive.map(|ending| ending.attempt),
             ended_at: self.redrive.map(|ending| ending.at.as_micros()),
@@ -189,8 +192,12 @@ impl Envelope {
         }
     }
 
-    /// What a message says that was received for this queue.
-    pub(crate) fn read(message: &Message, queue: &str) -> std::result::Result<Self, Box<Poison>> {
+    /// What a message says that was received for this store, in this queue of it.
+    pub(crate) fn read(
+        message: &Message,
+        store: &str,
+        queue: &QueueName,
+    ) -> std::result::Result<Self, Box<Poison>> {
         let body = message.body().unwrap_or_default();
         let attribute = message.message_attributes().and_then(|all| all.get(ATTRIBUTE));
         let options = attribute.and_then(MessageAttributeValue::string_value);
@@ -215,7 +222,7 @@ impl Envelope {
             None => (Wire::default(), None),
         };
         let is_newer = wire.v > 1;
-        let (wire, place, mistake) = match wire.check(queue, sent) {
+        let (wire, place, mistake) = match wire.check(store, sent) {
             Ok(place) => (wire, place, mistake),
             // Nothing of it may reach a record or a key.
             Err(why) => {
@@ -261,6 +268,7 @@ impl Envelope {
         if refused.is_some() {
             envelope.spec = JobSpec::default();
         }
+        envelope.spec.queue = queue.clone();
         let mistake =
             mistake.or_else(|| Some(format!("the message attribute `{ATTRIBUTE}` is refused: {}", refused?)));
         let packed = match (mistake, wire.encoding) {
@@ -324,7 +332,7 @@ const AHEAD: Duration = Duration::from_secs(24 * 3600);
 impl Wire {
     /// Whether what it names can be its own, and where its body is. What is
     /// refused here would be a key, a place or a moment that no submit has written.
-    fn check(&self, queue: &str, sent: Option<Timestamp>) -> std::result::Result<Place, String> {
+    fn check(&self, store: &str, sent: Option<Timestamp>) -> std::result::Result<Place, String> {
         // Without a token, it is somebody else's message.
         let token = Some(&self.token).filter(|token| !token.is_empty());
         for (name, value) in [("token", token), ("proof", self.proof.as_ref())] {
@@ -335,8 +343,8 @@ impl Wire {
         if self.id.as_ref().is_some_and(|id| !is_id(id.as_str())) {
             return Err("it names its job by an id that no job has".into());
         }
-        if self.key.as_ref().is_some_and(|key| !is_key_item(key, queue)) {
-            return Err(format!("its idempotency key is not one of queue {queue}"));
+        if self.key.as_ref().is_some_and(|key| !is_key_item(key, store)) {
+            return Err(format!("its idempotency key is not one of {store}"));
         }
         let submitted_at = Timestamp::from_micros(self.submitted_at);
         if self.submitted_at < 0 || sent.is_some_and(|sent| submitted_at > sent.after(AHEAD)) {
@@ -348,7 +356,7 @@ impl Wire {
         }
         let Some(text) = &self.body_at else { return Ok(Place::Record) };
         let own = [token, self.proof.as_ref()];
-        let own = |place: &Place| own.into_iter().flatten().any(|token| place.is_of(queue, token));
+        let own = |place: &Place| own.into_iter().flatten().any(|token| place.is_of(store, token));
         Place::from_text(text).filter(own).ok_or_else(|| "its body is at a place that is not its own".into())
     }
 }
@@ -364,8 +372,8 @@ fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && !text.chars().any(|c| c == '#' || c.is_control())
 }
 
-fn is_key_item(key: &str, queue: &str) -> bool {
-    let hash = key.strip_prefix("key#").and_then(|rest| rest.strip_prefix(queue)?.strip_prefix('#'));
+fn is_key_item(key: &str, store: &str) -> bool {
+    let hash = key.strip_prefix("key#").and_then(|rest| rest.strip_prefix(store)?.strip_prefix('#'));
     hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 

@@ -44,7 +44,11 @@ fn unrecorded(store: &Store, id: &JobId) -> Lookup {
     if let Some(record) = store.unrecorded.get(id).and_then(|row| row.record(store.now())) {
         return Lookup::Found(record);
     }
-    if is_message_id(id.as_str()) { Lookup::Unrecorded { within: store.retention } } else { Lookup::Missing }
+    if is_message_id(id.as_str()) {
+        Lookup::Unrecorded { within: store.retentions.longest() }
+    } else {
+        Lookup::Missing
+    }
 }
 
 /// Whether SQS may have given out this id: it has the form of a UUID.

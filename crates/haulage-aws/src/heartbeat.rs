@@ -13,6 +13,7 @@ use crate::{
     in_flight::Hold,
     inner::{Inner, Shared, within},
     item::{Row, name, spelled},
+    queues::by_queue,
     resolve::LEAST,
     settle::drop_hold,
     table::{PARALLEL, Written},
@@ -69,7 +70,7 @@ pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Ve
 /// Keeps the messages of these claims hidden, and those that follow them; and
 /// sees to it that SQS does not take them away.
 async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
-    let (limits, now) = (inner.limits(), inner.now());
+    let now = inner.now();
     let mut hide = Vec::new();
     let mut leaving = Vec::new();
     for key in &keys {
@@ -78,6 +79,7 @@ async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
             if hold.settling {
                 return;
             }
+            let limits = inner.limits(&hold.queue);
             for message in hold.message.iter_mut().chain(&mut hold.followers) {
                 if !message.replaced && limits.is_last_chance_while_held(message, lease * 2, now) {
                     leaving.push((key.clone(), message.clone()));
@@ -86,12 +88,14 @@ async fn stay_hidden(inner: Shared, keys: Vec<ClaimKey>, lease: Duration) {
                 // What has been held for as long as can be shows by itself, to be handed over.
                 if !time.is_zero() {
                     message.hidden_until = now.after(time);
-                    hide.push((message.receipt.clone(), time));
+                    hide.push((message.queue.clone(), (message.receipt.clone(), time)));
                 }
             }
         });
     }
-    inner.queue.hide(hide).await;
+    for (queue, hide) in by_queue(hide) {
+        queue.hide(hide).await;
+    }
     for (key, mut message) in leaving {
         if let Err(error) = inner.ensure_replaced(&mut message).await {
             warn!(%error, job_id = %message.id, "its message may end in the dead-letter queue");

@@ -11,7 +11,7 @@ use std::{
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName as System};
 use haulage::{
-    JobId, Timestamp,
+    JobId, QueueName, Timestamp,
     backend::{ClaimKey, Update},
 };
 use tokio::sync::Notify;
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     envelope::{Envelope, Poison, system, system_text},
     item::{Row, name},
-    queue::Receipt,
+    queue::{Queue, Receipt},
 };
 
 /// How long after the end of its lease a claim is forgotten that nobody has
@@ -33,6 +33,8 @@ const SWEEP: usize = 256;
 pub(crate) struct Received {
     /// The job that it is for.
     pub(crate) id: JobId,
+    /// The queue that it is in.
+    pub(crate) queue: Arc<Queue>,
     pub(crate) receipt: Receipt,
     /// When we got it: its 12 hours count from here.
     pub(crate) received_at: Timestamp,
@@ -54,9 +56,16 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// A message of this queue, or of its dead-letter queue.
-    pub(crate) fn new(message: &Message, queue: &str, now: Timestamp, hidden: Duration) -> Self {
-        let envelope = Envelope::read(message, queue).map(Arc::new).map_err(|poison| Arc::new(*poison));
+    /// A message of this queue of a store, or of its dead-letter queue.
+    pub(crate) fn new(
+        message: &Message,
+        store: &str,
+        queue: &Arc<Queue>,
+        now: Timestamp,
+        hidden: Duration,
+    ) -> Self {
+        let envelope = Envelope::read(message, store, &queue.named);
+        let envelope = envelope.map(Arc::new).map_err(|poison| Arc::new(*poison));
         let id = match &envelope {
             Ok(envelope) => envelope.id.clone(),
             Err(poison) => poison.envelope.id.clone(),
@@ -66,6 +75,7 @@ impl Received {
         let arn = system_text(message, &System::DeadLetterQueueSourceArn);
         Self {
             id: id.unwrap_or_else(|| JobId::from(message.message_id().unwrap_or_default())),
+            queue: queue.clone(),
             receipt: message.receipt_handle().unwrap_or_default().to_owned(),
             received_at: now,
             hidden_until: now.after(hidden),
@@ -120,11 +130,12 @@ pub(crate) type Chain = VecDeque<Received>;
 
 /// Sorts received messages into chains. SQS hands out several messages of one
 /// group together, and means that one consumer does them one after the other.
-pub(crate) fn chains(received: Vec<Received>, ordered: bool) -> Vec<Chain> {
+pub(crate) fn chains(received: Vec<Received>) -> Vec<Chain> {
     let mut chains: Vec<Chain> = Vec::new();
-    let mut of_group: HashMap<String, usize> = HashMap::new();
+    let mut of_group: HashMap<(QueueName, String), usize> = HashMap::new();
     for message in received {
-        match message.group.clone().filter(|_| ordered) {
+        let group = message.group.clone().filter(|_| message.queue.fifo);
+        match group.map(|group| (message.queue.named.clone(), group)) {
             Some(group) => match of_group.get(&group) {
                 Some(at) => chains[*at].push_back(message),
                 None => {
@@ -164,6 +175,8 @@ pub(crate) struct Hold {
     /// Its message; `None` from the moment it was replaced until somebody hands
     /// us the receipt of the new one.
     pub(crate) message: Option<Received>,
+    /// The queue of the job.
+    pub(crate) queue: Arc<Queue>,
     pub(crate) envelope: Arc<Envelope>,
     /// The record as it was claimed, without what is large.
     pub(crate) row: Row,
@@ -258,6 +271,7 @@ impl InFlight {
             None => {
                 hold.message = Some(Received {
                     id: key.id.clone(),
+                    queue: hold.queue.clone(),
                     receipt: receipt.to_owned(),
                     received_at,
                     hidden_until: received_at,
@@ -282,13 +296,20 @@ impl InFlight {
         }
     }
 
-    /// Chains that can be claimed from.
-    pub(crate) fn take_ready(&self, max: usize, now: Timestamp) -> Vec<Chain> {
+    /// Chains of these queues that can be claimed from.
+    pub(crate) fn take_ready(&self, queues: &[Arc<Queue>], max: usize, now: Timestamp) -> Vec<Chain> {
         let mut ready = self.ready();
         // A message that shows again belongs to whoever receives it.
         ready.retain(|chain| chain.front().is_some_and(|first| first.hidden_until > now));
-        let count = max.min(ready.len());
-        ready.drain(..count).collect()
+        let mut taken = Vec::new();
+        let is_served = |chain: &Chain| {
+            chain.front().is_some_and(|first| queues.iter().any(|queue| queue.named == first.queue.named))
+        };
+        while taken.len() < max {
+            let Some(at) = ready.iter().position(is_served) else { break };
+            taken.extend(ready.remove(at));
+        }
+        taken
     }
 
     /// What waits here, when nobody claims any more.
@@ -304,12 +325,20 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::Config;
 
+    /// A queue that is never asked for anything.
+    pub(crate) fn queue(name: &str) -> Queue {
+        let client = aws_sdk_sqs::Config::builder().behavior_version_latest().build();
+        let absent = haulage::Error::Config("it is a test's".into());
+        Queue::absent(aws_sdk_sqs::Client::from_conf(client), &Config::new(name), absent)
+    }
+
     /// A message of a group, sent and received at these moments.
     pub(crate) fn received(group: &str, sent_at: Timestamp, received_at: Timestamp) -> Received {
         let job = NewJob::from_json(haulage::Json::from_stored("1"));
         let envelope = Envelope::new(&job, &Config::new("jobs.fifo"), sent_at).expect("an envelope");
         Received {
             id: JobId::from("id"),
+            queue: Arc::new(queue("jobs.fifo")),
             receipt: "receipt".into(),
             received_at,
             hidden_until: received_at,
@@ -326,10 +355,19 @@ pub(crate) mod tests {
     #[test]
     fn a_chain_is_what_sqs_keeps_in_order() {
         let now = Timestamp::from_micros(0);
-        let all = || ["a", "b", "a", "c", "a"].map(|group| received(group, now, now)).into();
+        let all = |name: &str| {
+            let queue = Arc::new(queue(name));
+            let of = |group| Received { queue: queue.clone(), ..received(group, now, now) };
+            ["a", "b", "a", "c", "a"].map(of)
+        };
         let lengths = |chains: Vec<Chain>| chains.iter().map(VecDeque::len).collect::<Vec<_>>();
-        assert_eq!(lengths(chains(all(), true)), [3, 1, 1]);
-        assert_eq!(lengths(chains(all(), false)), [1; 5]);
+        assert_eq!(lengths(chains(all("jobs.fifo").into())), [3, 1, 1]);
+        assert_eq!(lengths(chains(all("jobs").into())), [1; 5]);
+        let mut two: Vec<_> = all("jobs.fifo").into();
+        let mut bulk = queue("jobs.fifo");
+        bulk.named = QueueName::new("bulk").expect("a name");
+        two[2].queue = Arc::new(bulk);
+        assert_eq!(lengths(chains(two)), [2, 1, 1, 1], "a group is one of its queue");
     }
 
     #[test]
@@ -351,6 +389,7 @@ pub(crate) mod tests {
         let message = received("a", now, now);
         let Ok(envelope) = message.envelope.clone() else { panic!("a job") };
         let hold = Hold {
+            queue: message.queue.clone(),
             message: Some(message),
             envelope,
             row: Row(crate::update::Item::new()),

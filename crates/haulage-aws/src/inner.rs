@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::config::Credentials;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
-    Error, JobId, Json, Result, Timestamp,
+    Error, JobId, Json, QueueName, Result, Timestamp,
     backend::{Capabilities, Groups},
     lifecycle::End,
 };
@@ -28,16 +28,18 @@ use crate::{
     clients::{Clients, load},
     clock::ServerClock,
     config::Config,
-    deleter::Deleter,
     envelope::{Envelope, MAX_OPTIONS},
     failures::Failures,
     in_flight::InFlight,
     item::{self, Row, name, seconds},
     meter::Meter,
     object_retention::keep_days,
+    pauses::Pauses,
     poll::Polls,
     protection::Protection,
     queue::Queue,
+    queue_name,
+    queues::Queues,
     store::{Store, unchanged, unpack},
     table::{PARALLEL, Table},
     unrecorded::{RECORD_PATIENCE, Unrecorded},
@@ -73,7 +75,8 @@ pub(crate) struct Tuning {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) clients: Clients,
-    pub(crate) queue: Queue,
+    pub(crate) queues: Queues,
+    pub(crate) pauses: Pauses,
     pub(crate) store: Store,
     pub(crate) in_flight: InFlight,
     /// Jobs whose messages were found to be lost, and when they were sent again.
@@ -81,7 +84,6 @@ pub(crate) struct Inner {
     /// How often in a row the jobs of messages could not be looked at.
     pub(crate) failures: Failures,
     pub(crate) polls: Polls,
-    pub(crate) deleter: Deleter,
     pub(crate) protection: Protection,
     pub(crate) capabilities: Capabilities,
     pub(crate) meter: Meter,
@@ -89,6 +91,10 @@ pub(crate) struct Inner {
     pub(crate) record_patience: Duration,
     /// How many receives at once brought full batches lately.
     pub(crate) fan_out: AtomicUsize,
+    /// Whether the last look at several queues brought something.
+    pub(crate) busy: AtomicBool,
+    /// Which of several queues is polled next, where there are fewer free slots.
+    pub(crate) next_poll: AtomicUsize,
     /// Held, shared, from the protection of the task until its jobs are held,
     /// so that it is not released in between.
     pub(crate) starting: RwLock<()>,
@@ -114,15 +120,13 @@ impl Inner {
         let server_clock = ServerClock::new(tuning.clock_off_by);
         let meter = Meter::new(tuning.metered);
         let clients = Clients::new(&sdk, &config, tuning.table_credentials, &server_clock, &meter)?;
-        let queue = match Queue::open(clients.sqs.clone(), &config).await {
+        let queue = match Queue::open(clients.sqs.clone(), &config, &QueueName::default()).await {
             Err(error) if tuning.queue_optional => Queue::absent(clients.sqs.clone(), &config, error),
             opened => opened?,
         };
         let agent = std::env::var("ECS_AGENT_URI").ok();
         let protection = Protection::new(config.ecs_protection, agent, config.ecs_protection_expires)?;
         let mut capabilities = Capabilities::ALL;
-        // The URL names the one queue.
-        capabilities.queues = false;
         capabilities.groups = if config.is_fifo() { Groups::Ordered } else { Groups::Ignored };
         capabilities.atomic_submit = false;
         // They would read the whole table, and do.
@@ -136,6 +140,7 @@ impl Inner {
         capabilities.max_lease = config.visibility_limit / 2;
         // One may upload a large result, for minutes.
         capabilities.settles_at_once = 4;
+        let queues = Queues::new(clients.sqs.clone(), config.clone(), queue);
         Ok(Self {
             store: Store {
                 clock: server_clock.clock(),
@@ -144,20 +149,22 @@ impl Inner {
                     .bucket
                     .clone()
                     .map(|name| Bucket::new(clients.s3.clone(), name, config.bucket_owner.clone())),
-                retention: queue.retention,
+                retentions: queues.retentions().clone(),
                 unrecorded: Unrecorded::default(),
             },
             in_flight: InFlight::default(),
             lost_seen: Mutex::default(),
             failures: Failures::default(),
             polls: Polls::default(),
-            deleter: Deleter::start(queue.clone()),
-            queue,
+            pauses: Pauses::of(queues.store()),
+            queues,
             protection,
             capabilities,
             meter,
             record_patience: tuning.record_patience.unwrap_or(RECORD_PATIENCE),
             fan_out: AtomicUsize::new(1),
+            busy: AtomicBool::new(false),
+            next_poll: AtomicUsize::new(0),
             starting: RwLock::default(),
             unprotected: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -208,9 +215,22 @@ impl Inner {
         self.release_if_idle().await;
     }
 
-    /// The filter of a scan for the records of this queue.
-    pub(crate) fn of_queue(&self) -> (&'static str, (String, AttributeValue)) {
-        ("#queue = :queue AND attribute_exists(#status)", (":queue".into(), text(&self.queue.name)))
+    /// What a scan compares with for the records of this store, and of them those that it
+    /// may say of other stores: see [`Inner::is_ours`].
+    pub(crate) fn of_store(&self) -> [(String, AttributeValue); 2] {
+        let store = self.queues.store();
+        [(":store".into(), text(store)), (":named".into(), text(queue_name::prefix(store)))]
+    }
+
+    /// Whether a record is one of this store.
+    pub(crate) fn is_ours(&self, row: &Row) -> bool {
+        row.text(name::QUEUE).is_some_and(|queue| queue_name::of_sqs(queue).0 == self.queues.store())
+    }
+
+    /// For how long a queue of this store keeps messages.
+    pub(crate) fn retention_of(&self, queue: &QueueName) -> Duration {
+        let name = queue_name::in_sqs(self.queues.store(), queue).unwrap_or_default();
+        self.store.retentions.of(&name)
     }
 
     pub(crate) fn lost_seen(&self) -> MutexGuard<'_, HashMap<JobId, Timestamp>> {
@@ -224,9 +244,9 @@ impl Inner {
         move |items| scanned.send_modify(|scanned| *scanned += items)
     }
 
-    /// What a record of this queue says of its job's end.
-    pub(crate) fn ended(&self, end: &End, now: Timestamp, result_ttl: Duration) -> Write {
-        item::ended(end, &self.queue.name, now, result_ttl, self.queue.retention)
+    /// What a record of this queue, as SQS calls it, says of its job's end.
+    pub(crate) fn ended(&self, end: &End, queue: &str, now: Timestamp, result_ttl: Duration) -> Write {
+        item::ended(end, queue, now, result_ttl, self.store.retentions.of(queue))
     }
 
     // --- payloads ---
@@ -263,23 +283,23 @@ impl Inner {
     // --- messages ---
 
     /// The same behind the caller's back, where others wait for an answer.
-    pub(crate) fn copy_dead_soon(self: Arc<Self>, row: Row, envelope: Arc<Envelope>) {
-        self.tasks.clone().spawn(async move { self.copy_dead(&row, &envelope).await });
+    pub(crate) fn copy_dead_soon(self: Arc<Self>, queue: Arc<Queue>, row: Row, envelope: Arc<Envelope>) {
+        self.tasks.clone().spawn(async move { self.copy_dead(&queue, &row, &envelope).await });
     }
 
     /// Puts a copy of a dead letter into the dead-letter queue, so that alarms
     /// and other tools see it. Moved back from there, it is a redrive.
-    pub(crate) async fn copy_dead(&self, row: &Row, envelope: &Envelope) {
-        let Some(dead) = self.queue.dead.as_deref().filter(|_| !row.flag(name::COPIED)) else { return };
+    pub(crate) async fn copy_dead(&self, queue: &Queue, row: &Row, envelope: &Envelope) {
+        let Some(dead) = queue.dead.as_deref().filter(|_| !row.flag(name::COPIED)) else { return };
         let proof = row.text(name::PROOF).unwrap_or(&envelope.proof).to_owned();
         let copy = Envelope {
             redrive: row.ending(),
-            queue: Some(self.queue.name.clone()),
+            queue: Some(queue.name.clone()),
             not_before: None,
             ..envelope.speaking_for(row.id(), proof)
         };
         let now = self.now();
-        match self.queue.send_to(dead, &[copy], now).await.pop() {
+        match queue.send_to(dead, &[copy], now).await.pop() {
             Some(Ok(_)) => {
                 let write = Write::at(now).set(name::COPIED, AttributeValue::Bool(true));
                 if let Err(error) = self.store.table.write(row.id().as_str(), unchanged(write, row)).await {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
-    Attempt, FailureKind, JobError, JobId, JobSpec, Json, NewJob, Record, Status, Timestamp,
+    Attempt, FailureKind, JobError, JobId, JobSpec, Json, NewJob, QueueName, Record, Status, Timestamp,
     lifecycle::{self, End, Terms, Transition},
 };
 
 use crate::{
     envelope::{Ending, Envelope},
+    queue_name::of_sqs,
     update::{Item, Write, moment, number, text, whole_seconds},
 };
 
@@ -18,7 +19,7 @@ pub(crate) mod name {
     /// The partition key: the id of a job, or of something that belongs to one.
     pub(crate) const ID: &str = "message_id";
     pub(crate) const STATUS: &str = "status";
-    /// The job's queue. What has none is the record of no job: a program keeps it as its own.
+    /// The job's queue, as SQS calls it. What has none is the record of no job: a program keeps it as its own.
     pub(crate) const QUEUE: &str = "queue";
     pub(crate) const ATTEMPT: &str = "attempt";
     pub(crate) const UNCOUNTED: &str = "uncounted";
@@ -64,7 +65,7 @@ pub(crate) mod name {
     /// An attempt has begun of a job that had to start in time.
     pub(crate) const BEGUN: &str = "begun";
     pub(crate) const CANCEL: &str = "cancel_requested";
-    /// The queue of which the job is a dead letter: the key of the index of these,
+    /// The store of which the job is a dead letter: the key of the index of these,
     /// which has no other jobs in it and so costs nothing for them.
     pub(crate) const DEAD_OF: &str = "dead_of";
     /// The copy of a dead letter is in the dead-letter queue.
@@ -91,7 +92,7 @@ pub(crate) mod name {
     pub(crate) const RECEIVED_AT: &str = "received_at";
 }
 
-/// The index of dead letters: by their queue, in the order of their submits.
+/// The index of dead letters: by their store, in the order of their submits.
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 
 /// The status of a job that an operator has purged. The item stays for as long
@@ -147,6 +148,11 @@ impl Row {
     /// The status as it is written; `None` for a purged job.
     pub(crate) fn status(&self) -> Option<Status> {
         self.text(name::STATUS)?.parse().ok()
+    }
+
+    /// What the store calls its job's queue.
+    pub(crate) fn queue(&self) -> QueueName {
+        self.text(name::QUEUE).map(|queue| of_sqs(queue).1).unwrap_or_default()
     }
 
     /// Whether it is a job's. A program may have noted one before a consumer saw its message.
@@ -275,6 +281,7 @@ impl Row {
     /// The job's options, from their attributes and the document with the rest.
     pub(crate) fn spec(&self) -> JobSpec {
         let mut spec: JobSpec = self.json(name::SPEC).unwrap_or_default();
+        spec.queue = self.queue();
         spec.request_id = self.text(name::REQUEST_ID).map(str::to_owned);
         spec.group = self.text(name::GROUP).map(str::to_owned);
         spec.max_attempts = self.count(name::MAX_ATTEMPTS);
@@ -379,7 +386,7 @@ pub(crate) fn described(envelope: &Envelope) -> impl Iterator<Item = (&'static s
 /// The options that have no attribute; nothing where all of them are the default.
 fn document(spec: &JobSpec) -> Option<String> {
     let mut rest = spec.clone();
-    (rest.request_id, rest.group) = (None, None);
+    (rest.queue, rest.request_id, rest.group) = (QueueName::default(), None, None);
     (rest.max_attempts, rest.result_ttl) = (NewJob::DEFAULT_MAX_ATTEMPTS, NewJob::DEFAULT_RESULT_TTL);
     if rest.is_default() { None } else { serde_json::to_string(&rest).ok() }
 }
@@ -395,7 +402,7 @@ pub(crate) fn over(status: Status, now: Timestamp, kept: Duration, retention: Du
         .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT])
 }
 
-/// The same of one of this queue that has failed, or was cancelled.
+/// The same of one of this queue of SQS that has failed, or was cancelled.
 pub(crate) fn ended(
     end: &End,
     queue: &str,
@@ -408,7 +415,7 @@ pub(crate) fn ended(
         write = with_error(write, &error);
     }
     if end.is_dead() {
-        write = write.set(name::DEAD_OF, text(queue));
+        write = write.set(name::DEAD_OF, text(of_sqs(queue).0));
     }
     write
 }

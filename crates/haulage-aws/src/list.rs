@@ -5,14 +5,14 @@
 //! reads the queue's own counts, which cost next to nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     pin::pin,
 };
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use haulage::{
-    Error, Record, Result, Status, Timestamp,
-    backend::{ListQuery, Purge, Stats},
+    Error, QueueName, Record, Result, Status,
+    backend::{ListQuery, Purge, QueueStats, Stats},
 };
 use tracing::warn;
 
@@ -34,16 +34,20 @@ pub(crate) const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead_o
 /// What `list` shows besides: all but body and result.
 const LISTED: &str = "#request_id, #job_group, #progress, #error, #error_kind";
 
-/// All records of this queue that have not expired, in no order, with every claim
+/// The records of a store, and of it alone once [`Inner::is_ours`] has been asked.
+pub(crate) const OF_STORE: &str =
+    "(#queue = :store OR begins_with(#queue, :named)) AND attribute_exists(#status)";
+
+/// All records of this store that have not expired, in no order, with every claim
 /// that was abandoned and ended its job noted.
 fn rows(inner: &Shared, names: &str) -> impl Stream<Item = Result<Row>> + Send {
-    let (filter, value) = inner.of_queue();
-    let (read, reader) = (inner.counting(), inner.clone());
+    let (read, reader, ours) = (inner.counting(), inner.clone(), inner.clone());
     let now = inner.now();
     inner
         .store
         .table
-        .scan(filter, HashMap::from([value]), names, read)
+        .scan(OF_STORE, HashMap::from(inner.of_store()), names, read)
+        .try_filter(move |row| std::future::ready(ours.is_ours(row)))
         .map_ok(move |row| {
             let inner = reader.clone();
             async move { Ok(inner.store.seen(row).await) }
@@ -79,7 +83,7 @@ pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>>
     }
     if query.dead {
         let order = Order::NewestFirst(before.as_ref().map(|(moment, _)| *moment));
-        let dead = inner.store.table.dead_letters(&inner.queue.name, &order, query.limit);
+        let dead = inner.store.table.dead_letters(inner.queues.store(), &order, query.limit);
         return dead
             .try_filter_map(|row| std::future::ready(Ok(meant(&row))))
             .take(query.limit)
@@ -102,17 +106,23 @@ pub(crate) async fn list(inner: Shared, query: ListQuery) -> Result<Vec<Record>>
 }
 
 pub(crate) async fn stats(inner: Shared) -> Result<Stats> {
+    let paused = inner.pauses.look(&inner.store.table).await?;
+    let mut queues: BTreeMap<QueueName, QueueStats> = BTreeMap::new();
+    for queue in paused {
+        queues.entry(queue).or_default().is_paused = true;
+    }
     let mut rows = pin!(rows(&inner, OUTLINE));
-    let mut stats = Stats::default();
-    let mut oldest: Option<Timestamp> = None;
     let now = inner.now();
     while let Some(row) = rows.try_next().await? {
         let Some(record) = row.record(now) else { continue };
+        let stats = queues.entry(record.spec.queue).or_default();
         let count = match (record.status, record.due_at) {
             (Status::Submitted, Some(due)) if due > now => &mut stats.delayed,
             (Status::Submitted, due) => {
-                oldest = oldest.into_iter().chain(due).min();
-                &mut stats.visible
+                let age = due.map(|due| now.since(due).as_secs_f64());
+                stats.oldest_due_seconds =
+                    [stats.oldest_due_seconds, age].into_iter().flatten().reduce(f64::max);
+                &mut stats.due
             }
             (Status::InProgress, _) => &mut stats.in_progress,
             (Status::Success, _) => &mut stats.success,
@@ -122,7 +132,8 @@ pub(crate) async fn stats(inner: Shared) -> Result<Stats> {
         *count += 1;
         stats.dead += u64::from(record.dead);
     }
-    stats.oldest_visible_seconds = oldest.map(|due| now.since(due).as_secs_f64());
+    let mut stats = Stats::default();
+    queues.into_iter().for_each(|(queue, of_it)| stats.add(queue, of_it));
     Ok(stats)
 }
 
@@ -143,19 +154,19 @@ pub(crate) async fn purge(inner: Shared, what: Purge) -> Result<u64> {
         Purge::Status { .. } => rows(&inner, OUTLINE).boxed(),
         Purge::Jobs(ids) => stream::iter(by_id(&inner, ids.clone()).await?.into_iter().map(Ok)).boxed(),
     };
-    let (mut purged, mut had_dead, mut failure) = (0, false, None);
+    let (mut purged, mut had_dead, mut failure) = (0, BTreeSet::new(), None);
     let mut gone = rows
         .try_filter(|row| std::future::ready(meant(row)))
         .map_ok(|row| {
             let inner = inner.clone();
-            async move { Ok((row.is_dead(), one(&inner, row).await)) }
+            async move { Ok((row.is_dead().then(|| row.queue()), one(&inner, row).await)) }
         })
         .try_buffer_unordered(PARALLEL);
-    while let Some((is_dead, answer)) = gone.try_next().await? {
+    while let Some((dead_of, answer)) = gone.try_next().await? {
         match answer {
             Ok(done) => {
                 purged += u64::from(done);
-                had_dead |= done && is_dead;
+                had_dead.extend(dead_of.filter(|_| done));
             }
             // It must not keep the others.
             Err(error) => {
@@ -164,9 +175,9 @@ pub(crate) async fn purge(inner: Shared, what: Purge) -> Result<u64> {
             }
         }
     }
-    if had_dead {
+    if !had_dead.is_empty() {
         // An alarm on the dead-letter queue would go on for what is gone.
-        clear_copies(&inner, 0).await;
+        clear_copies(&inner, had_dead, None, 0).await;
     }
     match failure {
         Some(error) if purged == 0 => Err(error),
@@ -180,7 +191,10 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
     let now = inner.now();
     let write = Write::at(now)
         .set(name::STATUS, text(PURGED))
-        .set(name::EXPIRATION, seconds(now.after(inner.queue.retention)))
+        .set(
+            name::EXPIRATION,
+            seconds(now.after(inner.store.retentions.of(row.text(name::QUEUE).unwrap_or_default()))),
+        )
         .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT, name::ERROR, name::ERROR_KIND])
         .remove(&[name::CHECKPOINT, name::PROGRESS])
         .remove(&name::PAST)

@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     pin::pin,
+    time::Duration,
 };
 
 use futures_util::TryStreamExt;
@@ -21,11 +22,11 @@ use tracing::{debug, info, warn};
 use crate::{
     inner::{Inner, Shared},
     item::{Row, name, spelled},
-    list::OUTLINE,
+    list::{OF_STORE, OUTLINE},
     redrive::{by_id, envelope_of, sort},
     store::unchanged,
     table::Written,
-    update::{Write, moment, text},
+    update::{Write, moment},
 };
 
 /// How many pages of the table a check reads, of a megabyte each: more than that
@@ -108,19 +109,19 @@ pub(crate) async fn check(inner: &Inner) -> Option<Finding> {
 /// Whoever looks at such a job, or waits for it, sends another message behind the
 /// caller's back: so no wait is for nothing.
 pub(crate) fn notice(inner: &Shared, lookups: &[Lookup]) {
-    if inner.queue.present().is_err() {
+    if inner.queues.default().present().is_err() {
         return;
     }
-    let now = inner.now();
+    let (now, longest) = (inner.now(), inner.store.retentions.longest());
     let mut seen = inner.lost_seen();
     if seen.len() >= MOST_SEEN {
-        seen.retain(|_, at| at.after(inner.queue.retention) >= now);
+        seen.retain(|_, at| at.after(longest) >= now);
     }
     let mut lost = Vec::new();
     for lookup in lookups {
         let Lookup::Found(record) = lookup else { continue };
         // What was sent then may be gone as well, a retention later.
-        let is_fresh = seen.get(&record.id).is_none_or(|at| at.after(inner.queue.retention) < now);
+        let is_fresh = seen.get(&record.id).is_none_or(|at| at.after(longest) < now);
         if is_lost(inner, record, now) && is_fresh && seen.len() < MOST_SEEN {
             seen.insert(record.id.clone(), now);
             lost.push(record.id.clone());
@@ -158,7 +159,7 @@ pub(crate) fn notice(inner: &Shared, lookups: &[Lookup]) {
 /// The message of a job that waits is gone, whatever has become of it since.
 fn is_lost(inner: &Inner, record: &Record, now: Timestamp) -> bool {
     record.status == Status::Submitted
-        && record.due_at.is_some_and(|due| due.after(inner.queue.retention) < now)
+        && record.due_at.is_some_and(|due| due.after(inner.retention_of(&record.spec.queue)) < now)
 }
 
 /// The same, where no other message was sent since.
@@ -167,7 +168,7 @@ fn has_lost(inner: &Inner, row: &Row) -> bool {
     let sent = row.moment(name::RESENT_AT);
     row.is_job()
         && row.record(now).is_some_and(|record| is_lost(inner, &record, now))
-        && sent.is_none_or(|sent| sent.after(inner.queue.retention) < now)
+        && sent.is_none_or(|sent| sent.after(inner.retention_of(&row.queue())) < now)
 }
 
 /// Sends another message; tells whether it was. Where there is no body any more,
@@ -186,11 +187,13 @@ async fn send(inner: &Inner, row: &Row) -> Result<bool> {
     let Some(envelope) = envelope_of(inner, &row, proof).await? else {
         let why = "the queue has deleted its message, as nobody received it in time, and its body is gone";
         let end = End::failed(JobError::new(FailureKind::MessageLost, why));
-        let write = inner.ended(&end, now, row.result_ttl());
+        let queue = row.text(name::QUEUE).unwrap_or_default();
+        let write = inner.ended(&end, queue, now, row.result_ttl());
         inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await?;
         return Ok(false);
     };
-    if let Some(sent) = inner.queue.send(&[envelope], now).await.pop() {
+    let queue = inner.queues.get(&row.queue()).await?;
+    if let Some(sent) = queue.send(&[envelope], now).await.pop() {
         sent?;
     }
     // If we die before this, somebody sends one more.
@@ -201,23 +204,29 @@ async fn send(inner: &Inner, row: &Row) -> Result<bool> {
     }
 }
 
-/// The jobs of this queue that have lost their messages, as far as they are in so
+/// The least retention that a queue can have (Amazon SQS API Reference,
+/// SetQueueAttributes).
+const LEAST_RETENTION: Duration = Duration::from_secs(60);
+
+/// The jobs of this store that have lost their messages, as far as they are in so
 /// many pages of the table; and whether that is all of it.
 async fn rows(inner: &Inner, most_pages: usize) -> Result<(Vec<Row>, bool)> {
-    let filter = "#queue = :queue AND (#status = :waits OR #status = :runs) AND #due_at < :gone";
-    let gone = inner.now().before(inner.queue.retention);
-    let values = HashMap::from([
-        (":queue".to_owned(), text(&inner.queue.name)),
+    let filter = format!("{OF_STORE} AND (#status = :waits OR #status = :runs) AND #due_at < :gone");
+    let gone = inner.now().before(LEAST_RETENTION);
+    let mut values = HashMap::from([
         (":waits".to_owned(), spelled(Status::Submitted)),
         (":runs".to_owned(), spelled(Status::InProgress)),
         (":gone".to_owned(), moment(gone)),
     ]);
+    values.extend(inner.of_store());
     let names = format!("{OUTLINE}, #resent_at");
-    let mut pages = pin!(inner.store.table.scan_pages(filter, values, &names, inner.counting()));
+    let mut pages = pin!(inner.store.table.scan_pages(&filter, values, &names, inner.counting()));
     let mut rows = Vec::new();
     for _ in 0..most_pages {
         let Some(page) = pages.try_next().await? else { return Ok((rows, true)) };
-        for row in page {
+        for row in page.into_iter().filter(|row| inner.is_ours(row)) {
+            // Which says for how long it keeps messages.
+            inner.queues.get(&row.queue()).await?;
             // A claim that was abandoned is noted before: its job waits again, or is over.
             rows.extend(inner.store.seen(row).await.filter(|row| has_lost(inner, row)));
         }

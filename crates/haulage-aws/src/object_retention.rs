@@ -28,8 +28,8 @@ pub(crate) fn prefix(days: u32) -> String {
 }
 
 /// The key of an object of a job, `job` by its id or, before it has one, its token.
-pub(crate) fn object_key(days: u32, queue: &str, job: &str, name: &str) -> String {
-    format!("{}{queue}/{job}/{name}", prefix(days))
+pub(crate) fn object_key(days: u32, store: &str, job: &str, name: &str) -> String {
+    format!("{}{store}/{job}/{name}", prefix(days))
 }
 
 #[cfg(test)]

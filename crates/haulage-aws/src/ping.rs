@@ -13,7 +13,7 @@ use crate::{
 const NO_JOB: &str = "ping";
 
 pub(crate) async fn ping(inner: Shared) -> Result<()> {
-    let queue = &inner.queue;
+    let queue = inner.queues.default();
     let call = queue.client().get_queue_attributes().queue_url(&queue.url);
     let (queue_said, table_said) = futures_util::join!(
         call.attribute_names(QueueAttributeName::QueueArn).send(),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     in_flight::Received,
     inner::{Inner, Shared},
-    queue::MAX_BATCH,
+    queue::{MAX_BATCH, Queue},
 };
 
 type Answer = Result<Vec<Received>>;
@@ -24,6 +24,7 @@ type Answer = Result<Vec<Received>>;
 /// One receive that is under way.
 #[derive(Debug)]
 struct Poll {
+    queue: Arc<Queue>,
     max: usize,
     lease: Duration,
     state: Mutex<State>,
@@ -87,28 +88,38 @@ impl Polls {
     }
 }
 
-/// Waits for a receive that is under way and fits, or begins one.
-pub(crate) fn watch(inner: &Shared, max: usize, lease: Duration, wait: Duration) -> Watch {
-    let max = max.min(MAX_BATCH);
-    // A claim that does not wait asks for itself.
-    if !wait.is_zero() {
-        let mut unwatched = inner.polls.unwatched();
-        while let Some(at) = unwatched.iter().position(|poll| poll.max <= max && poll.lease == lease) {
-            let poll = unwatched.swap_remove(at);
-            if let Some(answer) = poll.watch() {
-                return Watch { inner: inner.clone(), poll, answer };
-            }
+/// Waits for a receive from this queue that is under way and brings no more than `max`, if
+/// there is one.
+pub(crate) fn adopt(inner: &Shared, queue: &Queue, max: usize, lease: Duration) -> Option<Watch> {
+    let mut unwatched = inner.polls.unwatched();
+    let fits = |poll: &Arc<Poll>| poll.queue.named == queue.named && poll.max <= max && poll.lease == lease;
+    while let Some(at) = unwatched.iter().position(fits) {
+        let poll = unwatched.swap_remove(at);
+        if let Some(answer) = poll.watch() {
+            return Some(Watch { inner: inner.clone(), poll, answer });
         }
     }
+    None
+}
+
+/// Begins a receive, and waits for it.
+pub(crate) fn begin(
+    inner: &Shared,
+    queue: &Arc<Queue>,
+    max: usize,
+    lease: Duration,
+    wait: Duration,
+) -> Watch {
+    let max = max.min(MAX_BATCH);
     let (tell, answer) = oneshot::channel();
     let (state, over) = (Mutex::new(State::Watched(tell)), CancellationToken::new());
-    let poll = Arc::new(Poll { max, lease, state, over });
+    let poll = Arc::new(Poll { queue: queue.clone(), max, lease, state, over });
     tokio::spawn(run(inner.clone(), poll.clone(), wait));
     Watch { inner: inner.clone(), poll, answer }
 }
 
 async fn run(inner: Shared, poll: Arc<Poll>, wait: Duration) {
-    let answer = inner.receive(poll.max, poll.lease, wait).await;
+    let answer = inner.receive(&poll.queue, poll.max, poll.lease, wait).await;
     let before = std::mem::replace(&mut *poll.state(), State::Over);
     let left = match before {
         State::Watched(tell) => tell.send(answer).err(),
@@ -124,6 +135,16 @@ async fn run(inner: Shared, poll: Arc<Poll>, wait: Duration) {
 }
 
 impl Watch {
+    /// The queue that it receives from.
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.poll.queue
+    }
+
+    /// How many messages it brings at most.
+    pub(crate) fn max(&self) -> usize {
+        self.poll.max
+    }
+
     pub(crate) async fn answer(&mut self) -> Answer {
         let lost = |_| Err(Error::Unavailable { message: "a receive broke off".into(), source: None });
         (&mut self.answer).await.unwrap_or_else(lost)
@@ -152,9 +173,15 @@ impl Drop for Watch {
 
 impl Inner {
     /// One receive.
-    pub(crate) async fn receive(&self, max: usize, lease: Duration, wait: Duration) -> Answer {
-        let messages = self.queue.receive(&self.queue.url, max, lease, wait).await?;
-        let now = self.now();
-        Ok(messages.iter().map(|message| Received::new(message, &self.queue.name, now, lease)).collect())
+    pub(crate) async fn receive(
+        &self,
+        queue: &Arc<Queue>,
+        max: usize,
+        lease: Duration,
+        wait: Duration,
+    ) -> Answer {
+        let messages = queue.receive(&queue.url, max, lease, wait).await?;
+        let (store, now) = (self.queues.store(), self.now());
+        Ok(messages.iter().map(|message| Received::new(message, store, queue, now, lease)).collect())
     }
 }

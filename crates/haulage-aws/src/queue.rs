@@ -14,13 +14,14 @@ use aws_sdk_sqs::{
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use futures_util::{StreamExt, future::join_all, stream};
-use haulage::{Error, JobId, Result, Timestamp};
+use haulage::{Error, JobId, QueueName, Result, Timestamp};
 use tracing::{debug, warn};
 
 use crate::{
     config::Config,
     envelope::{ATTRIBUTE, Envelope, Poison, attributes, hash},
     fault::{fault, is_denied, is_missing, may_pass},
+    queue_name::in_sqs,
     random,
     redrive_policy::RedrivePolicy,
     table::{MAX_CALL_BYTES, PARALLEL, batches_of, chunks_of, pause},
@@ -31,6 +32,8 @@ pub(crate) const MAX_BATCH: usize = 10;
 /// The same: the longest visibility timeout and the longest delay.
 pub(crate) const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 3600);
 const MAX_DELAY: Duration = Duration::from_secs(900);
+/// The longest that SQS keeps a message (Amazon SQS Developer Guide, "Amazon SQS message quotas").
+pub(crate) const MAX_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 /// The longest long poll.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(20);
 /// How often a call, or what a batch left undone, is tried again.
@@ -42,6 +45,9 @@ pub(crate) type Receipt = String;
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     client: Client,
+    /// What the store calls it.
+    pub(crate) named: QueueName,
+    /// What SQS calls it.
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) fifo: bool,
@@ -71,17 +77,18 @@ pub(crate) fn whole_seconds(duration: Duration) -> i32 {
 }
 
 impl Queue {
-    /// Looks the queue up.
-    pub(crate) async fn open(client: Client, config: &Config) -> Result<Self> {
-        let name = config.queue_name().to_owned();
-        let url = if config.queue.contains("://") {
-            config.queue.clone()
-        } else {
-            let found = client.get_queue_url().queue_name(&name).send().await;
-            let found = found.map_err(|e| fault(format_args!("find queue {name}"), e))?;
-            found.queue_url.unwrap_or_default()
+    /// Looks a queue of the store up.
+    pub(crate) async fn open(client: Client, config: &Config, named: &QueueName) -> Result<Self> {
+        let name = in_sqs(config.queue_name(), named)?;
+        let url = match config.queue.rsplit_once('/') {
+            Some((place, _)) if config.queue.contains("://") => format!("{place}/{name}"),
+            _ => {
+                let found = client.get_queue_url().queue_name(&name).send().await;
+                let found = found.map_err(|e| fault(format_args!("find queue {name}"), e))?;
+                found.queue_url.unwrap_or_default()
+            }
         };
-        let mut queue = Self::named(client, config, url);
+        let mut queue = Self { named: named.clone(), name, ..Self::unknown(client, config, url) };
         let call = queue
             .client
             .get_queue_attributes()
@@ -105,18 +112,18 @@ impl Queue {
 
     /// One of which nothing is known, and nothing can be asked, for this reason.
     pub(crate) fn absent(client: Client, config: &Config, why: Error) -> Self {
-        Self { absent: Some(why), ..Self::named(client, config, String::new()) }
+        Self { absent: Some(why), ..Self::unknown(client, config, String::new()) }
     }
 
-    fn named(client: Client, config: &Config, url: String) -> Self {
+    fn unknown(client: Client, config: &Config, url: String) -> Self {
         Self {
             client,
+            named: QueueName::default(),
             name: config.queue_name().to_owned(),
             url,
             fifo: config.is_fifo(),
-            // The longest that SQS has, for as long as we do not know: records
-            // are to outlive their messages.
-            retention: Duration::from_secs(14 * 24 * 3600),
+            // For as long as we do not know: records are to outlive their messages.
+            retention: MAX_RETENTION,
             max_receives: None,
             dead: None,
             absent: None,

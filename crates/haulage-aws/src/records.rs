@@ -16,6 +16,7 @@ use crate::{
     inner::{MAX_IN_TABLE, Tuning},
     item::{name, seconds, spelled},
     meter::Meter,
+    queues::Retentions,
     resolve::noted,
     runtime::Runtime,
     store::Store,
@@ -23,10 +24,6 @@ use crate::{
     unrecorded::Unrecorded,
     update::{Write, moment, text, whole_seconds},
 };
-
-/// The longest that SQS keeps a message (Amazon SQS Developer Guide, "Amazon
-/// SQS message quotas"). The queue is not known here, and may keep them so long.
-const MAX_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The records of a table, whatever the queue: those of jobs, to be read, and
 /// such as a program keeps of work of its own, under ids that are no jobs'.
@@ -105,7 +102,7 @@ impl Records {
                 clock: clock.clock(),
                 table: Table::new(clients.dynamodb, config.table, meter),
                 bucket: config.bucket.map(|name| Bucket::new(clients.s3, name, config.bucket_owner)),
-                retention: MAX_RETENTION,
+                retentions: Retentions::default(),
                 unrecorded: Unrecorded::default(),
             })
         };

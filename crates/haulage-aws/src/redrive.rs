@@ -5,13 +5,14 @@
 //! for a dead letter that other tools move from the dead-letter queue back.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use aws_sdk_sqs::types::Message;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use haulage::{Error, JobId, Result, Status, Timestamp, backend::Redrive};
+use haulage::{Error, JobId, QueueName, Result, Status, Timestamp, backend::Redrive};
 use tracing::warn;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     inner::{Inner, Shared},
     item::{Row, name, remember, spelled},
     lost,
-    queue::{MAX_BATCH, MAX_VISIBILITY},
+    queue::{MAX_BATCH, MAX_VISIBILITY, Queue},
     random,
     scan::Order,
     store::unchanged,
@@ -33,14 +34,12 @@ pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> 
     match what {
         Redrive::Dead { limit: 0, .. } => Ok(Vec::new()),
         Redrive::Lost { limit } => lost::redrive(&inner, limit).await,
-        Redrive::Dead { limit, after, .. } => dead(&inner, limit, after).await,
+        Redrive::Dead { limit, after, queue } => dead(&inner, limit, after, queue).await,
         Redrive::Jobs(ids) => {
             let rows = by_id(&inner, ids).await?;
-            let had_dead = rows.iter().any(Row::is_dead);
+            let had_dead = rows.iter().filter(|row| row.is_dead()).map(Row::queue).collect();
             let ids = all(&inner, rows).await?;
-            if had_dead {
-                clear_copies(&inner, 0).await;
-            }
+            clear_copies(&inner, had_dead, None, 0).await;
             Ok(ids)
         }
     }
@@ -48,7 +47,12 @@ pub(crate) async fn redrive(inner: Shared, what: Redrive) -> Result<Vec<JobId>> 
 
 /// Dead letters, in the order of their submits; and where there are too few, what
 /// SQS itself has put into the dead-letter queue.
-async fn dead(inner: &Inner, limit: usize, after: Option<JobId>) -> Result<Vec<JobId>> {
+async fn dead(
+    inner: &Inner,
+    limit: usize,
+    after: Option<JobId>,
+    only: Option<QueueName>,
+) -> Result<Vec<JobId>> {
     let after = match after {
         Some(id) => {
             let row = inner.store.table.get(id.as_str()).await?.map(Row);
@@ -58,10 +62,12 @@ async fn dead(inner: &Inner, limit: usize, after: Option<JobId>) -> Result<Vec<J
     };
     let order = Order::OldestFirst(after.as_ref().map(|(moment, _)| *moment));
     let now = inner.now();
-    let dead = inner.store.table.dead_letters(&inner.queue.name, &order, limit);
+    let dead = inner.store.table.dead_letters(inner.queues.store(), &order, limit);
     let mut dead = dead
         .try_filter(|row| {
-            let meant = !row.is_expired(now) && after.as_ref().is_none_or(|after| row.place() > *after);
+            let of_it = only.as_ref().is_none_or(|only| row.queue() == *only);
+            let meant =
+                of_it && !row.is_expired(now) && after.as_ref().is_none_or(|after| row.place() > *after);
             std::future::ready(meant)
         })
         .boxed();
@@ -71,7 +77,11 @@ async fn dead(inner: &Inner, limit: usize, after: Option<JobId>) -> Result<Vec<J
         let rows = dead.as_mut().take(limit - ids.len()).try_collect::<Vec<_>>().await;
         let redriven = match rows {
             Ok(rows) if rows.is_empty() => {
-                ids.extend(clear_copies(inner, limit - ids.len()).await);
+                let queues = match &only {
+                    Some(only) => BTreeSet::from([only.clone()]),
+                    None => inner.queues.all().await.into_iter().collect(),
+                };
+                ids.extend(clear_copies(inner, queues, only.as_ref(), limit - ids.len()).await);
                 break;
             }
             Ok(rows) => all(inner, rows).await,
@@ -104,7 +114,7 @@ async fn dead(inner: &Inner, limit: usize, after: Option<JobId>) -> Result<Vec<J
 /// that can.
 async fn all(inner: &Inner, rows: Vec<Row>) -> Result<Vec<JobId>> {
     // One after the other where they may be of one group.
-    let side_by_side = if inner.queue.fifo { 1 } else { PARALLEL };
+    let side_by_side = if inner.config.is_fifo() { 1 } else { PARALLEL };
     let redriven: Vec<Result<Option<JobId>>> =
         stream::iter(rows).map(|row| one(inner, row)).buffered(side_by_side).collect().await;
     let (mut ids, mut failure) = (Vec::new(), None);
@@ -158,7 +168,8 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
         return Ok(None);
     };
     let token = envelope.token.clone();
-    match inner.queue.send(&[envelope], inner.now()).await.pop() {
+    let queue = inner.queues.get(&row.queue()).await?;
+    match queue.send(&[envelope], inner.now()).await.pop() {
         Some(Ok(_)) | None => {}
         Some(Err(error)) => return Err(error),
     }
@@ -242,22 +253,43 @@ pub(crate) async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Resu
 const COPIES_HIDDEN: Duration = Duration::from_secs(60);
 const COPIES_WAIT: Duration = Duration::from_secs(1);
 
-/// Goes through the dead-letter queue: copies of jobs that are no longer dead
-/// are deleted. A message that SQS itself has moved there, of a job that is not
-/// over, goes back to the queue, `limit` at most. What is of other queues, and
-/// what is no job, stays.
+/// Goes through the dead-letter queues of these queues: copies of jobs that are no longer
+/// dead are deleted. A message that SQS itself has moved there, of a job that is not
+/// over, goes back to its queue, `limit` at most; only those of one queue, where that is
+/// named. What is of other stores, and what is no job, stays.
+pub(crate) async fn clear_copies(
+    inner: &Inner,
+    queues: BTreeSet<QueueName>,
+    only: Option<&QueueName>,
+    limit: usize,
+) -> Vec<JobId> {
+    let (mut back, mut seen) = (Vec::new(), HashSet::new());
+    for queue in queues {
+        match inner.queues.get(&queue).await {
+            // Most often they share one.
+            Ok(queue) if queue.dead.as_ref().is_some_and(|dead| seen.insert(dead.clone())) => {
+                back.extend(clear(inner, &queue, only, limit.saturating_sub(back.len())).await);
+            }
+            Ok(_) => {}
+            Err(error) => warn!(%error, %queue, "old copies stay in its dead-letter queue"),
+        }
+    }
+    back
+}
+
+/// The same with that of one queue.
 ///
 /// It ends where nothing is left to see. Each look hides what it finds for twice as
 /// long as all have taken so far, so a large queue comes round a few times and no more.
-pub(crate) async fn clear_copies(inner: &Inner, limit: usize) -> Vec<JobId> {
-    let Some(dead) = inner.queue.dead.as_deref() else { return Vec::new() };
+async fn clear(inner: &Inner, queue: &Arc<Queue>, only: Option<&QueueName>, limit: usize) -> Vec<JobId> {
+    let Some(dead) = queue.dead.as_deref() else { return Vec::new() };
     let mut back = Vec::new();
     let mut keep = Vec::new();
     let mut seen = HashSet::new();
     let began = Instant::now();
     loop {
         let hidden = (began.elapsed() * 2).clamp(COPIES_HIDDEN, MAX_VISIBILITY);
-        let messages = match inner.queue.receive(dead, MAX_BATCH, hidden, COPIES_WAIT).await {
+        let messages = match queue.receive(dead, MAX_BATCH, hidden, COPIES_WAIT).await {
             Ok(messages) if messages.is_empty() => break,
             Ok(messages) => messages,
             Err(error) => {
@@ -269,10 +301,10 @@ pub(crate) async fn clear_copies(inner: &Inner, limit: usize) -> Vec<JobId> {
             .into_iter()
             .partition(|message| seen.insert(message.message_id().unwrap_or_default().to_owned()));
         keep.extend(again.into_iter().filter_map(|message| message.receipt_handle));
-        let stale = sort_out(inner, fresh, limit, &mut back, &mut keep).await;
-        inner.queue.delete(dead, stale).await;
+        let stale = sort_out(inner, queue, only, fresh, limit, &mut back, &mut keep).await;
+        queue.delete(dead, stale).await;
     }
-    inner.queue.show_in(dead, keep).await;
+    queue.show_in(dead, keep).await;
     back
 }
 
@@ -285,16 +317,18 @@ enum Verdict {
     Back,
 }
 
+/// The queue that a message of a dead-letter queue is from, as SQS calls it.
+fn origin<'a>(message: &'a Received, row: Option<&'a Row>) -> Option<&'a str> {
+    let from = message.moved_from.as_deref().or(message.says().queue.as_deref());
+    from.or_else(|| row?.text(name::QUEUE))
+}
+
 /// `retention` is that of the queue; a record is kept for at least as long after
 /// its job's end.
-fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>, now: Timestamp) -> Verdict {
+fn judge(retention: Duration, message: &Received, row: Option<&Row>, now: Timestamp) -> Verdict {
     let Ok(envelope) = &message.envelope else { return Verdict::Keep };
     // It is not the job's, whatever it says.
     if row.is_some_and(|row| !message.is_proved_by(row)) {
-        return Verdict::Keep;
-    }
-    let from = message.moved_from.as_deref().or(envelope.queue.as_deref());
-    if from.or(row.and_then(|row| row.text(name::QUEUE))) != Some(queue) {
         return Verdict::Keep;
     }
     // Where there is no record, the job has had none yet, or has ended long ago.
@@ -320,6 +354,8 @@ fn judge(queue: &str, retention: Duration, message: &Received, row: Option<&Row>
 
 async fn sort_out(
     inner: &Inner,
+    queue: &Arc<Queue>,
+    only: Option<&QueueName>,
     messages: Vec<Message>,
     limit: usize,
     back: &mut Vec<JobId>,
@@ -328,7 +364,7 @@ async fn sort_out(
     let now = inner.now();
     let received: Vec<Received> = messages
         .iter()
-        .map(|message| Received::new(message, &inner.queue.name, now, COPIES_HIDDEN))
+        .map(|message| Received::new(message, inner.queues.store(), queue, now, COPIES_HIDDEN))
         .collect();
     let rows = match inner.store.table.get_many(received.iter().map(|r| r.id.to_string()), None).await {
         Ok(rows) => rows,
@@ -339,7 +375,7 @@ async fn sort_out(
         }
     };
     let mut stale = Vec::new();
-    for message in received {
+    for mut message in received {
         let row = match rows.get(message.id.as_str()).cloned().and_then(Row::of) {
             Some(row) => match inner.store.reaped(row).await {
                 Ok(row) => row,
@@ -351,7 +387,18 @@ async fn sort_out(
             },
             None => None,
         };
-        match judge(&inner.queue.name, inner.queue.retention, &message, row.as_ref(), now) {
+        let from = match origin(&message, row.as_ref()).map(|from| inner.queues.by_sqs_name(from)) {
+            Some(from) => from.await.ok().flatten(),
+            None => None,
+        };
+        let from = from.filter(|from| only.is_none_or(|only| from.named == *only));
+        let Some(from) = from else {
+            keep.push(message.receipt);
+            continue;
+        };
+        let verdict = judge(from.retention, &message, row.as_ref(), now);
+        message.queue = from;
+        match verdict {
             Verdict::Delete => stale.push(message.receipt),
             Verdict::Back if back.len() < limit => match inner.replace(&message).await {
                 Ok(true) => {

@@ -91,19 +91,19 @@ pub(crate) async fn resolve(
         Err(error) => return Err(error),
     };
     let plain = envelope.id.is_none() && envelope.key.is_none() && !is_foreign(message, envelope);
-    let mut may_create = inner.queue.fifo && plain;
+    let mut may_create = message.queue.fifo && plain;
     let mut tries = Tries { limit, marks: Vec::new() };
     let mut round = 0;
     loop {
         inner.store.give_up_after(round, &message.id)?;
         round += 1;
         let now = inner.now();
-        let write = first_claim(inner, request, message, envelope, may_create, now);
+        let write = first_claim(request, message, envelope, may_create, now);
         let row = match tries.write(inner, &message.id, write).await? {
             Written::Done(row) => return ours(inner, request, message, envelope, body, row).await,
             Written::Refused(row) => row,
         };
-        if let Some(disposition) = row.as_ref().and_then(|row| misplaced(inner, message, row)) {
+        if let Some(disposition) = row.as_ref().and_then(|row| misplaced(message, row)) {
             return Ok(disposition);
         }
         let Some(row) = row.filter(|row| row.is_job() || row.is_over()) else {
@@ -114,7 +114,7 @@ pub(crate) async fn resolve(
             if may_create {
                 return Err(inner.store.table.odd("the item of a refused update"));
             }
-            match deduplication::job_of(inner, envelope, &message.id).await? {
+            match deduplication::job_of(inner, &message.queue, envelope, &message.id).await? {
                 None => {
                     info!(message = %message.id, "a second message of one submit; dropped");
                     return Ok(Disposition::Dropped);
@@ -151,12 +151,15 @@ async fn unproved(inner: &Inner, message: &Received) -> Result<Option<Dispositio
         return Ok(message.says().redrive.is_some().then_some(Disposition::Dropped));
     };
     if message.is_proved_by(&row) {
-        return Ok(misplaced(inner, message, &row));
+        return Ok(misplaced(message, &row));
     }
     // A tombstone has forgotten what proves it, and nothing can be done to it.
     if row.status().is_some() {
         warn!(job_id = %message.id, "a message names this job and is not of it; it goes to the dead-letter queue");
-        inner.queue.dead_letter(&message.as_poison("it names a job and does not prove to be of it")).await?;
+        message
+            .queue
+            .dead_letter(&message.as_poison("it names a job and does not prove to be of it"))
+            .await?;
     }
     Ok(Some(Disposition::Dropped))
 }
@@ -166,9 +169,9 @@ const MISPLACED: Duration = Duration::from_secs(300);
 
 /// What becomes of a message whose job is one of another queue: somebody has
 /// moved it, or works on a dead-letter queue. It stays for them to move back.
-pub(crate) fn misplaced(inner: &Inner, message: &Received, row: &Row) -> Option<Disposition> {
-    let queue = row.text(name::QUEUE).filter(|queue| *queue != inner.queue.name)?;
-    let here = &inner.queue.name;
+pub(crate) fn misplaced(message: &Received, row: &Row) -> Option<Disposition> {
+    let queue = row.text(name::QUEUE).filter(|queue| *queue != message.queue.name)?;
+    let here = &message.queue.name;
     warn!(job_id = %message.id, queue, here, "a message is in another queue than its job; move it back there");
     Some(Disposition::Hidden(MISPLACED))
 }
@@ -211,7 +214,6 @@ pub(crate) fn is_foreign(message: &Received, envelope: &Envelope) -> bool {
 
 /// The write that claims a job which waits for that, or which has no record yet.
 fn first_claim(
-    inner: &Inner,
     request: &ClaimRequest,
     message: &Received,
     envelope: &Envelope,
@@ -225,7 +227,7 @@ fn first_claim(
     let mut write = held(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
     if may_create {
         write = noted(write)
-            .keep(name::QUEUE, text(&inner.queue.name))
+            .keep(name::QUEUE, text(&message.queue.name))
             .keep(name::UNCOUNTED, number(0))
             .keep(name::MAX_ATTEMPTS, number(max))
             .when(&format!("(attribute_not_exists(#message_id) OR {waits} OR {NOTED})"));
@@ -238,7 +240,7 @@ fn first_claim(
     if message.needs_proof() && !may_create {
         write = write.when("#proof = :proof").bind("proof", text(&envelope.proof));
     }
-    let write = write.bind("queue", text(&inner.queue.name));
+    let write = write.bind("queue", text(&message.queue.name));
     write.bind("waits", spelled(Status::Submitted)).bind("now", moment(now)).bind("none", number(0))
 }
 
@@ -285,7 +287,7 @@ async fn consider(
         }
         if row.is_dead() && envelope.redrive.is_none() {
             // Whoever recorded it may not have come to this, or may not have been allowed to.
-            inner.clone().copy_dead_soon(row, envelope.clone());
+            inner.clone().copy_dead_soon(message.queue.clone(), row, envelope.clone());
         }
         return Ok(Next::Disposition(Disposition::Dropped));
     }
@@ -294,7 +296,8 @@ async fn consider(
         if wait.is_zero() && row.count(name::LEFT) == 0 {
             // No write of ours leaves a record like this; it must not keep a message alive for ever.
             let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
-            let write = inner.ended(&End::dead(error), now, row.result_ttl());
+            let queue = &message.queue.name;
+            let write = inner.ended(&End::dead(error), queue, now, row.result_ttl());
             inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
@@ -333,7 +336,7 @@ async fn consider(
                 return Ok(Next::ResolveAgain);
             };
             if row.is_dead() {
-                inner.clone().copy_dead_soon(row, envelope.clone());
+                inner.clone().copy_dead_soon(message.queue.clone(), row, envelope.clone());
             }
             Ok(Next::Disposition(Disposition::Dropped))
         }
@@ -391,7 +394,7 @@ async fn ours(
 ) -> Result<Disposition> {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
     if let Some(end) = row.claimed_late() {
-        let write = inner.ended(&end, inner.now(), row.result_ttl());
+        let write = inner.ended(&end, &message.queue.name, inner.now(), row.result_ttl());
         let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
         return Ok(match inner.store.table.write(key.id.as_str(), write).await? {
             Written::Done(_) => Disposition::Dropped,
@@ -405,6 +408,7 @@ async fn ours(
     claimed.checkpoint = row.checkpoint();
     let mut hold = Hold {
         message: Some(message.clone()),
+        queue: message.queue.clone(),
         envelope: envelope.clone(),
         row: row.without_documents(),
         lease_until,
@@ -419,12 +423,12 @@ async fn ours(
     // case that we do not live to see the end. A message of a group stays beside
     // it, since nothing that follows is handed out as long as it is there.
     let mut replaced = message.clone();
-    if inner.limits().is_last_chance(message, inner.now()) {
+    if inner.limits(&message.queue).is_last_chance(message, inner.now()) {
         let limit = (request.lease / 6).max(LEAST);
         match within(limit, || "SQS has not answered".into(), inner.ensure_replaced(&mut replaced)).await {
-            Ok(_) if inner.queue.fifo && message.is_grouped() => hold.message = Some(replaced),
+            Ok(_) if message.queue.fifo && message.is_grouped() => hold.message = Some(replaced),
             Ok(_) => {
-                inner.deleter.delete(message.receipt.clone(), false);
+                inner.queues.delete(&message.queue, message.receipt.clone(), false);
                 hold.message = None;
             }
             // The next heartbeat tries again.

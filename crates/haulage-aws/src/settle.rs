@@ -27,6 +27,7 @@ use crate::{
     inner::{Inner, Shared},
     item::{self, Row, begun, name, remember, spelled, with_error},
     object_retention::{keep_days, object_key},
+    queue::Queue,
     random,
     table::{PARALLEL, Written},
     update::{Write, moment, text},
@@ -99,7 +100,8 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
         && row.is_held_by(key.attempt)
     {
         // Somebody wants it cancelled, and it is not running any more.
-        let cancelled = inner.ended(&End::Cancelled, now, claimed.result_ttl());
+        let queue = claimed.text(name::QUEUE).unwrap_or_default();
+        let cancelled = inner.ended(&End::Cancelled, queue, now, claimed.result_ttl());
         written = write(inner, key, told(cancelled, update)).await?;
     }
     match written {
@@ -207,10 +209,9 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
     if let Some(bucket) = inner.store.bucket.as_ref().filter(|_| packed.size() > inner.config.offload_above) {
         let days = keep_days(Duration::ZERO, claimed.result_ttl().max(ERROR_TTL));
         let end = if packed.is_zstd() { "json.zst" } else { "json" };
-        let queue = &inner.queue.name;
         // Another attempt's result must not take its place.
         let name = format!("result-{}-{}.{end}", key.attempt, random::mark());
-        let object = object_key(days, queue, key.id.as_str(), &name);
+        let object = object_key(days, inner.queues.store(), key.id.as_str(), &name);
         match bucket.put(&object, &packed).await {
             Ok(()) => place = Place::Object(object),
             // Trying on would not help; the job has ended, and its record says how.
@@ -227,11 +228,11 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
 
 impl Stored {
     fn write(&self, inner: &Inner, claimed: &Row, update: &Update, now: haulage::Timestamp) -> Write {
-        let ttl = claimed.result_ttl();
+        let (ttl, queue) = (claimed.result_ttl(), claimed.text(name::QUEUE).unwrap_or_default());
         let write = match self {
             Self::Success { packed, place } => {
-                let mut write =
-                    item::over(Status::Success, now, ttl, inner.queue.retention).remove(&[name::CHECKPOINT]);
+                let retention = inner.store.retentions.of(queue);
+                let mut write = item::over(Status::Success, now, ttl, retention).remove(&[name::CHECKPOINT]);
                 if claimed.spec().drop_body {
                     // Where it is elsewhere, a purge can still find it.
                     write = write.remove(&[name::BODY]);
@@ -241,7 +242,7 @@ impl Stored {
                     None => write.set(name::RESULT, packed.to_attribute()),
                 };
             }
-            Self::Ends { end, .. } => inner.ended(end, now, ttl),
+            Self::Ends { end, .. } => inner.ended(end, queue, now, ttl),
             Self::Waits(wait) => back(claimed, wait, now),
         };
         let write = if self.unless_cancelled() {
@@ -295,7 +296,7 @@ fn back(claimed: &Row, wait: &Wait, now: haulage::Timestamp) -> Write {
 
 /// Lets go of a job that is settled. What is left to do in the queue comes back.
 fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwards {
-    let Some(Hold { message, envelope, followers, .. }) = inner.in_flight.remove(key) else {
+    let Some(Hold { message, queue, envelope, followers, .. }) = inner.in_flight.remove(key) else {
         return Afterwards::default();
     };
     if !row.is_over() {
@@ -306,7 +307,7 @@ fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwar
         return Afterwards { give_back, ..Afterwards::default() };
     }
     if row.is_dead() {
-        let dead_letters = vec![Dead { row, envelope, message, followers }];
+        let dead_letters = vec![Dead { queue, row, envelope, message, followers }];
         return Afterwards { dead_letters, ..Afterwards::default() };
     }
     over(inner, &envelope, message, followers);
@@ -316,7 +317,8 @@ fn let_go(inner: &Shared, key: &ClaimKey, row: Row, delay: Duration) -> Afterwar
 /// The message of a job that is over is deleted, and the rest of its group goes on.
 fn over(inner: &Inner, envelope: &Envelope, message: Option<Received>, followers: Chain) {
     if let Some(message) = message {
-        inner.deleter.delete(message.receipt, inner.queue.fifo && envelope.spec.group.is_some());
+        let at_once = message.queue.fifo && envelope.spec.group.is_some();
+        inner.queues.delete(&message.queue, message.receipt, at_once);
     }
     inner.in_flight.go_on(followers);
 }
@@ -333,6 +335,7 @@ struct Afterwards {
 
 /// A dead letter and its message.
 struct Dead {
+    queue: Arc<Queue>,
     row: Row,
     envelope: Arc<Envelope>,
     message: Option<Received>,
@@ -347,11 +350,12 @@ impl Afterwards {
     }
 
     async fn work_off(self, inner: Shared) {
-        let copied = self.dead_letters.into_iter().map(async |Dead { row, envelope, message, followers }| {
-            // The copy first: if we die in between, whoever receives the message makes it.
-            inner.copy_dead(&row, &envelope).await;
-            over(&inner, &envelope, message, followers);
-        });
+        let copied =
+            self.dead_letters.into_iter().map(async |Dead { queue, row, envelope, message, followers }| {
+                // The copy first: if we die in between, whoever receives the message makes it.
+                inner.copy_dead(&queue, &row, &envelope).await;
+                over(&inner, &envelope, message, followers);
+            });
         join(inner.give_back(self.give_back), join_all(copied)).await;
         inner.store.delete_documents(self.dropped).await;
     }

@@ -1,7 +1,5 @@
 //! The records, and the documents that belong to them: the table and the bucket.
 
-use std::time::Duration;
-
 use haulage::{
     Clock, Error, JobId, Json, Record, Result, Status, Timestamp, backend::Detail, lifecycle::Transition,
 };
@@ -12,6 +10,7 @@ use crate::{
     bucket::Bucket,
     inner::MAX_DOCUMENT,
     item::{Row, ended, name},
+    queues::Retentions,
     random,
     table::{Table, Written},
     unrecorded::Unrecorded,
@@ -27,8 +26,8 @@ pub(crate) struct Store {
     pub(crate) clock: Clock,
     pub(crate) table: Table,
     pub(crate) bucket: Option<Bucket>,
-    /// For how long after its end a message of a job may turn up.
-    pub(crate) retention: Duration,
+    /// For how long after its end a message of a job may turn up, by its queue.
+    pub(crate) retentions: Retentions,
     /// The records of this process's submits that could not be written yet.
     pub(crate) unrecorded: Unrecorded,
 }
@@ -161,7 +160,8 @@ impl Store {
             };
             let Some(end) = row.late(now).or_else(lapsed) else { break };
             let queue = row.text(name::QUEUE).unwrap_or_default();
-            let write = unchanged(ended(&end, queue, now, row.result_ttl(), self.retention), &row);
+            let retention = self.retentions.of(queue);
+            let write = unchanged(ended(&end, queue, now, row.result_ttl(), retention), &row);
             match self.table.write(row.id().as_str(), write).await? {
                 Written::Done(row) => return Ok(Some(row)),
                 Written::Refused(Some(other)) => row = other,

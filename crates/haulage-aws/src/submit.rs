@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,8 @@ use crate::{
     envelope::Envelope,
     inner::{Inner, Shared},
     item,
-    queue::Sent,
+    queue::{Queue, Sent},
+    queues::by_queue,
     table::pause,
 };
 
@@ -38,7 +40,7 @@ enum Reservation {
 
 pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
     inner.capabilities.check_submit(&jobs).map_err(|error| inner.store.hint_at_bucket(error))?;
-    jobs.iter().try_for_each(|job| check_group(&inner, job))?;
+    let queues = queues_of(&inner, &jobs).await?;
     let first = inner.moments(jobs.len());
     let at = |n: usize| Timestamp::from_micros(first.as_micros() + i64::try_from(n).unwrap_or(0));
     let envelopes: Vec<Envelope> = jobs
@@ -58,17 +60,19 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
         return Err(error);
     }
     let to_send: Vec<Envelope> = of_mine.into_iter().cloned().collect();
-    let sent = inner.queue.send(&to_send, inner.now()).await;
+    let of_sent: Vec<&Arc<Queue>> = mine.iter().map(|n| &queues[*n]).collect();
+    let sent = send(&inner, &of_sent, &to_send).await;
+    let named = of_sent.iter().zip(&to_send).zip(sent);
     let named =
-        join_all(to_send.iter().zip(sent).map(|(envelope, sent)| name_job(&inner, envelope, sent))).await;
+        join_all(named.map(|((queue, envelope), sent)| name_job(&inner, queue, envelope, sent))).await;
 
     let new: Vec<_> = named
         .iter()
-        .zip(&to_send)
-        .filter_map(|(named, envelope)| Some((named.as_ref().ok().filter(|job| !job.duplicate)?, envelope)))
+        .zip(of_sent.iter().zip(&to_send))
+        .filter_map(|(named, sent)| Some((named.as_ref().ok().filter(|job| !job.duplicate)?, sent)))
         .collect();
     let items =
-        new.iter().map(|(job, envelope)| item::submitted(&job.id, envelope, &inner.queue.name)).collect();
+        new.iter().map(|(job, (queue, envelope))| item::submitted(&job.id, envelope, &queue.name)).collect();
     // What was sent will run, whatever becomes of its record.
     let recorded = inner.record(items).await;
 
@@ -107,16 +111,42 @@ pub(crate) async fn submit(inner: Shared, jobs: Vec<NewJob>) -> Result<Vec<Resul
     Ok(answers.into_iter().flatten().collect())
 }
 
+/// The queue of each job; all of them are there before anything is stored.
+async fn queues_of(inner: &Inner, jobs: &[NewJob]) -> Result<Vec<Arc<Queue>>> {
+    let mut queues: Vec<Arc<Queue>> = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let queue = match queues.last() {
+            Some(last) if last.named == job.spec.queue => last.clone(),
+            _ => inner.queues.get(&job.spec.queue).await?,
+        };
+        check_group(inner, &queue, job)?;
+        queues.push(queue);
+    }
+    Ok(queues)
+}
+
+/// Sends each to its queue; the answers are in their order.
+async fn send(inner: &Inner, queues: &[&Arc<Queue>], envelopes: &[Envelope]) -> Vec<Result<Sent>> {
+    let placed = queues.iter().enumerate().map(|(n, queue)| (Arc::clone(queue), n));
+    let sends = by_queue(placed).into_iter().map(|(queue, places)| async move {
+        let of_it: Vec<Envelope> = places.iter().map(|n| envelopes[*n].clone()).collect();
+        places.into_iter().zip(queue.send(&of_it, inner.now()).await).collect::<Vec<_>>()
+    });
+    let mut sent: Vec<(usize, Result<Sent>)> = join_all(sends).await.into_iter().flatten().collect();
+    sent.sort_by_key(|(n, _)| *n);
+    sent.into_iter().map(|(_, sent)| sent).collect()
+}
+
 /// A message that waits for longer than SQS keeps it is replaced, and would then
 /// be the last of its group.
-fn check_group(inner: &Inner, job: &NewJob) -> Result<()> {
-    let limits = inner.limits();
+fn check_group(inner: &Inner, queue: &Queue, job: &NewJob) -> Result<()> {
+    let limits = inner.limits(queue);
     let longest = limits.retention.saturating_sub(limits.reserve());
-    if inner.queue.fifo && job.spec.group.is_some() && job.delay > longest {
+    if queue.fifo && job.spec.group.is_some() && job.delay > longest {
         return Err(Error::Invalid(format!(
             "a job of a group can be delayed by {} at most on queue {}, by its retention",
             humantime::format_duration(longest),
-            inner.queue.name
+            queue.name
         )));
     }
     Ok(())
@@ -190,7 +220,12 @@ async fn free(inner: &Inner, envelopes: &[&Envelope]) {
 }
 
 /// The id of a job whose message was sent.
-async fn name_job(inner: &Inner, envelope: &Envelope, sent: Result<Sent>) -> Result<Submitted> {
+async fn name_job(
+    inner: &Inner,
+    queue: &Queue,
+    envelope: &Envelope,
+    sent: Result<Sent>,
+) -> Result<Submitted> {
     // If it was not taken in, its key is free once its reservation is over;
     // freed at once, a message that was taken in after all would be a second job.
     let Sent { id, maybe_twice } = sent?;
@@ -202,7 +237,7 @@ async fn name_job(inner: &Inner, envelope: &Envelope, sent: Result<Sent>) -> Res
         });
     }
     // A FIFO queue takes the second try for the first.
-    if maybe_twice && !inner.queue.fifo {
+    if maybe_twice && !queue.fifo {
         let id = deduplication::note(inner, &envelope.token, &id).await?;
         return Ok(Submitted { id, duplicate: false });
     }

@@ -71,7 +71,7 @@ impl crate::inner::Inner {
         let inner = self.clone();
         // The end of the backend does not wait for it.
         tokio::spawn(async move {
-            inner.try_record(left, inner.queue.retention).await;
+            inner.try_record(left, inner.store.retentions.longest()).await;
             let mut items = inner.store.unrecorded.items();
             for id in ids {
                 items.remove(&id);

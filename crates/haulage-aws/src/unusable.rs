@@ -26,10 +26,10 @@ pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Pois
     let error = JobError::new(FailureKind::InvalidBody, poison.reason.clone());
     warn!(message = %message.id, error = error.message, "a message that is not a job");
     // First, as the record does not have what the message says.
-    inner.queue.dead_letter(poison).await?;
-    let (envelope, queue) = (&poison.envelope, &inner.queue.name);
+    message.queue.dead_letter(poison).await?;
+    let (envelope, queue) = (&poison.envelope, &message.queue.name);
     let write = inner
-        .ended(&End::dead(error), now, envelope.spec.result_ttl)
+        .ended(&End::dead(error), queue, now, envelope.spec.result_ttl)
         .set(name::QUEUE, text(queue))
         .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
         .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts))
@@ -61,7 +61,7 @@ pub(crate) async fn no_body(
         let now = inner.now();
         let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
             // A second message of a submit whose first one was the job, and is over.
-            match deduplication::job_of(inner, envelope, &message.id).await? {
+            match deduplication::job_of(inner, &message.queue, envelope, &message.id).await? {
                 Some(job) if job == message.id => {}
                 Some(job) => {
                     let row = inner.store.table.get(job.as_str()).await?.and_then(Row::of);
@@ -82,7 +82,7 @@ pub(crate) async fn no_body(
         if row.is_over() {
             return Ok(Disposition::Dropped);
         }
-        if let Some(disposition) = misplaced(inner, message, &row) {
+        if let Some(disposition) = misplaced(message, &row) {
             return Ok(disposition);
         }
         // Whoever runs it has had the body.
@@ -93,9 +93,9 @@ pub(crate) async fn no_body(
                 None => continue,
             }
         }
-        let queue = &inner.queue.name;
-        let end =
-            inner.ended(&End::failed(error.clone()), now, row.result_ttl()).keep(name::QUEUE, text(queue));
+        let queue = &message.queue.name;
+        let end = inner.ended(&End::failed(error.clone()), queue, now, row.result_ttl());
+        let end = end.keep(name::QUEUE, text(queue));
         if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
             return Ok(Disposition::Dropped);
         }

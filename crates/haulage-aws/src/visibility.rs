@@ -6,7 +6,7 @@
 //! moves or deletes it on its own. A new message for the same job takes over
 //! before that.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use haulage::{JobId, Result, Timestamp};
 use tracing::warn;
@@ -17,7 +17,8 @@ use crate::{
     in_flight::Received,
     inner::Inner,
     item::{self, Row},
-    queue::MAX_VISIBILITY,
+    queue::{MAX_VISIBILITY, Queue},
+    queues::by_queue,
     resolve::is_foreign,
 };
 
@@ -88,15 +89,22 @@ impl Limits {
 }
 
 impl Inner {
-    pub(crate) fn limits(&self) -> Limits {
-        Limits::new(self.config.visibility_limit, self.queue.retention, self.queue.max_receives)
+    pub(crate) fn limits(&self, queue: &Queue) -> Limits {
+        Limits::new(self.config.visibility_limit, queue.retention, queue.max_receives)
     }
 
     /// Gives messages back, each to show again after its time. One that SQS would
     /// not keep for so long is replaced; if it is of a group, it is the last of
     /// that then, which is better than a lost job.
     pub(crate) async fn give_back(&self, messages: Vec<(Received, Duration)>) {
-        let (limits, now) = (self.limits(), self.now());
+        let messages = messages.into_iter().map(|(message, time)| (message.queue.clone(), (message, time)));
+        for (queue, messages) in by_queue(messages) {
+            self.give_back_to(&queue, messages).await;
+        }
+    }
+
+    async fn give_back_to(&self, queue: &Arc<Queue>, messages: Vec<(Received, Duration)>) {
+        let (limits, now) = (self.limits(queue), self.now());
         let (last, others): (Vec<_>, Vec<_>) =
             messages.into_iter().partition(|(message, _)| limits.is_last_chance(message, now));
         let mut hide: Vec<_> = others
@@ -110,7 +118,7 @@ impl Inner {
             match self.ensure_replaced(&mut message).await {
                 Ok(true) => {
                     let at_once = message.is_grouped();
-                    self.deleter.delete(message.receipt, at_once);
+                    self.queues.delete(queue, message.receipt, at_once);
                 }
                 Ok(false) => hide.push((message.receipt, time)),
                 Err(error) => {
@@ -120,22 +128,22 @@ impl Inner {
                 }
             }
         }
-        self.queue.hide_in_order(hide).await;
+        queue.hide_in_order(hide).await;
     }
 
     /// Gives the message of a job back that is in somebody's hands. In a group
     /// it stays where it is, also where another one takes over: as long as it is
     /// there, nothing that comes after it is handed out.
     pub(crate) async fn leave_to_holder(&self, mut message: Received, time: Duration) {
-        let (limits, now) = (self.limits(), self.now());
-        if !self.queue.fifo || !limits.is_last_chance(&message, now) {
+        let (limits, now) = (self.limits(&message.queue), self.now());
+        if !message.queue.fifo || !limits.is_last_chance(&message, now) {
             return self.give_back(vec![(message, time)]).await;
         }
         if let Err(error) = self.ensure_replaced(&mut message).await {
             warn!(%error, job_id = %message.id, "its message may end in the dead-letter queue");
         }
         let time = limits.hide_for(&message, time, now);
-        self.queue.hide(vec![(message.receipt, time)]).await;
+        message.queue.hide(vec![(message.receipt, time)]).await;
     }
 
     /// Shows messages again, at once and in order.
@@ -168,7 +176,7 @@ impl Inner {
             Err(error) => return Err(error),
         };
         let copy = envelope.speaking_for(id, proof);
-        match self.queue.send(&[copy], self.now()).await.pop() {
+        match message.queue.send(&[copy], self.now()).await.pop() {
             Some(sent) => sent.map(|_| true),
             None => Ok(false),
         }
@@ -196,12 +204,12 @@ impl Inner {
                 }
             }
             // Whoever reads the other message has to find a record with the proof.
-            match deduplication::job_of(self, envelope, &message.id).await? {
+            match deduplication::job_of(self, &message.queue, envelope, &message.id).await? {
                 Some(job) if job == message.id => {
                     if is_foreign(message, envelope) {
                         self.store_bodies(&[envelope]).await?;
                     }
-                    let item = item::submitted(&job, envelope, &self.queue.name);
+                    let item = item::submitted(&job, envelope, &message.queue.name);
                     self.store.table.insert(vec![item]).await.pop().transpose().map_err(|not| not.error)?;
                 }
                 Some(job) => return Ok(Some((job, envelope.proof.clone()))),

@@ -22,7 +22,7 @@ pub use crate::{
     claim::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, Outcome, Settlement, Update},
     finding::{Finding, Severity},
     list_query::ListQuery,
-    stats::{Backlog, QueueStats, Stats, WholeRead},
+    stats::{Backlog, QueueBacklog, QueueStats, Stats, WholeRead},
 };
 
 /// A queue and store of jobs. Shared as `Arc<dyn Backend>`.
@@ -158,16 +158,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// No job of a paused queue is claimed, by nobody, until it goes on. All else
     /// goes on meanwhile: submits, what runs, cancels. Workers that wait learn at
     /// once that there are jobs for them. A queue can be paused before it has any.
-    ///
-    /// Where [`Capabilities::queues`] is not declared there is nothing to pause, and
-    /// this is [`Error::Invalid`].
-    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
-        let verb = if paused { "paused" } else { "resumed" };
-        Err(Error::Invalid(format!(
-            "the {} backend cannot pause queues, so {queue} was not {verb}; stop its workers instead",
-            self.name()
-        )))
-    }
+    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool>;
 
     /// Counts by status, and the age of what waits. Where every record has to be read
     /// for that, [`whole_read`](Backend::whole_read) says what it takes.

@@ -4,16 +4,13 @@ use std::time::Duration;
 
 #[allow(unused_imports)] // for the documentation
 use crate::backend::Backend;
-use crate::{Error, Json, NewJob, QueueName, Result, backend::ClaimRequest};
+use crate::{Error, Json, NewJob, Result, backend::ClaimRequest};
 
 /// What a backend can do. The conformance suite runs what is declared, and
 /// counts what is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Jobs can be put into queues by their names, and these can be paused. Without
-    /// it there is the default queue alone.
-    pub queues: bool,
     /// What becomes of groups.
     pub groups: Groups,
     /// A submit of several jobs is all or nothing.
@@ -49,7 +46,6 @@ pub struct Capabilities {
 impl Capabilities {
     /// Everything, without limits; take away from here.
     pub const ALL: Self = Self {
-        queues: true,
         groups: Groups::Tracked,
         atomic_submit: true,
         list: true,
@@ -77,25 +73,8 @@ impl Capabilities {
         }
         jobs.iter().try_for_each(|job| {
             job.validate()?;
-            self.check_queue(&job.spec.queue)?;
             self.check_payload("body", &job.body)
         })
-    }
-
-    /// Checks that there can be such a queue.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`].
-    pub fn check_queue(&self, queue: &QueueName) -> Result<()> {
-        if !self.queues && !queue.is_default() {
-            return Err(Error::Invalid(format!(
-                "there is no queue {queue:?} here, as this backend keeps one queue for each URL; \
-                 use the URL of another queue, and name none",
-                queue = queue.as_str()
-            )));
-        }
-        Ok(())
     }
 
     /// Checks the size of a `"body"` or `"result"`.
@@ -138,7 +117,6 @@ impl Capabilities {
             return Err(Error::Invalid("a claim of 0 jobs; ask for 1 at least".into()));
         }
         request.queues.validate()?;
-        request.queues.names().try_for_each(|queue| self.check_queue(queue))?;
         self.check_lease(request.lease)
     }
 }

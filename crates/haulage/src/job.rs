@@ -79,9 +79,6 @@ impl NewJob {
     }
 
     /// The queue in which the job waits. Default: the queue `default`.
-    ///
-    /// A backend may have only that one: see
-    /// [`Capabilities::queues`](crate::backend::Capabilities::queues).
     #[must_use]
     pub fn queue(mut self, queue: QueueName) -> Self {
         self.spec.queue = queue;

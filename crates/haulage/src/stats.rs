@@ -35,8 +35,7 @@ pub struct Stats {
     pub oldest_visible_seconds: Option<f64>,
     /// What the backend takes on disk, in bytes, where it knows.
     pub stored_bytes: Option<u64>,
-    /// The same of each queue that has jobs or is paused, where the backend has
-    /// [named queues](crate::backend::Capabilities::queues).
+    /// The same of each queue that has jobs or is paused.
     #[serde(default)]
     pub queues: BTreeMap<QueueName, QueueStats>,
 }
@@ -81,9 +80,55 @@ pub struct Backlog {
     pub in_progress: u64,
     /// Dead letters; where the queue itself counts, all that is in its dead-letter queue.
     pub dead: u64,
+    /// The same of each queue, but for the dead letters.
+    #[serde(default)]
+    pub queues: BTreeMap<QueueName, QueueBacklog>,
+}
+
+/// What waits and what runs in one queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct QueueBacklog {
+    /// As [`Backlog::visible`].
+    pub visible: u64,
+    /// As [`Backlog::delayed`].
+    pub delayed: u64,
+    /// As [`Backlog::in_progress`].
+    pub in_progress: u64,
+    /// Whether it is paused: see [`Backend::set_paused`].
+    pub is_paused: bool,
 }
 
 impl Backlog {
+    /// Adds what there is of a queue. For backends.
+    pub fn add(&mut self, queue: QueueName, backlog: QueueBacklog) {
+        self.visible += backlog.visible;
+        self.delayed += backlog.delayed;
+        self.in_progress += backlog.in_progress;
+        self.queues.insert(queue, backlog);
+    }
+
+    /// Jobs that are not over yet, as far as they are counted here.
+    pub fn unfinished(&self) -> u64 {
+        self.visible + self.delayed + self.in_progress
+    }
+
+    /// The same of these queues.
+    pub fn unfinished_in(&self, queues: &Queues) -> u64 {
+        let served = queues.names().filter_map(|name| self.queues.get(name));
+        served.map(QueueBacklog::unfinished).sum()
+    }
+
+    /// The paused ones of these queues, where all jobs that are left wait in them.
+    pub fn held_up_by<'a>(&'a self, queues: &'a Queues) -> Vec<&'a QueueName> {
+        let left = || queues.names().filter_map(|name| self.queues.get_key_value(name));
+        let left = || left().filter(|(_, backlog)| backlog.unfinished() > 0);
+        let held_up = left().all(|(_, backlog)| backlog.is_paused && backlog.in_progress == 0);
+        if held_up { left().map(|(name, _)| name).collect() } else { Vec::new() }
+    }
+}
+
+impl QueueBacklog {
     /// Jobs that are not over yet, as far as they are counted here.
     pub fn unfinished(&self) -> u64 {
         self.visible + self.delayed + self.in_progress
@@ -92,11 +137,18 @@ impl Backlog {
 
 impl From<Stats> for Backlog {
     fn from(stats: Stats) -> Self {
+        let of = |stats: QueueStats| QueueBacklog {
+            visible: stats.due,
+            delayed: stats.delayed + stats.blocked,
+            in_progress: stats.in_progress,
+            is_paused: stats.is_paused,
+        };
         Self {
             visible: stats.visible,
             delayed: stats.delayed,
             in_progress: stats.in_progress,
             dead: stats.dead,
+            queues: stats.queues.into_iter().map(|(name, stats)| (name, of(stats))).collect(),
         }
     }
 }
@@ -160,7 +212,7 @@ impl Stats {
         self.visible + self.paused + self.delayed + self.blocked + self.in_progress
     }
 
-    /// Jobs of these queues that are not over yet, where the backend has named ones.
+    /// Jobs of these queues that are not over yet.
     pub fn unfinished_in(&self, queues: &Queues) -> u64 {
         let served = queues.names().filter_map(|name| self.queues.get(name));
         served.map(QueueStats::unfinished).sum()

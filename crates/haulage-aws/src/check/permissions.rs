@@ -18,7 +18,8 @@ use crate::{
     config::Config,
     inner::Inner,
     item::{DEAD_LETTERS, name},
-    object_retention::{KEEP_DAYS, prefix},
+    object_retention::{KEEP_DAYS, prefix as objects_of},
+    queue_name::prefix,
 };
 
 /// A key that no record has.
@@ -60,7 +61,7 @@ async fn may_receive(probes: &mut Probes, sqs: &Sqs, url: &str, who: Who) {
 }
 
 async fn queue(inner: &Inner) -> Vec<Finding> {
-    let (sqs, queue) = (inner.queue.client(), &inner.queue);
+    let (sqs, queue) = (inner.queues.default().client(), inner.queues.default());
     let mut probes = Probes::of(format!("queue {}", queue.name));
     // A queue that is named by its URL is not looked up.
     if !is_url(&inner.config) {
@@ -69,6 +70,9 @@ async fn queue(inner: &Inner) -> Vec<Finding> {
     }
     let call = sqs.get_queue_attributes().queue_url(&queue.url).send();
     probes.add("sqs:GetQueueAttributes", Who::Both, Passed::Never, call).await;
+    // Named ones are found by it.
+    let call = sqs.list_queues().queue_name_prefix(prefix(&queue.name)).max_results(1).send();
+    probes.add("sqs:ListQueues", Who::Operators, Passed::Never, call).await;
     may_send(&mut probes, sqs, &queue.url, Who::Both).await;
     may_receive(&mut probes, sqs, &queue.url, Who::Consumers).await;
     probes.findings()
@@ -79,8 +83,8 @@ fn is_url(config: &Config) -> bool {
 }
 
 async fn dead_letters(inner: &Inner) -> Vec<Finding> {
-    let Some(url) = &inner.queue.dead else { return Vec::new() };
-    let sqs = inner.queue.client();
+    let Some(url) = &inner.queues.default().dead else { return Vec::new() };
+    let sqs = inner.queues.default().client();
     let mut probes = Probes::of(format!("queue {}", url.rsplit('/').next().unwrap_or(url)));
     may_send(&mut probes, sqs, url, Who::Consumers).await;
     may_receive(&mut probes, sqs, url, Who::Operators).await;
@@ -158,7 +162,7 @@ pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
     let Some(bucket) = &inner.store.bucket else { return Vec::new() };
     let (s3, name) = (bucket.client(), bucket.name());
     // Under a prefix of ours: it expires, should it stay.
-    let object = format!("{}doctor/probe", prefix(KEEP_DAYS[0]));
+    let object = format!("{}doctor/probe", objects_of(KEEP_DAYS[0]));
     let on = format!("objects under haulage/ in bucket {name}");
     let mut probes = Probes::of(on);
     let mut wrote = false;

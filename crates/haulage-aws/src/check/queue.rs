@@ -9,7 +9,7 @@ use haulage::{
 };
 
 use super::verdict::{Who, judge, not_read};
-use crate::{config::Config, inner::Inner, redrive_policy};
+use crate::{config::Config, inner::Inner, queue::Queue, redrive_policy};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -20,8 +20,45 @@ const LEAST_LIMIT: Duration = Duration::from_secs(3600);
 
 type Attributes = HashMap<Name, String>;
 
+/// All queues: of the named ones, what is wrong with them.
 pub(super) async fn check(inner: &Inner) -> Vec<Finding> {
-    let queue = &inner.queue;
+    let mut findings = one(inner, inner.queues.default()).await;
+    let paused = inner.pauses.look(&inner.store.table).await.unwrap_or_default();
+    for name in inner.queues.all().await {
+        if paused.contains(&name) {
+            findings.push(Finding::bad(
+                Severity::Warning,
+                "paused queue",
+                format!("no job of the queue {name} is started, as it is paused"),
+                format!("let it go on with `haulage queue resume {name}`"),
+            ));
+        }
+        if name.is_default() {
+            continue;
+        }
+        match inner.queues.get(&name).await {
+            Ok(queue) => {
+                findings
+                    .push(Finding::ok(format!("queue {name}"), format!("{} at {}", queue.name, queue.url)));
+                let wrong =
+                    one(inner, &queue).await.into_iter().filter(|finding| finding.severity != Severity::Ok);
+                findings.extend(wrong.map(|mut finding| {
+                    finding.check = format!("{} of {name}", finding.check);
+                    finding
+                }));
+            }
+            Err(error) => findings.push(Finding::bad(
+                Severity::Problem,
+                format!("queue {name}"),
+                error.to_string(),
+                "allow sqs:GetQueueUrl on it",
+            )),
+        }
+    }
+    findings
+}
+
+async fn one(inner: &Inner, queue: &Queue) -> Vec<Finding> {
     let call = queue.client().get_queue_attributes().queue_url(&queue.url).attribute_names(All).send();
     let attributes = match judge(call.await, &[]) {
         Ok(output) => output.and_then(|output| output.attributes).unwrap_or_default(),
@@ -48,7 +85,7 @@ pub(super) async fn check(inner: &Inner) -> Vec<Finding> {
             ),
         )
     }));
-    findings.extend(dead_letters(inner, &attributes, retention).await);
+    findings.extend(dead_letters(queue, &attributes, retention).await);
     findings
 }
 
@@ -126,7 +163,7 @@ fn throughput(attributes: &Attributes) -> Finding {
     )
 }
 
-async fn dead_letters(inner: &Inner, attributes: &Attributes, retention: Option<Duration>) -> Vec<Finding> {
+async fn dead_letters(queue: &Queue, attributes: &Attributes, retention: Option<Duration>) -> Vec<Finding> {
     let check = "dead-letter queue";
     let Some(policy) =
         attributes.get(&RedrivePolicy).and_then(|text| redrive_policy::RedrivePolicy::parse(text))
@@ -141,8 +178,8 @@ async fn dead_letters(inner: &Inner, attributes: &Attributes, retention: Option<
     };
     let mut findings = vec![receives(policy.max_receives)];
     let name = policy.queue_name();
-    if name.ends_with(".fifo") != inner.queue.fifo {
-        let kind = if inner.queue.fifo { "a FIFO" } else { "a standard" };
+    if name.ends_with(".fifo") != queue.fifo {
+        let kind = if queue.fifo { "a FIFO" } else { "a standard" };
         findings.push(Finding::bad(
             Severity::Problem,
             check,
@@ -150,7 +187,7 @@ async fn dead_letters(inner: &Inner, attributes: &Attributes, retention: Option<
             format!("name {kind} queue in the redrive policy"),
         ));
     }
-    let Some(url) = &inner.queue.dead else {
+    let Some(url) = &queue.dead else {
         findings.push(Finding::bad(
             Severity::Problem,
             check,
@@ -159,7 +196,7 @@ async fn dead_letters(inner: &Inner, attributes: &Attributes, retention: Option<
         ));
         return findings;
     };
-    let call = inner.queue.client().get_queue_attributes().queue_url(url).attribute_names(All).send();
+    let call = queue.client().get_queue_attributes().queue_url(url).attribute_names(All).send();
     match judge(call.await, &[]) {
         Err(refusal) => {
             findings.push(not_read(&refusal, check, "sqs:GetQueueAttributes", &format!("queue {name}")));

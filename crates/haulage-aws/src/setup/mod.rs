@@ -9,7 +9,7 @@ mod table;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use haulage::{Error, Result};
+use haulage::{Error, QueueName, Result};
 use serde::Serialize;
 
 pub(crate) use self::{
@@ -22,10 +22,8 @@ use crate::{
     clock::ServerClock,
     config::Config,
     meter::Meter,
+    queue::MAX_RETENTION,
 };
-
-/// The most that SQS has.
-const LONGEST_RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// How a queue is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +39,19 @@ pub struct QueueSettings {
     /// `max_attempts` of any job, as a release, a second delivery, and each
     /// receive of what follows in a group are receives as well. Default: 100.
     pub max_receives: u32,
+    /// The named queues to make besides the one of the URL, with the same settings and the
+    /// same dead-letter queue. Default: none.
+    pub named: Vec<QueueName>,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { visibility_timeout: Duration::from_secs(30), retention: LONGEST_RETENTION, max_receives: 100 }
+        Self {
+            visibility_timeout: Duration::from_secs(30),
+            retention: MAX_RETENTION,
+            max_receives: 100,
+            named: Vec::new(),
+        }
     }
 }
 
@@ -61,7 +67,7 @@ impl QueueSettings {
         if self.visibility_timeout > Duration::from_secs(12 * 3600) {
             return bad("visibility_timeout is over the 12 hours that SQS has");
         }
-        if !(Duration::from_secs(60)..=LONGEST_RETENTION).contains(&self.retention) {
+        if !(Duration::from_secs(60)..=MAX_RETENTION).contains(&self.retention) {
             return bad("retention is not between 1 minute and 14 days");
         }
         if !(1..=1000).contains(&self.max_receives) {
@@ -130,7 +136,7 @@ async fn clients(config: &Config, sdk: Option<SdkConfig>) -> Result<Clients> {
     Clients::new(&sdk, config, None, &ServerClock::new(0), &Meter::new(false))
 }
 
-/// Makes the queue, its dead-letter queue and the table, and gives the bucket
+/// Makes the queue and named ones of its store, their dead-letter queue and the table, and gives the bucket
 /// its lifecycle rules, where one is configured. What is there already is left
 /// as it is; where it differs from what was asked, the step says so.
 ///
@@ -164,8 +170,8 @@ pub async fn describe(config: &Config, sdk: Option<SdkConfig>) -> Result<Vec<Ste
     Ok(steps)
 }
 
-/// Deletes the queue, the dead-letter queue that [`create`] makes, and the
-/// table, with all jobs and records in them. The bucket is left.
+/// Deletes the queue and the named ones of its store, the dead-letter queue that [`create`]
+/// makes, and the table, with all jobs and records in them. The bucket is left.
 ///
 /// # Errors
 ///

@@ -8,8 +8,16 @@ use aws_sdk_sqs::{
 };
 use haulage::{Error, Result};
 
-use super::{LONGEST_RETENTION, Outcome, QueueSettings, Step, dead_letter_queue};
-use crate::{clients::Clients, config::Config, fault::fault, queue::is_gone, table::pause};
+use super::{Outcome, QueueSettings, Step, dead_letter_queue};
+use crate::{
+    clients::Clients,
+    config::Config,
+    fault::fault,
+    queue::{MAX_RETENTION, is_gone},
+    queue_name::in_sqs,
+    queues,
+    table::pause,
+};
 
 /// How often a new queue is looked up until it is there. Amazon SQS API
 /// Reference, "CreateQueue": that may take a second.
@@ -23,7 +31,10 @@ pub(super) async fn create(
     settings: &QueueSettings,
 ) -> Result<Vec<Step>> {
     let sqs = &clients.sqs;
-    let (name, dead) = (config.queue_name(), dead_letter_queue(config));
+    let (store, dead) = (config.queue_name(), dead_letter_queue(config));
+    let names = std::iter::once(Ok(store.to_owned()))
+        .chain(settings.named.iter().map(|queue| in_sqs(store, queue)))
+        .collect::<Result<Vec<_>>>()?;
     if dead.len() > 80 {
         return Err(Error::Config(format!(
             "`{dead}` would be the name of the dead-letter queue, and is longer than 80 characters; \
@@ -32,7 +43,7 @@ pub(super) async fn create(
     }
     // Dead letters are kept for as long as can be.
     let mut of_dead: Attributes = HashMap::from([
-        (MessageRetentionPeriod, LONGEST_RETENTION.as_secs().to_string()),
+        (MessageRetentionPeriod, MAX_RETENTION.as_secs().to_string()),
         (SqsManagedSseEnabled, "true".into()),
     ]);
     if config.is_fifo() {
@@ -53,14 +64,50 @@ pub(super) async fn create(
         attributes.insert(DeduplicationScope, "messageGroup".into());
         attributes.insert(FifoThroughputLimit, "perMessageGroupId".into());
     }
-    let (queue_step, _, arn) = ensure(sqs, name, attributes).await?;
-    if dead_step.outcome == Outcome::Created {
-        let allow = serde_json::json!({ "redrivePermission": "byQueue", "sourceQueueArns": [arn] });
+    let mut sources = match dead_step.outcome {
+        Outcome::Created => Some(Vec::new()),
+        // As somebody has set it up.
+        _ => sources(&attributes_of_new(sqs, &dead_url).await?),
+    };
+    let mut steps = vec![dead_step];
+    let mut is_new = false;
+    for name in names {
+        let (step, _, arn) = ensure(sqs, &name, attributes.clone()).await?;
+        steps.push(step);
+        if let Some(sources) = sources.as_mut().filter(|sources| !sources.contains(&arn)) {
+            sources.push(arn);
+            is_new = true;
+        }
+    }
+    if let Some(sources) = sources.filter(|_| is_new) {
+        // More than these ten SQS does not take one by one (API Reference, SetQueueAttributes).
+        let allow = match sources.len() {
+            1..=10 => serde_json::json!({ "redrivePermission": "byQueue", "sourceQueueArns": sources }),
+            _ => serde_json::json!({ "redrivePermission": "allowAll" }),
+        };
         let set =
             sqs.set_queue_attributes().queue_url(dead_url).attributes(RedriveAllowPolicy, allow.to_string());
         set.send().await.map_err(|e| fault(format_args!("set up queue {dead}"), e))?;
     }
-    Ok(vec![dead_step, queue_step])
+    Ok(steps)
+}
+
+/// The queues that may use a dead-letter queue; `None` where that is not said one by one.
+fn sources(of_dead: &Attributes) -> Option<Vec<String>> {
+    let policy: serde_json::Value = serde_json::from_str(of_dead.get(&RedriveAllowPolicy)?).ok()?;
+    let sources = policy.get("sourceQueueArns")?.as_array()?;
+    Some(sources.iter().filter_map(|arn| arn.as_str().map(str::to_owned)).collect())
+}
+
+/// The queues of the URL in SQS: the default one, the named ones, and the dead-letter queue.
+async fn all(clients: &Clients, config: &Config) -> Result<Vec<String>> {
+    let store = config.queue_name();
+    let mut names = vec![store.to_owned()];
+    for queue in queues::names(&clients.sqs, store).await? {
+        names.push(in_sqs(store, &queue)?);
+    }
+    names.push(dead_letter_queue(config));
+    Ok(names)
 }
 
 /// Makes a queue that is not there. The step, its URL and its ARN.
@@ -127,7 +174,7 @@ async fn attributes(sqs: &Client, url: &str) -> Result<Attributes> {
 
 pub(super) async fn describe(clients: &Clients, config: &Config) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    for name in [config.queue_name().to_owned(), dead_letter_queue(config)] {
+    for name in all(clients, config).await? {
         let what = format!("queue {name}");
         let Some(url) = url(&clients.sqs, &name).await? else {
             steps.push(Step::new(what, Outcome::Missing));
@@ -164,7 +211,7 @@ pub(super) async fn describe(clients: &Clients, config: &Config) -> Result<Vec<S
 
 pub(super) async fn delete(clients: &Clients, config: &Config) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    for name in [config.queue_name().to_owned(), dead_letter_queue(config)] {
+    for name in all(clients, config).await? {
         let what = format!("queue {name}");
         let outcome = match url(&clients.sqs, &name).await? {
             None => Outcome::Missing,

@@ -26,6 +26,9 @@ impl Subject for Aws {
     async fn fresh(&self) -> Arc<dyn Backend> {
         let dynamodb = self.dynamodb.as_ref().unwrap_or(&self.server);
         let place = Place::on(self.fifo, self.server.url(), dynamodb.url()).await;
+        for name in conformance::QUEUES {
+            place.make_queue(name).await;
+        }
         let mut builder = place.builder().await.compression(self.compression);
         if let Some(bucket) = self.bucket {
             builder = builder.bucket(bucket);

@@ -12,6 +12,7 @@ mod order;
 mod own_records;
 mod payloads;
 mod place;
+mod queues;
 mod raw;
 mod records;
 mod setup;

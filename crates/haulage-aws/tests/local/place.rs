@@ -31,6 +31,7 @@ pub(crate) struct Place {
     pub(crate) dead: String,
     pub(crate) sqs_url: String,
     pub(crate) dynamodb_url: String,
+    pub(crate) redrive: String,
 }
 
 /// After how many receives a message goes to the dead-letter queue.
@@ -67,6 +68,7 @@ impl Place {
             table: name,
             sqs_url: sqs_url.to_owned(),
             dynamodb_url: dynamodb_url.to_owned(),
+            redrive: String::new(),
         };
         let sqs = place.sqs().await;
         let kind = fifo.then(|| [(FifoQueue, "true".to_owned())].into());
@@ -77,7 +79,8 @@ impl Place {
             arn.expect("attributes").attributes.expect("attributes").remove(&QueueArn).expect("the ARN");
         let redrive = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":"{MAX_RECEIVES}"}}"#);
         let queue = sqs.create_queue().queue_name(&place.queue).set_attributes(kind);
-        queue.attributes(RedrivePolicy, redrive).send().await.expect("a queue");
+        queue.attributes(RedrivePolicy, &redrive).send().await.expect("a queue");
+        let place = Self { redrive, ..place };
 
         let attribute = |name, kind| {
             AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().expect("a name")
@@ -130,6 +133,21 @@ impl Place {
             }
         }
         self.builder().await.open().await.expect("a backend")
+    }
+
+    /// What a named queue is called in SQS.
+    pub(crate) fn named(&self, queue: &str) -> String {
+        match self.queue.strip_suffix(".fifo") {
+            Some(stem) => format!("{stem}--{queue}.fifo"),
+            None => format!("{}--{queue}", self.queue),
+        }
+    }
+
+    /// Makes a named queue, with the same dead-letter queue.
+    pub(crate) async fn make_queue(&self, name: &str) {
+        let kind = self.queue.ends_with(".fifo").then(|| [(FifoQueue, "true".to_owned())].into());
+        let queue = self.sqs().await.create_queue().queue_name(self.named(name)).set_attributes(kind);
+        queue.attributes(RedrivePolicy, &self.redrive).send().await.expect("a queue");
     }
 
     /// The same queue and table through a proxy.

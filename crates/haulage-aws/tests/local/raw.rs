@@ -68,8 +68,13 @@ pub(crate) async fn resend(place: &Place, name: &str, message: &Message) {
 
 /// Sends text that no producer of Haulage has sent.
 pub(crate) async fn send_text(place: &Place, text: &str) -> String {
-    let send = place.sqs().await.send_message().queue_url(url(place, &place.queue).await).message_body(text);
-    let send = match place.queue.ends_with(".fifo") {
+    send_text_to(place, &place.queue, text).await
+}
+
+/// The same to this queue.
+pub(crate) async fn send_text_to(place: &Place, name: &str, text: &str) -> String {
+    let send = place.sqs().await.send_message().queue_url(url(place, name).await).message_body(text);
+    let send = match name.ends_with(".fifo") {
         true => send.message_group_id("other").message_deduplication_id(format!("{}", fastrand_u64())),
         false => send,
     };

@@ -2,28 +2,34 @@
 
 use std::time::Duration;
 
-use haulage::{QueueName, backend::QueueStats};
+use haulage::{
+    QueueName,
+    backend::{Backlog, QueueBacklog, QueueStats},
+};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    exit::{Exit, Result},
+    exit::Result,
     options,
-    output::{brief, count},
+    output::{Output, brief, count},
     session::Session,
 };
 
 /// Look at queues, pause them, and let them go on; on AWS, make and delete them
 ///
 /// A queue is there as soon as a job is submitted to it (`haulage submit --queue NAME`), and as long as it
-/// has jobs or is paused. On AWS a queue is one of SQS, with a URL of its own: `create`, `describe` and
-/// `delete` are for those, and for development. For production, describe them in Terraform or the like.
+/// has jobs or is paused. On AWS each is one of SQS, and has to be made: `create`, `describe` and
+/// `delete` do that for development. For production, describe them in Terraform or the like.
 #[derive(Debug, clap::Subcommand)]
 #[command(
     after_help = "Examples:\n  haulage queue list\n  haulage queue pause bulk\n  haulage queue create --url 'sqs://jobs.fifo?table=results&region=eu-central-1'"
 )]
 pub(crate) enum Command {
     /// List the queues that have jobs or are paused
+    ///
+    /// On AWS, all queues are listed, with what SQS counts: it may be a minute old, and jobs that
+    /// wait for a retry are among those that run.
     #[command(after_help = "Example:\n  haulage queue list --json | jq 'select(.is_paused).queue'")]
     List,
     /// Pause a queue: no job of it is started until it is resumed
@@ -43,7 +49,7 @@ pub(crate) enum Command {
     /// Make the queue of an sqs:// URL, its dead-letter queue and the table
     ///
     /// The URL names all of them: sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1
-    /// What is there already is left as it is; where it differs, that is said. A
+    /// With --queue, named queues of it are made as well: bulk is jobs--bulk.fifo in SQS. What is there already is left as it is; where it differs, that is said. A
     /// bucket in the URL is made as well, or gets the lifecycle rules that it lacks.
     #[command(
         after_help = "Example:\n  haulage queue create --url 'sqs://jobs.fifo?table=results' --visibility-timeout 1m"
@@ -52,7 +58,7 @@ pub(crate) enum Command {
     /// Show what is there of an sqs:// URL
     #[command(after_help = "Example:\n  haulage queue describe --url 'sqs://jobs.fifo?table=results'")]
     Describe,
-    /// Delete the queue of an sqs:// URL, its dead-letter queue and the table, with all jobs and records
+    /// Delete the queues of an sqs:// URL, their dead-letter queue and the table, with all jobs and records
     ///
     /// A bucket is left as it is, unless --bucket is given.
     #[command(after_help = "Example:\n  haulage queue delete --url 'sqs://jobs.fifo?table=results' --yes")]
@@ -73,6 +79,10 @@ pub(crate) struct Create {
     /// the --max-attempts of any job
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), default_value = "100")]
     max_receives: u32,
+
+    /// A named queue to make as well; may be given several times
+    #[arg(long = "queue", value_name = "NAME")]
+    queues: Vec<QueueName>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,11 +119,8 @@ async fn list(session: &Session) -> Result {
     }
     let output = session.output;
     let backend = session.existing().await?;
-    if !backend.capabilities().queues {
-        return Err(Exit::usage(format!(
-            "{} names one queue, and there are no others here; `haulage queue describe` shows it",
-            session.url
-        )));
+    if !backend.capabilities().cheap_looks {
+        return backlogs(output, &backend.backlog().await?);
     }
     let queues = backend.stats().await?.queues;
     if output.json {
@@ -126,15 +133,39 @@ async fn list(session: &Session) -> Result {
     let header = ["QUEUE", "STATE", "DUE", "DELAYED", "BLOCKED", "RUNNING", "DEAD", "OLDEST"];
     let row = |(queue, stats): (&QueueName, &QueueStats)| {
         let oldest = stats.oldest_due_seconds.and_then(|age| Duration::try_from_secs_f64(age).ok());
-        let state = if stats.is_paused { "paused" } else { "open" };
         let numbers = [stats.due, stats.delayed, stats.blocked, stats.in_progress, stats.dead];
-        let mut row = vec![queue.to_string(), state.to_owned()];
+        let mut row = vec![queue.to_string(), state(stats.is_paused).to_owned()];
         row.extend(numbers.map(|n| n.to_string()));
         row.push(oldest.map(brief).unwrap_or_default());
         row
     };
     let rows: Vec<Vec<String>> = queues.iter().map(row).collect();
     output.text(&output.table(&header, &rows))
+}
+
+/// The same of what the queues count by themselves.
+fn backlogs(output: Output, backlog: &Backlog) -> Result {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        queue: &'a QueueName,
+        #[serde(flatten)]
+        backlog: &'a QueueBacklog,
+    }
+    if output.json {
+        let lines = backlog.queues.iter().map(|(queue, backlog)| Line { queue, backlog });
+        return lines.into_iter().try_for_each(|line| output.json(&line));
+    }
+    let row = |(queue, backlog): (&QueueName, &QueueBacklog)| {
+        let mut row = vec![queue.to_string(), state(backlog.is_paused).to_owned()];
+        row.extend([backlog.visible, backlog.delayed, backlog.in_progress].map(|n| n.to_string()));
+        row
+    };
+    let rows: Vec<Vec<String>> = backlog.queues.iter().map(row).collect();
+    output.text(&output.table(&["QUEUE", "STATE", "DUE", "DELAYED", "RUNNING"], &rows))
+}
+
+const fn state(is_paused: bool) -> &'static str {
+    if is_paused { "paused" } else { "open" }
 }
 
 async fn set_paused(session: &Session, queue: QueueName, paused: bool) -> Result {
@@ -144,7 +175,8 @@ async fn set_paused(session: &Session, queue: QueueName, paused: bool) -> Result
     if output.json {
         return output.json(&json!({ "queue": queue, "paused": paused, "changed": changed }));
     }
-    let waiting = backend.stats().await?.queues.get(&queue).map_or(0, |stats| stats.due);
+    let backlog = backend.backlog().await?;
+    let waiting = backlog.queues.get(&queue).map_or(0, |backlog| backlog.visible);
     let waiting = count(waiting, "job");
     output.line(match (paused, changed) {
         (true, true) => format!("{queue} is paused; {waiting} due in it"),
@@ -205,6 +237,7 @@ mod aws {
             settings.visibility_timeout = self.visibility_timeout;
             settings.retention = self.retention;
             settings.max_receives = self.max_receives;
+            settings.named.clone_from(&self.queues);
             settings
         }
     }
@@ -225,7 +258,9 @@ mod aws {
     fn question(config: &Config, bucket: Option<&str>) -> String {
         let (queue, table) = (config.queue_name(), &config.table);
         let bucket = bucket.map(|name| format!(", and bucket {name} if it is empty")).unwrap_or_default();
-        format!("Delete queue {queue}, its dead-letter queue and table {table}, with all jobs{bucket}?")
+        format!(
+            "Delete queue {queue} and its named queues, their dead-letter queue and table {table}, with all jobs{bucket}?"
+        )
     }
 
     fn show(output: Output, steps: &[Step]) -> Result {

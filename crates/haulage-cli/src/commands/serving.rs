@@ -64,8 +64,17 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
         return None;
     }
     let url = &session.url;
+    let held_up = |queue: &QueueName| {
+        format!("the queue {queue} is paused; `haulage queue resume {queue}` lets it go on")
+    };
     if session.is_aws() {
         // All jobs are counted by a look at the whole table, which is not for free.
+        let queues = backend.backlog().await.ok()?.queues;
+        let is_paused =
+            |record: &&Record| queues.get(&record.spec.queue).is_some_and(|queue| queue.is_paused);
+        if let Some(record) = records.iter().filter(|record| is_due(record)).find(is_paused) {
+            return Some(held_up(&record.spec.queue));
+        }
         let none_taken = records.iter().all(|record| record.attempt == 0);
         return none_taken.then(|| {
             let patience = PATIENCE.as_secs();
@@ -76,8 +85,7 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
     let is_paused =
         |record: &&Record| before.queues.get(&record.spec.queue).is_some_and(|queue| queue.is_paused);
     if let Some(record) = records.iter().filter(|record| is_due(record)).find(is_paused) {
-        let queue = &record.spec.queue;
-        return Some(format!("the queue {queue} is paused; `haulage queue resume {queue}` lets it go on"));
+        return Some(held_up(&record.spec.queue));
     }
     let wanted = |name: &QueueName| records.iter().any(|r| is_due(r) && r.spec.queue == *name);
     if !before.unserved(&before).any(|(name, _)| wanted(name)) {

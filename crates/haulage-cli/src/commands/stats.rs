@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use haulage::{
     QueueName,
-    backend::{Backlog, QueueStats, Stats},
+    backend::{Backlog, QueueBacklog, QueueStats, Stats},
 };
 
 use super::whole_read;
@@ -17,7 +17,7 @@ use crate::{
 
 /// Show how many jobs there are in each state, and how long they wait
 ///
-/// On AWS, what is shown are the counts of SQS, for two requests: they may be a minute old, jobs that
+/// On AWS, what is shown are the counts of SQS, for a request each: they may be a minute old, jobs that
 /// wait for a retry are among those in progress, and of what ended only the dead-letter queue is
 /// counted. With --exact the records are counted there, for which the whole table is read.
 #[derive(Debug, clap::Args)]
@@ -113,10 +113,8 @@ fn lines(stats: &Stats, width: Option<usize>) -> Vec<String> {
     // One that has its jobs in no queue of its own has all of them above.
     if stats.queues.iter().any(|(name, queue)| !name.is_default() || queue.is_paused) {
         let of_queue = |(name, queue): (&QueueName, &QueueStats)| {
-            let waiting = (queue.unfinished() - queue.in_progress).to_string();
-            let paused = if queue.is_paused { "; it is paused" } else { "" };
-            let meaning = format!("wait in {name}, {} are being worked on{paused}", queue.in_progress);
-            line(&("queue", waiting, &meaning))
+            let waiting = queue.unfinished() - queue.in_progress;
+            of_queue(name, waiting, queue.in_progress, queue.is_paused)
         };
         lines.extend(stats.queues.iter().map(of_queue));
     }
@@ -131,8 +129,22 @@ fn backlog_lines(backlog: &Backlog, width: Option<usize>) -> Vec<String> {
         ("in progress", backlog.in_progress, "are being worked on, or wait for a retry"),
         ("dead", backlog.dead, "messages in the dead-letter queue: see `haulage dead list`"),
     ];
-    let lines = rows.map(|(name, number, meaning)| line(&(name, number.to_string(), meaning)));
+    let mut lines: Vec<String> =
+        rows.map(|(name, number, meaning)| line(&(name, number.to_string(), meaning))).into();
+    if backlog.queues.iter().any(|(name, queue)| !name.is_default() || queue.is_paused) {
+        let of_queue = |(name, queue): (&QueueName, &QueueBacklog)| {
+            of_queue(name, queue.visible + queue.delayed, queue.in_progress, queue.is_paused)
+        };
+        lines.extend(backlog.queues.iter().map(of_queue));
+    }
     fitting(&lines, width)
+}
+
+/// The line of one queue.
+fn of_queue(name: &QueueName, waiting: u64, in_progress: u64, is_paused: bool) -> String {
+    let paused = if is_paused { "; it is paused" } else { "" };
+    let meaning = format!("wait in {name}, {in_progress} are being worked on{paused}");
+    line(&("queue", waiting.to_string(), &meaning))
 }
 
 fn line((name, value, meaning): &(&str, String, &str)) -> String {

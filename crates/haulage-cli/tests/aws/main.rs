@@ -204,11 +204,59 @@ fn stats_are_the_counts_of_the_queue_unless_they_are_to_be_exact() {
     let json =
         |args: &[&str]| -> serde_json::Value { serde_json::from_str(&aws.ok(url, args)).expect("JSON") };
     let counts = json(&["stats", "--json"]);
-    assert_eq!(counts, serde_json::json!({ "visible": 4, "delayed": 0, "in_progress": 0, "dead": 0 }));
+    let of_it = serde_json::json!({ "visible": 4, "delayed": 0, "in_progress": 0, "is_paused": false });
+    let all = serde_json::json!({
+        "visible": 4, "delayed": 0, "in_progress": 0, "dead": 0, "queues": { "default": of_it }
+    });
+    assert_eq!(counts, all);
     let exact = json(&["stats", "--exact", "--json"]);
     assert_eq!((&exact["visible"], &exact["cancelled"]), (&3.into(), &1.into()));
     let refused = aws.run(url, &["stats", "--exact", "--watch"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
+}
+
+/// What docs/queues.md says.
+#[test]
+fn a_store_has_several_queues() {
+    let aws = Aws::start();
+    let url = "sqs://jobs.fifo?table=results";
+    let submit = ["submit", "--queue", "bulk", "[1]"];
+    let refused = aws.run(url, &submit);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let created = aws.ok(url, &["queue", "create", "--queue", "interactive"]);
+    assert!(created.contains("created  queue jobs--interactive.fifo\n"), "{created}");
+    // One more, later: the dead-letter queue takes its messages as well.
+    let created = aws.ok(url, &["queue", "create", "--queue", "interactive", "--queue", "bulk"]);
+    assert_eq!(created.matches("created").count(), 1, "{created}");
+    let id = aws.ok(url, &submit);
+    assert_eq!(aws.ok(url, &["queue", "pause", "bulk"]), "bulk is paused; 1 job due in it\n");
+    let other = aws.ok(url, &["submit", "--queue", "interactive", "[2]"]);
+    let serve = ["worker", "--queue", "interactive", "--queue", "bulk", "--shell", "cat"];
+    let worker = Process::start(&mut aws.command(url, &serve));
+    assert!(aws.ok(url, &["wait", other.trim(), "--wait-timeout", "300s"]).contains("SUCCESS"));
+    let listed = aws.ok(url, &["queue", "list"]);
+    let words: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[1], ["bulk", "paused", "1", "0", "0"], "{listed}");
+    assert_eq!((words[2][0], words[3][0]), ("default", "interactive"), "{listed}");
+    assert!(aws.ok(url, &["stats"]).contains("1  wait in bulk, 0 are being worked on; it is paused"));
+    let doctor = aws.run(url, &["doctor"]);
+    assert!(doctor.stdout.contains("no job of the queue bulk is started, as it is paused"), "{doctor:?}");
+    assert!(doctor.stdout.contains("queue interactive: jobs--interactive.fifo at "), "{doctor:?}");
+    assert!(aws.ok(url, &["list", "--queue", "bulk"]).contains(id.trim()));
+    aws.ok(url, &["queue", "resume", "bulk"]);
+    assert!(aws.ok(url, &["wait", id.trim(), "--wait-timeout", "300s"]).contains("SUCCESS"));
+    worker.signal(libc::SIGTERM);
+    worker.output();
+    assert_eq!(
+        aws.ok(url, &["purge", "--status", "success", "--older-than", "0s", "--queue", "bulk", "--yes"])
+            .trim(),
+        "1 job deleted"
+    );
+    // None of these is another one's.
+    let ended = aws.ok(url, &["worker", "--queue", "bulk", "--shell", "cat", "--until-empty"]);
+    assert!(!ended.contains("paused"), "{ended}");
+    let deleted = aws.ok(url, &["queue", "delete", "--yes"]);
+    assert_eq!(deleted.matches("deleted").count(), 5, "{deleted}");
 }
 
 #[test]

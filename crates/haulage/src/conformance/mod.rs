@@ -64,7 +64,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use self::trial::Trial;
-pub use self::{model::run_model, report::Report};
+pub use self::{model::run_model, queues::NAMES as QUEUES, report::Report};
 use crate::Backend;
 
 /// A backend on trial.

@@ -406,8 +406,6 @@ impl ConsumerBuilder {
             return invalid(format!("worker_name must have 1 to {} bytes", NewJob::MAX_LABEL_BYTES));
         }
         self.queues.validate()?;
-        let capabilities = self.backend.capabilities();
-        self.queues.names().try_for_each(|queue| capabilities.check_queue(queue))?;
         let settings = Settings {
             function,
             concurrency: self.concurrency,

@@ -107,14 +107,16 @@ impl Finish {
             self.look = Some(BackendCall::send(async move {
                 if !backend.capabilities().cheap_looks {
                     // Every record is read only once the queue says that there is nothing.
-                    let jobs = backend.backlog().await?.unfinished();
+                    let backlog = backend.backlog().await?;
+                    let jobs = backlog.unfinished_in(&queues);
                     if jobs > 0 {
-                        return Ok(Left { jobs, held_up_by: Vec::new() });
+                        let held_up_by = backlog.held_up_by(&queues);
+                        let held_up_by = held_up_by.into_iter().map(ToString::to_string).collect();
+                        return Ok(Left { jobs, held_up_by });
                     }
                 }
                 let stats = backend.stats().await?;
-                let named = backend.capabilities().queues;
-                let jobs = if named { stats.unfinished_in(&queues) } else { stats.unfinished() };
+                let jobs = stats.unfinished_in(&queues);
                 let held_up_by = stats.held_up_by(&queues).into_iter().map(ToString::to_string).collect();
                 Ok(Left { jobs, held_up_by })
             }));

@@ -229,12 +229,9 @@ impl<'a> Pair<'a> {
 
     /// Brings every job to its end.
     async fn drain(&mut self) {
-        let mut every = Queues::default();
-        if self.backend.capabilities().queues {
-            every = "default,a,b".parse().expect("queues");
-            for queue in every.names() {
-                self.step(&Step::Pause(queue.clone(), false)).await;
-            }
+        let every: Queues = "default,a,b".parse().expect("queues");
+        for queue in every.names() {
+            self.step(&Step::Pause(queue.clone(), false)).await;
         }
         if !self.view.is_exact {
             return self.drain_any(&every).await;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, hash::Hash, time::Duration};
 
 use super::{Pair, reference::Model, steps::Step};
 use crate::{
-    Backend, JobId, NewJob, QueueName, Queues, Record, Timestamp,
+    Backend, JobId, NewJob, Queues, Record, Timestamp,
     backend::{
         Capabilities, ClaimRequest, Claimed, Groups, HeartbeatStatus, ListQuery, Lookup, Outcome, Stats,
     },
@@ -35,15 +35,6 @@ impl View {
     /// The step as this backend can take it, if it can.
     pub(crate) fn step(&self, step: &Step) -> Option<Step> {
         let mut step = step.clone();
-        if !self.capabilities.queues {
-            match &mut step {
-                Step::Pause(..) => return None,
-                Step::Claim { queues, .. } => *queues = Queues::default(),
-                Step::RedriveDead(_, queue) | Step::Purge(_, _, queue) => *queue = None,
-                Step::List { query, .. } => query.queue = None,
-                _ => {}
-            }
-        }
         if !self.capabilities.list && matches!(step, Step::List { .. }) {
             return None;
         }
@@ -73,9 +64,6 @@ impl View {
     }
 
     pub(crate) fn job(&self, mut job: NewJob) -> NewJob {
-        if !self.capabilities.queues {
-            job.spec.queue = QueueName::default();
-        }
         if !self.is_exact {
             job.delay *= UNIT;
             job.idempotency_window *= UNIT;
@@ -143,9 +131,6 @@ impl View {
         stats.oldest_visible_seconds = stats.oldest_visible_seconds.map(age);
         for queue in stats.queues.values_mut() {
             queue.oldest_due_seconds = queue.oldest_due_seconds.map(age);
-        }
-        if !self.capabilities.queues {
-            stats.queues.clear();
         }
         stats
     }
