@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_sqs::config::Credentials;
 use haulage::Result;
 
-use crate::{AwsBackend, Compression, Config, Records, ScaleInProtection, inner::Tuning};
+use crate::{AwsBackend, Compression, Config, RawBodies, Records, ScaleInProtection, Unwrap, inner::Tuning};
 
 /// Sets up an [`AwsBackend`]; each method is also a parameter of the URL, of the
 /// same name. The defaults are at [`Config`].
@@ -50,6 +50,18 @@ impl Builder {
     /// How bodies and results are compressed.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.config.compression = compression;
+        self
+    }
+
+    /// How bodies are read that other programs have sent.
+    pub fn raw_bodies(mut self, raw_bodies: RawBodies) -> Self {
+        self.config.raw_bodies = raw_bodies;
+        self
+    }
+
+    /// What services of AWS have put around a body, and is taken off.
+    pub fn unwrap(mut self, unwrap: Unwrap) -> Self {
+        self.config.unwrap = unwrap;
         self
     }
 

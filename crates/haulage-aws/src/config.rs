@@ -27,6 +27,10 @@ pub struct Config {
     pub offload_above: usize,
     /// How bodies and results of 1 KiB and more are compressed. Default: not.
     pub compression: Compression,
+    /// How bodies are read that other programs have sent. Default: as JSON.
+    pub raw_bodies: RawBodies,
+    /// What services of AWS have put around a body, and is taken off. Default: nothing.
+    pub unwrap: Unwrap,
     /// The AWS region. Default: as the environment and profile say.
     pub region: Option<String>,
     /// The profile of the shared configuration files. Default: as the
@@ -73,9 +77,59 @@ impl std::str::FromStr for Compression {
     }
 }
 
+/// How bodies are read that other programs have sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RawBodies {
+    /// As JSON; what is none is no job.
+    #[default]
+    Json,
+    /// As text, whatever it looks like: the body of the job is a JSON string.
+    Text,
+}
+
+impl std::str::FromStr for RawBodies {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err(Error::Config(format!("raw_bodies is `{text}`, and can be json or text"))),
+        }
+    }
+}
+
+/// What services of AWS put around a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unwrap {
+    /// The notification of an SNS topic that does not deliver raw messages.
+    pub sns: bool,
+    /// The event of an S3 bucket: the job's body says which object, and what became of it.
+    pub s3: bool,
+}
+
+impl std::str::FromStr for Unwrap {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut unwrap = Self::default();
+        for name in text.split(',') {
+            match name.trim() {
+                "sns" => unwrap.sns = true,
+                "s3" => unwrap.s3 = true,
+                _ => return Err(Error::Config(format!("unwrap is `{text}`, and can be sns, s3 or sns,s3"))),
+            }
+        }
+        Ok(unwrap)
+    }
+}
+
 /// The names of the parameters of an `sqs://` URL.
-const PARAMETERS: &str = "table, bucket, bucket_owner, offload_above, compression, region, profile, endpoint, \
-                          table_region, table_endpoint, ecs_protection, ecs_protection_expires, visibility_limit";
+const PARAMETERS: &str = "table, bucket, bucket_owner, offload_above, compression, raw_bodies, unwrap, region, \
+                          profile, endpoint, table_region, table_endpoint, ecs_protection, \
+                          ecs_protection_expires, visibility_limit";
 
 impl Config {
     /// The defaults for this queue.
@@ -89,6 +143,8 @@ impl Config {
             bucket_owner: None,
             offload_above: 32 << 10,
             compression: Compression::None,
+            raw_bodies: RawBodies::Json,
+            unwrap: Unwrap::default(),
             region: None,
             profile: None,
             endpoint: None,
@@ -172,6 +228,8 @@ impl Config {
                 })?;
             }
             "compression" => self.compression = value.parse()?,
+            "raw_bodies" => self.raw_bodies = value.parse()?,
+            "unwrap" => self.unwrap = value.parse()?,
             "region" => self.region = Some(value.into()),
             "profile" => self.profile = Some(value.into()),
             "endpoint" => self.endpoint = Some(value.into()),
@@ -244,13 +302,13 @@ fn queue_name(queue: &str) -> &str {
     if queue.contains("://") { queue.rsplit('/').next().unwrap_or(queue) } else { queue }
 }
 
-fn duration(name: &str, value: &str) -> Result<Duration> {
+pub(crate) fn duration(name: &str, value: &str) -> Result<Duration> {
     humantime::parse_duration(value)
         .map_err(|e| Error::Config(format!("{name}={value}: {e}; write it like 30s or 2h")))
 }
 
 /// Takes the percent-encoding off.
-fn decode(text: &str) -> Result<String> {
+pub(crate) fn decode(text: &str) -> Result<String> {
     let bad =
         || Error::Config(format!("`{text}` is not percent-encoded UTF-8; write %25 for a percent sign"));
     let mut bytes = Vec::with_capacity(text.len());
@@ -310,6 +368,8 @@ mod tests {
             ("sqs://jobs?table=a", "not the name of a table"),
             ("sqs://jobs?compression=gzip", "none or zstd"),
             ("sqs://jobs?bucket=b&bucket_owner=me", "12 digits of an account"),
+            ("sqs://jobs?raw_bodies=xml", "json or text"),
+            ("sqs://jobs?unwrap=sns,sqs", "sns, s3 or sns,s3"),
             ("sqs://jobs?offload_above=1MiB", "number of bytes"),
             ("sqs://jobs?offload_above=1048576", "262144 at most"),
             ("sqs://jobs?visibility_limit=soon", "30s"),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use haulage::{Error, JobId, NewJob, Result, Timestamp};
 
 use crate::{
+    body::Packed,
     envelope::{Envelope, hash, token_item},
     inner::Inner,
     item::{Row, name, seconds},
@@ -180,6 +181,33 @@ pub(crate) async fn note(inner: &Inner, token: &str, id: &JobId) -> Result<JobId
     }
 }
 
+/// Whether it was not submitted, but sent by another program.
+fn is_raw(envelope: &Envelope, id: &JobId) -> bool {
+    envelope.token == id.as_str()
+}
+
+/// Whether the message of another program has the key that it asks for: nobody has reserved
+/// it before the message was sent.
+async fn has_key(inner: &Inner, envelope: &Envelope, key: &str, id: &JobId) -> Result<bool> {
+    let body = match &envelope.body.packed {
+        Some(Packed::Plain(json)) => hash(&json.compact()),
+        _ => String::new(),
+    };
+    let wanted = Wanted { key: String::new(), window: NewJob::DEFAULT_IDEMPOTENCY_WINDOW, body };
+    match reserve(inner, key, &wanted, &envelope.token, 0).await? {
+        Some(Owner::Me) => Ok(true),
+        Some(Owner::Named(job) | Owner::Job(job)) => Ok(job == *id),
+        Some(Owner::Conflict(job, _)) => {
+            tracing::warn!(%id, %job, "a message has the idempotency key of a job with another body; dropped");
+            Ok(false)
+        }
+        None => Err(Error::Unavailable {
+            message: format!("message {id} waits for another submit with its idempotency key"),
+            source: None,
+        }),
+    }
+}
+
 /// Which job a message is for that has no record; `None` where it is to be none.
 pub(crate) async fn job_of(
     inner: &Inner,
@@ -188,6 +216,9 @@ pub(crate) async fn job_of(
     id: &JobId,
 ) -> Result<Option<JobId>> {
     if let Some(key) = &envelope.key {
+        if is_raw(envelope, id) && !has_key(inner, envelope, key, id).await? {
+            return Ok(None);
+        }
         return Ok(match try_confirm(inner, key, &envelope.token, id).await? {
             Some(Owner::Me) => Some(id.clone()),
             Some(Owner::Named(job)) => Some(job),
@@ -195,7 +226,7 @@ pub(crate) async fn job_of(
             Some(Owner::Job(_) | Owner::Conflict(..)) | None => None,
         });
     }
-    if queue.fifo || envelope.token == id.as_str() {
+    if queue.fifo || is_raw(envelope, id) {
         return Ok(Some(id.clone()));
     }
     note(inner, &envelope.token, id).await.map(Some)

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     object_retention::{keep_days, object_key},
     random,
+    raw::{self, Raw},
 };
 
 /// The message attribute that holds everything but the body.
@@ -47,6 +48,8 @@ pub(crate) struct Envelope {
     pub(crate) redrive: Option<Ending>,
     /// In a dead-letter queue, which several queues may share: where it is from, as SQS calls that.
     pub(crate) queue: Option<String>,
+    /// The queue of the store in which it is to wait, where it is sent to another one.
+    pub(crate) bound_for: Option<QueueName>,
     pub(crate) body: Body,
 }
 
@@ -65,11 +68,15 @@ pub(crate) struct Poison {
     pub(crate) reason: String,
     /// It is of a later version of Haulage, whose consumers know what it is.
     pub(crate) is_newer: bool,
+    /// It asks for nothing, and is a test of whoever sends.
+    pub(crate) is_nothing: bool,
     /// What can be said about it all the same.
     pub(crate) envelope: Envelope,
     /// The message as it is, for somebody to look at.
     pub(crate) body: String,
     pub(crate) options: Option<String>,
+    /// Its plain attributes.
+    pub(crate) plain: HashMap<String, String>,
 }
 
 /// The attribute's JSON; what is a default is left out.
@@ -129,6 +136,7 @@ impl Envelope {
             key: job.idempotency_key.as_deref().map(|key| key_item(config, key)),
             redrive: None,
             queue: None,
+            bound_for: None,
             body: Body::place(&job.body, config, &token, object),
             proof: token.clone(),
             token,
@@ -195,10 +203,10 @@ impl Envelope {
     /// What a message says that was received for this store, in this queue of it.
     pub(crate) fn read(
         message: &Message,
-        store: &str,
+        config: &Config,
         queue: &QueueName,
     ) -> std::result::Result<Self, Box<Poison>> {
-        let body = message.body().unwrap_or_default();
+        let (store, body) = (config.queue_name(), message.body().unwrap_or_default());
         let attribute = message.message_attributes().and_then(|all| all.get(ATTRIBUTE));
         let options = attribute.and_then(MessageAttributeValue::string_value);
         let sent = system(message, &MessageSystemAttributeName::SentTimestamp)
@@ -256,8 +264,29 @@ impl Envelope {
                 .redrive
                 .map(|attempt| Ending { attempt, at: Timestamp::from_micros(wire.ended_at.unwrap_or(0)) }),
             queue: wire.queue,
+            bound_for: None,
             body: Body { packed: None, place },
         };
+        // What another program has sent; unless it says how to read it, as we do.
+        let is_raw = foreign && mistake.is_none() && wire.encoding.is_none();
+        let (mut raw, mut is_nothing) = (None, false);
+        let mut mistake = mistake;
+        if is_raw {
+            match raw::read(message, envelope.spec.clone(), config) {
+                Ok(Raw::Job { job, queue: bound_for }) => {
+                    if !job.delay.is_zero() {
+                        envelope.not_before = Some(envelope.submitted_at.after(job.delay));
+                    }
+                    envelope.key =
+                        job.idempotency_key.as_deref().map(|key| key_item(config, key)).or(envelope.key);
+                    envelope.spec = job.spec;
+                    envelope.bound_for = bound_for.filter(|bound_for| bound_for != queue);
+                    raw = Some(job.body);
+                }
+                Ok(Raw::Nothing) => is_nothing = true,
+                Err(why) => mistake = Some(why),
+            }
+        }
         if foreign && envelope.spec.group.is_none() {
             // What others send is in a group of SQS, which is kept in order.
             let group = system_text(message, &MessageSystemAttributeName::MessageGroupId);
@@ -282,14 +311,13 @@ impl Envelope {
                 })
                 .map(Some)
                 .map_err(|e| format!("the message's body is broken: {e}")),
-            (None, None) if foreign => Json::parse(body)
-                .map(|json| Some(Packed::Plain(json)))
-                .map_err(|e| format!("the message's body is not JSON: {e}")),
-            (None, None) => Ok(Some(Packed::Plain(Json::from_stored(body)))),
+            (None, None) if is_nothing => Err("it is a test of whoever sends".to_owned()),
+            (None, None) => Ok(Some(Packed::Plain(raw.take().unwrap_or_else(|| Json::from_stored(body))))),
         };
         let poison = |reason, envelope| {
             let (body, options) = (body.to_owned(), options.map(str::to_owned));
-            Err(Box::new(Poison { reason, is_newer, envelope, body, options }))
+            let plain = raw::attributes(message);
+            Err(Box::new(Poison { reason, is_newer, is_nothing, envelope, body, options, plain }))
         };
         match packed {
             Ok(packed) => {

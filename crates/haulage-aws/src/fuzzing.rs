@@ -28,7 +28,7 @@ pub fn message(data: &[u8]) {
     let message = builder
         .attributes(MessageSystemAttributeName::SentTimestamp, body.trim())
         .set_message_attributes((!options.is_empty()).then(|| attribute(options)));
-    match Envelope::read(&message.build(), "jobs", &QueueName::default()) {
+    match Envelope::read(&message.build(), &Config::new("jobs"), &QueueName::default()) {
         Ok(envelope) => {
             let again = rewritten(&envelope);
             assert_eq!(
@@ -59,7 +59,7 @@ fn rewritten(envelope: &Envelope) -> Envelope {
         .message_id("m-1")
         .body(envelope.message_body())
         .set_message_attributes(Some(attributes(envelope)));
-    match Envelope::read(&message.build(), "jobs", &QueueName::default()) {
+    match Envelope::read(&message.build(), &Config::new("jobs"), &QueueName::default()) {
         Ok(envelope) => envelope,
         Err(poison) => panic!("what was written is refused: {}", poison.reason),
     }

@@ -17,6 +17,7 @@ use haulage::{
 use tokio::sync::Notify;
 
 use crate::{
+    config::Config,
     envelope::{Envelope, Poison, system, system_text},
     item::{Row, name},
     queue::{Queue, Receipt},
@@ -59,12 +60,12 @@ impl Received {
     /// A message of this queue of a store, or of its dead-letter queue.
     pub(crate) fn new(
         message: &Message,
-        store: &str,
+        config: &Config,
         queue: &Arc<Queue>,
         now: Timestamp,
         hidden: Duration,
     ) -> Self {
-        let envelope = Envelope::read(message, store, &queue.named);
+        let envelope = Envelope::read(message, config, &queue.named);
         let envelope = envelope.map(Arc::new).map_err(|poison| Arc::new(*poison));
         let id = match &envelope {
             Ok(envelope) => envelope.id.clone(),
@@ -100,11 +101,12 @@ impl Received {
     /// The same as a message that is no job.
     pub(crate) fn as_poison(&self, why: &str) -> Poison {
         let envelope = self.says().clone();
-        let (body, options) = match &self.envelope {
-            Ok(envelope) => (envelope.message_body(), Some(envelope.options())),
-            Err(poison) => (poison.body.clone(), poison.options.clone()),
+        let (body, options, plain) = match &self.envelope {
+            Ok(envelope) => (envelope.message_body(), Some(envelope.options()), HashMap::new()),
+            Err(poison) => (poison.body.clone(), poison.options.clone(), poison.plain.clone()),
         };
-        Poison { reason: why.to_owned(), is_newer: false, envelope, body, options }
+        let reason = why.to_owned();
+        Poison { reason, is_newer: false, is_nothing: false, envelope, body, options, plain }
     }
 
     /// Whether it speaks for a job that it did not make itself. SQS gives a message
@@ -323,7 +325,6 @@ pub(crate) mod tests {
     use haulage::NewJob;
 
     use super::*;
-    use crate::config::Config;
 
     /// A queue that is never asked for anything.
     pub(crate) fn queue(name: &str) -> Queue {

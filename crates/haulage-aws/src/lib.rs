@@ -53,6 +53,7 @@ mod envelope;
 mod item;
 mod object_retention;
 mod random;
+mod raw;
 mod update;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -83,7 +84,7 @@ pub use aws_config::SdkConfig;
 
 pub use backend::AwsBackend;
 pub use builder::Builder;
-pub use config::{Compression, Config};
+pub use config::{Compression, Config, RawBodies, Unwrap};
 pub use meter::Usage;
 pub use protection::ScaleInProtection;
 pub use records::{OwnRecord, Records, Refusal};

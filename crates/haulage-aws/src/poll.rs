@@ -181,7 +181,7 @@ impl Inner {
         wait: Duration,
     ) -> Answer {
         let messages = queue.receive(&queue.url, max, lease, wait).await?;
-        let (store, now) = (self.queues.store(), self.now());
-        Ok(messages.iter().map(|message| Received::new(message, store, queue, now, lease)).collect())
+        let (config, now) = (&self.config, self.now());
+        Ok(messages.iter().map(|message| Received::new(message, config, queue, now, lease)).collect())
     }
 }

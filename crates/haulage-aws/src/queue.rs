@@ -23,6 +23,7 @@ use crate::{
     fault::{fault, is_denied, is_missing, may_pass},
     queue_name::in_sqs,
     random,
+    raw::PREFIX,
     redrive_policy::RedrivePolicy,
     table::{MAX_CALL_BYTES, PARALLEL, batches_of, chunks_of, pause},
 };
@@ -325,10 +326,12 @@ impl Queue {
     pub(crate) async fn dead_letter(&self, poison: &Poison) -> Result<()> {
         let Some(dead) = &self.dead else { return Ok(()) };
         let mut send = self.client.send_message().queue_url(dead).message_body(&poison.body);
-        if let Some(options) = &poison.options {
-            let value = MessageAttributeValue::builder().data_type("String").string_value(options).build();
-            send =
-                send.set_message_attributes(value.ok().map(|value| [(ATTRIBUTE.to_owned(), value)].into()));
+        let options = poison.options.iter().map(|options| (ATTRIBUTE, options));
+        for (name, text) in options.chain(poison.plain.iter().map(|(name, text)| (name.as_str(), text))) {
+            let value = MessageAttributeValue::builder().data_type("String").string_value(text).build();
+            if let Ok(value) = value {
+                send = send.message_attributes(name, value);
+            }
         }
         if self.fifo {
             // Others may have sent another one with the same token.
@@ -364,6 +367,8 @@ impl Queue {
             .visibility_timeout(whole_seconds(visibility))
             .wait_time_seconds(whole_seconds(wait))
             .message_attribute_names(ATTRIBUTE)
+            // All that begin so (Amazon SQS API Reference, ReceiveMessage).
+            .message_attribute_names(format!("{PREFIX}*"))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)

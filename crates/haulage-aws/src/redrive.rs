@@ -244,6 +244,7 @@ pub(crate) async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Resu
         key: None,
         redrive: row.ending(),
         queue: None,
+        bound_for: None,
         body: Body { packed, place },
     }))
 }
@@ -364,7 +365,7 @@ async fn sort_out(
     let now = inner.now();
     let received: Vec<Received> = messages
         .iter()
-        .map(|message| Received::new(message, inner.queues.store(), queue, now, COPIES_HIDDEN))
+        .map(|message| Received::new(message, &inner.config, queue, now, COPIES_HIDDEN))
         .collect();
     let rows = match inner.store.table.get_many(received.iter().map(|r| r.id.to_string()), None).await {
         Ok(rows) => rows,

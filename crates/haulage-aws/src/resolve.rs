@@ -61,6 +61,7 @@ pub(crate) async fn resolve(
             let message = format!("message {} is left to others: {}", message.id, poison.reason);
             return Err(Error::Unavailable { message, source: None });
         }
+        Err(poison) if poison.is_nothing => return Ok(Disposition::Dropped),
         Err(poison) => {
             return Ok(match unproved(inner, message).await? {
                 Some(disposition) => disposition,
@@ -70,6 +71,10 @@ pub(crate) async fn resolve(
     };
     if let Some(disposition) = unproved(inner, message).await? {
         return Ok(disposition);
+    }
+    if let Some(to) = &envelope.bound_for {
+        inner.send_on(message, envelope, to).await?;
+        return Ok(Disposition::Dropped);
     }
     let now = inner.now();
     if let Some(moment) = envelope.not_before.filter(|moment| *moment > now) {

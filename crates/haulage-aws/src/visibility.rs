@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use haulage::{JobId, Result, Timestamp};
+use haulage::{JobId, QueueName, Result, Timestamp};
 use tracing::warn;
 
 use crate::{
@@ -165,7 +165,7 @@ impl Inner {
     /// there was one to send: what is no job's, or of one that is over, has none.
     pub(crate) async fn replace(&self, message: &Received) -> Result<bool> {
         let Ok(envelope) = &message.envelope else { return Ok(false) };
-        let (id, proof) = match self.to_speak_for(message, envelope).await {
+        let (id, proof) = match self.to_speak_for(message, envelope, &message.queue).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(false),
             // The table is away, and the job must not be lost meanwhile. It has a record
@@ -184,8 +184,32 @@ impl Inner {
 }
 
 impl Inner {
+    /// Sends on what another program has sent to another queue of the store than its job
+    /// is for. The message can be deleted then; whoever receives it again before that does the
+    /// same, and the record decides.
+    pub(crate) async fn send_on(
+        &self,
+        message: &Received,
+        envelope: &Envelope,
+        to: &QueueName,
+    ) -> Result<()> {
+        let queue = self.queues.get(to).await?;
+        if let Some((id, proof)) = self.to_speak_for(message, envelope, &queue).await?
+            && let Some(sent) = queue.send(&[envelope.speaking_for(id, proof)], self.now()).await.pop()
+        {
+            sent?;
+        }
+        Ok(())
+    }
+
     /// The job that a message is for, and what another one has to say to speak for it.
-    async fn to_speak_for(&self, message: &Received, envelope: &Envelope) -> Result<Option<(JobId, String)>> {
+    /// Where it has no record yet, it gets one, as a job of this queue.
+    async fn to_speak_for(
+        &self,
+        message: &Received,
+        envelope: &Envelope,
+        queue: &Queue,
+    ) -> Result<Option<(JobId, String)>> {
         // It has been proved, or will not be.
         if message.needs_proof() {
             return Ok(Some((message.id.clone(), envelope.proof.clone())));
@@ -209,7 +233,7 @@ impl Inner {
                     if is_foreign(message, envelope) {
                         self.store_bodies(&[envelope]).await?;
                     }
-                    let item = item::submitted(&job, envelope, &message.queue.name);
+                    let item = item::submitted(&job, envelope, &queue.name);
                     self.store.table.insert(vec![item]).await.pop().transpose().map_err(|not| not.error)?;
                 }
                 Some(job) => return Ok(Some((job, envelope.proof.clone()))),

@@ -13,7 +13,8 @@ fn message(envelope: &Envelope) -> Message {
 fn round_trip(job: &NewJob, config: &Config) -> (Envelope, Envelope) {
     let envelope = Envelope::new(job, config, Timestamp::from_micros(1_000_000)).expect("an envelope");
     assert!(envelope.options().chars().all(is_allowed) && envelope.message_body().chars().all(is_allowed));
-    let read = Envelope::read(&message(&envelope), "jobs.fifo", &QueueName::default()).expect("no poison");
+    let read = Envelope::read(&message(&envelope), &Config::new("jobs.fifo"), &QueueName::default())
+        .expect("no poison");
     (envelope, read)
 }
 
@@ -55,16 +56,19 @@ fn objects_are_named_by_address() {
         "{}",
         envelope.message_body()
     );
-    let read = Envelope::read(&message(&envelope), "jobs.fifo", &QueueName::default()).expect("no poison");
+    let read = Envelope::read(&message(&envelope), &Config::new("jobs.fifo"), &QueueName::default())
+        .expect("no poison");
     assert_eq!((read.body.packed, read.body.place), (None, envelope.body.place));
 }
 
 #[test]
 fn other_messages_are_jobs_if_they_are_json() {
     let plain = |body: &str| Message::builder().message_id("m-2").body(body).build();
-    let envelope = Envelope::read(&plain("{\"a\":1}"), "jobs.fifo", &QueueName::default()).expect("a job");
+    let envelope =
+        Envelope::read(&plain("{\"a\":1}"), &Config::new("jobs.fifo"), &QueueName::default()).expect("a job");
     assert_eq!((envelope.token.as_str(), envelope.spec.max_attempts), ("m-2", 3));
-    let poison = Envelope::read(&plain("hello"), "jobs.fifo", &QueueName::default()).expect_err("no job");
+    let poison = Envelope::read(&plain("hello"), &Config::new("jobs.fifo"), &QueueName::default())
+        .expect_err("no job");
     assert!(poison.reason.contains("not JSON"), "{}", poison.reason);
 }
 
@@ -83,11 +87,13 @@ fn options_that_no_submit_takes_make_a_message_no_job() {
         ("group", serde_json::json!(""), "group is empty"),
     ] {
         let message = with_options(&serde_json::json!({ "v": 1, "token": "t", option: value }));
-        let poison = Envelope::read(&message, "jobs.fifo", &QueueName::default()).expect_err("no job");
+        let poison =
+            Envelope::read(&message, &Config::new("jobs.fifo"), &QueueName::default()).expect_err("no job");
         assert!(poison.reason.contains(why), "{}", poison.reason);
         assert!(poison.envelope.spec.is_default(), "a record can hold it");
         let later = with_options(&serde_json::json!({ "v": 2, "token": "t", option: value }));
-        let poison = Envelope::read(&later, "jobs.fifo", &QueueName::default()).expect_err("no job of ours");
+        let poison = Envelope::read(&later, &Config::new("jobs.fifo"), &QueueName::default())
+            .expect_err("no job of ours");
         assert!(poison.is_newer && poison.envelope.spec.is_default());
     }
 }
@@ -98,7 +104,9 @@ fn sqs_takes_the_group_of_any_message() {
     let long = "x".repeat(129);
     for (token, group) in [("t", Some("🚲")), ("t", Some("g 1")), ("t", Some(&long)), ("", Some(&long))] {
         let message = with_options(&serde_json::json!({ "v": 1, "token": token, "group": group }));
-        let group = Envelope::read(&message, "jobs.fifo", &QueueName::default()).expect("a job").sqs_group();
+        let group = Envelope::read(&message, &Config::new("jobs.fifo"), &QueueName::default())
+            .expect("a job")
+            .sqs_group();
         assert!((1..=128).contains(&group.len()) && group.chars().all(|c| c.is_ascii_graphic()), "{group}");
     }
 }
@@ -110,12 +118,14 @@ fn a_message_names_nothing_that_is_not_its_own() {
     let why = |options: serde_json::Value| {
         let mut all = serde_json::json!({ "v": 1, "token": "t" });
         all.as_object_mut().expect("an object").extend(options.as_object().expect("an object").clone());
-        Envelope::read(&with_options(&all), "jobs.fifo", &QueueName::default()).err().map(|poison| {
-            let Poison { reason, envelope, .. } = *poison;
-            assert_eq!((envelope.token.as_str(), envelope.id, envelope.key), ("m-3", None, None));
-            assert_eq!(envelope.body.place, Place::Record);
-            reason
-        })
+        Envelope::read(&with_options(&all), &Config::new("jobs.fifo"), &QueueName::default()).err().map(
+            |poison| {
+                let Poison { reason, envelope, .. } = *poison;
+                assert_eq!((envelope.token.as_str(), envelope.id, envelope.key), ("m-3", None, None));
+                assert_eq!(envelope.body.place, Place::Record);
+                reason
+            },
+        )
     };
     for (options, expected) in [
         (serde_json::json!({ "id": format!("key#jobs.fifo#{hash}") }), "an id that no job has"),
@@ -161,7 +171,7 @@ fn a_job_was_submitted_before_its_message_was_sent() {
         let options = serde_json::json!({ "v": 1, "token": "t", "submitted_at": submitted_at });
         let mut message = with_options(&options);
         message.attributes = Some([(MessageSystemAttributeName::SentTimestamp, "1000".to_owned())].into());
-        Envelope::read(&message, "jobs.fifo", &QueueName::default())
+        Envelope::read(&message, &Config::new("jobs.fifo"), &QueueName::default())
     };
     assert!(sent(3_600_000_000).is_ok(), "clocks differ");
     assert!(sent(i64::MAX).expect_err("no job").reason.contains("a moment that cannot be"));

@@ -9,6 +9,7 @@ mod lost;
 mod object_retention;
 mod operators;
 mod order;
+mod other_programs;
 mod own_records;
 mod payloads;
 mod place;
