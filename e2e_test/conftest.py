@@ -120,15 +120,19 @@ def without_tasks(pipeline: Pipeline, seconds: float) -> bool:
 
 
 def fewest_of_the_lambda(pipeline: Pipeline) -> int | None:
-    """What its schedule tells it; None where it sets no desired count, or is not there."""
-    events, rule = boto3.client("events"), f"{pipeline.service}-autoscale"
-    rules = ask(f"the rule {rule}", lambda: events.list_rules(NamePrefix=rule))["Rules"]
-    if rule not in [found["Name"] for found in rules]:
-        return None
-    targets = ask(f"what {rule} starts", lambda: events.list_targets_by_rule(Rule=rule))["Targets"]
-    pairs = [pair for target in targets for pair in json.loads(target["Input"])["pairs"]]
-    bounds = [pair.get("direct") for pair in pairs if pair["service"] == pipeline.service]
-    return bounds[0]["min_tasks"] if bounds and bounds[0] else None
+    """What the schedule of its Lambda, or of one for many services, tells that; None where none
+    sets its desired count."""
+    events = boto3.client("events")
+    pages = events.get_paginator("list_rules").paginate()
+    rules = ask("the rules", lambda: [rule["Name"] for page in pages for rule in page["Rules"]])
+    for rule in (rule for rule in rules if rule.endswith("-autoscale")):
+        targets = ask(f"what {rule} starts", lambda rule=rule: events.list_targets_by_rule(Rule=rule))[
+            "Targets"
+        ]
+        for pair in (pair for target in targets for pair in json.loads(target["Input"])["pairs"]):
+            if (pair["cluster"], pair["service"]) == (pipeline.cluster, pipeline.service):
+                return pair["direct"]["min_tasks"] if pair["direct"] else None
+    return None
 
 
 def fewest_tasks(pipeline: Pipeline) -> int | None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes what a release consists of, into dist/: for each target that is named the
-# program, in an archive, and the wheel; then the SBOM, the licences of what is
+# program, in an archive, and the wheel, and for musl the scaling Lambda; then the SBOM, the licences of what is
 # linked in, and checksums of all of it. Without a target: all of Linux. What was in
 # dist/ before stays until all of it is there.
 #
@@ -53,6 +53,13 @@ wheel() {
         --manifest-path python/Cargo.toml "${how[@]}" --out "$new"
 }
 
+lambda() {
+    local architecture=${1%%-*}
+    architecture=${architecture/aarch64/arm64}
+    crates/haulage-autoscale/package/build.sh "$architecture"
+    cp "$tools/lambda/haulage-autoscale-$architecture.zip" "$new/haulage-autoscale-$version-$architecture.zip"
+}
+
 for target in "$@"; do
     echo "dist: the wheel for $target"
     wheel "$target"
@@ -65,6 +72,12 @@ for target in "$@"; do
     esac
     echo "dist: the program for $target"
     archive "$target"
+    case $target in
+    *-linux-musl)
+        echo "dist: the scaling Lambda for $target"
+        lambda "$target"
+        ;;
+    esac
 done
 "$python" scripts/dist/sbom.py "$new" "$new/haulage-$version.cdx.json"
 cp python/licenses/THIRD-PARTY.txt "$new/haulage-$version-third-party-licenses.txt"

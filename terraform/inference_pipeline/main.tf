@@ -2,6 +2,9 @@
 # of them stand beside each other in one VPC, on one endpoints stack.
 
 locals {
+  named_queues  = [for queue in var.queues : queue if queue != "default"]
+  served_queues = length(local.named_queues) == 0 ? [] : distinct(concat(var.queues, ["default"]))
+
   create_cluster = var.create_cluster != null ? var.create_cluster : var.cluster_arn == null
 
   # Who gives a repository names it by its URL; who gives none gets one.
@@ -41,6 +44,11 @@ locals {
 }
 
 locals {
+  more_capacity_providers = flatten([for service in var.more_services :
+    service.on_fargate || (service.capacity_provider == null && var.capacity_provider == null)
+    ? ["FARGATE", "FARGATE_SPOT"]
+    : [service.capacity_provider != null ? service.capacity_provider : var.capacity_provider]
+  ])
   # What is scaled: each service with the queue, and what comes before it.
   services = concat(
     [{
@@ -62,6 +70,7 @@ locals {
     service                 = service.name
     queue                   = module.queue.name
     queue_url               = module.queue.url
+    more_queues             = [for name in local.named_queues : { name = module.queue.named[name].name, url = module.queue.named[name].url }]
     min_tasks               = service.min
     max_tasks               = service.max
     slots_per_task          = service.concurrency
@@ -115,6 +124,7 @@ module "queue" {
   deduplication_scope            = var.queue_deduplication_scope
   dlq_message_retention_seconds  = var.dlq_message_retention_seconds
   dlq_visibility_timeout_seconds = var.dlq_visibility_timeout_seconds
+  named                          = local.named_queues
   senders                        = var.queue_senders
   kms_key_arn                    = var.kms_key_arn
   tags                           = var.tags
@@ -175,7 +185,7 @@ module "access" {
   source = "../modules/access"
 
   name        = var.name
-  queues      = [{ arn = module.queue.arn, dlq_arn = module.queue.dlq_arn }]
+  queues      = [for arn in concat([module.queue.arn], values(module.queue.named)[*].arn) : { arn = arn, dlq_arn = module.queue.dlq_arn }]
   table       = { arn = module.table.arn }
   bucket      = var.payload_bucket ? { arn = module.bucket[0].arn } : null
   kms_key_arn = var.kms_key_arn
@@ -199,6 +209,7 @@ module "worker" {
   egress_rules               = var.egress_rules
   security_group_ids         = var.security_group_ids
   queue_name                 = module.queue.name
+  queues                     = local.served_queues
   table_name                 = module.table.name
   bucket_name                = var.payload_bucket ? module.bucket[0].name : null
   cpu                        = var.cpu
@@ -226,6 +237,7 @@ module "worker" {
   enable_execute_command     = var.enable_execute_command
   create_cluster             = local.create_cluster
   cluster_arn                = var.cluster_arn
+  more_capacity_providers    = local.more_capacity_providers
   rollback                   = var.rollback
   wait_for_steady_state      = var.wait_for_steady_state
   log_retention_days         = var.log_retention_days
@@ -245,6 +257,7 @@ module "more_workers" {
   consume_policy             = module.access.consume_policy
   create_cluster             = false
   cluster_arn                = module.worker.cluster_arn
+  more_capacity_providers    = []
   vpc_id                     = var.vpc_id
   subnet_ids                 = var.subnet_ids
   use_vpc_endpoints          = local.use_vpc_endpoints
@@ -254,6 +267,7 @@ module "more_workers" {
   egress_rules               = var.egress_rules
   security_group_ids         = var.security_group_ids
   queue_name                 = module.queue.name
+  queues                     = local.served_queues
   table_name                 = module.table.name
   bucket_name                = var.payload_bucket ? module.bucket[0].name : null
   cpu                        = coalesce(each.value.cpu, var.cpu)
@@ -336,6 +350,7 @@ module "alarms" {
   name                      = var.name
   cluster                   = { name = module.worker.cluster_name, arn = module.worker.cluster_arn, service_names = local.services[*].name }
   queue_name                = module.queue.name
+  more_queues               = { for name, queue in module.queue.named : name => queue.name }
   dlq_name                  = module.queue.dlq_name
   table_name                = module.table.name
   lambda_name               = one(module.scaler[*].lambda_name)

@@ -13,6 +13,11 @@ output "queue_arn" {
   value       = module.queue.arn
 }
 
+output "named_queues" {
+  description = "The named queues, with the name, url and arn of each in SQS."
+  value       = module.queue.named
+}
+
 output "dlq_name" {
   description = "Name of the dead-letter queue."
   value       = module.queue.dlq_name

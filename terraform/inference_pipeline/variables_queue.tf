@@ -42,6 +42,18 @@ variable "queue_deduplication_scope" {
   nullable    = false
 }
 
+variable "queues" {
+  description = "Named queues, in the order in which the tasks serve them, such as [\"interactive\", \"default\", \"bulk\"]; default is the one that the pipeline has anyway, and comes last where it is not named. Each tenth job is from a lower one. In SQS, bulk is NAME--bulk."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for queue in var.queues : can(regex("^[A-Za-z0-9_-]+$", queue)) && length("${var.name}--${queue}.fifo") <= 80]) && length(distinct(var.queues)) == length(var.queues) && length(setsubtract(var.queues, ["default"])) <= 9
+    error_message = "There are 9 named queues at most, each once, of letters, digits, hyphens and underscores, such as bulk; with the name of the pipeline they are no longer than the 80 characters that SQS has."
+  }
+}
+
 variable "queue_senders" {
   description = "Who else sends jobs to the queue, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. Each message is a job, whose body has to be JSON."
   type = map(object({

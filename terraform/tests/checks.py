@@ -290,7 +290,7 @@ def check_queues_have_their_dead_letter_queues(aws, shared, outputs):
 def check_queues_are_closed_to_others(aws, shared, outputs):
     sqs = aws("sqs")
     for output in outputs.values():
-        for name in (output["queue_name"], output["dlq_name"]):
+        for name in (output["queue_name"], output["dlq_name"], *_named(output)):
             url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
             attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
             statements = {statement["Sid"]: statement for statement in json.loads(attributes["Policy"])["Statement"]}
@@ -335,6 +335,11 @@ def check_bucket_is_private_and_forgets(aws, shared, outputs):
         assert all(block.values()), block
 
 
+def _named(output: dict) -> list[str]:
+    """What the named queues of a pipeline are called in SQS."""
+    return [queue["name"] for queue in output["named_queues"].values()]
+
+
 def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]:
     """Who may do what to what, of a pipeline."""
     arn = lambda service, rest: f"arn:aws:{service}:{aws.region}:{ACCOUNT}:{rest}"
@@ -344,18 +349,21 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
     find = {queue: FIND, dead: {"sqs:GetQueueUrl"}}
     read = find | {table: READ, bucket: {"s3:ListBucket"}, objects: {"s3:GetObject"}}
     work = read | {queue: SEND | RECEIVE, dead: SEND, table: RECORDS, objects: OBJECTS}
+    # The same of each queue.
+    each = lambda actions: {arn("sqs", name): actions for name in _named(output)}
     # prod has a key of its own.
     key = lambda actions: {aws.key(): actions} if name == "prod" else {}
     return {
-        "submit": find | key(KEY_WRITES) | {
+        "submit": find | key(KEY_WRITES) | each(SEND) | {
             queue: SEND,
             table: {"dynamodb:GetItem", "dynamodb:PartiQLInsert", "dynamodb:UpdateItem"},
             objects: {"s3:PutObject"},
         },
-        "read": read | key(KEY_READS),
-        "cancel": find | key(KEY_WRITES) | {table: READ | {"dynamodb:UpdateItem"}},
-        "consumer": work | key(KEY_WRITES) | {arn("ecs", f"task/{name}/*"): {"ecs:UpdateTaskProtection"}},
-        "operate": work | key(KEY_WRITES) | {
+        "read": read | key(KEY_READS) | each(FIND),
+        "cancel": find | key(KEY_WRITES) | each(FIND) | {table: READ | {"dynamodb:UpdateItem"}},
+        "consumer": work | key(KEY_WRITES) | each(SEND | RECEIVE) | {arn("ecs", f"task/{name}/*"): {"ecs:UpdateTaskProtection"}},
+        "operate": work | key(KEY_WRITES) | each(SEND | RECEIVE) | {
+            "*": {"sqs:ListQueues"},
             dead: SEND | RECEIVE,
             table: RECORDS | LOOK_AFTER,
             f"{table}/index/dead_letters": {"dynamodb:Query"},
@@ -364,12 +372,12 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
     }
 
 
-def _permissions_of_scaler(aws, name: str, queue: str, cluster: str, services: list[str]) -> dict[str, set[str]]:
+def _permissions_of_scaler(aws, name: str, queues: list[str], cluster: str, services: list[str]) -> dict[str, set[str]]:
     arn = lambda service, rest: f"arn:aws:{service}:{aws.region}:{ACCOUNT}:{rest}"
     # That of staging leaves the services to alarms.
     count = {"ecs:UpdateService"} if name == "prod" else set()
     return {
-        arn("sqs", queue): {"sqs:GetQueueAttributes"},
+        **{arn("sqs", queue): {"sqs:GetQueueAttributes"} for queue in queues},
         arn("logs", f"log-group:/aws/lambda/{name}-autoscale:*"): {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"cloudwatch:GetMetricData", "cloudwatch:PutMetricData"},
     } | {arn("ecs", f"service/{cluster}/{service}"): {"ecs:DescribeServices"} | count for service in services}
@@ -420,7 +428,9 @@ def check_roles_and_policies_allow_what_is_listed_and_no_more(aws, shared, outpu
                 assert all(f"{name}" in resource for resource in statement["Resource"]), statement
         scaler = SCALERS[name]
         statements = aws.statements(f"{scaler}-autoscale")
-        expected = _permissions_of_scaler(aws, scaler, output["queue_name"], name, output["service_names"])
+        expected = _permissions_of_scaler(
+            aws, scaler, [output["queue_name"], *_named(output)], name, output["service_names"]
+        )
         assert _granted(statements) == expected, f"{scaler}-autoscale: {statements}"
         put = next(s for s in statements if "cloudwatch:PutMetricData" in s["Action"])
         assert put["Condition"] == {"StringEquals": {"cloudwatch:namespace": ["Haulage"]}}, put
@@ -442,6 +452,7 @@ def check_tasks_stop_in_peace_and_bad_deployments_roll_back(aws, shared, outputs
         environment = {pair["name"]: pair["value"] for pair in container["environment"]}
         assert environment["HAULAGE_URL"].startswith(f"{output['haulage_url'].split('?')[0]}?table={name}-records&")
         assert "ecs_protection=require" in environment["HAULAGE_URL"]
+        assert environment.get("HAULAGE_QUEUE") == ("default,bulk" if name == "prod" else None), environment
         providers = {item["capacityProvider"] for item in service["capacityProviderStrategy"]}
         assert providers == ({"FARGATE"} if name == "prod" else {"FARGATE_SPOT"}), providers
 
@@ -494,6 +505,7 @@ def check_the_lambda_is_run_each_minute_for_its_pair(aws, shared, outputs):
         bounds = {"min_tasks": 1, "max_tasks": 10, "scale_in_window_seconds": 120}
         assert pair["direct"] == (bounds if name == "prod" else None), pair
         assert pair["queue_url"].endswith(f"/{output['queue_name']}")
+        assert [url.rsplit("/", 1)[1] for url in pair["more_queue_urls"]] == _named(output), pair
 
 
 def check_alarms_for_people_are_there(aws, shared, outputs):
@@ -503,6 +515,7 @@ def check_alarms_for_people_are_there(aws, shared, outputs):
     assert {f"haulage-{kind}" for kind in of_lambda} == set(shared["alarm_names"]) <= alarms
     for name, output in outputs.items():
         expected = kinds | (of_lambda if name == "prod" else set())
+        expected |= {f"{kind}-{queue}" for queue in output["named_queues"] for kind in ("oldest-job", "retention")}
         assert {f"{name}-{kind}" for kind in expected} == set(output["alarm_names"]) <= alarms
     dashboards = aws("cloudwatch").list_dashboards()["DashboardEntries"]
     assert [entry["DashboardName"] for entry in dashboards] == ["prod"], "made where it is asked for"

@@ -59,6 +59,10 @@ class Downlevel:
                 for blocks in content[kind][type_name].values():
                     for block in blocks:
                         self._strip(block, known["block"], type_name)
+        for output in content.get("output", {}).values():
+            for block in output:
+                if "depends_on" in block:
+                    block["depends_on"] = [ref for ref in _bare(block["depends_on"]) if self._known(ref)]
         for variable in content.get("variable", {}).values():
             for block in variable:
                 if "type" in block:

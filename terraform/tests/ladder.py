@@ -286,7 +286,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         }
         pipelines = {
             "prod": stack(
-                "inference_pipeline", "prod", name="prod", enable_dashboard=True, kms_key_arn=aws.make_key(),
+                "inference_pipeline", "prod", name="prod", enable_dashboard=True, queues=["default", "bulk"], kms_key_arn=aws.make_key(),
                 queue_senders={"nightly": {"service": "events.amazonaws.com", "source_arn": checks.RULE}},
                 more_services=[{"name": "spot", "fargate": {"weight": 0, "spot_weight": 1}, "max_capacity": 4}], **common,
             ),

@@ -247,6 +247,10 @@ run "more_services_on_one_queue" {
     condition     = output.service_names == ["jobs", "jobs-spot", "jobs-gpu"] && length(module.scaler) == 1
     error_message = "One Lambda scales them."
   }
+  assert {
+    condition     = join(" ", local.more_capacity_providers) == "FARGATE FARGATE_SPOT gpu"
+    error_message = "The cluster has what each of them starts on."
+  }
 }
 
 run "scaled_by_another_stack" {
@@ -274,5 +278,31 @@ run "told_of_ends" {
   assert {
     condition     = length(module.completion_events) == 1
     error_message = "By the default bus."
+  }
+}
+
+run "named_queues_in_order" {
+  command = plan
+  variables {
+    queues = ["interactive", "default", "bulk"]
+  }
+  assert {
+    condition     = join(",", local.served_queues) == "interactive,default,bulk" && toset(keys(output.named_queues)) == toset(["interactive", "bulk"])
+    error_message = "The default one has its place, and is there anyway."
+  }
+  assert {
+    condition     = [for queue in output.scaler_pairs["jobs"].more_queues : queue.name] == ["jobs--interactive.fifo", "jobs--bulk.fifo"]
+    error_message = "What waits in them is scaled for."
+  }
+}
+
+run "the_default_queue_comes_last" {
+  command = plan
+  variables {
+    queues = ["interactive"]
+  }
+  assert {
+    condition     = join(",", local.served_queues) == "interactive,default"
+    error_message = "Nobody would serve it else."
   }
 }

@@ -214,3 +214,11 @@ run "events_to_two_places" {
   }
   expect_failures = [var.completion_events]
 }
+
+run "a_queue_with_a_dot" {
+  command = plan
+  variables {
+    queues = ["bulk.slow"]
+  }
+  expect_failures = [var.queues]
+}

@@ -4,7 +4,7 @@ locals {
   account_id  = data.aws_caller_identity.current.account_id
   receive     = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
   queue_arns  = var.queues[*].arn
-  dlq_arns    = var.queues[*].dlq_arn
+  dlq_arns    = distinct(var.queues[*].dlq_arn)
   object_arns = [for bucket in var.bucket[*] : "${bucket.arn}/haulage/*"]
   # What a cancellation writes. No result, no body, nothing of the holder's.
   cancelled_attributes = [
@@ -287,6 +287,13 @@ data "aws_iam_policy_document" "operate" {
     sid       = "Receive"
     actions   = local.receive
     resources = concat(local.queue_arns, local.dlq_arns)
+  }
+
+  # Which queues there are. It knows no resource.
+  statement {
+    sid       = "ListQueues"
+    actions   = ["sqs:ListQueues"]
+    resources = ["*"]
   }
 
   statement {

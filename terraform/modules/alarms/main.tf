@@ -2,6 +2,17 @@
 
 locals {
   actions = var.topic_arn == null ? [] : [var.topic_arn]
+  # By the ends of the names of their alarms.
+  queues = merge({ "" = var.queue_name }, { for name, queue in var.more_queues : "-${name}" => queue })
+  # What tells whether anything goes on, of each queue.
+  waiting = [for index in range(length(local.queues)) : "waiting${index}"]
+  running = [for index in range(length(local.queues)) : "running${index}"]
+  ended   = [for index in range(length(local.queues)) : "ended${index}"]
+  progress = merge([for index, queue in values(local.queues) : {
+    "waiting${index}" = { queue = queue, metric = "ApproximateNumberOfMessagesVisible", stat = "Minimum" }
+    "running${index}" = { queue = queue, metric = "ApproximateNumberOfMessagesNotVisible", stat = "Maximum" }
+    "ended${index}"   = { queue = queue, metric = "NumberOfMessagesDeleted", stat = "Sum" }
+  }]...)
 }
 
 data "aws_region" "current" {}
@@ -30,7 +41,9 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
 # or more out of it, so a job that fails again and again does not hide the
 # others.
 resource "aws_cloudwatch_metric_alarm" "oldest_job" {
-  alarm_name          = "${var.name}-oldest-job"
+  for_each = local.queues
+
+  alarm_name          = "${var.name}-oldest-job${each.key}"
   alarm_description   = "Jobs wait, and the oldest that is not done was submitted more than ${var.oldest_job_seconds} s ago. Are there enough tasks? Or does a job take that long?"
   evaluation_periods  = 3
   comparison_operator = "GreaterThanThreshold"
@@ -53,7 +66,7 @@ resource "aws_cloudwatch_metric_alarm" "oldest_job" {
     metric {
       namespace   = "AWS/SQS"
       metric_name = "ApproximateNumberOfMessagesVisible"
-      dimensions  = { QueueName = var.queue_name }
+      dimensions  = { QueueName = each.value }
       stat        = "Minimum"
       period      = 60
     }
@@ -65,7 +78,7 @@ resource "aws_cloudwatch_metric_alarm" "oldest_job" {
     metric {
       namespace   = "AWS/SQS"
       metric_name = "ApproximateAgeOfOldestMessage"
-      dimensions  = { QueueName = var.queue_name }
+      dimensions  = { QueueName = each.value }
       stat        = "Maximum"
       period      = 60
     }
@@ -75,11 +88,13 @@ resource "aws_cloudwatch_metric_alarm" "oldest_job" {
 # SQS deletes what nobody has received in time. Nothing else goes off where no task
 # has been there for days.
 resource "aws_cloudwatch_metric_alarm" "retention" {
-  alarm_name          = "${var.name}-retention"
+  for_each = local.queues
+
+  alarm_name          = "${var.name}-retention${each.key}"
   alarm_description   = "A message is half as old as the queue keeps messages (${var.message_retention_seconds} s); then SQS deletes it. Do workers receive anything?"
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
-  dimensions          = { QueueName = var.queue_name }
+  dimensions          = { QueueName = each.value }
   statistic           = "Maximum"
   period              = 300
   evaluation_periods  = 1
@@ -106,43 +121,23 @@ resource "aws_cloudwatch_metric_alarm" "no_progress" {
   metric_query {
     id          = "stuck"
     label       = "Jobs that wait while none runs or ends"
-    expression  = "IF(running == 0 AND FILL(ended, 0) == 0, waiting, 0)"
+    expression  = "IF(${join(" + ", local.running)} == 0 AND ${join(" + ", [for id in local.ended : "FILL(${id}, 0)"])} == 0, ${join(" + ", local.waiting)}, 0)"
     return_data = true
   }
 
-  metric_query {
-    id = "waiting"
+  dynamic "metric_query" {
+    for_each = local.progress
 
-    metric {
-      namespace   = "AWS/SQS"
-      metric_name = "ApproximateNumberOfMessagesVisible"
-      dimensions  = { QueueName = var.queue_name }
-      stat        = "Minimum"
-      period      = 60
-    }
-  }
+    content {
+      id = metric_query.key
 
-  metric_query {
-    id = "running"
-
-    metric {
-      namespace   = "AWS/SQS"
-      metric_name = "ApproximateNumberOfMessagesNotVisible"
-      dimensions  = { QueueName = var.queue_name }
-      stat        = "Maximum"
-      period      = 60
-    }
-  }
-
-  metric_query {
-    id = "ended"
-
-    metric {
-      namespace   = "AWS/SQS"
-      metric_name = "NumberOfMessagesDeleted"
-      dimensions  = { QueueName = var.queue_name }
-      stat        = "Sum"
-      period      = 60
+      metric {
+        namespace   = "AWS/SQS"
+        metric_name = metric_query.value.metric
+        dimensions  = { QueueName = metric_query.value.queue }
+        stat        = metric_query.value.stat
+        period      = 60
+      }
     }
   }
 }

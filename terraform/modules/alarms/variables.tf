@@ -20,6 +20,13 @@ variable "queue_name" {
   nullable    = false
 }
 
+variable "more_queues" {
+  description = "The named queues of the same pipeline: what they are called in SQS, by their names."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
 variable "dlq_name" {
   description = "Name of the dead-letter queue."
   type        = string

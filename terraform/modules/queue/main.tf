@@ -54,12 +54,41 @@ resource "aws_sqs_queue" "jobs" {
   tags = var.tags
 }
 
-# Only this queue may use the dead-letter queue.
+# The named queues of the same store, whose names say whose they are (docs/queues.md).
+resource "aws_sqs_queue" "named" {
+  for_each = toset(var.named)
+
+  name                        = "${var.name}--${each.value}${local.suffix}"
+  fifo_queue                  = var.fifo
+  content_based_deduplication = var.fifo ? var.content_based_deduplication : null
+  deduplication_scope         = var.fifo ? var.deduplication_scope : null
+  # perMessageGroupId goes with messageGroup only.
+  fifo_throughput_limit = var.fifo ? (
+    var.deduplication_scope == "messageGroup" ? "perMessageGroupId" : "perQueue"
+  ) : null
+  visibility_timeout_seconds = var.visibility_timeout_seconds
+  message_retention_seconds  = var.message_retention_seconds
+  # A receive that says nothing else waits, rather than being paid for in vain.
+  receive_wait_time_seconds = 20
+  max_message_size          = local.max_message_size
+  sqs_managed_sse_enabled   = var.kms_key_arn == null ? true : null
+  kms_master_key_id         = var.kms_key_arn
+
+  kms_data_key_reuse_period_seconds = var.kms_key_arn == null ? null : local.data_key_reuse_seconds
+
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dead_letters.arn
+    maxReceiveCount     = var.max_receive_count
+  })
+  tags = var.tags
+}
+
+# Only these queues may use the dead-letter queue.
 resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
   queue_url = aws_sqs_queue.dead_letters.id
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
-    sourceQueueArns   = [aws_sqs_queue.jobs.arn]
+    sourceQueueArns   = concat([aws_sqs_queue.jobs.arn], [for name in sort(var.named) : aws_sqs_queue.named[name].arn])
   })
 }
 
@@ -68,7 +97,10 @@ data "aws_caller_identity" "current" {}
 # What no policy of a role can allow: calls that are not encrypted, and principals
 # of other accounts, but for those that are named.
 data "aws_iam_policy_document" "queue" {
-  for_each = { jobs = aws_sqs_queue.jobs.arn, dead_letters = aws_sqs_queue.dead_letters.arn }
+  for_each = merge(
+    { jobs = aws_sqs_queue.jobs.arn, dead_letters = aws_sqs_queue.dead_letters.arn },
+    { for name, queue in aws_sqs_queue.named : "named ${name}" => queue.arn },
+  )
 
   statement {
     sid       = "TlsOnly"
@@ -151,7 +183,10 @@ data "aws_iam_policy_document" "queue" {
 }
 
 resource "aws_sqs_queue_policy" "this" {
-  for_each = { jobs = aws_sqs_queue.jobs.id, dead_letters = aws_sqs_queue.dead_letters.id }
+  for_each = merge(
+    { jobs = aws_sqs_queue.jobs.id, dead_letters = aws_sqs_queue.dead_letters.id },
+    { for name, queue in aws_sqs_queue.named : "named ${name}" => queue.id },
+  )
 
   queue_url = each.value
   policy    = data.aws_iam_policy_document.queue[each.key].json

@@ -27,3 +27,8 @@ output "dlq_arn" {
   description = "ARN of the dead-letter queue."
   value       = aws_sqs_queue.dead_letters.arn
 }
+
+output "named" {
+  description = "The named queues: name, url and arn in SQS of each."
+  value       = { for name, queue in aws_sqs_queue.named : name => { name = queue.name, url = queue.id, arn = queue.arn } }
+}

@@ -106,6 +106,28 @@ variable "kms_key_arn" {
   }
 }
 
+variable "named" {
+  description = "Names of further queues of the same store: NAME--QUEUE in SQS, with the same settings and the same dead-letter queue."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for queue in var.named : can(regex("^[A-Za-z0-9_-]+$", queue)) && queue != "default" && length("${var.name}--${queue}.fifo") <= 80]) && length(distinct(var.named)) == length(var.named)
+    error_message = "A named queue has letters, digits, hyphens and underscores, is not called default, which is the one without a name, and makes no more than the 80 characters that SQS has with the name of the store."
+  }
+
+  validation {
+    condition     = length(var.named) <= 9
+    error_message = "There are 9 named queues at most: SQS lets 10 queues share a dead-letter queue one by one."
+  }
+
+  validation {
+    condition     = length(var.named) == 0 || !(strcontains(var.name, "--") || endswith(var.name, "-"))
+    error_message = "Two hyphens are what tells named queues apart: with them, the name has no two in a row, and none at its end."
+  }
+}
+
 variable "senders" {
   description = "Who else sends jobs to the queue, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. Each message is a job, whose body has to be JSON."
   type = map(object({

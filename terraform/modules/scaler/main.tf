@@ -8,7 +8,10 @@ locals {
   names      = sort(keys(var.pairs))
   direct     = [for name in local.names : var.pairs[name] if var.pairs[name].scaler == "direct"]
 
-  queue_arns          = distinct([for name in local.names : format(local.arn, "sqs", var.pairs[name].queue)])
+  queue_arns = distinct(flatten([for name in local.names : [
+    for queue in concat([var.pairs[name].queue], var.pairs[name].more_queues[*].name) : format(local.arn, "sqs", queue)
+  ]]))
+  queue_url           = "https://sqs.${data.aws_region.current.region}.${data.aws_partition.current.dns_suffix}/${local.account_id}/%s"
   service_arns        = [for name in local.names : format(local.arn, "ecs", "service/${var.pairs[name].cluster}/${var.pairs[name].service}")]
   direct_service_arns = [for pair in local.direct : format(local.arn, "ecs", "service/${pair.cluster}/${pair.service}")]
   direct_cluster_arns = distinct([for pair in local.direct : format(local.arn, "ecs", "cluster/${pair.cluster}")])
@@ -170,15 +173,16 @@ resource "aws_cloudwatch_event_target" "lambda" {
   input = jsonencode({
     samples_per_minute = coalesce(var.samples_per_minute, length(local.direct) > 0 ? 6 : 4)
     pairs = [for pair in each.value : {
-      cluster        = pair.cluster
-      service        = pair.service
-      queue_name     = pair.queue
-      queue_url      = coalesce(pair.queue_url, "https://sqs.${data.aws_region.current.region}.${data.aws_partition.current.dns_suffix}/${local.account_id}/${pair.queue}")
-      slots_per_task = pair.slots_per_task
-      slots_before   = pair.slots_before
-      job_seconds    = pair.job_seconds
-      target_seconds = pair.target_seconds
-      direct         = local.bounds[pair.scaler == "direct" ? "${pair.cluster}/${pair.service}" : ""]
+      cluster         = pair.cluster
+      service         = pair.service
+      queue_name      = pair.queue
+      queue_url       = coalesce(pair.queue_url, format(local.queue_url, pair.queue))
+      more_queue_urls = [for queue in pair.more_queues : coalesce(queue.url, format(local.queue_url, queue.name))]
+      slots_per_task  = pair.slots_per_task
+      slots_before    = pair.slots_before
+      job_seconds     = pair.job_seconds
+      target_seconds  = pair.target_seconds
+      direct          = local.bounds[pair.scaler == "direct" ? "${pair.cluster}/${pair.service}" : ""]
     }]
   })
 }

@@ -53,6 +53,8 @@ locals {
     # For programs that make their own consumer.
     QUEUE_NAME = var.queue_name
     TABLE_NAME = var.table_name
+    }, length(var.queues) == 0 ? {} : {
+    HAULAGE_QUEUE = join(",", var.queues)
   }, var.environment)
 
   cluster_arn  = var.create_cluster ? aws_ecs_cluster.this[0].arn : var.cluster_arn
@@ -88,8 +90,10 @@ resource "aws_ecs_cluster" "this" {
 resource "aws_ecs_cluster_capacity_providers" "this" {
   count = var.create_cluster ? 1 : 0
 
-  cluster_name       = aws_ecs_cluster.this[0].name
-  capacity_providers = local.on_fargate ? ["FARGATE", "FARGATE_SPOT"] : [var.capacity_provider]
+  cluster_name = aws_ecs_cluster.this[0].name
+  capacity_providers = distinct(concat(
+    local.on_fargate ? ["FARGATE", "FARGATE_SPOT"] : [var.capacity_provider], var.more_capacity_providers,
+  ))
 }
 
 resource "aws_ecs_task_definition" "worker" {

@@ -6,6 +6,9 @@ output "cluster_name" {
 output "cluster_arn" {
   description = "ARN of the cluster."
   value       = local.cluster_arn
+
+  # A service in it has to find its capacity provider there.
+  depends_on = [aws_ecs_cluster_capacity_providers.this]
 }
 
 output "service_name" {

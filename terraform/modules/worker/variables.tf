@@ -18,6 +18,13 @@ variable "create_cluster" {
   nullable    = false
 }
 
+variable "more_capacity_providers" {
+  description = "Further capacity providers of the cluster that is made, for other services in it."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
 variable "cluster_arn" {
   description = "ARN of a cluster that is there already. It has the capacity providers that the tasks need: FARGATE and FARGATE_SPOT, or capacity_provider."
   type        = string
@@ -37,6 +44,13 @@ variable "cluster_arn" {
 variable "queue_name" {
   description = "Name of the queue."
   type        = string
+  nullable    = false
+}
+
+variable "queues" {
+  description = "The queues of the store that the tasks serve, in this order; default is the one without a name. Empty for that one alone."
+  type        = list(string)
+  default     = []
   nullable    = false
 }
 

@@ -35,6 +35,9 @@ pub(crate) struct Pair {
     pub(crate) service: Name,
     pub(crate) queue_name: Name,
     pub(crate) queue_url: String,
+    /// Other queues that the service works off beside it: what waits in all of them counts.
+    #[serde(default)]
+    pub(crate) more_queue_urls: Vec<String>,
     /// Jobs that a task runs side by side.
     #[serde(deserialize_with = "slots")]
     pub(crate) slots_per_task: Slots,
@@ -199,6 +202,7 @@ mod tests {
             "pairs": [{
                 "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo",
                 "queue_url": "https://sqs.eu-central-1.amazonaws.com/1/jobs.fifo",
+                "more_queue_urls": ["https://sqs.eu-central-1.amazonaws.com/1/jobs--bulk.fifo"],
                 "slots_per_task": 2, "slots_before": 40, "job_seconds": 60, "target_seconds": 180.5, "direct": null,
             }],
         })
@@ -212,6 +216,7 @@ mod tests {
         assert_eq!(pair.to_string(), "prod/worker/jobs.fifo");
         assert_eq!((pair.slots_per_task.get(), pair.slots_before, pair.job_seconds.get()), (2, 40, 60.0));
         assert_eq!(pair.target_seconds.get(), 180.5);
+        assert_eq!(pair.more_queue_urls, ["https://sqs.eu-central-1.amazonaws.com/1/jobs--bulk.fifo"]);
     }
 
     #[test]

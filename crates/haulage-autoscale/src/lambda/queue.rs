@@ -1,18 +1,30 @@
 //! What SQS knows of a queue.
 
 use aws_sdk_sqs::{Client, types::QueueAttributeName};
+use futures_util::future::try_join_all;
 use haulage_autoscale::QueueDepth;
 
 use crate::{event::Pair, failure::Failure, limit::Limit};
 
 const CALL: &str = "sqs:GetQueueAttributes";
 
-/// The counts of a pair's queue.
+/// The counts of a pair's queues together; none, where one of them is not to be had.
 pub(crate) async fn depth(sqs: &Client, pair: &Pair, limit: &Limit) -> Result<QueueDepth, Failure> {
+    let urls = [&pair.queue_url].into_iter().chain(&pair.more_queue_urls);
+    let depths = try_join_all(urls.map(|url| depth_of(sqs, url, limit))).await?;
+    let sum = |count: fn(&QueueDepth) -> u64| depths.iter().map(count).fold(0, u64::saturating_add);
+    Ok(QueueDepth {
+        visible: sum(|depth| depth.visible),
+        in_flight: sum(|depth| depth.in_flight),
+        delayed: sum(|depth| depth.delayed),
+    })
+}
+
+async fn depth_of(sqs: &Client, url: &str, limit: &Limit) -> Result<QueueDepth, Failure> {
     use QueueAttributeName as Name;
     let call = sqs
         .get_queue_attributes()
-        .queue_url(&pair.queue_url)
+        .queue_url(url)
         .attribute_names(Name::ApproximateNumberOfMessages)
         .attribute_names(Name::ApproximateNumberOfMessagesNotVisible)
         .attribute_names(Name::ApproximateNumberOfMessagesDelayed);

@@ -26,13 +26,13 @@ run "somebody_is_told" {
   }
   assert {
     condition = alltrue([for alarm in [
-      aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.oldest_job, aws_cloudwatch_metric_alarm.retention,
+      aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.oldest_job[""], aws_cloudwatch_metric_alarm.retention[""],
       aws_cloudwatch_metric_alarm.no_progress, aws_cloudwatch_metric_alarm.task_failures,
     ] : alarm.alarm_actions == toset([var.topic_arn]) && alarm.ok_actions == toset([var.topic_arn])])
     error_message = "Each alarm tells the topic when it begins and when it ends."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.retention.threshold == 604800
+    condition     = aws_cloudwatch_metric_alarm.retention[""].threshold == 604800
     error_message = "A week is left of the two."
   }
   assert {
@@ -114,6 +114,22 @@ run "without_a_lambda" {
   assert {
     condition     = length(output.alarm_names) == 5 && length(aws_cloudwatch_dashboard.this) == 0
     error_message = "Five alarms, and no dashboard."
+  }
+}
+
+run "named_queues" {
+  variables {
+    more_queues = { bulk = "jobs--bulk.fifo" }
+  }
+  assert {
+    condition     = contains(output.alarm_names, "jobs-oldest-job-bulk") && contains(output.alarm_names, "jobs-retention-bulk") && length(output.alarm_names) == 7
+    error_message = "Each has its age: ${join(", ", output.alarm_names)}"
+  }
+  assert {
+    condition = one([for query in aws_cloudwatch_metric_alarm.no_progress.metric_query : query.expression if query.id == "stuck"]) == (
+      "IF(running0 + running1 == 0 AND FILL(ended0, 0) + FILL(ended1, 0) == 0, waiting0 + waiting1, 0)"
+    )
+    error_message = "A service that works off one of them makes progress."
   }
 }
 

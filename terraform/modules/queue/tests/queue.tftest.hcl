@@ -154,3 +154,38 @@ run "s3_sends_to_no_fifo_queue" {
   }
   expect_failures = [var.senders]
 }
+
+run "named_queues" {
+  variables {
+    named = ["interactive", "bulk"]
+  }
+  assert {
+    condition     = toset([for queue in output.named : queue.name]) == toset(["jobs--interactive.fifo", "jobs--bulk.fifo"])
+    error_message = "As the program calls them."
+  }
+  assert {
+    condition     = length(jsondecode(aws_sqs_queue_redrive_allow_policy.dead_letters.redrive_allow_policy).sourceQueueArns) == 3 && jsondecode(aws_sqs_queue.named["bulk"].redrive_policy).maxReceiveCount == 10
+    error_message = "They share the dead-letter queue."
+  }
+  assert {
+    condition     = length(aws_sqs_queue_policy.this) == 4
+    error_message = "Each is closed to others."
+  }
+}
+
+run "named_queues_that_cannot_be" {
+  command = plan
+  variables {
+    named = ["default", "a.b"]
+  }
+  expect_failures = [var.named]
+}
+
+run "a_store_that_would_have_those_of_another" {
+  command = plan
+  variables {
+    name  = "jobs--more"
+    named = ["bulk"]
+  }
+  expect_failures = [var.named]
+}

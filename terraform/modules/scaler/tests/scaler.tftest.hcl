@@ -33,15 +33,16 @@ run "a_service_that_is_there_already" {
     condition = jsondecode(aws_cloudwatch_event_target.lambda["lambda"].input) == {
       samples_per_minute = 6
       pairs = [{
-        cluster        = "jobs"
-        service        = "jobs"
-        queue_name     = "jobs.fifo"
-        queue_url      = "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs.fifo"
-        slots_per_task = 1
-        slots_before   = 0
-        job_seconds    = 60
-        target_seconds = 60
-        direct         = { min_tasks = 0, max_tasks = 700, scale_in_window_seconds = 45 }
+        cluster         = "jobs"
+        service         = "jobs"
+        queue_name      = "jobs.fifo"
+        queue_url       = "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs.fifo"
+        more_queue_urls = []
+        slots_per_task  = 1
+        slots_before    = 0
+        job_seconds     = 60
+        target_seconds  = 60
+        direct          = { min_tasks = 0, max_tasks = 700, scale_in_window_seconds = 45 }
       }]
     }
     error_message = "Names are enough: ${aws_cloudwatch_event_target.lambda["lambda"].input}"
@@ -83,6 +84,20 @@ run "many_pipelines" {
   assert {
     condition     = output.alarm_names == []
     error_message = "No alarms where none are wanted."
+  }
+}
+
+run "several_queues_of_one_service" {
+  variables {
+    pairs = { jobs = { cluster = "jobs", service = "jobs", queue = "jobs.fifo", more_queues = [{ name = "jobs--bulk.fifo" }] } }
+  }
+  assert {
+    condition     = jsondecode(aws_cloudwatch_event_target.lambda["lambda"].input).pairs[0].more_queue_urls == ["https://sqs.eu-central-1.amazonaws.com/123456789012/jobs--bulk.fifo"]
+    error_message = "What waits in all of them counts."
+  }
+  assert {
+    condition     = data.aws_iam_policy_document.lambda.statement[0].resources == toset(["arn:aws:sqs:eu-central-1:123456789012:jobs.fifo", "arn:aws:sqs:eu-central-1:123456789012:jobs--bulk.fifo"])
+    error_message = "It may look at them."
   }
 }
 

@@ -131,6 +131,17 @@ run "gpus" {
   }
 }
 
+run "other_services_in_the_cluster" {
+  variables {
+    capacity_provider       = "gpu"
+    more_capacity_providers = ["FARGATE", "FARGATE_SPOT", "gpu"]
+  }
+  assert {
+    condition     = aws_ecs_cluster_capacity_providers.this[0].capacity_providers == toset(["gpu", "FARGATE", "FARGATE_SPOT"])
+    error_message = "Each finds its own, and none is there twice."
+  }
+}
+
 run "gpus_on_instances_of_ones_own" {
   variables {
     capacity_provider      = "gpu"

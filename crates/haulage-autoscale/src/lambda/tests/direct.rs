@@ -193,3 +193,31 @@ async fn a_change_that_hangs_hides_no_other_and_is_tried_again() {
     );
     assert_eq!(set(&fake), [(0, 13), (0, 13), (30, 13), (30, 13)]);
 }
+
+/// Three queues of seven jobs each.
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_all_queues_of_a_service_counts() {
+    let fake = aws(7, 0, |_| None);
+    let mut several = direct("s", 60);
+    several["more_queue_urls"] = json!(["https://sqs/1/q--bulk", "https://sqs/1/q--nightly"]);
+    run(&fake, 1, &[several.clone()], PLENTY).await.expect("a good minute");
+    assert_eq!(set(&fake), [(0, 21)]);
+    // With a queue that is not to be had, nobody knows what is required.
+    let fake = aws(7, 0, |call| {
+        let gone = call.operation == "GetQueueAttributes" && call.has("q--bulk");
+        gone.then_some(Answer::Bad(400, "com.amazonaws.sqs#QueueDoesNotExist"))
+    });
+    let failed = error(run(&fake, 1, &[several], PLENTY).await);
+    assert!(failed.contains("QueueDoesNotExist"), "{failed}");
+    assert_eq!(set(&fake), []);
+}
+
+/// Of seven jobs, four have a slot in the service before it.
+#[tokio::test(start_paused = true)]
+async fn a_service_after_another_is_set_to_what_that_leaves() {
+    let fake = aws(7, 0, |_| None);
+    let mut second = direct("s2", 60);
+    second["slots_before"] = json!(4);
+    run(&fake, 1, &[second], PLENTY).await.expect("a good minute");
+    assert_eq!(set(&fake), [(0, 3)]);
+}
