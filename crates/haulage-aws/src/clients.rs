@@ -78,8 +78,9 @@ impl Clients {
         if let Some(endpoint) = &config.table_endpoint {
             dynamodb = dynamodb.endpoint_url(endpoint);
         }
-        if let Some(region) = &config.table_region {
-            dynamodb = dynamodb.region(Region::new(region.clone()));
+        let of_arn = config.table_arn().map(|arn| arn.region.to_owned());
+        if let Some(region) = config.table_region.clone().or(of_arn) {
+            dynamodb = dynamodb.region(Region::new(region));
         }
         if let Some(credentials) = of_table {
             dynamodb = dynamodb.credentials_provider(credentials);
@@ -97,5 +98,87 @@ impl Clients {
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
             region,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_config::retry::RetryConfig;
+    use aws_smithy_runtime_api::client::{
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+        orchestrator::HttpRequest,
+        result::ConnectorError,
+    };
+
+    use super::*;
+
+    /// Notes whom a call was for, and lets none through.
+    #[derive(Clone, Debug, Default)]
+    struct Stub(Arc<Mutex<Vec<String>>>);
+
+    impl HttpConnector for Stub {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let host = request.uri().split('/').nth(2).unwrap_or_default().to_owned();
+            self.0.lock().expect("no panic").push(host);
+            HttpConnectorFuture::ready(Err(ConnectorError::user("it is a stub".into())))
+        }
+    }
+
+    /// Where SQS, DynamoDB and S3 are called, with these settings of the SDK.
+    async fn hosts(url: &str, region: &'static str, fips: bool, dual_stack: bool) -> [String; 3] {
+        let stub = Stub::default();
+        let connector = SharedHttpConnector::new(stub.clone());
+        let credentials = Credentials::new("local", "local", None, None, "test");
+        let sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region))
+            .credentials_provider(aws_sdk_sqs::config::SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::disabled())
+            .use_fips(fips)
+            .use_dual_stack(dual_stack)
+            .http_client(http_client_fn(move |_, _| connector.clone()));
+        let config = Config::from_url(url).expect("a URL");
+        let (clock, meter) = (ServerClock::new(0), Meter::new(false));
+        let clients = Clients::new(&sdk.build(), &config, None, &clock, &meter).expect("clients");
+        let _ = clients.sqs.get_queue_url().queue_name("jobs").send().await;
+        let _ = clients.dynamodb.describe_table().table_name(&config.table).send().await;
+        let _ = clients.s3.head_bucket().bucket("payloads").send().await;
+        let hosts = stub.0.lock().expect("no panic").clone();
+        hosts.try_into().expect("three calls")
+    }
+
+    #[tokio::test]
+    async fn endpoints_are_those_of_the_sdks_settings_and_of_the_region() {
+        assert_eq!(
+            hosts("sqs://jobs", "us-east-1", true, false).await,
+            [
+                "sqs-fips.us-east-1.amazonaws.com",
+                "dynamodb-fips.us-east-1.amazonaws.com",
+                "payloads.s3-fips.us-east-1.amazonaws.com",
+            ]
+        );
+        assert_eq!(
+            hosts("sqs://jobs", "eu-central-1", false, true).await,
+            [
+                "sqs.eu-central-1.api.aws",
+                "dynamodb.eu-central-1.api.aws",
+                "payloads.s3.dualstack.eu-central-1.amazonaws.com",
+            ]
+        );
+        assert_eq!(
+            hosts("sqs://jobs", "cn-north-1", false, false).await,
+            [
+                "sqs.cn-north-1.amazonaws.com.cn",
+                "dynamodb.cn-north-1.amazonaws.com.cn",
+                "payloads.s3.cn-north-1.amazonaws.com.cn",
+            ]
+        );
+        let arn = "sqs://jobs?table=arn:aws:dynamodb:eu-west-1:123456789012:table/results";
+        assert_eq!(
+            hosts(arn, "eu-central-1", false, false).await[1],
+            "123456789012.ddb.eu-west-1.amazonaws.com"
+        );
     }
 }

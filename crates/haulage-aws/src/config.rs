@@ -14,8 +14,8 @@ pub struct Config {
     /// The name of the queue, or its URL. A name that ends in `.fifo` means a
     /// FIFO queue.
     pub queue: String,
-    /// The name of the DynamoDB table for the records. Default: the name of
-    /// the queue, without `.fifo`.
+    /// The name of the DynamoDB table for the records; or its ARN, where it is
+    /// another account's. Default: the name of the queue, without `.fifo`.
     pub table: String,
     /// The S3 bucket for large bodies and results. Default: none.
     pub bucket: Option<String>,
@@ -166,6 +166,11 @@ impl Config {
         self.queue_name().ends_with(".fifo")
     }
 
+    /// The table, where it is named by its ARN.
+    pub(crate) fn table_arn(&self) -> Option<TableArn<'_>> {
+        TableArn::parse(&self.table)
+    }
+
     /// From a URL: `sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1`.
     ///
     /// # Errors
@@ -281,10 +286,11 @@ impl Config {
     pub(crate) fn validate_storage(&self) -> Result<()> {
         let bad = |text: String| Err(Error::Config(text));
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let table = &self.table;
+        let table = self.table_arn().map_or(&*self.table, |arn| arn.table);
         if !(3..=255).contains(&table.len()) || !table.chars().all(|c| plain(c) || c == '.') {
             return bad(format!(
-                "`{table}` is not the name of a table: 3 to 255 letters, digits, hyphens, underscores and dots"
+                "`{table}` is not the name of a table: 3 to 255 letters, digits, hyphens, underscores and dots; \
+                 or its ARN, as in arn:aws:dynamodb:eu-central-1:123456789012:table/results"
             ));
         }
         let is_account = |id: &String| id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_digit());
@@ -295,6 +301,23 @@ impl Config {
             return bad(format!("offload_above is {}, and may be 262144 at most", self.offload_above));
         }
         Ok(())
+    }
+}
+
+/// A table by its ARN (Amazon DynamoDB Developer Guide, "Cross-account access with
+/// resource-based policies").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableArn<'a> {
+    pub(crate) region: &'a str,
+    pub(crate) table: &'a str,
+}
+
+impl TableArn<'_> {
+    pub(crate) fn parse(text: &str) -> Option<TableArn<'_>> {
+        let [arn, _partition, service, region, _account, resource] =
+            text.splitn(6, ':').collect::<Vec<_>>().try_into().ok()?;
+        let table = resource.strip_prefix("table/")?;
+        (arn == "arn" && service == "dynamodb" && !region.is_empty()).then_some(TableArn { region, table })
     }
 }
 
@@ -351,6 +374,9 @@ mod tests {
         assert_eq!(config.table_endpoint.as_deref(), Some("http://t:8000"));
         assert_eq!((config.region, config.endpoint), (None, None));
         assert_eq!(Config::from_url("sqs://jobs").expect("a URL").table, "jobs");
+        let arn = "arn:aws-cn:dynamodb:cn-north-1:123456789012:table/results";
+        let config = Config::from_url(&format!("sqs://jobs?table={arn}")).expect("a URL");
+        assert_eq!(config.table_arn(), Some(TableArn { region: "cn-north-1", table: "results" }));
         assert_eq!(Config::from_url("SQS://jobs.fifo/").expect("a URL").table, "jobs");
         let config = Config::from_table_url("dynamodb://results?bucket=b").expect("a URL");
         assert_eq!((config.table.as_str(), config.bucket.as_deref()), ("results", Some("b")));
@@ -366,6 +392,11 @@ mod tests {
             ("sqs://jobs.fifo?tabel=x", "unknown parameter `tabel`; sqs:// knows table, bucket"),
             ("sqs://jobs?table=", "has no value"),
             ("sqs://jobs?table=a", "not the name of a table"),
+            ("sqs://jobs?table=arn:aws:sqs:eu-central-1:123456789012:results", "or its ARN, as in"),
+            (
+                "sqs://jobs?table=arn:aws:dynamodb:eu-central-1:123456789012:table/a b",
+                "not the name of a table",
+            ),
             ("sqs://jobs?compression=gzip", "none or zstd"),
             ("sqs://jobs?bucket=b&bucket_owner=me", "12 digits of an account"),
             ("sqs://jobs?raw_bodies=xml", "json or text"),

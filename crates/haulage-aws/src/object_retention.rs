@@ -11,15 +11,26 @@ use haulage::ERROR_TTL;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// For how many days, at least, objects are kept; each has its lifecycle rule.
-pub(crate) const KEEP_DAYS: [u32; 6] = [45, 60, 90, 180, 400, 800];
+pub(crate) const KEEP_DAYS: [u32; 10] = [2, 8, 16, 31, 45, 60, 90, 180, 400, 800];
 
-/// The least of [`KEEP_DAYS`] that certainly covers a job: its delay, the
+/// The least of [`KEEP_DAYS`] that certainly covers the body of a job: its delay, the
 /// longest time in the queue, a dead letter's time, and its record's.
 pub(crate) fn keep_days(delay: Duration, result_ttl: Duration) -> u32 {
     let in_queue = 14 * DAY;
     let longest = delay + in_queue + result_ttl.max(ERROR_TTL) + 7 * DAY;
+    at_least(longest)
+}
+
+/// The same of a result: its job is over, and nothing but the record needs it. The day more
+/// is for clocks.
+pub(crate) fn keep_result_days(result_ttl: Duration) -> u32 {
+    at_least(result_ttl + DAY)
+}
+
+fn at_least(longest: Duration) -> u32 {
     let days = u32::try_from(longest.as_secs().div_ceil(DAY.as_secs())).unwrap_or(u32::MAX);
-    KEEP_DAYS.into_iter().find(|keep| *keep >= days).unwrap_or(KEEP_DAYS[5])
+    let most = KEEP_DAYS[KEEP_DAYS.len() - 1];
+    KEEP_DAYS.into_iter().find(|keep| *keep >= days).unwrap_or(most)
 }
 
 /// The beginning of the keys that are kept for so many days.
@@ -41,5 +52,7 @@ mod tests {
         assert_eq!(keep_days(Duration::ZERO, 7 * DAY), 45);
         assert_eq!(keep_days(Duration::ZERO, 30 * DAY), 60);
         assert_eq!(keep_days(366 * DAY, 366 * DAY), 800);
+        let hours = |hours: u32| keep_result_days(hours * DAY / 24);
+        assert_eq!([0, 1, 24, 25, 7 * 24, 30 * 24, 366 * 24].map(hours), [2, 2, 2, 8, 8, 31, 400]);
     }
 }

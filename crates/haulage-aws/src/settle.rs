@@ -12,7 +12,7 @@ use futures_util::{
     stream,
 };
 use haulage::{
-    ERROR_TTL, Error, FailureKind, JobError, Json, Result, Status,
+    Error, FailureKind, JobError, Json, Result, Status,
     backend::{ClaimKey, Outcome, Settlement, Update},
     lifecycle::{self, End, Terms, Transition, Wait},
 };
@@ -26,7 +26,7 @@ use crate::{
     in_flight::{Chain, Hold, Received, hidden_behind, with_followers},
     inner::{Inner, Shared},
     item::{self, Row, begun, name, remember, spelled, with_error},
-    object_retention::{keep_days, object_key},
+    object_retention::{keep_result_days, object_key},
     queue::Queue,
     random,
     table::{PARALLEL, Written},
@@ -207,7 +207,7 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
     let packed = Packed::new(result, inner.config.compression);
     let mut place = Place::Record;
     if let Some(bucket) = inner.store.bucket.as_ref().filter(|_| packed.size() > inner.config.offload_above) {
-        let days = keep_days(Duration::ZERO, claimed.result_ttl().max(ERROR_TTL));
+        let days = keep_result_days(claimed.result_ttl());
         let end = if packed.is_zstd() { "json.zst" } else { "json" };
         // Another attempt's result must not take its place.
         let name = format!("result-{}-{}.{end}", key.attempt, random::mark());

@@ -19,6 +19,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{Error, Result};
 
 use crate::{
+    config::TableArn,
     fault::{fault, is_denied, is_missing, may_pass},
     item::{Row, name},
     meter::Meter,
@@ -37,6 +38,8 @@ const MAX_STATEMENTS: usize = 25;
 pub(crate) const MAX_CALL_BYTES: usize = 512 << 10;
 /// How often what a batch left undone is tried again.
 const MAX_ROUNDS: u32 = 8;
+/// How many items are put at once in place of a batch.
+const PUTS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -263,6 +266,9 @@ impl Table {
     }
 
     async fn insert_chunk(&self, items: Vec<Item>) -> Vec<Inserted> {
+        if TableArn::parse(&self.name).is_some() {
+            return stream::iter(items).map(|item| self.put(item)).buffered(PUTS).collect().await;
+        }
         let overloaded = || Err(NotWritten { error: self.overloaded("write"), for_good: false });
         let mut answers: Vec<Option<Inserted>> = vec![None; items.len()];
         for round in 0.. {
@@ -301,6 +307,27 @@ impl Table {
             }
         }
         answers.into_iter().map(|answer| answer.unwrap_or_else(overloaded)).collect()
+    }
+
+    /// Puts an item that is not there yet: a table of another account takes no PartiQL
+    /// (Developer Guide, "DynamoDB API operations supported by resource-based policies").
+    async fn put(&self, item: Item) -> Inserted {
+        let condition = format!("attribute_not_exists({})", name::ID);
+        let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        let call = call.condition_expression(condition).set_return_consumed_capacity(self.meter.ask());
+        match call.send().await {
+            Ok(output) => {
+                self.meter.wrote(&output.consumed_capacity);
+                Ok(true)
+            }
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => {
+                let never = |code| is_missing(code) || is_denied(code) || code == "ValidationException";
+                let for_good = error.code().is_some_and(never);
+                let error = fault(format_args!("write to table {}", self.name), error);
+                Err(NotWritten { error, for_good })
+            }
+        }
     }
 
     /// The answer to one statement that failed; `None` to try again.

@@ -1,8 +1,8 @@
 # Bodies and results that are too large for a message or a record.
 
 locals {
-  # Objects are under haulage/45d/ and so on: how long each is kept at least.
-  keep_days = [45, 60, 90, 180, 400, 800]
+  # Objects are under haulage/2d/ and so on: how long each is kept at least.
+  keep_days = [2, 8, 16, 31, 45, 60, 90, 180, 400, 800]
 }
 
 resource "aws_s3_bucket" "payloads" {

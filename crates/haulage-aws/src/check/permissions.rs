@@ -119,7 +119,12 @@ async fn table(inner: &Inner) -> Vec<Finding> {
             .send();
         probes.add(permission, who, CONDITION, call).await;
     }
-    probes.judged("dynamodb:PartiQLInsert", Who::Both, insert(inner)).await;
+    if inner.config.table_arn().is_some() {
+        let call = dynamodb.put_item().table_name(table).item(name::ID, key()).condition_expression(exists);
+        probes.add("dynamodb:PutItem", Who::Both, CONDITION, call.send()).await;
+    } else {
+        probes.judged("dynamodb:PartiQLInsert", Who::Both, insert(inner)).await;
+    }
     let call = dynamodb.delete_item().table_name(table).key(name::ID, key()).condition_expression(exists);
     probes.add("dynamodb:DeleteItem", Who::Operators, CONDITION, call.send()).await;
     let call = dynamodb.scan().table_name(table).limit(1).send();

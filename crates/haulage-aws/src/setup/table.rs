@@ -40,6 +40,11 @@ pub(super) async fn create(clients: &Clients, config: &Config) -> Result<Step> {
         }
         return Ok(step);
     }
+    if config.table_arn().is_some() {
+        return Err(Error::Config(format!(
+            "{what} does not exist, or cannot be seen from here; make it in its own account"
+        )));
+    }
     let failed = |e: &dyn std::fmt::Display| Error::Unavailable {
         message: format!("cannot create {what}: {e}"),
         source: None,
@@ -210,6 +215,10 @@ pub(super) async fn describe(clients: &Clients, config: &Config) -> Result<Step>
 pub(super) async fn delete(clients: &Clients, config: &Config) -> Result<Step> {
     let (dynamodb, table) = (&clients.dynamodb, &config.table);
     let what = format!("table {table}");
+    if config.table_arn().is_some() {
+        let step = Step::new(what, Outcome::Kept);
+        return Ok(step.note("it is named by its ARN, and is deleted in its own account"));
+    }
     match dynamodb.delete_table().table_name(table).send().await {
         Ok(_) => Ok(Step::new(what, Outcome::Deleted)),
         Err(error) if error.code().is_some_and(is_missing) => Ok(Step::new(what, Outcome::Missing)),

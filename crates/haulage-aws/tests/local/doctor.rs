@@ -245,21 +245,21 @@ async fn what_a_bucket_denies_is_named() {
             "not checked: s3:GetLif",
         ),
         (
-            &[("PUT /payloads/haulage/45d/doctor/probe", "AccessDenied")],
+            &[("PUT /payloads/haulage/2d/doctor/probe", "AccessDenied")],
             "may s3:PutObject",
             Severity::Problem,
             "producers and consumers need it",
         ),
         (
-            &[("GET /payloads/haulage/45d/doctor/probe", "AccessDenied")],
+            &[("GET /payloads/haulage/2d/doctor/probe", "AccessDenied")],
             "may s3:GetObject",
             Severity::Problem,
             "s3:GetObject is denied",
         ),
         (
             &[
-                ("PUT /payloads/haulage/45d/doctor/probe", "AccessDenied"),
-                ("GET /payloads/haulage/45d/doctor/probe", "AccessDenied"),
+                ("PUT /payloads/haulage/2d/doctor/probe", "AccessDenied"),
+                ("GET /payloads/haulage/2d/doctor/probe", "AccessDenied"),
             ],
             "may s3:GetObject",
             Severity::Warning,
@@ -272,9 +272,9 @@ async fn what_a_bucket_denies_is_named() {
         assert_eq!(finding.severity, severity, "{rules:?}: {finding:?}");
         assert!(finding.message.contains(part), "{rules:?}: {finding:?}");
     }
-    let gone: Rules = &[("GET /payloads/haulage/45d/doctor/probe", "NoSuchKey")];
+    let gone: Rules = &[("GET /payloads/haulage/2d/doctor/probe", "NoSuchKey")];
     assert_eq!(of(&check(gone, Some("payloads")).await, "may s3:GetObject").severity, Severity::Ok);
-    let delete: Rules = &[("DELETE /payloads/haulage/45d/doctor/probe", "AccessDenied")];
+    let delete: Rules = &[("DELETE /payloads/haulage/2d/doctor/probe", "AccessDenied")];
     let findings = check(delete, Some("payloads")).await;
     assert_eq!(of(&findings, "may s3:DeleteObject").severity, Severity::Warning);
 }

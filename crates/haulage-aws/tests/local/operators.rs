@@ -134,3 +134,24 @@ async fn a_key_that_nobody_has_is_taken_whatever_its_item_says() {
     assert_ne!(second.expect("it ends"), first);
     assert_eq!(work_off(&backend).await.len(), 2);
 }
+
+/// As that of another account has to be.
+#[tokio::test]
+async fn a_table_can_be_named_by_its_arn() {
+    let place = Place::fifo().await;
+    let table =
+        place.dynamodb().await.describe_table().table_name(&place.table).send().await.expect("it is there");
+    let arn = table.table.and_then(|table| table.table_arn).expect("its ARN");
+    let backend = place.builder().await.table(arn).open().await.expect("a backend");
+    let dead = die(&backend, 2).await;
+    let id = submit(&backend, job(3)).await;
+    assert_eq!(record(&backend, &id).await.status, Status::Submitted);
+    let used = backend.usage().dynamodb;
+    assert!(!used.contains_key("BatchExecuteStatement"), "which such a table does not take: {used:?}");
+    let listed = backend.list(ListQuery::new().dead(true)).await.expect("list");
+    assert_eq!(ids(&listed).len(), dead.len());
+    assert_eq!(backend.stats().await.expect("stats").dead, 2);
+    assert_eq!(backend.redrive(Redrive::dead(10)).await.expect("redrive").len(), 2);
+    assert_eq!(work_off(&backend).await.len(), 3);
+    assert_eq!(backend.purge(Purge::status(Status::Success, Duration::ZERO)).await.expect("purge"), 3);
+}

@@ -195,7 +195,7 @@ async fn rules_of_others_stay_and_are_judged() {
     assert!(added[0].contains("haulage/45d/, haulage/60d/"), "{added:?}");
     let rules = s3.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.expect("rules");
     let logs = rules.rules().iter().filter(|rule| rule.id() == Some("logs")).count();
-    assert_eq!((rules.rules().len(), logs), (8, 1), "two of others, six of ours: {rules:?}");
+    assert_eq!((rules.rules().len(), logs), (12, 1), "two of others, ten of ours: {rules:?}");
     let shown = setup::describe(&config, sdk).await.expect("describe");
     let notes = &shown.last().expect("a step").notes;
     assert!(notes.iter().any(|note| note.contains("`haulage/60d/` expires after 60 days")), "{notes:?}");

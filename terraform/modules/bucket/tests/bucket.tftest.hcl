@@ -42,7 +42,7 @@ run "forgets" {
     condition = {
       for rule in aws_s3_bucket_lifecycle_configuration.payloads.rule :
       rule.filter[0].prefix => rule.expiration[0].days if length(rule.expiration) > 0
-    } == { for days in [45, 60, 90, 180, 400, 800] : "haulage/${days}d/" => days }
+    } == { for days in [2, 8, 16, 31, 45, 60, 90, 180, 400, 800] : "haulage/${days}d/" => days }
     error_message = "The folders that the program writes to, each with its time."
   }
   assert {
