@@ -26,7 +26,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform test-scaled costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-dist test-python test-docs test-servers test-terraform e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-dist test-python test-docs test-servers test-terraform test-scaled e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -155,7 +155,7 @@ test-containers: need-rust-python-musl-root-debian ## As root, with Docker or on
 
 # The last two take what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, and make demo and make test on a bare machine
-	tests/timed.sh $(filter-out $(WITHOUT),test-terraform test-lambda test-dist test-containers fuzz-quick test-bare test-root test-servers)
+	tests/timed.sh $(filter-out $(WITHOUT),test-terraform test-scaled test-lambda test-dist test-containers fuzz-quick test-bare test-root test-servers)
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -167,6 +167,11 @@ test-servers: need-rust-python-node-java tmp ## What needs Java: the AWS backend
 test-terraform: need-python-node tmp ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
 	PYTHON=$(PYTHON) terraform/tests/install.sh
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
+
+test-scaled: need-rust-python-node tmp tools ## An apply, jobs, out, in and a destroy on that emulator, with the scaling Lambda's own program
+	PYTHON=$(PYTHON) terraform/tests/install.sh
+	$(CARGO) build --package haulage-autoscale --package haulage-servers --features haulage-autoscale/lambda
+	$(TOOLS)/terraform/venv/bin/python terraform/tests/scaled.py $(BUILT)/debug/haulage-autoscale
 
 # With the wheel as test-python builds it, so nothing is compiled twice.
 e2e-local: need-rust-python-node tmp python-tools ## The test of a deployed pipeline, end to end: on an emulator of AWS, with the example as its handler
