@@ -26,7 +26,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-lambda test-terraform test-scaled costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,7 +110,7 @@ wheel: need-rust-python python-tools ## Build the Python wheel as it is shipped,
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 
 # For which targets; all of Linux where none is named.
-dist: need-rust-python ## Make the programs and wheels of a release into dist; DIST_TARGETS="aarch64-unknown-linux-musl …" for some
+dist: need-rust-python ## Make the programs, wheels and Lambdas of a release into dist; DIST_TARGETS="aarch64-unknown-linux-musl …" for some
 	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(DIST_TARGETS)
 
 # For this machine alone: each of the two takes minutes to build.
@@ -153,9 +153,9 @@ test-containers: need-rust-python-musl-root-debian ## As root, with Docker or on
 # all cores by itself.
 .NOTPARALLEL:
 
-# The last two take what test-bare has compiled.
+# The last three take what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, and make demo and make test on a bare machine
-	tests/timed.sh $(filter-out $(WITHOUT),test-terraform test-scaled test-lambda test-dist test-containers fuzz-quick test-bare test-root test-servers)
+	tests/timed.sh test-terraform test-dist test-containers fuzz-quick test-bare test-scaled test-root test-servers
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -181,9 +181,6 @@ e2e-local: need-rust-python-node tmp python-tools ## The test of a deployed pipe
 	PYTHON=$(PYTHON) e2e_test/install.sh $(TOOLS)/e2e-wheel/haulage-*.whl
 	$(TOOLS)/terraform/venv/bin/python e2e_test/local.py $(TOOLS)/e2e/bin/python
 	@$(TIDY)
-
-test-lambda: need-rust-python-musl ## What needs rustup: the scaling Lambda builds, and is small
-	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh arm64
 
 # For how long, and which targets; all of them where none is named.
 fuzz: SECONDS := 600

@@ -84,7 +84,7 @@ class Stack(unittest.TestCase):
     def start(self, seconds: float) -> str:
         """Sends a message, and waits until it is worked on; its id."""
         id_ = self.send("some words", "--seconds", str(seconds), "--no-wait").removeprefix("id: ")
-        until(lambda: self.status(id_) == "IN_PROGRESS", "the job runs")
+        until(lambda: self.status(id_) == "in_progress", "the job runs")
         return id_
 
     def status(self, id_: str) -> str:
@@ -97,7 +97,7 @@ class Stack(unittest.TestCase):
 
     def test_a_message_has_its_result_and_the_table_shows_it(self) -> None:
         said = self.send("five words in a message")
-        self.assertRegex(said, r"status: SUCCESS\nresult: \{'words': 5\}")
+        self.assertRegex(said, r"status: success\nresult: \{'words': 5\}")
         port = self.stack.environment["TABLES_PORT"]
         with urllib.request.urlopen(f"http://localhost:{port}/") as page:
             self.assertIn("example-results", page.read().decode())
@@ -105,16 +105,16 @@ class Stack(unittest.TestCase):
     def test_a_job_that_runs_ends_before_the_stack_does(self) -> None:
         id_ = self.start(GRACE - 1)
         self.stack("stop", "consumer")
-        self.assertEqual(self.status(id_), "SUCCESS")
+        self.assertEqual(self.status(id_), "success")
         self.stack("start", "consumer")
 
     def test_a_job_that_takes_longer_is_given_back_and_costs_no_attempt(self) -> None:
         id_ = self.start(GRACE * 4)
         self.stack("stop", "consumer")
-        self.assertEqual(self.status(id_), "SUBMITTED")
+        self.assertEqual(self.status(id_), "submitted")
         self.assertEqual(self.attempts(id_), (1, 1))
         self.stack("start", "consumer")
-        until(lambda: self.status(id_) == "SUCCESS", "it ran after the next start")
+        until(lambda: self.status(id_) == "success", "it ran after the next start")
         self.assertEqual(self.attempts(id_), (2, 1))
 
     def test_three_workers_lose_nothing_when_one_is_killed(self) -> None:
