@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import haulage
+import slots
 
 JOBS = 40_000
 # As many as in `haulage bench`, which is what the numbers of the Rust worker belong to.
@@ -146,6 +147,19 @@ def median(measure: Callable[[str], float]) -> float:
     return statistics.median(values)
 
 
+def of_slots() -> dict[str, float]:
+    """What slots cost that break, or whose processes are replaced."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        slots.prepare(Path(folder))
+        # Where children find their handlers.
+        os.chdir(folder)
+        try:
+            return slots.measure(Path(folder))
+        finally:
+            os.chdir(before)
+
+
 def main() -> None:
     """Measures, and prints."""
     program, wheel = sys.argv[1:]
@@ -157,12 +171,16 @@ def main() -> None:
         "post_p50_ms": round(median(round_trips), 2),
         "import_ms": round(import_time(), 1),
         "wheel_mb": round(Path(wheel).stat().st_size / 1e6, 1),
+        **of_slots(),
     }
     names = {
         "jobs_per_s": "no-op jobs a second, submit_many, one worker process",
         "python_overhead_us": "per job over the Rust worker, in microseconds",
         "post_p50_ms": "post, round trip of a no-op, median, in milliseconds",
         "import_ms": "import haulage, median, in milliseconds",
+        "quarantine_throughput": "7 GPUs and one that fails each job, of 7 alone",
+        "quarantine_failures": "failed attempts that counted because of it",
+        "replacement_gap_ms": "slot empty while its child is replaced, in milliseconds",
         "wheel_mb": "the wheel, in megabytes" + ("" if haulage.HAS_AWS else ", without AWS"),
     }
     for name, value in numbers.items():

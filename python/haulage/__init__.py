@@ -51,6 +51,7 @@ from .errors import (
     TooLargeError,
     UnavailableError,
     WaitTimeoutError,
+    WorkerBroken,
 )
 
 TYPE_CHECKING = False
@@ -160,6 +161,7 @@ __all__ = [
     "UnparseableItemError",
     "WaitTimeoutError",
     "Worker",
+    "WorkerBroken",
     "WorkerFunction",
     "__version__",
     "connect",

@@ -20,6 +20,7 @@ from .errors import (
     HaulageError,
     InvalidArgumentError,
     UnavailableError,
+    WorkerBroken,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ._options import Summary
 
 # The exit codes are those of the program `haulage`.
-FAILURE, USAGE, UNAVAILABLE = 1, 2, 7
+FAILURE, USAGE, UNAVAILABLE, BROKEN = 1, 2, 7, 75
 
 # How long the end of a worker waits for whoever reads what it prints, in seconds.
 _PRINT_LIMIT = 5
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _fail(USAGE, error)
     except UnavailableError as error:
         code = _fail(UNAVAILABLE, error)
+    except WorkerBroken as error:
+        code = _fail(BROKEN, f"the worker is broken, and ends; run it elsewhere: {error}")
     except HaulageError as error:
         code = _fail(FAILURE, error)
     _logging.flush()

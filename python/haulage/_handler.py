@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from ._parse import Unfit, builds, evaluated, item_of, parser
-from .errors import Cancelled, Fail, InvalidArgumentError, NotReady, Retry, Snooze
+from .errors import Cancelled, Fail, InvalidArgumentError, NotReady, Retry, Snooze, WorkerBroken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # Of UTF-8 text and plain numbers, so that each can be sent to another process and recorded.
     # The value of "ok" alone may be anything.
     Answer = Union[
-        tuple[Literal["ok", "json", "unfit", "fail", "invalid_body", "not_ready"], Any],
+        tuple[Literal["ok", "json", "unfit", "fail", "invalid_body", "not_ready", "broken"], Any],
         tuple[Literal["retry"], str, Union[float, None]],
         tuple[Literal["snooze"], str, float],
         tuple[Literal["cancelled"]],
@@ -218,6 +218,8 @@ def failure(error: BaseException, non_retryable: tuple[type[BaseException], ...]
         return ("retry", _told(error) + remark, None) if after is None else ("snooze", _told(error), after)
     if isinstance(error, NotReady):
         return ("not_ready", _told(error))
+    if isinstance(error, WorkerBroken):
+        return ("broken", _told(error))
     if isinstance(error, Fail):
         return ("fail", _told(error))
     if isinstance(error, Cancelled):

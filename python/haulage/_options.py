@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Callable, TypedDict, Union
 
+from .errors import InvalidArgumentError
+
 Seconds = Union[float, timedelta]
 
 
@@ -77,6 +79,25 @@ class WorkerOptions(TypedDict, total=False):
     """How many calls of the handler run at once, in threads (or tasks, if it is async). Default: 1."""
     processes: int
     """How many child processes run the handler, one call each. Default: 0, threads of this process."""
+    gpus: str | Sequence[int | str] | None
+    """The GPUs to work on: ``all``, or numbers such as ``0,2``. Each has child processes of its own, which
+    see no other: ``CUDA_VISIBLE_DEVICES``, ``HIP_VISIBLE_DEVICES`` and ``HAULAGE_GPU`` are set before they
+    import anything. Default: none."""
+    slots_per_gpu: int
+    """How many child processes each of the GPUs has. Default: 1."""
+    max_jobs_per_child: int | None
+    """After so many calls a child process is replaced; the next one loads while the last call runs.
+    Default: no limit."""
+    max_memory_per_child: int | None
+    """A child process that has more bytes in memory after a call is replaced, once the next one has
+    loaded. Linux only. Default: no limit."""
+    child_timeout: Seconds | None
+    """How long a child process may take to load the handler. Default: no limit."""
+    health_check: str | None
+    """A command that is to succeed before a slot that does not work takes jobs again; it sees the slot's GPU
+    alone, and has a minute. Default: a child process that loads the handler is enough."""
+    quarantine_limit: Seconds
+    """For how long no slot may work until the worker ends, the command line with code 75. Default: 5 min."""
     queues: str | Sequence[str] | Mapping[str, int] | None
     """The queues to serve: a list of names, in order of preference (each tenth job comes from one of
     the others, so that none waits for good), or a mapping of names to weights; or a text like
@@ -129,3 +150,66 @@ class Summary(TypedDict):
     cancelled: int
     released: int
     lost: int
+
+
+# What the workers of this package look after; the rest is the core's.
+OF_CHILDREN = frozenset(
+    {
+        "slots_per_gpu",
+        "max_jobs_per_child",
+        "max_memory_per_child",
+        "child_timeout",
+        "health_check",
+        "quarantine_limit",
+    }
+)
+_OWN = OF_CHILDREN | {"concurrency", "processes", "gpus", "http_listen", "non_retryable", "on_start"}
+CORE = frozenset(WorkerOptions.__annotations__) - _OWN
+
+
+def check_options(options: WorkerOptions) -> None:
+    """Refuses what no worker knows, and what would be noticed late."""
+    for name in options:
+        if name not in WorkerOptions.__annotations__:
+            known = ", ".join(sorted(WorkerOptions.__annotations__))
+            raise InvalidArgumentError(f"a worker has no option {name}; it knows {known}")
+    for name, count, least in (
+        ("concurrency", options.get("concurrency", 1), 1),
+        ("processes", options.get("processes", 0), 0),
+        ("slots_per_gpu", options.get("slots_per_gpu", 1), 1),
+        ("max_jobs_per_child", options.get("max_jobs_per_child") or 1, 1),
+        ("max_memory_per_child", options.get("max_memory_per_child") or 1, 1),
+    ):
+        if not isinstance(count, int) or count < least:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"{name} is {count!r}; it is a whole number, {least} at least")
+    if in_children(options) and options.get("concurrency", 1) != 1:
+        raise InvalidArgumentError(
+            "give concurrency, for threads, or processes or gpus, but not both: "
+            "a process runs one call at a time"
+        )
+    if options.get("processes") and options.get("gpus"):
+        raise InvalidArgumentError(
+            "give processes, or gpus with slots_per_gpu, which says how many there are, but not both"
+        )
+    errors = options.get("non_retryable")
+    if errors is not None and not _are_exceptions(errors):  # pyright: ignore[reportUnnecessaryComparison]
+        raise InvalidArgumentError(
+            f"non_retryable is {errors!r}; it is a tuple of classes of exceptions, like (ValueError,)"
+        )
+
+
+def in_children(options: WorkerOptions) -> bool:
+    """Whether child processes run the jobs."""
+    return bool(options.get("processes") or options.get("gpus"))
+
+
+def _are_exceptions(errors: Any) -> bool:
+    if not isinstance(errors, (tuple, list, set, frozenset)):
+        return False
+    classes: list[Any] = list(errors)  # pyright: ignore[reportUnknownArgumentType]
+    return all(isinstance(one, type) and issubclass(one, BaseException) for one in classes)
+
+
+def seconds(time: float | timedelta | None) -> float | None:
+    """A length of time in seconds."""
+    return time.total_seconds() if isinstance(time, timedelta) else time

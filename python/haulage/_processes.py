@@ -1,36 +1,32 @@
-"""Runs handlers in child processes, one call each."""
+"""Runs handlers in child processes, one call each: slots, each of which may have a GPU of its own."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import queue
-import signal
-import socket
+import shlex
 import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import _logging
-from ._frames import Closed, Garbled, Line
-from ._threads import Threads
-from ._time import micros
-from .errors import HandlerLoadError, HaulageError, ProcessError
+from . import _gpus
+from ._frames import Closed
+from ._health import Health, Verdict
+from ._process import LAST_OUTPUT, ChildProcess
+from ._threads import Threads, put_back
+from .errors import HandlerLoadError, ProcessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from ._handler import Answer
-    from ._haulage import Call, Context, Operation
+    from ._haulage import Call, Consumer, Context
+    from ._process import Loaded
 
 _log = logging.getLogger("haulage.processes")
-
-# How long children may take to end by themselves, in seconds; longer than their last output takes.
-_LAST_OUTPUT = 3.0
 
 # How long to wait before children are started again that all died while they loaded, in seconds.
 _START_PAUSES = (1.0, 2.0)
@@ -38,246 +34,51 @@ _START_PAUSES = (1.0, 2.0)
 # How many children in a row may die before they begin a call, until that counts as its attempt.
 _MOST_DEATHS = 3
 
-# What a child runs. The path comes first: modules of the working directory must not stand
-# in for those of the standard library, which they do not in the parent either.
-_MAIN = "import sys; sys.path[:] = sys.argv[3:]; from haulage._child import main; main()"
+# How long a health check may take, in seconds.
+_CHECK_LIMIT = 60.0
 
 
-class ChildProcess:
-    """A child process, as its parent sees it."""
+class _Heir:
+    """A child that loads while another one still works, to take its place."""
 
-    def __init__(self, target: str | list[str], on_start: str | None, max_batch_size: int | None) -> None:
-        self._calls = 0
-        # The last call that it has begun.
-        self._begun = 0
-        self._gone = threading.Event()
-        ours, theirs = socket.socketpair()
-        logged = _logging.takes_prints()
-        # What the child logs has its form already; what is printed there is logged here.
-        log = os.dup(2) if logged else -1
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        *_interpreter_flags(),
-                        "-c",
-                        _MAIN,
-                        str(theirs.fileno()),
-                        str(log),
-                        *(folder or os.getcwd() for folder in sys.path),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stderr=subprocess.STDOUT if logged else None,
-                    pass_fds=(theirs.fileno(), *((log,) if logged else ())),
-                    # The leader of a group, which ends with it.
-                    start_new_session=True,
-                )
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                if logged:
-                    os.close(log)
-        self._line = Line(ours)
-        # The end of the line would not tell: a program that the handler has started may hold it.
-        watch = threading.Thread(target=self._await_end, name="haulage-child", daemon=True)
+    def __init__(self, start: Callable[[], ChildProcess]) -> None:
+        self._start = start
+        self._child: ChildProcess | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._load, name="haulage-heir", daemon=True)
+        self._thread.start()
+
+    def _load(self) -> None:
         try:
-            watch.start()
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
-            self._line.close()
-            raise
-        # Where it is gone already, `ready` says so.
-        with contextlib.suppress(Closed):
-            self._line.send(
-                {
-                    "target": target,
-                    "on_start": on_start,
-                    "max_batch_size": max_batch_size,
-                    "log": _logging.settings,
-                }
-            )
-
-    def _await_end(self) -> None:
-        if hasattr(os, "waitid"):
-            # While its id is still its own, so that it is its group and no other's that ends.
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._gone.set()
-        self._line.hang_up()
-
-    def ready(self) -> dict[str, Any]:
-        """Waits until it has loaded the function; the options of ``@worker``.
-
-        Raises ``HandlerLoadError`` where that fails, and ``ProcessError`` where it dies meanwhile.
-        """
-        try:
-            message, _ = self._line.receive()
-        except Closed:
-            raise ProcessError(f"the child process {self._death()} while it loaded the handler") from None
-        if "failed" in message:
-            raise HandlerLoadError(message["failed"])
-        return dict(message["ready"])
+            self._child = self._start()
+        except BaseException as error:
+            self._error = error
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
+    def is_loading(self) -> bool:
+        return self._thread.is_alive()
 
-    @property
-    def alive(self) -> bool:
-        """Whether it can take a call."""
-        return not self._gone.is_set()
-
-    def work(self, jobs: list[tuple[str, Context]], cancel_grace_period: float) -> list[Answer]:
-        """Has it carry out a call; what is said of its death, where it dies.
-
-        Raises ``Closed`` where it was gone before it began: what was sent may never have been read.
-        """
-        self._calls += 1
-        call = self._calls
-        watch = _Watch(self, call, [context for _, context in jobs], cancel_grace_period)
-        try:
-            known = [_known(context) for _, context in jobs]
-            self._line.send({"call": call, "jobs": known}, [text for text, _ in jobs])
-            watch.may_tell()
-            try:
-                return self._answers(call, jobs)
-            except Closed as closed:
-                garbled = isinstance(closed, Garbled)
-                if garbled:
-                    self.kill()
-                    self._gone.wait()
-                if self._begun != call:
-                    raise
-                why = "sent what no handler can answer, and was ended" if garbled else self._death()
-                return [("retry", f"the process that ran the job {why}", None)] * len(jobs)
-        finally:
-            watch.end()
-
-    def _answers(self, call: int, jobs: list[tuple[str, Context]]) -> list[Answer]:
-        while True:
-            message, texts = self._line.receive(len(jobs))
-            try:
-                if message["call"] != call:
-                    continue  # what a handler left running says of a job that is over
-                if "begun" in message:
-                    self._begun = call
-                    continue
-                if "answers" in message:
-                    return _answers(message["answers"], texts, len(jobs))
-                if "checkpoint" in message:
-                    jobs[int(message["checkpoint"])][1].checkpoint_json(texts[0])
-                    continue
-                index, fraction, words = message["progress"]
-                jobs[int(index)][1].set_progress(fraction, words)
-            except (LookupError, TypeError, ValueError, OverflowError, HaulageError) as error:
-                raise Garbled from error
-
-    def stop_job(self, call: int, index: int) -> None:
-        """Tells it that a job of the call is to stop. May wait for it to listen."""
-        with contextlib.suppress(Closed):
-            self._line.send({"call": call, "stop": index})
-
-    def _death(self) -> str:
-        if not self._gone.wait(_LAST_OUTPUT):
-            self.kill()
-            self._gone.wait()
-            return "let go of the worker, and was ended"
-        code = self._process.wait()
-        if code >= 0:
-            return f"exited with code {code}"
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"died of {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
-
-    def kill(self) -> None:
-        """Ends it at once; with it ends what it has started."""
-        self._process.kill()
-
-    def tell_to_end(self) -> None:
-        """Has it end by itself."""
-        self._line.hang_up()
-
-    def end(self, until: float) -> None:
-        """Ends it: by itself, or at this moment of ``time.monotonic``."""
-        self.tell_to_end()
-        if not self._gone.wait(max(0.0, until - time.monotonic())):
-            self.kill()
-            self._gone.wait()
-        self._line.close()
+    def child(self) -> ChildProcess | None:
+        """Waits until it has loaded; ``None`` where it could not."""
+        self._thread.join()
+        if self._error is not None:
+            _log.warning("a child process could not be replaced while it worked: %s", self._error)
+        return self._child
 
 
-def _interpreter_flags() -> list[str]:
-    # As multiprocessing does it, for `-X`, `-W`, `-O` and the like.
-    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
-    return flags
+class _Slot:
+    def __init__(self, number: int, device: str | None) -> None:
+        self.number = number
+        self.device = device
+        self.environment = _gpus.environment(number, device)
+        # `None` in place of one that could not be replaced.
+        self.child: ChildProcess | None = None
+        self.heir: _Heir | None = None
+        # Set to have a slot that is out of service looked at now.
+        self.look = threading.Event()
 
-
-class _Watch:
-    """Hands the wish to stop on to a child, and ends a child that does not heed it."""
-
-    def __init__(self, child: ChildProcess, call: int, contexts: list[Context], grace: float) -> None:
-        self._child = child
-        self._call = call
-        self._grace = grace
-        self._left = len(contexts)
-        self._lock = threading.Lock()
-        self._told = threading.Event()
-        self._ended = False
-        self._timer: threading.Timer | None = None
-        self._operations: list[Operation] = []
-        for index, context in enumerate(contexts):
-            operation = context.cancellation()
-            self._operations.append(operation)
-            if not operation.notify(functools.partial(self._stop, index)):
-                self._stop(index)
-
-    def _stop(self, index: int) -> None:
-        with self._lock:
-            if self._ended:
-                return
-            self._left -= 1
-            if self._left == 0:
-                # Nobody waits for the call any more; a thread could not be ended, a process can.
-                self._timer = threading.Timer(self._grace, self._kill)
-                self._timer.daemon = True
-                self._timer.start()
-        # Not in this thread, which tells everybody's news: the child may not listen for long.
-        tell = threading.Thread(target=self._tell, args=(index,), name="haulage-stop", daemon=True)
-        tell.start()
-
-    def _tell(self, index: int) -> None:
-        self._told.wait()
-        if not self._ended:
-            self._child.stop_job(self._call, index)
-
-    def may_tell(self) -> None:
-        """The child knows of the call, and so understands that it is to stop."""
-        self._told.set()
-
-    def _kill(self) -> None:
-        with self._lock:
-            if not self._ended:
-                _log.warning("a handler did not stop in time; its process %s is ended", self._child.pid)
-                self._child.kill()
-
-    def end(self) -> None:
-        """The call is over."""
-        with self._lock:
-            self._ended = True
-            if self._timer is not None:
-                self._timer.cancel()
-        self._told.set()
-        for operation in self._operations:
-            operation.abort()
+    def __str__(self) -> str:
+        return f"slot {self.number}" + ("" if self.device is None else f", GPU {self.device}")
 
 
 class Processes:
@@ -285,23 +86,41 @@ class Processes:
 
     def __init__(
         self,
-        target: str | list[str],
-        count: int,
+        what: Loaded,
+        devices: list[str | None],
         *,
-        on_start: str | None,
-        max_batch_size: int | None,
+        max_jobs: int | None = None,
+        max_memory: int | None = None,
+        health_check: str | None = None,
+        quarantine_limit: float = 300.0,
+        give_up: Callable[[str], None],
     ) -> None:
-        self._new = functools.partial(ChildProcess, target, on_start, max_batch_size)
-        self._count = count
+        self._what = what
+        self._max_jobs = max_jobs
+        self._max_memory = max_memory
+        self._health_check = None if health_check is None else shlex.split(health_check)
+        self._quarantine_limit = quarantine_limit
+        self._give_up = give_up
+        self._slots = [_Slot(number, device) for number, device in enumerate(devices)]
+        self._has_devices = any(device is not None for device in devices)
+        self._health = Health(len(devices), devices=self._has_devices)
+        # When the last slot went out of service.
+        self._all_out: float | None = None
         self.cancel_grace_period = 5.0
         """How long a handler may take to stop before its process is ended, in seconds."""
-        # As many as there are threads; `None` in place of one that could not be replaced.
-        self._idle: queue.SimpleQueue[ChildProcess | None] = queue.SimpleQueue()
+        self.consumer: Consumer | None = None
+        """What has the calls carried out; to be set before the first."""
+        self._idle: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         self._all: set[ChildProcess] = set()
         self._lock = threading.Lock()
-        self._closed = False
-        self._threads = Threads(count, self._run)
+        self._closed = threading.Event()
+        self._threads = Threads(len(devices), self._run)
         self.queue = self._threads.queue
+
+    @property
+    def slots(self) -> int:
+        """How many there are."""
+        return len(self._slots)
 
     def load(self) -> dict[str, Any]:
         """Starts the children, and waits until they have loaded; the options of ``@worker``.
@@ -326,29 +145,29 @@ class Processes:
     def _load_all(self) -> dict[str, Any]:
         """Raises ``ProcessError`` where not one of them lives."""
         options: dict[str, Any] | None = None
-        children: list[ChildProcess | None] = []
-        why = ProcessError("there are no child processes")
-        for _ in range(self._count):
+        why: ProcessError | HandlerLoadError = ProcessError("there are no child processes")
+        for slot in self._slots:
             try:
-                children.append(self._start_one())
+                slot.child = self._start_one(slot)
             except ProcessError as error:
-                children.append(None)
                 why = error
-        for place, child in enumerate(children):
-            if child is None:
+        for slot in self._slots:
+            if slot.child is None:
                 continue
             try:
-                options = child.ready()
-            except ProcessError as error:
-                self._part_with(child)
-                children[place] = None
+                options = slot.child.ready()
+            except (ProcessError, HandlerLoadError) as error:
+                self._part_with(slot)
+                # A device that is broken may show only here; a handler that is, shows everywhere.
+                if isinstance(error, HandlerLoadError) and not self._has_devices:
+                    raise
                 why = error
         if options is None:
             raise why
-        for child in children:
-            if child is None:
-                _log.warning("%s; another takes its place with its first job", why)
-            self._idle.put(child)
+        for slot in self._slots:
+            if slot.child is None:
+                _log.warning("%s: %s; another takes its place with its first job", slot, why)
+            self._idle.put(slot)
         return options
 
     def start(self) -> None:
@@ -356,141 +175,243 @@ class Processes:
         self._threads.start()
 
     def _run(self, call: Call) -> None:
-        child = self._idle.get()
+        slot = self._idle.get()
+        verdict, reason = Verdict.GO_ON, ""
+        answers: list[Answer]
         try:
             jobs = call.texts()
-            answers: list[Answer]
             try:
-                child, answers = self._work(child, jobs)
+                answers = self._work(slot, jobs)
             except (HandlerLoadError, ProcessError) as error:
-                child = None
-                # The jobs have not been handed over: it is not their fault.
-                answers = [("not_ready", f"a process for the job could not be started: {error}")] * len(jobs)
+                reason = f"a process for the job could not be started: {error}"
+                if self._has_devices and not self._closed.is_set():
+                    verdict = self._health_of(self._health.broke, slot.number)
+                    answers = [put_back(reason, context) for _, context in jobs]
+                else:
+                    # The jobs have not been handed over: it is not their fault.
+                    answers = [("not_ready", reason)] * len(jobs)
+            else:
+                verdict, reason, answers = self._judged(slot, jobs, answers)
+            if verdict is Verdict.QUARANTINE:
+                # First, so that no other call comes in place of this one.
+                self._quarantine(slot, reason)
             call.finish(answers)
-            if child is not None:
+            if verdict is Verdict.REPLACE:
+                _log.warning("%s: its process is replaced: %s", slot, _first_line(reason))
+                self._part_with(slot)
+            if verdict is not Verdict.QUARANTINE:
                 # Before there is a job that would have to wait for it.
-                child = self._living(child)
+                self._renew(slot)
         except (HandlerLoadError, ProcessError) as error:
-            child = None
-            if not self._closed:
+            if not self._closed.is_set():
                 _log.error("a child process could not be replaced: %s", error)
         finally:
-            self._idle.put(child)
+            if verdict is not Verdict.QUARANTINE:
+                self._idle.put(slot)
 
-    def _work(
-        self, child: ChildProcess | None, jobs: list[tuple[str, Context]]
-    ) -> tuple[ChildProcess | None, list[Answer]]:
-        """Has this child carry out the call, or another in its place."""
+    def _work(self, slot: _Slot, jobs: list[tuple[str, Context]]) -> list[Answer]:
+        """Has the slot's child carry out the call, or another in its place."""
         for _ in range(_MOST_DEATHS):
-            child = self._living(child)
+            child = self._living(slot)
+            if self._max_jobs is not None and child.calls + 1 >= self._max_jobs:
+                self._begin_heir(slot)
             with contextlib.suppress(Closed):
-                return child, child.work(jobs, self.cancel_grace_period)
+                return child.work(jobs, self.cancel_grace_period)
             # It had died with nothing to do.
-            self._part_with(child)
-            child = None
+            self._part_with(slot)
         # Those that were new had loaded the handler: it is what they were handed, such as a body
         # that takes all the memory.
         why = f"{_MOST_DEATHS} processes died one after the other before they began the job"
-        return None, [("retry", why, None)] * len(jobs)
+        return [("retry", why, None)] * len(jobs)
 
-    def _living(self, child: ChildProcess | None) -> ChildProcess:
-        """This child, or another in the place of one that is dead."""
-        if child is not None:
-            if child.alive:
-                return child
-            self._part_with(child)
-        child = self._start_one()
+    def _judged(
+        self, slot: _Slot, jobs: list[tuple[str, Context]], answers: list[Answer]
+    ) -> tuple[Verdict, str, list[Answer]]:
+        """What the answers say of the slot, and what becomes of the jobs where it is at fault."""
+        broken = next((str(answer[1]) for answer in answers if answer[0] == "broken"), None)
+        failed = next((str(answer[1]) for answer in answers if answer[0] == "retry"), None)
+        if broken is None and failed is None:
+            if any(answer[0] == "json" for answer in answers):
+                self._health_of(self._health.succeeded, slot.number)
+            return Verdict.GO_ON, "", answers
+        verdict = Verdict.REPLACE
+        if broken is None:
+            verdict = self._health_of(self._health.failed, slot.number, failed)
+            self._acquit()
+            if verdict is Verdict.GO_ON:
+                return verdict, "", answers
+        known = [self._health_of(self._health.is_breaker, context.job_id) for _, context in jobs]
+        # A job that breaks one slot after the other is at fault, and they are not.
+        if broken is not None and not any(known):
+            verdict = self._health_of(self._health.broke, slot.number)
+        kept: list[Answer] = []
+        for answer, breaker, (_, context) in zip(answers, known, jobs):
+            if answer[0] != "broken" and answer[0] != "retry":
+                kept.append(answer)
+            elif breaker:
+                kept.append(("retry", str(answer[1]), None))
+            else:
+                kept.append(put_back(f"{slot}: {answer[1]}", context))
+        return verdict, broken or failed or "", kept
+
+    def _health_of(self, ask: Callable[..., Any], *what: Any) -> Any:
+        with self._lock:
+            return ask(*what)
+
+    def _acquit(self) -> None:
+        numbers: list[int] = self._health_of(self._health.acquitted)
+        for number in numbers:
+            self._slots[number].look.set()
+
+    def _quarantine(self, slot: _Slot, reason: str) -> None:
+        _log.error(
+            "%s does not work, and takes no jobs until it does: %s",
+            slot,
+            _first_line(reason),
+            extra={"slot": slot.number},
+        )
+        if self.consumer is not None:
+            self.consumer.quarantine(slot.number, f"{slot}: {_first_line(reason)}")
+        with self._lock:
+            if self._health.all_out and self._all_out is None:
+                self._all_out = time.monotonic()
+        threading.Thread(target=self._heal, args=(slot,), name="haulage-heal", daemon=True).start()
+
+    def _heal(self, slot: _Slot) -> None:
+        """Looks at a slot that is out of service, until it works."""
+        self._part_with(slot)
+        while True:
+            slot.look.wait(self._health_of(self._health.wait, slot.number))
+            slot.look.clear()
+            if self._closed.is_set():
+                return
+            why = self._fault(slot)
+            if why is None:
+                break
+            _log.warning("%s still does not work: %s", slot, _first_line(why))
+            self._health_of(self._health.still_out, slot.number)
+            since = self._all_out
+            if since is not None and time.monotonic() - since >= self._quarantine_limit:
+                self._give_up(f"no slot works any more; {slot}: {why}")
+                return
+        with self._lock:
+            self._health.back(slot.number)
+            self._all_out = None
+        _log.warning("%s takes jobs again; its first one decides", slot)
+        self._idle.put(slot)
+        if self.consumer is not None:
+            self.consumer.restore(slot.number)
+
+    def _fault(self, slot: _Slot) -> str | None:
+        """Why a slot does not work; ``None`` where its health check and a new child say it does."""
+        if self._health_check is not None:
+            try:
+                subprocess.run(
+                    self._health_check,
+                    env={**os.environ, **slot.environment},
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=_CHECK_LIMIT,
+                    check=True,
+                )
+            except subprocess.CalledProcessError as error:
+                said = _last_line(error.stderr or error.stdout)
+                return f"its health check ended with code {error.returncode}: {said}"
+            except (OSError, subprocess.SubprocessError) as error:
+                return f"its health check failed: {error}"
+        try:
+            self._living(slot)
+        except (HandlerLoadError, ProcessError) as error:
+            return str(error)
+        return None
+
+    def _renew(self, slot: _Slot) -> None:
+        """Sees to it that the slot has a child that may take another call."""
+        child, heir = slot.child, slot.heir
+        if child is not None and child.alive:
+            used_up = self._max_jobs is not None and child.calls >= self._max_jobs
+            if used_up or (heir is not None and not heir.is_loading):
+                self._part_with(slot, keep_heir=True)
+            elif self._max_memory is not None and heir is None and (child.memory or 0) > self._max_memory:
+                # It goes on until the other has loaded.
+                self._begin_heir(slot)
+        self._living(slot)
+
+    def _begin_heir(self, slot: _Slot) -> None:
+        if slot.heir is None:
+            slot.heir = _Heir(lambda: self._loaded(slot))
+
+    def _living(self, slot: _Slot) -> ChildProcess:
+        """The slot's child, or another in the place of one that is dead."""
+        if slot.child is not None and not slot.child.alive:
+            self._part_with(slot, keep_heir=True)
+        if slot.child is None and slot.heir is not None:
+            heir, slot.heir = slot.heir, None
+            slot.child = heir.child()
+        if slot.child is None:
+            slot.child = self._loaded(slot)
+        return slot.child
+
+    def _loaded(self, slot: _Slot) -> ChildProcess:
+        child = self._start_one(slot)
         try:
             child.ready()
         except BaseException:
-            self._part_with(child)
+            self._end(child)
             raise
         return child
 
-    def _start_one(self) -> ChildProcess:
+    def _start_one(self, slot: _Slot) -> ChildProcess:
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise ProcessError("the worker stops")
             try:
-                child = self._new()
+                child = ChildProcess(self._what, slot.environment)
             except (OSError, RuntimeError) as error:
                 raise ProcessError(f"a child process cannot be started: {error}") from error
             self._all.add(child)
         return child
 
-    def _part_with(self, child: ChildProcess) -> None:
+    def _part_with(self, slot: _Slot, *, keep_heir: bool = False) -> None:
+        """Ends the slot's child, and the one that was to take its place."""
+        child, slot.child = slot.child, None
+        if child is not None and slot.heir is not None and keep_heir:
+            # The other one need not wait for its end.
+            threading.Thread(target=self._end, args=(child,), name="haulage-end", daemon=True).start()
+        elif child is not None:
+            self._end(child)
+        if not keep_heir and slot.heir is not None:
+            heir, slot.heir = slot.heir, None
+            unwanted = heir.child()
+            if unwanted is not None:
+                self._end(unwanted)
+
+    def _end(self, child: ChildProcess) -> None:
         with self._lock:
             self._all.discard(child)
-        child.end(time.monotonic() + _LAST_OUTPUT)
+        child.end(time.monotonic() + LAST_OUTPUT)
 
     def close(self) -> None:
         """Sends the threads home, and ends the children."""
         self._threads.close()
         with self._lock:
-            self._closed = True
+            self._closed.set()
             children, self._all = self._all, set()
+        for slot in self._slots:
+            slot.look.set()
         # All at once; then each has what is left of the time.
-        until = time.monotonic() + _LAST_OUTPUT
+        until = time.monotonic() + LAST_OUTPUT
         for child in children:
             child.tell_to_end()
         for child in children:
             child.end(until)
 
 
-def _known(context: Context) -> dict[str, Any]:
-    deadline = context.deadline
-    return {
-        "job_id": context.job_id,
-        "request_id": context.request_id,
-        "attempt": context.attempt,
-        "max_attempts": context.max_attempts,
-        "is_last_attempt": context.is_last_attempt,
-        "metadata": context.metadata,
-        "queue": context.queue,
-        "task": context.task,
-        "group": context.group,
-        "submitted_at": micros(context.submitted_at),
-        "deadline": None if deadline is None else micros(deadline),
-        "last_checkpoint": context.last_checkpoint_json,
-    }
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
-# What follows the kind of an answer, as `Call.finish` takes it.
-_PARTS: dict[str, tuple[type, ...]] = {
-    "json": (type(None),),
-    "unfit": (str,),
-    "retry": (str, float),
-    "snooze": (str, float),
-    "not_ready": (str,),
-    "fail": (str,),
-    "cancelled": (),
-    "invalid_body": (str,),
-}
-
-
-def _answers(sent: Any, texts: list[str], count: int) -> list[Answer]:
-    """Raises one of several errors where these are no answers to so many jobs."""
-    if not isinstance(sent, list) or len(sent) != count:  # pyright: ignore[reportUnknownArgumentType]
-        raise ValueError("there is not an answer for each job")
-    results = iter(texts)
-    answers: list[Answer] = [_answer(tuple(one), results) for one in sent]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    if next(results, None) is not None:
-        raise ValueError("there are more texts than results")
-    return answers
-
-
-def _answer(sent: tuple[Any, ...], results: Iterator[str]) -> Any:
-    kind, *parts = sent
-    wanted = _PARTS[kind]
-    if len(parts) != len(wanted):
-        raise ValueError(f"an answer {kind} has other parts")
-    for part, one in zip(parts, wanted):
-        optional = kind == "retry" and one is float and part is None
-        if not isinstance(part, (float, int) if one is float else one) and not optional:
-            raise ValueError(f"an answer {kind} has other parts")
-    if kind != "json":
-        return sent
-    text = next(results, None)
-    if text is None:
-        raise ValueError("a result is missing")
-    return ("json", text)
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2] or "it said nothing"

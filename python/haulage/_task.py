@@ -368,7 +368,7 @@ class App(_Maker):
     """
 
     def __init__(self, **options: Unpack[WorkerOptions]) -> None:
-        from ._worker import check_options
+        from ._options import check_options
 
         check_options(options)
         self.options = options

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._handler import Answer
-    from ._haulage import Call
+    from ._haulage import Call, Context
     from ._router import Router
 
     NonRetryable = Callable[[], tuple[type[BaseException], ...]]
 
 _log = logging.getLogger("haulage.threads")
+
+# For how long a job is put off whose worker is broken, in seconds; and how many attempts may end so
+# until they count: the job itself may be what breaks workers.
+_PUT_OFF = 1.0
+_MOST_BROKEN = 10
 
 
 def broken(call: Call, error: BaseException) -> None:
@@ -39,6 +44,26 @@ def broken(call: Call, error: BaseException) -> None:
         # Whatever the program's logging does.
         with contextlib.suppress(Exception):
             _log.error("a call could not be carried out", exc_info=error)
+
+
+def told(
+    answers: list[Answer], jobs: list[tuple[Any, Context]], give_up: Callable[[str], None]
+) -> list[Answer]:
+    """The answers of a worker without child processes: it ends where a handler says that it is broken."""
+    kept: list[Answer] = []
+    for answer, (_, context) in zip(answers, jobs):
+        if answer[0] == "broken":
+            give_up(str(answer[1]))
+            answer = put_back(str(answer[1]), context)
+        kept.append(answer)
+    return kept
+
+
+def put_back(why: str, context: Context) -> Answer:
+    """What becomes of a job whose worker is broken: the attempt does not count, unless that goes on."""
+    if context.attempt > _MOST_BROKEN:
+        return ("retry", why, None)
+    return ("snooze", why, _PUT_OFF)
 
 
 class Threads:
@@ -80,7 +105,9 @@ class Threads:
         self.queue.close()
 
 
-def single(signature: Signature | Router, non_retryable: NonRetryable) -> Callable[[Call], None]:
+def single(
+    signature: Signature | Router, non_retryable: NonRetryable, give_up: Callable[[str], None]
+) -> Callable[[Call], None]:
     """Runs a function of one job."""
     function = signature.call
 
@@ -91,7 +118,7 @@ def single(signature: Signature | Router, non_retryable: NonRetryable) -> Callab
                 with Running((context,)):
                     result = function(body, context)
             except BaseException as error:
-                call.finish([failure(error, non_retryable())])
+                call.finish(told([failure(error, non_retryable())], [(body, context)], give_up))
                 if interrupts(error):
                     raise
             else:
@@ -100,7 +127,9 @@ def single(signature: Signature | Router, non_retryable: NonRetryable) -> Callab
     return run
 
 
-def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call], None]:
+def batch(
+    signature: Signature, non_retryable: NonRetryable, give_up: Callable[[str], None]
+) -> Callable[[Call], None]:
     """Runs a function of a list of jobs."""
 
     def run(call: Call) -> None:
@@ -112,11 +141,11 @@ def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call],
             with Running([context for _, context in batch.jobs]):
                 answers = batch.answers(signature.call_batch(batch.jobs) if batch.jobs else [])
         except BaseException as error:
-            call.finish(batch.failed(error))
+            call.finish(told(batch.failed(error), jobs, give_up))
             if interrupts(error):
                 raise
         else:
-            call.finish(answers)
+            call.finish(told(answers, jobs, give_up))
 
     return run
 
@@ -124,12 +153,19 @@ def batch(signature: Signature, non_retryable: NonRetryable) -> Callable[[Call],
 class Tasks:
     """Takes calls in one thread, and runs each as a task of one event loop in another."""
 
-    def __init__(self, signature: Signature | Router, non_retryable: NonRetryable, batched: bool) -> None:
+    def __init__(
+        self,
+        signature: Signature | Router,
+        non_retryable: NonRetryable,
+        batched: bool,
+        give_up: Callable[[str], None],
+    ) -> None:
         import asyncio
 
         self._signature = signature
         self._non_retryable = non_retryable
         self._batched = batched
+        self._give_up = give_up
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -178,7 +214,7 @@ class Tasks:
         try:
             jobs = call.jobs()
             if jobs:
-                call.finish(await self._answers(jobs))
+                call.finish(told(await self._answers(jobs), jobs, self._give_up))
         except BaseException as error:
             broken(call, error)
 

@@ -6,18 +6,17 @@ import contextlib
 import functools
 import os
 import threading
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
 from . import _haulage, _log
 from ._client import Client, connect, default_url
 from ._handler import Signature
 from ._load import load, load_handler
-from ._options import WorkerOptions
+from ._options import CORE, OF_CHILDREN, WorkerOptions, check_options, in_children, seconds
 from ._router import Router, options_of, tasks_of
 from ._run import Run
 from ._threads import Tasks, Threads, batch, single
-from .errors import InvalidArgumentError
+from .errors import InvalidArgumentError, WorkerBroken
 
 R = TypeVar("R")
 if TYPE_CHECKING:
@@ -36,40 +35,6 @@ if TYPE_CHECKING:
 else:
     # Python 3.9 has no `ParamSpec`; only type checkers need one.
     P = TypeVar("P")
-
-# What this module looks after; the rest is the core's.
-_OWN = frozenset({"concurrency", "processes", "http_listen", "non_retryable", "on_start"})
-_CORE = frozenset(WorkerOptions.__annotations__) - _OWN
-
-
-def check_options(options: WorkerOptions) -> None:
-    """Refuses what no worker knows, and what would be noticed late."""
-    for name in options:
-        if name not in WorkerOptions.__annotations__:
-            known = ", ".join(sorted(WorkerOptions.__annotations__))
-            raise InvalidArgumentError(f"a worker has no option {name}; it knows {known}")
-    for name, count, least in (
-        ("concurrency", options.get("concurrency", 1), 1),
-        ("processes", options.get("processes", 0), 0),
-    ):
-        if not isinstance(count, int) or count < least:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgumentError(f"{name} is {count!r}; it is a whole number, {least} at least")
-    if options.get("processes") and options.get("concurrency", 1) != 1:
-        raise InvalidArgumentError(
-            "give concurrency, for threads, or processes, but not both: a process runs one call at a time"
-        )
-    errors = options.get("non_retryable")
-    if errors is not None and not _are_exceptions(errors):  # pyright: ignore[reportUnnecessaryComparison]
-        raise InvalidArgumentError(
-            f"non_retryable is {errors!r}; it is a tuple of classes of exceptions, like (ValueError,)"
-        )
-
-
-def _are_exceptions(errors: Any) -> bool:
-    if not isinstance(errors, (tuple, list, set, frozenset)):
-        return False
-    classes: list[Any] = list(errors)  # pyright: ignore[reportUnknownArgumentType]
-    return all(isinstance(one, type) and issubclass(one, BaseException) for one in classes)
 
 
 def resolved(handler: Any, options: WorkerOptions) -> tuple[Signature | Router, WorkerOptions]:
@@ -95,10 +60,13 @@ def resolved(handler: Any, options: WorkerOptions) -> tuple[Signature | Router, 
 def _merged(known: WorkerOptions, options: WorkerOptions) -> WorkerOptions:
     merged = known.copy()
     # Threads or processes: what is said later says which.
-    if options.get("processes"):
+    if in_children(options):
         merged.pop("concurrency", None)
+        merged.pop("processes", None)
+        merged.pop("gpus", None)
     elif "concurrency" in options:
         merged.pop("processes", None)
+        merged.pop("gpus", None)
     merged.update(options)
     return merged
 
@@ -128,7 +96,9 @@ class Worker:
     ) -> None:
         check_options(options)
         self._handler, self._given = handler, options
-        self._options, self._processes = options, options.get("processes", 0)
+        self._options, self._processes = options, in_children(options)
+        # What there is to say of child processes, by whoever says it.
+        self._children_options = options
         self._http_listen = options.get("http_listen")
         self._target: str | list[str] | None = None
         if isinstance(handler, str):
@@ -141,11 +111,12 @@ class Worker:
         self._non_retryable: NonRetryable = lambda: tuple(self._options.get("non_retryable") or ())
         self._lock = threading.Lock()
         self._now: Run | None = None
+        self._broken: str | None = None
 
     def _use(self, handler: Any) -> None:
         signature, merged = resolved(handler, self._given)
         self._http_listen = merged.get("http_listen")
-        self._processes = merged.get("processes", 0)
+        self._processes, self._children_options = in_children(merged), merged
         if not self._processes:
             self._signature, self._options = signature, merged
         elif isinstance(self._handler, str):
@@ -174,10 +145,17 @@ class Worker:
         options, signature = self._options, self._signature
         batched = options.get("max_batch_size") is not None
         if signature.is_async:
-            return Tasks(signature, self._non_retryable, batched)
+            return Tasks(signature, self._non_retryable, batched, self._give_up)
         if batched and isinstance(signature, Signature):
-            return Threads(concurrency, batch(signature, self._non_retryable))
-        return Threads(concurrency, single(signature, self._non_retryable))
+            return Threads(concurrency, batch(signature, self._non_retryable, self._give_up))
+        return Threads(concurrency, single(signature, self._non_retryable, self._give_up))
+
+    def _give_up(self, why: str) -> None:
+        """Has the worker end, as it cannot work."""
+        self._broken = self._broken or why
+        run = self._now
+        if run is not None:
+            run.consumer.stop()
 
     def set_non_retryable(self, errors: NonRetryable) -> None:
         """Has a function asked, at each failure, which exceptions fail a job for good."""
@@ -208,21 +186,27 @@ class Worker:
                 runner = self._children(self._target)
                 undo.callback(runner.close)
                 options = {**runner.load(), **options}
-                grace = options.get("cancel_grace_period", runner.cancel_grace_period)
-                runner.cancel_grace_period = grace.total_seconds() if isinstance(grace, timedelta) else grace
-                concurrency: int = self._processes
+                grace = seconds(options.get("cancel_grace_period"))
+                runner.cancel_grace_period = runner.cancel_grace_period if grace is None else grace
+                concurrency: int = runner.slots
             else:
                 concurrency = options.get("concurrency", 1)
                 runner = self._runner(concurrency)
                 undo.callback(runner.close)
-            core = {name: value for name, value in options.items() if name in _CORE}
+            core = {name: value for name, value in options.items() if name in CORE}
             if pages is None:
                 pages = self._listen(options.get("http_listen"), undo)
             for name in ("cluster_name", "service_name"):
                 core.setdefault(name, os.environ.get(f"HAULAGE_{name.upper()}") or None)
+            if self._target is None:
+                for name in sorted(OF_CHILDREN & options.keys()):
+                    if options[name] is not None:
+                        raise InvalidArgumentError(f"{name} goes with processes or gpus, and there are none")
             consumer = _haulage.Consumer(
                 client._core, runner.queue, pages, url=client.url, concurrency=concurrency, **core
             )
+            if not isinstance(runner, (Threads, Tasks)):
+                runner.consumer = consumer
             on_start = options.get("on_start")
             if self._target is None and on_start is not None:
                 (load(on_start) if isinstance(on_start, str) else on_start)()
@@ -247,14 +231,30 @@ class Worker:
         raise InvalidArgumentError("the worker runs already")
 
     def _children(self, target: str | list[str]) -> Processes:
+        from . import _gpus
+        from ._process import Loaded
         from ._processes import Processes
 
         on_start = self._options.get("on_start")
+        options = self._children_options
+        gpus = options.get("gpus")
+        devices: list[str | None] = [None] * options.get("processes", 0)
+        if gpus:
+            # Each device once before any has its second.
+            devices = [*_gpus.devices(gpus)] * options.get("slots_per_gpu", 1)
         return Processes(
-            target,
-            self._processes,
-            on_start=on_start if on_start is None or isinstance(on_start, str) else _path(on_start),
-            max_batch_size=self._options.get("max_batch_size"),
+            Loaded(
+                target,
+                on_start if on_start is None or isinstance(on_start, str) else _path(on_start),
+                self._options.get("max_batch_size"),
+                seconds(options.get("child_timeout")),
+            ),
+            devices,
+            max_jobs=options.get("max_jobs_per_child"),
+            max_memory=options.get("max_memory_per_child"),
+            health_check=options.get("health_check"),
+            quarantine_limit=seconds(options.get("quarantine_limit")) or 300.0,
+            give_up=self._give_up,
         )
 
     def stop(self, timeout: float | None = None) -> Summary | None:
@@ -327,6 +327,12 @@ class Worker:
         else:
             summary = self._finished(self._launch(runner, consumer))
         assert summary is not None, "it was waited for without a timeout"
+        return self._unbroken(summary)
+
+    def _unbroken(self, summary: Summary) -> Summary:
+        broken, self._broken = self._broken, None
+        if broken is not None:
+            raise WorkerBroken(broken)
         return summary
 
     async def run_async(self) -> Summary:
@@ -346,9 +352,10 @@ class Worker:
             raise
         run = self._launch(runner, consumer)
         try:
-            return await run.wait_async()
+            summary = await run.wait_async()
         finally:
             self._forget(run)
+        return self._unbroken(summary)
 
 
 def _unwanted(preparing: asyncio.Future[tuple[Threads | Tasks | Processes, _haulage.Consumer]]) -> None:

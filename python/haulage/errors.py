@@ -22,7 +22,8 @@ exception                     is also a             when
 ``ProcessError``                                    a child process of a worker cannot be started
 ============================  ====================  =================================================
 
-All are under ``HaulageError``. A handler raises ``Retry``, ``Snooze``, ``NotReady`` or ``Fail``.
+All are under ``HaulageError``. A handler raises ``Retry``, ``Snooze``, ``NotReady``, ``WorkerBroken``
+or ``Fail``.
 """
 
 from __future__ import annotations
@@ -178,6 +179,19 @@ class NotReady(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or "what the handler needs is not there")
+
+
+class WorkerBroken(Exception):
+    """Raised by a handler: not the job is at fault but what runs it, such as a GPU that does not work.
+
+    The job goes back to the queue, and the attempt does not count, unless it has broken this worker
+    before, or has had ten attempts already. With ``processes`` or ``gpus``, the child process is
+    replaced; if the next one breaks as well, the slot takes no more jobs until it works. Else the
+    worker ends: ``Worker.run`` raises this exception, and the command line ends with code 75.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "the worker is broken")
 
 
 class Fail(Exception):

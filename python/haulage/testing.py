@@ -74,6 +74,10 @@ class InlineClient(Client):
         self.close()
 
 
+def _go_on(_why: str) -> None:
+    """There is no worker that could end."""
+
+
 class _InlineCore:
     """A core client that works off all there is to do before a submit or a wait goes on."""
 
@@ -82,9 +86,9 @@ class _InlineCore:
         size = options.get("max_batch_size")
         non_retryable = tuple(options.get("non_retryable") or ())
         if size is not None and isinstance(signature, Signature):
-            self._run = batch(signature, lambda: non_retryable)
+            self._run = batch(signature, lambda: non_retryable, _go_on)
         else:
-            self._run = single(signature, lambda: non_retryable)
+            self._run = single(signature, lambda: non_retryable, _go_on)
         # One thread, the caller's, which takes calls while it waits.
         self._queue = _haulage.Queue(1, _no_thread)
         self._queue.enter()

@@ -13,6 +13,7 @@ use std::{
 
 use haulage::{
     Consumer as CoreConsumer, RetryPolicy,
+    consumer::Slots,
     metrics::{Emf, EmfWriter, Labels, Meter},
     shutdown::Shutdown,
 };
@@ -77,6 +78,7 @@ pub(crate) struct Consumer {
     queue: Py<Queue>,
     shutdown: Shutdown,
     meter: Meter,
+    slots: Slots,
     emf: Option<Emf>,
     pages: Option<Py<Pages>>,
     /// Python writes the numbers of signals here, the moment they come in.
@@ -144,7 +146,7 @@ impl Consumer {
             .dispatcher(max_batch_size, batch_timeout, move |call| calls.push(call))
             .build()
             .map_err(|error| errors::raise(py, &error))?;
-        let meter = consumer.meter();
+        let (meter, slots) = (consumer.meter(), consumer.slots());
         if let Some(pages) = &pages {
             pages.get().show(meter.clone())?;
         }
@@ -153,6 +155,7 @@ impl Consumer {
             queue: queue.unbind(),
             shutdown: Shutdown::new(),
             meter,
+            slots,
             emf,
             pages: pages.map(Bound::unbind),
             signals: Mutex::new(None),
@@ -188,6 +191,16 @@ impl Consumer {
     /// Give back everything at once.
     fn stop_now(&self) {
         self.shutdown.stop_now();
+    }
+
+    /// Takes a slot out of service, for this reason: it has one call less at once from now on.
+    fn quarantine(&self, slot: usize, reason: &str) {
+        self.slots.quarantine(slot, reason);
+    }
+
+    /// Brings a slot back.
+    fn restore(&self, slot: usize) {
+        self.slots.restore(slot);
     }
 
     /// Closes its pages.

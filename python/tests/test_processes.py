@@ -15,7 +15,7 @@ from typing import Any
 
 import haulage
 import pytest
-from haulage import Status, __main__, _frames, _processes
+from haulage import Status, __main__, _frames, _process, _processes
 
 from support import SOON, entry, running, until
 
@@ -214,7 +214,7 @@ def test_a_wish_to_stop_that_comes_before_the_call_is_told_after_it() -> None:
 
     child: Any = Child()
     context: Any = Context()
-    watch = _processes._Watch(child, 7, [context], SOON)
+    watch = _process._Watch(child, 7, [context], SOON)
     assert told == []
     told.append("the call")
     watch.may_tell()

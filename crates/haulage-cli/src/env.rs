@@ -67,6 +67,32 @@ pub(crate) const PROCESSES: Setting = setting(
     "HAULAGE_PROCESSES",
     "With --python: how many child processes run the jobs, one each, in place of threads",
 );
+pub(crate) const GPUS: Setting = setting(
+    "HAULAGE_GPUS",
+    "With --python: the GPUs to work on, `all` or numbers like 0,2; each has child processes that see no other",
+);
+pub(crate) const SLOTS_PER_GPU: Setting =
+    setting("HAULAGE_SLOTS_PER_GPU", "With --gpus: how many child processes each has, 1 by default");
+pub(crate) const MAX_JOBS_PER_CHILD: Setting = setting(
+    "HAULAGE_MAX_JOBS_PER_CHILD",
+    "With --processes or --gpus: after so many calls a child is replaced; the next one loads meanwhile",
+);
+pub(crate) const MAX_MEMORY_PER_CHILD: Setting = setting(
+    "HAULAGE_MAX_MEMORY_PER_CHILD",
+    "With --processes or --gpus: a child that has more in memory after a call is replaced, on Linux",
+);
+pub(crate) const CHILD_TIMEOUT: Setting = setting(
+    "HAULAGE_CHILD_TIMEOUT",
+    "With --processes or --gpus: how long a child may take to load the function; no limit by default",
+);
+pub(crate) const HEALTH_CHECK: Setting = setting(
+    "HAULAGE_HEALTH_CHECK",
+    "With --processes or --gpus: command that has to succeed before a slot that broke takes jobs again; it sees that slot's GPU alone",
+);
+pub(crate) const QUARANTINE_LIMIT: Setting = setting(
+    "HAULAGE_QUARANTINE_LIMIT",
+    "With --processes or --gpus: for how long no slot may work until the worker ends, with code 75; 5m by default",
+);
 pub(crate) const MAX_BATCH_SIZE: Setting = setting(
     "HAULAGE_MAX_BATCH_SIZE",
     "With --python: up to how many jobs a call takes; the function then takes and returns a list",

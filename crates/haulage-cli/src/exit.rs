@@ -97,6 +97,7 @@ impl Code {
         for code in Self::ALL {
             let _ = writeln!(text, "  {:>3}  {}", code.number(), code.meaning());
         }
+        text.push_str("   75  the worker is broken, such as by its GPUs (--python): run it elsewhere\n");
         text.push_str("  130  ended by Ctrl-C (SIGINT)\n  143  ended by SIGTERM");
         text
     }

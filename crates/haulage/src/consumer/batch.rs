@@ -34,6 +34,11 @@ impl Collector {
         self.waiting.drain(..).map(|(ticket, _)| ticket).collect()
     }
 
+    /// What waits behind the first so many.
+    pub(super) fn beyond(&mut self, count: usize) -> Vec<u64> {
+        self.waiting.drain(count.min(self.waiting.len())..).map(|(ticket, _)| ticket).collect()
+    }
+
     /// A batch that is full, or whose first job has waited for long enough.
     pub(super) fn take(&mut self, now: Duration) -> Option<Vec<u64>> {
         if self.waiting.len() < self.max_size && self.due()? > now {

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Call, Consumer, function::Function, hook::Hook, readiness::Probe};
+use super::{Call, Consumer, Slots, function::Function, hook::Hook, readiness::Probe};
 use crate::{
     Backend, Context, Error, Failure, Job, NewJob, Queues, Result, RetryPolicy, event::Event,
     handler::Predicate, metrics::Recorder,
@@ -52,6 +52,7 @@ pub(super) struct Settings {
     pub(super) until_empty: bool,
     pub(super) max_jobs: Option<u64>,
     pub(super) hook: Option<Hook>,
+    pub(super) slots: Slots,
 }
 
 impl ConsumerBuilder {
@@ -424,6 +425,7 @@ impl ConsumerBuilder {
             until_empty: self.until_empty,
             max_jobs: self.max_jobs,
             hook: self.hook,
+            slots: Slots::default(),
         };
         let recorder = Recorder::new(settings.concurrency, settings.queues.names());
         Ok(Consumer { backend: self.backend, settings, recorder })

@@ -40,7 +40,7 @@ use crate::{
     backend::{ClaimKey, Claimed, HeartbeatStatus, Outcome},
     event::{Event, Summary},
     handler::Signal,
-    metrics::Recorder,
+    metrics::{Recorder, State},
     shutdown::Shutdown,
 };
 
@@ -90,9 +90,9 @@ enum Wake {
     Look,
 }
 
-/// How many more jobs can be taken in beside so many calls.
-fn room(calls: usize, settings: &Settings, collector: &Collector) -> usize {
-    let free_calls = settings.concurrency.saturating_sub(calls);
+/// How many more jobs can be taken in beside so many calls, of so many at most.
+fn room(calls: usize, most: usize, settings: &Settings, collector: &Collector) -> usize {
+    let free_calls = most.saturating_sub(calls);
     free_calls.saturating_mul(settings.max_batch_size).saturating_sub(collector.len())
 }
 
@@ -188,6 +188,7 @@ impl Engine {
             _ = self.reports.recv_many(&mut self.inbox, 1024) => Wake::Reports,
             changed = changed(&mut self.cancels) => Wake::Cancels(changed),
             () = self.signal.notified() => Wake::Signal,
+            () = self.settings.slots.changed() => Wake::Look,
             () = self.finish.signal(), if running => Wake::Finish,
             () = self.shutdown.stopping(), if running => Wake::Look,
             () = self.shutdown.stopping_now(), if !ending => Wake::Look,
@@ -237,6 +238,7 @@ impl Engine {
         self.heartbeats.start(&self.table, &self.backend, &self.signal);
         match self.phase {
             Phase::Running => {
+                self.give_back_excess();
                 while self.has_free_call()
                     && let Some(batch) = self.collector.take(now)
                 {
@@ -312,29 +314,47 @@ impl Engine {
     }
 
     fn has_free_call(&self) -> bool {
-        self.table.calls() < self.settings.concurrency
+        self.table.calls() < self.most_calls()
+    }
+
+    /// How many calls may run at once now.
+    fn most_calls(&self) -> usize {
+        self.settings.slots.in_service(self.settings.concurrency)
     }
 
     /// How many more jobs can be taken in. A slot is free again only when the
     /// settle is through, so that claims do not run ahead of a backend that
     /// takes no settles.
     fn room(&self) -> usize {
-        let room = room(self.table.calls(), &self.settings, &self.collector);
+        let room = room(self.table.calls(), self.most_calls(), &self.settings, &self.collector);
         self.readiness.limit(self.finish.limit(room, self.table.jobs()))
     }
 
     /// Settles what is to be; where that costs no more, with a claim for the
     /// slots that it frees.
     fn settle(&mut self) {
+        let most = self.most_calls();
         let Self { settles, claims, table, settings, readiness, collector, finish, backend, .. } = self;
         settles.start(table, backend, |table| {
             if !backend.capabilities().joins_claims {
                 return None;
             }
             let calls = table.calls() - table.settling_calls();
-            let room = finish.limit(room(calls, settings, collector), table.jobs());
+            let room = finish.limit(room(calls, most, settings, collector), table.jobs());
             claims.join(readiness.limit(room))
         });
+    }
+
+    /// What was claimed for slots that are out of service by now goes to others.
+    fn give_back_excess(&mut self) {
+        let most = self.most_calls();
+        if most < self.settings.concurrency {
+            let calls = self.table.calls() - self.table.settling_calls();
+            let wanted = most.saturating_sub(calls).saturating_mul(self.settings.max_batch_size);
+            for ticket in self.collector.beyond(wanted) {
+                self.conclude(ticket, self.not_wanted());
+            }
+        }
     }
 
     fn call(&mut self, tickets: Vec<u64>) {
@@ -360,8 +380,12 @@ impl Engine {
 
     /// Brings the meters up to date.
     fn publish(&mut self) {
-        let state = self.phase.state(self.is_answered(), self.readiness.state());
-        self.recorder.set_readiness(self.readiness.outages(), self.readiness.reason());
+        let (quarantined, quarantines, reason) = self.settings.slots.seen();
+        let none = (quarantined >= self.settings.concurrency).then_some(State::NotReady);
+        let state = self.phase.state(self.is_answered(), self.readiness.state().or(none));
+        let reason = self.readiness.reason().or(reason.as_ref().filter(|_| none.is_some()));
+        self.recorder.set_readiness(self.readiness.outages(), reason);
+        self.recorder.set_quarantined(quarantined, quarantines);
         self.recorder.publish(state, self.table.calls(), self.table.jobs());
     }
 

@@ -32,6 +32,7 @@ pub(crate) mod inline;
 mod phase;
 mod readiness;
 mod settle;
+mod slots;
 mod table;
 
 use std::{fmt, sync::Arc};
@@ -39,7 +40,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{builder::ConsumerBuilder, dispatch::Call};
+pub use self::{builder::ConsumerBuilder, dispatch::Call, slots::Slots};
 use self::{builder::Settings, engine::Engine};
 pub use crate::event::{Event, Summary};
 use crate::{
@@ -112,6 +113,11 @@ impl Consumer {
     /// What it measures of itself, to be read while it runs, and after.
     pub fn meter(&self) -> Meter {
         self.recorder.meter()
+    }
+
+    /// A handle by which slots can be taken out of service while it runs.
+    pub fn slots(&self) -> Slots {
+        self.settings.slots.clone()
     }
 
     /// Works until `shutdown` says stop, or the end comes that

@@ -98,6 +98,10 @@ pub struct Snapshot {
     pub outages: u64,
     /// How many calls of the handler it can have at once: its `concurrency`.
     pub slots: usize,
+    /// How many of them are out of service; see [`Slots`](crate::consumer::Slots).
+    pub quarantined: usize,
+    /// How often a slot was taken out of service.
+    pub quarantines: u64,
     /// How many of the slots are taken: by handlers that run, and by outcomes
     /// that the backend has not recorded yet.
     pub busy: usize,
@@ -140,6 +144,8 @@ impl Snapshot {
             reason: None,
             outages: 0,
             slots,
+            quarantined: 0,
+            quarantines: 0,
             busy: 0,
             held: 0,
             queues: queues.into_iter().map(begins).collect(),

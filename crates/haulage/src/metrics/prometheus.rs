@@ -38,8 +38,11 @@ impl Snapshot {
             "How often the worker stopped claiming, as what its handler needs was not there.",
         );
         page.line("haulage_outages_total", &store, self.outages);
+        page.begin("haulage_quarantines_total", "counter", "How often a slot was taken out of service.");
+        page.line("haulage_quarantines_total", &store, self.quarantines);
         for (name, help, value) in [
             ("haulage_slots", "Calls of the handler that may run at once.", self.slots),
+            ("haulage_slots_quarantined", "Slots that are out of service.", self.quarantined),
             ("haulage_slots_busy", "Slots that are taken.", self.busy),
             ("haulage_jobs_held", "Jobs in the slots, or waiting for their batch to fill.", self.held),
             (

@@ -90,6 +90,11 @@ impl Recorder {
         }
     }
 
+    /// How many slots are out of service, and how often one was taken out of it.
+    pub(crate) const fn set_quarantined(&mut self, slots: usize, times: u64) {
+        (self.current.quarantined, self.current.quarantines) = (slots, times);
+    }
+
     /// Tells the meters all of it.
     pub(crate) fn publish(&mut self, state: State, busy: usize, held: usize) {
         (self.current.state, self.current.busy, self.current.held) = (state, busy, held);

@@ -10,6 +10,7 @@ mod leases;
 mod metering;
 mod outcomes;
 mod readiness;
+mod slots;
 mod snoozing;
 mod stopping;
 mod stress;

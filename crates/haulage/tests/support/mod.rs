@@ -21,8 +21,9 @@ use haulage::{
         HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Signals, Stats, Submitted,
         WholeRead,
     },
-    consumer::{ConsumerBuilder, Event, Summary},
+    consumer::{ConsumerBuilder, Event, Slots, Summary},
     memory::MemoryBackend,
+    metrics::Meter,
     shutdown::Shutdown,
 };
 use tokio::{
@@ -385,6 +386,8 @@ pub(crate) struct Running {
     pub(crate) shutdown: Shutdown,
     pub(crate) task: JoinHandle<Summary>,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    pub(crate) slots: Slots,
+    pub(crate) meter: Meter,
 }
 
 impl Running {
@@ -393,9 +396,9 @@ impl Running {
         let (sender, events) = mpsc::unbounded_channel();
         let hook = move |event: &Event| drop(sender.send(event.clone()));
         let consumer: Consumer = builder.on_event(hook).build().expect("the settings are in range");
-        let shutdown = Shutdown::new();
+        let (slots, meter, shutdown) = (consumer.slots(), consumer.meter(), Shutdown::new());
         let task = tokio::spawn(consumer.run(shutdown.clone()));
-        Self { shutdown, task, events }
+        Self { shutdown, task, events, slots, meter }
     }
 
     #[track_caller]
