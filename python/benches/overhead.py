@@ -20,6 +20,7 @@ import haulage
 import slots
 
 JOBS = 40_000
+MAPPED = 100_000
 # As many as in `haulage bench`, which is what the numbers of the Rust worker belong to.
 CONCURRENCY = 4_096
 BODY = "x" * 198
@@ -131,6 +132,18 @@ def round_trips(url: str) -> float:
     return statistics.median(times) * 1e3
 
 
+def mapped(url: str) -> float:
+    """Jobs a second by ``client.map``, whose results come in order."""
+    client = haulage.connect(url)
+    worker = Worker(url, CONCURRENCY)
+    worker.go()
+    began = time.perf_counter()
+    results = sum(1 for _ in client.map([0] * MAPPED))
+    took = time.perf_counter() - began
+    worker.end()
+    return results / took
+
+
 def import_time() -> float:
     """The median time of `import haulage` in a new interpreter, in milliseconds."""
     code = "import time; t = time.perf_counter(); import haulage; print(time.perf_counter() - t)"
@@ -168,6 +181,7 @@ def main() -> None:
         "python_overhead_us": round(
             (median(python_worker) - median(lambda url: rust_worker(url, program))) / JOBS * 1e6, 1
         ),
+        "map_per_s": round(median(mapped)),
         "post_p50_ms": round(median(round_trips), 2),
         "import_ms": round(import_time(), 1),
         "wheel_mb": round(Path(wheel).stat().st_size / 1e6, 1),
@@ -176,6 +190,7 @@ def main() -> None:
     names = {
         "jobs_per_s": "no-op jobs a second, submit_many, one worker process",
         "python_overhead_us": "per job over the Rust worker, in microseconds",
+        "map_per_s": "100,000 no-op jobs by client.map, a second",
         "post_p50_ms": "post, round trip of a no-op, median, in milliseconds",
         "import_ms": "import haulage, median, in milliseconds",
         "quarantine_throughput": "7 GPUs and one that fails each job, of 7 alone",

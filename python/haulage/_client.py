@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from . import _haulage, _log, _wait
 from ._haulage import NewJob, Record
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ._status import Cancellation, Status
 
 DEFAULT_URL = "sqlite://haulage.db"
+
+# How many results `map` holds at once.
+_PART = 1_000
 
 
 def default_url() -> str:
@@ -144,6 +148,13 @@ class Client:
         finally:
             operation.abort()
 
+    def _ended_in_parts(self, ids: list[str], timeout: Seconds | None) -> Iterator[tuple[int, Record]]:
+        """The same, a part after the other: no more than one part's results are held at once."""
+        deadline = _Deadline(timeout)
+        for start in range(0, len(ids), _PART):
+            for index, record in self._ended(ids[start : start + _PART], deadline.left()):
+                yield start + index, record
+
     def map(
         self,
         bodies: Iterable[Any],
@@ -157,8 +168,8 @@ class Client:
 
         A job that failed raises its exception when its turn comes, unless
         ``return_exceptions`` is set: then it is yielded. ``wait_timeout`` is for all together, in
-        seconds from when the first result is asked for. All bodies, and the results whose turn
-        has not come, are held in memory: submit very many in parts. ``progress`` shows a bar,
+        seconds from when the first result is asked for. All bodies are held in memory until they
+        are submitted; of results, 1,000 at most, whose turn comes next. ``progress`` shows a bar,
         where tqdm is installed. The options are those of ``submit``.
         """
         handles = self.submit_many(bodies, **options)
@@ -174,7 +185,7 @@ class Client:
         done: dict[int, Record] = {}
         turn = 0
         for index, record in _shown(
-            self._ended(_ids(handles), timeout), total=len(handles), progress=progress
+            self._ended_in_parts(_ids(handles), timeout), total=len(handles), progress=progress
         ):
             done[index] = record
             while turn in done:
@@ -197,13 +208,16 @@ class Client:
     async def _results_async(
         self, handles: list[JobHandle[Any]], timeout: Seconds | None, return_exceptions: bool
     ) -> AsyncIterator[Any]:
-        done: dict[int, Record] = {}
-        turn = 0
-        async for index, record in _wait.items(self._core.wait(_ids(handles), timeout)):
-            done[index] = record
-            while turn in done:
-                yield _result(done.pop(turn), return_exceptions)
-                turn += 1
+        ids, deadline = _ids(handles), _Deadline(timeout)
+        for start in range(0, len(ids), _PART):
+            done: dict[int, Record] = {}
+            turn = 0
+            part = self._core.wait(ids[start : start + _PART], deadline.left())
+            async for index, record in _wait.items(part):
+                done[index] = record
+                while turn in done:
+                    yield _result(done.pop(turn), return_exceptions)
+                    turn += 1
 
     def _state(self, job_id: str) -> Record:
         # Results may be large, and are kept elsewhere on AWS.
@@ -424,6 +438,19 @@ def _result(record: Record, return_exceptions: bool) -> Any:
         return record.result
     except Exception as error:
         return error
+
+
+class _Deadline:
+    """The end of a wait that is made of several."""
+
+    def __init__(self, timeout: Seconds | None) -> None:
+        # By their name, so that nothing is imported for it.
+        limit = timeout if timeout is None or isinstance(timeout, (int, float)) else timeout.total_seconds()
+        self._end = None if limit is None else time.monotonic() + limit
+
+    def left(self) -> float | None:
+        """What is left of it, in seconds."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
 def _shown(
