@@ -4,6 +4,7 @@
 the first that fails ends the run, with what was said.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ import zipfile
 import checks
 import costs
 import form
+import planned
 import schema
 from downlevel import Downlevel
 
@@ -102,19 +104,19 @@ def current_schema(work: pathlib.Path) -> None:
                     terraform(current / root, "init", "-input=false", **reattach)
                     terraform(current / root, "validate", **reattach)
             with step("current provider: what is planned for a pipeline"):
-                checks.planned(plan(current / "inference_pipeline", work / "planned", PLANNED, reattach))
+                planned.pipeline(plan(current / "inference_pipeline", work / "planned", PLANNED, reattach))
             vpc = {key: PLANNED[key] for key in ("vpc_id", "subnet_ids")}
             package = {"lambda_package": str(ROOT / "inference_pipeline" / "tests" / "package.zip")}
             server = {"server_image": f"{checks.ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com/server:v3"}
             for root, check, more in (
-                ("minimal", checks.planned_minimal, {}), ("gpu", checks.planned_on_instances, server),
-                ("gpu_ec2", checks.planned_on_ec2, {}),
+                ("minimal", planned.minimal, {}), ("gpu", planned.on_instances, server),
+                ("gpu_ec2", planned.on_ec2, {}),
             ):
                 with step(f"current provider: what is planned for examples/{root}"):
                     check(plan(current / "examples" / root, work / root, vpc | package | more, reattach))
             with step("current provider: what is planned for a pipeline in public subnets"):
                 public = PLANNED | {"sqs_vpc_endpoint_id": None, "assign_public_ip": True}
-                checks.planned_in_public(plan(current / "inference_pipeline", work / "public", public, reattach))
+                planned.in_public(plan(current / "inference_pipeline", work / "public", public, reattach))
             with step("current provider: what is refused is told with what would do"):
                 for values, words in REFUSED:
                     refused(current / "inference_pipeline", work / "refused.tfvars.json", PLANNED | values, words, reattach)
@@ -408,9 +410,12 @@ def main() -> None:
     with step("costs: docs/deploy.md has what `make costs` prints"):
         missing = [line for line in ["\n".join(costs.table()), "\n".join(costs.choices()), *costs.sentences()] if line not in page]
         assert not missing, "put this into docs/deploy.md:\n" + "\n".join(missing)
-    current_schema(work)
-    on_emulator(work, downleveled(work))
-    scanners()
+    # They look at the text alone, so they need not wait for the rest.
+    with concurrent.futures.ThreadPoolExecutor() as beside:
+        scans = beside.submit(scanners)
+        current_schema(work)
+        on_emulator(work, downleveled(work))
+        scans.result()
     print(f"terraform: all is well, in {time.monotonic() - began:.0f} s")
 
 
