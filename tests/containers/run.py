@@ -47,7 +47,8 @@ def main() -> int:
         clear_away()
     failed = len(result.failures) + len(result.errors)
     seconds = time.monotonic() - started
-    print(f"{result.testsRun - failed} passed, {failed} failed in {seconds:.2f}s")
+    # What fails before the first of its tests counts as none.
+    print(f"{max(0, result.testsRun - failed)} passed, {failed} failed in {seconds:.2f}s")
     return 0 if result.wasSuccessful() and result.testsRun else 1
 
 
