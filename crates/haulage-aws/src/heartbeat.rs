@@ -5,11 +5,13 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use haulage::{
     Progress, Result, Status,
-    backend::{ClaimKey, Heartbeat, HeartbeatStatus, Update},
+    backend::{ClaimKey, Heartbeat, HeartbeatStatus},
 };
 use tracing::warn;
 
 use crate::{
+    body::Place,
+    checkpoint::{Told, UNKNOWN_TTL},
     in_flight::Hold,
     inner::{Inner, Shared, within},
     item::{Row, name, spelled},
@@ -17,7 +19,7 @@ use crate::{
     resolve::LEAST,
     settle::drop_hold,
     table::{PARALLEL, Written},
-    update::{Write, moment, number, text},
+    update::{Write, moment, number},
 };
 
 /// The message of a progress is cut to so many bytes.
@@ -135,8 +137,20 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     let mut write = while_held(Write::at(now), key)
         .set(name::DUE_AT, moment(until))
         .set(name::LEASE, number(beat.lease.as_micros()));
-    write = told(write, &update);
+    let ttl = inner.in_flight.with(key, |hold| hold.row.result_ttl()).unwrap_or(UNKNOWN_TTL);
+    // A lease does not depend on where checkpoints are: the next heartbeat tries again.
+    let limit = (beat.lease / 8).max(LEAST / 2);
+    let slow = || format!("the checkpoint of job {} was not stored", key.id);
+    let told = match within(limit, slow, inner.tell(key, ttl, &update)).await {
+        Ok(told) => told,
+        Err(error) => {
+            warn!(%error, job_id = %key.id, "its checkpoint could not be stored yet");
+            Told::without_checkpoint(&update)
+        }
+    };
+    write = told.written(write);
     let Written::Done(row) = inner.store.table.write(key.id.as_str(), write).await? else {
+        delete_soon(inner, told.place().cloned());
         // A settle that is under way, or whose answer was lost, may be why; it will tell.
         let settling =
             |hold: &mut Hold| (hold.settling || !hold.in_doubt.is_empty()).then_some(hold.lease_until);
@@ -147,10 +161,16 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
         return Ok(HeartbeatStatus::Lost);
     };
     adopt(inner, key, &row);
+    if told.has_checkpoint() {
+        let new = told.place().cloned();
+        let old = inner.in_flight.with(key, |hold| std::mem::replace(&mut hold.checkpoint_at, new));
+        delete_soon(inner, old.flatten());
+    }
     inner.in_flight.with(key, |hold| {
         hold.lease_until = until;
         hold.update.progress.take_if(|news| update.progress.as_ref() == Some(news));
-        hold.update.checkpoint.take_if(|news| update.checkpoint.as_ref() == Some(news));
+        let told = told.has_checkpoint();
+        hold.update.checkpoint.take_if(|news| told && update.checkpoint.as_ref() == Some(news));
     });
     Ok(if row.flag(name::CANCEL) {
         HeartbeatStatus::CancelRequested(until)
@@ -159,19 +179,16 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     })
 }
 
-/// Writes what an attempt says, too.
-pub(crate) fn told(mut write: Write, update: &Update) -> Write {
-    if let Some(progress) = &update.progress {
-        write = write.set(name::PROGRESS, text(short(progress)));
+/// Deletes a checkpoint behind the caller's back that no record names any more.
+fn delete_soon(inner: &Shared, place: Option<Place>) {
+    if place.is_some() {
+        let inner = inner.clone();
+        inner.tasks.clone().spawn(async move { inner.store.let_go(place).await });
     }
-    if let Some(checkpoint) = &update.checkpoint {
-        write = write.set(name::CHECKPOINT, text(checkpoint.as_str()));
-    }
-    write
 }
 
 /// Progress as JSON, with what fits into a record of its message.
-fn short(progress: &Progress) -> String {
+pub(crate) fn short(progress: &Progress) -> String {
     let mut progress = progress.clone();
     if let Some(message) = &mut progress.message {
         let end = (0..=MAX_MESSAGE.min(message.len())).rev().find(|end| message.is_char_boundary(*end));

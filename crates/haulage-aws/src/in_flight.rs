@@ -17,6 +17,7 @@ use haulage::{
 use tokio::sync::Notify;
 
 use crate::{
+    body::Place,
     config::Config,
     envelope::{Envelope, Poison, system, system_text},
     item::{Row, name},
@@ -196,6 +197,8 @@ pub(crate) struct Hold {
     pub(crate) settling: bool,
     /// What its handler said and no heartbeat has got through yet.
     pub(crate) update: Update,
+    /// Where its checkpoint is, if that is not the record.
+    pub(crate) checkpoint_at: Option<Place>,
     /// What follows in its group, hidden as long as we hold this one.
     pub(crate) followers: Chain,
 }
@@ -400,6 +403,7 @@ pub(crate) mod tests {
             in_doubt: Vec::new(),
             settling: false,
             update: Update::default(),
+            checkpoint_at: None,
             followers: Chain::new(),
         };
         held.insert(ClaimKey { id: JobId::from("id"), attempt: 1 }, hold, now);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
-    Attempt, FailureKind, JobError, JobId, JobSpec, Json, NewJob, QueueName, Record, Status, Timestamp,
+    Attempt, FailureKind, JobError, JobId, JobSpec, NewJob, QueueName, Record, Status, Timestamp,
     lifecycle::{self, End, Terms, Transition},
 };
 
@@ -48,6 +48,8 @@ pub(crate) mod name {
     pub(crate) const PROGRESS: &str = "progress";
     /// What an attempt has left for the next one, as JSON.
     pub(crate) const CHECKPOINT: &str = "checkpoint";
+    /// Where it is, if that is not the record.
+    pub(crate) const CHECKPOINT_AT: &str = "checkpoint_at";
     /// The attempts before the latest, as JSON, each in the place that its number leads to:
     /// so a newer one takes that of the oldest.
     pub(crate) const PAST: [&str; haulage::Attempt::KEPT] = [
@@ -287,11 +289,6 @@ impl Row {
         spec.max_attempts = self.count(name::MAX_ATTEMPTS);
         spec.result_ttl = self.result_ttl();
         spec
-    }
-
-    /// What an attempt has left for the next one.
-    pub(crate) fn checkpoint(&self) -> Option<Json> {
-        self.text(name::CHECKPOINT).map(Json::from_stored)
     }
 
     /// The attempts before the latest.

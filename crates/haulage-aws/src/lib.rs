@@ -49,6 +49,7 @@ mod visibility;
 
 // What is stored, and how it is written.
 mod body;
+mod checkpoint;
 mod envelope;
 mod item;
 mod object_retention;

@@ -29,7 +29,7 @@ use crate::{
 /// What `stats` and `purge` need of a record.
 pub(crate) const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead_of, #attempt, #attempts_left, #uncounted, #max_attempts, \
                        #cancel_requested, #worker, #lease_us, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
-                       #body_at, #result_at, #spec, #redriven_by, #begun, #started_at";
+                       #body_at, #result_at, #checkpoint_at, #spec, #redriven_by, #begun, #started_at";
 
 /// What `list` shows besides: all but body and result.
 const LISTED: &str = "#request_id, #job_group, #progress, #error, #error_kind";
@@ -196,7 +196,7 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
             seconds(now.after(inner.store.retentions.of(row.text(name::QUEUE).unwrap_or_default()))),
         )
         .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT, name::ERROR, name::ERROR_KIND])
-        .remove(&[name::CHECKPOINT, name::PROGRESS])
+        .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT, name::PROGRESS])
         .remove(&name::PAST)
         .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD_OF, name::EXPIRES_AT, name::DUE_AT]);
     match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {

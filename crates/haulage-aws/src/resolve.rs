@@ -10,6 +10,7 @@ use haulage::{
 use tracing::{info, warn};
 
 use crate::{
+    body::Place,
     deduplication,
     envelope::Envelope,
     heartbeat::while_held,
@@ -410,7 +411,8 @@ async fn ours(
     let lease_until = row.due_at().unwrap_or(message.hidden_until);
     let mut claimed = Claimed::new(key, body, row.spec(), submitted_at, lease_until);
     claimed.counted = row.counted();
-    claimed.checkpoint = row.checkpoint();
+    claimed.checkpoint = inner.left_for(&row).await?;
+    let checkpoint_at = row.text(name::CHECKPOINT_AT).and_then(Place::from_text);
     let mut hold = Hold {
         message: Some(message.clone()),
         queue: message.queue.clone(),
@@ -422,6 +424,7 @@ async fn ours(
         in_doubt: Vec::new(),
         settling: false,
         update: Update::default(),
+        checkpoint_at,
         followers: VecDeque::new(),
     };
     // SQS is about to move or delete it; so a new message takes over now, in

@@ -20,8 +20,8 @@ use tracing::warn;
 
 use crate::{
     body::{Packed, Place},
+    checkpoint::Told,
     envelope::Envelope,
-    heartbeat::told,
     heartbeat::while_held,
     in_flight::{Chain, Hold, Received, hidden_behind, with_followers},
     inner::{Inner, Shared},
@@ -92,8 +92,20 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
     };
     let now = inner.now();
     let stored = store(inner, key, outcome, &claimed, now).await?;
+    // A success needs none any more.
+    let told = match &stored {
+        Stored::Success { .. } => Told::default(),
+        _ => match inner.tell(key, claimed.result_ttl(), update).await {
+            // Trying on would not help.
+            Err(error @ Error::Config(_)) => {
+                warn!(%error, job_id = %key.id, "its last checkpoint could not be stored");
+                Told::without_checkpoint(update)
+            }
+            told => told?,
+        },
+    };
     inner.in_flight.with(key, |hold| hold.settling = true);
-    let mut written = write(inner, key, stored.write(inner, &claimed, update, now)).await?;
+    let mut written = write(inner, key, stored.write(inner, &claimed, &told, now)).await?;
     if let Written::Refused(Some(row)) = &written
         && stored.unless_cancelled()
         && row.flag(name::CANCEL)
@@ -102,7 +114,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
         // Somebody wants it cancelled, and it is not running any more.
         let queue = claimed.text(name::QUEUE).unwrap_or_default();
         let cancelled = inner.ended(&End::Cancelled, queue, now, claimed.result_ttl());
-        written = write(inner, key, told(cancelled, update)).await?;
+        written = write(inner, key, told.written(cancelled)).await?;
     }
     match written {
         Written::Done(row) => {
@@ -115,12 +127,17 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
             let status = row.status().unwrap_or(Status::Error);
             let dropped = (status == Status::Success && row.spec().drop_body)
                 .then(|| row.text(name::BODY_AT).and_then(Place::from_text));
+            let earlier = inner.in_flight.with(key, |hold| hold.checkpoint_at.clone());
+            let earlier =
+                earlier.unwrap_or_else(|| claimed.text(name::CHECKPOINT_AT).and_then(Place::from_text));
+            let replaced = status == Status::Success || told.has_checkpoint();
             let mut afterwards = let_go(inner, key, row, stored.delay());
+            afterwards.dropped.extend(earlier.filter(|_| replaced));
             afterwards.dropped.extend(dropped.flatten());
             Ok(Done { answer: Ok(status), afterwards })
         }
         Written::Refused(_) => {
-            inner.store.delete_documents(stored.object()).await;
+            inner.store.let_go(stored.object().into_iter().chain(told.place().cloned())).await;
             drop_hold(inner, key);
             Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() })
         }
@@ -227,12 +244,13 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
 }
 
 impl Stored {
-    fn write(&self, inner: &Inner, claimed: &Row, update: &Update, now: haulage::Timestamp) -> Write {
+    fn write(&self, inner: &Inner, claimed: &Row, told: &Told, now: haulage::Timestamp) -> Write {
         let (ttl, queue) = (claimed.result_ttl(), claimed.text(name::QUEUE).unwrap_or_default());
         let write = match self {
             Self::Success { packed, place } => {
                 let retention = inner.store.retentions.of(queue);
-                let mut write = item::over(Status::Success, now, ttl, retention).remove(&[name::CHECKPOINT]);
+                let mut write = item::over(Status::Success, now, ttl, retention)
+                    .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT]);
                 if claimed.spec().drop_body {
                     // Where it is elsewhere, a purge can still find it.
                     write = write.remove(&[name::BODY]);
@@ -250,7 +268,7 @@ impl Stored {
         } else {
             write
         };
-        told(write, update)
+        told.written(write)
     }
 
     /// Whether it is recorded as cancelled where somebody wants that.
@@ -357,7 +375,7 @@ impl Afterwards {
                 over(&inner, &envelope, message, followers);
             });
         join(inner.give_back(self.give_back), join_all(copied)).await;
-        inner.store.delete_documents(self.dropped).await;
+        inner.store.let_go(self.dropped).await;
     }
 }
 

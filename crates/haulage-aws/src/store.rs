@@ -3,13 +3,13 @@
 use haulage::{
     Clock, Error, JobId, Json, Record, Result, Status, Timestamp, backend::Detail, lifecycle::Transition,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     body::{Packed, Place},
     bucket::Bucket,
     inner::MAX_DOCUMENT,
-    item::{Row, ended, name},
+    item::{Row, ended, name, seconds},
     queues::Retentions,
     random,
     table::{Table, Written},
@@ -89,6 +89,11 @@ impl Store {
             .ok_or_else(|| Error::Config(format!("job {}: the {here} was at {place} and is gone", row.id())))
     }
 
+    /// What an attempt has left for the next one.
+    pub(crate) async fn checkpoint(&self, row: &Row) -> Result<Option<Json>> {
+        self.document(row, name::CHECKPOINT, name::CHECKPOINT_AT).await
+    }
+
     /// Deletes what is kept besides the record; what stays expires.
     pub(crate) async fn delete_documents(&self, places: impl IntoIterator<Item = Place>) {
         for place in places {
@@ -106,6 +111,22 @@ impl Store {
         }
     }
 
+    /// The same for consumers, which need not be allowed to delete items: those are emptied,
+    /// and have expired.
+    pub(crate) async fn let_go(&self, places: impl IntoIterator<Item = Place>) {
+        let (items, objects): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|place| matches!(place, Place::Item(_)));
+        for place in items {
+            let Place::Item(key) = place else { continue };
+            let now = self.now();
+            let write = Write::at(now).set(name::EXPIRATION, seconds(now)).remove(&[name::BODY]);
+            if let Err(error) = self.table.write(&key, write.when("attribute_exists(#message_id)")).await {
+                debug!(%error, "it is deleted when it expires");
+            }
+        }
+        self.delete_documents(objects).await;
+    }
+
     // --- records ---
 
     /// The record with what was asked for.
@@ -117,7 +138,7 @@ impl Store {
             if !(record.spec.drop_body && record.status == Status::Success) {
                 record.body = self.document(row, name::BODY, name::BODY_AT).await?;
             }
-            record.checkpoint = row.checkpoint();
+            record.checkpoint = self.checkpoint(row).await?;
             record.remember(row.past());
         }
         Ok(record)
@@ -225,5 +246,7 @@ pub(crate) fn unpack(packed: Packed) -> Result<Json> {
 
 /// Where a job's documents are, other than in its record.
 pub(crate) fn places(row: &Row) -> impl Iterator<Item = Place> {
-    [name::BODY_AT, name::RESULT_AT].into_iter().filter_map(|at| Place::from_text(row.text(at)?))
+    [name::BODY_AT, name::RESULT_AT, name::CHECKPOINT_AT]
+        .into_iter()
+        .filter_map(|at| Place::from_text(row.text(at)?))
 }

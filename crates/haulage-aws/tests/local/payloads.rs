@@ -2,11 +2,12 @@
 
 use haulage::{
     Backend, Error, FailureKind, Json, NewJob, Status,
-    backend::{Lookup, Outcome, Purge},
+    backend::{ClaimKey, Heartbeat, HeartbeatStatus, Lookup, Outcome, Purge, Update},
 };
+use haulage_servers::{Stub, stub::Fault};
 
 use crate::{
-    helpers::{LONG, claim, job, record, settle, submit, success, take},
+    helpers::{LONG, TRIES, claim, job, record, retry, settle, submit, success, take},
     place::{Place, bucket, ministack, sdk},
     raw,
 };
@@ -227,4 +228,67 @@ async fn a_consumer_without_the_bucket_leaves_the_job_to_others() {
     assert!(error.contains("add bucket="), "{error}");
     assert_eq!(take(&full, LONG).await.key.attempt, 1, "no attempt was used up");
     assert_eq!(record(&full, &id).await.attempt, 1);
+}
+
+/// Each heartbeat is paid for by what it writes.
+#[tokio::test]
+async fn a_large_checkpoint_is_beside_the_record_and_goes_with_the_job() {
+    let place = Place::fifo().await;
+    let items = async || {
+        let scan = place.dynamodb().await.scan().table_name(&place.table).consistent_read(true);
+        let items = scan.send().await.expect("scan").items.unwrap_or_default();
+        let kept = items
+            .iter()
+            .filter(|item| item["message_id"].as_s().is_ok_and(|id| id.starts_with("checkpoint#")));
+        kept.filter(|item| item.contains_key("body")).count()
+    };
+    let of_queue = async || {
+        let objects = objects().await;
+        objects.into_iter().filter(|key| key.contains(&place.queue) && key.contains("checkpoint-")).count()
+    };
+    let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
+    let id = submit(&backend, job(1).max_attempts(9)).await;
+    let claimed = take(&backend, LONG).await;
+    let say = async |key: &ClaimKey, checkpoint: &Json| {
+        let update = Update::default().checkpoint(checkpoint.clone()).expect("it fits");
+        let beat = Heartbeat::new(key.clone(), LONG).update(update);
+        backend.heartbeat(vec![beat]).await.expect("heartbeat");
+    };
+    for size in [5_000, 6_000] {
+        say(&claimed.key, &document(size)).await;
+        let record = record(&backend, &id).await;
+        assert_eq!(record.checkpoint, Some(document(size)));
+        assert!(!raw::item(&place, &id).await.contains_key("checkpoint"), "it is elsewhere");
+    }
+    // The next attempt has it, and leaves one that is larger still.
+    settle(&backend, &claimed.key, retry()).await.expect("the holder");
+    let claimed = take(&backend, LONG).await;
+    assert_eq!(claimed.checkpoint, Some(document(6_000)));
+    say(&claimed.key, &document(50_000)).await;
+    settle(&backend, &claimed.key, retry()).await.expect("the holder");
+    assert_eq!((items().await, of_queue().await), (0, 1), "what it was before is gone");
+    let claimed = take(&backend, LONG).await;
+    assert_eq!(claimed.checkpoint, Some(document(50_000)));
+    settle(&backend, &claimed.key, success()).await.expect("the holder");
+    assert_eq!(record(&backend, &id).await.checkpoint, None);
+    assert_eq!((items().await, of_queue().await), (0, 0));
+}
+
+/// A lease does not hang on where checkpoints are.
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_stored_yet_costs_no_lease_and_is_not_lost() {
+    let place = Place::fifo().await;
+    let stub = Stub::start(ministack(), 7);
+    let through = place.through(stub.url());
+    let backend = through.open().await;
+    let id = submit(&backend, job(1)).await;
+    let claimed = take(&backend, LONG).await;
+    let beat = |update| Heartbeat::new(claimed.key.clone(), LONG).update(update);
+    (0..TRIES).for_each(|_| stub.fail_next("BatchExecuteStatement", Fault::Error));
+    let update = Update::default().checkpoint(document(5_000)).expect("it fits");
+    let held = backend.heartbeat(vec![beat(update)]).await.expect("heartbeat");
+    assert!(matches!(held[0], HeartbeatStatus::Held(_)), "{held:?}");
+    assert_eq!(record(&backend, &id).await.checkpoint, None);
+    backend.heartbeat(vec![beat(Update::default())]).await.expect("heartbeat");
+    assert_eq!(record(&backend, &id).await.checkpoint, Some(document(5_000)));
 }
