@@ -52,6 +52,9 @@ module "pipeline" {
   capacity_provider      = one(aws_ecs_cluster_capacity_providers.gpu.capacity_providers)
   capacity_provider_type = "EC2"
   gpus                   = 1
+  # A Python worker has a process for the GPU, and ends where that is broken, so that
+  # its task is started elsewhere: docs/gpus.md.
+  container_environment = { HAULAGE_GPUS = "all" }
   # Less than the instance has, as its own programs need some.
   cpu                              = 3072
   memory                           = 12288

@@ -11,8 +11,9 @@ locals {
   queue_arns = distinct(flatten([for name in local.names : [
     for queue in concat([var.pairs[name].queue], var.pairs[name].more_queues[*].name) : format(local.arn, "sqs", queue)
   ]]))
-  queue_url           = "https://sqs.${data.aws_region.current.region}.${data.aws_partition.current.dns_suffix}/${local.account_id}/%s"
-  service_arns        = [for name in local.names : format(local.arn, "ecs", "service/${var.pairs[name].cluster}/${var.pairs[name].service}")]
+  queue_url = "https://sqs.${data.aws_region.current.region}.${data.aws_partition.current.dns_suffix}/${local.account_id}/%s"
+  # Of services that alarms scale.
+  looked_at_arns      = [for name in local.names : format(local.arn, "ecs", "service/${var.pairs[name].cluster}/${var.pairs[name].service}") if var.pairs[name].scaler != "direct"]
   direct_service_arns = [for pair in local.direct : format(local.arn, "ecs", "service/${pair.cluster}/${pair.service}")]
   direct_cluster_arns = distinct([for pair in local.direct : format(local.arn, "ecs", "cluster/${pair.cluster}")])
 
@@ -74,10 +75,14 @@ data "aws_iam_policy_document" "lambda" {
     resources = local.queue_arns
   }
 
-  statement {
-    sid       = "Services"
-    actions   = ["ecs:DescribeServices"]
-    resources = local.service_arns
+  dynamic "statement" {
+    for_each = length(local.looked_at_arns) > 0 ? [1] : []
+
+    content {
+      sid       = "Look"
+      actions   = ["ecs:DescribeServices"]
+      resources = local.looked_at_arns
+    }
   }
 
   # The keys of UpdateService say which cluster it is in, and nothing of the count.
@@ -86,7 +91,7 @@ data "aws_iam_policy_document" "lambda" {
 
     content {
       sid       = "Scale"
-      actions   = ["ecs:UpdateService"]
+      actions   = ["ecs:DescribeServices", "ecs:UpdateService"]
       resources = local.direct_service_arns
 
       condition {
@@ -185,6 +190,13 @@ resource "aws_cloudwatch_event_target" "lambda" {
       direct          = local.bounds[pair.scaler == "direct" ? "${pair.cluster}/${pair.service}" : ""]
     }]
   })
+
+  lifecycle {
+    postcondition {
+      condition     = length(self.input) <= 8192
+      error_message = "An event has 8,192 characters at most, and the names of these pairs make ${length(self.input)}: leave some of them to another scaler."
+    }
+  }
 }
 
 resource "aws_lambda_permission" "schedule" {

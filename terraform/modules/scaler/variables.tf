@@ -26,8 +26,8 @@ variable "pairs" {
   nullable = false
 
   validation {
-    condition     = length(var.pairs) > 0 && length(var.pairs) <= 100
-    error_message = "One Lambda scales 1 to 100 services: EventBridge runs it for 20 at a time, 5 times a minute."
+    condition     = length(var.pairs) > 0 && length(var.pairs) <= 50
+    error_message = "One Lambda scales 1 to 50 services: a role has room for the ARNs of no more (10,240 characters, IAM User Guide, \"IAM and AWS STS quotas\"). Make another one for the rest."
   }
 
   validation {

@@ -33,9 +33,13 @@ locals {
     "&ecs_protection=${var.scale_in_protection ? "require" : "off"}",
   ])
 
+  # With processes or GPUs, these are the slots, and a worker refuses a concurrency besides.
+  in_children = length(setintersection(
+    concat(keys(var.environment), coalesce(var.command, [])), ["HAULAGE_GPUS", "HAULAGE_PROCESSES", "--gpus", "--processes"],
+  )) > 0
+
   environment = merge({
     HAULAGE_URL                = local.url
-    HAULAGE_CONCURRENCY        = tostring(var.concurrency)
     HAULAGE_LEASE              = "${var.lease_seconds}s"
     HAULAGE_HEARTBEAT_INTERVAL = "${var.heartbeat_interval}s"
     # A little less than stopTimeout, so that jobs are given back in time.
@@ -53,6 +57,8 @@ locals {
     # For programs that make their own consumer.
     QUEUE_NAME = var.queue_name
     TABLE_NAME = var.table_name
+    }, local.in_children ? {} : {
+    HAULAGE_CONCURRENCY = tostring(var.concurrency)
     }, length(var.queues) == 0 ? {} : {
     HAULAGE_QUEUE = join(",", var.queues)
   }, var.environment)

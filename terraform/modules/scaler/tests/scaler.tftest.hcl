@@ -78,7 +78,9 @@ run "many_pipelines" {
     error_message = "And so many these are."
   }
   assert {
-    condition     = length(one([for statement in data.aws_iam_policy_document.lambda.statement : statement.resources if contains(statement.actions, "ecs:UpdateService")])) == 44 && length(one([for statement in data.aws_iam_policy_document.lambda.statement : statement.resources if contains(statement.actions, "ecs:DescribeServices")])) == 45
+    condition = { for statement in data.aws_iam_policy_document.lambda.statement :
+      statement.sid => length(statement.resources) if contains(statement.actions, "ecs:DescribeServices")
+    } == { Look = 1, Scale = 44 }
     error_message = "The one that alarms scale is looked at, and not changed."
   }
   assert {
@@ -99,6 +101,14 @@ run "several_queues_of_one_service" {
     condition     = data.aws_iam_policy_document.lambda.statement[0].resources == toset(["arn:aws:sqs:eu-central-1:123456789012:jobs.fifo", "arn:aws:sqs:eu-central-1:123456789012:jobs--bulk.fifo"])
     error_message = "It may look at them."
   }
+}
+
+run "more_than_a_role_has_room_for" {
+  command = plan
+  variables {
+    pairs = { for number in range(51) : "p${number}" => { cluster = "c${number}", service = "s${number}", queue = "q${number}" } }
+  }
+  expect_failures = [var.pairs]
 }
 
 run "alarms_do_it_alone" {

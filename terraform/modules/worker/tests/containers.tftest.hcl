@@ -139,6 +139,42 @@ run "a_locked_down_worker" {
   }
 }
 
+run "a_process_for_each_gpu" {
+  variables {
+    capacity_provider = "gpu"
+    gpus              = 4
+    concurrency       = 4
+    environment       = { HAULAGE_GPUS = "all" }
+  }
+  assert {
+    condition     = !contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.name], "HAULAGE_CONCURRENCY")
+    error_message = "The worker would refuse both."
+  }
+}
+
+run "a_process_for_each_gpu_by_the_command" {
+  variables {
+    capacity_provider = "gpu"
+    gpus              = 4
+    concurrency       = 4
+    command           = ["haulage", "worker", "--python", "tasks:embed", "--gpus", "all"]
+  }
+  assert {
+    condition     = !contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.name], "HAULAGE_CONCURRENCY")
+    error_message = "The worker would refuse both."
+  }
+}
+
+run "slots_of_threads" {
+  variables {
+    concurrency = 4
+  }
+  assert {
+    condition     = contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.value if pair.name == "HAULAGE_CONCURRENCY"], "4")
+    error_message = "So many jobs run side by side."
+  }
+}
+
 run "a_shell" {
   variables {
     enable_execute_command = true
