@@ -29,8 +29,8 @@ def devices(gpus: Gpus) -> list[str]:
     """The devices that are meant: ``all``, or a list of numbers or names, also in one text."""
     if gpus == "all":
         return _all()
-    parts = gpus.split(",") if isinstance(gpus, str) else list(gpus)
-    named = [str(part).strip() for part in parts]
+    parts = gpus.split(",") if isinstance(gpus, str) else [str(part) for part in gpus]
+    named = [part.strip() for part in parts if part.strip()]
     for name in named:
         if not _DEVICE.fullmatch(name):
             raise InvalidArgumentError(f"`{name}` is no GPU: give all, or numbers such as 0,2")
@@ -45,8 +45,8 @@ def devices(gpus: Gpus) -> list[str]:
 
 
 def _all() -> list[str]:
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("HIP_VISIBLE_DEVICES")
-    if seen:
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("HIP_VISIBLE_DEVICES"))
+    if seen is not None:
         # Whoever started this worker has chosen already.
         return devices(seen)
     found, why = _found()

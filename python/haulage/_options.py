@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Callable, TypedDict, Union
@@ -92,7 +93,8 @@ class WorkerOptions(TypedDict, total=False):
     """A child process that has more bytes in memory after a call is replaced, once the next one has
     loaded. Linux only. Default: no limit."""
     child_timeout: Seconds | None
-    """How long a child process may take to load the handler. Default: no limit."""
+    """How long a child process may take to load the handler; to be said by whoever starts the worker, where
+    only the children import what ``@worker`` says. Default: no limit."""
     health_check: str | None
     """A command that is to succeed before a slot that does not work takes jobs again; it sees the slot's GPU
     alone, and has a minute. Default: a child process that loads the handler is enough."""
@@ -187,9 +189,14 @@ def check_options(options: WorkerOptions) -> None:
             "give concurrency, for threads, or processes or gpus, but not both: "
             "a process runs one call at a time"
         )
-    if options.get("processes") and options.get("gpus"):
+    if options.get("processes") and options.get("gpus") is not None:
         raise InvalidArgumentError(
             "give processes, or gpus with slots_per_gpu, which says how many there are, but not both"
+        )
+    check = options.get("health_check")
+    if check is not None and not _is_command(check):
+        raise InvalidArgumentError(
+            f"health_check is {check!r}; it is a command, with its words quoted as in a shell"
         )
     errors = options.get("non_retryable")
     if errors is not None and not _are_exceptions(errors):  # pyright: ignore[reportUnnecessaryComparison]
@@ -200,7 +207,14 @@ def check_options(options: WorkerOptions) -> None:
 
 def in_children(options: WorkerOptions) -> bool:
     """Whether child processes run the jobs."""
-    return bool(options.get("processes") or options.get("gpus"))
+    return bool(options.get("processes")) or options.get("gpus") is not None
+
+
+def _is_command(line: str) -> bool:
+    try:
+        return bool(shlex.split(line))
+    except ValueError:
+        return False
 
 
 def _are_exceptions(errors: Any) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import queue
-import shlex
 import subprocess
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _gpus
 from ._frames import Closed
-from ._health import Health, Verdict
+from ._health import Health, Verdict, names_device
 from ._process import LAST_OUTPUT, ChildProcess
 from ._threads import Threads, put_back
 from .errors import HandlerLoadError, ProcessError
@@ -41,29 +40,37 @@ _CHECK_LIMIT = 60.0
 class _Heir:
     """A child that loads while another one still works, to take its place."""
 
-    def __init__(self, start: Callable[[], ChildProcess]) -> None:
-        self._start = start
-        self._child: ChildProcess | None = None
+    def __init__(self, child: ChildProcess, end: Callable[[ChildProcess], None]) -> None:
+        self._child = child
+        self._end = end
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._load, name="haulage-heir", daemon=True)
         self._thread.start()
 
     def _load(self) -> None:
         try:
-            self._child = self._start()
+            self._child.ready()
         except BaseException as error:
             self._error = error
 
     @property
     def is_loading(self) -> bool:
+        """Whether it has not ended to load."""
         return self._thread.is_alive()
 
     def child(self) -> ChildProcess | None:
         """Waits until it has loaded; ``None`` where it could not."""
         self._thread.join()
-        if self._error is not None:
-            _log.warning("a child process could not be replaced while it worked: %s", self._error)
-        return self._child
+        if self._error is None:
+            return self._child
+        _log.warning("a child process could not be replaced while it worked: %s", self._error)
+        self._end(self._child)
+        return None
+
+    def drop(self) -> None:
+        """Ends it, whether it has loaded or not."""
+        self._child.kill()
+        self._end(self._child)
 
 
 class _Slot:
@@ -74,8 +81,6 @@ class _Slot:
         # `None` in place of one that could not be replaced.
         self.child: ChildProcess | None = None
         self.heir: _Heir | None = None
-        # Set to have a slot that is out of service looked at now.
-        self.look = threading.Event()
 
     def __str__(self) -> str:
         return f"slot {self.number}" + ("" if self.device is None else f", GPU {self.device}")
@@ -84,34 +89,29 @@ class _Slot:
 class Processes:
     """Takes calls in as many threads as there are child processes."""
 
-    def __init__(
-        self,
-        what: Loaded,
-        devices: list[str | None],
-        *,
-        max_jobs: int | None = None,
-        max_memory: int | None = None,
-        health_check: str | None = None,
-        quarantine_limit: float = 300.0,
-        give_up: Callable[[str], None],
-    ) -> None:
+    def __init__(self, what: Loaded, devices: list[str | None], give_up: Callable[[str], None]) -> None:
         self._what = what
-        self._max_jobs = max_jobs
-        self._max_memory = max_memory
-        self._health_check = None if health_check is None else shlex.split(health_check)
-        self._quarantine_limit = quarantine_limit
         self._give_up = give_up
         self._slots = [_Slot(number, device) for number, device in enumerate(devices)]
         self._has_devices = any(device is not None for device in devices)
-        self._health = Health(len(devices), devices=self._has_devices)
-        # When the last slot went out of service.
-        self._all_out: float | None = None
+        self._health = Health(devices)
+        # Since when no slot has worked, where none is in service.
+        self._dead_since: float | None = None
         self.cancel_grace_period = 5.0
         """How long a handler may take to stop before its process is ended, in seconds."""
+        self.max_jobs: int | None = None
+        """After how many calls a child is replaced."""
+        self.max_memory: int | None = None
+        """With how many bytes in memory it is."""
+        self.health_check: list[str] = []
+        """What has to succeed before a slot that is out of service is let try again."""
+        self.quarantine_limit = 300.0
+        """For how long no slot may work until the worker gives up, in seconds."""
         self.consumer: Consumer | None = None
         """What has the calls carried out; to be set before the first."""
         self._idle: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         self._all: set[ChildProcess] = set()
+        self._checks: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._threads = Threads(len(devices), self._run)
@@ -176,7 +176,7 @@ class Processes:
 
     def _run(self, call: Call) -> None:
         slot = self._idle.get()
-        verdict, reason = Verdict.GO_ON, ""
+        verdict, reason, is_out = Verdict.GO_ON, "", False
         answers: list[Answer]
         try:
             jobs = call.texts()
@@ -192,33 +192,35 @@ class Processes:
                     answers = [("not_ready", reason)] * len(jobs)
             else:
                 verdict, reason, answers = self._judged(slot, jobs, answers)
-            if verdict is Verdict.QUARANTINE:
+            if verdict is Verdict.QUARANTINE and not self._closed.is_set():
                 # First, so that no other call comes in place of this one.
                 self._quarantine(slot, reason)
+                is_out = True
             call.finish(answers)
-            if verdict is Verdict.REPLACE:
+            if is_out:
+                return
+            if verdict is not Verdict.GO_ON:
                 _log.warning("%s: its process is replaced: %s", slot, _first_line(reason))
                 self._part_with(slot)
-            if verdict is not Verdict.QUARANTINE:
-                # Before there is a job that would have to wait for it.
-                self._renew(slot)
+            # Before there is a job that would have to wait for it.
+            self._renew(slot)
         except (HandlerLoadError, ProcessError) as error:
             if not self._closed.is_set():
                 _log.error("a child process could not be replaced: %s", error)
         finally:
-            if verdict is not Verdict.QUARANTINE:
+            if not is_out:
                 self._idle.put(slot)
 
     def _work(self, slot: _Slot, jobs: list[tuple[str, Context]]) -> list[Answer]:
         """Has the slot's child carry out the call, or another in its place."""
         for _ in range(_MOST_DEATHS):
             child = self._living(slot)
-            if self._max_jobs is not None and child.calls + 1 >= self._max_jobs:
+            if self.max_jobs is not None and child.calls + 1 >= self.max_jobs:
                 self._begin_heir(slot)
             with contextlib.suppress(Closed):
                 return child.work(jobs, self.cancel_grace_period)
             # It had died with nothing to do.
-            self._part_with(slot)
+            self._part_with(slot, keep_heir=True)
         # Those that were new had loaded the handler: it is what they were handed, such as a body
         # that takes all the memory.
         why = f"{_MOST_DEATHS} processes died one after the other before they began the job"
@@ -228,120 +230,148 @@ class Processes:
         self, slot: _Slot, jobs: list[tuple[str, Context]], answers: list[Answer]
     ) -> tuple[Verdict, str, list[Answer]]:
         """What the answers say of the slot, and what becomes of the jobs where it is at fault."""
-        broken = next((str(answer[1]) for answer in answers if answer[0] == "broken"), None)
-        failed = next((str(answer[1]) for answer in answers if answer[0] == "retry"), None)
-        if broken is None and failed is None:
+        failed = {place: str(answer[1]) for place, answer in enumerate(answers) if answer[0] == "retry"}
+        blaming = {place: str(answer[1]) for place, answer in enumerate(answers) if answer[0] == "broken"}
+        if self._has_devices:
+            blaming.update((place, why) for place, why in failed.items() if names_device(why))
+        if blaming:
+            verdict, why = self._broke(slot, [jobs[place][1].job_id for place in blaming], len(jobs)), blaming
+        elif failed and not any(answer[0] == "json" for answer in answers):
+            verdict = self._health_of(self._health.failed, slot.number, next(iter(failed.values())))
+            why = failed if verdict is not Verdict.GO_ON else {}
+        else:
             if any(answer[0] == "json" for answer in answers):
-                self._health_of(self._health.succeeded, slot.number)
+                self._worked(slot)
             return Verdict.GO_ON, "", answers
-        verdict = Verdict.REPLACE
-        if broken is None:
-            verdict = self._health_of(self._health.failed, slot.number, failed)
-            self._acquit()
-            if verdict is Verdict.GO_ON:
-                return verdict, "", answers
-        known = [self._health_of(self._health.is_breaker, context.job_id) for _, context in jobs]
-        # A job that breaks one slot after the other is at fault, and they are not.
-        if broken is not None and not any(known):
-            verdict = self._health_of(self._health.broke, slot.number)
         kept: list[Answer] = []
-        for answer, breaker, (_, context) in zip(answers, known, jobs):
-            if answer[0] != "broken" and answer[0] != "retry":
+        for place, (answer, (_, context)) in enumerate(zip(answers, jobs)):
+            if place not in why:
                 kept.append(answer)
-            elif breaker:
-                kept.append(("retry", str(answer[1]), None))
+            elif self._health_of(self._health.is_breaker, context.job_id, slot.number):
+                kept.append(("retry", why[place], None))
             else:
-                kept.append(put_back(f"{slot}: {answer[1]}", context))
-        return verdict, broken or failed or "", kept
+                kept.append(put_back(f"{slot}: {why[place]}", context))
+        return verdict, next(iter(why.values()), ""), kept
+
+    def _broke(self, slot: _Slot, ids: list[str], jobs: int) -> Verdict:
+        """These of so many jobs say that the slot is broken."""
+        with self._lock:
+            if any(self._health.is_breaker(one, slot.number) for one in ids):
+                # A job that breaks one slot after the other is at fault, and they are not.
+                return Verdict.REPLACE
+            if jobs == 1 or len(ids) < jobs:
+                # In a batch that broke as a whole, nobody knows which it was.
+                for one in ids:
+                    self._health.remember(one, slot.number)
+            return self._health.broke(slot.number)
 
     def _health_of(self, ask: Callable[..., Any], *what: Any) -> Any:
         with self._lock:
             return ask(*what)
 
-    def _acquit(self) -> None:
-        numbers: list[int] = self._health_of(self._health.acquitted)
-        for number in numbers:
-            self._slots[number].look.set()
+    def _worked(self, slot: _Slot) -> None:
+        with self._lock:
+            self._health.succeeded(slot.number)
+            self._dead_since = None
 
     def _quarantine(self, slot: _Slot, reason: str) -> None:
-        _log.error(
-            "%s does not work, and takes no jobs until it does: %s",
-            slot,
-            _first_line(reason),
-            extra={"slot": slot.number},
-        )
+        heal = threading.Thread(target=self._heal, args=(slot,), name="haulage-heal", daemon=True)
+        heal.start()
         if self.consumer is not None:
             self.consumer.quarantine(slot.number, f"{slot}: {_first_line(reason)}")
+        _log.error("%s does not work, and takes no jobs until it does: %s", slot, _first_line(reason))
+        self._look_at_all(reason)
+
+    def _look_at_all(self, why: str) -> None:
+        """Gives up where no slot has worked for long enough."""
+        now = time.monotonic()
         with self._lock:
-            if self._health.all_out and self._all_out is None:
-                self._all_out = time.monotonic()
-        threading.Thread(target=self._heal, args=(slot,), name="haulage-heal", daemon=True).start()
+            if not self._health.all_out or self._closed.is_set():
+                return
+            began = self._dead_since is None
+            since = self._dead_since = now if self._dead_since is None else self._dead_since
+        left = since + self.quarantine_limit - now
+        if left <= 0:
+            self._give_up(f"no slot works any more: {why}")
+        elif began:
+            # What looks at the slots may hang, as the devices do.
+            timer = threading.Timer(left, self._look_at_all, args=(why,))
+            timer.daemon = True
+            timer.start()
 
     def _heal(self, slot: _Slot) -> None:
         """Looks at a slot that is out of service, until it works."""
         self._part_with(slot)
-        while True:
-            slot.look.wait(self._health_of(self._health.wait, slot.number))
-            slot.look.clear()
+        while not self._closed.wait(self._health_of(self._health.wait, slot.number)):
+            why = self._fault(slot)
             if self._closed.is_set():
                 return
-            why = self._fault(slot)
             if why is None:
-                break
+                _log.warning("%s takes jobs again; its first one decides", slot)
+                self._health_of(self._health.back, slot.number)
+                if self.consumer is not None:
+                    self.consumer.restore(slot.number)
+                self._idle.put(slot)
+                return
             _log.warning("%s still does not work: %s", slot, _first_line(why))
             self._health_of(self._health.still_out, slot.number)
-            since = self._all_out
-            if since is not None and time.monotonic() - since >= self._quarantine_limit:
-                self._give_up(f"no slot works any more; {slot}: {why}")
-                return
-        with self._lock:
-            self._health.back(slot.number)
-            self._all_out = None
-        _log.warning("%s takes jobs again; its first one decides", slot)
-        self._idle.put(slot)
-        if self.consumer is not None:
-            self.consumer.restore(slot.number)
+            self._look_at_all(f"{slot}: {why}")
 
     def _fault(self, slot: _Slot) -> str | None:
         """Why a slot does not work; ``None`` where its health check and a new child say it does."""
-        if self._health_check is not None:
-            try:
-                subprocess.run(
-                    self._health_check,
-                    env={**os.environ, **slot.environment},
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=_CHECK_LIMIT,
-                    check=True,
-                )
-            except subprocess.CalledProcessError as error:
-                said = _last_line(error.stderr or error.stdout)
-                return f"its health check ended with code {error.returncode}: {said}"
-            except (OSError, subprocess.SubprocessError) as error:
-                return f"its health check failed: {error}"
         try:
+            if self.health_check:
+                why = self._checked(slot)
+                if why is not None:
+                    return why
             self._living(slot)
-        except (HandlerLoadError, ProcessError) as error:
+        except Exception as error:
             return str(error)
         return None
+
+    def _checked(self, slot: _Slot) -> str | None:
+        with self._lock:
+            if self._closed.is_set():
+                return "the worker stops"
+            check = subprocess.Popen(
+                self.health_check,
+                env={**os.environ, **slot.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                # Ctrl-C is for the worker.
+                start_new_session=True,
+            )
+            self._checks.add(check)
+        try:
+            said, _ = check.communicate(timeout=_CHECK_LIMIT)
+        except subprocess.TimeoutExpired:
+            return f"its health check took longer than {_CHECK_LIMIT:.0f} s"
+        finally:
+            check.kill()
+            self._checks.discard(check)
+        code = check.returncode
+        return None if code == 0 else f"its health check ended with code {code}: {_last_line(said)}"
 
     def _renew(self, slot: _Slot) -> None:
         """Sees to it that the slot has a child that may take another call."""
         child, heir = slot.child, slot.heir
         if child is not None and child.alive:
-            used_up = self._max_jobs is not None and child.calls >= self._max_jobs
+            used_up = self.max_jobs is not None and child.calls >= self.max_jobs
             if used_up or (heir is not None and not heir.is_loading):
                 self._part_with(slot, keep_heir=True)
-            elif self._max_memory is not None and heir is None and (child.memory or 0) > self._max_memory:
+            elif self.max_memory is not None and heir is None and (child.memory or 0) > self.max_memory:
                 # It goes on until the other has loaded.
                 self._begin_heir(slot)
         self._living(slot)
 
     def _begin_heir(self, slot: _Slot) -> None:
         if slot.heir is None:
-            slot.heir = _Heir(lambda: self._loaded(slot))
+            # Where that fails, another is started when this one is used up.
+            with contextlib.suppress(ProcessError):
+                slot.heir = _Heir(self._start_one(slot), self._end)
 
     def _living(self, slot: _Slot) -> ChildProcess:
         """The slot's child, or another in the place of one that is dead."""
@@ -384,14 +414,12 @@ class Processes:
             self._end(child)
         if not keep_heir and slot.heir is not None:
             heir, slot.heir = slot.heir, None
-            unwanted = heir.child()
-            if unwanted is not None:
-                self._end(unwanted)
+            heir.drop()
 
     def _end(self, child: ChildProcess) -> None:
+        child.end(time.monotonic() + LAST_OUTPUT)
         with self._lock:
             self._all.discard(child)
-        child.end(time.monotonic() + LAST_OUTPUT)
 
     def close(self) -> None:
         """Sends the threads home, and ends the children."""
@@ -399,8 +427,8 @@ class Processes:
         with self._lock:
             self._closed.set()
             children, self._all = self._all, set()
-        for slot in self._slots:
-            slot.look.set()
+            for check in self._checks:
+                check.kill()
         # All at once; then each has what is left of the time.
         until = time.monotonic() + LAST_OUTPUT
         for child in children:

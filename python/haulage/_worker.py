@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
@@ -167,6 +168,7 @@ class Worker:
 
     def _prepared(self) -> tuple[Threads | Tasks | Processes, _haulage.Consumer]:
         """Everything that comes before the first claim."""
+        self._broken = None
         run = self._now
         if run is not None:
             if not run.has_ended:
@@ -188,6 +190,11 @@ class Worker:
                 options = {**runner.load(), **options}
                 grace = seconds(options.get("cancel_grace_period"))
                 runner.cancel_grace_period = runner.cancel_grace_period if grace is None else grace
+                runner.max_jobs = options.get("max_jobs_per_child")
+                runner.max_memory = options.get("max_memory_per_child")
+                runner.health_check = shlex.split(options.get("health_check") or "")
+                limit = seconds(options.get("quarantine_limit"))
+                runner.quarantine_limit = runner.quarantine_limit if limit is None else limit
                 concurrency: int = runner.slots
             else:
                 concurrency = options.get("concurrency", 1)
@@ -226,6 +233,8 @@ class Worker:
         with self._lock:
             if self._now is None:
                 self._now = Run(runner, consumer)
+                if self._broken is not None:
+                    consumer.stop()
                 return self._now
         _close_both(runner, consumer)
         raise InvalidArgumentError("the worker runs already")
@@ -239,7 +248,7 @@ class Worker:
         options = self._children_options
         gpus = options.get("gpus")
         devices: list[str | None] = [None] * options.get("processes", 0)
-        if gpus:
+        if gpus is not None:
             # Each device once before any has its second.
             devices = [*_gpus.devices(gpus)] * options.get("slots_per_gpu", 1)
         return Processes(
@@ -250,11 +259,7 @@ class Worker:
                 seconds(options.get("child_timeout")),
             ),
             devices,
-            max_jobs=options.get("max_jobs_per_child"),
-            max_memory=options.get("max_memory_per_child"),
-            health_check=options.get("health_check"),
-            quarantine_limit=seconds(options.get("quarantine_limit")) or 300.0,
-            give_up=self._give_up,
+            self._give_up,
         )
 
     def stop(self, timeout: float | None = None) -> Summary | None:
