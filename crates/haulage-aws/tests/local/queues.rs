@@ -146,7 +146,7 @@ async fn redrive_puts_a_message_back_that_sqs_has_moved_from_a_named_queue() {
     let of = |queue| Redrive::Dead { limit: 10, queue: Some(name(queue)), after: None };
     assert_eq!(backend.redrive(of("default")).await.expect("redrive"), [], "it is none of that queue");
     let back = backend.redrive(all()).await.expect("redrive");
-    assert_eq!(back, [id.clone()], "and goes where it came from");
+    assert_eq!(back, std::slice::from_ref(&id), "and goes where it came from");
     let request = from("bulk", Duration::from_secs(60)).max(1);
     let claimed = backend.claim(request, Default::default()).await.expect("claim");
     assert_eq!(claimed[0].key.id, id);
