@@ -3,8 +3,8 @@
 //! It runs on a thread of its own, and so do all calls to the backend: neither
 //! a handler that computes for minutes without an await, nor one that blocks
 //! every thread of the async runtime, can keep a heartbeat from going out. It
-//! owns all state; handlers, which run on the caller's runtime, and calls to
-//! the backend report to it, and nothing is locked.
+//! owns all state but that of slots that are out of service; handlers, which run
+//! on the caller's runtime, and calls to the backend report to it.
 
 mod answers;
 mod backend;
