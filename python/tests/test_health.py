@@ -28,6 +28,9 @@ def test_a_slot_that_breaks_twice_is_out_until_it_has_worked() -> None:
     assert health.failed(0, "ValueError: no") is OUT
     assert health.wait(0) == 2.0
     health.back(0)
+    # Nor is its process replaced first.
+    assert health.broke(0) is OUT
+    health.back(0)
     health.succeeded(0)
     assert health.broke(0) is Verdict.REPLACE
 
@@ -49,7 +52,8 @@ def test_what_names_the_device_is_in_the_first_lines(error: str, of_the_device: 
 def test_plain_processes_do_not_differ() -> None:
     health = Health([None, None])
     health.succeeded(1)
-    assert all(health.failed(0, "OSError: no") is Verdict.GO_ON for _ in range(9))
+    for error in ("OSError: no", "OutOfMemoryError: CUDA out of memory"):
+        assert all(health.failed(0, error) is Verdict.GO_ON for _ in range(9))
     assert health.broke(0) is Verdict.REPLACE
 
 
@@ -74,6 +78,24 @@ def test_devices_that_fail_alone_are_out_at_the_third_job(have_worked: bool) -> 
     if have_worked:
         verdicts = [health.failed(number, "OSError: no") for number in (7, 15, 7, 15, 7, 15)]
         assert verdicts == [Verdict.GO_ON] * 4 + [OUT] * 2
+
+
+def test_devices_that_fail_at_the_same_time_do_not_excuse_each_other() -> None:
+    health = gpus(8)
+    for number in range(6):
+        health.succeeded(number)
+    verdicts = [health.failed(number, "OSError: no") for number in (6, 7, 6, 7, 6, 7)]
+    assert verdicts == [Verdict.GO_ON] * 4 + [OUT] * 2
+
+
+def test_a_trial_that_fails_as_others_do_is_over() -> None:
+    health = gpus(2)
+    assert [health.failed(0, "OSError: no") for _ in range(3)][-1] is OUT
+    health.back(0)
+    health.failed(1, "OSError: no")
+    assert health.failed(0, "OSError: no") is Verdict.GO_ON
+    health.succeeded(1)
+    assert health.failed(0, "OSError: no") is Verdict.GO_ON, "it is the second of three"
 
 
 def test_what_fails_everywhere_is_no_slots_fault() -> None:
@@ -124,3 +146,5 @@ def test_waits_have_a_longest() -> None:
         health.still_out(0)
     assert health.all_out
     assert health.wait(0) == 300.0
+    health.back(0)
+    assert not health.all_out
