@@ -103,4 +103,25 @@ mod tests {
             log.committed(&writer);
         }
     }
+
+    #[test]
+    fn a_try_that_moves_some_of_it_is_followed_by_another() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let open = || Connection::open(&path).expect("open");
+        let (writer, reader) = (open(), open());
+        writer
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x);")
+            .expect("create");
+        let write = || writer.execute("INSERT INTO t VALUES (1)", []).expect("insert");
+        write();
+        reader.execute_batch("BEGIN; SELECT * FROM t").expect("read");
+        write();
+        let mut log = Log { most: 1, next_try: Instant::now() };
+        let first = log.next_try;
+        log.committed(&writer);
+        assert!(log.next_try == first, "what the reader has seen is moved");
+        log.committed(&writer);
+        assert!(log.next_try > first, "and the rest cannot be");
+    }
 }
