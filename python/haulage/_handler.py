@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         tuple[Literal["ok", "json", "unfit", "fail", "invalid_body", "not_ready", "broken"], Any],
         tuple[Literal["retry"], str, Union[float, None]],
         tuple[Literal["snooze"], str, float],
+        tuple[Literal["put_back"], str, int],
         tuple[Literal["cancelled"]],
     ]
 

@@ -11,18 +11,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import _gpus
 from ._frames import Closed
-from ._health import Health, Verdict, names_device
+from ._haulage import Health, slot_environment, slot_name
 from ._process import LAST_OUTPUT, ChildProcess
-from ._threads import Threads, put_back
+from ._threads import Threads
 from .errors import HandlerLoadError, ProcessError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._handler import Answer
-    from ._haulage import Call, Consumer, Context
+    from ._haulage import Call, Consumer, Context, Verdict
     from ._process import Loaded
 
 _log = logging.getLogger("haulage.processes")
@@ -77,13 +76,13 @@ class _Slot:
     def __init__(self, number: int, device: str | None) -> None:
         self.number = number
         self.device = device
-        self.environment = _gpus.environment(number, device)
+        self.environment = dict(slot_environment(number, device))
         # `None` in place of one that could not be replaced.
         self.child: ChildProcess | None = None
         self.heir: _Heir | None = None
 
     def __str__(self) -> str:
-        return f"slot {self.number}" + ("" if self.device is None else f", GPU {self.device}")
+        return slot_name(self.number, self.device)
 
 
 class Processes:
@@ -176,7 +175,8 @@ class Processes:
 
     def _run(self, call: Call) -> None:
         slot = self._idle.get()
-        verdict, reason, is_out = Verdict.GO_ON, "", False
+        verdict: Verdict = "go_on"
+        reason, is_out = "", False
         answers: list[Answer]
         try:
             jobs = call.texts()
@@ -185,21 +185,21 @@ class Processes:
             except (HandlerLoadError, ProcessError) as error:
                 reason = f"a process for the job could not be started: {error}"
                 if self._has_devices and not self._closed.is_set():
-                    verdict = self._health_of(self._health.broke, slot.number)
-                    answers = [put_back(reason, context) for _, context in jobs]
+                    verdict = self._health.broke(slot.number)
+                    answers = [("put_back", reason, context.attempt) for _, context in jobs]
                 else:
                     # The jobs have not been handed over: it is not their fault.
                     answers = [("not_ready", reason)] * len(jobs)
             else:
                 verdict, reason, answers = self._judged(slot, jobs, answers)
-            if verdict is Verdict.QUARANTINE and not self._closed.is_set():
+            if verdict == "quarantine" and not self._closed.is_set():
                 # First, so that no other call comes in place of this one.
                 self._quarantine(slot, reason)
                 is_out = True
             call.finish(answers)
             if is_out:
                 return
-            if verdict is not Verdict.GO_ON:
+            if verdict != "go_on":
                 _log.warning("%s: its process is replaced: %s", slot, _first_line(reason))
                 self._part_with(slot)
             # Before there is a job that would have to wait for it.
@@ -230,49 +230,21 @@ class Processes:
         self, slot: _Slot, jobs: list[tuple[str, Context]], answers: list[Answer]
     ) -> tuple[Verdict, str, list[Answer]]:
         """What the answers say of the slot, and what becomes of the jobs where it is at fault."""
-        failed = {place: str(answer[1]) for place, answer in enumerate(answers) if answer[0] == "retry"}
-        blaming = {place: str(answer[1]) for place, answer in enumerate(answers) if answer[0] == "broken"}
-        if self._has_devices:
-            blaming.update((place, why) for place, why in failed.items() if names_device(why))
-        if blaming:
-            verdict, why = self._broke(slot, [jobs[place][1].job_id for place in blaming], len(jobs)), blaming
-        elif failed and not any(answer[0] == "json" for answer in answers):
-            verdict = self._health_of(self._health.failed, slot.number, next(iter(failed.values())))
-            why = failed if verdict is not Verdict.GO_ON else {}
-        else:
-            if any(answer[0] == "json" for answer in answers):
-                self._worked(slot)
-            return Verdict.GO_ON, "", answers
+        told: list[tuple[str, str, str]] = []
+        for answer, (_, context) in zip(answers, jobs):
+            words = str(answer[1]) if answer[0] == "retry" or answer[0] == "broken" else ""
+            told.append((context.job_id, answer[0], words))
+        verdict, reason, dispositions = self._health.judge(slot.number, told)
+        if any(answer[0] == "json" for answer in answers):
+            with self._lock:
+                self._dead_since = None
         kept: list[Answer] = []
-        for place, (answer, (_, context)) in enumerate(zip(answers, jobs)):
-            if place not in why:
-                kept.append(answer)
-            elif self._health_of(self._health.is_breaker, context.job_id, slot.number):
-                kept.append(("retry", why[place], None))
+        for answer, disposition, (_, _, why), (_, context) in zip(answers, dispositions, told, jobs):
+            if disposition == "put_back":
+                kept.append(("put_back", f"{slot}: {why}", context.attempt))
             else:
-                kept.append(put_back(f"{slot}: {why[place]}", context))
-        return verdict, next(iter(why.values()), ""), kept
-
-    def _broke(self, slot: _Slot, ids: list[str], jobs: int) -> Verdict:
-        """These of so many jobs say that the slot is broken."""
-        with self._lock:
-            if any(self._health.is_breaker(one, slot.number) for one in ids):
-                # A job that breaks one slot after the other is at fault, and they are not.
-                return Verdict.REPLACE
-            if jobs == 1 or len(ids) < jobs:
-                # In a batch that broke as a whole, nobody knows which it was.
-                for one in ids:
-                    self._health.remember(one, slot.number)
-            return self._health.broke(slot.number)
-
-    def _health_of(self, ask: Callable[..., Any], *what: Any) -> Any:
-        with self._lock:
-            return ask(*what)
-
-    def _worked(self, slot: _Slot) -> None:
-        with self._lock:
-            self._health.succeeded(slot.number)
-            self._dead_since = None
+                kept.append(("retry", why, None) if disposition == "count" else answer)
+        return verdict, reason, kept
 
     def _quarantine(self, slot: _Slot, reason: str) -> None:
         heal = threading.Thread(target=self._heal, args=(slot,), name="haulage-heal", daemon=True)
@@ -302,19 +274,19 @@ class Processes:
     def _heal(self, slot: _Slot) -> None:
         """Looks at a slot that is out of service, until it works."""
         self._part_with(slot)
-        while not self._closed.wait(self._health_of(self._health.wait, slot.number)):
+        while not self._closed.wait(self._health.wait(slot.number)):
             why = self._fault(slot)
             if self._closed.is_set():
                 return
             if why is None:
                 _log.warning("%s takes jobs again; its first one decides", slot)
-                self._health_of(self._health.back, slot.number)
+                self._health.back(slot.number)
                 if self.consumer is not None:
                     self.consumer.restore(slot.number)
                 self._idle.put(slot)
                 return
             _log.warning("%s still does not work: %s", slot, _first_line(why))
-            self._health_of(self._health.still_out, slot.number)
+            self._health.still_out(slot.number)
             self._look_at_all(f"{slot}: {why}")
 
     def _fault(self, slot: _Slot) -> str | None:

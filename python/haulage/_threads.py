@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("haulage.threads")
 
-# For how long a job is put off whose worker is broken, in seconds; and how many attempts may end so
-# until they count: the job itself may be what breaks workers.
-_PUT_OFF = 1.0
-_MOST_BROKEN = 10
-
 
 def broken(call: Call, error: BaseException) -> None:
     """Ends a call around whose handler something went wrong: no call may be left without an end.
@@ -54,16 +49,9 @@ def told(
     for answer, (_, context) in zip(answers, jobs):
         if answer[0] == "broken":
             give_up(str(answer[1]))
-            answer = put_back(str(answer[1]), context)
+            answer = ("put_back", str(answer[1]), context.attempt)
         kept.append(answer)
     return kept
-
-
-def put_back(why: str, context: Context) -> Answer:
-    """What becomes of a job whose worker is broken: the attempt does not count, unless that goes on."""
-    if context.attempt > _MOST_BROKEN:
-        return ("retry", why, None)
-    return ("snooze", why, _PUT_OFF)
 
 
 class Threads:

@@ -240,7 +240,6 @@ class Worker:
         raise InvalidArgumentError("the worker runs already")
 
     def _children(self, target: str | list[str]) -> Processes:
-        from . import _gpus
         from ._process import Loaded
         from ._processes import Processes
 
@@ -249,8 +248,9 @@ class Worker:
         gpus = options.get("gpus")
         devices: list[str | None] = [None] * options.get("processes", 0)
         if gpus is not None:
+            named = gpus if isinstance(gpus, str) else ",".join(map(str, gpus))
             # Each device once before any has its second.
-            devices = [*_gpus.devices(gpus)] * options.get("slots_per_gpu", 1)
+            devices = [*_haulage.gpu_devices(named)] * options.get("slots_per_gpu", 1)
         return Processes(
             Loaded(
                 target,

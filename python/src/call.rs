@@ -100,6 +100,10 @@ fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Answer, Failure>> {
             let after = convert::duration_of("after", of.get_item(2)?.extract()?)?;
             Err(Failure::snooze(after).because(value()?.extract::<String>()?))
         }
+        "put_back" => {
+            let attempt = of.get_item(2)?.extract()?;
+            Err(haulage_cli::devices::health::put_back(value()?.extract::<String>()?, attempt))
+        }
         "not_ready" => Err(Failure::not_ready(value()?.extract::<String>()?)),
         "fail" => Err(Failure::fatal(value()?.extract::<String>()?)),
         "cancelled" => Err(Failure::cancelled()),
@@ -148,8 +152,8 @@ impl Call {
 
     /// Ends the call with an answer for each job: `("ok", value)`,
     /// `("json", text)`, `("unfit", why)`, `("retry", message, after)`,
-    /// `("snooze", message, after)`, `("not_ready", reason)`, `("fail", message)`,
-    /// `("cancelled",)` or `("invalid_body", why)`.
+    /// `("snooze", message, after)`, `("put_back", reason, attempt)`, where the worker is broken,
+    /// `("not_ready", reason)`, `("fail", message)`, `("cancelled",)` or `("invalid_body", why)`.
     fn finish(&self, answers: Vec<Bound<'_, PyTuple>>) -> PyResult<()> {
         let mut made = Vec::with_capacity(answers.len());
         for one in &answers {

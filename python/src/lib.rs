@@ -8,6 +8,7 @@
 //! | `operation` | a call of the core, to be waited for in either way |
 //! | `client`, `job`, `record`, `records` | the producer's side |
 //! | `consumer`, `pages`, `queue`, `call`, `context` | the consumer's side |
+//! | `devices` | GPUs, and whether slots work |
 //! | `command` | the command line of the program `haulage` |
 //! | `encode`, `errors`, `convert` | values on their way between the languages |
 //! | `log`, `output` | from `tracing` to `logging`, and from there, and from handlers, to stderr |
@@ -18,6 +19,7 @@ mod command;
 mod consumer;
 mod context;
 mod convert;
+mod devices;
 mod encode;
 mod errors;
 mod job;
@@ -42,6 +44,7 @@ mod _haulage {
         command::command,
         consumer::Consumer,
         context::Context,
+        devices::{Health, gpu_devices, slot_environment, slot_name},
         encode::dumps,
         encode::dumps_checkpoint,
         job::NewJob,

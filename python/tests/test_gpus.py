@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import stat
 import subprocess
@@ -15,7 +14,8 @@ from urllib.request import urlopen
 
 import haulage
 import pytest
-from haulage import InvalidArgumentError, Status, WorkerBroken, _gpus
+from haulage import InvalidArgumentError, Status, WorkerBroken
+from haulage._haulage import gpu_devices
 
 from support import until
 
@@ -71,7 +71,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(_gpus, "_TOOLS", ())
+    for name in ("nvidia-smi", "rocm-smi"):
+        tool(tmp_path, name, "exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path
 
 
@@ -106,28 +108,27 @@ def test_each_slot_sees_one_gpu_before_it_imports_anything(client: haulage.Clien
 def test_all_gpus_are_those_that_the_drivers_tool_names_or_that_are_left_to_the_worker(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = re.compile(r"^(\d+)\s*$")
-    monkeypatch.setattr(_gpus, "_TOOLS", ((tool(folder, "smi", "printf '0\\n1\\n3\\n'"), named),))
-    assert _gpus.devices("all") == ["0", "1", "3"]
-    assert _gpus.devices([3, 0]) == ["3", "0"]
-    with pytest.raises(InvalidArgumentError, match="there is no GPU 2 here; there are 0, 1, 3"):
-        _gpus.devices("2")
+    tool(folder, "nvidia-smi", "printf '0\\n1\\n3\\n'")
+    assert gpu_devices("all") == ["0", "1", "3"]
+    assert gpu_devices("3, 0") == ["3", "0"]
+    with pytest.raises(InvalidArgumentError, match="gpus: there is no GPU 2 here; there are 0, 1, 3"):
+        gpu_devices("2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-8932f937-d72c-4106-c12f-20bd9faed9f6")
-    assert _gpus.devices("all") == ["1", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]
+    assert gpu_devices("all") == ["1", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"]
 
 
 @pytest.mark.parametrize(
     ("gpus", "why"),
     [
-        ("all", "no GPU was found .*; name those that there are, as in gpus=0,1"),
-        ("0,1,0", "a GPU is named twice in 0,1,0; for several processes on each, use slots_per_gpu"),
-        ("0;1", "`0;1` is no GPU: give all, or numbers such as 0,2"),
-        ([], "gpus names no GPU"),
+        ("all", r"gpus: no GPU was found \(rocm-smi failed: .*\); name those that there are, as in 0,1"),
+        ([0, 1, 0], "gpus: GPU 0 is named twice in 0,1,0; for several slots on each, give the number of"),
+        ("0;1", "gpus: `0;1` is not a GPU; give all, or numbers such as 0,2"),
+        ([], "gpus: no GPU is named; give all, or numbers such as 0,2"),
     ],
 )
-def test_gpus_that_cannot_be_meant_are_refused(gpus: Any, why: str) -> None:
+def test_gpus_that_cannot_be_meant_are_refused(client: haulage.Client, gpus: Any, why: str) -> None:
     with pytest.raises(InvalidArgumentError, match=why):
-        _gpus.devices(gpus)
+        worker(client, "where", gpus=gpus).start()
 
 
 def test_options_that_do_not_go_together_are_refused(client: haulage.Client) -> None:

@@ -69,10 +69,10 @@ pub(crate) const PROCESSES: Setting = setting(
 );
 pub(crate) const GPUS: Setting = setting(
     "HAULAGE_GPUS",
-    "With --python: the GPUs to work on, `all` or numbers like 0,2; each has child processes that see no other",
+    "The GPUs to work on, `all` or numbers like 0,2: each runs as many jobs at once as it has slots, in programs or child processes that see no other",
 );
 pub(crate) const SLOTS_PER_GPU: Setting =
-    setting("HAULAGE_SLOTS_PER_GPU", "With --gpus: how many child processes each has, 1 by default");
+    setting("HAULAGE_SLOTS_PER_GPU", "With --gpus: how many jobs each runs at once [default: 1]");
 pub(crate) const MAX_JOBS_PER_CHILD: Setting = setting(
     "HAULAGE_MAX_JOBS_PER_CHILD",
     "With --processes or --gpus: after so many calls a child is replaced; the next one loads meanwhile",
@@ -87,11 +87,11 @@ pub(crate) const CHILD_TIMEOUT: Setting = setting(
 );
 pub(crate) const HEALTH_CHECK: Setting = setting(
     "HAULAGE_HEALTH_CHECK",
-    "With --processes or --gpus: command that has to succeed before a slot that broke takes jobs again; it sees that slot's GPU alone",
+    "Command that has to succeed before what broke takes jobs again; it sees the GPU of that slot alone",
 );
 pub(crate) const QUARANTINE_LIMIT: Setting = setting(
     "HAULAGE_QUARANTINE_LIMIT",
-    "With --processes or --gpus: for how long no slot may work until the worker ends, with code 75; 5m by default",
+    "For how long nothing may work of what runs the jobs until the worker ends, with code 75 [default: 5m]",
 );
 pub(crate) const MAX_BATCH_SIZE: Setting = setting(
     "HAULAGE_MAX_BATCH_SIZE",
@@ -286,10 +286,12 @@ pub(crate) mod job {
     pub(crate) const DEADLINE: &str = "HAULAGE_DEADLINE";
     pub(crate) const RESULT: &str = "HAULAGE_RESULT";
     pub(crate) const CHECKPOINT: &str = "HAULAGE_CHECKPOINT";
+    pub(crate) const SLOT: &str = "HAULAGE_SLOT";
+    pub(crate) const GPU: &str = "HAULAGE_GPU";
     pub(crate) const RUN: &str = "HAULAGE_RUN";
 
     /// Each with its meaning.
-    pub(crate) const ALL: [(&str, &str); 11] = [
+    pub(crate) const ALL: [(&str, &str); 13] = [
         (URL, "Where the worker's jobs are kept"),
         (JOB_ID, "The job's id"),
         (REQUEST_ID, "The correlation id given at submit; the job's id where none was given"),
@@ -307,6 +309,12 @@ pub(crate) mod job {
             "A file with the JSON that an earlier attempt has left, if one has. What the program writes there, \
              at most 64 KiB, is kept for the next attempt: within about two seconds, and when the program \
              ends. Write another file and rename it, so that nobody reads half of it",
+        ),
+        (SLOT, "Which of the jobs that the worker runs at once this is, from 0: no other one has the number"),
+        (
+            GPU,
+            "With --gpus: the GPU of this slot, as it was named; CUDA_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES, \
+             by which the program sees no other, are set as well",
         ),
         (
             RUN,

@@ -25,13 +25,15 @@ pub(crate) enum Code {
     TimedOut,
     Unavailable,
     NotFinished,
+    /// What a worker runs its jobs on does not work: `EX_TEMPFAIL` of BSD's sysexits.h.
+    WorkerBroken,
     /// Ended by a signal that the program caught.
     Signal(u8),
 }
 
 impl Code {
     /// The codes that have a fixed number, in its order.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -41,6 +43,7 @@ impl Code {
         Self::TimedOut,
         Self::Unavailable,
         Self::NotFinished,
+        Self::WorkerBroken,
     ];
 
     pub(crate) const fn number(self) -> u8 {
@@ -54,6 +57,7 @@ impl Code {
             Self::TimedOut => 6,
             Self::Unavailable => 7,
             Self::NotFinished => 8,
+            Self::WorkerBroken => 75,
             Self::Signal(signal) => 128 + signal,
         }
     }
@@ -70,6 +74,7 @@ impl Code {
             Self::TimedOut => "timed_out",
             Self::Unavailable => "unavailable",
             Self::NotFinished => "not_finished",
+            Self::WorkerBroken => "worker_broken",
             Self::Signal(_) => "signal",
         }
     }
@@ -87,6 +92,7 @@ impl Code {
             Self::TimedOut => "the wait timed out; the job goes on",
             Self::Unavailable => "the backend is out of reach, or refuses to work",
             Self::NotFinished => "the job has not ended yet",
+            Self::WorkerBroken => "the worker is broken, such as by its GPUs: run it elsewhere",
             Self::Signal(_) => "ended by a signal",
         }
     }
@@ -97,7 +103,6 @@ impl Code {
         for code in Self::ALL {
             let _ = writeln!(text, "  {:>3}  {}", code.number(), code.meaning());
         }
-        text.push_str("   75  the worker is broken, such as by its GPUs (--python): run it elsewhere\n");
         text.push_str("  130  ended by Ctrl-C (SIGINT)\n  143  ended by SIGTERM");
         text
     }

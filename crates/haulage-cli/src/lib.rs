@@ -8,6 +8,7 @@
 mod bench;
 mod cli;
 mod commands;
+pub mod devices;
 mod env;
 mod exit;
 mod handlers;

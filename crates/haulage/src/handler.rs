@@ -409,6 +409,11 @@ impl Failure {
         Self { message: reason.into(), ..self }
     }
 
+    /// Whether the job is to be tried again, by an attempt that counts.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, Kind::Retry(_))
+    }
+
     /// What happened, in words.
     pub fn message(&self) -> &str {
         &self.message

@@ -6,6 +6,7 @@ mod completing;
 pub(crate) mod completions;
 mod confirm;
 pub(crate) mod dead;
+mod devices;
 pub(crate) mod docs;
 pub(crate) mod doctor;
 pub(crate) mod e2e;

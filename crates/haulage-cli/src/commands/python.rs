@@ -20,12 +20,6 @@ pub(crate) struct PythonArgs {
     #[arg(long, value_name = "NUMBER", env = env::PROCESSES.name, help = env::PROCESSES.help)]
     processes: Option<usize>,
 
-    #[arg(long, value_name = "all|LIST", env = env::GPUS.name, help = env::GPUS.help)]
-    gpus: Option<String>,
-
-    #[arg(long, value_name = "NUMBER", env = env::SLOTS_PER_GPU.name, help = env::SLOTS_PER_GPU.help)]
-    slots_per_gpu: Option<usize>,
-
     #[arg(
         long, value_name = "NUMBER",
         env = env::MAX_JOBS_PER_CHILD.name, help = env::MAX_JOBS_PER_CHILD.help
@@ -44,15 +38,6 @@ pub(crate) struct PythonArgs {
     )]
     child_timeout: Option<Duration>,
 
-    #[arg(long, value_name = "COMMAND", env = env::HEALTH_CHECK.name, help = env::HEALTH_CHECK.help)]
-    health_check: Option<String>,
-
-    #[arg(
-        long, value_name = "DURATION", value_parser = options::duration,
-        env = env::QUARANTINE_LIMIT.name, help = env::QUARANTINE_LIMIT.help
-    )]
-    quarantine_limit: Option<Duration>,
-
     #[arg(long, value_name = "NUMBER", env = env::MAX_BATCH_SIZE.name, help = env::MAX_BATCH_SIZE.help)]
     max_batch_size: Option<usize>,
 
@@ -68,17 +53,13 @@ pub(crate) struct PythonArgs {
 
 impl PythonArgs {
     /// All of it, under the names that `haulage.Worker` has for it.
-    pub(crate) fn options(&self) -> [(&'static str, serde_json::Value); 11] {
+    pub(crate) fn options(&self) -> [(&'static str, serde_json::Value); 7] {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64()).into();
         [
             ("processes", self.processes.into()),
-            ("gpus", self.gpus.clone().into()),
-            ("slots_per_gpu", self.slots_per_gpu.into()),
             ("max_jobs_per_child", self.max_jobs_per_child.into()),
             ("max_memory_per_child", self.max_memory_per_child.into()),
             ("child_timeout", seconds(self.child_timeout)),
-            ("health_check", self.health_check.clone().into()),
-            ("quarantine_limit", seconds(self.quarantine_limit)),
             ("max_batch_size", self.max_batch_size.into()),
             ("batch_timeout", seconds(self.batch_timeout)),
             ("on_start", self.on_start.clone().into()),

@@ -10,6 +10,7 @@ use haulage::{
 };
 
 use super::{
+    devices::DeviceArgs,
     monitoring::MonitoringArgs,
     program::ProgramArgs,
     python,
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     cli::{Cli, Given},
+    devices::Pool,
     env,
     exit::{Code, Exit, Result},
     handlers::{Exec, Handler, Headers, Http},
@@ -35,8 +37,8 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 ///
 /// A program gets the body on stdin and writes the result, as JSON, to stdout, or to the file that
 /// the variable HAULAGE_RESULT names; in that case stdout is logged. It ends with 0 if it
-/// succeeded, with 65 if trying again would not help, and with anything else if it might; the end
-/// of what it wrote to stderr is the job's error.
+/// succeeded, with 65 if trying again would not help, with 75 if what it runs on is broken, and with
+/// anything else if trying again might help; the end of what it wrote to stderr is the job's error.
 ///
 /// A server gets the body by POST, with the headers X-Haulage-Job-Id, X-Haulage-Attempt,
 /// X-Request-Id and, where the job has a task, X-Haulage-Task, and answers with the result as JSON; an empty 2xx answer is `null`. 408, 429, other 5xx than 503, and
@@ -52,6 +54,12 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// job no attempt. The worker gives the job back and claims no more until it can go on; it
 /// tries by itself, after one second at first and one minute at most.
 ///
+/// Nor does a GPU that breaks, or whatever else the program or the server runs on: the program says so
+/// by exit code 75, or with --gpus by naming the device on stderr (`CUDA error`), the server by the
+/// header X-Haulage-Worker-Broken. The second time in a row, that GPU, or without --gpus the worker,
+/// takes no more jobs until --health-check succeeds and a job goes well. Where nothing works for
+/// --quarantine-limit, the worker ends with code 75.
+///
 /// A Python function gets the body and returns the result. Tasks, functions under `@haulage.task`, get
 /// the jobs that name them: all those of a module, or of an app in it. They are run by the Python package
 /// `haulage`, where this is the package's command; the program becomes the python3 of the PATH,
@@ -65,6 +73,7 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
     after_help = "Examples:\n  haulage worker --exec 'python infer.py'\n  \
                   haulage worker --concurrency 4 -- ./classify --model weights.bin\n  \
                   haulage worker --until-empty --exec ./resize\n  \
+                  haulage worker --gpus all --exec 'python infer.py'\n  \
                   haulage worker --queue interactive --queue bulk --exec ./infer\n  \
                   haulage worker --http http://localhost:8080/invocations --http-ready /ping\n  \
                   haulage worker --python package.module:function --processes 4\n  \
@@ -97,6 +106,9 @@ pub(crate) struct Args {
 
     #[arg(long, value_name = "NAME", env = env::WORKER_NAME.name, help = env::WORKER_NAME.help)]
     worker_name: Option<String>,
+
+    #[command(flatten)]
+    devices: DeviceArgs,
 
     #[command(flatten)]
     python: python::PythonArgs,
@@ -332,7 +344,8 @@ impl Args {
         option("until_empty", "until_empty", self.until_empty.into());
         option("max_jobs", "max_jobs", self.max_jobs.into());
         option("worker_name", "worker_name", self.worker_name.clone().into());
-        for (name, value) in self.python.options().into_iter().chain(self.monitoring.options()) {
+        let more = self.python.options().into_iter().chain(self.devices.options());
+        for (name, value) in more.chain(self.monitoring.options()) {
             option(name, name, value);
         }
         for (name, duration) in timing.all() {
@@ -353,7 +366,9 @@ impl Args {
         let work = self.work.choose()?;
         self.python.check(matches!(work, Work::Python))?;
         let queues = Queues::parse(&self.queue)?;
+        let has_program = !matches!(work, Work::Http(_));
         let handler = self.work.handler(work, &self.program)?;
+        let slots = self.devices.slots(self.concurrency, has_program)?;
         logging::start(&self.log, self.log_format)?;
         let monitoring = self.monitoring.open(&session.url)?;
         let stop = Stop::listen(tell)?;
@@ -368,22 +383,31 @@ impl Args {
         };
         let limit = backend.capabilities().max_payload;
         let handler = handler.serving(&session.url, limit, self.timing.retry_cap, stop.shutdown())?;
+        let gpus = slots.gpus();
         tracing::info!(
-            url = session.url, work = %handler, concurrency = self.concurrency, %queues, "worker starts"
+            url = session.url, work = %handler, concurrency = slots.slots, gpus, %queues, "worker starts"
         );
-        let consumer = self.consumer(backend, handler, queues)?;
+        let pool = Pool::new(slots, handler, stop.shutdown());
+        let consumer = self.consumer(backend, &pool, queues)?;
         let monitoring = monitoring.start(&consumer.meter())?;
         tokio::spawn(show_life(consumer.meter()));
         let summary = consumer.run(stop.shutdown()).await;
         monitoring.finish();
         report(session.output, &summary)?;
-        stop.ending()
+        stop.ending()?;
+        match pool.broken() {
+            None => Ok(()),
+            Some(why) => Err(Exit::new(
+                Code::WorkerBroken,
+                format!("the worker is broken, and ends; run it elsewhere: {why}"),
+            )),
+        }
     }
 
-    fn consumer(&self, backend: Arc<dyn Backend>, handler: Handler, queues: Queues) -> Result<Consumer> {
+    fn consumer(&self, backend: Arc<dyn Backend>, pool: &Pool, queues: Queues) -> Result<Consumer> {
         let timing = &self.timing;
         let mut builder = Consumer::builder(backend)
-            .concurrency(self.concurrency)
+            .concurrency(pool.slots())
             .queues(queues)
             .until_empty(self.until_empty)
             .lease(timing.lease)
@@ -406,17 +430,19 @@ impl Args {
                 tracing::info!(job_id = %id, attempt, ?took, "succeeded");
             }
         });
-        let handler = Arc::new(handler);
-        let probed = Arc::clone(&handler);
+        let probed = pool.clone();
         builder = builder.readiness_probe(move || {
-            let handler = Arc::clone(&probed);
-            async move { handler.ready().await.map_err(Failure::not_ready) }
+            let pool = probed.clone();
+            async move { pool.ready().await.map_err(Failure::not_ready) }
         });
+        let running = pool.clone();
         let run = move |job: Job<Json>, context: Context| {
-            let handler = Arc::clone(&handler);
-            async move { handler.run(job, context).await }
+            let pool = running.clone();
+            async move { pool.run(job, context).await }
         };
-        Ok(builder.handler(run).build()?)
+        let consumer = builder.handler(run).build()?;
+        pool.serve(consumer.slots());
+        Ok(consumer)
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    End,
     checkpoint::CheckpointFile,
     confine::Confinement,
     guard::{Group, Guard},
@@ -27,6 +28,7 @@ use super::{
     too_large, unix, which,
 };
 use crate::{
+    devices::{Slot, gpus},
     env,
     exit::{Code, Exit, Result},
 };
@@ -34,6 +36,9 @@ use crate::{
 /// The exit code of a program that says the input is at fault: `EX_DATAERR`
 /// of BSD's sysexits.h.
 const DATA_ERROR: i32 = 65;
+
+/// The exit code of a program that says that what it runs on is broken: `EX_TEMPFAIL` of the same.
+const BROKEN: i32 = 75;
 
 /// How long to read on after the program has ended, where somebody else still
 /// holds its stdout or stderr open.
@@ -116,9 +121,9 @@ impl Exec {
         which::find(&self.program, std::env::var_os("PATH").as_deref())
     }
 
-    pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, Failure> {
+    pub(crate) async fn run(&self, job: Job<Json>, context: Context, slot: Slot<'_>) -> Result<Json, End> {
         let Some(serving) = &self.serving else {
-            return Err(Failure::fatal("the worker is not ready for jobs"));
+            return Err(Failure::fatal("the worker is not ready for jobs").into());
         };
         let place = serving.folder.place();
         let mut checkpoint = match serving.folder.place() {
@@ -128,7 +133,7 @@ impl Exec {
             None => None,
         };
         let places = [place.as_ref(), checkpoint.as_ref().map(CheckpointFile::place)];
-        let (mut child, group) = self.spawn(serving, places, &job, &context)?;
+        let (mut child, group) = self.spawn(serving, places, &job, &context, slot)?;
         let (mut output, mut errors) = (Vec::new(), Lines::default());
         let allowance = Mutex::new(Allowance::new(self.log_limit));
         // The span that surrounds this says which job it is.
@@ -205,11 +210,12 @@ impl Exec {
         };
         match outcome {
             // A program that was told to stop may still have been done.
-            Err(_) if cancelled => Err(Failure::cancelled()),
+            Err(_) if cancelled => Err(Failure::cancelled().into()),
             Err(failure) if stopped(status).is_some() && serving.is_stopping().await => {
-                Err(Failure::not_ready(failure.message()))
+                Err(Failure::not_ready(failure.message()).into())
             }
-            outcome => outcome,
+            Err(failure) if status.code() == Some(BROKEN) => Err(End::Broken(failure.message().to_owned())),
+            outcome => outcome.map_err(End::from),
         }
     }
 
@@ -219,6 +225,7 @@ impl Exec {
         [result, checkpoint]: [Option<&Place>; 2],
         job: &Job<Json>,
         context: &Context,
+        slot: Slot<'_>,
     ) -> Result<(Child, Group), Failure> {
         let mut command = Command::new(&self.program);
         self.confinement.apply(&mut command);
@@ -234,6 +241,7 @@ impl Exec {
             .env_remove(env::job::DEADLINE)
             .env_remove(env::job::RESULT)
             .env_remove(env::job::CHECKPOINT)
+            .envs(gpus::environment(slot.number, slot.device))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -353,6 +361,9 @@ fn judge(status: ExitStatus, output: &[u8], tail: &str) -> Result<Json, Failure>
              $HAULAGE_RESULT names",
         ),
         (Some(DATA_ERROR), _) => Err(Failure::fatal(because(format!("exit code {DATA_ERROR} (bad input)")))),
+        (Some(BROKEN), _) => {
+            Err(Failure::retry(because(format!("exit code {BROKEN} (what it runs on is broken)"))))
+        }
         (Some(code), _) => Err(Failure::retry(because(format!("exit code {code}")))),
         (None, signal) => {
             Err(Failure::retry(because(format!("killed by {}", signal_name(signal.unwrap_or(0))))))

@@ -22,7 +22,7 @@ use hyper_util::{
 };
 use tower_service::Service as _;
 
-use super::{Headers, TAIL, result, retry_after, too_large};
+use super::{End, Headers, TAIL, result, retry_after, too_large};
 use crate::{
     exit::{Code, Exit, Result},
     output::sanitized,
@@ -171,20 +171,20 @@ impl Http {
         }
     }
 
-    pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, Failure> {
+    pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, End> {
         // The job's own timeout is the consumer's affair.
         let limit = if context.deadline().is_some() { NewJob::MAX_DURATION } else { self.timeout };
         tokio::select! {
             result = tokio::time::timeout(limit, self.post(job, &context)) => result.unwrap_or_else(|_| {
                 let (server, limit) = (self.shown(), humantime::format_duration(limit));
-                Err(Failure::retry(format!("no whole answer from {server} within {limit} (--http-timeout)")))
+                Err(Failure::retry(format!("no whole answer from {server} within {limit} (--http-timeout)")).into())
             }),
             // Dropping the other future closes the connection.
-            () = context.cancelled() => Err(Failure::cancelled()),
+            () = context.cancelled() => Err(Failure::cancelled().into()),
         }
     }
 
-    async fn post(&self, job: Job<Json>, context: &Context) -> Result<Json, Failure> {
+    async fn post(&self, job: Job<Json>, context: &Context) -> Result<Json, End> {
         let request = self
             .request(Method::POST, &self.target)
             .map_err(Failure::not_ready)?
@@ -218,13 +218,10 @@ impl Http {
             let body = read(&mut response, self.limit).await;
             let body = body.map_err(|why| Failure::retry(format!("the answer broke off: {why}")))?;
             if body.len() > self.limit {
-                return Err(too_large("the server's answer", self.limit));
+                return Err(too_large("the server's answer", self.limit).into());
             }
-            return if body.trim_ascii().is_empty() {
-                result(b"null", "", "")
-            } else {
-                result(&body, "the server's answer", "")
-            };
+            let body = if body.trim_ascii().is_empty() { b"null" } else { body.as_slice() };
+            return Ok(result(body, "the server's answer", "")?);
         }
         // The status says enough, should its body break off.
         let body = read(&mut response, MAX_ERROR_BODY).await.unwrap_or_default();
@@ -232,7 +229,14 @@ impl Http {
     }
 
     /// What an answer other than 2xx means for the job.
-    fn refusal(&self, response: &Response<Incoming>, body: &[u8]) -> Failure {
+    fn refusal(&self, response: &Response<Incoming>, body: &[u8]) -> End {
+        let Some(why) = response.headers().get(BROKEN) else { return self.failure(response, body).into() };
+        let why = sanitized(String::from_utf8_lossy(why.as_bytes()).trim());
+        let why = if why.is_empty() { "without a reason".into() } else { why };
+        End::Broken(format!("{} says that it is broken: {why}", self.shown()))
+    }
+
+    fn failure(&self, response: &Response<Incoming>, body: &[u8]) -> Failure {
         let status = response.status();
         let named = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let mut message = format!("HTTP {status} from {}", self.shown());
@@ -321,6 +325,9 @@ async fn read(response: &mut Response<Incoming>, limit: usize) -> Result<Vec<u8>
     }
     Ok(body)
 }
+
+/// The header in which a server says that what it runs on is broken, and why.
+const BROKEN: &str = "x-haulage-worker-broken";
 
 /// The header in which a server gets the last checkpoint, and leaves the next.
 const CHECKPOINT: &str = "x-haulage-checkpoint";

@@ -15,11 +15,14 @@ mod which;
 
 use std::{fmt, time::Duration};
 
-pub(crate) use self::{confine::Confinement, exec::Exec, headers::Headers, http::Http, shell_words::split};
+pub(crate) use self::{
+    confine::Confinement, exec::Exec, headers::Headers, http::Http, shell_words::split, unix::die_with_worker,
+};
 
 use haulage::{Context, Failure, Job, Json, shutdown::Shutdown};
 
 use crate::{
+    devices::Slot,
     exit::Result,
     output::{count, sanitized, sanitized_line},
 };
@@ -56,11 +59,32 @@ impl Handler {
         }
     }
 
-    pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, Failure> {
+    pub(crate) async fn run(&self, job: Job<Json>, context: Context, slot: Slot<'_>) -> End {
         match self {
-            Self::Exec(exec) => exec.run(job, context).await,
-            Self::Http(http) => http.run(job, context).await,
+            Self::Exec(exec) => exec.run(job, context, slot).await.into(),
+            Self::Http(http) => http.run(job, context).await.into(),
         }
+    }
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Done(Json),
+    Failed(Failure),
+    /// What runs the jobs says of itself that it does not work.
+    Broken(String),
+}
+
+impl From<Result<Json, Self>> for End {
+    fn from(result: Result<Json, Self>) -> Self {
+        result.map_or_else(|end| end, Self::Done)
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 

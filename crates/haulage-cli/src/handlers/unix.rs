@@ -31,7 +31,7 @@ pub(super) fn kill(process: libc::pid_t) {
 /// the process. The signal reaches the program itself; what that started, the
 /// guard ends.
 #[cfg(target_os = "linux")]
-pub(super) fn die_with_worker(command: &mut Command) {
+pub(crate) fn die_with_worker(command: &mut Command) {
     let worker = std::process::id();
     let arm = move || {
         // SAFETY: both are plain system calls.
@@ -55,7 +55,7 @@ pub(super) fn die_with_worker(command: &mut Command) {
 
 /// Elsewhere there is no such signal.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn die_with_worker(_command: &mut Command) {}
+pub(crate) fn die_with_worker(_command: &mut Command) {}
 
 /// What a program may use; see `setrlimit(2)`.
 #[derive(Clone, Copy, Debug)]

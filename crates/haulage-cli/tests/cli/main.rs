@@ -6,6 +6,7 @@ mod cancel;
 mod confinement;
 mod database;
 mod dead;
+mod devices;
 mod doctor;
 mod e2e;
 mod errors;
