@@ -20,8 +20,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _haulage, _logging, _running
+from ._batch import Batch, Sorting
 from ._frames import Closed, Line, TooLarge
-from ._handler import Batch, Signature, describe, failure
+from ._handler import Signature, describe, failure
 from ._load import load, load_handler
 from ._time import moment
 from ._worker import resolved
@@ -121,12 +122,13 @@ class Child:
                 _logging.start(wanted, form, limit, self._log_fd)
                 if self._log_fd is not None:
                     _running.limit(limit)
+            self._place = _running.Place(message["url"], message["slots"])
             on_start = None if message["on_start"] is None else load(message["on_start"])
             given: WorkerOptions = {}
             if message["max_batch_size"] is not None:
                 given["max_batch_size"] = message["max_batch_size"]
             self._signature, options = resolved(load_handler(message["target"]), given)
-            self._batched = options.get("max_batch_size") is not None
+            self._sorting = Sorting(options) if options.get("max_batch_size") is not None else None
             self._non_retryable = tuple(options.get("non_retryable") or ())
             on_start = on_start or options.get("on_start")
             if on_start is not None:
@@ -178,7 +180,7 @@ class Child:
             except (ValueError, RecursionError) as error:
                 why = f"the body cannot be decoded: {type(error).__name__}: {error}"
                 unfit[place] = ("invalid_body", why)
-        with _running.Running([context for _, context in jobs]):
+        with _running.Running([context for _, context in jobs], self._place):
             made = iter(self._outcome(jobs) if jobs else [])
         with self._lock:
             self._contexts = []
@@ -208,12 +210,16 @@ class Child:
 
     def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         signature = self._signature
-        if self._batched and isinstance(signature, Signature):
-            batch = Batch(signature, jobs, self._non_retryable)
-            try:
-                return batch.answers(self._result(signature.call_batch(batch.jobs)) if batch.jobs else [])
-            except BaseException as error:
-                return batch.failed(error)
+        if self._sorting is not None and isinstance(signature, Signature):
+            batch = Batch(signature, self._sorting, jobs, self._non_retryable)
+            part = batch.next()
+            while part is not None:
+                try:
+                    batch.returned(self._result(signature.call_batch(part)))
+                except BaseException as error:
+                    batch.failed(error)
+                part = batch.next()
+            return batch.answers
         return [("ok", self._result(signature.call(*jobs[0])))]
 
     def _result(self, result: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from . import _haulage, _log, _wait
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from ._haulage import Operation
     from ._options import JobOptions, RecordFilter, Seconds
     from ._status import Cancellation, Status
 
@@ -123,7 +125,7 @@ class Client:
         self, jobs: Iterable[JobHandle[Any] | str], timeout: Seconds | None = None
     ) -> list[Record]:
         """Like ``wait``, in an event loop."""
-        ended = [item async for item in _wait.items(self._core.wait(_ids(jobs), timeout))]
+        ended = [item async for item in _wait.items(await self._wait_async(_ids(jobs), timeout))]
         return [record for _, record in sorted(ended)]
 
     def as_completed(
@@ -137,10 +139,28 @@ class Client:
         self, jobs: Iterable[JobHandle[Any] | str], timeout: Seconds | None = None
     ) -> AsyncIterator[Record]:
         """Like ``as_completed``, in an event loop."""
-        async for _, record in _wait.items(self._core.wait(_ids(jobs), timeout)):
+        async for _, record in _wait.items(await self._wait_async(_ids(jobs), timeout)):
             yield record
 
+    async def _wait_async(self, ids: list[str], timeout: Seconds | None) -> Operation:
+        if timeout is None and self._is_in_handler:
+            from . import _running
+
+            if _running.never_end(self, ids):
+                _running.refuse_endless(await _wait.ended(self._core.get(ids, "status")))
+        return self._core.wait(ids, timeout)
+
+    @property
+    def _is_in_handler(self) -> bool:
+        # Only a worker loads it.
+        return "haulage._running" in sys.modules
+
     def _ended(self, ids: list[str], timeout: Seconds | None) -> Iterator[tuple[int, Record]]:
+        if timeout is None and self._is_in_handler:
+            from . import _running
+
+            if _running.never_end(self, ids):
+                _running.refuse_endless(self._core.get(ids, "status").wait())
         operation = self._core.wait(ids, timeout)
         try:
             while (batch := operation.wait_items()) is not None:
@@ -212,7 +232,7 @@ class Client:
         for start in range(0, len(ids), _PART):
             done: dict[int, Record] = {}
             turn = 0
-            part = self._core.wait(ids[start : start + _PART], deadline.left())
+            part = await self._wait_async(ids[start : start + _PART], deadline.left())
             async for index, record in _wait.items(part):
                 done[index] = record
                 while turn in done:

@@ -155,57 +155,6 @@ class Signature:
         )
 
 
-class Batch:
-    """The jobs of a call of many: those whose bodies fit, and the answers to the others."""
-
-    def __init__(
-        self,
-        signature: Signature,
-        jobs: list[tuple[Any, Context]],
-        non_retryable: tuple[type[BaseException], ...],
-    ) -> None:
-        self.jobs: list[tuple[Any, Context]] = []
-        """What is to be handed over."""
-        self._non_retryable = non_retryable
-        self._unfit: dict[int, Answer] = {}
-        for place, (body, context) in enumerate(jobs):
-            try:
-                self.jobs.append((signature.parsed(body), context))
-            except Unfit as error:
-                self._unfit[place] = failure(error, ())
-
-    def answers(self, results: Any) -> list[Answer]:
-        """An answer for each job, of what the handler returned for those that were handed over."""
-        made = batch_answers(results, len(self.jobs), self._non_retryable) if self.jobs else []
-        return self._with_unfit(made)
-
-    def failed(self, error: BaseException) -> list[Answer]:
-        """The same, where it raised an exception."""
-        return self._with_unfit([failure(error, self._non_retryable)] * len(self.jobs))
-
-    def _with_unfit(self, answers: list[Answer]) -> list[Answer]:
-        for place, answer in self._unfit.items():
-            answers.insert(place, answer)
-        return answers
-
-
-def batch_answers(results: Any, count: int, non_retryable: tuple[type[BaseException], ...]) -> list[Answer]:
-    """The answers of a batched function: one for each job, exceptions for those that failed."""
-    # A set has no order, so nobody could tell which result is whose.
-    if isinstance(results, (str, bytes, dict, set, frozenset)) or not hasattr(results, "__iter__"):
-        kind = type(results).__name__  # pyright: ignore[reportUnknownArgumentType]
-        return [("fail", f"the batched handler returned a {kind}; it has to return a list")] * count
-    answers: list[Answer] = []
-    for result in results:
-        answers.append(
-            failure(result, non_retryable) if isinstance(result, BaseException) else ("ok", result)
-        )
-    if len(answers) != count:
-        message = f"the batched handler got {count} jobs and returned {len(answers)} results"
-        return [("retry", message, None)] * count
-    return answers
-
-
 def failure(error: BaseException, non_retryable: tuple[type[BaseException], ...]) -> Answer:
     """What an exception means for the job: the one place that makes an answer of one."""
     if isinstance(error, Unfit):

@@ -106,6 +106,14 @@ class WorkerOptions(TypedDict, total=False):
     ``interactive,bulk`` or ``interactive=6,bulk=1``. Default: ``default`` alone."""
     max_batch_size: int | None
     """Up to how many jobs a call takes; with it, the handler takes and returns lists. Default: no batches."""
+    batch_weight: Callable[[Any], float] | None
+    """What a job counts for, of its body, parsed: ``lambda body: len(body["tokens"])``. With it goes
+    ``max_batch_weight``. Default: each job counts for nothing."""
+    max_batch_weight: float | None
+    """The jobs of a call are handed over in parts of this weight at most, one after the other, similar
+    weights together; a job that is heavier goes alone. Default: no limit."""
+    batch_key: Callable[[Any], Any] | None
+    """Only jobs with the same key, of the body, are handed over together. Default: all of a call."""
     batch_timeout: Seconds
     """How long a batch's first job waits for the batch to fill. Default: 0, what came in together."""
     lease: Seconds
@@ -154,6 +162,9 @@ class Summary(TypedDict):
     lost: int
 
 
+# How a call of several jobs is divided.
+OF_BATCHES = ("batch_weight", "max_batch_weight", "batch_key")
+
 # What the workers of this package look after; the rest is the core's.
 OF_CHILDREN = frozenset(
     {
@@ -165,7 +176,15 @@ OF_CHILDREN = frozenset(
         "quarantine_limit",
     }
 )
-_OWN = OF_CHILDREN | {"concurrency", "processes", "gpus", "http_listen", "non_retryable", "on_start"}
+_OWN = OF_CHILDREN | {
+    *OF_BATCHES,
+    "concurrency",
+    "processes",
+    "gpus",
+    "http_listen",
+    "non_retryable",
+    "on_start",
+}
 CORE = frozenset(WorkerOptions.__annotations__) - _OWN
 
 

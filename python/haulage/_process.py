@@ -45,6 +45,10 @@ class Loaded:
     max_batch_size: int | None
     timeout: float | None
     """How long that may take, in seconds."""
+    url: str
+    """Where the jobs are."""
+    slots: int
+    """How many calls the worker runs at once."""
 
 
 class ChildProcess:
@@ -102,6 +106,8 @@ class ChildProcess:
                     "target": what.target,
                     "on_start": what.on_start,
                     "max_batch_size": what.max_batch_size,
+                    "url": what.url,
+                    "slots": what.slots,
                     "log": _logging.settings,
                 }
             )

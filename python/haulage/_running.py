@@ -11,11 +11,15 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from ._status import Status
+from .errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Token
 
-    from ._haulage import Context
+    from ._client import Client
+    from ._haulage import Context, Record
 
 _log = logging.getLogger("haulage.program")
 
@@ -28,15 +32,33 @@ _limit: int | None = None
 _current: ContextVar[Running | None] = ContextVar("haulage_running", default=None)
 
 
-class Running:
-    """What is printed and logged within is of these jobs."""
+class Place:
+    """Where the jobs of a worker are."""
 
-    __slots__ = ("_token", "jobs", "left", "lines", "size")
+    __slots__ = ("_core", "_url", "is_alone")
+
+    def __init__(self, url: str, slots: int, core: object = None) -> None:
+        self._url = url
+        self._core = core
+        self.is_alone = slots == 1
+        """Whether the worker runs nothing else beside a job."""
+
+    def is_that_of(self, client: Client) -> bool:
+        """Whether a client's jobs are there, too."""
+        # Each queue in memory is one of its own.
+        return client._core is self._core or (client.url == self._url and client.backend != "memory")
+
+
+class Running:
+    """What is printed and logged within is of these jobs, of a worker of this place."""
+
+    __slots__ = ("_token", "jobs", "left", "lines", "place", "size")
 
     _token: Token[Running | None]
 
-    def __init__(self, jobs: Sequence[Context]) -> None:
+    def __init__(self, jobs: Sequence[Context], place: Place | None = None) -> None:
         self.jobs = jobs
+        self.place = place
         # How much they may log yet, and what was too much.
         self.left = None if _limit is None else _limit * len(jobs)
         self.lines = 0
@@ -98,6 +120,44 @@ def takes(record: logging.LogRecord) -> bool:
     """Whether this is logged: what is not of a job is, and what tells of one."""
     running = _current.get()
     return running is None or record.name == _log.name or running.takes(record.getMessage(), 1)
+
+
+def never_end(client: Client, ids: Sequence[str]) -> bool:
+    """Whether waits for jobs of a client may never end, as the job that waits is in their way; if so,
+    their records are for ``refuse_endless``.
+
+    Raises ``InvalidArgumentError`` where a job waits for itself.
+    """
+    running = _current.get()
+    if running is None or running.place is None or not running.place.is_that_of(client):
+        return False
+    for job in running.jobs:
+        if job.job_id in ids:
+            raise InvalidArgumentError(f"job {job.job_id} waits for itself, and would for ever")
+    return running.place.is_alone or any(job.group is not None for job in running.jobs)
+
+
+def refuse_endless(records: Sequence[Record | None]) -> None:
+    """Raises ``InvalidArgumentError`` where one of them cannot begin before the job that runs here ends."""
+    running = _current.get()
+    if running is None or running.place is None:
+        return
+    queues = {job.queue for job in running.jobs}
+    groups = {(job.queue, job.group) for job in running.jobs if job.group is not None}
+    for record in records:
+        if record is None or record.status is not Status.SUBMITTED:
+            continue
+        if (record.queue, record.group) in groups:
+            raise InvalidArgumentError(
+                f"job {record.id} is of the same group as the job that waits for it, {record.group}, and "
+                "begins when that has ended: it would wait for ever. Submit it to no group, or to another"
+            )
+        if running.place.is_alone and record.queue in queues:
+            raise InvalidArgumentError(
+                f"job {record.id} waits in the queue {record.queue} for this worker, whose only slot is "
+                "taken by the job that waits for it: it would wait for ever. Give the worker more "
+                "concurrency, submit to another queue, or give a timeout where another worker serves this one"
+            )
 
 
 def current_job() -> Context | None:

@@ -7,8 +7,10 @@ import logging
 import threading
 import weakref
 
-from ._handler import Batch, Signature, describe, failure, interrupts
+from ._batch import Batch, Sorting
+from ._handler import Signature, describe, failure, interrupts
 from ._haulage import Queue
+from ._overdue import Overdue
 from ._running import Running
 
 TYPE_CHECKING = False
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ._handler import Answer
     from ._haulage import Call, Context
     from ._router import Router
+    from ._running import Place
 
     NonRetryable = Callable[[], tuple[type[BaseException], ...]]
 
@@ -57,9 +60,16 @@ def told(
 class Threads:
     """Takes calls in up to so many threads, which are started as they are needed."""
 
-    def __init__(self, concurrency: int, run: Callable[[Call], None]) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        run: Callable[[Call], None],
+        give_up: Callable[[str], None] | None = None,
+    ) -> None:
+        """With ``give_up``, calls that go on when their jobs are over are looked after."""
         self._run = run
         self._count = 0
+        self.overdue = None if give_up is None else Overdue(concurrency, self._replace, give_up)
         # The queue does not hold what holds it: the collector does not see through it.
         start_one = weakref.WeakMethod(self._start_one)
 
@@ -73,28 +83,46 @@ class Threads:
     def start(self) -> None:
         """Starts the first."""
         self._start_one()
+        if self.overdue is not None:
+            self.overdue.start()
 
     def _start_one(self) -> None:
         self._count += 1
         # Not waited for at the end: a handler that hangs must not keep the process.
-        threading.Thread(target=self._work, name=f"haulage-{self._count}", daemon=True).start()
+        name = f"haulage-{self._count}"
+        threading.Thread(target=self._work, args=(self._count,), name=name, daemon=True).start()
 
-    def _work(self) -> None:
+    def _replace(self) -> None:
+        self.queue.replace()
+        self._start_one()
+
+    def _work(self, number: int) -> None:
+        overdue = self.overdue
         call = self.queue.take(True)
         while call is not None:
+            if overdue is not None:
+                overdue.begin(number, call)
             try:
                 self._run(call)
             except BaseException as error:
                 broken(call, error)
+            if overdue is not None and overdue.end(number):
+                self.queue.leave()
+                return
             call = self.queue.take(False)
 
     def close(self) -> None:
         """Sends them home."""
         self.queue.close()
+        if self.overdue is not None:
+            self.overdue.close()
 
 
 def single(
-    signature: Signature | Router, non_retryable: NonRetryable, give_up: Callable[[str], None]
+    signature: Signature | Router,
+    non_retryable: NonRetryable,
+    give_up: Callable[[str], None],
+    place: Place | None = None,
 ) -> Callable[[Call], None]:
     """Runs a function of one job."""
     function = signature.call
@@ -103,7 +131,7 @@ def single(
         # One, or none where its body cannot be decoded.
         for body, context in call.jobs():
             try:
-                with Running((context,)):
+                with Running((context,), place):
                     result = function(body, context)
             except BaseException as error:
                 call.finish(told([failure(error, non_retryable())], [(body, context)], give_up))
@@ -116,7 +144,11 @@ def single(
 
 
 def batch(
-    signature: Signature, non_retryable: NonRetryable, give_up: Callable[[str], None]
+    signature: Signature,
+    sorting: Sorting,
+    non_retryable: NonRetryable,
+    give_up: Callable[[str], None],
+    place: Place | None = None,
 ) -> Callable[[Call], None]:
     """Runs a function of a list of jobs."""
 
@@ -124,16 +156,20 @@ def batch(
         jobs = call.jobs()
         if not jobs:
             return
-        batch = Batch(signature, jobs, non_retryable())
-        try:
-            with Running([context for _, context in batch.jobs]):
-                answers = batch.answers(signature.call_batch(batch.jobs) if batch.jobs else [])
-        except BaseException as error:
-            call.finish(told(batch.failed(error), jobs, give_up))
-            if interrupts(error):
-                raise
-        else:
-            call.finish(told(answers, jobs, give_up))
+        batch = Batch(signature, sorting, jobs, non_retryable())
+        part = batch.next()
+        while part is not None:
+            try:
+                with Running([context for _, context in part], place):
+                    batch.returned(signature.call_batch(part))
+            except BaseException as error:
+                if interrupts(error):
+                    batch.interrupted(error)
+                    call.finish(told(batch.answers, jobs, give_up))
+                    raise
+                batch.failed(error)
+            part = batch.next()
+        call.finish(told(batch.answers, jobs, give_up))
 
     return run
 
@@ -144,16 +180,19 @@ class Tasks:
     def __init__(
         self,
         signature: Signature | Router,
+        sorting: Sorting | None,
         non_retryable: NonRetryable,
-        batched: bool,
         give_up: Callable[[str], None],
+        place: Place | None = None,
     ) -> None:
+        """``sorting`` is that of batches, where the function takes them."""
         import asyncio
 
         self._signature = signature
         self._non_retryable = non_retryable
-        self._batched = batched
+        self._sorting = sorting
         self._give_up = give_up
+        self._place = place
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -235,15 +274,19 @@ class Tasks:
     async def _call(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         # Exceptions become answers in here: `sys.exit()` that left the task would end the loop.
         signature = self._signature
-        if self._batched and isinstance(signature, Signature):
-            batch = Batch(signature, jobs, self._non_retryable())
-            try:
-                with Running([context for _, context in batch.jobs]):
-                    return batch.answers(await signature.call_batch(batch.jobs) if batch.jobs else [])
-            except BaseException as error:
-                return batch.failed(error)
+        if self._sorting is not None and isinstance(signature, Signature):
+            batch = Batch(signature, self._sorting, jobs, self._non_retryable())
+            part = batch.next()
+            while part is not None:
+                try:
+                    with Running([context for _, context in part], self._place):
+                        batch.returned(await signature.call_batch(part))
+                except BaseException as error:
+                    batch.failed(error)
+                part = batch.next()
+            return batch.answers
         try:
-            with Running([jobs[0][1]]):
+            with Running([jobs[0][1]], self._place):
                 return [("ok", await signature.call(*jobs[0]))]
         except BaseException as error:
             return [failure(error, self._non_retryable())]

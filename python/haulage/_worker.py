@@ -10,12 +10,14 @@ import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
 from . import _haulage, _log
+from ._batch import Sorting
 from ._client import Client, connect, default_url
 from ._handler import Signature
 from ._load import load, load_handler
-from ._options import CORE, OF_CHILDREN, WorkerOptions, check_options, in_children, seconds
+from ._options import CORE, OF_BATCHES, OF_CHILDREN, WorkerOptions, check_options, in_children, seconds
 from ._router import Router, options_of, tasks_of
 from ._run import Run
+from ._running import Place
 from ._threads import Tasks, Threads, batch, single
 from .errors import InvalidArgumentError, WorkerBroken
 
@@ -44,17 +46,23 @@ def resolved(handler: Any, options: WorkerOptions) -> tuple[Signature | Router, 
     tasks = tasks_of(handler)
     if tasks is not None:
         merged = _merged(options_of(handler, tasks), options)
-        if merged.get("max_batch_size") is not None:
-            raise InvalidArgumentError(
-                "a task's function takes the arguments of one job, so max_batch_size means nothing to it; "
-                "for batches use @haulage.worker"
-            )
+        for name in ("max_batch_size", *OF_BATCHES):
+            if merged.get(name) is not None:
+                raise InvalidArgumentError(
+                    f"a task's function takes the arguments of one job, so {name} means nothing to it; "
+                    "for batches use @haulage.worker"
+                )
         return Router(tasks), merged
     if isinstance(handler, WorkerFunction):
         known: WorkerFunction[..., Any] = handler  # pyright: ignore[reportUnknownVariableType]
         handler, options = known.function, _merged(known.options, options)
+    batched = options.get("max_batch_size") is not None
+    for name in OF_BATCHES:
+        if options.get(name) is not None and not batched:
+            raise InvalidArgumentError(f"{name} goes with max_batch_size, and there is none")
+    Sorting(options)
     signature = Signature(handler)
-    signature.parse_bodies(options.get("max_batch_size") is not None)
+    signature.parse_bodies(batched)
     return signature, options
 
 
@@ -134,6 +142,9 @@ class Worker:
             raise InvalidArgumentError(
                 "with processes, give non_retryable to @worker, or name the app as module:app"
             )
+        for name in OF_BATCHES:
+            if self._options.get(name) is not None:
+                raise InvalidArgumentError(f"with processes, give {name} to @worker")
         # The children say what the other options of `@worker` are.
         self._target = target
 
@@ -142,14 +153,16 @@ class Worker:
             self._client = connect(self._client)
         return self._client
 
-    def _runner(self, concurrency: int) -> Threads | Tasks:
+    def _runner(self, concurrency: int, place: Place) -> Threads | Tasks:
         options, signature = self._options, self._signature
-        batched = options.get("max_batch_size") is not None
+        sorting = Sorting(options) if options.get("max_batch_size") is not None else None
         if signature.is_async:
-            return Tasks(signature, self._non_retryable, batched, self._give_up)
-        if batched and isinstance(signature, Signature):
-            return Threads(concurrency, batch(signature, self._non_retryable, self._give_up))
-        return Threads(concurrency, single(signature, self._non_retryable, self._give_up))
+            return Tasks(signature, sorting, self._non_retryable, self._give_up, place)
+        if sorting is not None and isinstance(signature, Signature):
+            run = batch(signature, sorting, self._non_retryable, self._give_up, place)
+        else:
+            run = single(signature, self._non_retryable, self._give_up, place)
+        return Threads(concurrency, run, self._give_up)
 
     def _give_up(self, why: str) -> None:
         """Has the worker end, as it cannot work."""
@@ -185,7 +198,7 @@ class Worker:
             options: dict[str, Any] = {**self._options}
             runner: Threads | Tasks | Processes
             if self._target is not None:
-                runner = self._children(self._target)
+                runner = self._children(self._target, client.url)
                 undo.callback(runner.close)
                 options = {**runner.load(), **options}
                 grace = seconds(options.get("cancel_grace_period"))
@@ -198,7 +211,7 @@ class Worker:
                 concurrency: int = runner.slots
             else:
                 concurrency = options.get("concurrency", 1)
-                runner = self._runner(concurrency)
+                runner = self._runner(concurrency, Place(client.url, concurrency, client._core))
                 undo.callback(runner.close)
             core = {name: value for name, value in options.items() if name in CORE}
             if pages is None:
@@ -214,6 +227,10 @@ class Worker:
             )
             if not isinstance(runner, (Threads, Tasks)):
                 runner.consumer = consumer
+            elif isinstance(runner, Threads) and runner.overdue is not None:
+                runner.overdue.consumer = consumer
+                grace = seconds(options.get("cancel_grace_period"))
+                runner.overdue.grace = runner.overdue.grace if grace is None else grace
             on_start = options.get("on_start")
             if self._target is None and on_start is not None:
                 (load(on_start) if isinstance(on_start, str) else on_start)()
@@ -239,7 +256,7 @@ class Worker:
         _close_both(runner, consumer)
         raise InvalidArgumentError("the worker runs already")
 
-    def _children(self, target: str | list[str]) -> Processes:
+    def _children(self, target: str | list[str], url: str) -> Processes:
         from ._process import Loaded
         from ._processes import Processes
 
@@ -257,6 +274,8 @@ class Worker:
                 on_start if on_start is None or isinstance(on_start, str) else _path(on_start),
                 self._options.get("max_batch_size"),
                 seconds(options.get("child_timeout")),
+                url,
+                len(devices),
             ),
             devices,
             self._give_up,

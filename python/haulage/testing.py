@@ -7,6 +7,7 @@ from collections import Counter
 from typing import cast
 
 from . import _haulage
+from ._batch import Sorting
 from ._client import Client
 from ._handler import Signature
 from ._threads import batch, broken, single
@@ -86,7 +87,7 @@ class _InlineCore:
         size = options.get("max_batch_size")
         non_retryable = tuple(options.get("non_retryable") or ())
         if size is not None and isinstance(signature, Signature):
-            self._run = batch(signature, lambda: non_retryable, _go_on)
+            self._run = batch(signature, Sorting(options), lambda: non_retryable, _go_on)
         else:
             self._run = single(signature, lambda: non_retryable, _go_on)
         # One thread, the caller's, which takes calls while it waits.

@@ -33,6 +33,8 @@ struct State {
     call: Option<CoreCall>,
     /// How many of its jobs have been taken, and wait for an answer.
     taken: usize,
+    /// Those of the jobs that were taken.
+    contexts: Vec<haulage::Context>,
 }
 
 /// A call: one job, or a batch. Dropped unfinished, it gives its jobs back.
@@ -42,7 +44,7 @@ pub(crate) struct Call(Mutex<State>);
 
 impl Call {
     pub(crate) fn new(call: CoreCall) -> Self {
-        Self(Mutex::new(State { call: Some(call), taken: 0 }))
+        Self(Mutex::new(State { call: Some(call), taken: 0, contexts: Vec::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -53,6 +55,7 @@ impl Call {
         let mut state = self.lock();
         let jobs = state.call.as_mut().map(CoreCall::take_jobs).unwrap_or_default();
         state.taken += jobs.len();
+        state.contexts.extend(jobs.iter().map(|(_, context)| context.clone()));
         jobs
     }
 
@@ -143,6 +146,21 @@ impl Call {
             list.append((job.body.as_str(), Context::new(context)))?;
         }
         Ok(list)
+    }
+
+    /// Whether its jobs are over, or are to be, without its answer.
+    #[getter]
+    fn is_unwanted(&self) -> bool {
+        let state = self.lock();
+        state.call.is_some()
+            && !state.contexts.is_empty()
+            && state.contexts.iter().all(haulage::Context::is_cancelled)
+    }
+
+    /// The ids of the jobs that were taken.
+    #[getter]
+    fn job_ids(&self) -> Vec<String> {
+        self.lock().contexts.iter().map(|context| context.job_id().to_string()).collect()
     }
 
     /// Ends a call of one job with its result.

@@ -203,6 +203,11 @@ impl Consumer {
         self.slots.restore(slot);
     }
 
+    /// How many calls go on though their jobs are over.
+    fn set_stuck(&self, calls: usize) {
+        self.slots.set_stuck(calls);
+    }
+
     /// Closes its pages.
     fn close(&self, py: Python<'_>) {
         if let Some(pages) = &self.pages {

@@ -31,6 +31,12 @@ pub(crate) fn slot_name(slot: usize, device: Option<&str>) -> String {
     gpus::name(slot, device)
 }
 
+/// Whether an error says that the device's memory is used up.
+#[pyfunction]
+pub(crate) fn is_out_of_memory(words: &str) -> bool {
+    health::is_out_of_memory(words)
+}
+
 /// The slots of one worker, by the device of each; `None` where slots do not differ. For many threads.
 #[pyclass(frozen, module = "haulage._haulage")]
 #[derive(Debug)]

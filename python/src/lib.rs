@@ -44,7 +44,7 @@ mod _haulage {
         command::command,
         consumer::Consumer,
         context::Context,
-        devices::{Health, gpu_devices, slot_environment, slot_name},
+        devices::{Health, gpu_devices, is_out_of_memory, slot_environment, slot_name},
         encode::dumps,
         encode::dumps_checkpoint,
         job::NewJob,

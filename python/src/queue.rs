@@ -178,6 +178,22 @@ impl Queue {
         }
     }
 
+    /// One of the threads will not come back for long: there may be another one, which is about to
+    /// come, with `take(True)`.
+    fn replace(&self) {
+        let mut state = self.inner.lock();
+        state.max_threads += 1;
+        state.threads += 1;
+        state.coming += 1;
+    }
+
+    /// The thread that was replaced goes home.
+    fn leave(&self) {
+        let mut state = self.inner.lock();
+        state.max_threads -= 1;
+        state.threads -= 1;
+    }
+
     /// Sends the threads home.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.inner.close());

@@ -33,6 +33,7 @@ use super::{
     phase::Phase,
     readiness::Readiness,
     settle::{self, Settles},
+    slots::Seen,
     table::{Stage, Table},
 };
 use crate::{
@@ -380,12 +381,12 @@ impl Engine {
 
     /// Brings the meters up to date.
     fn publish(&mut self) {
-        let (quarantined, quarantines, reason) = self.settings.slots.seen();
+        let Seen { quarantined, quarantines, reason, stuck } = self.settings.slots.seen();
         let none = (quarantined >= self.settings.concurrency).then_some(State::NotReady);
         let state = self.phase.state(self.is_answered(), self.readiness.state().or(none));
         let reason = self.readiness.reason().or(reason.as_ref().filter(|_| none.is_some()));
         self.recorder.set_readiness(self.readiness.outages(), reason);
-        self.recorder.set_quarantined(quarantined, quarantines);
+        self.recorder.set_slots(quarantined, quarantines, stuck);
         self.recorder.publish(state, self.table.calls(), self.table.jobs());
     }
 

@@ -27,6 +27,16 @@ struct State {
     out: BTreeMap<usize, Arc<str>>,
     /// How often one was taken out of service.
     count: u64,
+    stuck: usize,
+}
+
+/// What there is to tell of them.
+pub(super) struct Seen {
+    /// How many are out of service, how often that was so, and why the last of them is.
+    pub(super) quarantined: usize,
+    pub(super) quarantines: u64,
+    pub(super) reason: Option<Arc<str>>,
+    pub(super) stuck: usize,
 }
 
 impl Slots {
@@ -48,15 +58,27 @@ impl Slots {
         self.0.changed.notify_one();
     }
 
+    /// Tells how many calls go on though their jobs are over, in threads that nothing can end.
+    /// Whoever runs them has ended these calls for the consumer, so that others take their
+    /// slots: see [`Snapshot::stuck`](crate::metrics::Snapshot::stuck).
+    pub fn set_stuck(&self, calls: usize) {
+        self.lock().stuck = calls;
+        self.0.changed.notify_one();
+    }
+
     /// How many of so many slots are in service.
     pub(super) fn in_service(&self, slots: usize) -> usize {
         slots.saturating_sub(self.lock().out.len())
     }
 
-    /// How many are out of service, how often that was so, and why the last of them is.
-    pub(super) fn seen(&self) -> (usize, u64, Option<Arc<str>>) {
+    pub(super) fn seen(&self) -> Seen {
         let state = self.lock();
-        (state.out.len(), state.count, state.out.values().next_back().cloned())
+        Seen {
+            quarantined: state.out.len(),
+            quarantines: state.count,
+            reason: state.out.values().next_back().cloned(),
+            stuck: state.stuck,
+        }
     }
 
     /// Waits for a change. May be dropped and called again.

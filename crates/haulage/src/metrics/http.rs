@@ -71,7 +71,8 @@ impl Listener {
     /// | `/busy` | 503 while it holds jobs or a handler runs, else 200 |
     ///
     /// The last three say the same in JSON, as in `{"status":"ok"}`; `/health`
-    /// and `/ready` with a `reason` where it is not ready. Another
+    /// and `/ready` with a `reason` where it is not ready, `/health` with the number of
+    /// calls that are [`stuck`](super::Snapshot::stuck), if there are any. Another
     /// path is a 404 that lists these, another method a 405.
     ///
     /// A request may take 5 s and have a head of 8 KiB; there are 64
@@ -216,6 +217,9 @@ impl Pages {
         let mut body = json!({ "status": status });
         if let Some(reason) = snapshot.reason.as_deref().filter(|_| path != "/busy") {
             body["reason"] = reason.into();
+        }
+        if snapshot.stuck > 0 && path == "/health" {
+            body["stuck"] = snapshot.stuck.into();
         }
         page(code, &body)
     }

@@ -102,6 +102,10 @@ pub struct Snapshot {
     pub quarantined: usize,
     /// How often a slot was taken out of service.
     pub quarantines: u64,
+    /// How many calls of the handler go on though their jobs are over, in threads that nothing
+    /// can end; others have taken their slots. See
+    /// [`Slots::set_stuck`](crate::consumer::Slots::set_stuck).
+    pub stuck: usize,
     /// How many of the slots are taken: by handlers that run, and by outcomes
     /// that the backend has not recorded yet.
     pub busy: usize,
@@ -146,6 +150,7 @@ impl Snapshot {
             slots,
             quarantined: 0,
             quarantines: 0,
+            stuck: 0,
             busy: 0,
             held: 0,
             queues: queues.into_iter().map(begins).collect(),

@@ -44,6 +44,7 @@ impl Snapshot {
             ("haulage_slots", "Calls of the handler that may run at once.", self.slots),
             ("haulage_slots_quarantined", "Slots that are out of service.", self.quarantined),
             ("haulage_slots_busy", "Slots that are taken.", self.busy),
+            ("haulage_calls_stuck", "Calls that go on though their jobs are over.", self.stuck),
             ("haulage_jobs_held", "Jobs in the slots, or waiting for their batch to fill.", self.held),
             (
                 "haulage_ready",

@@ -90,9 +90,11 @@ impl Recorder {
         }
     }
 
-    /// How many slots are out of service, and how often one was taken out of it.
-    pub(crate) const fn set_quarantined(&mut self, slots: usize, times: u64) {
-        (self.current.quarantined, self.current.quarantines) = (slots, times);
+    /// How many slots are out of service, how often one was taken out of it, and how many calls
+    /// go on that have lost theirs.
+    pub(crate) const fn set_slots(&mut self, quarantined: usize, times: u64, stuck: usize) {
+        (self.current.quarantined, self.current.quarantines) = (quarantined, times);
+        self.current.stuck = stuck;
     }
 
     /// Tells the meters all of it.

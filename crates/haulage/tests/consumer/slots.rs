@@ -47,6 +47,15 @@ async fn slots_that_are_out_of_service_take_no_jobs_until_they_are_back() {
     assert_eq!(seen.reason.as_deref(), Some("CUDA error: device lost"));
     let page = seen.prometheus(&Labels::of("memory://"));
     assert!(page.contains("haulage_slots_quarantined{store=\"memory\"} 2\n"), "{page}");
+    slots.set_stuck(1);
+    soon(async {
+        while meter.snapshot().stuck != 1 {
+            tokio::time::sleep(s(1) / 1000).await;
+        }
+    })
+    .await;
+    let page = meter.snapshot().prometheus(&Labels::of("memory://"));
+    assert!(page.contains("haulage_calls_stuck{store=\"memory\"} 1\n"), "{page}");
     // Whatever was claimed meanwhile is given back, and its attempt does not count.
     for job in &jobs[2..] {
         soon(async {
