@@ -7,7 +7,7 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 # The same of the documentation and the workflows.
 DOCS := $(TOOLS)/docs/bin
-PYTHON_CODE := python e2e_test example examples/embeddings scripts/dist tests/containers tests/dist tests/docs
+PYTHON_CODE := python e2e_test example examples/embeddings examples/training scripts/dist tests/containers tests/dist tests/docs
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
@@ -129,12 +129,13 @@ bench-python: wheel ## Measure the Python package beside the Rust worker
 	$(CARGO) build --release --package haulage-cli
 	$(PY)/python python/benches/overhead.py $(BUILT)/release/haulage $(TOOLS)/wheels/haulage-*.whl
 
-demo-python: need-rust-python python-tools ## Embed sentences with a small language model, by two workers in Python
+demo-python: need-rust-python python-tools ## Embed sentences with a small language model, by two workers in Python, and train through interruptions
 	rm -rf $(TOOLS)/wheels
 	$(PY)/maturin build --quiet --release --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	$(PY)/pip install --quiet --no-deps --require-hashes --requirement examples/embeddings/requirements.txt
 	$(PY)/python examples/embeddings/demo.py
+	$(PY)/python examples/training/demo.py
 
 example: wheel tools ## Run the example without containers, on local servers and on a SQLite file
 	$(PY)/python example/run.py
