@@ -1,6 +1,6 @@
 """What a child writes to its worker: damaged frames end as ``Closed``, whole ones read back.
 
-``python fuzz/frames.py SECONDS [SEED]``. The target is ``python/haulage/_frames.py``, by itself:
+``python fuzz/frames.py SECONDS [SEED]``. The target is ``python/haulage/_worker/frames.py``, by itself:
 it needs nothing but the standard library.
 """
 
@@ -17,7 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
-FILE = Path(__file__).parents[1] / "python/haulage/_frames.py"
+FILE = Path(__file__).parents[1] / "python/haulage/_worker/frames.py"
 SPEC = importlib.util.spec_from_file_location("frames", FILE)
 assert SPEC is not None and SPEC.loader is not None
 frames = importlib.util.module_from_spec(SPEC)

@@ -14,7 +14,7 @@ import sys
 
 if sys.argv[:1] == ["-m"] and sys.path:
     # `python -m haulage`: modules of the working folder must not stand in for those of the standard
-    # library. Those that the worker is to load are found all the same; see `_load`.
+    # library. Those that the worker is to load are found all the same; see `_worker/load.py`.
     _words: list[str] = list(getattr(sys, "orig_argv", []))
     _module = _words[_words.index("-m") + 1 :][:1] if "-m" in _words else []
     if _module == ["haulage"] and not getattr(sys.flags, "safe_path", False):
@@ -85,10 +85,10 @@ if TYPE_CHECKING:
     )
     from ._compat.item import DynamoDBItem, ResultStatus
     from ._compat.producer import Producer, Response
-    from ._running import JobFilter, current_job
     from ._status import Cancellation, Status
     from ._task import App, AsyncTask, Task, task
-    from ._worker import Worker, WorkerFunction, worker
+    from ._worker.running import JobFilter, current_job
+    from ._worker.worker import Worker, WorkerFunction, worker
 
 __version__ = _haulage.VERSION
 HAS_AWS = _haulage.AWS
@@ -207,15 +207,15 @@ _LAZY = {
     "ECSScaleInProtectionManagerError": "_compat.errors",
     "ECSScaleInProtectionManagerRequestError": "_compat.errors",
     "ECSScaleInProtectionManagerAgentError": "_compat.errors",
-    "JobFilter": "_running",
-    "current_job": "_running",
+    "JobFilter": "_worker.running",
+    "current_job": "_worker.running",
     "App": "_task",
     "AsyncTask": "_task",
     "Task": "_task",
     "task": "_task",
-    "Worker": "_worker",
-    "WorkerFunction": "_worker",
-    "worker": "_worker",
+    "Worker": "_worker.worker",
+    "WorkerFunction": "_worker.worker",
+    "worker": "_worker.worker",
     "testing": "",
 }
 

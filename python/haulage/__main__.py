@@ -13,7 +13,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import _first_process, _haulage, _logging
+from . import _haulage, _logging
+from ._worker import first_process
 from .errors import (
     ConfigError,
     HandlerLoadError,
@@ -49,8 +50,8 @@ _AGAIN = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carries out a command line, by default that of this process; its exit code."""
     # Only for workers: others may read from a terminal, which a group of its own may not.
-    if arguments is None and "worker" in sys.argv[1:] and _first_process.is_first():
-        return _first_process.run_in_child()
+    if arguments is None and "worker" in sys.argv[1:] and first_process.is_first():
+        return first_process.run_in_child()
     code, settings = _command(list(sys.argv[1:] if arguments is None else arguments))
     if settings is None:
         return code
@@ -96,7 +97,7 @@ def _fail(code: int, error: object) -> int:
 def _worker(settings: dict[str, Any]) -> int:
     from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
-    from ._worker import Worker
+    from ._worker.worker import Worker
 
     try:
         _logging.start(settings["log"], settings["log_format"], settings["log_limit"])

@@ -144,23 +144,23 @@ class Client:
 
     async def _wait_async(self, ids: list[str], timeout: Seconds | None) -> Operation:
         if timeout is None and self._is_in_handler:
-            from . import _running
+            from ._worker import running
 
-            if _running.never_end(self, ids):
-                _running.refuse_endless(await _wait.ended(self._core.get(ids, "status")))
+            if running.never_end(self, ids):
+                running.refuse_endless(await _wait.ended(self._core.get(ids, "status")))
         return self._core.wait(ids, timeout)
 
     @property
     def _is_in_handler(self) -> bool:
         # Only a worker loads it.
-        return "haulage._running" in sys.modules
+        return "haulage._worker.running" in sys.modules
 
     def _ended(self, ids: list[str], timeout: Seconds | None) -> Iterator[tuple[int, Record]]:
         if timeout is None and self._is_in_handler:
-            from . import _running
+            from ._worker import running
 
-            if _running.never_end(self, ids):
-                _running.refuse_endless(self._core.get(ids, "status").wait())
+            if running.never_end(self, ids):
+                running.refuse_endless(self._core.get(ids, "status").wait())
         operation = self._core.wait(ids, timeout)
         try:
             while (batch := operation.wait_items()) is not None:

@@ -6,10 +6,10 @@ from typing import Any, Final, Literal, final
 
 from typing_extensions import Unpack
 
-from ._handler import Answer
 from ._job import Progress
 from ._options import RecordFilter, Seconds
 from ._status import Status
+from ._worker.handler import Answer
 
 VERSION: Final[str]
 AWS: Final[bool]

@@ -15,7 +15,8 @@ import sys
 import time
 from typing import Any
 
-from . import _haulage, _running
+from . import _haulage
+from ._worker import running
 
 _LEVELS = {"off": 100, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 5}
 
@@ -32,7 +33,7 @@ _stdout: int | None = None
 class _ToCore(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if not _running.takes(record):
+            if not running.takes(record):
                 return
             _haulage.log_line(self.format(record) + "\n")
         except Exception:
@@ -99,7 +100,7 @@ def start(wanted: str, form: str, limit: int, fd: int | None = None) -> None:
         levels[name.replace("::", ".") or None] = _LEVELS[level.lower()]
     _haulage.log_start(form == "json", fd)
     handler = _ToCore()
-    handler.addFilter(_running.JobFilter())
+    handler.addFilter(running.JobFilter())
     text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     handler.setFormatter(_Json() if form == "json" else _Text(text))
     logging.basicConfig(handlers=[handler])
@@ -114,12 +115,12 @@ def take_prints() -> None:
     if _haulage.stdout_is_terminal():
         return
     if settings is not None:
-        _running.limit(settings[2])
+        running.limit(settings[2])
     _flush_streams()
     _stdout = _haulage.keep_stdout()
     # Descriptor 2 stays what it is, for what a crash says. What Python prints goes the other way.
     printed = open(1, "wb", closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stderr = _running.Printed(printed, errors="backslashreplace", line_buffering=True)
+    sys.stdout = sys.stderr = running.Printed(printed, errors="backslashreplace", line_buffering=True)
 
 
 def wait_for_core() -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overloa
 
 from . import _haulage
 from ._client import Client, connect, default_url
-from ._handler import is_async
 from ._haulage import NewJob
 from ._job import JobHandle
 from ._parse import Fields, Unfit, evaluated, parser
+from ._worker.handler import is_async
 from .errors import InvalidArgumentError, ResultTypeError
 
 R = TypeVar("R")

@@ -7,12 +7,12 @@ from collections import Counter
 from typing import cast
 
 from . import _haulage
-from ._batch import Sorting
 from ._client import Client
-from ._handler import Signature
-from ._threads import batch, broken, single
 from ._time import micros
-from ._worker import resolved
+from ._worker.batch import Sorting
+from ._worker.handler import Signature
+from ._worker.threads import batch, broken, single
+from ._worker.worker import resolved
 from .errors import HaulageError, NotFinishedError
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from ._haulage import Call, NewJob, Operation, Record
     from ._options import Seconds, WorkerOptions
-    from ._router import Router
-    from ._worker import Handler
+    from ._worker.router import Router
+    from ._worker.worker import Handler
 
 # How long a worker that is not ready waits at most, in seconds.
 _LONGEST_WAIT = 60

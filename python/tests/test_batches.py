@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import haulage
 import pytest
 from haulage import InvalidArgumentError, Status, testing
-from haulage._batch import Batch, Sorting, is_out_of_memory
-from haulage._handler import Signature
+from haulage._worker.batch import Batch, Sorting, is_out_of_memory
+from haulage._worker.handler import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

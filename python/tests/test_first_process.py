@@ -7,18 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from haulage import _first_process
+from haulage._worker import first_process
 
 from support import SOON, Program, until
 
 # Processes that lose their parent become children of this one, as of process 1.
 FIRST = """
     import ctypes, sys
-    from haulage import _first_process
+    from haulage._worker import first_process
 
     PR_SET_CHILD_SUBREAPER = 36
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    sys.exit(_first_process.run_in_child([sys.executable, "-c", sys.argv[1]]))
+    sys.exit(first_process.run_in_child([sys.executable, "-c", sys.argv[1]]))
 """
 
 # Leaves a process without a parent, tells its id, and ends by a signal.
@@ -53,11 +53,11 @@ def test_it_ends_as_its_worker_did(program: Program) -> None:
     killed = program(
         """
         import sys
-        from haulage import _first_process
+        from haulage._worker import first_process
 
         code = "import os; os.kill(os.getpid(), 9)"
-        sys.exit(_first_process.run_in_child([sys.executable, "-c", code]))
+        sys.exit(first_process.run_in_child([sys.executable, "-c", code]))
         """
     )
     assert killed.wait(SOON) == 128 + 9
-    assert not _first_process.is_first()
+    assert not first_process.is_first()

@@ -7,7 +7,7 @@ import socket
 import struct
 
 import pytest
-from haulage._frames import Closed, Line
+from haulage._worker.frames import Closed, Line
 
 
 def _frame(data: bytes, length: int | None = None) -> bytes:

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import haulage
 import pytest
 from haulage import InvalidArgumentError, Status, testing
-from haulage._overdue import Overdue
+from haulage._worker.overdue import Overdue
 
 from support import until
 

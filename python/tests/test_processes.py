@@ -15,7 +15,8 @@ from typing import Any
 
 import haulage
 import pytest
-from haulage import Status, __main__, _frames, _process, _processes
+from haulage import Status, __main__
+from haulage._worker import frames, process, processes
 
 from support import SOON, entry, running, until
 
@@ -214,7 +215,7 @@ def test_a_wish_to_stop_that_comes_before_the_call_is_told_after_it() -> None:
 
     child: Any = Child()
     context: Any = Context()
-    watch = _process._Watch(child, 7, [context], SOON)
+    watch = process._Watch(child, 7, [context], SOON)
     assert told == []
     told.append("the call")
     watch.may_tell()
@@ -277,7 +278,7 @@ def test_a_process_that_dies_before_it_reads_its_job_costs_it_no_attempt(client:
 def test_a_job_before_which_every_process_dies_has_its_attempt_counted(
     client: haulage.Client, folder: Path
 ) -> None:
-    dies = "import os\nfrom haulage import _child\n_child.Child._answer = lambda *_: os._exit(3)\n"
+    dies = "import os\nfrom haulage._worker import child\nchild.Child._answer = lambda *_: os._exit(3)\n"
     (folder / "tasks.py").write_text(TASKS + dies)
     with worker(client):
         record = client.submit("never begun", max_attempts=2).wait(SOON)
@@ -290,15 +291,15 @@ def test_a_call_that_did_not_reach_its_process_goes_to_another(
 ) -> None:
     with worker(client):
         first = client.submit("pid").result(SOON)
-        send, lost = _frames.Line.send, list[Any]()
+        send, lost = frames.Line.send, list[Any]()
 
         def failing(self: Any, message: dict[str, Any], texts: list[str] | None = None) -> None:
             if "jobs" in message and not lost:
                 lost.append(message)
-                raise _frames.Closed
+                raise frames.Closed
             send(self, message, texts)
 
-        monkeypatch.setattr(_frames.Line, "send", failing)
+        monkeypatch.setattr(frames.Line, "send", failing)
         assert client.submit("pid", max_attempts=1).result(SOON) != first
         assert lost
 
@@ -317,7 +318,7 @@ def test_a_child_that_is_killed_while_it_loads_does_not_end_a_starting_worker(
     client: haulage.Client, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "killed.py").write_text(KILLED)
-    monkeypatch.setattr(_processes, "_START_PAUSES", (0.0,))
+    monkeypatch.setattr(processes, "_START_PAUSES", (0.0,))
     with worker(client, "killed:act"):
         assert client.submit(7).result(SOON) == 7
     # Where that never ends, the arguments are not at fault.
@@ -344,7 +345,7 @@ def test_a_start_that_fails_half_way_leaves_nothing_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", failing)
-        patch.setattr(_processes, "_START_PAUSES", (0.0,))
+        patch.setattr(processes, "_START_PAUSES", (0.0,))
         # With one of two it works; what it lacks is started when it is needed.
         with worker(client, processes=2):
             assert client.submit("pid").result(SOON) == started[0].pid

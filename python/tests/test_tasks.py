@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import haulage
 import pytest
-from haulage import Status, _router, testing
+from haulage import Status, testing
+from haulage._worker import router as routing
 
 import typed_tasks
 from support import SOON, Program, starting, until
@@ -206,7 +207,7 @@ def test_a_task_that_is_not_served_here_is_given_back(
 
 
 def test_the_pause_grows_from_a_second_to_a_minute() -> None:
-    router = _router.Router([embed, whose])
+    router = routing.Router([embed, whose])
     pauses = [router._unknown("another", attempt).after for attempt in (1, 2, 3, 6, 7, 1000)]
     assert pauses == [1, 2, 4, 32, 60, 60]
 

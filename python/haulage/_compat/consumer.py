@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from .._handler import is_async
-from .._worker import Worker
+from .._worker.handler import is_async
+from .._worker.worker import Worker
 from .dynamodb import DynamoDBClient
 from .errors import (
     ConsumerAlreadyConsumingError,

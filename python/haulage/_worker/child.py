@@ -19,21 +19,22 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _haulage, _logging, _running
-from ._batch import Batch, Sorting
-from ._frames import Closed, Line, TooLarge
-from ._handler import Signature, describe, failure
-from ._load import load, load_handler
-from ._time import moment
-from ._worker import resolved
-from .errors import HandlerLoadError, InvalidJSONError
+from .. import _haulage, _logging
+from .._time import moment
+from ..errors import HandlerLoadError, InvalidJSONError
+from . import running
+from .batch import Batch, Sorting
+from .frames import Closed, Line, TooLarge
+from .handler import Signature, describe, failure
+from .load import load, load_handler
+from .worker import resolved
 
 if TYPE_CHECKING:
     import asyncio
     from datetime import datetime
 
-    from ._handler import Answer
-    from ._options import WorkerOptions
+    from .._options import WorkerOptions
+    from .handler import Answer
 
 # How long output may take to be written when the process ends, in seconds.
 _LAST_OUTPUT = 1.0
@@ -121,8 +122,8 @@ class Child:
                 wanted, form, limit = message["log"]
                 _logging.start(wanted, form, limit, self._log_fd)
                 if self._log_fd is not None:
-                    _running.limit(limit)
-            self._place = _running.Place(message["url"], message["slots"])
+                    running.limit(limit)
+            self._place = running.Place(message["url"], message["slots"])
             on_start = None if message["on_start"] is None else load(message["on_start"])
             given: WorkerOptions = {}
             if message["max_batch_size"] is not None:
@@ -180,7 +181,7 @@ class Child:
             except (ValueError, RecursionError) as error:
                 why = f"the body cannot be decoded: {type(error).__name__}: {error}"
                 unfit[place] = ("invalid_body", why)
-        with _running.Running([context for _, context in jobs], self._place):
+        with running.Running([context for _, context in jobs], self._place):
             made = iter(self._outcome(jobs) if jobs else [])
         with self._lock:
             self._contexts = []
@@ -287,7 +288,7 @@ def main() -> None:
         os.set_inheritable(log_fd, False)
         # A line is logged when it is printed.
         printed = open(1, "wb", closefd=False)  # noqa: SIM115
-        sys.stdout = sys.stderr = _running.Printed(printed, errors="backslashreplace", line_buffering=True)
+        sys.stdout = sys.stderr = running.Printed(printed, errors="backslashreplace", line_buffering=True)
     try:
         Child(Line(end), log_fd if log_fd >= 0 else None).run()
     except Closed as closed:

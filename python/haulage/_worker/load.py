@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from .errors import HandlerLoadError
+from ..errors import HandlerLoadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def load_handler(target: str | list[str]) -> Any:
     """What a worker is to run: a function, a task, an app or a list of tasks that is named so, or all
     tasks of the module of this name; of several names, the tasks.
     """
-    from ._router import tasks_of
+    from .router import tasks_of
 
     if not isinstance(target, str):
         return [_found(one) for one in target]
@@ -41,7 +41,7 @@ def load_handler(target: str | list[str]) -> Any:
                 f"{target} is of type {type(found).__name__}, and neither a function nor tasks"
             )
         return found
-    from ._task import Task
+    from .._task import Task
 
     _find_own_modules()
     module: Any = _module(target)

@@ -6,16 +6,16 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from . import _wait
-from .errors import UnavailableError
+from .. import _wait
+from ..errors import UnavailableError
 
 if TYPE_CHECKING:
     import asyncio
 
-    from ._haulage import Consumer
-    from ._options import Summary
-    from ._processes import Processes
-    from ._threads import Tasks, Threads
+    from .._haulage import Consumer
+    from .._options import Summary
+    from .processes import Processes
+    from .threads import Tasks, Threads
 
 # How long jobs may take to be given back, in seconds, when nobody waits for more.
 _RELEASE = 3.0

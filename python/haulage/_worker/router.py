@@ -9,15 +9,15 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from . import _wait
-from ._task import App, Task
-from .errors import InvalidArgumentError, Snooze
+from .. import _wait
+from .._task import App, Task
+from ..errors import InvalidArgumentError, Snooze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ._haulage import Context
-    from ._options import WorkerOptions
+    from .._haulage import Context
+    from .._options import WorkerOptions
 
 _log = logging.getLogger("haulage.tasks")
 

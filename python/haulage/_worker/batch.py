@@ -5,19 +5,19 @@ from __future__ import annotations
 import gc
 import logging
 
-from . import _haulage
-from ._handler import failure
-from ._parse import Unfit
-from .errors import InvalidArgumentError, WorkerBroken
+from .. import _haulage
+from .._parse import Unfit
+from ..errors import InvalidArgumentError, WorkerBroken
+from .handler import failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Any
 
-    from ._handler import Answer, Signature
-    from ._haulage import Context
-    from ._options import WorkerOptions
+    from .._haulage import Context
+    from .._options import WorkerOptions
+    from .handler import Answer, Signature
 
 _log = logging.getLogger("haulage.batches")
 

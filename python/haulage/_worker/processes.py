@@ -11,18 +11,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._frames import Closed
-from ._haulage import Health, slot_environment, slot_name
-from ._process import LAST_OUTPUT, ChildProcess
-from ._threads import Threads
-from .errors import HandlerLoadError, ProcessError
+from .._haulage import Health, slot_environment, slot_name
+from ..errors import HandlerLoadError, ProcessError
+from .frames import Closed
+from .process import LAST_OUTPUT, ChildProcess
+from .threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._handler import Answer
-    from ._haulage import Call, Consumer, Context, Verdict
-    from ._process import Loaded
+    from .._haulage import Call, Consumer, Context, Verdict
+    from .handler import Answer
+    from .process import Loaded
 
 _log = logging.getLogger("haulage.processes")
 

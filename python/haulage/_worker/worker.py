@@ -9,17 +9,17 @@ import shlex
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
-from . import _haulage, _log
-from ._batch import Sorting
-from ._client import Client, connect, default_url
-from ._handler import Signature
-from ._load import load, load_handler
-from ._options import CORE, OF_BATCHES, OF_CHILDREN, WorkerOptions, check_options, in_children, seconds
-from ._router import Router, options_of, tasks_of
-from ._run import Run
-from ._running import Place
-from ._threads import Tasks, Threads, batch, single
-from .errors import InvalidArgumentError, WorkerBroken
+from .. import _haulage, _log
+from .._client import Client, connect, default_url
+from .._options import CORE, OF_BATCHES, OF_CHILDREN, WorkerOptions, check_options, in_children, seconds
+from ..errors import InvalidArgumentError, WorkerBroken
+from .batch import Sorting
+from .handler import Signature
+from .load import load, load_handler
+from .router import Router, options_of, tasks_of
+from .run import Run
+from .running import Place
+from .threads import Tasks, Threads, batch, single
 
 R = TypeVar("R")
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, Self, Unpack
 
-    from ._options import Summary
-    from ._processes import Processes
-    from ._task import App, Task
-    from ._threads import NonRetryable
+    from .._options import Summary
+    from .._task import App, Task
+    from .processes import Processes
+    from .threads import NonRetryable
 
     P = ParamSpec("P")
     Handler = Union[Callable[..., Any], Sequence[Task[..., Any]], App, str]
@@ -257,8 +257,8 @@ class Worker:
         raise InvalidArgumentError("the worker runs already")
 
     def _children(self, target: str | list[str], url: str) -> Processes:
-        from ._process import Loaded
-        from ._processes import Processes
+        from .process import Loaded
+        from .processes import Processes
 
         on_start = self._options.get("on_start")
         options = self._children_options

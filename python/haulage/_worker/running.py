@@ -11,15 +11,15 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from ._status import Status
-from .errors import InvalidArgumentError
+from .._status import Status
+from ..errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Token
 
-    from ._client import Client
-    from ._haulage import Context, Record
+    from .._client import Client
+    from .._haulage import Context, Record
 
 _log = logging.getLogger("haulage.program")
 

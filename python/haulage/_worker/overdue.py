@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._haulage import Call, Consumer
+    from .._haulage import Call, Consumer
 
 _log = logging.getLogger("haulage.threads")
 

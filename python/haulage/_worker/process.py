@@ -15,16 +15,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import _logging
-from ._frames import Closed, Garbled, Line
-from ._time import micros
-from .errors import HandlerLoadError, HaulageError, ProcessError
+from .. import _logging
+from .._time import micros
+from ..errors import HandlerLoadError, HaulageError, ProcessError
+from .frames import Closed, Garbled, Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._handler import Answer
-    from ._haulage import Context, Operation
+    from .._haulage import Context, Operation
+    from .handler import Answer
 
 _log = logging.getLogger("haulage.processes")
 
@@ -33,7 +33,7 @@ LAST_OUTPUT = 3.0
 
 # What a child runs. The path comes first: modules of the working directory must not stand
 # in for those of the standard library, which they do not in the parent either.
-_MAIN = "import sys; sys.path[:] = sys.argv[3:]; from haulage._child import main; main()"
+_MAIN = "import sys; sys.path[:] = sys.argv[3:]; from haulage._worker.child import main; main()"
 
 
 @dataclass(frozen=True)

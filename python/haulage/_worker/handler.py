@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import traceback
 
-from ._parse import Unfit, builds, evaluated, item_of, parser
-from .errors import Cancelled, Fail, InvalidArgumentError, NotReady, Retry, Snooze, WorkerBroken
+from .._parse import Unfit, builds, evaluated, item_of, parser
+from ..errors import Cancelled, Fail, InvalidArgumentError, NotReady, Retry, Snooze, WorkerBroken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Literal, Union
 
-    from ._haulage import Context
-    from ._parse import Parse
+    from .._haulage import Context
+    from .._parse import Parse
 
     # Of UTF-8 text and plain numbers, so that each can be sent to another process and recorded.
     # The value of "ok" alone may be anything.

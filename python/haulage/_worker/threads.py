@@ -7,11 +7,11 @@ import logging
 import threading
 import weakref
 
-from ._batch import Batch, Sorting
-from ._handler import Signature, describe, failure, interrupts
-from ._haulage import Queue
-from ._overdue import Overdue
-from ._running import Running
+from .._haulage import Queue
+from .batch import Batch, Sorting
+from .handler import Signature, describe, failure, interrupts
+from .overdue import Overdue
+from .running import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ._handler import Answer
-    from ._haulage import Call, Context
-    from ._router import Router
-    from ._running import Place
+    from .._haulage import Call, Context
+    from .handler import Answer
+    from .router import Router
+    from .running import Place
 
     NonRetryable = Callable[[], tuple[type[BaseException], ...]]
 

@@ -1,0 +1,1 @@
+"""What runs handlers: in threads, in tasks of an event loop, in child processes."""
