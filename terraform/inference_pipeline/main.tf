@@ -136,7 +136,7 @@ module "table" {
   name                   = "${var.name}-records"
   point_in_time_recovery = var.dynamodb_point_in_time_recovery_enabled
   deletion_protection    = var.dynamodb_deletion_protection_enabled
-  stream                 = var.completion_events != null
+  stream                 = var.completion_events != null || var.step_functions != null
   kms_key_arn            = var.kms_key_arn
   tags                   = var.tags
 }
@@ -152,6 +152,21 @@ module "completion_events" {
     data.aws_partition.current.partition, data.aws_region.current.region, data.aws_caller_identity.current.account_id,
   ))
   topic_arn            = var.completion_events.topic_arn
+  permissions_boundary = var.permissions_boundary
+  iam_path             = var.iam_path
+  kms_key_arn          = var.kms_key_arn
+  tags                 = var.tags
+}
+
+module "task_tokens" {
+  source = "../modules/task_tokens"
+  count  = var.step_functions == null ? 0 : 1
+
+  name                 = var.name
+  stream_arn           = module.table.stream_arn
+  heartbeats           = var.step_functions.heartbeats
+  state_machine_arns   = var.step_functions.state_machine_arns
+  log_retention_days   = var.log_retention_days
   permissions_boundary = var.permissions_boundary
   iam_path             = var.iam_path
   kms_key_arn          = var.kms_key_arn

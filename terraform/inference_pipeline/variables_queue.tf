@@ -55,12 +55,13 @@ variable "queues" {
 }
 
 variable "queue_senders" {
-  description = "Who else sends jobs to the queue, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. Each message is a job, whose body has to be JSON."
+  description = "Who else sends jobs, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. queues: to which of the pipeline's queues, such as [\"bulk\"]; default is the one that it has anyway. Each message is a job, whose body has to be JSON."
   type = map(object({
     service        = optional(string)
     source_arn     = optional(string)
     source_account = optional(string)
     principal_arns = optional(list(string), [])
+    queues         = optional(list(string), ["default"])
   }))
   default  = {}
   nullable = false
@@ -119,5 +120,19 @@ variable "completion_events" {
   validation {
     condition     = var.completion_events == null || try(var.completion_events.event_bus_arn == null || var.completion_events.topic_arn == null, false)
     error_message = "Completion events go to either an event bus or a topic."
+  }
+}
+
+variable "step_functions" {
+  description = "Whether states of Step Functions can wait for jobs (.waitForTaskToken): {} for those of all state machines of this account and region, or state_machine_arns. A job whose metadata has a task_token tells the state of its success or its failure and, unless heartbeats is false, that it runs. Null: states wait in vain."
+  type = object({
+    heartbeats         = optional(bool, true)
+    state_machine_arns = optional(list(string))
+  })
+  default = null
+
+  validation {
+    condition     = var.step_functions == null || var.payload_bucket
+    error_message = "step_functions needs payload_bucket = true: Step Functions takes 256 KiB, and without the bucket a large result is in the record, which could not be told."
   }
 }

@@ -21,6 +21,10 @@ ADDRESS_HOUR = 0.005  # the same: a public IPv4 address
 KEY, SECRET = 1.00, 0.40  # "AWS Key Management Service pricing", "AWS Secrets Manager pricing": a month
 FILES_GB, BACKUP_GB = 0.30, 0.20  # "Amazon EFS pricing": standard; "Amazon DynamoDB pricing": point-in-time recovery
 DASHBOARD = 3.00  # "Amazon CloudWatch pricing", beyond the third
+PIPE = 0.40 / 1e6  # "Amazon EventBridge pricing": what a pipe passes on, in parts of 64 KB
+EXPRESS, EXPRESS_GB_SECOND = 1.00 / 1e6, 0.00001667  # "AWS Step Functions pricing": an express workflow
+EXPRESS_GB, EXPRESS_SECONDS = 64 / 1024, 0.1  # the least that is counted, of both
+TRANSITION = 0.025 / 1000  # the same: of a standard workflow
 
 # What a pipeline has by default.
 ENDPOINTS = 5
@@ -103,7 +107,7 @@ def choices() -> list[str]:
         ("`dynamodb_point_in_time_recovery_enabled`: each GB of the table", BACKUP_GB),
         ("`more_services`: each, for its scaling", on_a_shared_lambda()),
         ("`enable_dashboard`: each beyond the third of the account", DASHBOARD),
-        ("`completion_events`, `queue_senders`, `sidecars`, `enable_execute_command`, an existing cluster", 0.0),
+        ("`completion_events`, `step_functions`, `queue_senders`, `sidecars`, `enable_execute_command`, an existing cluster", 0.0),
     ]
     rows = [f"| {what} | {dollars:.2f} |" for what, dollars in lines]
     return ["| a choice, idle, by the month | dollars |", "| --- | --- |", *rows]
@@ -122,6 +126,11 @@ def on_a_shared_lambda() -> float:
     return SCALING_METRICS * METRIC + MINUTES * (SAMPLES * SQS_REQUEST + METRICS_READ * METRIC_READ)
 
 
+def answer() -> float:
+    """What it costs to tell a state of Step Functions of a job once."""
+    return PIPE + EXPRESS + EXPRESS_GB * EXPRESS_SECONDS * EXPRESS_GB_SECOND
+
+
 def sentences() -> list[str]:
     """What else docs/deploy.md says."""
     zone = HOURS * ENDPOINT_HOUR
@@ -133,6 +142,8 @@ def sentences() -> list[str]:
         f"Leaving it out saves {zone:.2f} dollars a month in each zone",
         f"they cost {INSTANCE_ENDPOINTS * zone:.2f} dollars a month in each zone",
         f"{ENDPOINTS * zone:.2f} of them for the endpoints",
+        f"A million ends are {1e6 * answer():.2f} dollars, and the heartbeats of a job that runs for an hour, one each 10 s, {360 * answer():.5f} dollars",
+        f"The state itself is {TRANSITION:.6f} dollars for each of its transitions",
     ]
 
 

@@ -6,6 +6,7 @@ compared with a list: nothing else may slip out of the check.
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 
 # What has another name, or another value, by the older provider's.
@@ -39,6 +40,8 @@ class Downlevel:
             self._file(content, version)
             # A list of checks in a variable, and messages, are as they were.
             (target / f"{name}.json").write_text(json.dumps(content, indent=1))
+        for file in source.glob("*.json"):
+            shutil.copy(file, target)  # What the configuration reads.
 
     def _file(self, content: dict, version: str) -> None:
         resources = content.get("resource", {})

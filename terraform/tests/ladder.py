@@ -23,6 +23,7 @@ import costs
 import form
 import planned
 import schema
+import task_tokens
 from downlevel import Downlevel
 
 HERE = pathlib.Path(__file__).parent.resolve()
@@ -41,7 +42,7 @@ ENDPOINT = f"http://127.0.0.1:{PORT}"
 # What the emulator is asked for, by the provider's names for the services.
 SERVICES = [
     "applicationautoscaling", "cloudwatch", "cloudwatchevents", "cloudwatchlogs", "dynamodb", "ec2", "ecr",
-    "ecs", "iam", "kms", "lambda", "s3", "sns", "sqs", "ssm", "sts",
+    "ecs", "iam", "kms", "lambda", "s3", "sns", "sqs", "ssm", "stepfunctions", "sts",
 ]
 
 
@@ -154,6 +155,7 @@ REFUSED = [
     ({"container_tag": "latest"}, "give a tag such as v1, or set ecr_mutable_tags to true"),
     ({"kms_key_arn": "alias/jobs"}, "not of an alias, such as arn:aws:kms:"),
     ({"queue_senders": {"web": {}}}, "source_arn that it acts for"),
+    ({"step_functions": {}, "payload_bucket": False}, "step_functions needs payload_bucket = true"),
 ]
 
 
@@ -294,7 +296,7 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
             ),
             "staging": stack(
                 "inference_pipeline", "staging", name="staging", scaler="alarms", create_scaler=False,
-                completion_events={}, service_autoscaling_min_capacity=0, queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
+                completion_events={}, step_functions={}, service_autoscaling_min_capacity=0, queue_fifo=False, fargate={"weight": 0, "spot_weight": 1}, **common,
             ),
         }
         # As docs/deploy.md has it: tasks that find no image would fail.
@@ -410,6 +412,8 @@ def main() -> None:
     with step("costs: docs/deploy.md has what `make costs` prints"):
         missing = [line for line in ["\n".join(costs.table()), "\n".join(costs.choices()), *costs.sentences()] if line not in page]
         assert not missing, "put this into docs/deploy.md:\n" + "\n".join(missing)
+    with step("Step Functions: what is told of each record"):
+        task_tokens.check(work, TOOLS / "npm")
     # They look at the text alone, so they need not wait for the rest.
     with concurrent.futures.ThreadPoolExecutor() as beside:
         scans = beside.submit(scanners)

@@ -32,6 +32,7 @@ MODULES = (
     "key",
     "access",
     "completion_events",
+    "task_tokens",
     "worker",
     "scaler",
     "scaling_alarms",

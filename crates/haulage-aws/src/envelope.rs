@@ -284,7 +284,11 @@ impl Envelope {
                     raw = Some(job.body);
                 }
                 Ok(Raw::Nothing) => is_nothing = true,
-                Err(why) => mistake = Some(why),
+                Err(why) => {
+                    // Whoever waits for the job by what its metadata says is told of the mistake.
+                    envelope.spec.metadata = raw::metadata(message);
+                    mistake = Some(why);
+                }
             }
         }
         if foreign && envelope.spec.group.is_none() {

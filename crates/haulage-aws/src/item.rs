@@ -30,6 +30,9 @@ pub(crate) mod name {
     pub(crate) const GROUP: &str = "job_group";
     /// The options that have no attribute of their own, as JSON; absent where all are the default.
     pub(crate) const SPEC: &str = "spec";
+    /// The entry of the metadata of this name, by which a state of Step Functions waits for
+    /// the job: the stream of the table is filtered by it (`terraform/modules/task_tokens`).
+    pub(crate) const TASK_TOKEN: &str = "task_token";
     pub(crate) const RESULT_TTL: &str = "result_ttl_us";
     pub(crate) const SUBMITTED_AT: &str = "submitted_at";
     pub(crate) const STARTED_AT: &str = "started_at";
@@ -288,6 +291,9 @@ impl Row {
         spec.group = self.text(name::GROUP).map(str::to_owned);
         spec.max_attempts = self.count(name::MAX_ATTEMPTS);
         spec.result_ttl = self.result_ttl();
+        if let Some(token) = self.text(name::TASK_TOKEN) {
+            spec.metadata.insert(name::TASK_TOKEN.to_owned(), token.to_owned());
+        }
         spec
     }
 
@@ -373,6 +379,7 @@ pub(crate) fn described(envelope: &Envelope) -> impl Iterator<Item = (&'static s
         spec.request_id.clone().map(|v| (name::REQUEST_ID, text(v))),
         spec.group.clone().map(|v| (name::GROUP, text(v))),
         document(spec).map(|v| (name::SPEC, text(v))),
+        spec.metadata.get(name::TASK_TOKEN).map(|v| (name::TASK_TOKEN, text(v))),
         Some((name::PROOF, text(&envelope.proof))),
         envelope.body.in_record(),
     ]
@@ -385,6 +392,7 @@ fn document(spec: &JobSpec) -> Option<String> {
     let mut rest = spec.clone();
     (rest.queue, rest.request_id, rest.group) = (QueueName::default(), None, None);
     (rest.max_attempts, rest.result_ttl) = (NewJob::DEFAULT_MAX_ATTEMPTS, NewJob::DEFAULT_RESULT_TTL);
+    rest.metadata.remove(name::TASK_TOKEN);
     if rest.is_default() { None } else { serde_json::to_string(&rest).ok() }
 }
 

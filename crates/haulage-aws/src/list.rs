@@ -196,7 +196,7 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
             seconds(now.after(inner.store.retentions.of(row.text(name::QUEUE).unwrap_or_default()))),
         )
         .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT, name::ERROR, name::ERROR_KIND])
-        .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT, name::PROGRESS])
+        .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT, name::PROGRESS, name::TASK_TOKEN])
         .remove(&name::PAST)
         .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD_OF, name::EXPIRES_AT, name::DUE_AT]);
     match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {

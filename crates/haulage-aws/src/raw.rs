@@ -5,7 +5,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::types::Message;
-use haulage::{JobSpec, Json, NewJob, QueueName};
+use haulage::{JobSpec, Json, Metadata, NewJob, QueueName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,6 +13,9 @@ use crate::config::{Config, RawBodies, decode, duration};
 
 /// With what the names of these attributes begin.
 pub(crate) const PREFIX: &str = "haulage.";
+
+/// With what those begin that are entries of the job's metadata.
+const METADATA: &str = "haulage.metadata.";
 
 /// What another program asks for.
 #[derive(Debug)]
@@ -32,6 +35,12 @@ pub(crate) fn attributes(message: &Message) -> HashMap<String, String> {
     all.filter(|(name, _)| name.starts_with(PREFIX))
         .filter_map(|(name, value)| Some((name.clone(), value.string_value()?.to_owned())))
         .collect()
+}
+
+/// The metadata in the attributes of a message, also where the rest of it is no job.
+pub(crate) fn metadata(message: &Message) -> Metadata {
+    let all = attributes(message).into_iter();
+    all.filter_map(|(name, value)| Some((name.strip_prefix(METADATA)?.to_owned(), value))).collect()
 }
 
 /// What a message asks for that has these options besides; or why it is no job.
@@ -59,6 +68,10 @@ pub(crate) fn read(message: &Message, spec: JobSpec, config: &Config) -> Result<
     let mut job = NewJob::from_json(document).spec(spec);
     let mut queue = None;
     for (name, value) in said {
+        if let Some(key) = name.strip_prefix(METADATA) {
+            job.spec.metadata.insert(key.to_owned(), value);
+            continue;
+        }
         let wrong = |what: &str| format!("the message attribute `{name}` is `{value}`, and should be {what}");
         match &name[PREFIX.len()..] {
             "delay" => {
@@ -77,7 +90,7 @@ pub(crate) fn read(message: &Message, spec: JobSpec, config: &Config) -> Result<
             _ => {
                 return Err(format!(
                     "the message attribute `{name}` is not known; there are {PREFIX}delay, key, request_id, \
-                     max_attempts, queue and task"
+                     max_attempts, queue, task and metadata.KEY"
                 ));
             }
         }
@@ -172,6 +185,8 @@ mod tests {
             ("haulage.max_attempts", "5"),
             ("haulage.queue", "bulk"),
             ("haulage.task", "embed"),
+            ("haulage.metadata.user", "anna"),
+            ("haulage.metadata.task_token", "AQCI..."),
             ("another", "thing"),
         ];
         let raw = read_as("sqs://jobs.fifo", "[1]", &said).expect("a job");
@@ -181,7 +196,9 @@ mod tests {
             .idempotency_key("order-7")
             .request_id("r-7")
             .max_attempts(5)
-            .task("embed");
+            .task("embed")
+            .metadata("user", "anna")
+            .metadata("task_token", "AQCI...");
         assert_eq!((*job, queue), (expected, Some(QueueName::new("bulk").expect("a name"))));
         for (text, delay) in [("0.5", 500), ("2m", 120_000)] {
             let raw = read_as("sqs://jobs", "1", &[("haulage.delay", text)]).expect("a job");
@@ -203,6 +220,7 @@ mod tests {
             ("haulage.key", "", "idempotency_key is empty"),
             ("haulage.request_id", long.as_str(), "request_id"),
             ("haulage.task", "", "task is empty"),
+            ("haulage.metadata.user", "x".repeat(2049).as_str(), "metadata \"user\" has 2049 bytes"),
             ("haulage.queue", "two words", "is not the name of a queue"),
             ("haulage.dealy", "1", "`haulage.dealy` is not known; there are haulage.delay, key"),
         ] {

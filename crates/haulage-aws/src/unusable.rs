@@ -28,13 +28,17 @@ pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Pois
     // First, as the record does not have what the message says.
     message.queue.dead_letter(poison).await?;
     let (envelope, queue) = (&poison.envelope, &message.queue.name);
-    let write = inner
+    let mut write = inner
         .ended(&End::dead(error), queue, now, envelope.spec.result_ttl)
         .set(name::QUEUE, text(queue))
         .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
         .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts))
         // A submit whose message was broken later has its record.
         .when(&format!("(attribute_not_exists(#message_id) OR #status = :waits OR {NOTED})"));
+    // A state of Step Functions may wait for it.
+    if let Some(token) = envelope.spec.metadata.get(name::TASK_TOKEN) {
+        write = write.set(name::TASK_TOKEN, text(token));
+    }
     inner.store.table.write(message.id.as_str(), noted(write)).await?;
     Ok(Disposition::Dropped)
 }

@@ -46,8 +46,11 @@ impl NewJob {
     /// For how long, from the first submit on, a second one with the same
     /// idempotency key finds the first job, unless it says otherwise: 24 hours.
     pub const DEFAULT_IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 3600);
-    /// The longest task, key, group, request id, or metadata entry, in bytes.
+    /// The longest task, key, group, request id, or metadata key, in bytes.
     pub const MAX_LABEL_BYTES: usize = 1024;
+    /// The longest metadata value, in bytes: as long as a task token of AWS Step
+    /// Functions may be (its API reference, "SendTaskSuccess").
+    pub const MAX_METADATA_BYTES: usize = 2048;
     /// The longest delay, timeout, limit to start, result TTL and idempotency window: 366 days.
     pub const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -182,7 +185,8 @@ impl NewJob {
         self
     }
 
-    /// Adds a label, which is kept with the record and shown to the handler.
+    /// Adds a label, which is kept with the record and shown to the handler: a key of
+    /// [`NewJob::MAX_LABEL_BYTES`] at most, a value of [`NewJob::MAX_METADATA_BYTES`].
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.spec.metadata.insert(key.into(), value.into());

@@ -106,8 +106,8 @@ impl JobSpec {
         check_name("request_id", self.request_id.as_deref())?;
         check_name("group", self.group.as_deref())?;
         for (key, value) in &self.metadata {
-            check_label("a metadata key", key)?;
-            check_label(&format!("metadata {key:?}"), value)?;
+            check_size("a metadata key", key, NewJob::MAX_LABEL_BYTES)?;
+            check_size(&format!("metadata {key:?}"), value, NewJob::MAX_METADATA_BYTES)?;
         }
         Ok(())
     }
@@ -123,13 +123,13 @@ pub(crate) fn check_duration(name: &str, duration: Duration) -> Result<(), Error
 pub(crate) fn check_name(name: &str, value: Option<&str>) -> Result<(), Error> {
     match value {
         Some("") => Err(Error::Invalid(format!("{name} is empty; leave it out instead"))),
-        Some(value) => check_label(name, value),
+        Some(value) => check_size(name, value, NewJob::MAX_LABEL_BYTES),
         None => Ok(()),
     }
 }
 
-fn check_label(name: &str, value: &str) -> Result<(), Error> {
-    let (size, limit) = (value.len(), NewJob::MAX_LABEL_BYTES);
+fn check_size(name: &str, value: &str, limit: usize) -> Result<(), Error> {
+    let size = value.len();
     if size > limit {
         return Err(Error::Invalid(format!("{name} has {size} bytes, and {limit} are allowed")));
     }

@@ -281,6 +281,29 @@ run "told_of_ends" {
   }
 }
 
+run "states_that_wait" {
+  command = plan
+  variables {
+    step_functions = { heartbeats = false }
+  }
+  assert {
+    condition     = length(module.task_tokens) == 1 && length(module.completion_events) == 0
+    error_message = "They are told of their jobs, and nobody else."
+  }
+}
+
+run "senders_to_a_named_queue" {
+  command = plan
+  variables {
+    queues        = ["bulk"]
+    queue_senders = { web = { principal_arns = ["arn:aws:iam::210987654321:role/web"], queues = ["bulk"] } }
+  }
+  assert {
+    condition     = var.queue_senders["web"].queues == tolist(["bulk"])
+    error_message = "To that one, and not to the default one."
+  }
+}
+
 run "named_queues_in_order" {
   command = plan
   variables {

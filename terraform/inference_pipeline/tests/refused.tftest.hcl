@@ -215,6 +215,15 @@ run "events_to_two_places" {
   expect_failures = [var.completion_events]
 }
 
+run "states_that_wait_for_results_without_a_bucket" {
+  command = plan
+  variables {
+    step_functions = {}
+    payload_bucket = false
+  }
+  expect_failures = [var.step_functions]
+}
+
 run "a_queue_with_a_dot" {
   command = plan
   variables {

@@ -7,10 +7,18 @@ locals {
   max_message_size = 1048576
   # For how long SQS uses a data key again: each is a call of KMS, which is paid for.
   data_key_reuse_seconds = 3600
-  # Other accounts whose principals may send.
-  sender_accounts = distinct(flatten([
-    for sender in values(var.senders) : [for arn in sender.principal_arns : split(":", arn)[4]] if sender.service == null
-  ]))
+  queues = merge(
+    { jobs = aws_sqs_queue.jobs, dead_letters = aws_sqs_queue.dead_letters },
+    { for name, queue in aws_sqs_queue.named : "named ${name}" => queue },
+  )
+  # Who may send to each of them, and the other accounts whose principals may.
+  senders = { for place in concat(["jobs", "dead_letters"], [for name in var.named : "named ${name}"]) : place => {
+    for name, sender in var.senders : name => sender
+    if contains([for queue in sender.queues : queue == "default" ? "jobs" : "named ${queue}"], place)
+  } }
+  sender_accounts = { for place, senders in local.senders : place => distinct(flatten([
+    for sender in values(senders) : [for arn in sender.principal_arns : split(":", arn)[4]] if sender.service == null
+  ])) }
 }
 
 resource "aws_sqs_queue" "dead_letters" {
@@ -97,16 +105,13 @@ data "aws_caller_identity" "current" {}
 # What no policy of a role can allow: calls that are not encrypted, and principals
 # of other accounts, but for those that are named.
 data "aws_iam_policy_document" "queue" {
-  for_each = merge(
-    { jobs = aws_sqs_queue.jobs.arn, dead_letters = aws_sqs_queue.dead_letters.arn },
-    { for name, queue in aws_sqs_queue.named : "named ${name}" => queue.arn },
-  )
+  for_each = local.queues
 
   statement {
     sid       = "TlsOnly"
     effect    = "Deny"
     actions   = ["sqs:*"]
-    resources = [each.value]
+    resources = [each.value.arn]
 
     principals {
       type        = "*"
@@ -124,7 +129,7 @@ data "aws_iam_policy_document" "queue" {
     sid       = "NoOtherAccounts"
     effect    = "Deny"
     actions   = ["sqs:*"]
-    resources = [each.value]
+    resources = [each.value.arn]
 
     principals {
       type        = "*"
@@ -134,7 +139,7 @@ data "aws_iam_policy_document" "queue" {
     condition {
       test     = "StringNotEquals"
       variable = "aws:PrincipalAccount"
-      values   = concat([data.aws_caller_identity.current.account_id], each.key == "jobs" ? local.sender_accounts : [])
+      values   = concat([data.aws_caller_identity.current.account_id], local.sender_accounts[each.key])
     }
 
     # Services have no account.
@@ -146,12 +151,12 @@ data "aws_iam_policy_document" "queue" {
   }
 
   dynamic "statement" {
-    for_each = each.key == "jobs" ? var.senders : {}
+    for_each = local.senders[each.key]
 
     content {
       sid       = "Sender${replace(title(replace(statement.key, "/[-_]/", " ")), " ", "")}"
       actions   = statement.value.service == null ? ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"] : ["sqs:SendMessage"]
-      resources = [each.value]
+      resources = [each.value.arn]
 
       principals {
         type        = statement.value.service == null ? "AWS" : "Service"
@@ -183,11 +188,8 @@ data "aws_iam_policy_document" "queue" {
 }
 
 resource "aws_sqs_queue_policy" "this" {
-  for_each = merge(
-    { jobs = aws_sqs_queue.jobs.id, dead_letters = aws_sqs_queue.dead_letters.id },
-    { for name, queue in aws_sqs_queue.named : "named ${name}" => queue.id },
-  )
+  for_each = local.queues
 
-  queue_url = each.value
+  queue_url = each.value.id
   policy    = data.aws_iam_policy_document.queue[each.key].json
 }

@@ -129,12 +129,13 @@ variable "named" {
 }
 
 variable "senders" {
-  description = "Who else sends jobs to the queue, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. Each message is a job, whose body has to be JSON."
+  description = "Who else sends jobs, by a name: an AWS service for one source (service, such as sns.amazonaws.com, events.amazonaws.com or s3.amazonaws.com; source_arn; source_account, where that is another one), or principals of other accounts (principal_arns), which then need a policy of their account, too. queues: to which of the queues, by the names in named; default is the one without a name. Each message is a job, whose body has to be JSON."
   type = map(object({
     service        = optional(string)
     source_arn     = optional(string)
     source_account = optional(string)
     principal_arns = optional(list(string), [])
+    queues         = optional(list(string), ["default"])
   }))
   default  = {}
   nullable = false
@@ -151,6 +152,11 @@ variable "senders" {
       sender.source_arn != null && length(sender.principal_arns) == 0
     )])
     error_message = "A sender is either a service with the source_arn that it acts for, such as { service = \"events.amazonaws.com\", source_arn = \"arn:aws:events:eu-central-1:123456789012:rule/nightly\" }, or principal_arns of IAM, such as [\"arn:aws:iam::210987654321:role/web\"]."
+  }
+
+  validation {
+    condition     = alltrue([for sender in values(var.senders) : length(sender.queues) > 0 && alltrue([for queue in sender.queues : contains(concat(["default"], var.named), queue)])])
+    error_message = "A sender sends to queues that are there: ${join(", ", concat(["default"], var.named))}."
   }
 
   validation {

@@ -21,13 +21,13 @@ pub use process::Process;
 pub use server::Server;
 pub use stub::Stub;
 
-/// SQS, DynamoDB and S3 in one: ministack.
+/// SQS, DynamoDB, S3 and Step Functions in one: ministack.
 ///
 /// # Panics
 ///
 /// If it is not installed or does not start.
 pub fn ministack() -> Server {
-    start_ministack("sqs,dynamodb,s3")
+    start_ministack("sqs,dynamodb,s3,states")
 }
 
 /// What scaling reads and writes, SQS, ECS and CloudWatch: ministack.

@@ -17,4 +17,5 @@ mod queues;
 mod raw;
 mod records;
 mod setup;
+mod step_functions;
 mod trust;

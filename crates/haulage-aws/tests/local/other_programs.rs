@@ -15,7 +15,7 @@ use crate::{
     raw::{assert_drained, count, item, receive},
 };
 
-async fn send(place: &Place, name: &str, body: &str, attributes: &[(&str, &str)]) -> JobId {
+pub(crate) async fn send(place: &Place, name: &str, body: &str, attributes: &[(&str, &str)]) -> JobId {
     let sqs = place.sqs().await;
     let url = sqs.get_queue_url().queue_name(name).send().await.expect("the queue").queue_url;
     let mut send = sqs.send_message().set_queue_url(url).message_body(body);

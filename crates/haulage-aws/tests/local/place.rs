@@ -18,9 +18,14 @@ use haulage_aws::{AwsBackend, Builder};
 use haulage_servers::Server;
 
 /// The server that all tests of this process share.
-pub(crate) fn ministack() -> &'static str {
+pub(crate) fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(haulage_servers::ministack).url()
+    SERVER.get_or_init(haulage_servers::ministack)
+}
+
+/// Where it is.
+pub(crate) fn ministack() -> &'static str {
+    server().url()
 }
 
 /// A queue with its dead-letter queue and a table, which no other test uses.

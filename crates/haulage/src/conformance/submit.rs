@@ -75,6 +75,7 @@ async fn options(t: &Trial<'_>) {
         .max_attempts(5)
         .metadata("tenant", "acme")
         .metadata("ключ", "値\n🚲")
+        .metadata("longest", "x".repeat(NewJob::MAX_METADATA_BYTES))
         .timeout(Duration::from_millis(1500))
         .result_ttl(Duration::from_micros(3_600_000_001));
     if t.backend.capabilities().groups >= Groups::Ordered {
@@ -121,7 +122,8 @@ async fn invalid(t: &Trial<'_>) {
         job(1).task(long.clone()),
         job(1).idempotency_key(long.clone()),
         job(1).request_id(long.clone()),
-        job(1).metadata("k", long.clone()),
+        job(1).metadata(long.clone(), "v"),
+        job(1).metadata("k", "x".repeat(NewJob::MAX_METADATA_BYTES + 1)),
     ] {
         let shown = format!("{:.80}", format!("{bad:?}"));
         let answer = t.backend.submit(vec![job(0), bad, job(2)]).await;

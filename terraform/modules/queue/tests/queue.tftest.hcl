@@ -138,6 +138,45 @@ run "others_who_send" {
   }
 }
 
+run "others_who_send_to_named_queues" {
+  variables {
+    named = ["interactive", "bulk"]
+    senders = {
+      nightly = { service = "events.amazonaws.com", source_arn = "arn:aws:events:eu-central-1:123456789012:rule/nightly", queues = ["bulk"] }
+      web     = { principal_arns = ["arn:aws:iam::210987654321:role/web"], queues = ["default", "interactive"] }
+    }
+  }
+  assert {
+    condition = { for queue, document in data.aws_iam_policy_document.queue : queue => [for statement in document.statement : statement.sid if startswith(statement.sid, "Sender")] } == {
+      jobs = ["SenderWeb"], dead_letters = [], "named interactive" = ["SenderWeb"], "named bulk" = ["SenderNightly"]
+    }
+    error_message = "Each to the queues that it names."
+  }
+  assert {
+    condition = { for queue, document in data.aws_iam_policy_document.queue : queue => contains(flatten(document.statement[1].condition[*].values), "210987654321") } == {
+      jobs = true, dead_letters = false, "named interactive" = true, "named bulk" = false
+    }
+    error_message = "The other account is let in there, and nowhere else."
+  }
+}
+
+run "senders_to_a_queue_that_is_not_there" {
+  command = plan
+  variables {
+    named   = ["bulk"]
+    senders = { web = { principal_arns = ["arn:aws:iam::210987654321:role/web"], queues = ["blk"] } }
+  }
+  expect_failures = [var.senders]
+}
+
+run "senders_to_no_queue" {
+  command = plan
+  variables {
+    senders = { web = { principal_arns = ["arn:aws:iam::210987654321:role/web"], queues = [] } }
+  }
+  expect_failures = [var.senders]
+}
+
 run "senders_that_nobody_is" {
   command = plan
   variables {
