@@ -21,6 +21,7 @@ pub use crate::{
     capabilities::{Capabilities, Groups},
     claim::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, Outcome, Settlement, Update},
     finding::{Finding, Severity},
+    holder::{Holder, holders},
     list_query::ListQuery,
     stats::{Backlog, QueueBacklog, QueueStats, Stats, WholeRead},
 };
@@ -70,6 +71,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// has none. A holder that could not heartbeat for a reason that kept others
     /// from it too (the machine slept, the disk was full, the clock was set) is
     /// given time to do so first.
+    ///
+    /// A request whose answer was lost can be made again: see [`ClaimRequest::again`].
     ///
     /// When a worker dies, any of its jobs may have been the cause. So a job whose
     /// attempt was lost is watched in the next, for as long as the lost one may

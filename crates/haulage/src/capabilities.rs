@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 #[allow(unused_imports)] // for the documentation
 use crate::backend::Backend;
-use crate::{Error, Json, NewJob, Result, backend::ClaimRequest};
+use crate::{Error, Json, NewJob, Result, backend::ClaimRequest, seconds};
 
 /// What a backend can do. The conformance suite runs what is declared, and
 /// counts what is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// What becomes of groups.
@@ -29,11 +31,15 @@ pub struct Capabilities {
     /// The largest body or result, in bytes.
     pub max_payload: usize,
     /// The longest lease.
+    #[serde(with = "seconds")]
     pub max_lease: Duration,
     /// Jobs that were lost with their worker come back one at a time to each
     /// worker, so that the one that ends its worker ends no others; see
     /// [`Backend::claim`].
     pub suspects: bool,
+    /// A claim that is made again under its id brings what it brought before; see
+    /// [`ClaimRequest::again`].
+    pub claims_again: bool,
     /// [`Backend::settle_and_claim`] costs one write, and no more time than a
     /// settle. A consumer fills its slots by it, then.
     pub joins_claims: bool,
@@ -55,6 +61,7 @@ impl Capabilities {
         max_payload: usize::MAX,
         max_lease: NewJob::MAX_DURATION,
         suspects: true,
+        claims_again: true,
         joins_claims: true,
         settles_at_once: 1,
     };
@@ -122,7 +129,8 @@ impl Capabilities {
 }
 
 /// What a backend makes of [`NewJob::group`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Groups {
     /// Nothing: jobs of one group run side by side.

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, JobError, JobId, JobSpec, Json, Progress, Queues, Result, Timestamp, seconds};
+use crate::{
+    Error, JobError, JobId, JobSpec, Json, Progress, Queues, Result, Timestamp, json::present, seconds,
+    spec::is_false,
+};
 
 /// What a consumer asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,12 @@ pub struct ClaimRequest {
     /// How long to wait for the first job.
     #[serde(with = "seconds")]
     pub wait: Duration,
+    /// Names this request, where it may have to be made again: see [`ClaimRequest::again`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// See [`ClaimRequest::again`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub again: bool,
 }
 
 impl ClaimRequest {
@@ -39,7 +48,26 @@ impl ClaimRequest {
             max: 1,
             lease,
             wait: Duration::ZERO,
+            id: None,
+            again: false,
         }
+    }
+
+    /// Under this id, which no other request has.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// A request with this id may have been made before, and its answer lost. Jobs that it brought, and
+    /// that are still held by it, are the answer, with their leases anew, however many they are; only where
+    /// there are none are others claimed. For backends that declare
+    /// [`Capabilities::claims_again`](crate::backend::Capabilities::claims_again).
+    #[must_use]
+    pub const fn again(mut self) -> Self {
+        self.again = true;
+        self
     }
 
     /// From these queues, `turn` jobs after the first.
@@ -101,7 +129,7 @@ pub struct Claimed {
     #[serde(default, with = "seconds::option")]
     pub watched: Option<Duration>,
     /// What an earlier attempt has left for this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Json>,
 }
 
@@ -144,7 +172,7 @@ pub struct Update {
     pub progress: Option<Progress>,
     /// What it leaves for the next attempt, where that is new. It takes the place of
     /// what was left before. At most [`Update::MAX_CHECKPOINT`] bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Json>,
 }
 

@@ -145,8 +145,8 @@ impl Clock {
 
     /// Time that only grows, from some moment on, for measuring how long
     /// something took: the wall clock may be set meanwhile. A manual clock
-    /// moves this one, too.
-    pub(crate) fn monotonic(&self) -> Duration {
+    /// moves this one, too. For backends, whose waits go by it.
+    pub fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         match &self.0 {
             Source::System | Source::Corrected(_) => START.elapsed(),

@@ -15,7 +15,8 @@ use crate::{Backend, Error, Result, memory::MemoryBackend};
 /// | `sqlite:///mnt/jobs.db?allow_network_filesystem=true` | although two machines must never open it there |
 ///
 /// In the path, `%20` and the like stand for the bytes that they encode. URLs
-/// of AWS, `sqs://…`, are for `AwsBackend::connect` of the crate `haulage-aws`.
+/// of AWS, `sqs://…`, are for `AwsBackend::connect` of the crate `haulage-aws`, and those of a
+/// server, `https://…`, for `HttpBackend::connect` of the crate `haulage-http`.
 ///
 /// # Errors
 ///
@@ -35,6 +36,10 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Backend>> {
         "sqlite" => Ok(Arc::new(sqlite::options(rest)?.open().await?)),
         "sqs" => Err(Error::Config(
             "sqs:// URLs are for the crate haulage-aws; open them with haulage_aws::AwsBackend::connect"
+                .into(),
+        )),
+        "http" | "https" => Err(Error::Config(
+            "http:// and https:// URLs are for the crate haulage-http; open them with haulage_http::HttpBackend::connect"
                 .into(),
         )),
         _ => Err(Error::Config(format!("unknown URL scheme `{scheme}`; this build knows {KNOWN}"))),
@@ -157,6 +162,7 @@ mod tests {
     async fn says_what_would_be_right() {
         assert!(refused("amqp://host").await.contains("unknown URL scheme `amqp`; this build knows"));
         assert!(refused("SQS://jobs.fifo").await.contains("haulage_aws::AwsBackend::connect"));
+        assert!(refused("https://jobs.example.com").await.contains("haulage_http::HttpBackend::connect"));
         assert!(refused("jobs.db").await.ends_with("write sqlite://jobs.db"));
         assert!(refused("sqlite:jobs.db").await.ends_with("write sqlite://jobs.db"));
         assert!(refused("sqlite:/srv/jobs.db").await.ends_with("write sqlite:///srv/jobs.db"));

@@ -133,6 +133,11 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// Reads a document that is there: `null` is one, too, and not the lack of one.
+pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,6 +33,7 @@ mod finding;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handler;
+mod holder;
 mod id;
 pub mod job;
 pub mod json;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 #[allow(unused_imports)] // for the documentation
 use crate::backend::Backend;
-use crate::{JobId, Metadata, QueueName, Record, Status, Timestamp};
+use crate::{JobId, Metadata, QueueName, Record, Status, Timestamp, seconds};
 
 /// Which records [`Backend::list`] gives: those for which everything that is set holds.
 ///
@@ -18,7 +20,8 @@ use crate::{JobId, Metadata, QueueName, Record, Status, Timestamp};
 ///
 /// What a backend finds by an index, and for what it reads record by record, newest first, until it
 /// has enough, is for it to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ListQuery {
     /// Only this status.
@@ -42,8 +45,10 @@ pub struct ListQuery {
     /// given back.
     pub error: Option<String>,
     /// Only jobs that were submitted this long ago, or longer.
+    #[serde(with = "seconds::option")]
     pub older_than: Option<Duration>,
     /// Only jobs that were submitted less than this long ago.
+    #[serde(with = "seconds::option")]
     pub newer_than: Option<Duration>,
     /// Only what was submitted before this job.
     pub before: Option<JobId>,

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Attempt, Error, JobId, JobSpec, Json, QueueName, Timestamp, seconds, spec::is_false};
+use crate::{
+    Attempt, Error, JobId, JobSpec, Json, QueueName, Timestamp, json::present, seconds, spec::is_false,
+};
 
 /// Where a job is in its life.
 ///
@@ -267,7 +269,7 @@ pub struct Record {
     pub progress: Option<Progress>,
     /// What an attempt has left for the next one, where all of the record was asked
     /// for. A success ends it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Json>,
     /// Whether somebody asked for the running job to be cancelled.
     pub cancel_requested: bool,
@@ -281,10 +283,10 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
     /// The result, where the job succeeded and the result was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub result: Option<Json>,
     /// The body, where it was asked for; a job with `drop_body` has none after its success.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub body: Option<Json>,
 }
 

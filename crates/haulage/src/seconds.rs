@@ -1,24 +1,60 @@
-//! Durations in JSON: a number of seconds, to the microsecond.
+//! Durations in JSON: a number of seconds, to the microsecond. What people write, as
+//! in `"5m"`, is read as well.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serializer,
+    de::{Error, Visitor},
+};
 
 pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     match duration.subsec_nanos() {
         0 => serializer.serialize_u64(duration.as_secs()),
+        // So long that its fraction is lost in the number anyway.
+        _ if duration.as_secs() > u64::from(u32::MAX) * 1000 => serializer.serialize_u64(duration.as_secs()),
         // As text, the number has no more digits than needed.
         _ => serializer.serialize_f64(duration.as_micros() as f64 / 1e6),
     }
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let seconds = f64::deserialize(deserializer)?;
-    let duration = Duration::try_from_secs_f64(seconds)
-        .map_err(|_| D::Error::custom(format!("{seconds} is not a number of seconds")))?;
-    // A fraction has no more digits than that.
-    let micros = duration.as_nanos().saturating_add(500) / 1000;
-    Ok(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
+    deserializer.deserialize_any(Seconds)
+}
+
+struct Seconds;
+
+impl Visitor<'_> for Seconds {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of seconds, or a time like \"90s\" or \"5m\"")
+    }
+
+    fn visit_u64<E: Error>(self, seconds: u64) -> Result<Duration, E> {
+        Ok(Duration::from_secs(seconds))
+    }
+
+    fn visit_i64<E: Error>(self, seconds: i64) -> Result<Duration, E> {
+        let not_negative = u64::try_from(seconds);
+        not_negative
+            .map(Duration::from_secs)
+            .map_err(|_| E::custom(format!("{seconds} is not a number of seconds")))
+    }
+
+    fn visit_f64<E: Error>(self, seconds: f64) -> Result<Duration, E> {
+        let duration = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| E::custom(format!("{seconds} is not a number of seconds")))?;
+        // A fraction has no more digits than that.
+        let micros = duration.as_nanos().saturating_add(500) / 1000;
+        Ok(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        humantime::parse_duration(text).map_err(|error| {
+            E::custom(format!("{text:?} is not a time: {error}; write it like \"90s\", \"5m\" or \"1h30m\""))
+        })
+    }
 }
 
 pub(crate) mod option {

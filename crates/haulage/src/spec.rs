@@ -171,6 +171,14 @@ mod tests {
         {
             assert!(serde_json::from_str::<JobSpec>(json).is_err(), "{json}");
         }
+        let spec: JobSpec =
+            serde_json::from_str(r#"{"timeout":"5m","start_within":"1h 30m","result_ttl":60}"#)
+                .expect("a spec");
+        assert_eq!(
+            (spec.timeout, spec.start_within),
+            (Some(Duration::from_secs(300)), Some(Duration::from_secs(5400)))
+        );
+        assert_eq!(spec.result_ttl, Duration::from_secs(60));
         let later = r#"{"timeout":null,"a_later_option":1}"#;
         assert!(serde_json::from_str::<JobSpec>(later).expect("a spec").is_default());
     }

@@ -4,11 +4,11 @@ use std::{collections::HashSet, time::Duration};
 
 use super::{
     Case,
-    trial::{Trial, job, jobs, retry, success},
+    trial::{LONG, Trial, job, jobs, retry, success},
 };
 use crate::{
     Error, FailureKind, NewJob, Status,
-    backend::{Cancellation, ClaimRequest, Heartbeat, HeartbeatStatus, ListQuery, Outcome, Update},
+    backend::{Cancellation, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, ListQuery, Outcome, Update},
     record::Progress,
 };
 
@@ -18,6 +18,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new("claim: what it tells, and what it records", &[4], |t| Box::pin(recorded(t))),
     Case::new("claim: not while a lease is live", &[5], |t| Box::pin(live_lease(t))),
     Case::new("claim: again once its holder was silent for too long", &[1, 5, 6], |t| Box::pin(lapsed(t))),
+    Case::new("claim: made again under its id, it brings what it brought", &[1, 3, 5], |t| {
+        Box::pin(made_again(t))
+    })
+    .needs(|b| (!b.capabilities().claims_again).then_some("a claim that is made again is another one")),
     Case::new("claim: no attempt number comes twice", &[3, 6], |t| Box::pin(attempts_grow(t))),
     Case::new("claim: a crash counts, and after the last one the job is dead", &[6], |t| {
         Box::pin(crashes(t))
@@ -100,6 +104,36 @@ async fn lapsed(t: &Trial<'_>) {
     let second = t.retake(2).await;
     assert_eq!((&second.key.id, second.key.attempt, second.counted), (&id, 2, 2));
     assert_eq!(t.finish(&second.key, Outcome::Success(second.body)).await, Status::Success);
+}
+
+async fn made_again(t: &Trial<'_>) {
+    t.submit_all(jobs(4)).await;
+    let claim =
+        async |request: ClaimRequest| t.backend.claim(request, Default::default()).await.expect("claim");
+    let keys = |claimed: &[Claimed]| claimed.iter().map(|job| job.key.clone()).collect::<Vec<_>>();
+    let request = t.request().max(2).id("request-1");
+    let first = claim(request.clone()).await;
+    assert_eq!(first.len(), 2);
+    t.pass(1).await;
+    // However few are asked for now: they are in nobody's hands.
+    let again = claim(request.clone().max(1).again()).await;
+    assert_eq!(keys(&again), keys(&first), "no attempt more");
+    assert!(
+        again
+            .iter()
+            .zip(&first)
+            .all(|(again, first)| again.counted == first.counted && again.body == first.body)
+    );
+    t.assert_near(Some(again[0].lease_until), t.now().after(t.ticks(LONG)));
+    // What has ended is not brought again, and neither is what another has.
+    t.finish(&first[0].key, success(1)).await;
+    assert_eq!(keys(&claim(request.clone().again()).await), [first[1].key.clone()]);
+    t.finish(&first[1].key, Outcome::release()).await;
+    let other = claim(t.request().max(1).id("request-2")).await;
+    assert_eq!(other[0].key.id, first[1].key.id);
+    let next = claim(request.again()).await;
+    assert_eq!(next.len(), 2, "there is nothing left of it, so it brings others");
+    assert!(next.iter().all(|job| job.key.id != other[0].key.id));
 }
 
 async fn attempts_grow(t: &Trial<'_>) {

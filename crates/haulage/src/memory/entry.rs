@@ -24,6 +24,8 @@ pub(super) struct Entry {
     suspicion: Suspicion,
     /// The attempts before the latest.
     past: Vec<Attempt>,
+    /// The id of the request that has it, or had it last.
+    claim: Option<String>,
 }
 
 impl Entry {
@@ -34,7 +36,7 @@ impl Entry {
         record.body = Some(job.body);
         let start_by = record.spec.start_within.map(|limit| now.after(limit));
         let suspicion = Suspicion::None;
-        Self { record, place, at_once, start_by, lease: None, suspicion, past: Vec::new() }
+        Self { record, place, at_once, start_by, lease: None, suspicion, past: Vec::new(), claim: None }
     }
 
     /// The record as it is at `now`, with as much of it as was asked for.
@@ -133,16 +135,27 @@ impl Entry {
     }
 
     pub(super) fn claim(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
-        let lease = Lease::new(now, request.lease);
-        let lease_until = lease.until;
-        self.set_lease(lease);
         let record = &mut self.record;
         record.status = Status::InProgress;
         record.attempt += 1;
         record.started_at = Some(now);
         record.worker = Some(request.worker.clone());
         record.progress = None;
+        self.claim.clone_from(&request.id);
+        self.claimed(request, now)
+    }
 
+    /// Whether the request of this id has it.
+    pub(super) fn is_of_claim(&self, id: &str) -> bool {
+        self.is_running() && self.claim.as_deref() == Some(id)
+    }
+
+    /// The claim, with its lease anew.
+    pub(super) fn claimed(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
+        let lease = Lease::new(now, request.lease);
+        let lease_until = lease.until;
+        self.set_lease(lease);
+        let record = &self.record;
         let key = ClaimKey { id: record.id.clone(), attempt: record.attempt };
         let body = record.body.clone().expect("a job keeps its body as long as its record");
         let mut claimed = Claimed::new(key, body, record.spec.clone(), record.submitted_at, lease_until);

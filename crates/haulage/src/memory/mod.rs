@@ -306,6 +306,14 @@ fn is_in(record: &Record, queue: Option<&QueueName>) -> bool {
 }
 
 fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<Claimed> {
+    if let Some(id) = request.id.as_deref().filter(|_| request.again) {
+        let brought: Vec<_> =
+            state.entries().filter(|(_, entry)| entry.is_of_claim(id)).map(|(seq, _)| seq).collect();
+        if !brought.is_empty() {
+            let claimed = |seq| state.update(seq, now, |entry| entry.claimed(request, now));
+            return brought.into_iter().map(claimed).collect();
+        }
+    }
     let next = |queue: &QueueName| {
         let due = state.first_due(queue, &request.worker, now);
         Ok(due.map(|seq| state.update(seq, now, |entry| entry.claim(request, now))))

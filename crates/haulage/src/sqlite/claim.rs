@@ -88,6 +88,12 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
     }
     tx.take_silent()?;
     let lease = Lease::new(tx.now, request.lease);
+    if let Some(id) = request.id.as_deref().filter(|_| request.again) {
+        let brought = brought_before(tx, id, lease)?;
+        if !brought.is_empty() {
+            return Ok(Claim { found: Found::Jobs(brought), left: Left::More });
+        }
+    }
     let watched_until = tx.watched_until(&request.worker)?;
     let max = i64::try_from(request.max).unwrap_or(i64::MAX);
     let rows = if let Some(queue) = request.queues.only() {
@@ -128,7 +134,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
     let mut claims = Vec::with_capacity(due.len());
     let mut take = tx.prepare(
         "UPDATE job SET status = 1, attempt = ?2, due = ?3, started_at = ?4, worker = ?5, lease = ?6, check_at = ?7,
-         progress = NULL, progress_message = NULL WHERE seq = ?1",
+         claim = ?8, progress = NULL, progress_message = NULL WHERE seq = ?1",
     )?;
     for (seq, claimed) in due {
         take.execute(params![
@@ -139,12 +145,36 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
             request.worker,
             micros(lease.length),
             lease.check_at.as_micros(),
+            request.id,
         ])?;
         tx.count_move(&claimed.spec.queue, Status::Submitted, Status::InProgress);
         claims.push(claimed);
     }
     let more = cut || (claims.len() == request.max && is_any_due(tx, request, false)?);
     Ok(Claim { found: Found::Jobs(claims), left: if more { Left::More } else { Left::Nothing } })
+}
+
+/// The jobs that a request of this id has brought and still has, with their leases anew.
+fn brought_before(tx: &Tx<'_>, id: &str, lease: Lease) -> Result<Vec<Claimed>, Fault> {
+    // Rare enough for a look at all that is held.
+    let rows =
+        tx.rows("SELECT seq FROM job WHERE status = 1 AND claim = ?1", [id], |r| r.get::<_, i64>(0))?;
+    let (mut one, mut brought) = (tx.prepare(ONE)?, Vec::new());
+    let mut renew = tx.prepare("UPDATE job SET due = ?2, lease = ?3, check_at = ?4 WHERE seq = ?1")?;
+    for seq in rows {
+        let mut claimed = one.query_row([seq], |row| read(row, lease.until))?;
+        // It was counted when it was claimed.
+        claimed.key.attempt = claimed.key.attempt.saturating_sub(1);
+        claimed.counted = claimed.counted.saturating_sub(1);
+        renew.execute(params![
+            seq,
+            lease.until.as_micros(),
+            micros(lease.length),
+            lease.check_at.as_micros()
+        ])?;
+        brought.push(claimed);
+    }
+    Ok(brought)
 }
 
 /// Whether what a row has in place of a job cannot be read, which is so in a damaged

@@ -220,14 +220,27 @@ impl SqliteBackend {
     ///
     /// [`Error::Config`] where the URL is not one of `sqlite://`; as [`Options::open`].
     pub async fn connect(url: &str) -> Result<Self> {
+        Self::options_of(url)?.open().await
+    }
+
+    fn options_of(url: &str) -> Result<Options> {
         match url.trim().split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => {
-                crate::connect::sqlite::options(rest)?.open().await
+                crate::connect::sqlite::options(rest)
             }
             _ => {
                 Err(Error::Config(format!("`{url}` is not the URL of a database; write sqlite://haulage.db")))
             }
         }
+    }
+
+    /// The file that a URL names, which need not be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the URL is not one of `sqlite://`.
+    pub fn path_of(url: &str) -> Result<PathBuf> {
+        Self::options_of(url).map(|options| options.path)
     }
 
     /// The database file.

@@ -28,6 +28,7 @@ CREATE TABLE job (
     request_id       TEXT,                    -- NULL: the job's id
     idempotency_key  TEXT,
     worker           TEXT,
+    claim            TEXT,                    -- IN_PROGRESS: the id of the request that has brought it, if that may be made again
     spec             TEXT,                    -- JSON object: the options that have no column; NULL: all default
     progress         REAL,
     progress_message TEXT,
