@@ -76,7 +76,7 @@ test-docs: need-rust-python tmp book docs-wheel ## Check the documentation: its 
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python
 
 docs: need-rust-python book docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --package haulage --package haulage-aws --package haulage-autoscale --no-deps --all-features
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --package haulage --package haulage-aws --package haulage-autoscale --package haulage-http --no-deps --all-features
 	mkdir -p $(TOOLS)/book/html/api
 	cp -R "$(BUILT)/doc" $(TOOLS)/book/html/api/rust
 	$(DOCS)/pdoc --output-directory $(TOOLS)/book/html/api/python haulage

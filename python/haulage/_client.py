@@ -36,8 +36,9 @@ def connect(url: str | None = None) -> Client:
     """Opens the store of jobs that a URL names.
 
     ``sqlite://haulage.db`` and ``sqlite:///srv/haulage.db`` are files, made where there is
-    none; ``sqs://queue?table=results`` is on AWS; ``memory://`` is a new, empty store of this
-    process. Default: the environment variable ``HAULAGE_URL``, else ``sqlite://haulage.db``.
+    none; ``https://jobs.example.com`` is a server (``haulage serve``), with the key that is in
+    ``HAULAGE_KEY``; ``sqs://queue?table=results`` is on AWS; ``memory://`` is a new, empty store
+    of this process. Default: the environment variable ``HAULAGE_URL``, else ``sqlite://haulage.db``.
     Used in a ``with`` statement, the client is closed at its end.
 
     Raises ``ConfigError`` where the URL is wrong, ``UnavailableError`` where the place cannot

@@ -11,6 +11,7 @@ use haulage::{
     memory::MemoryBackend,
     sqlite::SqliteBackend,
 };
+use haulage_http::HttpBackend;
 use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
 
 use crate::{
@@ -65,9 +66,9 @@ const CANCELLED_TOGETHER: usize = 1_000;
 type Opened = (Arc<dyn Backend>, Option<SqliteBackend>);
 
 #[cfg(feature = "aws")]
-const KNOWN: &str = "sqlite://, memory:// and sqs://";
+const KNOWN: &str = "sqlite://, https://, memory:// and sqs://";
 #[cfg(not(feature = "aws"))]
-const KNOWN: &str = "sqlite:// and memory://";
+const KNOWN: &str = "sqlite://, https:// and memory://";
 
 async fn open(
     url: &str,
@@ -81,6 +82,7 @@ async fn open(
             let database = SqliteBackend::connect(url).await?;
             (Arc::new(database.clone()), Some(database))
         }
+        Some("http" | "https") => (Arc::new(HttpBackend::connect(url).await?), None),
         Some("memory") | None => (haulage::connect(url).await?, None),
         Some(scheme) => {
             let message = format!("unknown URL scheme `{scheme}`; this build knows {KNOWN}");

@@ -11,8 +11,8 @@ use clap::{
 use crate::bench;
 use crate::{
     commands::{
-        backup, cancel, completions, dead, docs, doctor, e2e, health, list, purge, queue, result, retry,
-        show, simulate, sql, stats, status, submit, wait, worker, workers,
+        backup, cancel, completions, dead, docs, doctor, e2e, health, key, list, purge, queue, result, retry,
+        serve, show, simulate, sql, stats, status, submit, wait, worker, workers,
     },
     env,
     exit::{Code, Exit, Result},
@@ -50,6 +50,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Submit(submit::Args),
     Worker(Box<worker::Args>),
+    Serve(Box<serve::Args>),
     Status(status::Args),
     Show(show::Args),
     Result(result::Args),
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     Health(health::Args),
     #[command(subcommand)]
     Queue(queue::Command),
+    #[command(subcommand)]
+    Key(key::Command),
     #[cfg(feature = "bench")]
     Bench(bench::Args),
     Simulate(simulate::Args),
@@ -87,6 +90,7 @@ impl Command {
         match self {
             Self::Submit(args) => args.run(session).await,
             Self::Worker(args) => args.run(session).await,
+            Self::Serve(args) => args.run(session).await,
             Self::Status(args) => args.run(session).await,
             Self::Show(args) => args.run(session).await,
             Self::Result(args) => args.run(session).await,
@@ -104,6 +108,7 @@ impl Command {
             Self::E2e(args) => args.run(session).await,
             Self::Health(args) => args.run(session.output).await,
             Self::Queue(command) => command.run(session).await,
+            Self::Key(command) => command.run(session),
             #[cfg(feature = "bench")]
             Self::Bench(args) => args.run(session).await,
             Self::Simulate(args) => args.run(session.output),
@@ -124,6 +129,7 @@ impl Command {
     pub(crate) fn log_format(&self) -> Format {
         match self {
             Self::Worker(args) => args.log_format(),
+            Self::Serve(args) => args.log_format(),
             _ => Format::Text,
         }
     }

@@ -45,9 +45,11 @@ impl Setting {
     }
 }
 
-pub(crate) const URL: Setting =
-    setting("HAULAGE_URL", "Where the jobs are kept: sqlite://PATH, or sqs://QUEUE?table=TABLE on AWS")
-        .or("sqlite://haulage.db");
+pub(crate) const URL: Setting = setting(
+    "HAULAGE_URL",
+    "Where the jobs are kept: sqlite://PATH, https://HOST of a server, or sqs://QUEUE?table=TABLE on AWS",
+)
+.or("sqlite://haulage.db");
 
 pub(crate) const EXEC: Setting = setting(
     "HAULAGE_EXEC",
@@ -191,6 +193,33 @@ pub(crate) const CLUSTER_NAME: Setting = setting(
 );
 pub(crate) const SERVICE_NAME: Setting =
     setting("HAULAGE_SERVICE_NAME", "The ECS service whose metrics these are; goes with the cluster's name");
+pub(crate) const LISTEN: Setting = setting(
+    "HAULAGE_LISTEN",
+    "Address to listen on, such as 0.0.0.0:8080; without keys, one of this machine alone",
+)
+.or("127.0.0.1:8080");
+pub(crate) const KEYS: Setting = setting(
+    "HAULAGE_KEYS",
+    "File with the keys [default: that of the database with -keys behind its name, if there is one]",
+);
+pub(crate) const TLS_CERT: Setting = setting(
+    "HAULAGE_TLS_CERT",
+    "File with the certificate and its chain, in PEM; it is read again when it changes [default: no TLS]",
+);
+pub(crate) const TLS_KEY: Setting =
+    setting("HAULAGE_TLS_KEY", "File with the key of the certificate, in PEM");
+pub(crate) const MAX_BODY: Setting =
+    setting("HAULAGE_MAX_BODY", "The largest body or result that the server takes").or("64MiB");
+pub(crate) const MAX_CONNECTIONS: Setting =
+    setting("HAULAGE_MAX_CONNECTIONS", "How many connections there are at most; more wait").or("16384");
+pub(crate) const MAX_WAITING: Setting = setting(
+    "HAULAGE_MAX_WAITING",
+    "How many jobs may wait in each queue; a submit of more is refused, with HTTP 429 [default: any number]",
+);
+pub(crate) const CORS_ORIGIN: Setting = setting(
+    "HAULAGE_CORS_ORIGIN",
+    "Origin whose pages may ask, such as https://app.example.com; may be given several times [default: none]",
+);
 pub(crate) const LOG: Setting = setting(
     "HAULAGE_LOG",
     "What the worker logs: a level, or a filter such as `info,haulage=debug,program=off` \
@@ -222,7 +251,7 @@ pub(crate) const WAIT_TIMEOUT: Setting =
     setting("HAULAGE_WAIT_TIMEOUT", "How long to wait at most [default: no limit]");
 
 /// The settings, by the commands that read them.
-pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
+pub(crate) const SECTIONS: [(&str, &[&Setting]); 5] = [
     ("Every command", &[&URL]),
     (
         "`haulage worker`",
@@ -272,7 +301,15 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 4] = [
     ),
     ("`haulage submit`", &[&MAX_ATTEMPTS, &TIMEOUT, &START_WITHIN, &RESULT_TTL, &DELAY, &GROUP, &REQUEST_ID]),
     ("`haulage wait` and `haulage submit --wait`", &[&WAIT_TIMEOUT]),
+    (
+        "`haulage serve`, which also reads `HAULAGE_SHUTDOWN_GRACE_PERIOD`, `HAULAGE_LOG` and `HAULAGE_LOG_FORMAT`",
+        &[&LISTEN, &KEYS, &TLS_CERT, &TLS_KEY, &MAX_BODY, &MAX_WAITING, &MAX_CONNECTIONS, &CORS_ORIGIN],
+    ),
 ];
+
+/// What is read wherever the URL is that of a server. No flag: whoever may list processes could read it.
+const SERVER: [(&str, &str); 1] =
+    [("HAULAGE_KEY", "The key for a server, as `haulage key create` has shown it")];
 
 /// What is set for the program that `--exec` or `--shell` runs.
 pub(crate) mod job {
@@ -327,7 +364,10 @@ pub(crate) mod job {
 /// Names that other programs have made common.
 const COMMON: [(&str, &str); 2] = [
     ("NO_COLOR", "Set to anything but nothing: no colour"),
-    ("SSL_CERT_FILE", "Certificates to trust for `--http https://…`, in place of the system's"),
+    (
+        "SSL_CERT_FILE",
+        "Certificates to trust for `--http https://…` and `--url https://…`, in place of the system's",
+    ),
 ];
 
 /// What the AWS SDK reads, of use with `sqs://` URLs.
@@ -385,6 +425,10 @@ pub(crate) fn markdown() -> String {
          | variable | meaning |\n| --- | --- |\n",
     );
     for (name, meaning) in job::ALL {
+        let _ = writeln!(page, "| `{name}` | {meaning} |");
+    }
+    page.push_str("\n## Read for `http://` and `https://` URLs\n\n| variable | meaning |\n| --- | --- |\n");
+    for (name, meaning) in SERVER {
         let _ = writeln!(page, "| `{name}` | {meaning} |");
     }
     page.push_str("\n## Common to many programs\n\n| variable | meaning |\n| --- | --- |\n");

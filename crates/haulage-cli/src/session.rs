@@ -6,6 +6,7 @@ use std::{
 };
 
 use haulage::{Backend, Producer, sqlite::SqliteBackend};
+use haulage_http::HttpBackend;
 
 use crate::{
     exit::{Exit, Result},
@@ -56,9 +57,10 @@ impl Session {
         }
         match self.scheme() {
             Some(scheme) if scheme.eq_ignore_ascii_case("sqs") => aws(&self.url).await,
+            Some(_) if self.is_server() => Ok(Arc::new(HttpBackend::connect(&self.url).await?)),
             Some(scheme) if !scheme.eq_ignore_ascii_case("sqlite") => Err(Exit::usage(format!(
-                "unknown URL scheme `{scheme}`; write sqlite://haulage.db for a file of this machine, or \
-                 sqs://jobs.fifo?table=results for AWS"
+                "unknown URL scheme `{scheme}`; write sqlite://haulage.db for a file of this machine, \
+                 https://jobs.example.com for a server, or sqs://jobs.fifo?table=results for AWS"
             ))),
             _ => Ok(haulage::connect(&self.url).await?),
         }
@@ -66,6 +68,11 @@ impl Session {
 
     fn scheme(&self) -> Option<&str> {
         self.url.trim().split_once("://").map(|(scheme, _)| scheme)
+    }
+
+    /// Whether a server keeps the jobs, by whatever.
+    pub(crate) fn is_server(&self) -> bool {
+        self.scheme().is_some_and(|scheme| ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()))
     }
 
     /// Whether the jobs are in SQS and DynamoDB.

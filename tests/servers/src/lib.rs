@@ -7,6 +7,7 @@
 //! The servers are installed by `tests/servers/install.sh`, which `make test` calls.
 //! One that is missing is a panic: a test must not pass because of that.
 
+mod flaky;
 pub mod lambda;
 pub mod microburst;
 mod patience;
@@ -14,6 +15,7 @@ mod process;
 mod server;
 pub mod stub;
 
+pub use flaky::{Break, Flaky};
 pub use lambda::Lambda;
 pub use microburst::Microburst;
 pub use patience::Patience;

@@ -67,7 +67,7 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
     let held_up = |queue: &QueueName| {
         format!("the queue {queue} is paused; `haulage queue resume {queue}` lets it go on")
     };
-    if session.is_aws() {
+    if !backend.capabilities().cheap_looks {
         // All jobs are counted by a look at the whole table, which is not for free.
         let queues = backend.backlog().await.ok()?.queues;
         let is_paused =

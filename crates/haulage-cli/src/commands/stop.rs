@@ -86,6 +86,11 @@ impl Stop {
         self.shutdown.stopping().await;
     }
 
+    /// Waits for the second one.
+    pub(super) async fn stopping_now(&self) {
+        self.shutdown.stopping_now().await;
+    }
+
     /// The code for a command that the first signal has ended early.
     pub(super) fn early_end(&self) -> Exit {
         Exit::silent(Code::Signal(self.signalled.stopped_by.load(Ordering::Relaxed)))

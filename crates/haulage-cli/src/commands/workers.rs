@@ -1,9 +1,9 @@
 //! `haulage workers`
 
-use std::collections::BTreeMap;
-
-use haulage::{Record, Status, Timestamp, backend::ListQuery};
-use serde::Serialize;
+use haulage::{
+    Status, Timestamp,
+    backend::{Holder, ListQuery, holders},
+};
 
 use super::whole_read;
 use crate::{
@@ -22,17 +22,6 @@ use crate::{
     after_help = "Examples:\n  haulage workers\n  haulage workers --json | jq -r 'select(.jobs > 8) | .worker'"
 )]
 pub(crate) struct Args {}
-
-/// What one worker holds.
-#[derive(Debug, PartialEq, Serialize)]
-struct Holder {
-    worker: String,
-    jobs: usize,
-    /// When it claimed the oldest of them.
-    oldest_started_at: Option<Timestamp>,
-    /// When the first of their leases ends.
-    lease_until: Option<Timestamp>,
-}
 
 impl Args {
     pub(crate) async fn run(self, session: &Session) -> Result {
@@ -54,24 +43,6 @@ impl Args {
     }
 }
 
-/// The workers that hold these jobs, by name.
-fn holders(records: &[Record]) -> Vec<Holder> {
-    let mut holders = BTreeMap::new();
-    for record in records {
-        let worker = record.worker.clone().unwrap_or_default();
-        let holder = holders.entry(worker.clone()).or_insert(Holder {
-            worker,
-            jobs: 0,
-            oldest_started_at: None,
-            lease_until: None,
-        });
-        holder.jobs += 1;
-        holder.oldest_started_at = holder.oldest_started_at.into_iter().chain(record.started_at).min();
-        holder.lease_until = holder.lease_until.into_iter().chain(record.due_at).min();
-    }
-    holders.into_values().collect()
-}
-
 fn row(holder: &Holder, now: Timestamp) -> Vec<String> {
     let oldest = holder.oldest_started_at.map(|start| brief(now.since(start)));
     let lease = holder.lease_until.map(|end| match now < end {
@@ -88,6 +59,8 @@ fn row(holder: &Holder, now: Timestamp) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use haulage::Record;
+
     use super::*;
 
     #[test]

@@ -50,7 +50,11 @@ impl Format {
         let flag = args.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
         let flag = flag || args.iter().any(|arg| arg == "--log-format=json");
         let variable = || env::LOG_FORMAT.read().is_some_and(|value| value == "json");
-        if args.iter().any(|arg| arg == "worker") && (flag || variable()) { Self::Json } else { Self::Text }
+        if args.iter().any(|arg| arg == "worker" || arg == "serve") && (flag || variable()) {
+            Self::Json
+        } else {
+            Self::Text
+        }
     }
 }
 

@@ -24,6 +24,7 @@ mod pauses;
 mod place;
 mod python;
 mod queues;
+mod serve;
 mod server;
 mod serving;
 mod signals;

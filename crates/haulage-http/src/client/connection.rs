@@ -1,0 +1,210 @@
+//! Requests to one server.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use haulage::{
+    Error, Result,
+    backend::{ClaimKey, ClaimRequest},
+    with_causes,
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request, Response, StatusCode, Uri,
+    body::{Bytes, Incoming},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+
+use crate::{Problem, protocol};
+
+/// How long a server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often a silent connection is checked, so that a machine that is gone is known to be.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long an unused connection is kept: less than servers and proxies keep it.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// A server, and what is between it and this process.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    base: Uri,
+    key: Option<HeaderValue>,
+    /// How long a call is repeated.
+    pub(super) patience: Duration,
+    /// Names this process, for the ids of its calls.
+    process: String,
+    next: AtomicU64,
+    memory: Mutex<Memory>,
+}
+
+/// What is not to be forgotten between two calls.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Which server answered last.
+    pub(super) instance: String,
+    /// The ids of calls whose answers have arrived, of which the server does not know that yet.
+    pub(super) received: Vec<String>,
+    /// Calls that may have brought jobs, and whose answers did not arrive.
+    pub(super) stranded: Vec<Stranded>,
+    /// Claims that may have been settled, by a call whose answer did not arrive.
+    pub(super) unsure: HashSet<ClaimKey>,
+}
+
+/// A call that may have brought jobs.
+#[derive(Clone, Debug)]
+pub(super) struct Stranded {
+    pub(super) id: String,
+    pub(super) request: ClaimRequest,
+}
+
+/// Why there is no answer of the server.
+pub(super) struct NoAnswer {
+    pub(super) why: String,
+    /// How long to wait before the next try, where somebody said so.
+    pub(super) after: Option<Duration>,
+}
+
+/// What a call is made of.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub(super) verb: &'static str,
+    pub(super) body: Bytes,
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
+impl Connection {
+    pub(super) fn new(base: Uri, key: Option<&str>, patience: Duration) -> Result<Self> {
+        let mut http = HttpConnector::new();
+        http.set_connect_timeout(Some(CONNECT));
+        http.set_keepalive(Some(KEEPALIVE));
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        let https = match base.scheme_str() {
+            // Certificates are read only where they are needed: many containers have none.
+            Some("https") => HttpsConnectorBuilder::new()
+                .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+                .map_err(|error| {
+                    Error::Config(format!(
+                        "cannot read the system's certificates: {error}; install ca-certificates, or set SSL_CERT_FILE"
+                    ))
+                })?
+                .https_only(),
+            _ => HttpsConnectorBuilder::new().with_tls_config(no_certificates()?).https_or_http(),
+        };
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new());
+        let key = key.map(|key| HeaderValue::from_str(&format!("Bearer {key}"))).transpose();
+        let mut key = key.map_err(|_| Error::Config("HAULAGE_KEY has characters that no key has".into()))?;
+        if let Some(key) = &mut key {
+            key.set_sensitive(true);
+        }
+        Ok(Self {
+            client: client.build(https.enable_http1().wrap_connector(http)),
+            base,
+            key,
+            patience,
+            process: protocol::random(12)
+                .map_err(|e| Error::unavailable("the system gives no random numbers", e))?,
+            next: AtomicU64::new(0),
+            memory: Mutex::default(),
+        })
+    }
+
+    /// Where the server is, for people.
+    pub(super) const fn base(&self) -> &Uri {
+        &self.base
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An id that no other call has.
+    pub(super) fn call_id(&self) -> String {
+        format!("{}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Sends a request once.
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, String)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, NoAnswer> {
+        let base = self.base.to_string();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", base.trim_end_matches('/')))
+            .header(USER_AGENT, concat!("haulage/", env!("CARGO_PKG_VERSION")));
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(key) = &self.key {
+            request = request.header(AUTHORIZATION, key);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let none = |why: String| NoAnswer { why, after: None };
+        let request = request.body(Full::new(body)).map_err(|error| none(error.to_string()))?;
+        self.client.request(request).await.map_err(|error| none(with_causes(&error)))
+    }
+
+    /// The whole of an answer, or the problem that it is.
+    pub(super) async fn read(&self, response: Response<Incoming>) -> Result<Result<Bytes>, NoAnswer> {
+        let status = response.status();
+        let after = response.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
+        let after = after.map(Duration::from_secs);
+        let is_problem = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(crate::problem::MEDIA_TYPE.as_bytes()));
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| NoAnswer { why: with_causes(&error), after: None })?.to_bytes();
+        if status.is_success() {
+            return Ok(Ok(body));
+        }
+        let problem: Option<Problem> = serde_json::from_slice(&body).ok().filter(|_| is_problem);
+        match problem {
+            // The next server will have an answer.
+            Some(problem) if problem.name() == protocol::STOPPING => {
+                Err(NoAnswer { why: problem.detail, after })
+            }
+            Some(problem) => Ok(Err(problem.into_error())),
+            // Something else than the server has answered: a proxy whose server is away, most likely.
+            None if matches!(
+                status,
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+            ) =>
+            {
+                Err(NoAnswer { why: format!("HTTP {status}"), after })
+            }
+            None => Ok(Err(Error::Config(format!(
+                "{} answers HTTP {status}, and not as a server of Haulage does; is it the URL of one?",
+                self.base
+            )))),
+        }
+    }
+}
+
+/// For servers without TLS.
+fn no_certificates() -> Result<rustls::ClientConfig> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Config(error.to_string()))?;
+    Ok(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+}

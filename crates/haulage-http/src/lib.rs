@@ -1,0 +1,23 @@
+//! Haulage over HTTP.
+//!
+//! | module | feature | what lives there |
+//! | --- | --- | --- |
+//! | [`server`] | `server` | `haulage serve`: the API, the keys, the workers' side |
+//! | `client` | `client` | [`HttpBackend`], which speaks to such a server: `http://` and `https://` URLs |
+//!
+//! Both speak in [problem documents](Problem), and share what passes between them.
+
+// A problem is made where one is rare, and is written down at once.
+#![allow(clippy::result_large_err)]
+
+#[cfg(feature = "client")]
+mod client;
+mod problem;
+#[cfg(any(feature = "client", feature = "server"))]
+mod protocol;
+#[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(feature = "client")]
+pub use client::{HttpBackend, HttpBackendBuilder};
+pub use problem::Problem;

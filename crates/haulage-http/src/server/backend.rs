@@ -1,0 +1,475 @@
+//! The verbs of [`haulage::Backend`], for the backend of this crate; see [`crate::protocol`].
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{
+    Error, JobId, NewJob, QueueName, Result,
+    backend::{Cancellation, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Purge, Redrive},
+};
+use hyper::{HeaderMap, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
+
+use super::{
+    Api,
+    calls::{Answered, CallId},
+    keys::Identity,
+    reply::{self, Reply},
+    request::{self, Request},
+};
+use crate::{
+    Problem,
+    problem::MEDIA_TYPE,
+    protocol::{self, Answer, HasSignals, Hello, Stop, Stopped},
+};
+
+/// How much more than the largest body or result a request may have: the rest of it.
+const BESIDE: usize = 16 << 20;
+/// How long a claim waits here; whoever wants to wait for longer asks again, before a proxy on the way loses patience.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How many records with results are in memory at a time, for one request.
+const LOOK_UPS: usize = 16;
+/// How many ids one look-up takes.
+const MOST_IDS: usize = 10_000;
+/// The least time between two signals of one kind.
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(2);
+/// A line comes that often, so that a connection that is dead is known to be.
+const ALIVE: Duration = Duration::from_secs(10);
+
+type Handled = Result<Reply, Problem>;
+
+pub(super) async fn hello(api: Arc<Api>, _: Request) -> Handled {
+    let backend = &api.backend;
+    let signals = backend.signals();
+    let hello = Hello {
+        protocol: protocol::VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: api.instance.clone(),
+        backend: backend.name().to_owned(),
+        capabilities: api.capabilities(),
+        signals: HasSignals {
+            outcomes: signals.outcomes.is_some(),
+            cancels: signals.cancels.is_some(),
+            scanned: signals.scanned.is_some(),
+        },
+        now: backend.clock().now(),
+    };
+    Ok(reply::json(StatusCode::OK, &hello))
+}
+
+/// A line for each thing that has happened, as long as somebody listens.
+pub(super) async fn signals(api: Arc<Api>, _: Request) -> Handled {
+    let (sender, reply) = reply::stream(StatusCode::OK, "text/plain; charset=utf-8");
+    let mut signals = api.backend.signals();
+    let stopping = api.stopping.clone();
+    tokio::spawn(async move {
+        let mut line = "\n".to_owned();
+        loop {
+            if sender.send(line).await.is_err() {
+                return;
+            }
+            let began = Instant::now();
+            line = tokio::select! {
+                true = changed(&mut signals.outcomes) => "outcomes\n".to_owned(),
+                true = changed(&mut signals.cancels) => "cancels\n".to_owned(),
+                true = changed(&mut signals.scanned) => {
+                    let scanned = signals.scanned.as_mut().map_or(0, |scanned| *scanned.borrow_and_update());
+                    format!("scanned {scanned}\n")
+                }
+                () = tokio::time::sleep(ALIVE) => "\n".to_owned(),
+                () = stopping.cancelled() => return,
+                () = sender.gone() => return,
+            };
+            tokio::time::sleep_until(began + BETWEEN_SIGNALS).await;
+        }
+    });
+    Ok(reply)
+}
+
+/// Waits for the next signal; false where there will be none.
+async fn changed(signal: &mut Option<tokio::sync::watch::Receiver<u64>>) -> bool {
+    match signal {
+        Some(receiver) => match receiver.changed().await {
+            Ok(()) => true,
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+pub(super) async fn submit(api: Arc<Api>, request: Request) -> Handled {
+    let refuses_repeats = |began: &str| {
+        let detail =
+            "the server was started anew, and nobody knows whether it had accepted these jobs before";
+        Problem::new(
+            503,
+            protocol::UNKNOWN_CALL,
+            "Nothing is known of this call",
+            format!("{detail} ({began})"),
+        )
+        .remedy("submit them again; jobs with an idempotency key are not submitted twice")
+    };
+    once(api, request, |api, who, mut jobs: Vec<NewJob>, again| async move {
+        if let Some(began) = again
+            && jobs.iter().any(|job| job.idempotency_key.is_none())
+        {
+            return Err(refuses_repeats(&began));
+        }
+        who.need_queues(jobs.iter().map(|job| &job.spec.queue))?;
+        jobs.iter_mut().for_each(|job| api.stamp(&who, job));
+        api.check_sizes(&jobs)?;
+        api.pressure.admit(&*api.backend, jobs.iter()).await?;
+        let submitted = api.backend.submit(jobs).await?;
+        api.audit(&who, "submit", submitted.iter().flatten().map(|submitted| &submitted.id));
+        Ok(submitted.into_iter().map(Answer::from).collect::<Vec<_>>())
+    })
+    .await
+}
+
+pub(super) async fn claim(api: Arc<Api>, mut request: Request) -> Handled {
+    let (id, _) = call(&api, &request)?;
+    let claim: ClaimRequest = read(&api, &mut request).await?;
+    request.who.need_queues(claim.queues.names())?;
+    let claim = named(&api, &request, claim, id.as_ref());
+    let wait = claim.wait.min(LONGEST_WAIT);
+    let work = {
+        let api = Arc::clone(&api);
+        move |stop: tokio_util::sync::CancellationToken| async move {
+            let stopping = api.stopping.child_token();
+            let stops = stopping.clone();
+            let claimed = api.backend.claim(claim.wait(wait), stops);
+            tokio::pin!(claimed);
+            let claimed = tokio::select! {
+                claimed = &mut claimed => claimed,
+                // Driven to its end: there may be jobs in it.
+                () = stop.cancelled() => {
+                    stopping.cancel();
+                    claimed.await
+                }
+            };
+            match claimed {
+                // Ask again, for as long as it takes: this is how a restart goes unnoticed.
+                Ok(jobs) if jobs.is_empty() && api.stopping.is_cancelled() => failed(&super::stopping()),
+                Ok(jobs) => {
+                    let claims = jobs.iter().map(|job| job.key.clone()).collect();
+                    Answered { claims, ..answered(&jobs) }
+                }
+                Err(error) => failed(&error.into()),
+            }
+        }
+    };
+    match id {
+        Some(id) => give(api.calls.run(id, &api.backend, work).await),
+        None => Err(request::invalid(protocol::CALL, "a claim has an id of its own, in this header")),
+    }
+}
+
+/// The claim under the id of its call, by which the store knows it again where this server does not.
+pub(super) fn named(
+    api: &Api,
+    request: &Request,
+    mut claim: ClaimRequest,
+    id: Option<&CallId>,
+) -> ClaimRequest {
+    claim.again = id.is_some_and(|id| request.header(protocol::BEGAN).is_some() && !api.calls.knows(id));
+    // Of its key's own: nobody asks for the jobs of another's request.
+    claim.id = id.map(|id| format!("{}/{}", id.key, id.id));
+    claim
+}
+
+pub(super) async fn stop(api: Arc<Api>, mut request: Request) -> Handled {
+    let stop: Stop = read(&api, &mut request).await?;
+    let id = CallId { key: request.who.id.clone(), id: stop.call };
+    let known = api.calls.stop(&id, stop.give_back, &api.backend).await?;
+    Ok(reply::json(StatusCode::OK, &Stopped { known }))
+}
+
+pub(super) async fn heartbeat(api: Arc<Api>, request: Request) -> Handled {
+    every_time(api, request, |api, who, beats: Vec<Heartbeat>| async move {
+        need_jobs(&api, &who, beats.iter().map(|beat| &beat.key.id)).await?;
+        Ok(api.backend.heartbeat(beats).await?)
+    })
+    .await
+}
+
+/// Looks records up; those with results a few at a time, however many are asked for.
+pub(super) async fn get(api: Arc<Api>, mut request: Request) -> Handled {
+    #[derive(serde::Deserialize)]
+    struct Get {
+        ids: Vec<JobId>,
+        detail: Detail,
+        #[serde(default)]
+        peek: bool,
+    }
+    let Get { mut ids, detail, peek } = read(&api, &mut request).await?;
+    if ids.len() > MOST_IDS {
+        let detail = format!("a look-up of {} ids, and {MOST_IDS} are allowed", ids.len());
+        return Err(request::invalid("ids", detail));
+    }
+    let who = request.who;
+    let look = {
+        let (api, who) = (Arc::clone(&api), Arc::clone(&who));
+        move |ids: Vec<JobId>| {
+            let (api, who) = (Arc::clone(&api), Arc::clone(&who));
+            async move {
+                let backend = &api.backend;
+                let found =
+                    if peek { backend.peek(ids, detail).await } else { backend.get(ids, detail).await };
+                found.map(|found| found.into_iter().map(|found| visible(&who, found)).collect::<Vec<_>>())
+            }
+        }
+    };
+    if detail == Detail::Status || ids.len() <= LOOK_UPS {
+        return Ok(reply::json(StatusCode::OK, &look(ids).await?));
+    }
+    let mut rest = ids.split_off(LOOK_UPS);
+    let first = look(ids).await?;
+    let (sender, reply) = reply::stream(StatusCode::OK, reply::JSON);
+    tokio::spawn(async move {
+        let mut found = first;
+        let mut before = "[";
+        loop {
+            for found in found {
+                let Ok(json) = serde_json::to_string(&found) else {
+                    return sender.cut("a record has no JSON form".into()).await;
+                };
+                if sender.send(format!("{before}{json}")).await.is_err() {
+                    return;
+                }
+                before = ",";
+            }
+            if rest.is_empty() {
+                let _ = sender.send("]").await;
+                return;
+            }
+            let more = rest.split_off(rest.len().min(LOOK_UPS));
+            found = match look(std::mem::replace(&mut rest, more)).await {
+                Ok(found) => found,
+                Err(error) => return sender.cut(error.to_string()).await,
+            };
+        }
+    });
+    Ok(reply)
+}
+
+/// What a key may see of a record: all of it, or nothing.
+pub(super) fn visible(who: &Identity, lookup: Lookup) -> Lookup {
+    match &lookup {
+        Lookup::Found(record) if who.need_queues([&record.spec.queue]).is_err() => Lookup::Missing,
+        _ => lookup,
+    }
+}
+
+pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
+    once(api, request, |api, who, ids: Vec<JobId>, _| async move {
+        need_jobs(&api, &who, ids.iter()).await?;
+        let answers = api.backend.cancel(ids.clone()).await?;
+        let cancelled = ids.iter().zip(&answers);
+        let cancelled =
+            cancelled.filter(|(_, answer)| matches!(answer, Cancellation::Done | Cancellation::Requested));
+        api.audit(&who, "cancel", cancelled.map(|(id, _)| id));
+        Ok(answers)
+    })
+    .await
+}
+
+pub(super) async fn list(api: Arc<Api>, request: Request) -> Handled {
+    every_time(api, request, |api, who, query: ListQuery| async move {
+        confine_list(&who, query.queue.as_ref())?;
+        Ok(api.backend.list(query).await?)
+    })
+    .await
+}
+
+/// A key for some queues names one of them.
+pub(super) fn confine_list(who: &Identity, queue: Option<&QueueName>) -> Result<(), Problem> {
+    match queue {
+        Some(queue) => who.need_queues([queue]),
+        None => who.need_all_queues(),
+    }
+}
+
+pub(super) async fn redrive(api: Arc<Api>, request: Request) -> Handled {
+    once(api, request, |api, who, what: Redrive, _| async move {
+        match &what {
+            Redrive::Dead { queue, .. } => confine_list(&who, queue.as_ref())?,
+            Redrive::Jobs(ids) => need_jobs(&api, &who, ids.iter()).await?,
+            Redrive::Lost { .. } => who.need_all_queues()?,
+        }
+        let redriven = api.backend.redrive(what).await?;
+        api.audit(&who, "redrive", redriven.iter());
+        Ok(redriven)
+    })
+    .await
+}
+
+pub(super) async fn purge(api: Arc<Api>, request: Request) -> Handled {
+    once(api, request, |api, who, what: Purge, _| async move {
+        let mut named = Vec::new();
+        match &what {
+            Purge::Status { queue, .. } => confine_list(&who, queue.as_ref())?,
+            Purge::Jobs(ids) => {
+                need_jobs(&api, &who, ids.iter()).await?;
+                named.clone_from(ids);
+            }
+        }
+        let shown = format!("{what:?}");
+        let purged = api.backend.purge(what).await?;
+        match named.is_empty() {
+            true => api.audit_what(&who, "purge", &shown),
+            false => api.audit(&who, "purge", named.iter()),
+        }
+        Ok(purged)
+    })
+    .await
+}
+
+pub(super) async fn set_paused(api: Arc<Api>, request: Request) -> Handled {
+    once(api, request, |api, who, (queue, paused): (QueueName, bool), _| async move {
+        api.set_paused(&who, queue, paused).await
+    })
+    .await
+}
+
+pub(super) async fn stats(api: Arc<Api>, request: Request) -> Handled {
+    every_time(api, request, |api, who, (): ()| async move { Ok(api.stats(&who).await?) }).await
+}
+
+pub(super) async fn backlog(api: Arc<Api>, request: Request) -> Handled {
+    every_time(api, request, |api, who, (): ()| async move { Ok(api.backlog(&who).await?) }).await
+}
+
+pub(super) async fn whole_read(api: Arc<Api>, request: Request) -> Handled {
+    every_time(api, request, |api, _, (): ()| async move { Ok(api.backend.whole_read().await?) }).await
+}
+
+pub(super) async fn ping(api: Arc<Api>, request: Request) -> Handled {
+    every_time(api, request, |api, _, (): ()| async move { Ok(api.backend.ping().await?) }).await
+}
+
+pub(super) async fn check(api: Arc<Api>, request: Request) -> Handled {
+    every_time(api, request, |api, who, (): ()| async move {
+        who.need_all_queues()?;
+        Ok(api.backend.check().await?)
+    })
+    .await
+}
+
+/// A key for some queues touches jobs of theirs alone: no others are there.
+pub(super) async fn need_jobs(
+    api: &Api,
+    who: &Identity,
+    ids: impl Iterator<Item = &JobId>,
+) -> Result<(), Problem> {
+    if who.confined_to().is_none() {
+        return Ok(());
+    }
+    let ids: Vec<JobId> = ids.cloned().collect();
+    let found = api.backend.get(ids.clone(), Detail::Status).await?;
+    let other = ids.into_iter().zip(found).find_map(|(id, found)| match found {
+        Lookup::Found(record) if who.need_queues([&record.spec.queue]).is_err() => Some(id),
+        _ => None,
+    });
+    other.map_or(Ok(()), |id| Err(Error::NotFound(id).into()))
+}
+
+/// Reads what a verb is given.
+pub(super) async fn read<T: DeserializeOwned>(api: &Api, request: &mut Request) -> Result<T, Problem> {
+    request::decode(&request.read(api.max_body.saturating_add(BESIDE)).await?)
+}
+
+/// A call that may be made as often as it comes.
+async fn every_time<T, R, F>(
+    api: Arc<Api>,
+    mut request: Request,
+    verb: impl FnOnce(Arc<Api>, Arc<Identity>, T) -> F,
+) -> Handled
+where
+    T: DeserializeOwned,
+    R: Serialize,
+    F: Future<Output = Result<R, Problem>>,
+{
+    let asked = read(&api, &mut request).await?;
+    Ok(reply::json(StatusCode::OK, &verb(api, request.who, asked).await?))
+}
+
+/// A call that is made once, however often it comes. `verb` is told where it may have been
+/// made before, by a server that is no more: which one that was.
+async fn once<T, R, F>(
+    api: Arc<Api>,
+    mut request: Request,
+    verb: impl FnOnce(Arc<Api>, Arc<Identity>, T, Option<String>) -> F,
+) -> Handled
+where
+    T: DeserializeOwned,
+    R: Serialize,
+    F: Future<Output = Result<R, Problem>> + Send + 'static,
+{
+    let (id, began) = call(&api, &request)?;
+    let asked = read(&api, &mut request).await?;
+    let verb = verb(Arc::clone(&api), request.who, asked, began);
+    let work = async move {
+        match verb.await {
+            Ok(answer) => answered(&answer),
+            Err(problem) => failed(&problem),
+        }
+    };
+    match id {
+        Some(id) => give(api.calls.run(id, &api.backend, |_| work).await),
+        None => give(Some(work.await)),
+    }
+}
+
+/// The id of the call, and where it is a repeat of which nothing is known, on which server it
+/// began.
+pub(super) fn call(api: &Api, request: &Request) -> Result<(Option<CallId>, Option<String>), Problem> {
+    let Some(id) = request.header(protocol::CALL) else { return Ok((None, None)) };
+    if !is_id(id) {
+        let detail = "the id of a call is 1 to 64 of the characters A-Z a-z 0-9 -";
+        return Err(request::invalid(protocol::CALL, detail));
+    }
+    let id = CallId { key: request.who.id.clone(), id: id.to_owned() };
+    let began =
+        request.header(protocol::BEGAN).filter(|began| *began != api.instance && !api.calls.knows(&id));
+    Ok((Some(id), began.map(str::to_owned)))
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Takes note of which answers have arrived; any request may say that.
+pub(super) fn received(api: &Api, who: &Identity, headers: &HeaderMap) {
+    let received = headers.get(protocol::RECEIVED).and_then(|received| received.to_str().ok());
+    let ids = received.unwrap_or_default().split(',').map(str::trim).filter(|id| is_id(id));
+    api.calls.received(ids.map(|id| CallId { key: who.id.clone(), id: id.to_owned() }));
+}
+
+pub(super) fn answered<T: Serialize>(answer: &T) -> Answered {
+    match serde_json::to_vec(answer) {
+        Ok(body) => {
+            Answered { status: StatusCode::OK, kind: reply::JSON, body: body.into(), claims: Arc::new([]) }
+        }
+        Err(error) => failed(&Error::from(error).into()),
+    }
+}
+
+pub(super) fn failed(problem: &Problem) -> Answered {
+    Answered {
+        status: StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        kind: MEDIA_TYPE,
+        body: serde_json::to_vec(problem).unwrap_or_default().into(),
+        claims: Arc::new([]),
+    }
+}
+
+pub(super) fn give(answered: Option<Answered>) -> Handled {
+    let Some(Answered { status, kind, body, .. }) = answered else {
+        return Err(Problem::new(500, "failed", "The server failed", "the call ended without an answer"));
+    };
+    let mut reply = reply::bytes(status, kind, body);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        reply::retry_after(&mut reply, crate::problem::RETRY_AFTER);
+    }
+    Ok(reply)
+}

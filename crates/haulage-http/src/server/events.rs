@@ -1,0 +1,78 @@
+//! What becomes of a job, as server-sent events.
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{
+    Error, JobId, Record, Status,
+    backend::{Detail, Lookup},
+};
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::{
+    Api,
+    backend::visible,
+    jobs::mark,
+    reply::{self, Gone, Reply, Sender},
+    request::Request,
+};
+use crate::Problem;
+
+/// A comment comes that often, so that no proxy takes the connection for dead.
+const ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) async fn events(api: Arc<Api>, request: Request) -> Result<Reply, Problem> {
+    let id = JobId::from(request.part("id"));
+    let found = api.backend.get(vec![id.clone()], Detail::Status).await?.pop().unwrap_or(Lookup::Missing);
+    let record = visible(&request.who, found).into_record(&id)?;
+    let seen = request.header("last-event-id").map(str::to_owned);
+    let (sender, reply) = reply::stream(StatusCode::OK, "text/event-stream");
+    tokio::spawn(async move {
+        // Nobody reads any more, or the server ends: a client that wants more comes back by itself.
+        let _ = tell(&api, record, seen, &sender).await;
+    });
+    Ok(reply)
+}
+
+async fn tell(api: &Api, mut record: Record, mut seen: Option<String>, sender: &Sender) -> Result<(), Gone> {
+    let mut watch = api.watches.watch(&record);
+    let mut before: Option<Record> = None;
+    loop {
+        let id = mark(&record);
+        if seen.as_ref() != Some(&id) {
+            let is_progress = before.as_ref().is_some_and(|before| state(before) == state(&record));
+            let event = if is_progress { "progress" } else { "status" };
+            let data = serde_json::to_string(&record).unwrap_or_default();
+            sender.send(format!("id: {id}\nevent: {event}\ndata: {data}\n\n")).await?;
+        }
+        if record.status.is_terminal() {
+            return Ok(());
+        }
+        seen = Some(id);
+        before = Some(record.clone());
+        loop {
+            tokio::select! {
+                () = watch.changed() => break,
+                () = tokio::time::sleep(ALIVE) => sender.send(":\n\n").await?,
+                () = api.stopping.cancelled() => return sender.send("retry: 1000\n\n").await,
+                () = sender.gone() => return Err(Gone),
+            }
+        }
+        let found = api.backend.get(vec![record.id.clone()], Detail::Status).await;
+        let found = found.map(|mut found| found.pop().unwrap_or(Lookup::Missing));
+        record = match found.and_then(|found| found.into_record(&record.id)) {
+            Ok(record) => record,
+            Err(error @ (Error::NotFound(_) | Error::Expired(_))) => {
+                let data = json!({ "problem": Problem::from(&error) });
+                return sender.send(format!("event: gone\ndata: {data}\n\n")).await;
+            }
+            // It is looked at again with the next change.
+            Err(_) => record,
+        };
+    }
+}
+
+/// What is more than progress.
+fn state(record: &Record) -> (Status, u32, bool) {
+    (record.status, record.attempt, record.cancel_requested)
+}

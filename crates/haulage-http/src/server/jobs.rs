@@ -1,0 +1,310 @@
+//! Single jobs, and lists of them.
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{
+    Error, FailureKind, JobError, JobId, Record, Status,
+    backend::{Cancellation, Detail, ListQuery, Lookup, Purge},
+};
+use hyper::{
+    StatusCode,
+    body::Bytes,
+    header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, IF_NONE_MATCH, RANGE},
+};
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Api, LONGEST_WAIT,
+    backend::{confine_list, need_jobs, visible},
+    reply::{self, Reply},
+    request::{Request, invalid},
+    stopping,
+};
+use crate::{Problem, protocol::hex};
+
+/// How many jobs one list has at most.
+const MOST_LISTED: usize = 1000;
+/// How soon it is worth to ask again for a result.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+type Handled = Result<Reply, Problem>;
+
+/// What came of a wait.
+pub(super) enum Ended {
+    Over(Box<Record>),
+    NotYet,
+    /// The server ends.
+    Stopping,
+}
+
+/// Waits for a job to be over. All waits share their looks.
+pub(super) async fn ended(api: &Api, id: &JobId, wait: Duration) -> Result<Ended, Problem> {
+    let job = api.producer.job(id.clone());
+    tokio::select! {
+        ended = job.wait(Some(wait)) => match ended {
+            Ok(record) => Ok(Ended::Over(Box::new(record))),
+            Err(Error::TimedOut(_)) => Ok(Ended::NotYet),
+            Err(error) => Err(error.into()),
+        },
+        () = api.stopping.cancelled() => Ok(Ended::Stopping),
+    }
+}
+
+/// What is known of the job that the path names.
+async fn record(api: &Api, request: &Request, detail: Detail) -> Result<Record, Problem> {
+    let id = JobId::from(request.part("id"));
+    let found = api.backend.get(vec![id.clone()], detail).await?.pop().unwrap_or(Lookup::Missing);
+    Ok(visible(&request.who, found).into_record(&id)?)
+}
+
+fn wait(request: &Request) -> Result<Option<Duration>, Problem> {
+    Ok(request.query.duration("wait")?.map(|wait| wait.min(LONGEST_WAIT)))
+}
+
+/// Tells one state of a job from another. Heartbeats move its lease on, which is nothing new to
+/// anybody.
+pub(super) fn mark(record: &Record) -> String {
+    let mut state = record.clone();
+    if record.status == Status::InProgress {
+        state.due_at = None;
+    }
+    (state.body, state.result) = (None, None);
+    (state.attempts, state.checkpoint) = (Vec::new(), None);
+    fingerprint(&serde_json::to_vec(&state).unwrap_or_default())
+}
+
+fn fingerprint(bytes: &[u8]) -> String {
+    hex(&digest(&SHA256, bytes).as_ref()[..12])
+}
+
+/// Whether `If-None-Match` names this tag.
+fn matches(request: &Request, tag: &str) -> bool {
+    let tags = request.header(IF_NONE_MATCH).unwrap_or_default().split(',');
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"').to_owned();
+    tags.into_iter().any(|given| bare(given) == bare(tag))
+}
+
+pub(super) async fn get(api: Arc<Api>, request: Request) -> Handled {
+    let (wait, full) = (wait(&request)?, request.query.flag("body")?);
+    let detail = if full { Detail::Full } else { Detail::Result };
+    let mut found = record(&api, &request, detail).await?;
+    let tag = |record: &Record| format!("W/\"{}\"", mark(record));
+    if let Some(wait) = wait.filter(|_| !found.status.is_terminal()) {
+        if request.headers.contains_key(IF_NONE_MATCH) {
+            if matches(&request, &tag(&found)) {
+                let mut changes = api.watches.watch(&found);
+                let changed = tokio::time::timeout(wait, changes.changed());
+                tokio::select! {
+                    _ = changed => {}
+                    () = api.stopping.cancelled() => return Err(stopping()),
+                }
+                found = record(&api, &request, detail).await?;
+            }
+        } else {
+            match ended(&api, &found.id, wait).await? {
+                Ended::Over(record) if !full => found = *record,
+                Ended::Over(_) | Ended::NotYet => found = record(&api, &request, detail).await?,
+                Ended::Stopping => return Err(stopping()),
+            }
+        }
+    }
+    let tag = tag(&found);
+    let mut answer = match matches(&request, &tag) {
+        true => reply::bytes(StatusCode::NOT_MODIFIED, reply::JSON, Bytes::new()),
+        false => reply::json(StatusCode::OK, &found),
+    };
+    reply::header(&mut answer, ETAG, &tag);
+    Ok(answer)
+}
+
+pub(super) async fn result(api: Arc<Api>, request: Request) -> Handled {
+    let wait = wait(&request)?;
+    let mut found = record(&api, &request, Detail::Result).await?;
+    if let Some(wait) = wait.filter(|_| !found.status.is_terminal()) {
+        match ended(&api, &found.id, wait).await? {
+            Ended::Over(record) => found = *record,
+            Ended::NotYet => {}
+            Ended::Stopping => return Err(stopping()),
+        }
+    }
+    let Record { id, status, result, error, .. } = found;
+    match (status, result) {
+        (Status::Success, Some(result)) => part(&request, Bytes::copy_from_slice(result.as_str().as_bytes())),
+        (Status::Success, None) => {
+            let message = format!("job {id} is SUCCESS, but its result did not come with the record");
+            Err(Error::Unavailable { message, source: None }.into())
+        }
+        (Status::Error, _) => {
+            let unknown = || JobError::new(FailureKind::Handler, "no error was recorded");
+            Err(Error::JobFailed { id, error: error.unwrap_or_else(unknown) }.into())
+        }
+        (Status::Cancelled, _) => Err(Error::JobCancelled(id).into()),
+        (Status::Submitted | Status::InProgress, _) => {
+            let problem = Problem { status: 202, ..Error::NotFinished { id, status }.into() };
+            let mut answer = reply::problem(&problem);
+            reply::retry_after(&mut answer, LOOK_AGAIN);
+            Ok(answer)
+        }
+    }
+}
+
+/// A result, or the part of it that was asked for.
+fn part(request: &Request, whole: Bytes) -> Handled {
+    let tag = format!("\"{}\"", fingerprint(&whole));
+    let size = whole.len();
+    let mut answer = if matches(request, &tag) {
+        reply::bytes(StatusCode::NOT_MODIFIED, reply::JSON, Bytes::new())
+    } else {
+        match range(request.header(RANGE), size) {
+            Range::All => reply::bytes(StatusCode::OK, reply::JSON, whole),
+            Range::Part(first, last) => {
+                let mut part =
+                    reply::bytes(StatusCode::PARTIAL_CONTENT, reply::JSON, whole.slice(first..=last));
+                reply::header(&mut part, CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"));
+                part
+            }
+            Range::None => {
+                let detail = format!("the result has {size} bytes");
+                let problem = Problem::new(416, "range", "There is no such part", detail).field("range");
+                let mut refusal = reply::problem(&problem);
+                reply::header(&mut refusal, CONTENT_RANGE, &format!("bytes */{size}"));
+                refusal
+            }
+        }
+    };
+    reply::header(&mut answer, ETAG, &tag);
+    reply::header(&mut answer, ACCEPT_RANGES, "bytes");
+    Ok(answer)
+}
+
+#[derive(Debug, PartialEq)]
+enum Range {
+    All,
+    /// From the first byte to the last.
+    Part(usize, usize),
+    None,
+}
+
+/// What `Range` asks for. What is not understood, or several parts, is the whole (RFC 9110, 14.2).
+fn range(header: Option<&str>, size: usize) -> Range {
+    let Some((first, last)) = header.and_then(|header| header.strip_prefix("bytes=")?.split_once('-')) else {
+        return Range::All;
+    };
+    let number = |text: &str| text.trim().parse::<usize>().ok();
+    match (first.trim(), number(first), last.trim(), number(last)) {
+        ("", _, _, Some(count)) if count > 0 && size > 0 => Range::Part(size.saturating_sub(count), size - 1),
+        ("", _, _, Some(_)) => Range::None,
+        (_, Some(first), _, Some(last)) if last < first => Range::All,
+        (_, Some(first), "", _) if first < size => Range::Part(first, size - 1),
+        (_, Some(first), _, Some(last)) if first < size => Range::Part(first, last.min(size - 1)),
+        (_, Some(_), "", _) | (_, Some(_), _, Some(_)) => Range::None,
+        _ => Range::All,
+    }
+}
+
+pub(super) async fn list(api: Arc<Api>, request: Request) -> Handled {
+    #[derive(Serialize)]
+    struct Page {
+        jobs: Vec<Record>,
+        /// What to give as `before` for the next one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<JobId>,
+    }
+    let asked = &request.query;
+    let mut query = ListQuery::new().dead(asked.flag("dead")?);
+    query.status = asked.parsed("status")?;
+    query.queue = asked.parsed("queue")?;
+    let text = |name: &str| asked.get(name).map(str::to_owned);
+    query.task = text("task");
+    query.group = text("group");
+    query.request_id = text("request_id");
+    query.error = text("error");
+    query.id_prefix = text("id_prefix");
+    query.older_than = asked.duration("older_than")?;
+    query.newer_than = asked.duration("newer_than")?;
+    query.before = asked.get("before").map(JobId::from);
+    for (key, value) in asked.beginning("metadata.") {
+        query.metadata.insert(key.to_owned(), value.to_owned());
+    }
+    query.limit = asked.parsed("limit")?.unwrap_or(query.limit);
+    if !(1..=MOST_LISTED).contains(&query.limit) {
+        return Err(invalid(
+            "limit",
+            format!("limit is {}; it is a number from 1 to {MOST_LISTED}", query.limit),
+        ));
+    }
+    confine_list(&request.who, query.queue.as_ref())?;
+    let limit = query.limit;
+    let jobs = api.backend.list(query).await?;
+    let next = jobs.last().filter(|_| jobs.len() == limit).map(|last| last.id.clone());
+    Ok(reply::json(StatusCode::OK, &Page { jobs, next }))
+}
+
+pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
+    let id = JobId::from(request.part("id"));
+    need_jobs(&api, &request.who, std::iter::once(&id)).await?;
+    let cancellation = api.producer.cancel(&id).await?;
+    let (status, said) = match cancellation {
+        Cancellation::Done => (StatusCode::OK, "done"),
+        Cancellation::Requested => (StatusCode::ACCEPTED, "requested"),
+        Cancellation::TooLate(status) => {
+            let detail = format!("job {id} is {status} already");
+            let problem = Problem::new(409, "too_late", "The job is over", detail);
+            return Err(Problem { id: Some(id), job_status: Some(status), ..problem });
+        }
+        Cancellation::Missing => return Err(Error::NotFound(id).into()),
+    };
+    api.audit(&request.who, "cancel", std::iter::once(&id));
+    Ok(reply::json(status, &json!({ "id": id, "cancellation": said })))
+}
+
+pub(super) async fn redrive(api: Arc<Api>, request: Request) -> Handled {
+    let id = JobId::from(request.part("id"));
+    need_jobs(&api, &request.who, std::iter::once(&id)).await?;
+    api.producer.redrive(&id).await?;
+    api.audit(&request.who, "redrive", std::iter::once(&id));
+    Ok(reply::json(StatusCode::OK, &json!({ "id": id, "status": Status::Submitted })))
+}
+
+pub(super) async fn delete(api: Arc<Api>, request: Request) -> Handled {
+    let found = record(&api, &request, Detail::Status).await?;
+    let id = found.id;
+    if api.backend.purge(Purge::Jobs(vec![id.clone()])).await? == 0 {
+        // It began to run meanwhile, or ran before.
+        let status = record(&api, &request, Detail::Status).await?.status;
+        let detail = format!("job {id} is {status}, and is not deleted");
+        let problem = Problem::new(409, "in_progress", "The job runs", detail)
+            .remedy(format!("cancel it first: POST /v1/jobs/{id}/cancel"));
+        return Err(Problem { id: Some(id), job_status: Some(status), ..problem });
+    }
+    api.audit(&request.who, "delete", std::iter::once(&id));
+    Ok(reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_a_part_of_what_there_is() {
+        for (header, expected) in [
+            (None, Range::All),
+            (Some("bytes=0-3"), Range::Part(0, 3)),
+            (Some("bytes=4-"), Range::Part(4, 9)),
+            (Some("bytes=4-400"), Range::Part(4, 9)),
+            (Some("bytes=-3"), Range::Part(7, 9)),
+            (Some("bytes=-300"), Range::Part(0, 9)),
+            (Some("bytes=10-"), Range::None),
+            (Some("bytes=10-12"), Range::None),
+            (Some("bytes=-0"), Range::None),
+            (Some("bytes=3-1"), Range::All),
+            (Some("bytes=0-1,3-4"), Range::All),
+            (Some("lines=0-1"), Range::All),
+            (Some("bytes=x-y"), Range::All),
+        ] {
+            assert_eq!(range(header, 10), expected, "{header:?}");
+        }
+    }
+}

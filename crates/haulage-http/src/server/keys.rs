@@ -1,0 +1,428 @@
+//! Keys: who may ask for what.
+//!
+//! A key is a name, scopes, perhaps queues, and a secret of 256 bits, of which only the
+//! SHA-256 is kept: a secret that nobody can guess needs no slow hash. The secrets are
+//! compared in constant time. Keys are in a file of their own, whatever keeps the jobs, so
+//! that they work over any backend, can be mounted from wherever secrets are kept, and are
+//! in no copy of the jobs. A server looks at the file each second, so what changes there
+//! holds without a restart.
+
+use std::{
+    fmt, fs,
+    io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use haulage::{Clock, Error, QueueName, Result, Timestamp};
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+
+use crate::{Problem, protocol};
+
+/// What a key allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// To submit jobs, and to cancel jobs by their ids.
+    Submit,
+    /// To look at jobs, results, queues and numbers.
+    Read,
+    /// To run jobs.
+    Work,
+    /// To cancel, redrive and delete jobs, and to pause queues.
+    Operate,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Work, Self::Operate];
+
+    /// The name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Read => "read",
+            Self::Work => "work",
+            Self::Operate => "operate",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            Error::Invalid(format!("unknown scope {text:?}; the scopes are {names}"))
+        })
+    }
+}
+
+/// A key, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Key {
+    /// By which it is revoked; also a part of the secret.
+    pub id: String,
+    /// Whose it is: shown in the log and with the jobs that it submits. Several keys may have
+    /// one name, while one takes the place of another.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// In which queues; in all of them where there are none here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueName>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The SHA-256 of the secret, in hexadecimal digits.
+    hash: String,
+}
+
+impl Key {
+    /// The longest name, in bytes.
+    pub const MAX_NAME_BYTES: usize = 64;
+
+    /// A key of this name, and its secret, which is told this once and kept nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] where the name is empty, longer than [`Key::MAX_NAME_BYTES`] or has control
+    /// characters, or where there is no scope; [`Error::Unavailable`] where the system gives no
+    /// random numbers.
+    pub fn create(
+        name: impl Into<String>,
+        mut scopes: Vec<Scope>,
+        queues: Vec<QueueName>,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(Self, String)> {
+        let name = name.into();
+        let limit = Self::MAX_NAME_BYTES;
+        if name.is_empty() || name.len() > limit || name.chars().any(char::is_control) {
+            return Err(Error::Invalid(format!(
+                "{name:?} is not a name for a key: it has 1 to {limit} bytes, and no control characters"
+            )));
+        }
+        scopes.sort_unstable();
+        scopes.dedup();
+        if scopes.is_empty() {
+            return Err(Error::Invalid("a key needs a scope: submit, read, work or operate".into()));
+        }
+        let no_random = |e| Error::unavailable("the system gives no random numbers", e);
+        let id = protocol::random(4).map_err(no_random)?;
+        let secret = format!("{PREFIX}{id}_{}", protocol::random(32).map_err(no_random)?);
+        let created_at = Clock::system().now();
+        Ok((Self { hash: hash(&secret), id, name, scopes, queues, created_at, expires_at }, secret))
+    }
+}
+
+/// By which a secret is known for what it is where it should not be.
+const PREFIX: &str = "haulage_";
+
+fn hash(secret: &str) -> String {
+    protocol::hex(digest(&SHA256, secret.as_bytes()).as_ref())
+}
+
+/// A file of keys.
+#[derive(Debug)]
+pub struct KeyFile {
+    path: PathBuf,
+    read: Mutex<Read>,
+}
+
+/// What was read last.
+#[derive(Debug, Default)]
+struct Read {
+    keys: Vec<Key>,
+    /// Which file that was.
+    stamp: Option<Stamp>,
+    looked: Option<Instant>,
+}
+
+/// Tells one state of a file from another.
+type Stamp = (u64, u64, u64, i64, i64);
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Document {
+    keys: Vec<Key>,
+}
+
+/// How often a server looks whether the file has changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl KeyFile {
+    /// The keys in this file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where it is not there, cannot be read, or has something else in it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let file = Self { path: path.into(), read: Mutex::default() };
+        file.look(Instant::now())?;
+        Ok(file)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The keys that are in it now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`].
+    pub fn keys(path: &Path) -> Result<Vec<Key>> {
+        let refused = |why: &dyn fmt::Display| {
+            Error::Config(format!("cannot read the keys in {}: {why}", path.display()))
+        };
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) => return Err(refused(&error)),
+        };
+        serde_json::from_slice::<Document>(&text)
+            .map(|document| document.keys)
+            .map_err(|error| refused(&error))
+    }
+
+    /// Changes the keys of a file, which is made where it is not there yet, for its owner
+    /// alone. Whoever reads it meanwhile has what was there before or what is there then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where it cannot be read or written; whatever `change` gives.
+    pub fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Key>) -> Result<T>) -> Result<T> {
+        let cannot =
+            |error: io::Error| Error::Config(format!("cannot write the keys to {}: {error}", path.display()));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Of two who change it at once, the second waits. The file itself is replaced, so the lock is
+        // on its folder.
+        let lock = fs::File::open(folder).map_err(cannot)?;
+        lock.lock().map_err(cannot)?;
+        let mut keys = if path.exists() { Self::keys(path)? } else { Vec::new() };
+        let changed = change(&mut keys)?;
+        let write = || -> io::Result<()> {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let beside = folder.join(format!(".{name}.{}", protocol::random(4)?));
+            let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
+            let mut text = serde_json::to_vec_pretty(&Document { keys })?;
+            text.push(b'\n');
+            let written =
+                file.write_all(&text).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&beside, path));
+            if written.is_err() {
+                let _ = fs::remove_file(&beside);
+            }
+            written?;
+            lock.sync_all()
+        };
+        write().map_err(cannot)?;
+        Ok(changed)
+    }
+
+    fn look(&self, now: Instant) -> Result<()> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK) {
+            return Ok(());
+        }
+        read.looked = Some(now);
+        let stamp = fs::metadata(&self.path)
+            .map(|m| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
+            .map_err(|error| {
+                Error::Config(format!("cannot read the keys in {}: {error}", self.path.display()))
+            })?;
+        if read.stamp != Some(stamp) {
+            read.keys = Self::keys(&self.path)?;
+            read.stamp = Some(stamp);
+        }
+        Ok(())
+    }
+
+    /// Whose secret that is.
+    pub(super) fn identify(&self, secret: &str, now: Timestamp) -> Option<Arc<Identity>> {
+        if let Err(error) = self.look(Instant::now()) {
+            // What was there before holds: a file that somebody writes just now locks nobody out.
+            tracing::warn!(%error, "the keys stay as they are");
+        }
+        let given = hash(secret);
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // All of them are looked at, so that the time tells nothing of which it is.
+        let found = read.keys.iter().fold(None, |found, key| {
+            let same = bool::from(key.hash.as_bytes().ct_eq(given.as_bytes()));
+            if same { Some(key) } else { found }
+        });
+        let key = found.filter(|key| key.expires_at.is_none_or(|end| now < end))?;
+        let (name, scopes, queues) = (key.name.clone(), key.scopes.clone(), key.queues.clone());
+        Some(Arc::new(Identity { id: key.id.clone(), name: Some(name), scopes, queues }))
+    }
+}
+
+/// Who asks, and what they may.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// Of the key.
+    pub(super) id: String,
+    /// `None` on a server without keys, where everybody on the machine may do everything.
+    pub(super) name: Option<String>,
+    scopes: Vec<Scope>,
+    queues: Vec<QueueName>,
+}
+
+impl Identity {
+    /// Anybody, where there are no keys.
+    pub(super) fn anybody() -> Arc<Self> {
+        Arc::new(Self { id: String::new(), name: None, scopes: Scope::ALL.to_vec(), queues: Vec::new() })
+    }
+
+    /// Whether it has one of these scopes.
+    pub(super) fn may(&self, any: &[Scope]) -> bool {
+        any.iter().any(|scope| self.scopes.contains(scope))
+    }
+
+    /// Refuses whoever has none of these scopes.
+    pub(super) fn need(&self, any: &[Scope]) -> Result<(), Problem> {
+        if self.may(any) {
+            return Ok(());
+        }
+        let names: Vec<_> = any.iter().map(|scope| scope.as_str()).collect();
+        let names = names.join(" or ");
+        Err(forbidden(format!("this key has not the scope {names}"))
+            .remedy(format!("use a key that has it: haulage key create --scope {}", any[0])))
+    }
+
+    /// The queues to which it is confined.
+    pub(super) fn confined_to(&self) -> Option<&[QueueName]> {
+        Some(&self.queues[..]).filter(|queues| !queues.is_empty())
+    }
+
+    /// Refuses queues that are not those of the key.
+    pub(super) fn need_queues<'a>(
+        &self,
+        queues: impl IntoIterator<Item = &'a QueueName>,
+    ) -> Result<(), Problem> {
+        let Some(own) = self.confined_to() else { return Ok(()) };
+        match queues.into_iter().find(|queue| !own.contains(queue)) {
+            None => Ok(()),
+            Some(queue) => Err(self.confined(&format!("the queue {queue} is not one of them"))),
+        }
+    }
+
+    /// Refuses what is not about single queues.
+    pub(super) fn need_all_queues(&self) -> Result<(), Problem> {
+        match self.confined_to() {
+            None => Ok(()),
+            Some(_) => Err(self.confined("this is about all queues")),
+        }
+    }
+
+    fn confined(&self, why: &str) -> Problem {
+        let own: Vec<_> = self.queues.iter().map(QueueName::as_str).collect();
+        forbidden(format!("this key is for the queues {}, and {why}", own.join(", "))).field("queue")
+    }
+}
+
+fn forbidden(detail: String) -> Problem {
+    Problem::new(403, "forbidden", "The key does not allow this", detail)
+}
+
+/// The one answer that a stranger gets, whatever was asked for.
+pub(super) fn unauthorized() -> Problem {
+    Problem::new(401, "unauthorized", "A key is needed", "no key was given that this server knows")
+        .remedy("send it as `Authorization: Bearer …`; `haulage key create` makes one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, key: Key) {
+        KeyFile::change(path, |keys| {
+            keys.push(key);
+            Ok(())
+        })
+        .expect("write");
+    }
+
+    #[test]
+    fn a_secret_finds_its_key_and_is_not_in_the_file() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("keys.json");
+        let bulk: QueueName = "bulk".parse().expect("a name");
+        let scopes = vec![Scope::Read, Scope::Submit, Scope::Read];
+        let (key, secret) = Key::create("web", scopes, vec![bulk.clone()], None).expect("a key");
+        write(&path, key.clone());
+        let text = fs::read_to_string(&path).expect("read");
+        assert!(!text.contains(&secret) && text.contains(&key.hash), "{text}");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+        let file = KeyFile::open(&path).expect("open");
+        let now = Clock::system().now();
+        let found = file.identify(&secret, now).expect("the key");
+        assert_eq!(found.name.as_deref(), Some("web"));
+        assert!(found.may(&[Scope::Submit]) && !found.may(&[Scope::Work, Scope::Operate]));
+        assert!(found.need_queues([&bulk]).is_ok() && found.need_queues([&QueueName::default()]).is_err());
+        assert!(file.identify(&format!("{secret}0"), now).is_none());
+        assert!(file.identify(&key.hash, now).is_none(), "what the file has is not a secret");
+        assert!(file.identify("", now).is_none());
+    }
+
+    #[test]
+    fn a_key_ends_with_its_time_and_when_it_is_taken_out() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("keys.json");
+        let now = Clock::system().now();
+        let end = now.after(Duration::from_secs(60));
+        let (short, secret) = Key::create("short", vec![Scope::Read], vec![], Some(end)).expect("a key");
+        write(&path, short);
+        let file = KeyFile::open(&path).expect("open");
+        assert!(file.identify(&secret, now).is_some());
+        assert!(file.identify(&secret, end).is_none(), "its time is over");
+        KeyFile::change(&path, |keys| {
+            keys.clear();
+            Ok(())
+        })
+        .expect("write");
+        file.look(Instant::now() + LOOK).expect("look");
+        assert!(file.identify(&secret, now).is_none(), "it was taken out");
+    }
+
+    #[test]
+    fn a_file_that_is_broken_locks_nobody_out_who_is_in() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("keys.json");
+        let (key, secret) = Key::create("web", vec![Scope::Read], vec![], None).expect("a key");
+        write(&path, key);
+        let file = KeyFile::open(&path).expect("open");
+        fs::write(&path, "{").expect("write");
+        assert!(file.look(Instant::now() + LOOK).is_err());
+        assert!(file.identify(&secret, Clock::system().now()).is_some());
+        assert!(KeyFile::open(&path).is_err(), "a server does not start with it");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let create = |name: &str, scopes| Key::create(name, scopes, vec![], None);
+        assert!(create("", vec![Scope::Read]).is_err());
+        assert!(create("two\nlines", vec![Scope::Read]).is_err());
+        assert!(create("web", vec![]).is_err());
+        assert!(
+            "admin"
+                .parse::<Scope>()
+                .expect_err("no scope")
+                .to_string()
+                .contains("submit, read, work, operate")
+        );
+    }
+}

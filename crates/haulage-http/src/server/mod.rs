@@ -1,0 +1,361 @@
+//! The server: jobs over HTTP, for programs in any language and for workers anywhere.
+
+mod backend;
+mod builder;
+mod calls;
+mod connection;
+mod events;
+mod jobs;
+mod keys;
+mod openapi;
+mod pressure;
+mod queues;
+mod reply;
+mod request;
+mod routes;
+mod settle;
+mod submit;
+mod tls;
+mod watch;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use haulage::{Backend, Error, JobId, NewJob, Producer, backend::Capabilities};
+use hyper::{
+    HeaderMap, Method, StatusCode,
+    body::{Bytes, Incoming},
+    header::{
+        ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HOST, ORIGIN, VARY,
+    },
+};
+use percent_encoding::percent_decode_str;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    builder::Builder,
+    keys::{Key, KeyFile, Scope},
+};
+use self::{
+    calls::Calls,
+    keys::Identity,
+    pressure::Pressure,
+    reply::Reply,
+    request::{Query, Request},
+    routes::Route,
+    watch::Watches,
+};
+use crate::Problem;
+
+/// The longest wait of a request. Many proxies cut a connection that has been silent for a minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// A label of a job that was submitted with a key: the key's name.
+pub const KEY_LABEL: &str = "haulage.key";
+
+/// A server, which answers from threads of its own until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    is_secure: bool,
+    stopping: CancellationToken,
+    connections: TaskTracker,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Server {
+    /// Sets up a server over this backend.
+    pub fn builder(backend: Arc<dyn Backend>) -> Builder {
+        Builder::new(backend)
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Ends it: no more connections are taken, waits end with 503 and `Retry-After`, and what
+    /// is being answered has so long to come to its end. True if all of it has.
+    pub async fn stop(mut self, grace: Duration) -> bool {
+        self.stopping.cancel();
+        self.connections.close();
+        let all = tokio::time::timeout(grace, self.connections.wait()).await.is_ok();
+        self.end();
+        all
+    }
+
+    fn end(&mut self) {
+        self.stopping.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The answer to whoever waits while the server ends.
+fn stopping() -> Problem {
+    Problem::new(503, crate::protocol::STOPPING, "The server ends", "the server is being stopped")
+        .remedy("ask again in a moment; nothing was lost")
+}
+
+/// What all requests share.
+#[derive(Debug)]
+struct Api {
+    backend: Arc<dyn Backend>,
+    producer: Producer,
+    /// Without keys, everybody may do everything, and everybody is on this machine.
+    keys: Option<KeyFile>,
+    calls: Calls,
+    watches: Watches,
+    /// Drawn anew with each start.
+    instance: String,
+    /// The largest body or result, in bytes.
+    max_body: usize,
+    pressure: Pressure,
+    /// Pages of these origins may ask.
+    origins: BTreeSet<String>,
+    stopping: CancellationToken,
+    map: Map,
+}
+
+/// The routes, and which path leads to which.
+struct Map {
+    routes: Vec<Route>,
+    paths: matchit::Router<Vec<usize>>,
+    document: Bytes,
+}
+
+impl std::fmt::Debug for Map {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Map").field("routes", &self.routes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Map {
+    fn new() -> haulage::Result<Self> {
+        let routes = routes::routes();
+        let mut by_path: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (n, route) in routes.iter().enumerate() {
+            match by_path.iter_mut().find(|(path, _)| *path == route.path) {
+                Some((_, of_path)) => of_path.push(n),
+                None => by_path.push((route.path, vec![n])),
+            }
+        }
+        let mut paths = matchit::Router::new();
+        for (path, of_path) in by_path {
+            paths
+                .insert(path, of_path)
+                .map_err(|error| Error::Config(format!("the route {path}: {error}")))?;
+        }
+        let document = openapi::of(&routes).into();
+        Ok(Self { routes, paths, document })
+    }
+}
+
+impl Api {
+    /// The answer to a request, whatever it is.
+    async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>) -> Reply {
+        let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
+        let allowed = origin.as_ref().filter(|origin| self.origins.contains(*origin)).cloned();
+        let mut reply = if request.method() == Method::OPTIONS && allowed.is_some() {
+            // What a browser asks before it asks; it sends no key.
+            reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new())
+        } else {
+            match self.handle(request, origin.as_deref(), allowed.is_some()).await {
+                Ok(reply) => reply,
+                Err(problem) => reply::problem(&problem),
+            }
+        };
+        if let Some(origin) = allowed {
+            for (name, value) in [
+                (ACCESS_CONTROL_ALLOW_ORIGIN, origin.as_str()),
+                (VARY, "Origin"),
+                (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE"),
+                (
+                    ACCESS_CONTROL_ALLOW_HEADERS,
+                    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range",
+                ),
+                (
+                    ACCESS_CONTROL_EXPOSE_HEADERS,
+                    "Content-Range, ETag, Location, Preference-Applied, Retry-After",
+                ),
+                (ACCESS_CONTROL_MAX_AGE, "600"),
+            ] {
+                reply::header(&mut reply, name, value);
+            }
+        }
+        reply
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        request: hyper::Request<Incoming>,
+        origin: Option<&str>,
+        is_allowed: bool,
+    ) -> Result<Reply, Problem> {
+        let (head, body) = request.into_parts();
+        // Nothing is read, looked up or told before it is known who asks.
+        let who = self.identify(&head.headers)?;
+        if self.keys.is_none() {
+            self.check_page(&head.headers, origin.filter(|_| !is_allowed))?;
+        }
+        backend::received(&self, &who, &head.headers);
+        let unknown = || {
+            Problem::new(
+                404,
+                "no_such_path",
+                "There is nothing here",
+                format!("there is no {}", head.uri.path()),
+            )
+            .remedy("GET /openapi.json lists what there is")
+        };
+        let found = self.map.paths.at(head.uri.path()).map_err(|_| unknown())?;
+        let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+        let of_path = || found.value.iter().filter_map(|n| self.map.routes.get(*n));
+        let Some(route) = of_path().find(|route| route.method == method) else {
+            let allowed: Vec<_> = of_path().map(|route| route.method.as_str()).collect();
+            let allowed = allowed.join(", ");
+            let detail = format!("{} takes {allowed}", head.uri.path());
+            let mut refusal =
+                reply::problem(&Problem::new(405, "method", "This cannot be done here", detail));
+            reply::header(&mut refusal, ALLOW, &allowed);
+            return Ok(refusal);
+        };
+        who.need(route.scopes)?;
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        query.check(route.known())?;
+        let part = |name: &'static str| {
+            let raw = found.params.get(name).unwrap_or_default();
+            percent_decode_str(raw).decode_utf8().map(|text| (name, text.into_owned())).map_err(|_| unknown())
+        };
+        let path = route.names().map(part).collect::<Result<_, _>>()?;
+        let request = Request { headers: head.headers, path, query, body, who };
+        let answer = (route.handler)(Arc::clone(&self), request);
+        answer.await
+    }
+
+    /// Whose key it is.
+    fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
+        let Some(keys) = &self.keys else { return Ok(Identity::anybody()) };
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let secret = given.and_then(|given| {
+            let (scheme, secret) = given.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
+        });
+        let who = secret.and_then(|secret| keys.identify(secret, haulage::Clock::system().now()));
+        who.ok_or_else(keys::unauthorized)
+    }
+
+    /// Without keys: whoever is on this machine may ask, but not a page from elsewhere that a
+    /// browser of this machine shows, be it under a name that leads here.
+    fn check_page(&self, headers: &HeaderMap, origin: Option<&str>) -> Result<(), Problem> {
+        let refused = |detail: String| {
+            Problem::new(403, "forbidden", "A server without keys is for this machine alone", detail)
+                .remedy("give it keys: haulage key create, and haulage serve --keys")
+        };
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if !is_loopback(host) {
+            return Err(refused(format!("the host {host:?} is not a name of this machine itself")));
+        }
+        match origin {
+            Some(origin) if origin.split_once("://").is_none_or(|(_, from)| from != host) => {
+                Err(refused(format!("a page of {origin} may not ask")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Marks a job with the name of the key with which it is submitted. What a client says there is no proof.
+    fn stamp(&self, who: &Identity, job: &mut NewJob) {
+        if let Some(name) = &who.name {
+            job.spec.metadata.insert(KEY_LABEL.to_owned(), name.clone());
+        }
+    }
+
+    /// What the store can, within the limits of this server.
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = self.backend.capabilities();
+        capabilities.max_payload = capabilities.max_payload.min(self.max_body);
+        capabilities
+    }
+
+    fn check_sizes(&self, jobs: &[NewJob]) -> haulage::Result<()> {
+        let capabilities = self.capabilities();
+        jobs.iter().try_for_each(|job| capabilities.check_payload("body", &job.body))
+    }
+
+    /// Says in the log who did what to which jobs.
+    fn audit<'a>(&self, who: &Identity, action: &str, jobs: impl Iterator<Item = &'a JobId>) {
+        /// More are counted.
+        const NAMED: usize = 10;
+        let Some(key) = &who.name else { return };
+        let mut jobs = jobs.peekable();
+        if jobs.peek().is_none() {
+            return;
+        }
+        let named: Vec<_> = jobs.by_ref().take(NAMED).map(JobId::as_str).collect();
+        let count = named.len() + jobs.count();
+        tracing::info!(target: "haulage::audit", key, key_id = who.id, action, count, jobs = ?named, "asked by key");
+    }
+
+    /// The same of what is not about single jobs.
+    fn audit_what(&self, who: &Identity, action: &str, what: &str) {
+        if let Some(key) = &who.name {
+            tracing::info!(target: "haulage::audit", key, key_id = who.id, action, what, "asked by key");
+        }
+    }
+}
+
+/// Whether a host, with or without its port, is this machine to itself.
+fn is_loopback(host: &str) -> bool {
+    let without_port = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = without_port.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A time in a query: a number of seconds, or as in `5m`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds)
+            .map_err(|_| format!("{text} is not a number of seconds"));
+    }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 90s, 5m or 1h30m, or as a number of seconds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_this_machine() {
+        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "localhost.evil.example:80", "10.0.0.1", "127.0.0.1.evil.example", "0.0.0.0"]
+        {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A request, and how much of it is read.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use http_body_util::BodyExt as _;
+use hyper::{
+    HeaderMap,
+    body::{Body as _, Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderName},
+};
+use serde::de::DeserializeOwned;
+
+use super::{keys::Identity, seconds};
+use crate::Problem;
+
+/// How long a client may take for the next part of a body.
+const PART: Duration = Duration::from_secs(30);
+
+/// A request to one of the routes.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) headers: HeaderMap,
+    /// What stands in the path in the place of each `{name}`.
+    pub(super) path: Vec<(&'static str, String)>,
+    pub(super) query: Query,
+    pub(super) body: Incoming,
+    /// Who asks.
+    pub(super) who: Arc<Identity>,
+}
+
+impl Request {
+    /// The part of the path that the route calls so.
+    pub(super) fn part(&self, name: &str) -> &str {
+        self.path.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
+    }
+
+    pub(super) fn header(&self, name: impl Into<HeaderNameOrStr>) -> Option<&str> {
+        match name.into() {
+            HeaderNameOrStr::Name(name) => self.headers.get(name),
+            HeaderNameOrStr::Str(name) => self.headers.get(name),
+        }
+        .and_then(|value| value.to_str().ok())
+    }
+
+    /// The media type of the body, without its parameters.
+    pub(super) fn kind(&self) -> String {
+        let kind = self.header(CONTENT_TYPE).unwrap_or_default();
+        kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    /// The whole body, of up to so many bytes.
+    pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, Problem> {
+        if self.body.size_hint().lower() > limit as u64 {
+            return Err(too_large(limit));
+        }
+        let mut whole = Vec::new();
+        while let Some(part) = next(&mut self.body).await? {
+            if whole.len() + part.len() > limit {
+                return Err(too_large(limit));
+            }
+            whole.extend_from_slice(&part);
+        }
+        Ok(whole.into())
+    }
+}
+
+/// The name of a header, or what is one.
+pub(super) enum HeaderNameOrStr {
+    Name(HeaderName),
+    Str(&'static str),
+}
+
+impl From<HeaderName> for HeaderNameOrStr {
+    fn from(name: HeaderName) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl From<&'static str> for HeaderNameOrStr {
+    fn from(name: &'static str) -> Self {
+        Self::Str(name)
+    }
+}
+
+/// The next part of a body.
+pub(super) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+    loop {
+        let Ok(frame) = tokio::time::timeout(PART, body.frame()).await else {
+            let detail = format!("no more of the body came for {} s", PART.as_secs());
+            return Err(Problem::new(408, "too_slow", "The request takes too long", detail));
+        };
+        match frame {
+            None => return Ok(None),
+            // Trailers are nothing to us.
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Some(Err(error)) => {
+                let detail = format!("the request broke off: {error}");
+                return Err(Problem::new(400, "broken_off", "The request is not complete", detail));
+            }
+        }
+    }
+}
+
+/// The problem of a body that has more than these bytes.
+pub(super) fn too_large(limit: usize) -> Problem {
+    let detail = format!("the body of the request has more than {limit} bytes");
+    let problem = Problem::new(413, "too_large", "Too large", detail).field("request");
+    Problem { limit: Some(limit), ..problem }
+        .remedy("send less at a time, or keep it elsewhere and pass a reference to it")
+}
+
+/// Reads JSON of a type.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| Problem::from(haulage::Error::from(error)))
+}
+
+/// The parameters behind the `?`.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn parse(text: &str) -> Self {
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    /// Refuses parameters that the route does not know, or that are there twice.
+    pub(super) fn check(&self, known: impl Iterator<Item = &'static str> + Clone) -> Result<(), Problem> {
+        for (n, (name, _)) in self.0.iter().enumerate() {
+            let is_label =
+                name.starts_with("metadata.") && known.clone().any(|known| known == "metadata.{name}");
+            if !is_label && !known.clone().any(|known| known == name) {
+                let names: Vec<_> = known.collect();
+                let remedy = match names.is_empty() {
+                    true => "leave it out; this request takes none".to_owned(),
+                    false => format!("the parameters are {}", names.join(", ")),
+                };
+                let detail = format!("there is no parameter {name:?}");
+                return Err(invalid(name, detail).remedy(remedy));
+            }
+            if self.0[..n].iter().any(|(earlier, _)| earlier == name) {
+                return Err(invalid(name, format!("the parameter {name:?} is there twice")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Those whose names begin so, by what follows.
+    pub(super) fn beginning<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
+    }
+
+    /// One that is made of text.
+    pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Problem> {
+        let value = self.get(name).map(str::parse).transpose();
+        value.map_err(|error: T::Err| invalid(name, format!("{name}: {error}")))
+    }
+
+    /// A time: `90s`, `5m`, or a number of seconds.
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, Problem> {
+        let value = self.get(name).map(seconds).transpose();
+        value.map_err(|why| invalid(name, format!("{name}: {why}")))
+    }
+
+    /// `true` or `false`; there without a value, it is true.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(other) => Err(invalid(name, format!("{name} is {other:?}, and can be true or false"))),
+        }
+    }
+}
+
+/// A part of a request that is wrong.
+pub(super) fn invalid(field: &str, detail: impl Into<String>) -> Problem {
+    Problem::new(422, "invalid", "A part of the request is out of its range", detail).field(field)
+}

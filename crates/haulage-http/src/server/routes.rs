@@ -1,0 +1,300 @@
+//! Every route, in one list: from it come what is answered, who may ask, and `/openapi.json`.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use hyper::Method;
+
+use super::{
+    Api, backend, events, jobs, keys::Scope, openapi, queues, reply::Reply, request::Request, settle, submit,
+};
+use crate::Problem;
+
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
+
+/// One thing that can be asked for.
+pub(super) struct Route {
+    pub(super) method: Method,
+    /// With `{name}` for what differs.
+    pub(super) path: &'static str,
+    /// Whoever has one of these scopes.
+    pub(super) scopes: &'static [Scope],
+    /// What it does, in a line; of a route that is for this crate's backend alone, nothing.
+    pub(super) summary: &'static str,
+    pub(super) parameters: &'static [Parameter],
+    /// The schema of the body, and its media types.
+    pub(super) body: Option<(&'static str, &'static [&'static str])>,
+    /// Status, what it means, and the schema of what comes with it.
+    pub(super) answers: &'static [(u16, &'static str, &'static str)],
+    pub(super) handler: fn(Arc<Api>, Request) -> Answer,
+}
+
+/// A query parameter, or where its name says so, a header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) is_header: bool,
+    /// A JSON schema.
+    pub(super) schema: &'static str,
+    pub(super) what: &'static str,
+}
+
+const fn query(name: &'static str, schema: &'static str, what: &'static str) -> Parameter {
+    Parameter { name, is_header: false, schema, what }
+}
+
+const fn header(name: &'static str, what: &'static str) -> Parameter {
+    Parameter { name, is_header: true, schema: TEXT, what }
+}
+
+const TEXT: &str = r#"{"type":"string"}"#;
+const YES: &str = r#"{"type":"boolean"}"#;
+const TIME: &str = r##"{"$ref":"#/components/schemas/Time"}"##;
+const STATUS: &str = r##"{"$ref":"#/components/schemas/Status"}"##;
+const QUEUE: &str = r##"{"$ref":"#/components/schemas/QueueName"}"##;
+
+const WAIT: Parameter = query(
+    "wait",
+    TIME,
+    "How long to wait, 60 s at most: for the job to end, or with If-None-Match to change",
+);
+const IN_QUEUE: Parameter = query("queue", QUEUE, "Only of this queue");
+
+/// Who may look.
+const READ: &[Scope] = &[Scope::Read];
+/// Who may look at numbers: a worker, too, which is to know whether it is done.
+const COUNT: &[Scope] = &[Scope::Read, Scope::Work, Scope::Operate];
+const SUBMIT: &[Scope] = &[Scope::Submit];
+const CANCEL: &[Scope] = &[Scope::Submit, Scope::Operate];
+const OPERATE: &[Scope] = &[Scope::Operate];
+const WORK: &[Scope] = &[Scope::Work];
+const LOOK: &[Scope] = &[Scope::Read, Scope::Work];
+const ANY: &[Scope] = &Scope::ALL;
+
+const JSON_LINES: &[&str] = &["application/json", "application/jsonl"];
+
+impl Route {
+    fn new(
+        method: Method,
+        path: &'static str,
+        scopes: &'static [Scope],
+        handler: fn(Arc<Api>, Request) -> Answer,
+    ) -> Self {
+        Self { method, path, scopes, summary: "", parameters: &[], body: None, answers: &[], handler }
+    }
+
+    fn get(path: &'static str, scopes: &'static [Scope], handler: fn(Arc<Api>, Request) -> Answer) -> Self {
+        Self::new(Method::GET, path, scopes, handler)
+    }
+
+    fn post(path: &'static str, scopes: &'static [Scope], handler: fn(Arc<Api>, Request) -> Answer) -> Self {
+        Self::new(Method::POST, path, scopes, handler)
+    }
+
+    const fn summary(mut self, summary: &'static str) -> Self {
+        self.summary = summary;
+        self
+    }
+
+    const fn parameters(mut self, parameters: &'static [Parameter]) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
+    const fn body(mut self, schema: &'static str, kinds: &'static [&'static str]) -> Self {
+        self.body = Some((schema, kinds));
+        self
+    }
+
+    const fn answers(mut self, answers: &'static [(u16, &'static str, &'static str)]) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    /// The names in its path.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    /// The parameters of its query.
+    pub(super) fn known(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.parameters.iter().filter(|parameter| !parameter.is_header).map(|parameter| parameter.name)
+    }
+}
+
+/// A handler, in the form that the list has.
+macro_rules! to {
+    ($handler:path) => {
+        |api, request| Box::pin($handler(api, request))
+    };
+}
+
+/// A verb of [`haulage::Backend`]; see [`crate::protocol`].
+macro_rules! verb {
+    ($name:literal, $scopes:expr, $handler:path) => {
+        Route::post(concat!("/v1/backend/", $name), $scopes, to!($handler))
+    };
+}
+
+/// All there is.
+pub(super) fn routes() -> Vec<Route> {
+    let mut routes = public();
+    routes.extend([
+        Route::get("/v1/backend", ANY, to!(backend::hello)),
+        Route::get("/v1/backend/signals", LOOK, to!(backend::signals)),
+        verb!("submit", SUBMIT, backend::submit),
+        verb!("claim", WORK, backend::claim),
+        verb!("stop", WORK, backend::stop),
+        verb!("heartbeat", WORK, backend::heartbeat),
+        verb!("settle", WORK, settle::settle),
+        verb!("get", READ, backend::get),
+        verb!("cancel", CANCEL, backend::cancel),
+        verb!("list", READ, backend::list),
+        verb!("redrive", OPERATE, backend::redrive),
+        verb!("purge", OPERATE, backend::purge),
+        verb!("set_paused", OPERATE, backend::set_paused),
+        verb!("stats", COUNT, backend::stats),
+        verb!("backlog", COUNT, backend::backlog),
+        verb!("whole_read", COUNT, backend::whole_read),
+        verb!("ping", ANY, backend::ping),
+        verb!("check", COUNT, backend::check),
+    ]);
+    routes
+}
+
+/// What the document describes.
+fn public() -> Vec<Route> {
+    vec![
+        Route::post("/v1/jobs", SUBMIT, to!(submit::submit))
+            .summary("Submit a job, or many: as JSON lines, one a line, streamed both ways")
+            .parameters(
+                const {
+                    &[
+                        header("Idempotency-Key", "A second submit with the same key finds the first job"),
+                        header("Prefer", "`wait=30`: wait so many seconds for the job to end, 60 at most"),
+                    ]
+                },
+            )
+            .body("Submission", JSON_LINES)
+            .answers(&[
+                (200, "It has ended within the wait; for JSON lines, an answer for each line", "Job"),
+                (202, "It is kept durably, and will be run", "Submitted"),
+                (429, "Too many jobs wait in its queue; come back after Retry-After", "Problem"),
+            ]),
+        Route::get("/v1/jobs", READ, to!(jobs::list))
+            .summary("List jobs, the newest first, without bodies and results")
+            .parameters(
+                const {
+                    &[
+                        query("status", STATUS, "Only this status"),
+                        query("dead", YES, "Only dead letters: jobs that failed and have no attempts left"),
+                        IN_QUEUE,
+                        query("task", TEXT, "Only of this task"),
+                        query("group", TEXT, "Only of this group"),
+                        query("request_id", TEXT, "Only with this correlation id"),
+                        query("metadata.{name}", TEXT, "Only with this label"),
+                        query("error", TEXT, "Only with an error of this kind, or with this in its text"),
+                        query("id_prefix", TEXT, "Only ids that begin so"),
+                        query("older_than", TIME, "Only submitted this long ago, or longer"),
+                        query("newer_than", TIME, "Only submitted less than this long ago"),
+                        query("before", TEXT, "Only what was submitted before this job: the next page"),
+                        query(
+                            "limit",
+                            r#"{"type":"integer","minimum":1,"maximum":1000,"default":20}"#,
+                            "How many",
+                        ),
+                    ]
+                },
+            )
+            .answers(&[(200, "The jobs, and by what the next page begins", "Jobs")]),
+        Route::get("/v1/jobs/{id}", READ, to!(jobs::get))
+            .summary("Look at a job, and wait for its end or for a change")
+            .parameters(
+                const {
+                    &[
+                        WAIT,
+                        query("body", YES, "With the body, the checkpoint and the last attempts"),
+                        header(
+                            "If-None-Match",
+                            "The ETag of an earlier answer: 304 as long as nothing has changed",
+                        ),
+                    ]
+                },
+            )
+            .answers(&[
+                (200, "The job, and its result if it has one", "Job"),
+                (304, "It has not changed", ""),
+            ]),
+        Route::new(Method::DELETE, "/v1/jobs/{id}", OPERATE, to!(jobs::delete))
+            .summary("Delete a job with its body and result; one that runs has to be cancelled first")
+            .answers(&[(204, "It is gone", ""), (409, "It is in progress", "Problem")]),
+        Route::get("/v1/jobs/{id}/result", READ, to!(jobs::result))
+            .summary("The result, as the handler gave it")
+            .parameters(
+                const {
+                    &[
+                        WAIT,
+                        header("Range", "`bytes=0-1023`: a part of it"),
+                        header("If-None-Match", "The ETag of an earlier answer"),
+                    ]
+                },
+            )
+            .answers(&[
+                (200, "The result", "Any"),
+                (202, "There is none yet", "Problem"),
+                (206, "The part that was asked for", "Any"),
+                (304, "It is that of the ETag", ""),
+                (409, "The job failed, or was cancelled", "Problem"),
+                (410, "It is no longer kept", "Problem"),
+                (416, "It has no such part", "Problem"),
+            ]),
+        Route::get("/v1/jobs/{id}/events", READ, to!(events::events))
+            .summary(
+                "What becomes of a job, as server-sent events: `status` and `progress`, each with the job",
+            )
+            .parameters(const { &[header("Last-Event-ID", "The id of the last event that arrived")] })
+            .answers(&[(200, "Events, until the job is over", "Events")]),
+        Route::post("/v1/jobs/{id}/cancel", CANCEL, to!(jobs::cancel))
+            .summary("Cancel a job: one that waits at once, one that runs by asking its worker")
+            .answers(&[
+                (200, "It is cancelled", "Cancellation"),
+                (202, "Its worker has been asked", "Cancellation"),
+                (409, "It was over already", "Problem"),
+            ]),
+        Route::post("/v1/jobs/{id}/redrive", OPERATE, to!(jobs::redrive))
+            .summary("Put a job that failed or was cancelled back to work, with all its attempts")
+            .answers(&[(200, "It waits again", "Redriven"), (422, "It has not failed", "Problem")]),
+        Route::get("/v1/queues", COUNT, to!(queues::list))
+            .summary("The queues that have jobs or are paused, and what is in them")
+            .answers(&[(200, "By name", "Queues")]),
+        Route::post("/v1/queues/{queue}/pause", OPERATE, to!(queues::pause))
+            .summary("Start no more jobs of a queue; those that run go on")
+            .answers(&[(200, "It is paused", "Paused")]),
+        Route::post("/v1/queues/{queue}/resume", OPERATE, to!(queues::resume))
+            .summary("Let a paused queue go on")
+            .answers(&[(200, "It is not paused", "Paused")]),
+        Route::get("/v1/stats", COUNT, to!(queues::stats))
+            .summary("Counts by status, and the age of what waits")
+            .parameters(
+                const {
+                    &[query(
+                        "exact",
+                        YES,
+                        "Count the records also where that reads all of them, and is paid for",
+                    )]
+                },
+            )
+            .answers(&[(200, "Numbers", "Numbers")]),
+        Route::get("/v1/scale", COUNT, to!(queues::scale))
+            .summary("What waits and runs, at the least cost: for autoscalers, such as KEDA's metrics-api")
+            .parameters(const { &[IN_QUEUE] })
+            .answers(&[(200, "Numbers", "Scale")]),
+        Route::get("/v1/workers", READ, to!(queues::workers))
+            .summary("The workers that hold jobs")
+            .answers(&[(200, "By name", "Workers")]),
+        Route::get("/openapi.json", ANY, to!(openapi::document)).summary("This document").answers(&[(
+            200,
+            "OpenAPI 3.1",
+            "Any",
+        )]),
+    ]
+}

@@ -1,0 +1,90 @@
+//! TLS, by a certificate that may be replaced while the server runs.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use haulage::{Error, Result};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// How often to look whether the certificate was replaced.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub(super) struct Tls(Arc<Files>);
+
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    read: Mutex<Read>,
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Files").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+struct Read {
+    config: Arc<ServerConfig>,
+    /// When the two were changed.
+    changed: [Option<SystemTime>; 2],
+    looked: Instant,
+}
+
+impl Tls {
+    pub(super) fn open(certificate: PathBuf, key: PathBuf) -> Result<Self> {
+        let read = Read {
+            changed: [changed(&certificate), changed(&key)],
+            config: read(&certificate, &key)?,
+            looked: Instant::now(),
+        };
+        Ok(Self(Arc::new(Files { certificate, key, read: Mutex::new(read) })))
+    }
+
+    /// For the next connection.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        let Files { certificate, key, read } = &*self.0;
+        let mut last = read.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.looked.elapsed() >= LOOK {
+            last.looked = Instant::now();
+            let now = [changed(certificate), changed(key)];
+            if now != last.changed {
+                match self::read(certificate, key) {
+                    Ok(config) => (last.config, last.changed) = (config, now),
+                    // One of the two may be replaced already, and the other not yet.
+                    Err(error) => tracing::warn!(%error, "the certificate stays as it is"),
+                }
+            }
+        }
+        TlsAcceptor::from(Arc::clone(&last.config))
+    }
+}
+
+fn changed(path: &PathBuf) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
+
+fn read(certificate: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>> {
+    let wrong = |path: &PathBuf, why: &dyn std::fmt::Display| {
+        Error::Config(format!("cannot use {}: {why}; it is to be in PEM", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(|chain| chain.collect::<std::result::Result<Vec<_>, _>>())
+        .map_err(|error| wrong(certificate, &error))?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
+        .map_err(|error| wrong(certificate, &error))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,113 @@
+//! Many jobs in one request, line by line.
+
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::client::Site;
+
+const LINES: [(&str, &str); 1] = [("content-type", "application/jsonl")];
+
+fn answers(body: &[u8]) -> Vec<serde_json::Value> {
+    let text = std::str::from_utf8(body).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[tokio::test]
+async fn every_line_has_its_answer_and_a_bad_one_stops_no_other() {
+    let site = Site::new().await;
+    let lines = "{\"body\": 1}\n\n{\"body\": 2, \"que\": 1}\nnope\n{\"body\": 3, \"idempotency_key\": \"k\"}\n{\"body\": 3, \"idempotency_key\": \"k\"}";
+    let answer = site.client().send(Method::POST, "/v1/jobs", &LINES, lines).await;
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/jsonl"));
+    let answers = answers(&answer.body);
+    let numbers: Vec<_> = answers.iter().map(|answer| answer["line"].as_u64().expect("a number")).collect();
+    assert_eq!(numbers, [1, 3, 4, 5, 6]);
+    assert!(answers[0]["id"].is_string(), "{answers:?}");
+    assert_eq!(
+        (&answers[1]["error"]["field"], &answers[2]["error"]["type"]),
+        (&"que".into(), &"haulage:invalid_json".into())
+    );
+    assert_eq!((&answers[3]["id"], &answers[4]["duplicate"]), (&answers[4]["id"], &true.into()));
+    assert_eq!(site.backend.stats().await.expect("stats").visible, 2);
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_lines_are_answered_in_order() {
+    const COUNT: usize = 100_000;
+    let site = Site::new().await;
+    let lines: String = (0..COUNT).map(|n| format!("{{\"body\":{n}}}\n")).collect();
+    let answer = site.client().send(Method::POST, "/v1/jobs", &LINES, lines).await;
+    let answers = answers(&answer.body);
+    assert_eq!(answers.len(), COUNT);
+    assert!(answers.iter().zip(1..).all(|(answer, line)| answer["line"] == line && answer["id"].is_string()));
+    assert_eq!(site.backend.stats().await.expect("stats").visible, COUNT as u64);
+}
+
+/// A connection on which a request for lines has begun.
+async fn begin(site: &Site) -> TcpStream {
+    let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
+    let head = format!(
+        "POST /v1/jobs HTTP/1.1\r\nhost: {}\r\ncontent-type: application/jsonl\r\ntransfer-encoding: chunked\r\n\r\n",
+        site.server.address()
+    );
+    stream.write_all(head.as_bytes()).await.expect("send");
+    stream
+}
+
+async fn chunk(stream: &mut TcpStream, text: &str) {
+    stream.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await.expect("send");
+}
+
+/// Reads until this has come.
+async fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut read = String::new();
+    let mut bytes = [0; 4096];
+    while !read.contains(text) {
+        let reading = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut bytes));
+        let count = reading.await.unwrap_or_else(|_| panic!("nothing more came: {read}")).expect("read");
+        assert_ne!(count, 0, "the connection ended: {read}");
+        read.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    read
+}
+
+#[tokio::test]
+async fn answers_come_while_lines_still_go() {
+    let site = Site::new().await;
+    let mut stream = begin(&site).await;
+    chunk(&mut stream, "{\"body\": 1}\n{\"bo").await;
+    let read = read_until(&mut stream, "\"line\":1").await;
+    assert!(read.contains("200 OK") && !read.contains("\"line\":2"), "{read}");
+    chunk(&mut stream, "dy\": 2}\n").await;
+    read_until(&mut stream, "\"line\":2").await;
+    stream.write_all(b"0\r\n\r\n").await.expect("send");
+    read_until(&mut stream, "0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn of_an_upload_that_breaks_off_the_whole_lines_are_there() {
+    let site = Site::new().await;
+    let mut stream = begin(&site).await;
+    chunk(&mut stream, "{\"body\": 1}\n{\"body\": 2}\n{\"body\": 3}").await;
+    read_until(&mut stream, "\"line\":2").await;
+    drop(stream);
+    // Its end comes when the server has noticed the break; the next upload tells that it goes on.
+    let answer = site.client().send(Method::POST, "/v1/jobs", &LINES, "{\"body\": 4}\n").await;
+    assert_eq!(answers(&answer.body).len(), 1);
+    assert_eq!(site.backend.stats().await.expect("stats").visible, 3, "the third line is not whole");
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_is_refused() {
+    let site = Site::with(|builder, _| builder.max_body(10_000)).await;
+    let lines = format!("{{\"body\": 1}}\n{{\"body\": \"{}", "x".repeat(500_000));
+    let answer = site.client().send(Method::POST, "/v1/jobs", &LINES, lines).await;
+    let answers = answers(&answer.body);
+    assert!(answers[0]["id"].is_string(), "{answers:?}");
+    assert_eq!((&answers[1]["line"], &answers[1]["error"]["type"]), (&2.into(), &"haulage:too_large".into()));
+    assert_eq!(answers.len(), 2);
+}

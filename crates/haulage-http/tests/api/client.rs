@@ -1,0 +1,157 @@
+//! A client that knows nothing of Haulage, and a server for it.
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{
+    Backend, Clock, Json, Timestamp,
+    backend::{ClaimRequest, Claimed, Outcome, Settlement},
+    sqlite::SqliteBackend,
+};
+use haulage_http::server::{Builder, Server};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{HeaderMap, Method, Request, StatusCode, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client as Pool, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A server over a database of its own.
+pub(crate) struct Site {
+    pub(crate) server: Server,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) folder: TempDir,
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        Self::with(|builder, _| builder).await
+    }
+
+    pub(crate) async fn with(set_up: impl FnOnce(Builder, &TempDir) -> Builder) -> Self {
+        Self::on(Clock::system(), set_up).await
+    }
+
+    /// On a clock that stands still.
+    pub(crate) async fn standing_still() -> Self {
+        Self::on(Clock::manual(Timestamp::from_micros(1_800_000_000_000_000)), |builder, _| builder).await
+    }
+
+    async fn on(clock: Clock, set_up: impl FnOnce(Builder, &TempDir) -> Builder) -> Self {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("x.db");
+        let backend: Arc<dyn Backend> =
+            Arc::new(SqliteBackend::options(path).clock(clock).open().await.expect("open"));
+        let builder = Server::builder(Arc::clone(&backend)).listen("127.0.0.1:0");
+        let server = set_up(builder, &folder).start().expect("a server");
+        Self { server, backend, folder }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client { base: self.server.url(), key: None, pool: Pool::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// Claims the one job that waits.
+    pub(crate) async fn claim(&self) -> Claimed {
+        let request = ClaimRequest::new("worker-1", Duration::from_secs(60)).wait(Duration::from_secs(60));
+        self.backend.claim(request, Default::default()).await.expect("claim").pop().expect("a job")
+    }
+
+    pub(crate) async fn settle(&self, job: &Claimed, outcome: Outcome) {
+        let settled = self.backend.settle(vec![Settlement::new(job.key.clone(), outcome)]).await;
+        settled.expect("settle").remove(0).expect("settled");
+    }
+
+    /// Runs the one job that waits, with this result.
+    pub(crate) async fn succeed(&self, result: &str) {
+        let job = self.claim().await;
+        self.settle(&job, Outcome::Success(Json::parse(result).expect("JSON"))).await;
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Client {
+    base: String,
+    key: Option<String>,
+    pool: Pool<HttpConnector, Full<Bytes>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Client {
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).expect("a request");
+        let response = self.pool.request(request).await.expect("an answer");
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.expect("the whole answer").to_bytes();
+        Answer { status: head.status, headers: head.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(Method::GET, path, headers, "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
+        self.post_with(path, body, &[]).await
+    }
+
+    pub(crate) async fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let headers = [&[("content-type", "application/json")], headers].concat();
+        self.send(Method::POST, path, &headers, body.to_owned()).await
+    }
+
+    /// Submits a job, and gives its id.
+    pub(crate) async fn submit(&self, job: &str) -> String {
+        let answer = self.post("/v1/jobs", job).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+        answer.json()["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// What kind of problem it is, with this status.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{problem}");
+        assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("haulage:")), "{problem}");
+        problem
+    }
+}

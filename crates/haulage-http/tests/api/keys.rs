@@ -1,0 +1,279 @@
+//! Who may do what.
+
+use std::time::Duration;
+
+use haulage::{QueueName, backend::ListQuery};
+use haulage_http::{
+    HttpBackend,
+    server::{Key, KeyFile, Scope},
+};
+use hyper::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::client::{Client, Site};
+
+/// A server with keys: one for each scope, and one for all of them in the queue `bulk`.
+struct Guarded {
+    site: Site,
+    secrets: Vec<(Scope, String)>,
+    bulk: String,
+}
+
+impl Guarded {
+    async fn new() -> Self {
+        let mut secrets = Vec::new();
+        let mut bulk = String::new();
+        let site = Site::with(|builder, folder| {
+            let path = folder.path().join("keys");
+            let add = |name: &str, scopes: &[Scope], queues: Vec<QueueName>| {
+                let (key, secret) = Key::create(name, scopes.to_vec(), queues, None).expect("a key");
+                KeyFile::change(&path, |keys| {
+                    keys.push(key);
+                    Ok(())
+                })
+                .expect("write");
+                secret
+            };
+            for scope in Scope::ALL {
+                secrets.push((scope, add(scope.as_str(), &[scope], Vec::new())));
+            }
+            bulk = add("bulk", &Scope::ALL, vec!["bulk".parse().expect("a name")]);
+            builder.keys(KeyFile::open(&path).expect("open"))
+        })
+        .await;
+        Self { site, secrets, bulk }
+    }
+
+    fn with(&self, scope: Scope) -> Client {
+        let (_, secret) = self.secrets.iter().find(|(of, _)| *of == scope).expect("a key");
+        self.site.client().with_key(secret)
+    }
+
+    /// Every path and method that the server answers, with the scopes that the document names.
+    async fn operations(&self) -> Vec<(Method, String, Vec<String>)> {
+        let document = self.with(Scope::Read).get("/openapi.json").await.json();
+        let mut found = Vec::new();
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in operations.as_object().expect("operations") {
+                let method = method.to_uppercase().parse().expect("a method");
+                let said = operation["description"].as_str().expect("a description");
+                let scopes = said.trim_start_matches("Needs a key with the scope ").trim_end_matches('.');
+                found.push((method, path.clone(), scopes.split(" or ").map(str::to_owned).collect()));
+            }
+        }
+        let verbs = [
+            ("submit", "submit"),
+            ("claim", "work"),
+            ("stop", "work"),
+            ("heartbeat", "work"),
+            ("settle", "work"),
+            ("get", "read"),
+            ("cancel", "submit or operate"),
+            ("list", "read"),
+            ("redrive", "operate"),
+            ("purge", "operate"),
+            ("set_paused", "operate"),
+            ("stats", "read or work or operate"),
+            ("backlog", "read or work or operate"),
+            ("whole_read", "read or work or operate"),
+            ("check", "read or work or operate"),
+        ];
+        for (verb, scopes) in verbs {
+            let scopes = scopes.split(" or ").map(str::to_owned).collect();
+            found.push((Method::POST, format!("/v1/backend/{verb}"), scopes));
+        }
+        found.push((
+            Method::GET,
+            "/v1/backend/signals".to_owned(),
+            vec!["read".to_owned(), "work".to_owned()],
+        ));
+        found
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_learns_nothing_but_401() {
+    let guarded = Guarded::new().await;
+    let client = guarded.site.client();
+    let expected = client.get("/v1/jobs").await;
+    expected.problem(401);
+    assert_eq!(expected.header("www-authenticate"), "Bearer");
+    let strangers = [client.clone(), client.with_key("haulage_00000000_0"), client.with_key("")];
+    let mut asked = guarded.operations().await;
+    asked.push((Method::GET, "/no/such/path".to_owned(), vec![]));
+    asked.push((Method::PATCH, "/v1/jobs".to_owned(), vec![]));
+    asked.push((Method::OPTIONS, "/v1/jobs".to_owned(), vec![]));
+    for (method, path, _) in asked {
+        for stranger in &strangers {
+            let answer =
+                stranger.send(method.clone(), &path, &[("origin", "https://evil.example")], "").await;
+            assert_eq!((answer.status, &answer.body), (expected.status, &expected.body), "{method} {path}");
+            let names = |answer: &crate::client::Answer| {
+                let mut names: Vec<_> = answer.headers.keys().map(|name| name.as_str().to_owned()).collect();
+                names.sort();
+                names
+            };
+            assert_eq!(names(&answer), names(&expected), "{method} {path}");
+        }
+    }
+    let basic = client.get_with("/v1/jobs", &[("authorization", "Basic aGk6aGk=")]).await;
+    assert_eq!((basic.status, &basic.body), (expected.status, &expected.body));
+}
+
+#[tokio::test]
+async fn every_route_takes_its_scopes_and_no_others() {
+    let guarded = Guarded::new().await;
+    for (method, path, scopes) in guarded.operations().await {
+        let at = path.replace("{id}", "no-such-job").replace("{queue}", "no-such-queue");
+        for scope in Scope::ALL {
+            // Who may listen would listen for good.
+            if at.ends_with("/signals") && scopes.contains(&scope.as_str().to_owned()) {
+                continue;
+            }
+            let answer = guarded.with(scope).send(method.clone(), &at, &[], "").await;
+            let may = scopes.iter().any(|of| of == scope.as_str());
+            assert_eq!(answer.status != StatusCode::FORBIDDEN, may, "{method} {at} with {scope}: {answer:?}");
+            if !may {
+                assert!(
+                    answer.problem(403)["remedy"].as_str().is_some_and(|remedy| remedy.contains("--scope"))
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_for_one_queue_sees_no_other() {
+    let guarded = Guarded::new().await;
+    let (client, bulk) = (guarded.with(Scope::Submit), guarded.site.client().with_key(&guarded.bulk));
+    let other = client.submit(r#"{"body": 1}"#).await;
+    let own = bulk.submit(r#"{"body": 2, "queue": "bulk"}"#).await;
+    assert_eq!(bulk.get(&format!("/v1/jobs/{own}")).await.status, StatusCode::OK);
+    for (method, path) in [
+        (Method::GET, format!("/v1/jobs/{other}")),
+        (Method::GET, format!("/v1/jobs/{other}/result")),
+        (Method::GET, format!("/v1/jobs/{other}/events")),
+        (Method::POST, format!("/v1/jobs/{other}/cancel")),
+        (Method::POST, format!("/v1/jobs/{other}/redrive")),
+        (Method::DELETE, format!("/v1/jobs/{other}")),
+    ] {
+        let answer = bulk.send(method.clone(), &path, &[], "").await;
+        assert_eq!(answer.problem(404)["type"], "haulage:not_found", "{method} {path}");
+    }
+    assert_eq!(bulk.post("/v1/jobs", r#"{"body": 1}"#).await.problem(403)["field"], "queue");
+    bulk.get("/v1/jobs").await.problem(403);
+    bulk.get("/v1/jobs?queue=default").await.problem(403);
+    bulk.post("/v1/queues/default/pause", "").await.problem(403);
+    bulk.get("/v1/workers").await.problem(403);
+    assert_eq!(bulk.get("/v1/jobs?queue=bulk").await.json()["jobs"].as_array().map(Vec::len), Some(1));
+    let stats = bulk.get("/v1/stats").await.json();
+    assert_eq!((&stats["visible"], stats["queues"].get("default")), (&1.into(), None), "{stats}");
+    assert_eq!(bulk.get("/v1/scale").await.json()["visible"], 1);
+    let mut calls = 0;
+    let mut post = |verb: &str, body: Value| {
+        calls += 1;
+        let call = format!("call-{calls}");
+        let (path, body, bulk) = (format!("/v1/backend/{verb}"), body.to_string(), bulk.clone());
+        async move { bulk.post_with(&path, &body, &[("haulage-call", &call)]).await }
+    };
+    let claim = serde_json::json!({ "worker": "w", "max": 1, "lease": 60, "wait": 0 });
+    post("claim", claim).await.problem(403);
+    let key = serde_json::json!({ "id": other, "attempt": 1 });
+    post("heartbeat", serde_json::json!([{ "key": key, "lease": 60 }])).await.problem(404);
+    post("settle", serde_json::json!({ "settlements": [{ "key": key, "outcome": "cancelled" }] }))
+        .await
+        .problem(404);
+    let found = post("get", serde_json::json!({ "ids": [other, own], "detail": "full" })).await.json();
+    assert_eq!((&found[0], found[1].get("found").is_some()), (&"missing".into(), true), "{found}");
+    for what in [
+        serde_json::json!({ "dead": { "limit": 1 } }),
+        serde_json::json!({ "lost": { "limit": 1 } }),
+        serde_json::json!({ "dead": { "limit": 1, "queue": "default" } }),
+    ] {
+        post("redrive", what).await.problem(403);
+    }
+    post("purge", serde_json::json!({ "status": { "status": "SUBMITTED", "older_than": 0 } }))
+        .await
+        .problem(403);
+    post("purge", serde_json::json!({ "jobs": [other] })).await.problem(404);
+    post("list", serde_json::json!({})).await.problem(403);
+    post("check", Value::Null).await.problem(403);
+    assert_eq!(guarded.site.backend.stats().await.expect("stats").visible, 2, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_job_has_the_name_of_its_key_whatever_it_says() {
+    let guarded = Guarded::new().await;
+    let client = guarded.with(Scope::Submit);
+    let forged = r#"{"body": 1, "metadata": {"haulage.key": "the-boss", "team": "vision"}}"#;
+    let id = client.submit(forged).await;
+    let record = guarded.with(Scope::Read).get(&format!("/v1/jobs/{id}")).await.json();
+    assert_eq!(record["metadata"], serde_json::json!({ "haulage.key": "submit", "team": "vision" }));
+    // Who may not read is not told the result with the submit either.
+    let answer = client.post_with("/v1/jobs", r#"{"body": 1}"#, &[("prefer", "wait=30")]).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_worker_with_its_key_works_and_one_without_is_told_why() {
+    let guarded = Guarded::new().await;
+    let url = guarded.site.server.url();
+    let refused = HttpBackend::builder(&url).key("haulage_0_0").open().await.expect_err("refused");
+    assert!(
+        matches!(&refused, haulage::Error::Config(why) if why.contains("haulage key create")),
+        "{refused:?}"
+    );
+    let (_, work) = &guarded.secrets[2];
+    let worker = HttpBackend::builder(&url).key(work).open().await.expect("open");
+    use haulage::Backend as _;
+    let refused = worker.list(ListQuery::new()).await.expect_err("refused");
+    assert!(matches!(&refused, haulage::Error::Config(why) if why.contains("scope read")), "{refused:?}");
+    guarded.with(Scope::Submit).submit(r#"{"body": 1}"#).await;
+    let request = haulage::backend::ClaimRequest::new("w", Duration::from_secs(60));
+    let claimed = worker.claim(request, Default::default()).await.expect("claim");
+    assert_eq!(claimed.len(), 1);
+}
+
+#[tokio::test]
+async fn without_keys_only_this_machine_is_served() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let backend = haulage::sqlite::SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+    let refused =
+        haulage_http::server::Server::builder(std::sync::Arc::new(backend)).listen("0.0.0.0:0").start();
+    let refused = refused.expect_err("refused").to_string();
+    assert!(refused.contains("haulage key create") && refused.contains("127.0.0.1"), "{refused}");
+
+    let site = Site::new().await;
+    let client = site.client();
+    let address = site.server.address().to_string();
+    let own = format!("http://{address}");
+    for (headers, status) in [
+        (vec![("host", "evil.example")], 403),
+        (vec![("host", "evil.example:80")], 403),
+        (vec![("host", "localhost")], 200),
+        (vec![("origin", "https://evil.example")], 403),
+        (vec![("origin", "null")], 403),
+        (vec![("host", address.as_str()), ("origin", own.as_str())], 200),
+    ] {
+        let answer = client.get_with("/v1/stats", &headers).await;
+        assert_eq!(answer.status.as_u16(), status, "{headers:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_an_origin_that_is_named_may_ask() {
+    let site = Site::with(|builder, _| builder.allow_origin("https://app.example.com")).await;
+    let client = site.client();
+    let ours = [("origin", "https://app.example.com")];
+    let preflight = client.send(Method::OPTIONS, "/v1/jobs", &ours, "").await;
+    assert_eq!(preflight.status, StatusCode::NO_CONTENT);
+    assert_eq!(preflight.header("access-control-allow-origin"), "https://app.example.com");
+    assert!(preflight.header("access-control-allow-headers").contains("Idempotency-Key"));
+    let answer = client.get_with("/v1/stats", &ours).await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (StatusCode::OK, "https://app.example.com")
+    );
+    let other = client.get_with("/v1/stats", &[("origin", "https://evil.example")]).await;
+    assert_eq!((other.status, other.header("access-control-allow-origin")), (StatusCode::FORBIDDEN, ""));
+}

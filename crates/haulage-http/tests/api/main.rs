@@ -1,0 +1,8 @@
+//! The API, as a program in any language has it.
+
+mod bulk;
+mod client;
+mod hostile;
+mod jobs;
+mod keys;
+mod stopping;

@@ -1,0 +1,31 @@
+//! The backend passes the suite that the store behind the server passes, every case of it.
+
+use haulage::conformance;
+
+use crate::place::Wire;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn conforms() {
+    let report = conformance::run(&Wire::new(0.0)).await;
+    report.assert_ok();
+    assert!(report.skipped.is_empty(), "the store behind passes all of them: {:?}", report.skipped);
+}
+
+#[test]
+fn agrees_with_the_model() {
+    conformance::run_model(&Wire::new(0.0), 32);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn conforms_while_connections_break() {
+    let wire = Wire::new(0.05);
+    let report = conformance::run(&wire).await;
+    report.assert_ok();
+    assert!(report.skipped.is_empty(), "{:?}", report.skipped);
+    assert!(wire.faults() > 0, "nothing went wrong");
+}
+
+#[test]
+fn agrees_with_the_model_while_connections_break() {
+    conformance::run_model(&Wire::new(0.05), 8);
+}

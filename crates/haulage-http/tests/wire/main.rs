@@ -1,0 +1,5 @@
+//! The backend of a server, over the wire.
+
+mod conformance;
+mod faults;
+mod place;

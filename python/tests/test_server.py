@@ -1,0 +1,46 @@
+"""A client and a worker of a server: `haulage serve`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import haulage
+import pytest
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A server over a database of its own, on a free port."""
+    command = [sys.executable, "-m", "haulage", "serve", "--listen", "127.0.0.1:0"]
+    environment = os.environ | {"HAULAGE_URL": f"sqlite://{tmp_path}/jobs.db"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        found = None
+        for line in server.stderr:
+            found = re.search(r"http://[0-9.:]+", line)
+            if found:
+                break
+        assert found is not None, "the server does not say where it is"
+        yield found[0]
+        server.terminate()
+        server.stderr.read()
+        assert server.wait() == 0
+
+
+def test_jobs_go_to_a_server_and_its_workers_run_them(url: str) -> None:
+    with haulage.connect(url) as client:
+        job = client.submit({"n": 20})
+        worker = haulage.Worker(lambda body: body["n"] + 1, url=url, until_empty=True)
+        worker.run()
+        assert job.result(timeout=60) == 21
+        assert client.stats()["success"] == 1
+
+
+def test_a_server_that_is_not_there_is_said() -> None:
+    with pytest.raises(haulage.UnavailableError, match="cannot reach http://"):
+        haulage.connect("http://127.0.0.1:1")
