@@ -143,20 +143,22 @@ example: wheel tools ## Run the example without containers, on local servers and
 stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows the table, and a consumer
 	example/stack.sh up --build --timeout 60
 
-# With what is shipped, made of what is here now: after test-dist, nothing is compiled.
+# With what is shipped, made of what is here now: after test-dist, nothing is compiled
+# but the scaling Lambda's program, as it is for tests.
 test-containers: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
-test-containers: need-rust-python-musl-root-debian ## As root, with Docker or on Debian, where it is installed: the images, the local stack and a service of ECS, end to end
+test-containers: need-rust-python-root-debian ## As root, with Docker or on Debian, where it is installed: the images, the local stack and a service of ECS, end to end
 	[ -n "$$PROGRAM" -a -n "$$WHEEL" ] || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
-	[ -n "$$LAMBDA" ] || PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh $(subst aarch64,arm64,$(shell uname -m))
-	PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
+	$(CARGO) build --package haulage-autoscale --features haulage-autoscale/lambda
+	LAMBDA="$(BUILT)/debug/haulage-autoscale" PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
 # In this order, whatever `-j` says: what is missing is told first. Cargo uses
 # all cores by itself.
 .NOTPARALLEL:
 
-# The last three take what test-bare has compiled.
-test-full: need-rust-lint-python-node-java-musl-cxx-root-debian ## All checks: those that need root, Java, Node.js, rustup and a C++ compiler, and make demo and make test on a bare machine
-	tests/timed.sh test-terraform test-dist test-containers fuzz-quick test-bare test-scaled test-root test-servers
+# Side by side, what links for minutes on one core and what waits. The last four take what
+# test-bare has compiled.
+test-full: need-rust-lint-python-node-java-root-debian python-tools ## All checks: those that need root, Java and Node.js, and make demo and make test on a bare machine
+	tests/timed.sh "test-dist test-terraform + test-bare" "test-containers + test-scaled test-servers test-root"
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
