@@ -41,7 +41,7 @@ export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-dist test-python test-docs test-servers test-terraform test-scaled e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-dist test-python test-docs test-servers test-scaled e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -155,10 +155,10 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # all cores by itself.
 .NOTPARALLEL:
 
-# Side by side, what links for minutes on one core and what waits. The last four take what
-# test-bare has compiled.
+# Side by side, what links for minutes on one core and what does not mind; the tests that
+# follow do, as SQS counts in seconds. The last four take what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-root-debian python-tools ## All checks: those that need root, Java and Node.js, and make demo and make test on a bare machine
-	tests/timed.sh "test-dist test-terraform + test-bare" "test-containers + test-scaled test-servers test-root"
+	tests/timed.sh "test-dist + test-terraform" test-bare test-containers test-scaled test-servers test-root
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -167,7 +167,10 @@ test-servers: need-rust-python-node-java tmp ## What needs Java: the AWS backend
 	tests/servers/install.sh ministack dynamodb-local
 	$(CARGO) test --workspace --features $(AWS),haulage-aws/test-full --test local dynamodb_local
 
-test-terraform: need-python-node tmp ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
+# Beside test-dist, which empties the folder that others have.
+test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp-terraform
+test-terraform: need-python-node ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
+	@mkdir -p $(TOOLS)/tmp-terraform
 	PYTHON=$(PYTHON) terraform/tests/install.sh
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
 
