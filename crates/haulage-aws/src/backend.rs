@@ -14,15 +14,12 @@ use haulage::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Builder, backlog, cancel, check, claim,
+    Builder, check,
     config::Config,
-    get, heartbeat,
-    inner::{Inner, Shared, Tuning},
-    list, lost,
-    meter::Usage,
-    ping, redrive,
     runtime::Runtime,
-    settle, submit,
+    services::meter::Usage,
+    state::{Inner, Shared, Tuning},
+    verbs::{backlog, cancel, claim, get, heartbeat, list, lost, ping, redrive, settle, submit},
 };
 
 /// Jobs in SQS, records in DynamoDB, large bodies and results in S3.

@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_sqs::config::Credentials;
 use haulage::Result;
 
-use crate::{AwsBackend, Compression, Config, RawBodies, Records, ScaleInProtection, Unwrap, inner::Tuning};
+use crate::{AwsBackend, Compression, Config, RawBodies, Records, ScaleInProtection, Unwrap, state::Tuning};
 
 /// Sets up an [`AwsBackend`]; each method is also a parameter of the URL, of the
 /// same name. The defaults are at [`Config`].

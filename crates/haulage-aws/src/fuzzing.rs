@@ -7,13 +7,15 @@ use haulage::{JobId, QueueName, Timestamp};
 use serde_json::Value;
 
 use crate::{
-    body::{Packed, Place},
     config::Config,
-    envelope::{ATTRIBUTE, Envelope, Poison, attributes},
-    item::{Row, submitted},
     protection,
-    redrive_policy::RedrivePolicy,
-    update::Item,
+    schema::{
+        body::{Packed, Place},
+        envelope::{ATTRIBUTE, Envelope, Poison, attributes},
+        item::{Row, submitted},
+        update::Item,
+    },
+    services::redrive_policy::RedrivePolicy,
 };
 
 /// A moment within the reach of what is tried.
@@ -105,7 +107,7 @@ pub fn item(data: &[u8]) {
         row.is_expired(NOW),
         row.result_ttl(),
     );
-    let _ = crate::store::places(&row).count();
+    let _ = crate::services::store::places(&row).count();
 }
 
 /// How large the documents of [`body`] may be, in bytes.

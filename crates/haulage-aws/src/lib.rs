@@ -14,78 +14,37 @@
 //! Region and credentials come the ways of the AWS SDK: environment, profiles,
 //! container and instance roles; endpoints from `AWS_ENDPOINT_URL` and the like.
 
-// The verbs, one file each.
+// Each uses those below it.
 mod backend;
-mod backlog;
-mod cancel;
-mod check;
-mod claim;
-mod get;
-mod heartbeat;
-mod list;
-mod lost;
-mod ping;
-mod redrive;
-mod settle;
-pub mod setup;
-mod submit;
-mod unrecorded;
-
-// Records without a queue.
+mod builder;
 mod records;
+pub mod setup;
 
-// From a message to a claim, and back to the queue.
-mod deduplication;
-mod deleter;
-mod failures;
-mod in_flight;
-mod pauses;
-mod poll;
+mod check;
+mod verbs;
+
+mod delivery;
+mod state;
+
 mod protection;
-mod receive;
-mod resolve;
-mod unusable;
-mod visibility;
+mod services;
 
-// What is stored, and how it is written.
-mod body;
-mod checkpoint;
-mod envelope;
-mod item;
-mod object_retention;
+mod schema;
+
+mod config;
+mod queue_name;
 mod random;
-mod raw;
-mod update;
+mod runtime;
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-
-// The services.
-mod bucket;
-mod clients;
-mod clock;
-mod fault;
-mod meter;
-mod queue;
-mod queue_name;
-mod queues;
-mod redrive_policy;
-mod scan;
-mod store;
-mod table;
-
-// What all of it stands on.
-mod builder;
-mod config;
-mod inner;
-mod runtime;
 
 pub use aws_config::SdkConfig;
 
 pub use backend::AwsBackend;
 pub use builder::Builder;
 pub use config::{Compression, Config, RawBodies, Unwrap};
-pub use meter::Usage;
 pub use protection::ScaleInProtection;
 pub use records::{OwnRecord, Records, Refusal};
+pub use services::meter::Usage;

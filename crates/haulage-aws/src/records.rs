@@ -9,20 +9,25 @@ use haulage::{
 
 use crate::{
     Builder, Config,
-    bucket::Bucket,
-    clients::{Clients, load},
-    clock::ServerClock,
-    get,
-    inner::{MAX_IN_TABLE, Tuning},
-    item::{name, seconds, spelled},
-    meter::Meter,
-    queues::Retentions,
-    resolve::noted,
     runtime::Runtime,
-    store::Store,
-    table::{Table, Written},
-    unrecorded::Unrecorded,
-    update::{Write, moment, text, whole_seconds},
+    schema::{
+        fence::noted,
+        item::{seconds, spelled},
+        name,
+        update::{Write, moment, text, whole_seconds},
+    },
+    services::{
+        bucket::Bucket,
+        clients::{Clients, load},
+        clock::ServerClock,
+        meter::Meter,
+        queues::Retentions,
+        store::Store,
+        table::{Table, Written},
+        unrecorded::Unrecorded,
+    },
+    state::{MAX_IN_TABLE, Tuning},
+    verbs::get,
 };
 
 /// The records of a table, whatever the queue: those of jobs, to be read, and

@@ -14,8 +14,8 @@ use haulage::{
 
 use crate::{
     ScaleInProtection,
-    inner::{Inner, Shared},
-    lost,
+    state::{Inner, Shared},
+    verbs::lost,
 };
 
 pub(crate) async fn check(inner: Shared) -> Result<Vec<Finding>> {

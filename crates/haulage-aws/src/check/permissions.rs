@@ -16,10 +16,12 @@ use haulage::backend::Finding;
 use super::verdict::{Passed, Probes, Refusal, Who, judge};
 use crate::{
     config::Config,
-    inner::Inner,
-    item::{DEAD_LETTERS, name},
-    object_retention::{KEEP_DAYS, prefix as objects_of},
     queue_name::prefix,
+    schema::{
+        name::{self, DEAD_LETTERS},
+        object_retention::{KEEP_DAYS, prefix as objects_of},
+    },
+    state::Inner,
 };
 
 /// A key that no record has.

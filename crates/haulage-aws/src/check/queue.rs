@@ -9,7 +9,11 @@ use haulage::{
 };
 
 use super::verdict::{Who, judge, not_read};
-use crate::{config::Config, inner::Inner, queue::Queue, redrive_policy};
+use crate::{
+    config::Config,
+    services::{queue::Queue, redrive_policy},
+    state::Inner,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

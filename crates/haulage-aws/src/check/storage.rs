@@ -8,11 +8,13 @@ use super::{
     verdict::{Refusal, Who, judge, not_read},
 };
 use crate::{
-    bucket::Bucket,
-    inner::Inner,
-    item::{DEAD_LETTERS, name},
-    object_retention::prefix,
+    schema::{
+        name::{self, DEAD_LETTERS},
+        object_retention::prefix,
+    },
+    services::bucket::Bucket,
     setup::{self, Found, NO_LIFECYCLE, TTL},
+    state::Inner,
 };
 
 pub(super) async fn table(inner: &Inner) -> Vec<Finding> {

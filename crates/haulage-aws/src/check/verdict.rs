@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use haulage::backend::{Finding, Severity};
 
-use crate::fault::{fault, is_denied, is_missing};
+use crate::services::fault::{fault, is_denied, is_missing};
 
 /// Who needs a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,10 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use haulage::{Error, Result};
 
 use super::{Outcome, Step, lifecycle};
-use crate::{clients::Clients, fault::fault, object_retention::prefix};
+use crate::{
+    schema::object_retention::prefix,
+    services::{clients::Clients, fault::fault},
+};
 
 /// Where a bucket is.
 pub(crate) enum Found {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule};
 
-use crate::object_retention::{KEEP_DAYS, prefix};
+use crate::schema::object_retention::{KEEP_DAYS, prefix};
 
 /// The error of S3 where a bucket has no rules at all.
 pub(crate) const NONE: &str = "NoSuchLifecycleConfiguration";

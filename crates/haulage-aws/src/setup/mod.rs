@@ -18,11 +18,13 @@ pub(crate) use self::{
     table::{TTL, index, is_usable, ttl_attribute, wrong_key},
 };
 use crate::{
-    clients::{Clients, load},
-    clock::ServerClock,
     config::Config,
-    meter::Meter,
-    queue::MAX_RETENTION,
+    services::{
+        clients::{Clients, load},
+        clock::ServerClock,
+        meter::Meter,
+        queue::MAX_RETENTION,
+    },
 };
 
 /// How a queue is made.

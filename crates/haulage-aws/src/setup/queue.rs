@@ -10,13 +10,15 @@ use haulage::{Error, Result};
 
 use super::{Outcome, QueueSettings, Step, dead_letter_queue};
 use crate::{
-    clients::Clients,
     config::Config,
-    fault::fault,
-    queue::{MAX_RETENTION, is_gone},
     queue_name::in_sqs,
-    queues,
-    table::pause,
+    services::{
+        clients::Clients,
+        fault::fault,
+        queue::{MAX_RETENTION, is_gone},
+        queues,
+        table::pause,
+    },
 };
 
 /// How often a new queue is looked up until it is there. Amazon SQS API

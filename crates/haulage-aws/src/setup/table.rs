@@ -16,10 +16,12 @@ use haulage::{Error, Result};
 
 use super::{Outcome, Step};
 use crate::{
-    clients::Clients,
     config::Config,
-    fault::{fault, is_missing},
-    item::{DEAD_LETTERS, name},
+    schema::name::{self, DEAD_LETTERS},
+    services::{
+        clients::Clients,
+        fault::{fault, is_missing},
+    },
 };
 
 /// The attribute by which DynamoDB deletes items.

@@ -1,0 +1,108 @@
+//! `cancel`: at once where the job waits, by a note to its consumer where it runs.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use haulage::{JobId, Result, backend::Cancellation, lifecycle::End};
+use tracing::warn;
+
+use crate::{
+    schema::{fence::unchanged, item::Row, name, update::Write},
+    services::table::Written,
+    state::{Inner, Shared},
+};
+
+/// One after the other, as a job may be named twice; an operator's verb.
+pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+    // Those whose records this process could not write so far get them first, or an error.
+    let late = ids.iter().filter_map(|id| inner.store.unrecorded.get(id)).map(|row| row.0).collect();
+    for answer in inner.store.table.insert(late).await {
+        answer.map_err(|not_written| not_written.error)?;
+    }
+    let found = inner.store.table.get_many(ids.iter().map(ToString::to_string), None).await?;
+    let mut rows: std::collections::HashMap<String, Row> =
+        found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?))).collect();
+    let (mut answers, mut failure) = (Vec::with_capacity(ids.len()), None);
+    for id in ids {
+        match one(&inner, rows.remove(id.as_str())).await {
+            Ok((answer, row)) => {
+                if let Some(row) = row {
+                    rows.insert(id.to_string(), row);
+                }
+                answers.push(answer);
+            }
+            // The others are cancelled all the same; asked again, they are told to be.
+            Err(error) => {
+                warn!(%error, job_id = %id, "not cancelled");
+                failure = Some(error);
+            }
+        }
+    }
+    failure.map_or(Ok(answers), Err)
+}
+
+/// The answer, and the record as it is now.
+async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Option<Row>)> {
+    let mut round = 0;
+    loop {
+        let now = inner.now();
+        let Some(row) = seen.take().filter(|row| row.is_job() && !row.is_expired(now)) else {
+            return Ok((Cancellation::Missing, None));
+        };
+        inner.store.give_up_after(round, &row.id())?;
+        round += 1;
+        if row.late(now).is_some() {
+            seen = inner.store.reaped(row).await?;
+            continue;
+        }
+        let Some(status) = row.status() else { return Ok((Cancellation::Missing, Some(row))) };
+        if status.is_terminal() {
+            return Ok((Cancellation::TooLate(status), Some(row)));
+        }
+        let (write, answer) = if row.is_leased(now) {
+            let write = Write::at(now).set(name::CANCEL, AttributeValue::Bool(true));
+            (write, Cancellation::Requested)
+        } else {
+            // Nobody can be asked. Should a holder come back, it is told that it has lost the job.
+            let queue = row.text(name::QUEUE).unwrap_or_default();
+            let end = inner.ended(&End::Cancelled, queue, now, row.result_ttl());
+            (end, Cancellation::Done)
+        };
+        match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+            Written::Done(row) => return Ok((answer, Some(row))),
+            Written::Refused(other) => seen = other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use haulage::{FailureKind, JobError, Timestamp, lifecycle::End};
+
+    use super::*;
+    use crate::schema::item::ended;
+
+    /// Whoever may cancel, may write these and no others: what it writes has to be among them.
+    #[test]
+    fn terraform_lets_a_cancellation_write_what_it_writes() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let module = std::fs::read_to_string(root.join("terraform/modules/access/main.tf"));
+        let module = module.expect("the module");
+        let list = module.split("cancelled_attributes = [").nth(1).and_then(|rest| rest.split(']').next());
+        let listed: BTreeSet<&str> =
+            list.expect("a list").split(['"', ',', '\n', ' ']).filter(|name| !name.is_empty()).collect();
+        let now = Timestamp::from_micros(7);
+        let dead = End::dead(JobError::new(FailureKind::WorkerLost, "gone"));
+        let rows = [Row([(name::OP.to_owned(), AttributeValue::S("op".into()))].into()), Row([].into())];
+        let writes = [
+            Write::at(now).set(name::CANCEL, AttributeValue::Bool(true)),
+            ended(&End::Cancelled, "jobs", now, Duration::ZERO, Duration::ZERO),
+            ended(&dead, "jobs", now, Duration::ZERO, Duration::ZERO),
+        ];
+        let written: BTreeSet<String> = (writes.into_iter().zip(rows.iter().cycle()))
+            .flat_map(|(write, row)| unchanged(write, row).expressions().names.into_values())
+            .chain([name::ID.to_owned()])
+            .collect();
+        assert_eq!(written.iter().map(String::as_str).collect::<BTreeSet<_>>(), listed);
+    }
+}
