@@ -47,6 +47,12 @@ impl Builder {
         self
     }
 
+    /// Whether bodies of more than 512 bytes are kept beside their records from the submit on.
+    pub fn keep_bodies(mut self, keep: bool) -> Self {
+        self.config.keep_bodies = keep;
+        self
+    }
+
     /// How bodies and results are compressed.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.config.compression = compression;

@@ -25,6 +25,12 @@ pub struct Config {
     /// Bodies and results over this size, in bytes, go to the bucket, if there
     /// is one. Default: 32 KiB, at most 256 KiB.
     pub offload_above: usize,
+    /// Whether a body of more than 512 bytes that is not in the bucket is also kept beside the
+    /// record from the submit on, which is a write for each KiB of it. Without, only the
+    /// message has it until the job ends without success: it is not shown before, a job that
+    /// was cancelled can be redriven once a consumer has seen its message, and none whose
+    /// message SQS has deleted. Default: it is.
+    pub keep_bodies: bool,
     /// How bodies and results of 1 KiB and more are compressed. Default: not.
     pub compression: Compression,
     /// How bodies are read that other programs have sent. Default: as JSON.
@@ -127,7 +133,7 @@ impl std::str::FromStr for Unwrap {
 }
 
 /// The names of the parameters of an `sqs://` URL.
-const PARAMETERS: &str = "table, bucket, bucket_owner, offload_above, compression, raw_bodies, unwrap, region, \
+const PARAMETERS: &str = "table, bucket, bucket_owner, offload_above, keep_bodies, compression, raw_bodies, unwrap, region, \
                           profile, endpoint, table_region, table_endpoint, ecs_protection, \
                           ecs_protection_expires, visibility_limit";
 
@@ -142,6 +148,7 @@ impl Config {
             bucket: None,
             bucket_owner: None,
             offload_above: 32 << 10,
+            keep_bodies: true,
             compression: Compression::None,
             raw_bodies: RawBodies::Json,
             unwrap: Unwrap::default(),
@@ -230,6 +237,11 @@ impl Config {
             "offload_above" => {
                 self.offload_above = value.parse().map_err(|_| {
                     Error::Config(format!("offload_above is `{value}`, and should be a number of bytes"))
+                })?;
+            }
+            "keep_bodies" => {
+                self.keep_bodies = value.parse().map_err(|_| {
+                    Error::Config(format!("keep_bodies is `{value}`, and can be true or false"))
                 })?;
             }
             "compression" => self.compression = value.parse()?,
@@ -402,6 +414,7 @@ mod tests {
             ("sqs://jobs?raw_bodies=xml", "json or text"),
             ("sqs://jobs?unwrap=sns,sqs", "sns, s3 or sns,s3"),
             ("sqs://jobs?offload_above=1MiB", "number of bytes"),
+            ("sqs://jobs?keep_bodies=no", "true or false"),
             ("sqs://jobs?offload_above=1048576", "262144 at most"),
             ("sqs://jobs?visibility_limit=soon", "30s"),
             ("sqs://jobs?visibility_limit=13h", "12 hours"),

@@ -26,6 +26,9 @@ pub struct Capabilities {
     /// records there are. Without it they read all of them, and
     /// [`Backend::whole_read`] says what that takes.
     pub cheap_looks: bool,
+    /// Each record has its job's body from the submit on. Without, bodies that are not small
+    /// are shown, and jobs redriven, once a consumer has seen them end without success.
+    pub keeps_bodies: bool,
     /// How many jobs one [`Backend::submit`] takes.
     pub max_submit: usize,
     /// The largest body or result, in bytes.
@@ -57,6 +60,7 @@ impl Capabilities {
         list: true,
         finds_by_prefix: true,
         cheap_looks: true,
+        keeps_bodies: true,
         max_submit: usize::MAX,
         max_payload: usize::MAX,
         max_lease: NewJob::MAX_DURATION,

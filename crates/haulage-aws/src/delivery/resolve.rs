@@ -302,6 +302,10 @@ async fn consider(
             revival::revive(inner, &row, &envelope.token).await?;
             return Ok(Next::ResolveAgain);
         }
+        // Whoever ended it did not have its message.
+        if matches!(row.status(), Some(Status::Error | Status::Cancelled)) {
+            inner.keep_body(envelope).await?;
+        }
         if row.is_dead() && envelope.redrive.is_none() {
             // Whoever recorded it may not have come to this, or may not have been allowed to.
             inner.clone().copy_dead_soon(message.queue.clone(), row, envelope.clone());
@@ -315,6 +319,7 @@ async fn consider(
             let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
             let queue = &message.queue.name;
             let write = inner.ended(&End::dead(error), queue, now, row.result_ttl());
+            inner.keep_body(envelope).await?;
             inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
@@ -349,6 +354,7 @@ async fn consider(
             })
         }
         Some(Transition::End(_)) => {
+            inner.keep_body(envelope).await?;
             let Some(row) = inner.store.taken(row).await?.filter(Row::is_over) else {
                 return Ok(Next::ResolveAgain);
             };
@@ -385,6 +391,7 @@ async fn ours(
 ) -> Result<Disposition> {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
     if let Some(end) = row.claimed_late() {
+        inner.keep_body(envelope).await?;
         let write = inner.ended(&end, &message.queue.name, inner.now(), row.result_ttl());
         let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
         return Ok(match inner.store.table.write(key.id.as_str(), write).await? {

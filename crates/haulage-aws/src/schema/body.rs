@@ -129,6 +129,9 @@ pub(crate) enum Place {
     Record,
     /// In an item of its own, with this key.
     Item(String),
+    /// In the job's message alone; once the job has ended without success, in an item of
+    /// this key as well.
+    Message(String),
     /// In an object of the bucket, with this key.
     Object(String),
 }
@@ -139,6 +142,7 @@ impl Place {
         match self {
             Self::Record => None,
             Self::Item(key) => Some(format!("item:{key}")),
+            Self::Message(key) => Some(format!("message:{key}")),
             Self::Object(key) => Some(format!("s3:{key}")),
         }
     }
@@ -146,6 +150,7 @@ impl Place {
     pub(crate) fn from_text(text: &str) -> Option<Self> {
         match text.split_once(':')? {
             ("item", key) => Some(Self::Item(key.to_owned())),
+            ("message", key) => Some(Self::Message(key.to_owned())),
             ("s3", key) => Some(Self::Object(key.to_owned())),
             _ => None,
         }
@@ -155,12 +160,18 @@ impl Place {
     pub(crate) fn is_of(&self, store: &str, token: &str) -> bool {
         match self {
             Self::Record => true,
-            Self::Item(key) => *key == body_item(token),
+            Self::Item(key) | Self::Message(key) => *key == body_item(token),
             Self::Object(key) => BODY_OBJECTS
                 .iter()
                 .any(|name| KEEP_DAYS.iter().any(|days| *key == object_key(*days, store, token, name))),
         }
     }
+}
+
+/// Where a body goes that is too large for its record, and not for its message.
+pub(crate) fn beside_record(config: &Config, token: &str) -> Place {
+    let key = body_item(token);
+    if config.keep_bodies { Place::Item(key) } else { Place::Message(key) }
 }
 
 /// The body of a job, as an envelope carries it.
@@ -186,7 +197,7 @@ impl Body {
         } else if config.bucket.is_some() && packed.size() > config.offload_above {
             Place::Object(object(BODY_OBJECTS[usize::from(packed.is_zstd())]))
         } else {
-            Place::Item(body_item(token))
+            beside_record(config, token)
         };
         Self { packed: Some(packed), place }
     }
@@ -247,6 +258,12 @@ mod tests {
         assert_eq!(place(&config, 512), Place::Record);
         assert_eq!(place(&config, 513), Place::Item("body#t".into()));
         assert_eq!(place(&config, 100_000), Place::Item("body#t".into()));
+        config.keep_bodies = false;
+        assert_eq!(place(&config, 512), Place::Record);
+        let message = place(&config, 513);
+        assert_eq!(message, Place::Message("body#t".into()));
+        assert_eq!(message.to_text().and_then(|t| Place::from_text(&t)), Some(message));
+        config.keep_bodies = true;
         config.bucket = Some("b".into());
         assert_eq!(place(&config, 32 << 10), Place::Item("body#t".into()));
         let object = place(&config, (32 << 10) + 1);

@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     random,
     schema::{
-        body::{Body, Packed, Place, body_item},
+        body::{Body, Packed, Place, beside_record, body_item},
         object_retention::{keep_days, object_key},
         raw::{self, Raw},
     },
@@ -328,7 +328,7 @@ impl Envelope {
         match packed {
             Ok(packed) => {
                 if foreign && envelope.id.is_none() && packed.as_ref().is_some_and(|p| p.size() > 512) {
-                    envelope.body.place = Place::Item(body_item(&envelope.proof));
+                    envelope.body.place = beside_record(config, &envelope.proof);
                 }
                 envelope.body.packed = packed;
                 Ok(envelope)
@@ -341,8 +341,11 @@ impl Envelope {
     /// draws a proof, and names a large body by it; there it lies under the first one.
     pub(crate) fn speaking_for(&self, id: JobId, proof: String) -> Self {
         let mut same = Self { id: Some(id), proof, ..self.clone() };
-        if self.body.place == Place::Item(body_item(&self.proof)) {
-            same.body.place = Place::Item(body_item(&same.proof));
+        let key = body_item(&self.proof);
+        match &self.body.place {
+            Place::Item(at) if *at == key => same.body.place = Place::Item(body_item(&same.proof)),
+            Place::Message(at) if *at == key => same.body.place = Place::Message(body_item(&same.proof)),
+            _ => {}
         }
         same
     }

@@ -9,7 +9,10 @@ use aws_sdk_dynamodb::types::{ConsumedCapacity, ReturnConsumedCapacity};
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
-        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef},
+        interceptors::{
+            Intercept,
+            context::{AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef},
+        },
         orchestrator::Metadata,
         runtime_components::RuntimeComponents,
     },
@@ -23,6 +26,9 @@ use serde::Serialize;
 pub struct Usage {
     /// Requests to SQS, by operation.
     pub sqs: BTreeMap<String, u64>,
+    /// The same as SQS charges for them: one for each 64 KB of what was sent or received
+    /// (Amazon SQS pricing). Counted by whole calls, which are a little larger than that.
+    pub sqs_charged: u64,
     /// Requests to DynamoDB, by operation.
     pub dynamodb: BTreeMap<String, u64>,
     /// Requests to S3, by operation.
@@ -46,6 +52,7 @@ impl Usage {
         };
         Self {
             sqs: minus(&self.sqs, &earlier.sqs),
+            sqs_charged: self.sqs_charged - earlier.sqs_charged,
             dynamodb: minus(&self.dynamodb, &earlier.dynamodb),
             s3: minus(&self.s3, &earlier.s3),
             write_units: self.write_units - earlier.write_units,
@@ -101,14 +108,17 @@ impl Intercept for Meter {
 
     fn read_before_transmit(
         &self,
-        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let Some(call) = config.load::<Metadata>() else { return Ok(()) };
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let service = match call.service() {
-            "SQS" => &mut usage.sqs,
+            "SQS" => {
+                usage.sqs_charged += charged(context.request().body().content_length()).max(1);
+                &mut usage.sqs
+            }
             "DynamoDB" => &mut usage.dynamodb,
             _ => &mut usage.s3,
         };
@@ -118,4 +128,23 @@ impl Intercept for Meter {
         }
         Ok(())
     }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if config.load::<Metadata>().is_some_and(|call| call.service() == "SQS") {
+            // The request itself has been counted.
+            let more = charged(context.response().body().content_length()).saturating_sub(1);
+            self.usage.lock().unwrap_or_else(PoisonError::into_inner).sqs_charged += more;
+        }
+        Ok(())
+    }
+}
+
+/// How many requests so many bytes are for SQS.
+fn charged(bytes: Option<u64>) -> u64 {
+    bytes.unwrap_or(0).div_ceil(64 << 10)
 }

@@ -72,7 +72,7 @@ impl Store {
     pub(crate) async fn fetch(&self, place: &Place) -> Result<Option<Json>> {
         let packed = match place {
             Place::Record => None,
-            Place::Item(key) => {
+            Place::Item(key) | Place::Message(key) => {
                 let item = self.table.get(key).await?;
                 item.and_then(|item| item.get(name::BODY).and_then(Packed::from_attribute))
             }
@@ -88,6 +88,8 @@ impl Store {
         }
         let Some(place) = row.text(at) else { return Ok(None) };
         let document = match Place::from_text(place) {
+            // Its message has it.
+            Some(place @ Place::Message(_)) => return self.fetch(&place).await,
             Some(place) => self.fetch(&place).await?,
             None => None,
         };
@@ -106,7 +108,7 @@ impl Store {
         for place in places {
             let deleted = match &place {
                 Place::Record => Ok(()),
-                Place::Item(key) => self.table.delete(key).await,
+                Place::Item(key) | Place::Message(key) => self.table.delete(key).await,
                 Place::Object(key) => match &self.bucket {
                     Some(bucket) => bucket.delete(key).await,
                     None => Ok(()),
@@ -122,9 +124,9 @@ impl Store {
     /// and have expired.
     pub(crate) async fn let_go(&self, places: impl IntoIterator<Item = Place>) {
         let (items, objects): (Vec<_>, Vec<_>) =
-            places.into_iter().partition(|place| matches!(place, Place::Item(_)));
+            places.into_iter().partition(|place| matches!(place, Place::Item(_) | Place::Message(_)));
         for place in items {
-            let Place::Item(key) = place else { continue };
+            let (Place::Item(key) | Place::Message(key)) = place else { continue };
             let now = self.now();
             let write = Write::at(now).set(name::EXPIRATION, seconds(now)).remove(&[name::BODY]);
             if let Err(error) = self.table.write(&key, write.when("attribute_exists(#message_id)")).await {

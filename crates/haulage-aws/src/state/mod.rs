@@ -140,6 +140,7 @@ impl Inner {
         capabilities.atomic_submit = false;
         // They would read the whole table, and do.
         capabilities.finds_by_prefix = false;
+        capabilities.keeps_bodies = config.keep_bodies;
         capabilities.cheap_looks = false;
         capabilities.max_submit = 1000;
         // The queue knows which message is delivered again, and not with which others it was lost.
@@ -278,6 +279,18 @@ impl Inner {
             .try_collect::<()>()
             .await?;
         for answer in self.store.table.insert(items).await {
+            answer.map_err(|not_written| not_written.error)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the body of a job that ends without success, where only its message has it: it
+    /// may be looked at, and put back to work. Before the record says that it is over.
+    pub(crate) async fn keep_body(&self, envelope: &Envelope) -> Result<()> {
+        let (Place::Message(key), Some(packed)) = (&envelope.body.place, &envelope.body.packed) else {
+            return Ok(());
+        };
+        for answer in self.store.table.insert(vec![body_item(key, packed, envelope)]).await {
             answer.map_err(|not_written| not_written.error)?;
         }
         Ok(())

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::{
     delivery::revival::{can_go_back, envelope_of, revive},
-    schema::{item::Row, name},
+    schema::{body::Place, item::Row, name},
     services::{
         queue::{MAX_BATCH, MAX_VISIBILITY, Queue},
         scan::Order,
@@ -136,6 +136,14 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
     }
     let Some(proof) = inner.store.proof(&row).await? else { return Ok(None) };
     let Some(envelope) = envelope_of(inner, &row, proof).await? else {
+        if let Some(Place::Message(_)) = row.text(name::BODY_AT).and_then(Place::from_text) {
+            let message = format!(
+                "job {} cannot be redriven yet: its message alone has its body (keep_bodies=false), and no \
+                 consumer has seen that since the job ended; try again while one runs",
+                row.id()
+            );
+            return Err(Error::Unavailable { message, source: None });
+        }
         warn!(job_id = %row.id(), "not redriven: its message was no job, or its body is gone");
         return Ok(None);
     };

@@ -99,6 +99,9 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
     };
     let now = inner.now();
     let stored = store(inner, key, outcome, &claimed, now).await?;
+    if matches!(stored, Stored::Ends { .. }) {
+        keep_body(inner, key).await?;
+    }
     // A success needs none any more.
     let told = match &stored {
         Stored::Success { .. } => Told::default(),
@@ -119,6 +122,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
         && row.is_held_by(key.attempt)
     {
         // Somebody wants it cancelled, and it is not running any more.
+        keep_body(inner, key).await?;
         let queue = claimed.text(name::QUEUE).unwrap_or_default();
         let cancelled = inner.ended(&End::Cancelled, queue, now, claimed.result_ttl());
         written = write(inner, key, told.written(cancelled)).await?;
@@ -148,6 +152,14 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
             inner.drop_hold(key);
             Ok(Done { answer: Err(lost()), afterwards: Afterwards::default() })
         }
+    }
+}
+
+/// The body of a job that ends without success; its message is about to go.
+async fn keep_body(inner: &Inner, key: &ClaimKey) -> Result<()> {
+    match inner.in_flight.with(key, |hold| hold.envelope.clone()) {
+        Some(envelope) => inner.keep_body(&envelope).await,
+        None => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ struct Aws {
     fifo: bool,
     bucket: Option<&'static str>,
     compression: Compression,
+    keep_bodies: bool,
     dynamodb: Option<Server>,
 }
 
@@ -29,7 +30,7 @@ impl Subject for Aws {
         for name in conformance::QUEUES {
             place.make_queue(name).await;
         }
-        let mut builder = place.builder().await.compression(self.compression);
+        let mut builder = place.builder().await.compression(self.compression).keep_bodies(self.keep_bodies);
         if let Some(bucket) = self.bucket {
             builder = builder.bucket(bucket);
         }
@@ -63,23 +64,42 @@ const MODEL: u32 = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifo_queue_without_bucket() {
-    let subject =
-        Aws { server: ministack(), fifo: true, bucket: None, compression: Compression::None, dynamodb: None };
+    let subject = Aws {
+        server: ministack(),
+        fifo: true,
+        bucket: None,
+        compression: Compression::None,
+        keep_bodies: true,
+        dynamodb: None,
+    };
     conformance::run(&subject).await.assert_ok();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn standard_queue_with_bucket_and_compression() {
+async fn standard_queue_with_bucket_and_compression_that_keeps_no_bodies() {
     let server = ministack();
     let bucket = Some(bucket_on(server.url()).await);
-    let subject = Aws { server, fifo: false, bucket, compression: Compression::Zstd, dynamodb: None };
+    let subject = Aws {
+        server,
+        fifo: false,
+        bucket,
+        compression: Compression::Zstd,
+        keep_bodies: false,
+        dynamodb: None,
+    };
     conformance::run(&subject).await.assert_ok();
 }
 
 #[test]
 fn a_fifo_queue_agrees_with_the_model() {
-    let subject =
-        Aws { server: ministack(), fifo: true, bucket: None, compression: Compression::None, dynamodb: None };
+    let subject = Aws {
+        server: ministack(),
+        fifo: true,
+        bucket: None,
+        compression: Compression::None,
+        keep_bodies: true,
+        dynamodb: None,
+    };
     conformance::run_model(&subject, MODEL);
 }
 
@@ -90,6 +110,7 @@ fn a_standard_queue_agrees_with_the_model() {
         fifo: false,
         bucket: None,
         compression: Compression::None,
+        keep_bodies: true,
         dynamodb: None,
     };
     conformance::run_model(&subject, MODEL);
@@ -102,6 +123,7 @@ async fn on_dynamodb_local() {
     let server = ministack();
     let bucket = Some(bucket_on(server.url()).await);
     let dynamodb = Some(haulage_servers::dynamodb_local());
-    let subject = Aws { server, fifo: true, bucket, compression: Compression::None, dynamodb };
+    let subject =
+        Aws { server, fifo: true, bucket, compression: Compression::None, keep_bodies: true, dynamodb };
     conformance::run(&subject).await.assert_ok();
 }

@@ -5,6 +5,7 @@ mod delivery;
 mod doctor;
 mod faults;
 mod helpers;
+mod kept_bodies;
 mod lost;
 mod object_retention;
 mod operators;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use haulage::{
-    Backend, Consumer, Context, Failure, Job, Json, Producer, consumer::Event, shutdown::Shutdown,
+    Backend, Consumer, Context, Failure, Job, Json, NewJob, Producer, consumer::Event, shutdown::Shutdown,
 };
 use haulage_aws::{AwsBackend, Usage};
 use tokio::sync::Notify;
@@ -27,13 +27,32 @@ pub(super) struct Load {
     pub(super) usage: Usage,
 }
 
-/// Submits jobs in bulk, and then works them off.
-pub(super) async fn run(backend: AwsBackend, jobs: u64) -> Result<Load> {
+/// How jobs are submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Submits {
+    Bulk,
+    /// One after the other, with an idempotency key each or without.
+    Single {
+        keyed: bool,
+    },
+}
+
+/// Submits jobs like this one, and then works them off; each has its body as its result.
+pub(super) async fn run(backend: AwsBackend, jobs: u64, job: NewJob, submits: Submits) -> Result<Load> {
     let backend = Arc::new(backend);
     let before = backend.usage();
     let producer = Producer::new(backend.clone() as Arc<dyn Backend>);
     let began = Instant::now();
-    actor::produce(&producer, jobs, actor::job()).await?;
+    match submits {
+        Submits::Bulk => drop(actor::produce(&producer, jobs, job).await?),
+        Submits::Single { keyed } => {
+            for _ in 0..jobs {
+                let job = job.clone();
+                let job = if keyed { job.idempotency_key(format!("{:x}", fastrand::u64(..))) } else { job };
+                producer.submit_job(job).await?;
+            }
+        }
+    }
     let (done, shutdown) = (Arc::new(AtomicU64::new(0)), Shutdown::new());
     let on_event = {
         let (done, shutdown) = (done.clone(), shutdown.clone());
@@ -45,6 +64,8 @@ pub(super) async fn run(backend: AwsBackend, jobs: u64) -> Result<Load> {
     };
     let consumer = Consumer::builder(backend.clone() as Arc<dyn Backend>)
         .concurrency(CONCURRENCY)
+        // Its last poll is not waited for: the queue goes.
+        .shutdown_grace_period(Duration::from_millis(100))
         .on_event(on_event)
         .handler(|job: Job<Json>, _: Context| async move { Ok::<_, Failure>(job.body) })
         .build()?;

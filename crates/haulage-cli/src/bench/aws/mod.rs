@@ -1,5 +1,6 @@
 //! `haulage bench` on AWS, or on servers that stand in for it.
 
+mod costs;
 mod floor;
 mod load;
 mod prices;
@@ -12,8 +13,11 @@ use haulage_aws::{
     setup::{self, QueueSettings},
 };
 
-use self::report::{Report, Requests};
-use super::{ratio, report::median};
+use self::{
+    load::{Load, Submits},
+    report::{Report, Requests},
+};
+use super::{actor, ratio, report::median};
 use crate::{exit::Result, session::Session};
 
 /// How much is done.
@@ -45,12 +49,13 @@ struct Place {
 }
 
 impl Place {
-    async fn new(config: &Config, fifo: bool) -> Result<Self> {
+    /// With a bucket beside the table, of the same name, or without.
+    async fn new(config: &Config, fifo: bool, with_bucket: bool) -> Result<Self> {
         let name = format!("haulage-bench-{:08x}", fastrand::u32(..));
         let mut config = config.clone();
+        config.bucket = with_bucket.then(|| name.clone());
         config.table.clone_from(&name);
         config.queue = if fifo { format!("{name}.fifo") } else { name };
-        config.bucket = None;
         setup::create(&config, &QueueSettings::default(), None).await?;
         let backend = AwsBackend::with_config(config.clone()).open().await?;
         Ok(Self {
@@ -68,14 +73,21 @@ impl Place {
     }
 
     async fn delete(self) -> Result {
-        setup::delete(&self.config, None).await?;
+        setup::delete_with_bucket(&self.config, None).await?;
         Ok(())
     }
 }
 
+async fn run_load(place: &Place, jobs: u64) -> Result<Load> {
+    load::run(place.open().await?, jobs, actor::job(), Submits::Bulk).await
+}
+
 /// Measures on a place of its own.
 async fn on<T>(config: &Config, fifo: bool, measure: impl AsyncFnOnce(&Place) -> Result<T>) -> Result<T> {
-    let place = Place::new(config, fifo).await?;
+    on_place(Place::new(config, fifo, false).await?, measure).await
+}
+
+async fn on_place<T>(place: Place, measure: impl AsyncFnOnce(&Place) -> Result<T>) -> Result<T> {
     let measured = measure(&place).await;
     place.delete().await?;
     measured
@@ -96,12 +108,12 @@ async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<R
     for round in 0..effort.runs {
         say(&format!("round {} of {}: throughput and its floor", round + 1, effort.runs));
         floors.push(on(config, true, async |place| floor::jobs_per_s(place, jobs).await).await?);
-        let load = on(config, true, async |place| load::run(place.open().await?, jobs).await).await?;
+        let load = on(config, true, async |place| run_load(place, jobs).await).await?;
         rates.push(load.jobs_per_s);
         usage[0] = load.usage;
     }
     say("a standard queue");
-    usage[1] = on(config, false, async |place| load::run(place.open().await?, jobs).await).await?.usage;
+    usage[1] = on(config, false, async |place| run_load(place, jobs).await).await?.usage;
     say("1,000 waits");
     let waits = on(config, true, async |place| load::waits(place.open().await?, WAITS).await).await?;
     say("long jobs");
@@ -109,6 +121,8 @@ async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<R
         on(config, true, async |place| load::heartbeats(place.open().await?, LONG_JOBS).await).await?;
     say("a consumer that idles");
     let idle = on(config, true, async |place| load::idle(place.open().await?, effort.idle).await).await?;
+    say("what bodies and results cost by their size");
+    let costs = costs::measure(config).await?;
     let [fifo, standard] = usage;
     let per_job =
         |calls: &std::collections::BTreeMap<String, u64>| calls.values().sum::<u64>() as f64 / jobs as f64;
@@ -124,6 +138,7 @@ async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<R
         batch_gets_per_1000_waits: waits,
         idle_requests_per_20_s: idle,
         requests_per_heartbeat_interval: beats,
+        costs,
         by_operation: Requests::new(&fifo, jobs),
         prices_region: prices::REGION,
         prices_as_of: prices::AS_OF,

@@ -11,7 +11,7 @@ pub(super) const REGION: &str = "us-east-1";
 pub(super) const AS_OF: &str = "2026-06";
 
 const MILLION: f64 = 1e6;
-/// A request, or each 64 KB of a larger one. The messages that are measured are smaller.
+/// A request, or each 64 KB of a larger one.
 const SQS_STANDARD: f64 = 0.40 / MILLION;
 const SQS_FIFO: f64 = 0.50 / MILLION;
 /// A write of up to 1 KB.
@@ -23,10 +23,9 @@ const S3_GET: f64 = 0.4 / MILLION;
 
 /// What some usage costs, in dollars.
 pub(super) fn dollars(usage: &Usage, fifo: bool) -> f64 {
-    let count = |calls: &std::collections::BTreeMap<String, u64>| calls.values().sum::<u64>() as f64;
     let puts = usage.s3.get("PutObject").copied().unwrap_or(0) as f64;
     let gets = usage.s3.get("GetObject").copied().unwrap_or(0) as f64;
-    count(&usage.sqs) * if fifo { SQS_FIFO } else { SQS_STANDARD }
+    usage.sqs_charged as f64 * if fifo { SQS_FIFO } else { SQS_STANDARD }
         + usage.write_units * WRITE_UNIT
         + usage.read_units * READ_UNIT
         + puts * S3_PUT

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use haulage_aws::Usage;
 use serde::Serialize;
 
+use super::costs::Costs;
+
 /// What was measured. Rates are medians of the runs.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
@@ -19,6 +21,7 @@ pub(super) struct Report {
     pub(super) batch_gets_per_1000_waits: u64,
     pub(super) idle_requests_per_20_s: f64,
     pub(super) requests_per_heartbeat_interval: f64,
+    pub(super) costs: Costs,
     pub(super) by_operation: Requests,
     pub(super) prices_region: &'static str,
     pub(super) prices_as_of: &'static str,
@@ -69,6 +72,7 @@ impl Report {
             "jobs a run, runs, concurrency",
             format!("{}, {}, {}", self.jobs_per_run, self.runs, self.concurrency),
         );
+        self.costs.table(&mut text);
         text
     }
 }

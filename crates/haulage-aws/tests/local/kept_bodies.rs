@@ -1,0 +1,114 @@
+//! Bodies that only their message has (`keep_bodies=false`).
+
+use std::time::Duration;
+
+use haulage::{
+    Backend, Error, Json, NewJob, Status,
+    backend::{Outcome, Redrive},
+};
+use haulage_aws::AwsBackend;
+
+use crate::{
+    helpers::{LONG, claim, record, retry, settle, submit, success, take},
+    place::Place,
+};
+
+fn body() -> Json {
+    Json::from_stored(format!("\"{}\"", "x".repeat(4096)))
+}
+
+async fn open(place: &Place) -> AwsBackend {
+    place.builder().await.keep_bodies(false).open().await.expect("a backend")
+}
+
+/// How many items there are beside the records.
+async fn items(place: &Place) -> usize {
+    let scan = place.dynamodb().await.scan().table_name(&place.table).send().await.expect("a scan");
+    let key = |item: &std::collections::HashMap<_, aws_sdk_dynamodb::types::AttributeValue>| {
+        item["message_id"].as_s().expect("a key").starts_with("body#")
+    };
+    scan.items().iter().filter(|item| key(item)).count()
+}
+
+#[tokio::test]
+async fn a_job_that_succeeds_leaves_no_copy_of_its_body() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        let backend = open(&place).await;
+        let id = submit(&backend, NewJob::from_json(body())).await;
+        assert_eq!(record(&backend, &id).await.body, None, "its message has it");
+        let claimed = take(&backend, LONG).await;
+        assert_eq!(claimed.body, body());
+        settle(&backend, &claimed.key, retry()).await.expect("the holder");
+        let claimed = take(&backend, LONG).await;
+        assert_eq!(claimed.body, body());
+        settle(&backend, &claimed.key, success()).await.expect("the holder");
+        let done = record(&backend, &id).await;
+        assert_eq!((done.status, done.body), (Status::Success, None));
+        assert_eq!(items(&place).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_is_in_the_record_all_the_same() {
+    let place = Place::fifo().await;
+    let backend = open(&place).await;
+    let small = Json::from_stored(format!("\"{}\"", "x".repeat(500)));
+    let id = submit(&backend, NewJob::from_json(small.clone())).await;
+    assert_eq!(record(&backend, &id).await.body, Some(small));
+}
+
+#[tokio::test]
+async fn a_job_that_fails_keeps_its_body_and_can_be_put_back_to_work() {
+    let place = Place::fifo().await;
+    let backend = open(&place).await;
+    let error = haulage::JobError::new(haulage::FailureKind::Handler, "no");
+    for (outcome, dead) in [(retry(), true), (Outcome::Fail(error), false), (Outcome::Cancelled, false)] {
+        let id = submit(&backend, NewJob::from_json(body()).max_attempts(1)).await;
+        let claimed = take(&backend, LONG).await;
+        settle(&backend, &claimed.key, outcome).await.expect("the holder");
+        let ended = record(&backend, &id).await;
+        assert_eq!((ended.dead, ended.body), (dead, Some(body())));
+        assert_eq!(backend.redrive(Redrive::Jobs(vec![id.clone()])).await.expect("redrive"), [id]);
+        let claimed = take(&backend, LONG).await;
+        assert_eq!(claimed.body, body());
+        settle(&backend, &claimed.key, success()).await.expect("the holder");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_was_cancelled_has_its_body_once_a_consumer_has_seen_its_message() {
+    let place = Place::fifo().await;
+    let backend = open(&place).await;
+    let id = submit(&backend, NewJob::from_json(body())).await;
+    backend.cancel(vec![id.clone()]).await.expect("cancel");
+    let refused = backend.redrive(Redrive::Jobs(vec![id.clone()])).await.expect_err("no body");
+    assert!(matches!(refused, Error::Unavailable { .. }), "{refused}");
+    assert!(refused.to_string().contains("keep_bodies=false"), "{refused}");
+    assert_eq!(record(&backend, &id).await.status, Status::Cancelled, "nothing has become of it");
+    assert_eq!(claim(&backend, LONG).await, []);
+    assert_eq!(record(&backend, &id).await.body, Some(body()));
+    assert_eq!(backend.redrive(Redrive::Jobs(vec![id.clone()])).await.expect("redrive"), [id]);
+    assert_eq!(take(&backend, LONG).await.body, body());
+}
+
+/// Its worker is gone, and somebody looked: nobody who ended it had its message.
+#[tokio::test]
+async fn a_job_that_was_found_dead_has_its_body_once_a_consumer_has_seen_its_message() {
+    let place = Place::fifo().await;
+    let backend = open(&place).await;
+    let id = submit(&backend, NewJob::from_json(body()).max_attempts(1)).await;
+    take(&backend, Duration::from_secs(2)).await;
+    let dead = async {
+        loop {
+            let record = record(&backend, &id).await;
+            if record.status == Status::Error {
+                return record;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let dead = tokio::time::timeout(Duration::from_secs(60), dead).await.expect("somebody ends it");
+    assert_eq!((dead.dead, dead.body), (true, None));
+    assert_eq!(claim(&backend, LONG).await, []);
+    assert_eq!(record(&backend, &id).await.body, Some(body()));
+}
