@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 MEGABYTE = 1_000_000
-MOST = 8 * MEGABYTE
+# With the server in it: 3 MB more than without one.
+MOST = 11 * MEGABYTE
 
 size = Path(sys.argv[1]).stat().st_size
 print(f"the program without AWS has {size / MEGABYTE:.2f} MB; {MOST / MEGABYTE:.0f} MB are the most")
