@@ -32,11 +32,14 @@ def url(tmp_path: Path) -> Iterator[str]:
         assert server.wait() == 0
 
 
+def one_more(body: dict[str, int]) -> int:
+    return body["n"] + 1
+
+
 def test_jobs_go_to_a_server_and_its_workers_run_them(url: str) -> None:
     with haulage.connect(url) as client:
         job = client.submit({"n": 20})
-        worker = haulage.Worker(lambda body: body["n"] + 1, url=url, until_empty=True)
-        worker.run()
+        haulage.Worker(one_more, client, until_empty=True).run()
         assert job.result(timeout=60) == 21
         assert client.stats()["success"] == 1
 
