@@ -45,10 +45,16 @@ def test_the_example_runs_on_local_servers_and_on_a_file() -> None:
 
 
 def test_training_that_goes_on_ends_with_the_weights_of_training_that_was_not_interrupted(
-    client: haulage.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: haulage.Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLE.parent / "examples" / "training"))
     network, tasks = importlib.import_module("network"), importlib.import_module("tasks")
+    # Other tests have modules of these names.
+    for name in ("network", "tasks"):
+        request.addfinalizer(lambda name=name: sys.modules.pop(name))  # type: ignore[misc]
     whole = network.Training(60)
     taken = 0
 
