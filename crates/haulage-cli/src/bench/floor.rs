@@ -10,24 +10,21 @@ use std::{
 
 use rusqlite::{Connection, params};
 
-use super::{
-    failed,
-    pipeline::{BODY_BYTES, TASKS},
-    report::median,
-};
+use super::{failed, pipeline::BODY_BYTES, report::median};
 use crate::exit::Result;
 
 /// Sizes of transactions to try; the best counts.
-const TRANSACTIONS: [u64; 3] = [1_000, 4_000, 10_000];
+pub(super) const TRANSACTIONS: [u64; 3] = [1_000, 4_000, 10_000];
 
 const ADD_JOB: &str = "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl)
     VALUES (?1, ?2, 0, 3, ?3, ?3, 604800000000)";
 const ADD_BODY: &str = "INSERT INTO body (seq, json) VALUES (?1, ?2)";
-const CLAIM: &str = "UPDATE job SET status = 1, attempt = 1, due = ?2 + 30000000, started_at = ?2,
+pub(super) const CLAIM: &str = "UPDATE job SET status = 1, attempt = 1, due = ?2 + 30000000, started_at = ?2,
     worker = 'floor:100000' WHERE seq = ?1";
-const SETTLE: &str = "UPDATE job SET status = 2, due = NULL, finished_at = ?2, expires_at = ?2 + result_ttl
+pub(super) const SETTLE: &str =
+    "UPDATE job SET status = 2, due = NULL, finished_at = ?2, expires_at = ?2 + result_ttl
     WHERE seq = ?1";
-const ADD_RESULT: &str = "INSERT INTO result (seq, json) VALUES (?1, ?2)";
+pub(super) const ADD_RESULT: &str = "INSERT INTO result (seq, json) VALUES (?1, ?2)";
 
 /// Flushes of the disk a second, each after 4 KiB appended: the median of three runs.
 pub(super) fn fdatasync_per_s(path: &Path) -> Result<f64> {
@@ -48,7 +45,7 @@ pub(super) fn fdatasync_per_s(path: &Path) -> Result<f64> {
     Ok(median(&mut runs))
 }
 
-fn open(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -32000;")?;
     connection.pragma_update(None, "wal_autocheckpoint", haulage::sqlite::CHECKPOINT_PAGES)?;
@@ -88,22 +85,27 @@ pub(super) fn jobs_per_s(path: &Path, jobs: u64) -> Result<f64> {
     run().map_err(|error| failed("the floor", error))
 }
 
-/// Submits a second, in transactions of 64.
-pub(super) fn submits_per_s(path: &Path, watch: Duration) -> Result<f64> {
+/// Submits a second, in transactions of so many, after those that are there already; and
+/// whether the log's pages are moved meanwhile.
+pub(super) fn submits_per_s(path: &Path, tasks: u64, watch: Duration, moves_log: bool) -> Result<f64> {
     let run = || {
         let connection = open(path)?;
-        let (mut first, began) = (1, Instant::now());
+        if !moves_log {
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        }
+        let last: i64 = connection.query_row("SELECT ifnull(max(seq), 0) FROM job", [], |row| row.get(0))?;
+        let (mut first, began) = (last + 1, Instant::now());
         while began.elapsed() < watch {
-            let rows = first..first + i64::try_from(TASKS).unwrap_or(i64::MAX);
+            let rows = first..first + i64::try_from(tasks).unwrap_or(i64::MAX);
             first = rows.end;
             insert(&connection, rows)?;
         }
-        Ok::<_, rusqlite::Error>((first - 1) as f64 / began.elapsed().as_secs_f64())
+        Ok::<_, rusqlite::Error>((first - 1 - last) as f64 / began.elapsed().as_secs_f64())
     };
     run().map_err(|error| failed("the floor of single submits", error))
 }
 
-fn insert(connection: &Connection, mut rows: std::ops::Range<i64>) -> rusqlite::Result<()> {
+pub(super) fn insert(connection: &Connection, mut rows: std::ops::Range<i64>) -> rusqlite::Result<()> {
     transaction(connection, "submitted = submitted + 1", || {
         let mut add_job = connection.prepare_cached(ADD_JOB)?;
         let mut add_body = connection.prepare_cached(ADD_BODY)?;
@@ -115,7 +117,7 @@ fn insert(connection: &Connection, mut rows: std::ops::Range<i64>) -> rusqlite::
     })
 }
 
-fn transaction(
+pub(super) fn transaction(
     connection: &Connection,
     counts: &str,
     work: impl FnOnce() -> rusqlite::Result<()>,

@@ -12,6 +12,7 @@ mod pipeline;
 mod report;
 mod size;
 mod soak;
+mod turns;
 mod worker;
 
 use std::{path::PathBuf, time::Duration};
@@ -171,17 +172,28 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
         let path = place(&format!("floor-{round}.db"));
         SqliteBackend::open(&path).await?;
         rounds.floor_jobs.push(blocking(move || floor::jobs_per_s(&path, effort.jobs)).await?);
+        let path = place(&format!("turns-{round}.db"));
+        SqliteBackend::open(&path).await?;
+        rounds.turns_jobs.push(blocking(move || turns::jobs_per_s(&path, effort.jobs)).await?);
         let few = place(&format!("few-{round}.db"));
         rounds.jobs.push(pipeline::jobs_per_s(&few, FEW, effort.jobs).await?);
         rounds.jobs_many.push(pipeline::jobs_per_s(&full, MANY, effort.jobs).await?);
         say("single submits and their floor");
         let path = place(&format!("submit-floor-{round}.db"));
         SqliteBackend::open(&path).await?;
-        rounds.floor_submits.push(blocking(move || floor::submits_per_s(&path, watch)).await?);
+        rounds
+            .floor_submits
+            .push(blocking(move || floor::submits_per_s(&path, pipeline::TASKS, watch, true)).await?);
         let path = place(&format!("submit-{round}.db"));
         rounds.submits.push(pipeline::single_submits_per_s(&path, pipeline::TASKS, watch).await?);
         say("one job after the other, and the disk");
         rounds.fdatasyncs.push(floor::fdatasync_per_s(&place("disk"))?);
+        let path = place(&format!("turns-one-{round}.db"));
+        SqliteBackend::open(&path).await?;
+        rounds.turns_one_by_one.push(blocking(move || turns::one_by_one_per_s(&path, effort.singles)).await?);
+        let path = place(&format!("turns-slot-{round}.db"));
+        SqliteBackend::open(&path).await?;
+        rounds.turns_one_slot.push(blocking(move || turns::one_slot_per_s(&path, effort.singles)).await?);
         rounds
             .one_by_one
             .push(pipeline::one_by_one_per_s(&place(&format!("one-{round}.db")), effort.singles).await?);
@@ -205,6 +217,12 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
         jobs_ratio: ratio(&rounds.jobs, &rounds.floor_jobs),
         backlog_ratio: ratio(&rounds.jobs_many, &rounds.jobs),
         submit_ratio: ratio(&rounds.submits, &rounds.floor_submits),
+        turns_jobs_ratio: ratio(&rounds.jobs, &rounds.turns_jobs),
+        turns_one_by_one_ratio: ratio(&rounds.one_by_one, &rounds.turns_one_by_one),
+        turns_one_slot_ratio: ratio(&rounds.one_slot, &rounds.turns_one_slot),
+        turns_jobs_per_s: median(&mut rounds.turns_jobs),
+        turns_one_by_one_per_s: median(&mut rounds.turns_one_by_one),
+        turns_one_slot_per_s: median(&mut rounds.turns_one_slot),
         one_by_one_ratio: ratio(&rounds.one_by_one, &rounds.fdatasyncs),
         one_slot_ratio: ratio(&rounds.one_slot, &rounds.fdatasyncs),
         one_by_one_per_s: median(&mut rounds.one_by_one),
@@ -232,11 +250,14 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
 struct Rounds {
     jobs: Vec<f64>,
     floor_jobs: Vec<f64>,
+    turns_jobs: Vec<f64>,
     jobs_many: Vec<f64>,
     submits: Vec<f64>,
     floor_submits: Vec<f64>,
     one_by_one: Vec<f64>,
     one_slot: Vec<f64>,
+    turns_one_by_one: Vec<f64>,
+    turns_one_slot: Vec<f64>,
     fdatasyncs: Vec<f64>,
 }
 

@@ -15,13 +15,19 @@ pub(super) struct Report {
     pub(super) jobs_per_s: f64,
     pub(super) floor_jobs_per_s: f64,
     pub(super) jobs_ratio: f64,
+    pub(super) turns_jobs_per_s: f64,
+    pub(super) turns_jobs_ratio: f64,
     pub(super) single_submit_per_s: f64,
     pub(super) floor_submit_per_s: f64,
     pub(super) submit_ratio: f64,
     pub(super) one_by_one_per_s: f64,
     pub(super) one_by_one_ratio: f64,
+    pub(super) turns_one_by_one_per_s: f64,
+    pub(super) turns_one_by_one_ratio: f64,
     pub(super) one_slot_per_s: f64,
     pub(super) one_slot_ratio: f64,
+    pub(super) turns_one_slot_per_s: f64,
+    pub(super) turns_one_slot_ratio: f64,
     pub(super) pickup_p50_ms: f64,
     pub(super) pickup_p99_ms: f64,
     pub(super) roundtrip_p50_ms: f64,
@@ -137,6 +143,12 @@ impl Report {
             percent(self.jobs_ratio),
         );
         row(
+            "  of two connections that take turns",
+            whole(self.jobs_per_s),
+            whole(self.turns_jobs_per_s),
+            percent(self.turns_jobs_ratio),
+        );
+        row(
             "  the same with 1,000,000 jobs waiting",
             whole(self.jobs_per_s_backlog_1m),
             whole(self.jobs_per_s),
@@ -155,10 +167,22 @@ impl Report {
             percent(self.one_by_one_ratio),
         );
         row(
+            "  of two connections that take turns",
+            whole(self.one_by_one_per_s),
+            whole(self.turns_one_by_one_per_s),
+            percent(self.turns_one_by_one_ratio),
+        );
+        row(
             "run one after the other, jobs/s",
             whole(self.one_slot_per_s),
             whole(self.fdatasync_per_s),
             percent(self.one_slot_ratio),
+        );
+        row(
+            "  of one connection that commits each",
+            whole(self.one_slot_per_s),
+            whole(self.turns_one_slot_per_s),
+            percent(self.turns_one_slot_ratio),
         );
         row("pickup by an idle worker, p50", millis(self.pickup_p50_ms), none(), none());
         row("pickup by an idle worker, p99", millis(self.pickup_p99_ms), none(), none());

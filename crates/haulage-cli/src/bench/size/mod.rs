@@ -29,7 +29,7 @@ pub(super) use self::{
     fill::{Records, fill},
     waits::document,
 };
-use super::{actor, blocking, failed, pipeline, ratio, report::median};
+use super::{actor, blocking, failed, floor, pipeline, ratio, report::median};
 use crate::{exit::Result, session::Session};
 
 /// How much is done.
@@ -115,12 +115,17 @@ pub(super) async fn measure(
     if wanted(Part::Reader) {
         say("submits beside a long reader");
         let path = place("read.db");
-        let mut rounds = Rounds::default();
+        let (mut rounds, mut alone) = (Rounds::default(), Rounds::default());
         for _ in 0..effort.runs {
+            alone.without.push(by_sqlite_alone(&path, effort.watch, true).await?);
             rounds.without.push(pipeline::single_submits_per_s(&path, TASKS, effort.watch).await?);
-            rounds.with.push(beside_a_reader(&path, effort).await?);
+            let reader = long_reader(&path, effort).await?;
+            rounds.with.push(pipeline::single_submits_per_s(&path, TASKS, effort.watch).await?);
+            alone.with.push(by_sqlite_alone(&path, effort.watch, false).await?);
+            drop(reader);
         }
         report.beside_reader = Some(rounds.medians());
+        report.beside_reader_alone = Some(alone.medians());
         remove(&path)?;
     }
     if wanted(Part::Crowd) {
@@ -224,8 +229,16 @@ async fn sweep_per_s(path: &Path) -> Result<f64> {
     }
 }
 
-/// Single submits a second while somebody reads all the time, and the log has grown long.
-async fn beside_a_reader(path: &Path, effort: Effort) -> Result<f64> {
+/// What SQLite alone writes in that time: a job of each task in a transaction. Beside a reader
+/// it moves no page of the log, as it would sort all of it to find that it may not.
+async fn by_sqlite_alone(path: &Path, watch: Duration, moves_log: bool) -> Result<f64> {
+    let path = path.to_owned();
+    SqliteBackend::open(&path).await?;
+    blocking(move || floor::submits_per_s(&path, TASKS, watch, moves_log)).await
+}
+
+/// Somebody who reads all the time; the log has grown long since.
+async fn long_reader(path: &Path, effort: Effort) -> Result<Connection> {
     let reader = path.to_owned();
     let reader = blocking(move || {
         let open = || {
@@ -240,9 +253,7 @@ async fn beside_a_reader(path: &Path, effort: Effort) -> Result<f64> {
     let waiting = backend.stats().await?.visible;
     backend.close().await?;
     pipeline::fill(path, waiting + effort.jobs).await?;
-    let per_s = pipeline::single_submits_per_s(path, TASKS, effort.watch).await?;
-    drop(reader);
-    Ok(per_s)
+    Ok(reader)
 }
 
 /// How long looks take that go over many records, and how long others wait meanwhile.

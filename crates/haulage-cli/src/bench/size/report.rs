@@ -36,6 +36,7 @@ pub(in crate::bench) struct Report {
     pub(super) expiring_jobs: Option<Beside>,
     pub(super) sweep_behind_s: Option<f64>,
     pub(super) beside_reader: Option<Beside>,
+    pub(super) beside_reader_alone: Option<Beside>,
     pub(super) crowd: Option<Crowd>,
     pub(super) waits: Option<Waits>,
     pub(super) bodies: Option<Bodies>,
@@ -56,6 +57,7 @@ impl Report {
             expiring_jobs: None,
             sweep_behind_s: None,
             beside_reader: None,
+            beside_reader_alone: None,
             crowd: None,
             waits: None,
             bodies: None,
@@ -81,6 +83,7 @@ impl Report {
         beside(&format!("submits beside {expired} expired records, 1 task"), self.one_task_beside_expired);
         beside("  the same from 64 tasks", self.tasks_beside_expired);
         beside(&format!("submits beside a long reader, {TASKS} tasks"), self.beside_reader);
+        beside("  the same by SQLite alone", self.beside_reader_alone);
         beside(&format!("jobs/s, records expire after {TTL} s"), self.expiring_jobs);
         let mut line = |what: &str, value: Option<String>, without: Option<String>| {
             if let Some(value) = value {
