@@ -40,9 +40,10 @@ async fn extends(t: &Trial<'_>) {
     let claimed = t.take_for(6).await;
     for _ in 0..4 {
         t.pass(4).await;
+        let before = t.now();
         let statuses = send(t, vec![beat(t, &claimed, 6)]).await;
         let HeartbeatStatus::Held(until) = statuses[0] else { panic!("{statuses:?}") };
-        t.assert_near(Some(until), t.now().after(t.ticks(6)));
+        t.assert_near(Some(until), before.after(t.ticks(6)));
         assert_eq!(t.record(&id).await.due_at, Some(until));
         t.assert_idle().await;
     }
