@@ -75,6 +75,11 @@ impl Problem {
         }
     }
 
+    /// A part of a request that is not valid.
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(422, "invalid", "A part of the request is not valid", detail)
+    }
+
     /// The name of its kind.
     pub(crate) fn name(&self) -> &str {
         self.kind.strip_prefix(SCHEME).unwrap_or(&self.kind)
@@ -149,9 +154,7 @@ impl From<&Error> for Problem {
                 column: Some(*column).filter(|column| *column > 0),
                 ..Self::new(400, "invalid_json", "This is not the JSON that is wanted", detail)
             },
-            Error::Invalid(_) => {
-                Self::new(422, "invalid", "A part of the request is out of its range", detail)
-            }
+            Error::Invalid(_) => Self::invalid(detail),
             Error::TooLarge { what, size, limit, hint } => Self {
                 size: Some(*size),
                 limit: Some(*limit),

@@ -20,7 +20,8 @@ use crate::{
 /// Make, list and revoke the keys of a server (`haulage serve`)
 ///
 /// Keys are in a file beside the database, or in that of --keys. A secret is shown once, when its key
-/// is made; the file has only its hash. A server that runs notices a change within a second.
+/// is made; the file has only its hash. A running server notices a change within
+/// a second; one that was started without keys has to be restarted.
 #[derive(Debug, clap::Subcommand)]
 #[command(
     after_help = "Examples:\n  haulage key create --name web --scope submit,read\n  haulage key list\n  haulage key revoke 5d0c11f2"
@@ -28,9 +29,9 @@ use crate::{
 pub(crate) enum Command {
     /// Make a key, and print its secret
     ///
-    /// The scopes: `submit` jobs, and cancel them by their ids; `read` jobs, results and numbers; `work`:
-    /// run jobs; `operate`: cancel, redrive and delete jobs, pause queues. Whoever waits for results of
-    /// jobs that it submits needs submit,read.
+    /// The scopes: `submit`: submit jobs, and cancel jobs by their ids; `read`: look at jobs, bodies,
+    /// results, queues and numbers; `work`: run jobs, and see numbers; `operate`: cancel, redrive and delete
+    /// jobs, pause queues, and see numbers. Waiting for the result of a submit needs submit,read.
     #[command(
         after_help = "Examples:\n  haulage key create --name web --scope submit,read\n  haulage key create --name gpu-7 --scope work --queue bulk --expires 90d"
     )]
@@ -39,6 +40,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  haulage key list --json")]
     List(Place),
     /// Make another key like those of a name, which end some time later
+    ///
+    /// It has the scopes and the queues of the last of them, and is valid for as long as that was when it
+    /// was made.
     #[command(after_help = "Example:\n  haulage key rotate web --overlap 1d")]
     Rotate(Rotate),
     /// Refuse a key from now on
@@ -196,12 +200,15 @@ fn row(key: &Key, now: Timestamp) -> Vec<String> {
 impl Rotate {
     fn run(self, session: &Session) -> Result {
         let (file, name) = (self.place.file(session)?, self.name);
-        let end = Clock::system().now().after(self.overlap);
+        let now = Clock::system().now();
+        let end = now.after(self.overlap);
         let (key, secret) = KeyFile::change(&file, |keys| {
             let Some(last) = keys.iter().rfind(|key| key.name == name).cloned() else {
                 return Err(haulage::Error::Invalid(format!("there is no key of the name {name:?}")));
             };
-            let (key, secret) = Key::create(last.name, last.scopes, last.queues, None)?;
+            // Valid for as long as that one was to be.
+            let expires_at = last.expires_at.map(|end| now.after(end.since(last.created_at)));
+            let (key, secret) = Key::create(last.name, last.scopes, last.queues, expires_at)?;
             for old in keys.iter_mut().filter(|key| key.name == name) {
                 old.expires_at = Some(old.expires_at.map_or(end, |earlier| earlier.min(end)));
             }

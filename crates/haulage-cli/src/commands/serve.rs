@@ -18,7 +18,8 @@ use crate::{
 /// Serve the jobs of the URL over HTTP: to programs in any language, and to workers anywhere
 ///
 /// Whoever asks needs a key (`haulage key create`); without keys, the server listens on this machine
-/// alone. With `--url https://HOST`, all other commands and workers use it as they use a database.
+/// alone. Workers, and every other command except `backup`, `sql` and `key`, take
+/// the URL of the server in place of the store's.
 /// SIGTERM, SIGHUP or Ctrl-C ends waits, answers what is open within the grace period, and stops the
 /// server; a second one stops it at once.
 #[derive(Debug, clap::Args)]

@@ -179,6 +179,22 @@ fn who_has_no_key_is_told_how_to_get_one_and_a_key_ends_when_it_is_revoked() {
 }
 
 #[test]
+fn a_rotated_key_is_valid_for_as_long_as_the_last_one_was() {
+    let place = Place::new();
+    let key = |args: &[&str]| -> Value {
+        serde_json::from_str(&place.ok([&["key"], args, &["--json"]].concat())).expect("JSON")
+    };
+    let end = |key: &Value| key["expires_at"].as_str().expect("a time").to_owned();
+    let first = key(&["create", "--name", "ci", "--scope", "submit", "--expires", "90d"]);
+    let rotated = key(&["rotate", "ci", "--overlap", "1h"]);
+    // So it ends later than the first one was to, and not by much.
+    assert!(end(&rotated) > end(&first), "{rotated}");
+    assert!(place.ok(["key", "list"]).contains("in 89d"), "{}", place.ok(["key", "list"]));
+    key(&["create", "--name", "web", "--scope", "read"]);
+    assert_eq!(key(&["rotate", "web"])["expires_at"], Value::Null);
+}
+
+#[test]
 fn without_keys_it_listens_to_this_machine_alone_and_says_so() {
     let place = Place::new();
     let open = place.run(["serve", "--listen", "0.0.0.0:0"]);
@@ -210,6 +226,15 @@ fn over_tls_a_server_proves_who_it_is() {
     let stranger = submit(&tls_file("stranger.pem"));
     assert_eq!(stranger.code, Some(7), "{stranger:?}");
     served.server.stop();
+    let serve = |certificate: &str| place.run(["serve", "--tls-cert", certificate, "--tls-key", &key]);
+    let other = serve(&tls_file("stranger.pem"));
+    assert_eq!(other.code, Some(2), "{other:?}");
+    assert!(other.stderr.contains(&format!("stranger.pem with {key}: ")), "{other:?}");
+    let no_certificate = serve(&key);
+    assert!(
+        no_certificate.stderr.contains("there is no certificate in it; it has to be in PEM"),
+        "{no_certificate:?}"
+    );
 }
 
 #[test]

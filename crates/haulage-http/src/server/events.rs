@@ -6,7 +6,7 @@ use haulage::{
     Error, JobId, Record, Status,
     backend::{Detail, Lookup},
 };
-use hyper::StatusCode;
+use hyper::{StatusCode, body::Bytes};
 use serde_json::json;
 
 use super::{
@@ -26,6 +26,10 @@ pub(super) async fn events(api: Arc<Api>, request: Request) -> Result<Reply, Pro
     let found = api.backend.get(vec![id.clone()], Detail::Status).await?.pop().unwrap_or(Lookup::Missing);
     let record = visible(&request.who, found).into_record(&id)?;
     let seen = request.header("last-event-id").map(str::to_owned);
+    if record.status.is_terminal() && seen.as_ref() == Some(&mark(&record)) {
+        // There will be no other. A browser comes back after each answer but this one.
+        return Ok(reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new()));
+    }
     let (sender, reply) = reply::stream(StatusCode::OK, "text/event-stream");
     tokio::spawn(async move {
         // Nobody reads any more, or the server ends: a client that wants more comes back by itself.

@@ -30,11 +30,11 @@ use crate::{Problem, protocol};
 pub enum Scope {
     /// To submit jobs, and to cancel jobs by their ids.
     Submit,
-    /// To look at jobs, results, queues and numbers.
+    /// To look at jobs, bodies, results, queues and numbers.
     Read,
-    /// To run jobs.
+    /// To run jobs, and to see numbers.
     Work,
-    /// To cancel, redrive and delete jobs, and to pause queues.
+    /// To cancel, redrive and delete jobs, to pause queues, and to see numbers.
     Operate,
 }
 
@@ -299,8 +299,8 @@ impl Identity {
         }
         let names: Vec<_> = any.iter().map(|scope| scope.as_str()).collect();
         let names = names.join(" or ");
-        Err(forbidden(format!("this key has not the scope {names}"))
-            .remedy(format!("use a key that has it: haulage key create --scope {}", any[0])))
+        Err(forbidden(format!("this key does not have the scope {names}"))
+            .remedy(format!("`haulage key create --name NAME --scope {}` makes one that has it", any[0])))
     }
 
     /// The queues to which it is confined.

@@ -267,18 +267,23 @@ impl Api {
     /// browser of this machine shows, be it under a name that leads here.
     fn check_page(&self, headers: &HeaderMap, origin: Option<&str>) -> Result<(), Problem> {
         let refused = |detail: String| {
-            Problem::new(403, "forbidden", "A server without keys is for this machine alone", detail)
-                .remedy("give it keys: haulage key create, and haulage serve --keys")
+            Problem::new(403, "forbidden", "A server without keys is for this machine only", detail)
         };
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         if !is_loopback(host) {
-            return Err(refused(format!("the host {host:?} is not a name of this machine itself")));
+            let detail = format!("the host {host:?} is not a name of this machine itself");
+            return Err(
+                refused(detail).remedy("make a key with `haulage key create`, and restart the server")
+            );
         }
-        match origin {
-            Some(origin) if origin.split_once("://").is_none_or(|(_, from)| from != host) => {
-                Err(refused(format!("a page of {origin} may not ask")))
-            }
-            _ => Ok(()),
+        let Some(origin) = origin else { return Ok(()) };
+        match origin.split_once("://") {
+            Some((_, from)) if from == host => Ok(()),
+            Some(_) => Err(refused(format!("pages of {origin} may not use this server"))
+                .remedy(format!("start the server with --cors-origin {origin}"))),
+            // What a browser says of files and sandboxes, so of anybody's pages.
+            None => Err(refused("pages without an origin may not use this server".to_owned())
+                .remedy("serve the page over HTTP, and name its origin with --cors-origin")),
         }
     }
 

@@ -119,7 +119,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use haulage::{
-        FailureKind, JobError, JobSpec, Json, Progress, Record, Status, Timestamp,
+        FailureKind, JobError, JobSpec, Json, NewJob, Progress, Record, Status, Timestamp,
         backend::{Backlog, QueueBacklog, QueueStats, Stats, Submitted},
     };
     use serde::Serialize;
@@ -194,6 +194,13 @@ mod tests {
         let kinds: Vec<String> =
             serde_json::from_value(schema("JobError")["properties"]["kind"]["enum"].clone()).expect("names");
         assert_eq!(kinds, FailureKind::ALL.map(FailureKind::as_str));
+    }
+
+    #[test]
+    fn the_schemas_have_the_limits_of_the_types() {
+        assert_eq!(schema("Label")["maxLength"], NewJob::MAX_LABEL_BYTES);
+        let metadata = &schema("Submission")["properties"]["metadata"];
+        assert_eq!(metadata["additionalProperties"]["maxLength"], NewJob::MAX_METADATA_BYTES);
     }
 
     #[test]

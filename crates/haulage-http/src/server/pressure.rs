@@ -51,10 +51,13 @@ impl Pressure {
         for (queue, count) in &more {
             let waiting = counted.waiting.get(*queue).copied().unwrap_or(0);
             if waiting.saturating_add(*count) > limit {
-                let detail = format!("{waiting} jobs wait in the queue {queue}, and {limit} may");
+                let detail = format!(
+                    "{waiting} jobs are waiting in the queue {queue}; with {count} more they would pass the limit \
+                     of {limit}"
+                );
                 return Err(Problem::new(429, "too_many_waiting", "Too many jobs wait", detail)
                     .field("queue")
-                    .remedy("submit it again later; nothing was submitted"));
+                    .remedy("submit again later"));
             }
         }
         for (queue, count) in more {

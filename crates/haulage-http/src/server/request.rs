@@ -184,5 +184,5 @@ impl Query {
 
 /// A part of a request that is wrong.
 pub(super) fn invalid(field: &str, detail: impl Into<String>) -> Problem {
-    Problem::new(422, "invalid", "A part of the request is out of its range", detail).field(field)
+    Problem::invalid(detail).field(field)
 }

@@ -249,10 +249,14 @@ fn public() -> Vec<Route> {
             ]),
         Route::get("/v1/jobs/{id}/events", READ, to!(events::events))
             .summary(
-                "What becomes of a job, as server-sent events: `status` and `progress`, each with the job",
+                "What becomes of a job, as server-sent events: `status` and `progress`, each with the job, and \
+                 `gone` where it is deleted",
             )
             .parameters(const { &[header("Last-Event-ID", "The id of the last event that arrived")] })
-            .answers(&[(200, "Events, until the job is over", "Events")]),
+            .answers(&[
+                (200, "Events, until the job is over", "Events"),
+                (204, "The job is over, and its last event has arrived", ""),
+            ]),
         Route::post("/v1/jobs/{id}/cancel", CANCEL, to!(jobs::cancel))
             .summary("Cancel a job: one that waits at once, one that runs by asking its worker")
             .answers(&[

@@ -75,16 +75,22 @@ fn changed(path: &PathBuf) -> Option<SystemTime> {
 
 fn read(certificate: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>> {
     let wrong = |path: &PathBuf, why: &dyn std::fmt::Display| {
-        Error::Config(format!("cannot use {}: {why}; it is to be in PEM", path.display()))
+        Error::Config(format!("cannot use {}: {why}; it has to be in PEM", path.display()))
     };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(|chain| chain.collect::<std::result::Result<Vec<_>, _>>())
         .map_err(|error| wrong(certificate, &error))?;
+    if chain.is_empty() {
+        return Err(wrong(certificate, &"there is no certificate in it"));
+    }
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
-        .map_err(|error| wrong(certificate, &error))?;
+        .map_err(|error| {
+            let (certificate, key) = (certificate.display(), key.display());
+            Error::Config(format!("cannot use {certificate} with {key}: {error}"))
+        })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -234,67 +234,95 @@ async fn queues_numbers_and_workers() {
     site.settle(&held, Outcome::release()).await;
 }
 
-/// Reads events until there are so many.
-async fn events(
-    site: &Site,
-    path: &str,
-    last: Option<&str>,
-    count: usize,
-) -> Vec<(String, String, serde_json::Value)> {
-    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-        .build_http::<http_body_util::Empty<hyper::body::Bytes>>();
-    let mut request = hyper::Request::get(format!("{}{path}", site.server.url()));
-    if let Some(last) = last {
-        request = request.header("last-event-id", last);
+/// The events of a job, as they come.
+struct Events {
+    body: hyper::body::Incoming,
+    text: String,
+}
+
+/// One of them: its id, its name and its data.
+type Event = (String, String, serde_json::Value);
+
+impl Events {
+    async fn of(site: &Site, path: &str, last: Option<&str>) -> Self {
+        let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+            .build_http::<http_body_util::Empty<hyper::body::Bytes>>();
+        let mut request = hyper::Request::get(format!("{}{path}", site.server.url()));
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response =
+            client.request(request.body(Default::default()).expect("a request")).await.expect("an answer");
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body(), text: String::new() }
     }
-    let response =
-        client.request(request.body(Default::default()).expect("a request")).await.expect("an answer");
-    assert_eq!(response.headers()["content-type"], "text/event-stream");
-    let mut body = response.into_body();
-    let (mut text, mut found) = (String::new(), Vec::new());
-    while found.len() < count {
-        let Some(frame) = body.frame().await else { break };
-        text.push_str(
-            std::str::from_utf8(&frame.expect("a part").into_data().expect("data")).expect("UTF-8"),
-        );
-        while let Some((event, rest)) = text.split_once("\n\n") {
-            let field =
-                |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-            if let Ok(data) = serde_json::from_str(field("data: ")) {
-                found.push((field("id: ").to_owned(), field("event: ").to_owned(), data));
+
+    /// The next one; none where the stream ends.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let field =
+                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+                let data = serde_json::from_str(field("data: "));
+                let (id, name) = (field("id: ").to_owned(), field("event: ").to_owned());
+                self.text = rest.to_owned();
+                if let Ok(data) = data {
+                    return Some((id, name, data));
+                }
             }
-            text = rest.to_owned();
+            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame());
+            let data = frame.await.expect("a sign of life")?.expect("a part").into_data().expect("data");
+            self.text.push_str(std::str::from_utf8(&data).expect("UTF-8"));
         }
     }
-    found
+
+    /// The next one, which is of this name and status; gives its id.
+    async fn expect(&mut self, name: &str, status: &str) -> String {
+        let (id, event, data) = self.next().await.expect("an event");
+        assert_eq!((event.as_str(), &data["status"]), (name, &status.into()), "{data}");
+        id
+    }
 }
 
 #[tokio::test]
 async fn what_becomes_of_a_job_comes_as_events() {
     let site = Site::new().await;
     let path = format!("/v1/jobs/{}/events", site.client().submit(r#"{"body": 1}"#).await);
-    let first = events(&site, &path, None, 1).await.remove(0);
-    assert_eq!((first.1.as_str(), &first.2["status"]), ("status", &"SUBMITTED".into()));
+    let waits = Events::of(&site, &path, None).await.expect("status", "SUBMITTED").await;
     // Who comes back is not told again what it has heard.
-    let listen = events(&site, &path, Some(&first.0), 1);
-    let (mut told, job) = tokio::join!(listen, site.claim());
-    let (begun, event, data) = told.remove(0);
-    assert_eq!((event.as_str(), &data["status"]), ("status", &"IN_PROGRESS".into()));
-    let listen = events(&site, &path, Some(&begun), 9);
-    let work = async {
-        let half = Update::default().progress(Progress { fraction: 0.5, message: Some("half".into()) });
-        let beat = Heartbeat::new(job.key.clone(), Duration::from_secs(60)).update(half);
-        site.backend.heartbeat(vec![beat]).await.expect("heartbeat");
-        // Until it was seen; the end is not to come with it.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        site.settle(&job, Outcome::Success(haulage::Json::parse("1").expect("JSON"))).await;
-    };
-    let (told, ()) = tokio::join!(listen, work);
-    let kinds: Vec<_> =
-        told.iter().map(|(_, event, data)| (event.as_str(), data["status"].as_str())).collect();
-    assert_eq!(kinds.last(), Some(&("status", Some("SUCCESS"))), "{kinds:?}");
-    assert!(!kinds.contains(&("status", Some("SUBMITTED"))), "{kinds:?}");
+    let mut events = Events::of(&site, &path, Some(&waits)).await;
+    let job = site.claim().await;
+    let runs = events.expect("status", "IN_PROGRESS").await;
+    let half = Update::default().progress(Progress { fraction: 0.5, message: Some("half".into()) });
+    let beat = Heartbeat::new(job.key.clone(), Duration::from_secs(60)).update(half);
+    site.backend.heartbeat(vec![beat]).await.expect("heartbeat");
+    events.expect("progress", "IN_PROGRESS").await;
+    let mut late = Events::of(&site, &path, Some(&runs)).await;
+    site.settle(&job, Outcome::Success(haulage::Json::parse("1").expect("JSON"))).await;
+    let end = events.expect("status", "SUCCESS").await;
+    assert!(events.next().await.is_none(), "the stream ends with the job");
+    // Of what happened in between, there is one event at least; the last is the end.
+    let mut last = None;
+    while let Some((id, _, data)) = late.next().await {
+        last = Some((id, data["status"].clone()));
+    }
+    assert_eq!(last, Some((end.clone(), "SUCCESS".into())));
+    // Who has seen the end is told not to come back.
+    let again = site.client().get_with(&path, &[("last-event-id", &end)]).await;
+    assert_eq!(again.status, StatusCode::NO_CONTENT);
     site.client().get("/v1/jobs/no-such-job/events").await.problem(404);
+}
+
+#[tokio::test]
+async fn who_listens_to_a_job_hears_that_it_was_deleted() {
+    let site = Site::new().await;
+    let job = format!("/v1/jobs/{}", site.client().submit(r#"{"body": 1}"#).await);
+    let mut events = Events::of(&site, &format!("{job}/events"), None).await;
+    events.expect("status", "SUBMITTED").await;
+    assert_eq!(site.client().send(Method::DELETE, &job, &[], "").await.status, StatusCode::NO_CONTENT);
+    let (_, event, data) = events.next().await.expect("an event");
+    assert_eq!((event.as_str(), &data["problem"]["status"]), ("gone", &404.into()));
+    assert!(events.next().await.is_none(), "the stream ends with the job");
 }
 
 #[tokio::test]
@@ -341,12 +369,19 @@ async fn who_submits_more_than_may_wait_is_told_to_come_back() {
     let full = client.post("/v1/jobs", r#"{"body": 3}"#).await;
     assert_eq!(full.problem(429)["field"], "queue");
     assert!(full.header("retry-after").parse::<u64>().is_ok(), "{full:?}");
+    let detail = "3 jobs are waiting in the queue default; with 1 more they would pass the limit of 3";
+    assert_eq!(full.json()["detail"], detail);
     // Another queue has room of its own, and a batch goes in as a whole or not at all.
     client.submit(r#"{"body": 1, "queue": "bulk"}"#).await;
     let lines = "{\"body\": 1, \"queue\": \"bulk\"}\n".repeat(3);
     let answer = client.send(Method::POST, "/v1/jobs", &[("content-type", "application/jsonl")], lines).await;
     let text = std::str::from_utf8(&answer.body).expect("UTF-8");
     assert!(text.contains("haulage:too_many_waiting") && !text.contains("\"id\""), "{text}");
+    // The last answer is about what was not read any more; what was submitted before stays so.
+    let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    let said = last["error"]["detail"].as_str().expect("a detail");
+    assert!(said.ends_with("; nothing from line 4 on was submitted"), "{last}");
+    assert_eq!(last["error"]["remedy"], "submit again later");
     assert_eq!(site.backend.stats().await.expect("stats").visible, 4);
     site.succeed("1").await;
     let until = std::time::Instant::now() + Duration::from_secs(60);

@@ -134,9 +134,9 @@ async fn every_route_takes_its_scopes_and_no_others() {
             let may = scopes.iter().any(|of| of == scope.as_str());
             assert_eq!(answer.status != StatusCode::FORBIDDEN, may, "{method} {at} with {scope}: {answer:?}");
             if !may {
-                assert!(
-                    answer.problem(403)["remedy"].as_str().is_some_and(|remedy| remedy.contains("--scope"))
-                );
+                let problem = answer.problem(403);
+                let remedy = problem["remedy"].as_str().unwrap_or_default();
+                assert!(remedy.contains("haulage key create --name NAME --scope "), "{problem}");
             }
         }
     }
@@ -258,6 +258,16 @@ async fn without_keys_only_this_machine_is_served() {
         let answer = client.get_with("/v1/stats", &headers).await;
         assert_eq!(answer.status.as_u16(), status, "{headers:?}: {answer:?}");
     }
+    for (headers, remedy) in [
+        ([("host", "evil.example")], "`haulage key create`"),
+        ([("origin", "https://app.example.com")], "--cors-origin https://app.example.com"),
+    ] {
+        let problem = client.get_with("/v1/stats", &headers).await.problem(403);
+        assert!(problem["remedy"].as_str().is_some_and(|given| given.contains(remedy)), "{problem}");
+    }
+    // Not a word of an origin that anybody's page has.
+    let problem = client.get_with("/v1/stats", &[("origin", "null")]).await.problem(403);
+    assert!(!problem.to_string().contains("null"), "{problem}");
 }
 
 #[tokio::test]
