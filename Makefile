@@ -26,7 +26,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-dist test-python test-docs test-servers test-scaled e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-shipped test-python test-docs test-servers test-scaled e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -114,9 +114,15 @@ dist: need-rust-python ## Make the programs, wheels and Lambdas of a release int
 	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(DIST_TARGETS)
 
 # For this machine alone: each of the two takes minutes to build.
-test-dist: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
-test-dist: need-rust-python-root tmp ## What needs root: what is shipped for this machine is small, starts fast, and works on its own
+test-dist: dist-host ## What needs root: what is shipped for this machine is small, starts fast, and works on its own
+	$(MAKE) --no-print-directory test-shipped
+
+dist-host: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
+dist-host: need-rust-python-root
 	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(HOST)
+
+# What dist-host has left; a start is timed, so with nothing beside it.
+test-shipped: tmp
 	$(PY)/pytest --quiet tests/dist
 	@$(TIDY)
 
@@ -158,7 +164,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # Side by side, what links for minutes on one core and what does not mind; the tests that
 # follow do, as SQS counts in seconds. The last four take what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-root-debian python-tools ## All checks: those that need root, Java and Node.js, and make demo and make test on a bare machine
-	tests/timed.sh "test-dist + test-terraform" test-bare test-containers test-scaled test-servers test-root
+	tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-containers test-scaled test-servers test-root
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -167,10 +173,7 @@ test-servers: need-rust-python-node-java tmp ## What needs Java: the AWS backend
 	tests/servers/install.sh ministack dynamodb-local
 	$(CARGO) test --workspace --features $(AWS),haulage-aws/test-full --test local dynamodb_local
 
-# Beside test-dist, which empties the folder that others have.
-test-terraform: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp-terraform
 test-terraform: need-python-node ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
-	@mkdir -p $(TOOLS)/tmp-terraform
 	PYTHON=$(PYTHON) terraform/tests/install.sh
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
 

@@ -23,7 +23,7 @@ stop() {
     done
     wait
 }
-trap 'status=$?; rm -rf "$folder"; exit $status' EXIT
+trap 'rm -rf "$folder"' EXIT
 trap 'stop; exit 130' INT
 trap 'stop; exit 143' TERM
 
