@@ -79,6 +79,8 @@ locals {
     target_seconds          = var.avg_msg_proc_time_seconds * var.approx_num_backlog_messages
     scale_in_window_seconds = var.service_autoscaling_scale_in_window_seconds
     scaler                  = var.scaler
+    # The dashboard is that of the first service, and knows the Lambda of the pipeline only.
+    dashboard = index == 0 && var.enable_dashboard && var.create_scaler
   } }
 }
 

@@ -29,13 +29,13 @@ TRANSITION = 0.025 / 1000  # the same: of a standard workflow
 # What a pipeline has by default.
 ENDPOINTS = 5
 INSTANCE_ENDPOINTS = 3  # ecs, ecs_agent and ecs_telemetry
-SCALING_METRICS, TASK_METRICS = 3, 6  # docs/scaling.md and docs/metrics.md list them
+SCALING_METRICS, TASK_METRICS, DASHBOARD_METRICS = 1, 6, 2  # docs/scaling.md and docs/metrics.md list them
 METRICS_READ = 3  # each minute, as long as no service is scaled in
 ALARM_METRICS, FAST_ALARMS = 10, 0  # those for people
 SAMPLES, LAMBDA_GB = 6, 0.125
 # And with scaler = "alarms": more metrics, the alarms on them and, as an
 # assumption, two that Application Auto Scaling makes for its target tracking.
-ALARMS_SCALING_METRICS, ALARMS_ALARM_METRICS, ALARMS_FAST_ALARMS, ALARMS_SAMPLES = 8, 11 + 2, 1, 4
+ALARMS_SCALING_METRICS, ALARMS_ALARM_METRICS, ALARMS_FAST_ALARMS, ALARMS_SAMPLES = 4, 11 + 2, 1, 4
 
 
 def seconds_of_lambda(samples: int) -> float:
@@ -70,7 +70,7 @@ def table() -> list[str]:
             f"{ENDPOINTS} interface endpoints, in each availability zone, shared by all pipelines of the VPC: "
             f"{ENDPOINTS} × {HOURS} × {ENDPOINT_HOUR}", ENDPOINTS * HOURS * ENDPOINT_HOUR,
         ),
-        (f"autoscaling: {SCALING_METRICS} metrics at {METRIC:.2f}", SCALING_METRICS * METRIC),
+        (f"autoscaling: {SCALING_METRICS} metric at {METRIC:.2f}", SCALING_METRICS * METRIC),
         (
             f"autoscaling: the Lambda, 128 MB on arm64, for about {seconds_of_lambda(SAMPLES):.0f} s of each minute: "
             f"{MINUTES:,} × ({seconds_of_lambda(SAMPLES):.0f} × {LAMBDA_GB} × {LAMBDA_GB_SECOND:.10f} + {LAMBDA_RUN:.7f})", time,
@@ -106,7 +106,8 @@ def choices() -> list[str]:
         ("`volumes` of EFS: each GB", FILES_GB),
         ("`dynamodb_point_in_time_recovery_enabled`: each GB of the table", BACKUP_GB),
         ("`more_services`: each, for its scaling", on_a_shared_lambda()),
-        ("`enable_dashboard`: each beyond the third of the account", DASHBOARD),
+        (f"`enable_dashboard`: {DASHBOARD_METRICS} metrics at {METRIC:.2f}", DASHBOARD_METRICS * METRIC),
+        ("and each dashboard beyond the third of the account", DASHBOARD),
         ("`completion_events`, `step_functions`, `queue_senders`, `sidecars`, `enable_execute_command`, an existing cluster", 0.0),
     ]
     rows = [f"| {what} | {dollars:.2f} |" for what, dollars in lines]

@@ -121,6 +121,17 @@ impl History {
         self.looks.range(from..=until).map(|(_, required)| *required).min()
     }
 
+    /// Whether none of what is in flight at its last look, which is this observation, is
+    /// work, where that [may be so](Observation::may_be_idle): as much was required for
+    /// `window` seconds. A job that has just begun is not in what its task has published
+    /// so far, but it was not in flight before, either.
+    pub fn was_idle(&self, observation: &Observation, target: Target, window: u32) -> bool {
+        let Some((now, _)) = self.looks.last_key_value() else { return false };
+        let required = observation.metrics(target).required_tasks.get();
+        let fewest = self.fewest(now.saturating_sub(window.into()), *now);
+        fewest.is_some_and(|fewest| fewest >= required)
+    }
+
     /// The look that tells of the beginning, unless a gap comes after it.
     fn covering(&self, from: u64, until: u64) -> Option<u64> {
         let (first, _) = self.looks.range(..=from).next_back()?;
@@ -160,8 +171,8 @@ impl Direct {
             patience(observation, target)
         } else if required < desired && !observation.service.deploying {
             self.window.0.into()
-        } else if self.may_be_idle(observation) {
-            self.idle_window()
+        } else if observation.may_be_idle(self.range.min) {
+            self.idle_window().into()
         } else {
             0
         }
@@ -178,7 +189,9 @@ impl Direct {
             lasting.max(desired)
         } else if required < desired && !observation.service.deploying {
             self.range.clamp(history.most(since, *now)?).min(desired)
-        } else if self.may_be_idle(observation) && self.was_idle(observation, target, history, *now) {
+        } else if observation.may_be_idle(self.range.min)
+            && history.was_idle(observation, target, self.idle_window())
+        {
             self.range.min
         } else {
             desired
@@ -186,23 +199,8 @@ impl Direct {
         (next != desired).then_some(next)
     }
 
-    /// Whether nothing but hidden jobs may keep tasks from going.
-    fn may_be_idle(&self, observation: &Observation) -> bool {
-        observation.is_idle()
-            && observation.service.desired > self.range.min
-            && !observation.service.deploying
-    }
-
-    fn idle_window(&self) -> u64 {
-        self.window.0.max(Observation::BUSY_KNOWN_AFTER).into()
-    }
-
-    /// A job that has just begun is not in what its task has published so far,
-    /// but it was not in flight before, either.
-    fn was_idle(&self, observation: &Observation, target: Target, history: &History, now: u64) -> bool {
-        let required = observation.metrics(target).required_tasks.get();
-        let fewest = history.fewest(now.saturating_sub(self.idle_window()), now);
-        fewest.is_some_and(|fewest| fewest >= required)
+    fn idle_window(&self) -> u32 {
+        self.window.0.max(Observation::BUSY_KNOWN_AFTER)
     }
 
     fn required(&self, observation: &Observation, target: Target) -> u32 {

@@ -178,6 +178,15 @@ pub struct Metrics {
 impl Metrics {
     /// The name of [`Metrics::running_tasks`] in CloudWatch.
     pub const RUNNING_TASKS: &str = "RunningTasks";
+
+    /// What alarms are told where none of what is in flight is work
+    /// ([`History::was_idle`](crate::History::was_idle)): tasks go, and none comes.
+    /// That leaves the fewest tasks of the scalable target.
+    #[must_use]
+    pub fn of_idle(self) -> Self {
+        let demand = CapacityDemand(self.capacity_demand.0.min(100.0));
+        Self { scale_out_to: ScaleOutTo(0), scale_in_to: ScaleInTo(0), capacity_demand: demand, ..self }
+    }
 }
 
 impl Observation {

@@ -195,7 +195,7 @@ pub struct Observation {
 impl Observation {
     /// After how many seconds a job that has begun shows in what its task
     /// publishes: three minutes, one more than that takes.
-    pub(crate) const BUSY_KNOWN_AFTER: u32 = 180;
+    pub const BUSY_KNOWN_AFTER: u32 = 180;
 
     /// Jobs that need a slot now, or have one.
     pub fn due(&self) -> u64 {
@@ -207,10 +207,14 @@ impl Observation {
         self.queue.delayed.saturating_add(self.queue.in_flight - self.in_slots())
     }
 
-    /// Whether no slot had a job in the last ten minutes, as far as that is
-    /// known, and no job waits.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.queue.visible == 0 && self.busy.is_some_and(|busy| busy.get() == 0.0)
+    /// Whether nothing but hidden jobs may keep more than the fewest tasks from going:
+    /// no job waits, and no slot had one in the last ten minutes, as far as that is
+    /// known. [`History::was_idle`](crate::History::was_idle) says whether so it is.
+    pub fn may_be_idle(&self, fewest: u32) -> bool {
+        self.queue.visible == 0
+            && self.busy.is_some_and(|busy| busy.get() == 0.0)
+            && self.service.desired > fewest
+            && !self.service.deploying
     }
 
     /// Of several services on one queue, what is left to this one: without what

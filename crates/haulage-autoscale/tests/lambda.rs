@@ -44,7 +44,7 @@ fn pair(name: &str, messages: u32, tasks: u32) -> Value {
 fn pair_of(name: &str, queue_url: &Value) -> Value {
     json!({
         "cluster": name, "service": "worker", "queue_name": name, "queue_url": queue_url,
-        "slots_per_task": 2, "job_seconds": 60, "target_seconds": 60,
+        "slots_per_task": 2, "job_seconds": 60, "target_seconds": 60, "dashboard": true,
     })
 }
 
@@ -175,6 +175,23 @@ fn the_desired_count_is_set_out_and_what_this_half_minute_required_is_kept() {
 }
 
 #[test]
+fn without_a_dashboard_what_only_that_shows_is_not_put() {
+    let mut pairs = [direct_pair("bare-direct", 3, 1), pair("bare-alarms", 3, 1)];
+    pairs.iter_mut().for_each(|pair| pair["dashboard"] = json!(false));
+    let [direct, alarms] = &pairs;
+    let lambda = lambda([]);
+    let (_, answer) = lambda.invoke(&event(&[direct, alarms]), TIME);
+    assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 2 })));
+    for name in ["bare-direct", "bare-alarms"] {
+        assert_eq!(put(name, "RequiredTasks").len(), 1);
+        for metric in ["RunningTasks", "BacklogSeconds", "BacklogPerTask", "QueueRequiresConsumer"] {
+            assert_eq!(points(name, metric), [] as [Value; 0], "{name}: {metric}");
+        }
+    }
+    assert_eq!(put("bare-alarms", "ScaleOutTo").len(), 1);
+}
+
+#[test]
 fn the_desired_count_is_set_in_to_what_an_earlier_minute_required() {
     let pair = direct_pair("direct-in", 0, 4);
     put_required("direct-in", 3.0, 45);
@@ -287,6 +304,35 @@ fn jobs_that_are_hidden_hold_one_task() {
     look("second");
     // Half a slot of each is two jobs, for which one task is enough.
     assert_eq!(put_sum("hidden", "RequiredTasks"), 4.0 + 1.0);
+}
+
+/// Two received messages, which nobody works on, and two idle tasks, as alarms see them.
+#[test]
+fn jobs_that_stay_hidden_hold_no_task_with_alarms_either() {
+    let pair = pair("resting", 2, 2);
+    let batch = json!({
+        "QueueUrl": pair["queue_url"], "MaxNumberOfMessages": 10, "VisibilityTimeout": 600,
+    });
+    let received = AWS.call("AmazonSQS.ReceiveMessage", &batch);
+    assert_eq!(received["Messages"].as_array().map(Vec::len), Some(2));
+    let idle = json!({
+        "MetricName": "BusySlots", "Dimensions": dimensions("resting"), "Unit": "Count",
+        "Value": 0.0, "Timestamp": now() - 120,
+    });
+    AWS.call(
+        "GraniteServiceVersion20100801.PutMetricData",
+        &json!({ "Namespace": "Haulage", "MetricData": [idle] }),
+    );
+    let lambda = lambda([]);
+    let look = || assert!(matches!(lambda.invoke(&event(&[&pair]), TIME).1, Told::Answer(_)));
+    look();
+    assert_eq!(put("resting", "ScaleInTo"), [1.0], "they may have begun just now");
+    for ago in [190, 110, 40] {
+        put_required("resting", 1.0, ago);
+    }
+    look();
+    assert_eq!(put_sum("resting", "ScaleInTo"), 1.0 + 0.0, "as much was in flight for three minutes");
+    assert_eq!(put_sum("resting", "RequiredTasks"), 1.0 + 3.0 * 1.0 + 1.0, "which is still known then");
 }
 
 #[test]

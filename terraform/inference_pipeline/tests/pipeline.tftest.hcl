@@ -50,6 +50,10 @@ run "defaults" {
     error_message = "Seven alarms."
   }
   assert {
+    condition     = !output.scaler_pairs["jobs"].dashboard
+    error_message = "Without a dashboard, nothing reads what that would show."
+  }
+  assert {
     condition     = toset(keys(aws_ssm_parameter.this)) == toset(["queue_name", "table_name"])
     error_message = "The names can be looked up."
   }
@@ -278,6 +282,18 @@ run "told_of_ends" {
   assert {
     condition     = length(module.completion_events) == 1
     error_message = "By the default bus."
+  }
+}
+
+run "metrics_that_the_dashboard_shows" {
+  command = plan
+  variables {
+    enable_dashboard = true
+    more_services    = [{ name = "spot" }]
+  }
+  assert {
+    condition     = { for name, pair in output.scaler_pairs : name => pair.dashboard } == { "jobs" = true, "jobs-spot" = false }
+    error_message = "It is one of the first service, and nothing else reads them."
   }
 }
 

@@ -187,6 +187,7 @@ resource "aws_cloudwatch_event_target" "lambda" {
       slots_before    = pair.slots_before
       job_seconds     = pair.job_seconds
       target_seconds  = pair.target_seconds
+      dashboard       = pair.dashboard
       direct          = local.bounds[pair.scaler == "direct" ? "${pair.cluster}/${pair.service}" : ""]
     }]
   })

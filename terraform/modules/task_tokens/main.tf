@@ -15,7 +15,7 @@ locals {
       { eventName = ["INSERT"], dynamodb = { NewImage = local.end } },
     ],
     # Its claim, and each heartbeat of its worker.
-    [for filter in [{ dynamodb = { NewImage = merge(local.job, { status = { S = ["in_progress"] } }) } }] : filter if var.heartbeats],
+    var.heartbeats ? [{ dynamodb = { NewImage = merge(local.job, { status = { S = ["in_progress"] } }) } }] : [],
   )
   here               = "${data.aws_partition.current.partition}:states:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}"
   state_machine_arns = var.state_machine_arns != null ? var.state_machine_arns : ["arn:${local.here}:stateMachine:*"]

@@ -51,8 +51,8 @@ async fn put_batch(cloudwatch: &Client, batch: &[(&Pair, Metrics)], limit: &Limi
 }
 
 /// The metrics of a pair, with units and resolutions that the alarms and
-/// policies of `terraform/modules/scaling_alarms` ask for. Where no policy is to
-/// act on them, those that are looked at, and what the next invocation reads.
+/// policies of `terraform/modules/scaling_alarms` ask for: what they act on, what the
+/// next invocation reads, and for a dashboard what people look at. Each is paid for.
 fn data(pair: &Pair, metrics: &Metrics) -> Vec<MetricDatum> {
     let dimensions =
         pair.dimensions().map(|(name, value)| Dimension::builder().name(name).value(value).build());
@@ -66,17 +66,22 @@ fn data(pair: &Pair, metrics: &Metrics) -> Vec<MetricDatum> {
             .build()
     };
     use StandardUnit::{Count, Percent, Seconds};
-    let required_every = if pair.direct.is_some() { HIGH } else { STANDARD };
-    let mut data = vec![
-        datum(BacklogSeconds::NAME, Seconds, metrics.backlog_seconds.get(), STANDARD),
-        datum(RequiredTasks::NAME, Count, metrics.required_tasks.get() as f64, required_every),
-        datum(Metrics::RUNNING_TASKS, Count, f64::from(metrics.running_tasks), STANDARD),
-    ];
-    if pair.direct.is_none() {
+    let mut data = vec![datum(RequiredTasks::NAME, Count, metrics.required_tasks.get() as f64, HIGH)];
+    if pair.dashboard {
+        data.extend([
+            datum(BacklogSeconds::NAME, Seconds, metrics.backlog_seconds.get(), STANDARD),
+            datum(Metrics::RUNNING_TASKS, Count, f64::from(metrics.running_tasks), STANDARD),
+        ]);
+    }
+    if pair.dashboard && pair.direct.is_none() {
         let requires_consumer = f64::from(u8::from(metrics.queue_requires_consumer.get()));
         data.extend([
             datum(BacklogPerTask::NAME, Count, metrics.backlog_per_task.get(), STANDARD),
             datum(QueueRequiresConsumer::NAME, Count, requires_consumer, STANDARD),
+        ]);
+    }
+    if pair.direct.is_none() {
+        data.extend([
             // Its alarm has a period of 10 s.
             datum(ScaleOutTo::NAME, Count, metrics.scale_out_to.get() as f64, HIGH),
             datum(ScaleInTo::NAME, Count, metrics.scale_in_to.get() as f64, STANDARD),
@@ -94,10 +99,10 @@ mod tests {
     use super::*;
     use crate::event::Event;
 
-    fn put(direct: Value) -> Vec<(String, f64, String, i32)> {
+    fn put(direct: Value, dashboard: bool) -> Vec<(String, f64, String, i32)> {
         let event = Event::read(&json!({ "samples_per_minute": 1, "pairs": [{
             "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo", "queue_url": "https://sqs/1/jobs.fifo",
-            "slots_per_task": 2, "job_seconds": 60, "target_seconds": 300, "direct": direct,
+            "slots_per_task": 2, "job_seconds": 60, "target_seconds": 300, "direct": direct, "dashboard": dashboard,
         }] }));
         let event = event.expect("an event");
         let [pair] = event.pairs.as_slice() else { panic!("one pair") };
@@ -130,10 +135,10 @@ mod tests {
     #[test]
     fn names_units_and_resolutions_are_those_that_alarms_ask_for() {
         assert_eq!(
-            put(Value::Null),
+            put(Value::Null, true),
             expected([
+                ("RequiredTasks", 4.0, "Count", 1),
                 ("BacklogSeconds", 510.0, "Seconds", 60),
-                ("RequiredTasks", 4.0, "Count", 60),
                 ("RunningTasks", 1.0, "Count", 60),
                 ("BacklogPerTask", 17.0, "Count", 60),
                 ("QueueRequiresConsumer", 0.0, "Count", 60),
@@ -145,14 +150,24 @@ mod tests {
     }
 
     #[test]
-    fn without_alarms_no_metric_is_put_that_nothing_reads() {
+    fn no_metric_is_put_that_nothing_reads() {
         let direct = json!({ "min_tasks": 0, "max_tasks": 10, "scale_in_window_seconds": 120 });
+        assert_eq!(put(direct.clone(), false), expected([("RequiredTasks", 4.0, "Count", 1)]));
         assert_eq!(
-            put(direct),
+            put(direct, true),
             expected([
-                ("BacklogSeconds", 510.0, "Seconds", 60),
                 ("RequiredTasks", 4.0, "Count", 1),
+                ("BacklogSeconds", 510.0, "Seconds", 60),
                 ("RunningTasks", 1.0, "Count", 60),
+            ])
+        );
+        assert_eq!(
+            put(Value::Null, false),
+            expected([
+                ("RequiredTasks", 4.0, "Count", 1),
+                ("ScaleOutTo", 4.0, "Count", 1),
+                ("ScaleInTo", 1_000_000.0, "Count", 60),
+                ("CapacityDemand", 100.0, "Percent", 60),
             ])
         );
     }

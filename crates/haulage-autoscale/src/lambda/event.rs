@@ -50,6 +50,9 @@ pub(crate) struct Pair {
     /// Within how many seconds a backlog is to be drained.
     #[serde(deserialize_with = "target")]
     pub(crate) target_seconds: Target,
+    /// Whether the metrics are put as well that only people look at.
+    #[serde(default)]
+    pub(crate) dashboard: bool,
     /// How its desired count is set; without it, alarms are to do it.
     #[serde(default, deserialize_with = "direct")]
     pub(crate) direct: Option<Direct>,
@@ -203,7 +206,7 @@ mod tests {
                 "cluster": "prod", "service": "worker", "queue_name": "jobs.fifo",
                 "queue_url": "https://sqs.eu-central-1.amazonaws.com/1/jobs.fifo",
                 "more_queue_urls": ["https://sqs.eu-central-1.amazonaws.com/1/jobs--bulk.fifo"],
-                "slots_per_task": 2, "slots_before": 40, "job_seconds": 60, "target_seconds": 180.5, "direct": null,
+                "slots_per_task": 2, "slots_before": 40, "job_seconds": 60, "target_seconds": 180.5, "dashboard": true, "direct": null,
             }],
         })
     }
@@ -215,7 +218,7 @@ mod tests {
         assert_eq!(event.samples_per_minute.get(), 4);
         assert_eq!(pair.to_string(), "prod/worker/jobs.fifo");
         assert_eq!((pair.slots_per_task.get(), pair.slots_before, pair.job_seconds.get()), (2, 40, 60.0));
-        assert_eq!(pair.target_seconds.get(), 180.5);
+        assert_eq!((pair.target_seconds.get(), pair.dashboard), (180.5, true));
         assert_eq!(pair.more_queue_urls, ["https://sqs.eu-central-1.amazonaws.com/1/jobs--bulk.fifo"]);
     }
 

@@ -47,20 +47,28 @@ pub(crate) async fn sample(
         .map(|((pair, measured), (depth, count))| Ok(observation(pair, measured?, depth?, count?)))
         .collect();
     let seen: Vec<_> = read.iter().map(|read| read.as_ref().ok().copied()).collect();
+    let rest = Limit::until(deadline.min(Instant::now() + PHASE));
+    let idle = histories.idle(services, pairs, &seen).await;
     let good: Vec<_> = pairs
         .iter()
         .zip(&seen)
-        .filter_map(|(pair, seen)| Some((pair, (*seen)?.metrics(pair.target_seconds))))
+        .zip(&idle)
+        .filter_map(|((pair, seen), idle)| {
+            let metrics = (*seen)?.metrics(pair.target_seconds);
+            Some((pair, if matches!(idle, Ok(true)) { metrics.of_idle() } else { metrics }))
+        })
         .collect();
-    let rest = Limit::until(deadline.min(Instant::now() + PHASE));
     let (scaled, put) =
         join(histories.scale(services, pairs, &seen, &rest), data::put(&services.cloudwatch, &good, &rest))
             .await;
     let mut put = put.into_iter();
     read.into_iter()
-        .zip(scaled)
-        .map(|(read, scaled)| {
-            read.and_then(|_| scaled.and(put.next().expect("an answer for each that was put")))
+        .zip(scaled.into_iter().zip(idle))
+        .map(|(read, (scaled, idle))| {
+            read.and_then(|_| {
+                let put = put.next().expect("an answer for each that was put");
+                scaled.and(put).and(idle.map(drop))
+            })
         })
         .collect()
 }

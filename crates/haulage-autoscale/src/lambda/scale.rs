@@ -1,4 +1,5 @@
-//! Sets the desired counts of the services that are scaled without alarms.
+//! Sets the desired counts of the services that are scaled without alarms, and sees
+//! which of the others only hidden jobs hold.
 
 use std::time::SystemTime;
 
@@ -43,6 +44,51 @@ impl Histories {
     fn now(&self) -> u64 {
         let (started, since) = self.started;
         (started + since.elapsed()).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    /// Of each pair that alarms scale, whether none of what is in flight is work; there is
+    /// an answer for each pair, in their order.
+    ///
+    /// What was required before is read where that may be so and is not known. Where it
+    /// cannot be read, that is told, and what is in flight counts as work.
+    pub(crate) async fn idle(
+        &mut self,
+        services: &Services,
+        pairs: &[Pair],
+        seen: &[Option<Observation>],
+    ) -> Vec<Result<bool, Failure>> {
+        const WINDOW: u32 = Observation::BUSY_KNOWN_AFTER;
+        let now = self.now();
+        let since = now.saturating_sub(WINDOW.into());
+        let mut idle = vec![Ok(false); pairs.len()];
+        let mut looks = Vec::new();
+        for (at, ((pair, seen), history)) in pairs.iter().zip(seen).zip(&mut self.of_pairs).enumerate() {
+            let (None, Some(observation)) = (pair.direct, *seen) else { continue };
+            history.record(now, observation.metrics(pair.target_seconds).required_tasks.get());
+            if observation.may_be_idle(0) {
+                looks.push((at, pair, observation, history));
+            }
+        }
+        let unknown: Vec<_> =
+            looks.iter().filter(|(.., history)| !history.covers(since, now)).map(|(at, ..)| *at).collect();
+        let asked: Vec<_> = unknown.iter().map(|at| (&pairs[*at], u64::from(WINDOW))).collect();
+        let reading = Limit::until(Instant::now() + READING);
+        let mut read = unknown.iter().zip(history::read(&services.cloudwatch, &asked, now, &reading).await);
+        let mut next = read.next();
+        for (at, pair, observation, history) in looks {
+            if let Some((_, past)) = next.take_if(|(unknown, _)| **unknown == at) {
+                next = read.next();
+                match past {
+                    Ok(past) => past.into_iter().for_each(|(at, required)| history.record(at, required)),
+                    Err(failure) => {
+                        idle[at] = Err(failure);
+                        continue;
+                    }
+                }
+            }
+            idle[at] = Ok(history.was_idle(&observation, pair.target_seconds, WINDOW));
+        }
+        idle
     }
 
     /// Sets the desired count of each pair that was seen, is scaled this way and

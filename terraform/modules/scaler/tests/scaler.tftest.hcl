@@ -42,6 +42,7 @@ run "a_service_that_is_there_already" {
         slots_before    = 0
         job_seconds     = 60
         target_seconds  = 60
+        dashboard       = false
         direct          = { min_tasks = 0, max_tasks = 700, scale_in_window_seconds = 45 }
       }]
     }
