@@ -88,9 +88,14 @@ async fn meant<'a>(
     if let Some(moment) = envelope.not_before.filter(|moment| *moment > now) {
         // A job that is over must not hold up its group meanwhile.
         let row = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of);
-        let over = row.is_some_and(|row| row.is_over());
-        let hidden = Disposition::Hidden(moment.since(now));
-        return Ok(ControlFlow::Break(if over { Disposition::Dropped } else { hidden }));
+        let Some(row) = row.filter(Row::is_over) else {
+            return Ok(ControlFlow::Break(Disposition::Hidden(moment.since(now))));
+        };
+        // Whoever ended it did not have its message.
+        if row.has_failed() {
+            inner.keep_body(&row, envelope).await?;
+        }
+        return Ok(ControlFlow::Break(Disposition::Dropped));
     }
     Ok(ControlFlow::Continue(envelope))
 }
@@ -302,9 +307,8 @@ async fn consider(
             revival::revive(inner, &row, &envelope.token).await?;
             return Ok(Next::ResolveAgain);
         }
-        // Whoever ended it did not have its message.
-        if matches!(row.status(), Some(Status::Error | Status::Cancelled)) {
-            inner.keep_body(envelope).await?;
+        if row.has_failed() {
+            inner.keep_body(&row, envelope).await?;
         }
         if row.is_dead() && envelope.redrive.is_none() {
             // Whoever recorded it may not have come to this, or may not have been allowed to.
@@ -319,7 +323,7 @@ async fn consider(
             let error = JobError::new(FailureKind::Handler, "the record had no attempts left");
             let queue = &message.queue.name;
             let write = inner.ended(&End::dead(error), queue, now, row.result_ttl());
-            inner.keep_body(envelope).await?;
+            inner.keep_body(&row, envelope).await?;
             inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
         }
         if wait.is_zero() {
@@ -354,7 +358,7 @@ async fn consider(
             })
         }
         Some(Transition::End(_)) => {
-            inner.keep_body(envelope).await?;
+            inner.keep_body(&row, envelope).await?;
             let Some(row) = inner.store.taken(row).await?.filter(Row::is_over) else {
                 return Ok(Next::ResolveAgain);
             };
@@ -391,7 +395,7 @@ async fn ours(
 ) -> Result<Disposition> {
     let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
     if let Some(end) = row.claimed_late() {
-        inner.keep_body(envelope).await?;
+        inner.keep_body(&row, envelope).await?;
         let write = inner.ended(&end, &message.queue.name, inner.now(), row.result_ttl());
         let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
         return Ok(match inner.store.table.write(key.id.as_str(), write).await? {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) fn can_go_back(row: &Row, now: Timestamp) -> bool {
-    matches!(row.status(), Some(Status::Error | Status::Cancelled)) && !row.is_expired(now)
+    row.has_failed() && !row.is_expired(now)
 }
 
 /// Whether a message asks for this job to go back to work.
@@ -72,7 +72,7 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
 
 /// A new message for a job, from its record; `None` where there is no body for it.
 pub(crate) async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Result<Option<Envelope>> {
-    let (place, packed) = match row.text(name::BODY_AT).and_then(Place::from_text) {
+    let (place, packed) = match row.body_place() {
         Some(place @ Place::Object(_)) => (place, None),
         Some(place) => {
             let Some(body) = inner.store.fetch(&place).await? else { return Ok(None) };

@@ -11,6 +11,7 @@ use haulage::{
 use crate::{
     queue_name::of_sqs,
     schema::{
+        body::Place,
         envelope::{Ending, Envelope},
         name,
         update::{Item, Write, moment, number, text, whole_seconds},
@@ -90,6 +91,16 @@ impl Row {
     /// Whether nothing is left to do for the job.
     pub(crate) fn is_over(&self) -> bool {
         self.status().is_none_or(Status::is_terminal)
+    }
+
+    /// Whether it was no success: it may be put back to work.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.status(), Some(Status::Error | Status::Cancelled))
+    }
+
+    /// Where its body is, if that is not the record.
+    pub(crate) fn body_place(&self) -> Option<Place> {
+        Place::from_text(self.text(name::BODY_AT)?)
     }
 
     pub(crate) fn attempt(&self) -> u32 {

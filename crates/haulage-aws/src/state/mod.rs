@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::config::Credentials;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use haulage::{
-    JobId, Json, QueueName, Result, Timestamp,
+    Error, JobId, Json, QueueName, Result, Timestamp,
     backend::{Capabilities, Groups},
     lifecycle::End,
 };
@@ -284,14 +284,22 @@ impl Inner {
         Ok(())
     }
 
-    /// Stores the body of a job that ends without success, where only its message has it: it
-    /// may be looked at, and put back to work. Before the record says that it is over.
-    pub(crate) async fn keep_body(&self, envelope: &Envelope) -> Result<()> {
-        let (Place::Message(key), Some(packed)) = (&envelope.body.place, &envelope.body.packed) else {
+    /// Stores the body of a job that ends without success, or has, where only its message has
+    /// it: it may be looked at, and put back to work. Where the record says that it is to be; of
+    /// what others have sent, each reader has a place of its own in mind.
+    pub(crate) async fn keep_body(&self, row: &Row, envelope: &Envelope) -> Result<()> {
+        let (Some(Place::Message(key)), Some(packed)) = (row.body_place(), &envelope.body.packed) else {
             return Ok(());
         };
-        for answer in self.store.table.insert(vec![body_item(key, packed, envelope)]).await {
-            answer.map_err(|not_written| not_written.error)?;
+        for answer in self.store.table.insert(vec![body_item(&key, packed, envelope)]).await {
+            match answer.map_err(|not_written| not_written.error) {
+                Ok(_) => {}
+                // Trying on would not help, and its end is to be recorded all the same.
+                Err(error @ Error::Config(_)) => {
+                    warn!(%error, job_id = %row.id(), "its body cannot be kept, and is gone with its message");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -110,6 +110,11 @@ async fn dead(
 /// that cannot be redriven for now is an error only where it keeps company with none
 /// that can.
 async fn all(inner: &Inner, rows: Vec<Row>) -> Result<Vec<JobId>> {
+    let without = without_bodies(inner, &rows).await?;
+    if !without.is_empty() {
+        // A message that SQS itself has moved has its job's body.
+        clear_copies(inner, without, None, 0).await;
+    }
     // One after the other where they may be of one group.
     let side_by_side = if inner.config.is_fifo() { 1 } else { PARALLEL };
     let redriven: Vec<Result<Option<JobId>>> =
@@ -130,13 +135,26 @@ async fn all(inner: &Inner, rows: Vec<Row>) -> Result<Vec<JobId>> {
     }
 }
 
+/// The queues of those jobs whose bodies only their messages have.
+async fn without_bodies(inner: &Inner, rows: &[Row]) -> Result<BTreeSet<QueueName>> {
+    let mut queues = BTreeSet::new();
+    for row in rows.iter().filter(|row| row.has_failed()) {
+        if let Some(Place::Message(key)) = row.body_place()
+            && inner.store.table.get(&key).await?.is_none()
+        {
+            queues.insert(row.queue());
+        }
+    }
+    Ok(queues)
+}
+
 async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
     if !can_go_back(&row, inner.now()) {
         return Ok(None);
     }
     let Some(proof) = inner.store.proof(&row).await? else { return Ok(None) };
     let Some(envelope) = envelope_of(inner, &row, proof).await? else {
-        if let Some(Place::Message(_)) = row.text(name::BODY_AT).and_then(Place::from_text) {
+        if let Some(Place::Message(_)) = row.body_place() {
             let message = format!(
                 "job {} cannot be redriven yet: its message alone has its body (keep_bodies=false), and no \
                  consumer has seen that since the job ended; try again while one runs",
@@ -306,6 +324,15 @@ async fn sort_out(
             continue;
         };
         let verdict = judge(from.retention, &message, row.as_ref(), now);
+        if let (Some(row), Ok(envelope)) = (&row, &message.envelope)
+            && row.has_failed()
+            && message.is_proved_by(row)
+            && let Err(error) = inner.keep_body(row, envelope).await
+        {
+            warn!(%error, job_id = %message.id, "stays in the dead-letter queue");
+            keep.push(message.receipt);
+            continue;
+        }
         message.queue = from;
         match verdict {
             Verdict::Delete => stale.push(message.receipt),

@@ -100,7 +100,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
     let now = inner.now();
     let stored = store(inner, key, outcome, &claimed, now).await?;
     if matches!(stored, Stored::Ends { .. }) {
-        keep_body(inner, key).await?;
+        keep_body(inner, key, &claimed).await?;
     }
     // A success needs none any more.
     let told = match &stored {
@@ -122,7 +122,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
         && row.is_held_by(key.attempt)
     {
         // Somebody wants it cancelled, and it is not running any more.
-        keep_body(inner, key).await?;
+        keep_body(inner, key, &claimed).await?;
         let queue = claimed.text(name::QUEUE).unwrap_or_default();
         let cancelled = inner.ended(&End::Cancelled, queue, now, claimed.result_ttl());
         written = write(inner, key, told.written(cancelled)).await?;
@@ -136,8 +136,7 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
                 inner.store.delete_documents([place]).await;
             }
             let status = row.status().unwrap_or(Status::Error);
-            let dropped = (status == Status::Success && row.spec().drop_body)
-                .then(|| row.text(name::BODY_AT).and_then(Place::from_text));
+            let dropped = (status == Status::Success && row.spec().drop_body).then(|| row.body_place());
             let earlier = inner.in_flight.with(key, |hold| hold.checkpoint_at.clone());
             let earlier =
                 earlier.unwrap_or_else(|| claimed.text(name::CHECKPOINT_AT).and_then(Place::from_text));
@@ -156,9 +155,9 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
 }
 
 /// The body of a job that ends without success; its message is about to go.
-async fn keep_body(inner: &Inner, key: &ClaimKey) -> Result<()> {
+async fn keep_body(inner: &Inner, key: &ClaimKey, claimed: &Row) -> Result<()> {
     match inner.in_flight.with(key, |hold| hold.envelope.clone()) {
-        Some(envelope) => inner.keep_body(&envelope).await,
+        Some(envelope) => inner.keep_body(claimed, &envelope).await,
         None => Ok(()),
     }
 }

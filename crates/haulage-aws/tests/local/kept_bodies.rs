@@ -1,16 +1,17 @@
 //! Bodies that only their message has (`keep_bodies=false`).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use haulage::{
-    Backend, Error, Json, NewJob, Status,
+    Backend, Error, JobId, Json, NewJob, Producer, Status,
     backend::{Outcome, Redrive},
 };
 use haulage_aws::AwsBackend;
 
 use crate::{
     helpers::{LONG, claim, record, retry, settle, submit, success, take},
-    place::Place,
+    place::{MAX_RECEIVES, Place},
+    raw,
 };
 
 fn body() -> Json {
@@ -91,6 +92,49 @@ async fn a_job_that_was_cancelled_has_its_body_once_a_consumer_has_seen_its_mess
     assert_eq!(take(&backend, LONG).await.body, body());
 }
 
+/// On a FIFO queue a message shows before its job is due, and is dropped by whoever sees it.
+#[tokio::test]
+async fn a_delayed_job_that_was_cancelled_has_its_body_once_a_consumer_has_seen_its_message() {
+    let place = Place::fifo().await;
+    let backend = open(&place).await;
+    let id = submit(&backend, NewJob::from_json(body()).delay(LONG)).await;
+    backend.cancel(vec![id.clone()]).await.expect("cancel");
+    assert_eq!(claim(&backend, LONG).await, []);
+    raw::assert_drained(&place, &place.queue).await;
+    assert_eq!(record(&backend, &id).await.body, Some(body()));
+    assert_eq!(backend.redrive(Redrive::Jobs(vec![id.clone()])).await.expect("redrive"), [id]);
+    assert_eq!(take(&backend, LONG).await.body, body());
+}
+
+/// Whoever reads a message of another program draws a proof for it, and names the body by that.
+#[tokio::test]
+async fn a_job_of_another_program_that_fails_keeps_its_body_where_its_record_says() {
+    let place = Place::fifo().await;
+    let backend = open(&place).await;
+    let id = JobId::from(raw::send_text(&place, body().as_str()).await);
+    let claimed = take(&backend, LONG).await;
+    settle(&backend, &claimed.key, retry()).await.expect("the holder");
+    let claimed = take(&backend, LONG).await;
+    settle(&backend, &claimed.key, Outcome::Cancelled).await.expect("the holder");
+    assert_eq!(record(&backend, &id).await.body, Some(body()));
+    assert_eq!(backend.redrive(Redrive::Jobs(vec![id.clone()])).await.expect("redrive"), [id]);
+    assert_eq!(take(&backend, LONG).await.body, body());
+}
+
+#[tokio::test]
+async fn a_dead_letter_whose_message_sqs_has_moved_can_be_redriven() {
+    let place = Place::fifo().await;
+    let backend = open(&place).await;
+    let id = submit(&backend, NewJob::from_json(body())).await;
+    for _ in 0..=MAX_RECEIVES {
+        raw::receive(&place, &place.queue, 0).await;
+    }
+    assert_eq!(raw::count(&place, &place.dead).await, 1, "SQS has moved it");
+    backend.cancel(vec![id.clone()]).await.expect("cancel");
+    assert_eq!(backend.redrive(Redrive::Jobs(vec![id.clone()])).await.expect("redrive"), [id]);
+    assert_eq!(take(&backend, LONG).await.body, body());
+}
+
 /// Its worker is gone, and somebody looked: nobody who ended it had its message.
 #[tokio::test]
 async fn a_job_that_was_found_dead_has_its_body_once_a_consumer_has_seen_its_message() {
@@ -98,17 +142,10 @@ async fn a_job_that_was_found_dead_has_its_body_once_a_consumer_has_seen_its_mes
     let backend = open(&place).await;
     let id = submit(&backend, NewJob::from_json(body()).max_attempts(1)).await;
     take(&backend, Duration::from_secs(2)).await;
-    let dead = async {
-        loop {
-            let record = record(&backend, &id).await;
-            if record.status == Status::Error {
-                return record;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    let dead = tokio::time::timeout(Duration::from_secs(60), dead).await.expect("somebody ends it");
-    assert_eq!((dead.dead, dead.body), (true, None));
+    let looks = Producer::new(Arc::new(place.open().await));
+    let dead = looks.job(id.clone()).wait(Some(Duration::from_secs(60))).await.expect("it is ended");
+    assert_eq!((dead.status, dead.dead), (Status::Error, true));
+    assert_eq!(record(&backend, &id).await.body, None);
     assert_eq!(claim(&backend, LONG).await, []);
     assert_eq!(record(&backend, &id).await.body, Some(body()));
 }
