@@ -51,17 +51,18 @@ impl DeviceArgs {
         if health_check.as_ref().is_some_and(Vec::is_empty) {
             return Err(Exit::usage("--health-check needs a command to run"));
         }
-        let devices = self.devices(concurrency, has_program)?;
+        let gpus = self.gpus(concurrency, has_program)?;
+        let per_gpu = self.slots_per_gpu.map_or(1, NonZeroUsize::get);
         Ok(devices::Options {
-            slots: if devices.is_empty() { concurrency } else { devices.len() },
-            devices,
+            slots: if gpus.is_empty() { concurrency } else { gpus.len() * per_gpu },
+            gpus,
             health_check: health_check.unwrap_or_default(),
             quarantine_limit: self.quarantine_limit.unwrap_or(QUARANTINE_LIMIT),
         })
     }
 
-    /// The device of each slot.
-    fn devices(&self, concurrency: usize, has_program: bool) -> Result<Vec<String>> {
+    /// The GPUs to use, if any.
+    fn gpus(&self, concurrency: usize, has_program: bool) -> Result<Vec<String>> {
         let Some(named) = &self.gpus else {
             return match self.slots_per_gpu {
                 Some(_) => Err(Exit::usage("--slots-per-gpu goes with --gpus, and there is none")),
@@ -78,9 +79,6 @@ impl DeviceArgs {
                 "give --concurrency, or --gpus with --slots-per-gpu, which says how many jobs run at once, but not both",
             ));
         }
-        let found = gpus::devices(named).map_err(|why| Exit::usage(format!("--gpus: {why}")))?;
-        // Each device once before any has its second.
-        let slots = found.len() * self.slots_per_gpu.map_or(1, NonZeroUsize::get);
-        Ok(found.into_iter().cycle().take(slots).collect())
+        gpus::devices(named).map_err(|why| Exit::usage(format!("--gpus: {why}")))
     }
 }

@@ -31,6 +31,7 @@ pub(crate) mod stats;
 pub(crate) mod status;
 mod stop;
 pub(crate) mod submit;
+mod summary;
 mod view;
 pub(crate) mod wait;
 mod whole_read;

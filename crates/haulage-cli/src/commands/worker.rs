@@ -3,9 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use haulage::{
-    Consumer, Context, Failure, Job, Json, Queues, RetryPolicy,
-    backend::Backend,
-    consumer::{Event, Summary},
+    Consumer, Context, Failure, Job, Json, Queues, RetryPolicy, backend::Backend, consumer::Event,
     metrics::Meter,
 };
 
@@ -15,6 +13,7 @@ use super::{
     program::ProgramArgs,
     python,
     stop::{Heard, Stop},
+    summary,
 };
 use crate::{
     cli::{Cli, Given},
@@ -23,12 +22,8 @@ use crate::{
     exit::{Code, Exit, Result},
     handlers::{Exec, Handler, Headers, Http},
     logging, options,
-    output::Output,
     session::Session,
 };
-
-/// How long the summary may take to be printed.
-const PRINT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often the worker shows that its main thread is alive.
 const SHOW_LIFE: Duration = Duration::from_secs(5);
@@ -54,11 +49,11 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// job no attempt. The worker gives the job back and claims no more until it can go on; it
 /// tries by itself, after one second at first and one minute at most.
 ///
-/// Nor does a GPU that breaks, or whatever else the program or the server runs on: the program says so
-/// by exit code 75, or with --gpus by naming the device on stderr (`CUDA error`), the server by the
-/// header X-Haulage-Worker-Broken. The second time in a row, that GPU, or without --gpus the worker,
-/// takes no more jobs until --health-check succeeds and a job goes well. Where nothing works for
-/// --quarantine-limit, the worker ends with code 75.
+/// A GPU that breaks, or anything else that the program or the server runs on, costs a job no
+/// attempt either. The program says so by exit code 75, or with --gpus by naming the device on stderr
+/// (`CUDA error`); the server by the header X-Haulage-Worker-Broken. The second time in a row, that GPU,
+/// or without --gpus the whole worker, takes no more jobs until --health-check succeeds; then one job
+/// is tried. When nothing has worked for --quarantine-limit, the worker ends with code 75.
 ///
 /// A Python function gets the body and returns the result. Tasks, functions under `@haulage.task`, get
 /// the jobs that name them: all those of a module, or of an app in it. They are run by the Python package
@@ -383,7 +378,7 @@ impl Args {
         };
         let limit = backend.capabilities().max_payload;
         let handler = handler.serving(&session.url, limit, self.timing.retry_cap, stop.shutdown())?;
-        let gpus = slots.gpus();
+        let gpus = (!slots.gpus.is_empty()).then(|| slots.gpus.join(","));
         tracing::info!(
             url = session.url, work = %handler, concurrency = slots.slots, gpus, %queues, "worker starts"
         );
@@ -393,7 +388,7 @@ impl Args {
         tokio::spawn(show_life(consumer.meter()));
         let summary = consumer.run(stop.shutdown()).await;
         monitoring.finish();
-        report(session.output, &summary)?;
+        summary::report(session.output, &summary)?;
         stop.ending()?;
         match pool.broken() {
             None => Ok(()),
@@ -453,46 +448,6 @@ async fn show_life(meter: Meter) {
         meter.alive();
         tokio::time::sleep(SHOW_LIFE).await;
     }
-}
-
-/// What the worker did, in one line.
-fn report(output: Output, summary: &Summary) -> Result {
-    let parts = [
-        ("succeeded", summary.succeeded),
-        ("retried", summary.retried),
-        ("failed", summary.failed),
-        ("cancelled", summary.cancelled),
-        ("released", summary.released),
-        ("lost", summary.lost),
-    ];
-    let object = || -> serde_json::Map<_, _> {
-        parts.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect()
-    };
-    if output.json {
-        return print(output, object());
-    }
-    let some: Vec<_> = parts.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
-    let some = if some.is_empty() { "no jobs".to_owned() } else { some.join(", ") };
-    let message = format!("worker stopped: {some}");
-    output.talk(match output.log {
-        logging::Format::Text => format!("haulage: {message}"),
-        logging::Format::Json => logging::json_line("INFO", &message, object()),
-    });
-    Ok(())
-}
-
-/// Prints the summary, unless nobody reads: a worker that is to end does not
-/// wait for that.
-fn print(output: Output, summary: serde_json::Map<String, serde_json::Value>) -> Result {
-    let (done, printed) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(output.json(&summary)));
-    printed.recv_timeout(PRINT_LIMIT).unwrap_or_else(|_| {
-        let limit = PRINT_LIMIT.as_secs();
-        Err(Exit::new(
-            Code::Failure,
-            format!("nobody has read from stdout for {limit} s; what the worker did is not written"),
-        ))
-    })
 }
 
 fn tell(heard: Heard) {
