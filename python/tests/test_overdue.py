@@ -163,7 +163,7 @@ def test_a_wait_for_a_job_that_only_this_slot_could_run_is_an_error_at_once() ->
     assert "waits in the queue default for this worker, whose only slot is taken by the job" in str(error)
     assert nested(child, 1, concurrency=2) == 1
     error = nested(child, 1, concurrency=2, group="a")
-    assert "is of the same group as the job that waits for it, a, and begins" in str(error)
+    assert "is in the same group as the job that waits for it, a, and cannot begin" in str(error)
 
     def itself(client: haulage.Client, _: Any, ctx: haulage.Context) -> Any:
         return client.job(ctx.job_id).result()

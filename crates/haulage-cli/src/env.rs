@@ -71,7 +71,7 @@ pub(crate) const PROCESSES: Setting = setting(
 );
 pub(crate) const GPUS: Setting = setting(
     "HAULAGE_GPUS",
-    "The GPUs to work on, `all` or numbers like 0,2: each runs as many jobs at once as it has slots, in programs or child processes that see no other",
+    "The GPUs to use, `all` or numbers like 0,2; each job runs in a program or child process that sees only one of them",
 );
 pub(crate) const SLOTS_PER_GPU: Setting =
     setting("HAULAGE_SLOTS_PER_GPU", "With --gpus: how many jobs each runs at once [default: 1]");
@@ -89,11 +89,11 @@ pub(crate) const CHILD_TIMEOUT: Setting = setting(
 );
 pub(crate) const HEALTH_CHECK: Setting = setting(
     "HAULAGE_HEALTH_CHECK",
-    "Command that has to succeed before what broke takes jobs again; it sees the GPU of that slot alone",
+    "Command that must succeed before a slot that broke takes jobs again; it sees only that slot's GPU",
 );
 pub(crate) const QUARANTINE_LIMIT: Setting = setting(
     "HAULAGE_QUARANTINE_LIMIT",
-    "For how long nothing may work of what runs the jobs until the worker ends, with code 75 [default: 5m]",
+    "The worker ends, with code 75, when nothing that runs its jobs has worked for this long [default: 5m]",
 );
 pub(crate) const MAX_BATCH_SIZE: Setting = setting(
     "HAULAGE_MAX_BATCH_SIZE",
@@ -347,7 +347,7 @@ pub(crate) mod job {
              at most 64 KiB, is kept for the next attempt: within about two seconds, and when the program \
              ends. Write another file and rename it, so that nobody reads half of it",
         ),
-        (SLOT, "Which of the jobs that the worker runs at once this is, from 0: no other one has the number"),
+        (SLOT, "The number of this job's slot, from 0; no other job that runs at the same time has it"),
         (
             GPU,
             "With --gpus: the GPU of this slot, as it was named; CUDA_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES, \

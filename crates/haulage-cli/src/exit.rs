@@ -92,7 +92,7 @@ impl Code {
             Self::TimedOut => "the wait timed out; the job goes on",
             Self::Unavailable => "the backend is out of reach, or refuses to work",
             Self::NotFinished => "the job has not ended yet",
-            Self::WorkerBroken => "the worker is broken, such as by its GPUs: run it elsewhere",
+            Self::WorkerBroken => "the worker is broken (its GPUs, for instance): run it elsewhere",
             Self::Signal(_) => "ended by a signal",
         }
     }

@@ -213,13 +213,11 @@ class Child:
         signature = self._signature
         if self._sorting is not None and isinstance(signature, Signature):
             batch = Batch(signature, self._sorting, jobs, self._non_retryable)
-            part = batch.next()
-            while part is not None:
+            for part in iter(batch.next, None):
                 try:
                     batch.returned(self._result(signature.call_batch(part)))
                 except BaseException as error:
                     batch.failed(error)
-                part = batch.next()
             return batch.answers
         return [("ok", self._result(signature.call(*jobs[0])))]
 

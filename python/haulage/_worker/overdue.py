@@ -92,7 +92,7 @@ class Overdue:
             return
         self._tell(stuck)
         if stuck > self._slots:
-            _log.error("%s: the handler has not stopped in time, and no more are replaced", jobs)
+            _log.error("%s: the handler has not stopped in time, and no other thread takes its place", jobs)
             self._give_up(
                 f"{stuck} handlers go on though their jobs are over, the last that of {jobs}, and nothing "
                 "ends a thread but the end of its process; have handlers look at ctx.cancelled, or run them "

@@ -279,7 +279,7 @@ class Processes:
             if self._closed.is_set():
                 return
             if why is None:
-                _log.warning("%s takes jobs again; its first one decides", slot)
+                _log.warning("%s takes jobs again; the first one decides whether it stays in service", slot)
                 self._health.back(slot.number)
                 if self.consumer is not None:
                     self.consumer.restore(slot.number)

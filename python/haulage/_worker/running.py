@@ -149,8 +149,9 @@ def refuse_endless(records: Sequence[Record | None]) -> None:
             continue
         if (record.queue, record.group) in groups:
             raise InvalidArgumentError(
-                f"job {record.id} is of the same group as the job that waits for it, {record.group}, and "
-                "begins when that has ended: it would wait for ever. Submit it to no group, or to another"
+                f"job {record.id} is in the same group as the job that waits for it, {record.group}, and "
+                "cannot begin before that one ends: the wait would never end. Submit it to no group, or "
+                "to another"
             )
         if running.place.is_alone and record.queue in queues:
             raise InvalidArgumentError(

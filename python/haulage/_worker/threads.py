@@ -157,8 +157,7 @@ def batch(
         if not jobs:
             return
         batch = Batch(signature, sorting, jobs, non_retryable())
-        part = batch.next()
-        while part is not None:
+        for part in iter(batch.next, None):
             try:
                 with Running([context for _, context in part], place):
                     batch.returned(signature.call_batch(part))
@@ -168,7 +167,6 @@ def batch(
                     call.finish(told(batch.answers, jobs, give_up))
                     raise
                 batch.failed(error)
-            part = batch.next()
         call.finish(told(batch.answers, jobs, give_up))
 
     return run
@@ -276,14 +274,12 @@ class Tasks:
         signature = self._signature
         if self._sorting is not None and isinstance(signature, Signature):
             batch = Batch(signature, self._sorting, jobs, self._non_retryable())
-            part = batch.next()
-            while part is not None:
+            for part in iter(batch.next, None):
                 try:
                     with Running([context for _, context in part], self._place):
                         batch.returned(await signature.call_batch(part))
                 except BaseException as error:
                     batch.failed(error)
-                part = batch.next()
             return batch.answers
         try:
             with Running([jobs[0][1]], self._place):

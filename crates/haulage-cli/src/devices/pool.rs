@@ -1,7 +1,7 @@
 //! The slots of a worker that runs programs or asks a server: which are free, and which work.
 //!
-//! With GPUs, each slot is a device's, and is out of service alone. Without, all of them stand on the
-//! same ground, so they are out of service together, and come back together once one job has gone well.
+//! With GPUs, each slot is a device's, and is out of service alone. Without, all of them run on the
+//! same hardware, so they are out of service together, and come back together once one job has gone well.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +26,7 @@ use super::{
     health::{Disposition, Health, JobEnd, Judgement, Sign, Verdict, put_back},
 };
 use crate::{
-    handlers::{End, Handler, die_with_worker},
+    handlers::{Handler, HandlerEnd, die_with_worker},
     output::sanitized_line,
 };
 
@@ -38,8 +38,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Options {
     /// How many.
     pub(crate) slots: usize,
-    /// The device of each, where they have one.
-    pub(crate) devices: Vec<String>,
+    /// The devices that they share, if any.
+    pub(crate) gpus: Vec<String>,
     /// The command that has to succeed before a slot that broke is let try again; or no words.
     pub(crate) health_check: Vec<String>,
     /// For how long no slot may work until the worker gives up.
@@ -47,12 +47,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The devices, each once, where slots have one.
-    pub(crate) fn gpus(&self) -> Option<String> {
-        let first = |(at, gpu): &(usize, &String)| !self.devices[..*at].contains(gpu);
-        let gpus: Vec<&str> =
-            self.devices.iter().enumerate().filter(first).map(|(_, gpu)| gpu.as_str()).collect();
-        (!gpus.is_empty()).then(|| gpus.join(","))
+    /// The device of a slot; each has one before any has its second.
+    fn device(&self, slot: usize) -> Option<&str> {
+        let at = slot.checked_rem(self.gpus.len())?;
+        Some(&self.gpus[at])
     }
 }
 
@@ -68,12 +66,12 @@ struct Inner {
     service: OnceLock<Slots>,
     /// How many are in `idle`, or will be in a moment.
     free: Semaphore,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// Why the worker gave up.
     broken: OnceLock<String>,
 }
 
-struct State {
+struct PoolState {
     idle: VecDeque<usize>,
     health: Health,
     /// Since when no job has gone well, where nothing is in service, or only on trial.
@@ -84,12 +82,13 @@ struct State {
 
 impl Pool {
     pub(crate) fn new(options: Options, handler: Handler, shutdown: Shutdown) -> Self {
-        let health = if options.devices.is_empty() {
+        let health = if options.gpus.is_empty() {
             Health::new([None])
         } else {
-            Health::new(options.devices.iter().cloned().map(Some))
+            Health::new((0..options.slots).map(|slot| options.device(slot).map(str::to_owned)))
         };
-        let state = State { idle: (0..options.slots).collect(), health, dead_since: None, on_trial: false };
+        let state =
+            PoolState { idle: (0..options.slots).collect(), health, dead_since: None, on_trial: false };
         let free = Semaphore::new(options.slots);
         let (service, broken) = (OnceLock::new(), OnceLock::new());
         Self(Arc::new(Inner { options, handler, shutdown, service, free, state: Mutex::new(state), broken }))
@@ -132,11 +131,11 @@ impl Pool {
     }
 
     fn device(&self, slot: usize) -> Option<&str> {
-        self.0.options.devices.get(slot).map(String::as_str)
+        self.0.options.device(slot)
     }
 
     fn has_devices(&self) -> bool {
-        !self.0.options.devices.is_empty()
+        !self.0.options.gpus.is_empty()
     }
 
     /// What of `health` a slot is.
@@ -154,7 +153,7 @@ impl Pool {
         if self.has_devices() { gpus::name(place, self.device(place)) } else { "this worker".to_owned() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -222,7 +221,7 @@ impl Pool {
                 return;
             }
             let Some(why) = fault else {
-                tracing::warn!("{name} takes jobs again; the first one decides");
+                tracing::warn!("{name} takes jobs again; the first one decides whether it stays in service");
                 state.health.back(place);
                 if self.has_devices() {
                     state.idle.push_back(place);
@@ -356,12 +355,12 @@ impl<'a> PoolCall<'a> {
     }
 
     /// What becomes of the job.
-    fn end(mut self, end: End) -> Result<Json, Failure> {
+    fn end(mut self, end: HandlerEnd) -> Result<Json, Failure> {
         let (sign, words) = match &end {
-            End::Done(_) => (Sign::Succeeded, ""),
-            End::Failed(failure) if failure.is_retryable() => (Sign::Failed, failure.message()),
-            End::Failed(_) => (Sign::Silent, ""),
-            End::Broken(why) => (Sign::Broken, why.as_str()),
+            HandlerEnd::Done(_) => (Sign::Succeeded, ""),
+            HandlerEnd::Failed(failure) if failure.is_retryable() => (Sign::Failed, failure.message()),
+            HandlerEnd::Failed(_) => (Sign::Silent, ""),
+            HandlerEnd::Broken(why) => (Sign::Broken, why.as_str()),
         };
         let words = words.to_owned();
         let disposition = self.judged(sign, &words);
@@ -370,9 +369,9 @@ impl<'a> PoolCall<'a> {
                 let name = self.pool.name(self.pool.place(self.slot));
                 Err(put_back(format!("{name}: {words}"), self.attempt))
             }
-            (End::Done(result), _) => Ok(result),
-            (End::Failed(failure), _) => Err(failure),
-            (End::Broken(why), _) => Err(Failure::retry(why)),
+            (HandlerEnd::Done(result), _) => Ok(result),
+            (HandlerEnd::Failed(failure), _) => Err(failure),
+            (HandlerEnd::Broken(why), _) => Err(Failure::retry(why)),
         }
     }
 

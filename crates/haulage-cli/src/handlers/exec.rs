@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    End,
+    HandlerEnd,
     checkpoint::CheckpointFile,
     confine::Confinement,
     guard::{Group, Guard},
@@ -121,7 +121,12 @@ impl Exec {
         which::find(&self.program, std::env::var_os("PATH").as_deref())
     }
 
-    pub(crate) async fn run(&self, job: Job<Json>, context: Context, slot: Slot<'_>) -> Result<Json, End> {
+    pub(crate) async fn run(
+        &self,
+        job: Job<Json>,
+        context: Context,
+        slot: Slot<'_>,
+    ) -> Result<Json, HandlerEnd> {
         let Some(serving) = &self.serving else {
             return Err(Failure::fatal("the worker is not ready for jobs").into());
         };
@@ -214,8 +219,10 @@ impl Exec {
             Err(failure) if stopped(status).is_some() && serving.is_stopping().await => {
                 Err(Failure::not_ready(failure.message()).into())
             }
-            Err(failure) if status.code() == Some(BROKEN) => Err(End::Broken(failure.message().to_owned())),
-            outcome => outcome.map_err(End::from),
+            Err(failure) if status.code() == Some(BROKEN) => {
+                Err(HandlerEnd::Broken(failure.message().to_owned()))
+            }
+            outcome => outcome.map_err(HandlerEnd::from),
         }
     }
 

@@ -22,7 +22,7 @@ use hyper_util::{
 };
 use tower_service::Service as _;
 
-use super::{End, Headers, TAIL, result, retry_after, too_large};
+use super::{HandlerEnd, Headers, TAIL, result, retry_after, too_large};
 use crate::{
     exit::{Code, Exit, Result},
     output::sanitized,
@@ -171,7 +171,7 @@ impl Http {
         }
     }
 
-    pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, End> {
+    pub(crate) async fn run(&self, job: Job<Json>, context: Context) -> Result<Json, HandlerEnd> {
         // The job's own timeout is the consumer's affair.
         let limit = if context.deadline().is_some() { NewJob::MAX_DURATION } else { self.timeout };
         tokio::select! {
@@ -184,7 +184,7 @@ impl Http {
         }
     }
 
-    async fn post(&self, job: Job<Json>, context: &Context) -> Result<Json, End> {
+    async fn post(&self, job: Job<Json>, context: &Context) -> Result<Json, HandlerEnd> {
         let request = self
             .request(Method::POST, &self.target)
             .map_err(Failure::not_ready)?
@@ -229,11 +229,11 @@ impl Http {
     }
 
     /// What an answer other than 2xx means for the job.
-    fn refusal(&self, response: &Response<Incoming>, body: &[u8]) -> End {
+    fn refusal(&self, response: &Response<Incoming>, body: &[u8]) -> HandlerEnd {
         let Some(why) = response.headers().get(BROKEN) else { return self.failure(response, body).into() };
         let why = sanitized(String::from_utf8_lossy(why.as_bytes()).trim());
         let why = if why.is_empty() { "without a reason".into() } else { why };
-        End::Broken(format!("{} says that it is broken: {why}", self.shown()))
+        HandlerEnd::Broken(format!("{} says that it is broken: {why}", self.shown()))
     }
 
     fn failure(&self, response: &Response<Incoming>, body: &[u8]) -> Failure {

@@ -59,7 +59,7 @@ impl Handler {
         }
     }
 
-    pub(crate) async fn run(&self, job: Job<Json>, context: Context, slot: Slot<'_>) -> End {
+    pub(crate) async fn run(&self, job: Job<Json>, context: Context, slot: Slot<'_>) -> HandlerEnd {
         match self {
             Self::Exec(exec) => exec.run(job, context, slot).await.into(),
             Self::Http(http) => http.run(job, context).await.into(),
@@ -69,20 +69,20 @@ impl Handler {
 
 /// How a call ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum HandlerEnd {
     Done(Json),
     Failed(Failure),
     /// What runs the jobs says of itself that it does not work.
     Broken(String),
 }
 
-impl From<Result<Json, Self>> for End {
+impl From<Result<Json, Self>> for HandlerEnd {
     fn from(result: Result<Json, Self>) -> Self {
         result.map_or_else(|end| end, Self::Done)
     }
 }
 
-impl From<Failure> for End {
+impl From<Failure> for HandlerEnd {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
