@@ -97,6 +97,26 @@ impl Problem {
         self
     }
 
+    /// The same with no more than so much of what the client has sent: it may be anything, and is told
+    /// for each line of an upload.
+    #[must_use]
+    pub(crate) fn cut(mut self) -> Self {
+        /// In bytes.
+        const FIELD: usize = 100;
+        const DETAIL: usize = 1000;
+        let cut = |text: &mut String, most: usize| {
+            if text.len() > most {
+                text.truncate(text.floor_char_boundary(most));
+                text.push('…');
+            }
+        };
+        cut(&mut self.detail, DETAIL);
+        if let Some(field) = &mut self.field {
+            cut(field, FIELD);
+        }
+        self
+    }
+
     /// The error that it was made of. One of a kind that this version does not know is
     /// told apart by its status: whether trying again may help.
     pub(crate) fn into_error(self) -> Error {

@@ -34,6 +34,9 @@ pub(crate) const STOPPING: &str = "stopping";
 /// The kind of problem where a call is repeated of which nothing is known any more.
 pub(crate) const UNKNOWN_CALL: &str = "unknown_call";
 
+/// How many records one list gives at most; of more, there are several.
+pub(crate) const MOST_LISTED: usize = 1000;
+
 /// What a server says of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {

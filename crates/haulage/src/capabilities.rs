@@ -6,7 +6,12 @@ use serde::{Deserialize, Serialize};
 
 #[allow(unused_imports)] // for the documentation
 use crate::backend::Backend;
-use crate::{Error, Json, NewJob, Result, backend::ClaimRequest, seconds};
+use crate::{
+    Error, Json, NewJob, Result,
+    backend::{ClaimRequest, Heartbeat, Settlement},
+    seconds,
+    spec::check_name,
+};
 
 /// What a backend can do. The conformance suite runs what is declared, and
 /// counts what is not.
@@ -118,6 +123,28 @@ impl Capabilities {
         Ok(())
     }
 
+    /// Checks what [`Backend::heartbeat`] is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], [`Error::TooLarge`].
+    pub fn check_heartbeats(&self, beats: &[Heartbeat]) -> Result<()> {
+        beats.iter().try_for_each(|beat| {
+            self.check_lease(beat.lease)?;
+            beat.update.check()
+        })
+    }
+
+    /// Checks what [`Backend::settle`] is given, but for the sizes of results: one that is too large
+    /// is the end of its job.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], [`Error::TooLarge`].
+    pub fn check_settlements(&self, settlements: &[Settlement]) -> Result<()> {
+        settlements.iter().try_for_each(|settlement| settlement.update.check())
+    }
+
     /// Checks what [`Backend::claim`] is asked.
     ///
     /// # Errors
@@ -127,6 +154,7 @@ impl Capabilities {
         if request.max == 0 {
             return Err(Error::Invalid("a claim of 0 jobs; ask for 1 at least".into()));
         }
+        check_name("worker", Some(&request.worker))?;
         request.queues.validate()?;
         self.check_lease(request.lease)
     }

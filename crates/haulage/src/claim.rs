@@ -5,8 +5,10 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, JobError, JobId, JobSpec, Json, Progress, Queues, Result, Timestamp, json::present, seconds,
-    spec::is_false,
+    Error, JobError, JobId, JobSpec, Json, Progress, Queues, Result, Timestamp,
+    json::present,
+    seconds,
+    spec::{check_size, is_false},
 };
 
 /// What a consumer asks for.
@@ -186,20 +188,26 @@ impl Update {
     ///
     /// [`Error::TooLarge`].
     pub fn checkpoint(mut self, checkpoint: Json) -> Result<Self> {
-        let (size, limit) = (checkpoint.size(), Self::MAX_CHECKPOINT);
+        self.checkpoint = Some(checkpoint);
+        self.check().map(|()| self)
+    }
+
+    /// With this progress, and what [`Progress::MAX_MESSAGE_BYTES`] leave of its message.
+    #[must_use]
+    pub fn progress(mut self, progress: impl Into<Option<Progress>>) -> Self {
+        self.progress = progress.into().map(Progress::cut);
+        self
+    }
+
+    /// Refuses what is larger than it may be.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (size, limit) = (self.checkpoint.as_ref().map_or(0, Json::size), Self::MAX_CHECKPOINT);
         if size > limit {
             let hint = "keep it elsewhere, and leave a reference to it".into();
             return Err(Error::TooLarge { what: "checkpoint", size, limit, hint });
         }
-        self.checkpoint = Some(checkpoint);
-        Ok(self)
-    }
-
-    /// With this progress.
-    #[must_use]
-    pub fn progress(mut self, progress: impl Into<Option<Progress>>) -> Self {
-        self.progress = progress.into();
-        self
+        let message = self.progress.as_ref().and_then(|progress| progress.message.as_deref());
+        check_size("the message of the progress", message.unwrap_or_default(), Progress::MAX_MESSAGE_BYTES)
     }
 
     /// Whether there is nothing to store.

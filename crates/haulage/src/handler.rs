@@ -185,10 +185,11 @@ impl Context {
     ///
     /// It never waits: the newest progress goes with the consumer's next
     /// heartbeat, and there is one within about a second. A fraction outside of
-    /// 0 to 1 is taken as the nearer end, NaN as 0.
+    /// 0 to 1 is taken as the nearer end, NaN as 0; a message is cut to
+    /// [`Progress::MAX_MESSAGE_BYTES`].
     pub fn set_progress(&self, fraction: f64, message: impl Into<Option<String>>) {
         let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
-        self.update().progress = Some(Progress { fraction, message: message.into() });
+        self.update().progress = Some(Progress { fraction, message: message.into() }.cut());
         self.0.signal.notify();
     }
 

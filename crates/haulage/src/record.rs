@@ -77,9 +77,22 @@ pub type Metadata = BTreeMap<String, String>;
 pub struct Progress {
     /// The part that is done, from 0 to 1.
     pub fraction: f64,
-    /// What is being done, in the handler's words.
+    /// What is being done, in the handler's words: the first [`Progress::MAX_MESSAGE_BYTES`] of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl Progress {
+    /// The longest message, in bytes: 4 KiB.
+    pub const MAX_MESSAGE_BYTES: usize = 4096;
+
+    /// The same with as much of its message as there may be.
+    pub(crate) fn cut(mut self) -> Self {
+        if let Some(message) = &mut self.message {
+            message.truncate(message.floor_char_boundary(Self::MAX_MESSAGE_BYTES));
+        }
+        self
+    }
 }
 
 /// What kind of failure an attempt ended with.

@@ -128,7 +128,7 @@ pub(crate) fn check_name(name: &str, value: Option<&str>) -> Result<(), Error> {
     }
 }
 
-fn check_size(name: &str, value: &str, limit: usize) -> Result<(), Error> {
+pub(crate) fn check_size(name: &str, value: &str, limit: usize) -> Result<(), Error> {
     let size = value.len();
     if size > limit {
         return Err(Error::Invalid(format!("{name} has {size} bytes, and {limit} are allowed")));

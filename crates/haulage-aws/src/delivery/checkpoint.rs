@@ -29,9 +29,6 @@ use crate::{
 /// The largest checkpoint that is in the record, in bytes.
 const IN_RECORD: usize = 1024;
 
-/// The message of a progress is cut to so many bytes.
-const MAX_MESSAGE: usize = 4096;
-
 /// What an attempt says, as its record will say it.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -67,7 +64,7 @@ impl Told {
     /// Writes it, too.
     pub(crate) fn written(&self, mut write: Write) -> Write {
         if let Some(progress) = &self.progress {
-            write = write.set(name::PROGRESS, text(short(progress)));
+            write = write.set(name::PROGRESS, text(serde_json::to_string(progress).unwrap_or_default()));
         }
         match &self.checkpoint {
             Some(Checkpoint::Here(json)) => {
@@ -146,13 +143,3 @@ fn item(key: &str, packed: &Packed, days: u32, now: Timestamp) -> Item {
 
 /// For how long the record of a claim is kept that is not this process's.
 pub(crate) const UNKNOWN_TTL: Duration = NewJob::DEFAULT_RESULT_TTL;
-
-/// Progress as JSON, with what fits into a record of its message.
-fn short(progress: &Progress) -> String {
-    let mut progress = progress.clone();
-    if let Some(message) = &mut progress.message {
-        let end = (0..=MAX_MESSAGE.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
-        message.truncate(end.unwrap_or(0));
-    }
-    serde_json::to_string(&progress).unwrap_or_default()
-}

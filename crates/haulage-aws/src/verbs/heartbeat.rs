@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub(crate) async fn heartbeat(inner: Shared, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
-    beats.iter().try_for_each(|beat| inner.capabilities.check_lease(beat.lease))?;
+    inner.capabilities.check_heartbeats(&beats)?;
     let lease = beats.iter().map(|beat| beat.lease).min().unwrap_or_default();
     // The record first: it alone says whether the claim is still held.
     let answers: Vec<(ClaimKey, Result<HeartbeatStatus>)> = stream::iter(beats)

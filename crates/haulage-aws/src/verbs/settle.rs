@@ -44,6 +44,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn settle(inner: Shared, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+    inner.capabilities.check_settlements(&settlements)?;
     // Two of one claim are settled in their order; all others side by side.
     let mut of_claim: HashMap<ClaimKey, Vec<(usize, Outcome, Update)>> = HashMap::new();
     let count = settlements.len();

@@ -245,7 +245,19 @@ impl Backend for HttpBackend {
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
-        self.ask("list", query, Manner::LONG_LOOK).await
+        let (mut listed, mut query) = (Vec::new(), query);
+        let limit = query.limit;
+        loop {
+            let page = protocol::MOST_LISTED.min(limit - listed.len());
+            query.limit = page;
+            let found: Vec<Record> = self.ask("list", query.clone(), Manner::LONG_LOOK).await?;
+            let is_last = found.len() < page;
+            listed.extend(found);
+            if is_last || listed.len() >= limit {
+                return Ok(listed);
+            }
+            query.before = listed.last().map(|last| last.id.clone());
+        }
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How much more than the largest body or result a request may have: the rest of it.
-const BESIDE: usize = 16 << 20;
+pub(super) const BESIDE: usize = 16 << 20;
 /// How long a claim waits here; whoever wants to wait for longer asks again, before a proxy on the way loses patience.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How many records with results are in memory at a time, for one request.
@@ -109,18 +109,14 @@ pub(super) async fn submit(api: Arc<Api>, request: Request) -> Handled {
         )
         .remedy("submit them again; jobs with an idempotency key are not submitted twice")
     };
-    once(api, request, |api, who, mut jobs: Vec<NewJob>, again| async move {
+    once(api, request, |api, who, jobs: Vec<NewJob>, again| async move {
         if let Some(began) = again
             && jobs.iter().any(|job| job.idempotency_key.is_none())
         {
             return Err(refuses_repeats(&began));
         }
         who.need_queues(jobs.iter().map(|job| &job.spec.queue))?;
-        jobs.iter_mut().for_each(|job| api.stamp(&who, job));
-        api.check_sizes(&jobs)?;
-        api.pressure.admit(&*api.backend, jobs.iter()).await?;
-        let submitted = api.backend.submit(jobs).await?;
-        api.audit(&who, "submit", submitted.iter().flatten().map(|submitted| &submitted.id));
+        let submitted = api.submit(&who, jobs).await?;
         Ok(submitted.into_iter().map(Answer::from).collect::<Vec<_>>())
     })
     .await
@@ -231,7 +227,7 @@ pub(super) async fn get(api: Arc<Api>, mut request: Request) -> Handled {
         loop {
             for found in found {
                 let Ok(json) = serde_json::to_string(&found) else {
-                    return sender.cut("a record has no JSON form".into()).await;
+                    return sender.cut("a record has no JSON form".into());
                 };
                 if sender.send(format!("{before}{json}")).await.is_err() {
                     return;
@@ -245,7 +241,7 @@ pub(super) async fn get(api: Arc<Api>, mut request: Request) -> Handled {
             let more = rest.split_off(rest.len().min(LOOK_UPS));
             found = match look(std::mem::replace(&mut rest, more)).await {
                 Ok(found) => found,
-                Err(error) => return sender.cut(error.to_string()).await,
+                Err(error) => return sender.cut(error.to_string()),
             };
         }
     });
@@ -276,6 +272,10 @@ pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
 pub(super) async fn list(api: Arc<Api>, request: Request) -> Handled {
     every_time(api, request, |api, who, query: ListQuery| async move {
         confine_list(&who, query.queue.as_ref())?;
+        if query.limit > protocol::MOST_LISTED {
+            let detail = format!("a list of {}, and {} are allowed", query.limit, protocol::MOST_LISTED);
+            return Err(request::invalid("limit", detail));
+        }
         Ok(api.backend.list(query).await?)
     })
     .await

@@ -13,10 +13,11 @@ use tokio::runtime;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Api, Map, Server,
+    Api, Map, Server, backend,
     calls::Calls,
     connection::{self, Limits},
     keys::KeyFile,
+    memory::Memory,
     pressure::Pressure,
     tls::Tls,
     watch::Watches,
@@ -151,6 +152,7 @@ impl Builder {
             calls: Calls::default(),
             instance: protocol::random(8).map_err(no_random)?,
             max_body,
+            memory: Arc::new(Memory::new(max_body.saturating_add(backend::BESIDE))),
             pressure: Pressure::new(max_waiting),
             origins,
             stopping: stopping.clone(),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use haulage::{
-    Error, JobId, Record, Status,
+    Error, Record, Status,
     backend::{Detail, Lookup},
 };
 use hyper::{StatusCode, body::Bytes};
@@ -11,8 +11,7 @@ use serde_json::json;
 
 use super::{
     Api,
-    backend::visible,
-    jobs::mark,
+    jobs::{mark, record},
     reply::{self, Gone, Reply, Sender},
     request::Request,
 };
@@ -21,10 +20,11 @@ use crate::Problem;
 /// A comment comes that often, so that no proxy takes the connection for dead.
 const ALIVE: Duration = Duration::from_secs(15);
 
+/// When to look again, where the store is out of reach.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 pub(super) async fn events(api: Arc<Api>, request: Request) -> Result<Reply, Problem> {
-    let id = JobId::from(request.part("id"));
-    let found = api.backend.get(vec![id.clone()], Detail::Status).await?.pop().unwrap_or(Lookup::Missing);
-    let record = visible(&request.who, found).into_record(&id)?;
+    let record = record(&api, &request, Detail::Status).await?;
     let seen = request.header("last-event-id").map(str::to_owned);
     if record.status.is_terminal() && seen.as_ref() == Some(&mark(&record)) {
         // There will be no other. A browser comes back after each answer but this one.
@@ -62,16 +62,22 @@ async fn tell(api: &Api, mut record: Record, mut seen: Option<String>, sender: &
                 () = sender.gone() => return Err(Gone),
             }
         }
-        let found = api.backend.get(vec![record.id.clone()], Detail::Status).await;
-        let found = found.map(|mut found| found.pop().unwrap_or(Lookup::Missing));
-        record = match found.and_then(|found| found.into_record(&record.id)) {
-            Ok(record) => record,
-            Err(error @ (Error::NotFound(_) | Error::Expired(_))) => {
-                let data = json!({ "problem": Problem::from(&error) });
-                return sender.send(format!("event: gone\ndata: {data}\n\n")).await;
+        record = loop {
+            let found = api.backend.get(vec![record.id.clone()], Detail::Status).await;
+            let found = found.map(|mut found| found.pop().unwrap_or(Lookup::Missing));
+            match found.and_then(|found| found.into_record(&record.id)) {
+                Ok(record) => break record,
+                Err(error @ (Error::NotFound(_) | Error::Expired(_))) => {
+                    let data = json!({ "problem": Problem::from(&error) });
+                    return sender.send(format!("event: gone\ndata: {data}\n\n")).await;
+                }
+                // The change that was may have been the last: nothing would tell of it again.
+                Err(_) => tokio::select! {
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    () = api.stopping.cancelled() => return sender.send("retry: 1000\n\n").await,
+                    () = sender.gone() => return Err(Gone),
+                },
             }
-            // It is looked at again with the next change.
-            Err(_) => record,
         };
     }
 }

@@ -18,16 +18,18 @@ use serde_json::json;
 use super::{
     Api, LONGEST_WAIT,
     backend::{confine_list, need_jobs, visible},
+    keys::Identity,
     reply::{self, Reply},
     request::{Request, invalid},
-    stopping,
+    stopping, to_the_end,
 };
-use crate::{Problem, protocol::hex};
+use crate::{
+    Problem,
+    protocol::{MOST_LISTED, hex},
+};
 
-/// How many jobs one list has at most.
-const MOST_LISTED: usize = 1000;
 /// How soon it is worth to ask again for a result.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 type Handled = Result<Reply, Problem>;
 
@@ -39,12 +41,15 @@ pub(super) enum Ended {
     Stopping,
 }
 
-/// Waits for a job to be over. All waits share their looks.
-pub(super) async fn ended(api: &Api, id: &JobId, wait: Duration) -> Result<Ended, Problem> {
+/// Waits for a job to be over, which is there for whoever asks. All waits share their looks.
+pub(super) async fn ended(api: &Api, who: &Identity, id: &JobId, wait: Duration) -> Result<Ended, Problem> {
     let job = api.producer.job(id.clone());
     tokio::select! {
         ended = job.wait(Some(wait)) => match ended {
-            Ok(record) => Ok(Ended::Over(Box::new(record))),
+            Ok(record) => {
+                let record = visible(who, Lookup::Found(record)).into_record(id)?;
+                Ok(Ended::Over(Box::new(record)))
+            }
             Err(Error::TimedOut(_)) => Ok(Ended::NotYet),
             Err(error) => Err(error.into()),
         },
@@ -53,7 +58,7 @@ pub(super) async fn ended(api: &Api, id: &JobId, wait: Duration) -> Result<Ended
 }
 
 /// What is known of the job that the path names.
-async fn record(api: &Api, request: &Request, detail: Detail) -> Result<Record, Problem> {
+pub(super) async fn record(api: &Api, request: &Request, detail: Detail) -> Result<Record, Problem> {
     let id = JobId::from(request.part("id"));
     let found = api.backend.get(vec![id.clone()], detail).await?.pop().unwrap_or(Lookup::Missing);
     Ok(visible(&request.who, found).into_record(&id)?)
@@ -103,7 +108,7 @@ pub(super) async fn get(api: Arc<Api>, request: Request) -> Handled {
                 found = record(&api, &request, detail).await?;
             }
         } else {
-            match ended(&api, &found.id, wait).await? {
+            match ended(&api, &request.who, &found.id, wait).await? {
                 Ended::Over(record) if !full => found = *record,
                 Ended::Over(_) | Ended::NotYet => found = record(&api, &request, detail).await?,
                 Ended::Stopping => return Err(stopping()),
@@ -123,7 +128,7 @@ pub(super) async fn result(api: Arc<Api>, request: Request) -> Handled {
     let wait = wait(&request)?;
     let mut found = record(&api, &request, Detail::Result).await?;
     if let Some(wait) = wait.filter(|_| !found.status.is_terminal()) {
-        match ended(&api, &found.id, wait).await? {
+        match ended(&api, &request.who, &found.id, wait).await? {
             Ended::Over(record) => found = *record,
             Ended::NotYet => {}
             Ended::Stopping => return Err(stopping()),
@@ -245,8 +250,17 @@ pub(super) async fn list(api: Arc<Api>, request: Request) -> Handled {
 pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
     let id = JobId::from(request.part("id"));
     need_jobs(&api, &request.who, std::iter::once(&id)).await?;
-    let cancellation = api.producer.cancel(&id).await?;
-    let (status, said) = match cancellation {
+    let cancelled = {
+        let (api, who, id) = (Arc::clone(&api), Arc::clone(&request.who), id.clone());
+        to_the_end(async move {
+            let cancellation = api.producer.cancel(&id).await?;
+            if matches!(cancellation, Cancellation::Done | Cancellation::Requested) {
+                api.audit(&who, "cancel", std::iter::once(&id));
+            }
+            Ok(cancellation)
+        })
+    };
+    let (status, said) = match cancelled.await? {
         Cancellation::Done => (StatusCode::OK, "done"),
         Cancellation::Requested => (StatusCode::ACCEPTED, "requested"),
         Cancellation::TooLate(status) => {
@@ -256,22 +270,34 @@ pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
         }
         Cancellation::Missing => return Err(Error::NotFound(id).into()),
     };
-    api.audit(&request.who, "cancel", std::iter::once(&id));
     Ok(reply::json(status, &json!({ "id": id, "cancellation": said })))
 }
 
 pub(super) async fn redrive(api: Arc<Api>, request: Request) -> Handled {
     let id = JobId::from(request.part("id"));
     need_jobs(&api, &request.who, std::iter::once(&id)).await?;
-    api.producer.redrive(&id).await?;
-    api.audit(&request.who, "redrive", std::iter::once(&id));
-    Ok(reply::json(StatusCode::OK, &json!({ "id": id, "status": Status::Submitted })))
+    to_the_end(async move {
+        api.producer.redrive(&id).await?;
+        api.audit(&request.who, "redrive", std::iter::once(&id));
+        Ok(reply::json(StatusCode::OK, &json!({ "id": id, "status": Status::Submitted })))
+    })
+    .await
 }
 
 pub(super) async fn delete(api: Arc<Api>, request: Request) -> Handled {
     let found = record(&api, &request, Detail::Status).await?;
     let id = found.id;
-    if api.backend.purge(Purge::Jobs(vec![id.clone()])).await? == 0 {
+    let deleted = {
+        let (api, who, id) = (Arc::clone(&api), Arc::clone(&request.who), id.clone());
+        to_the_end(async move {
+            let deleted = api.backend.purge(Purge::Jobs(vec![id.clone()])).await?;
+            if deleted > 0 {
+                api.audit(&who, "delete", std::iter::once(&id));
+            }
+            Ok(deleted)
+        })
+    };
+    if deleted.await? == 0 {
         // It began to run meanwhile, or ran before.
         let status = record(&api, &request, Detail::Status).await?.status;
         let detail = format!("job {id} is {status}, and is not deleted");
@@ -279,7 +305,6 @@ pub(super) async fn delete(api: Arc<Api>, request: Request) -> Handled {
             .remedy(format!("cancel it first: POST /v1/jobs/{id}/cancel"));
         return Err(Problem { id: Some(id), job_status: Some(status), ..problem });
     }
-    api.audit(&request.who, "delete", std::iter::once(&id));
     Ok(reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new()))
 }
 

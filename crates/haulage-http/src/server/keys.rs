@@ -10,18 +10,19 @@
 use std::{
     fmt, fs,
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use haulage::{Clock, Error, QueueName, Result, Timestamp};
+use haulage::{Clock, Error, NewJob, QueueName, Result, Timestamp};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
+use super::KEY_LABEL;
 use crate::{Problem, protocol};
 
 /// What a key allows.
@@ -200,11 +201,13 @@ impl KeyFile {
     }
 
     /// Changes the keys of a file, which is made where it is not there yet, for its owner
-    /// alone. Whoever reads it meanwhile has what was there before or what is there then.
+    /// alone. One that is there keeps its owner, its group and its permissions, so that the server can read
+    /// it, whoever changes it. Whoever reads it meanwhile has what was there before or what is there then.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where it cannot be read or written; whatever `change` gives.
+    /// [`Error::Config`] where it cannot be read or written, or has another owner and this process may not
+    /// give it to them; whatever `change` gives.
     pub fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Key>) -> Result<T>) -> Result<T> {
         let cannot =
             |error: io::Error| Error::Config(format!("cannot write the keys to {}: {error}", path.display()));
@@ -213,7 +216,12 @@ impl KeyFile {
         // on its folder.
         let lock = fs::File::open(folder).map_err(cannot)?;
         lock.lock().map_err(cannot)?;
-        let mut keys = if path.exists() { Self::keys(path)? } else { Vec::new() };
+        let before = match fs::metadata(path) {
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(cannot(error)),
+        };
+        let mut keys = if before.is_some() { Self::keys(path)? } else { Vec::new() };
         let changed = change(&mut keys)?;
         let write = || -> io::Result<()> {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -221,8 +229,14 @@ impl KeyFile {
             let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
             let mut text = serde_json::to_vec_pretty(&Document { keys })?;
             text.push(b'\n');
-            let written =
-                file.write_all(&text).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&beside, path));
+            let written = match &before {
+                Some(before) => take_over(&file, before),
+                None => Ok(()),
+            };
+            let written = written
+                .and_then(|()| file.write_all(&text))
+                .and_then(|()| file.sync_all())
+                .and_then(|()| fs::rename(&beside, path));
             if written.is_err() {
                 let _ = fs::remove_file(&beside);
             }
@@ -268,6 +282,21 @@ impl KeyFile {
         let (name, scopes, queues) = (key.name.clone(), key.scopes.clone(), key.queues.clone());
         Some(Arc::new(Identity { id: key.id.clone(), name: Some(name), scopes, queues }))
     }
+}
+
+/// Gives a file that takes the place of another its owner, group and permissions.
+fn take_over(file: &fs::File, before: &fs::Metadata) -> io::Result<()> {
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+        fchown(file, Some(before.uid()), Some(before.gid())).map_err(|error| {
+            let (uid, gid) = (before.uid(), before.gid());
+            io::Error::new(
+                error.kind(),
+                format!("it belongs to user {uid} and group {gid} ({error}); change it as them, or as root"),
+            )
+        })?;
+    }
+    file.set_permissions(before.permissions())
 }
 
 /// Who asks, and what they may.
@@ -320,6 +349,19 @@ impl Identity {
         }
     }
 
+    /// Marks a job with the name of the key: what a client says there is no proof. And of a key for some
+    /// queues, the job's idempotency key counts in its queue alone: those of a store are one space, in which
+    /// it would find jobs of other queues, or take the keys of theirs before they come.
+    pub(super) fn sign(&self, job: &mut NewJob) {
+        if let Some(name) = &self.name {
+            job.spec.metadata.insert(KEY_LABEL.to_owned(), name.clone());
+        }
+        if let (Some(_), Some(key)) = (self.confined_to(), &mut job.idempotency_key) {
+            // A hash, since there is no room for both, and no name that others have by chance.
+            *key = hash(&format!("{}/{key}", job.spec.queue));
+        }
+    }
+
     /// Refuses what is not about single queues.
     pub(super) fn need_all_queues(&self) -> Result<(), Problem> {
         match self.confined_to() {
@@ -346,6 +388,8 @@ pub(super) fn unauthorized() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn write(path: &Path, key: Key) {
@@ -409,6 +453,28 @@ mod tests {
         assert!(file.look(Instant::now() + LOOK).is_err());
         assert!(file.identify(&secret, Clock::system().now()).is_some());
         assert!(KeyFile::open(&path).is_err(), "a server does not start with it");
+    }
+
+    #[test]
+    fn a_file_keeps_its_owner_and_its_permissions() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let path = folder.path().join("keys.json");
+        let key = || Key::create("web", vec![Scope::Read], vec![], None).expect("a key").0;
+        write(&path, key());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
+        // Only root may give a file away, as who changes that of a server would.
+        let is_root = fs::metadata(&path).expect("there").uid() == 0;
+        let owner = if is_root { Some(4711) } else { None };
+        std::os::unix::fs::chown(&path, owner, owner).expect("chown");
+        let before = fs::metadata(&path).expect("there");
+        write(&path, key());
+        let now = fs::metadata(&path).expect("there");
+        assert_ne!(now.ino(), before.ino(), "it was replaced");
+        assert_eq!(
+            (now.uid(), now.gid(), now.mode() & 0o777),
+            (before.uid(), before.gid(), 0o640),
+            "the server still reads it"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod connection;
 mod events;
 mod jobs;
 mod keys;
+mod memory;
 mod openapi;
 mod pressure;
 mod queues;
@@ -16,6 +17,7 @@ mod routes;
 mod settle;
 mod submit;
 mod tls;
+mod upload;
 mod watch;
 
 use std::{
@@ -25,7 +27,10 @@ use std::{
     time::Duration,
 };
 
-use haulage::{Backend, Error, JobId, NewJob, Producer, backend::Capabilities};
+use haulage::{
+    Backend, Error, JobId, NewJob, Producer,
+    backend::{Capabilities, Submitted},
+};
 use hyper::{
     HeaderMap, Method, StatusCode,
     body::{Bytes, Incoming},
@@ -44,6 +49,7 @@ pub use self::{
 use self::{
     calls::Calls,
     keys::Identity,
+    memory::Memory,
     pressure::Pressure,
     reply::Reply,
     request::{Query, Request},
@@ -128,6 +134,7 @@ struct Api {
     instance: String,
     /// The largest body or result, in bytes.
     max_body: usize,
+    memory: Arc<Memory>,
     pressure: Pressure,
     /// Pages of these origins may ask.
     origins: BTreeSet<String>,
@@ -246,7 +253,8 @@ impl Api {
             percent_decode_str(raw).decode_utf8().map(|text| (name, text.into_owned())).map_err(|_| unknown())
         };
         let path = route.names().map(part).collect::<Result<_, _>>()?;
-        let request = Request { headers: head.headers, path, query, body, who };
+        let memory = Arc::clone(&self.memory);
+        let request = Request { headers: head.headers, path, query, body, who, memory, room: None };
         let answer = (route.handler)(Arc::clone(&self), request);
         answer.await
     }
@@ -287,11 +295,29 @@ impl Api {
         }
     }
 
-    /// Marks a job with the name of the key with which it is submitted. What a client says there is no proof.
-    fn stamp(&self, who: &Identity, job: &mut NewJob) {
-        if let Some(name) = &who.name {
-            job.spec.metadata.insert(KEY_LABEL.to_owned(), name.clone());
-        }
+    /// Submits jobs for whoever asks, all that may be. The queues are theirs.
+    async fn submit(
+        self: &Arc<Self>,
+        who: &Arc<Identity>,
+        mut jobs: Vec<NewJob>,
+    ) -> Result<Vec<haulage::Result<Submitted>>, Problem> {
+        self.capabilities().check_submit(&jobs)?;
+        let (api, who) = (Arc::clone(self), Arc::clone(who));
+        to_the_end(async move {
+            let given: Vec<_> = jobs.iter().map(|job| job.idempotency_key.clone()).collect();
+            jobs.iter_mut().for_each(|job| who.sign(job));
+            let admitted = api.pressure.admit(&*api.backend, &jobs).await?;
+            let mut submitted = api.backend.submit(jobs).await?;
+            api.pressure.accepted(admitted, &submitted);
+            for (answer, given) in submitted.iter_mut().zip(given) {
+                if let (Err(Error::IdempotencyConflict { key, .. }), Some(given)) = (answer, given) {
+                    *key = given;
+                }
+            }
+            api.audit(&who, "submit", submitted.iter().flatten().map(|submitted| &submitted.id));
+            Ok(submitted)
+        })
+        .await
     }
 
     /// What the store can, within the limits of this server.
@@ -299,11 +325,6 @@ impl Api {
         let mut capabilities = self.backend.capabilities();
         capabilities.max_payload = capabilities.max_payload.min(self.max_body);
         capabilities
-    }
-
-    fn check_sizes(&self, jobs: &[NewJob]) -> haulage::Result<()> {
-        let capabilities = self.capabilities();
-        jobs.iter().try_for_each(|job| capabilities.check_payload("body", &job.body))
     }
 
     /// Says in the log who did what to which jobs.
@@ -326,6 +347,16 @@ impl Api {
             tracing::info!(target: "haulage::audit", key, key_id = who.id, action, what, "asked by key");
         }
     }
+}
+
+/// Does something, and says so in the log, also where the client that asked for it does not wait for the
+/// end: what it hears of is dropped with its connection.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(work).await.unwrap_or_else(|_| {
+        Err(Problem::new(500, "failed", "The server failed", "the request ended without an answer"))
+    })
 }
 
 /// Whether a host, with or without its port, is this machine to itself.

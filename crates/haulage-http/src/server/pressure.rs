@@ -1,8 +1,13 @@
 //! A limit to what waits: whoever submits more is told to come back later.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::PoisonError,
+    time::Duration,
+};
 
-use haulage::{Backend, NewJob, QueueName};
+use haulage::{Backend, NewJob, QueueName, Result, backend::Submitted};
+use ring::digest::{SHA256, digest};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::Problem;
@@ -11,12 +16,15 @@ use crate::Problem;
 const FRESH: Duration = Duration::from_millis(500);
 /// When to come back.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How many idempotency keys are remembered, the last ones: some 5 MB of them.
+const KEYS: usize = 65_536;
 
 /// How many jobs may wait in each queue.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     limit: Option<u64>,
     counted: Mutex<Counted>,
+    keys: std::sync::Mutex<Keys>,
 }
 
 #[derive(Debug, Default)]
@@ -25,21 +33,37 @@ struct Counted {
     waiting: BTreeMap<QueueName, u64>,
 }
 
+/// What is kept of an idempotency key.
+type Hash = [u8; 16];
+
+/// The idempotency keys of jobs that were accepted here. Whoever submits one again adds no job, and is to hear
+/// of the first one, however many wait by now.
+#[derive(Debug, Default)]
+struct Keys {
+    /// Until when each counts.
+    until: HashMap<Hash, Instant>,
+    /// In the order in which they came.
+    order: VecDeque<Hash>,
+}
+
+/// Of each of the jobs that were let in, its idempotency key and how long that counts.
+#[derive(Debug)]
+pub(super) struct Admitted(Vec<Option<(Hash, Duration)>>);
+
 impl Pressure {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { limit, counted: Mutex::default() }
+        Self { limit, ..Self::default() }
     }
 
     /// Lets jobs in, all of them or none.
-    pub(super) async fn admit<'a>(
-        &self,
-        backend: &dyn Backend,
-        jobs: impl Iterator<Item = &'a NewJob>,
-    ) -> Result<(), Problem> {
-        let Some(limit) = self.limit else { return Ok(()) };
+    pub(super) async fn admit(&self, backend: &dyn Backend, jobs: &[NewJob]) -> Result<Admitted, Problem> {
+        let Some(limit) = self.limit else { return Ok(Admitted(Vec::new())) };
+        let keys: Vec<_> = jobs.iter().map(key).collect();
         let mut more: BTreeMap<&QueueName, u64> = BTreeMap::new();
-        for job in jobs {
-            *more.entry(&job.spec.queue).or_default() += 1;
+        for (job, key) in jobs.iter().zip(&keys) {
+            if key.is_none_or(|(key, _)| !self.knows(&key)) {
+                *more.entry(&job.spec.queue).or_default() += 1;
+            }
         }
         let mut counted = self.counted.lock().await;
         if counted.at.is_none_or(|at| at.elapsed() >= FRESH) {
@@ -63,6 +87,33 @@ impl Pressure {
         for (queue, count) in more {
             *counted.waiting.entry(queue.clone()).or_default() += count;
         }
-        Ok(())
+        Ok(Admitted(keys))
     }
+
+    /// Takes note of the jobs that the store has taken of those that were let in.
+    pub(super) fn accepted(&self, admitted: Admitted, answers: &[Result<Submitted>]) {
+        let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        for (key, answer) in admitted.0.into_iter().zip(answers) {
+            if let (Some((key, window)), Ok(_)) = (key, answer)
+                && known.until.insert(key, now + window).is_none()
+            {
+                known.order.push_back(key);
+            }
+        }
+        while known.order.len() > KEYS {
+            let oldest = known.order.pop_front();
+            oldest.map(|oldest| known.until.remove(&oldest));
+        }
+    }
+
+    fn knows(&self, key: &Hash) -> bool {
+        let known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        known.until.get(key).is_some_and(|until| Instant::now() < *until)
+    }
+}
+
+fn key(job: &NewJob) -> Option<(Hash, Duration)> {
+    let key = digest(&SHA256, job.idempotency_key.as_ref()?.as_bytes());
+    Some((*key.as_ref().first_chunk()?, job.idempotency_window))
 }

@@ -14,6 +14,7 @@ use super::{
     keys::Identity,
     reply::{self, Reply},
     request::{Request, invalid},
+    to_the_end,
 };
 use crate::Problem;
 
@@ -40,7 +41,7 @@ pub(super) async fn resume(api: Arc<Api>, request: Request) -> Handled {
     set_paused(&api, &request, false).await
 }
 
-async fn set_paused(api: &Api, request: &Request, paused: bool) -> Handled {
+async fn set_paused(api: &Arc<Api>, request: &Request, paused: bool) -> Handled {
     let queue = QueueName::new(request.part("queue")).map_err(|error| invalid("queue", error.to_string()))?;
     let changed = api.set_paused(&request.who, queue.clone(), paused).await?;
     Ok(reply::json(StatusCode::OK, &json!({ "queue": queue, "paused": paused, "changed": changed })))
@@ -106,15 +107,19 @@ impl Api {
     }
 
     pub(super) async fn set_paused(
-        &self,
-        who: &Identity,
+        self: &Arc<Self>,
+        who: &Arc<Identity>,
         queue: QueueName,
         paused: bool,
     ) -> Result<bool, Problem> {
         who.need_queues([&queue])?;
-        let changed = self.backend.set_paused(queue.clone(), paused).await?;
-        self.audit_what(who, if paused { "pause" } else { "resume" }, queue.as_str());
-        Ok(changed)
+        let (api, who) = (Arc::clone(self), Arc::clone(who));
+        to_the_end(async move {
+            let changed = api.backend.set_paused(queue.clone(), paused).await?;
+            api.audit_what(&who, if paused { "pause" } else { "resume" }, queue.as_str());
+            Ok(changed)
+        })
+        .await
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use hyper::{
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::pressure;
 use crate::{Problem, problem};
@@ -35,14 +36,15 @@ pub(super) fn bytes(status: StatusCode, kind: &'static str, body: impl Into<Byte
 
 /// An answer whose body comes bit by bit.
 pub(super) fn stream(status: StatusCode, kind: &'static str) -> (Sender, Reply) {
-    // Few, so that whoever writes goes as fast as whoever reads.
-    stream_ahead(status, kind, 4)
+    // Little, so that whoever writes goes as fast as whoever reads.
+    stream_ahead(status, kind, 64 << 10)
 }
 
-/// The same, where so many parts may be written before somebody reads.
-pub(super) fn stream_ahead(status: StatusCode, kind: &'static str, parts: usize) -> (Sender, Reply) {
-    let (sender, receiver) = mpsc::channel(parts);
-    (Sender(sender), with_body(status, kind, Channel(receiver).boxed_unsync()))
+/// The same, where so many bytes may be written before somebody reads.
+pub(super) fn stream_ahead(status: StatusCode, kind: &'static str, ahead: usize) -> (Sender, Reply) {
+    let (parts, receiver) = mpsc::unbounded_channel();
+    let sender = Sender { parts, room: Arc::new(Semaphore::new(ahead)), ahead };
+    (sender, with_body(status, kind, Channel(receiver).boxed_unsync()))
 }
 
 fn with_body(status: StatusCode, kind: &'static str, body: Body) -> Reply {
@@ -92,36 +94,86 @@ pub(super) fn header(reply: &mut Reply, name: HeaderName, value: &str) {
 
 /// Where a body that comes bit by bit is written.
 #[derive(Clone, Debug)]
-pub(super) struct Sender(mpsc::Sender<io::Result<Bytes>>);
+pub(super) struct Sender {
+    parts: mpsc::UnboundedSender<Part>,
+    /// For bytes that nobody has read yet.
+    room: Arc<Semaphore>,
+    /// How much of that there is.
+    ahead: usize,
+}
+
+/// A part of a body.
+#[derive(Debug)]
+struct Part {
+    bytes: io::Result<Bytes>,
+    /// What it takes until it is read.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What a part takes besides its bytes.
+const BESIDE: usize = 128;
 
 /// Nobody reads any more.
 #[derive(Debug)]
 pub(super) struct Gone;
 
 impl Sender {
-    /// Waits until there is room.
+    /// Waits until there is room. What is larger than all of it waits until nothing else is there.
     pub(super) async fn send(&self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
-        self.0.send(Ok(bytes.into())).await.map_err(|_| Gone)
+        let bytes = bytes.into();
+        let size = u32::try_from(bytes.len().saturating_add(BESIDE).min(self.ahead)).unwrap_or(u32::MAX);
+        let room = tokio::select! {
+            room = Arc::clone(&self.room).acquire_many_owned(size) => room.ok(),
+            () = self.parts.closed() => return Err(Gone),
+        };
+        self.parts.send(Part { bytes: Ok(bytes), _room: room }).map_err(|_| Gone)
     }
 
     /// Ends the connection, and with it a body of which a part cannot be had.
-    pub(super) async fn cut(&self, why: String) {
-        let _ = self.0.send(Err(io::Error::other(why))).await;
+    pub(super) fn cut(&self, why: String) {
+        let _ = self.parts.send(Part { bytes: Err(io::Error::other(why)), _room: None });
     }
 
     /// Ends when nobody reads any more.
     pub(super) async fn gone(&self) {
-        self.0.closed().await;
+        self.parts.closed().await;
     }
 }
 
-struct Channel(mpsc::Receiver<io::Result<Bytes>>);
+struct Channel(mpsc::UnboundedReceiver<Part>);
 
 impl hyper::body::Body for Channel {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(cx).map(|next| next.map(|bytes| bytes.map(Frame::data)))
+        self.0.poll_recv(cx).map(|next| next.map(|part| part.bytes.map(Frame::data)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_does_not_read_is_sent_so_many_bytes() {
+        let (sender, reply) = stream_ahead(StatusCode::OK, JSON, 1000);
+        let part = |size: usize| "x".repeat(size);
+        assert!(sender.send(part(500)).now_or_never().is_some(), "there is room");
+        let mut second = Box::pin(sender.send(part(500)));
+        assert!((&mut second).now_or_never().is_none(), "there is none any more");
+        let mut body = reply.into_body();
+        assert_eq!(body.frame().await.expect("a part").expect("sent").into_data().expect("data").len(), 500);
+        assert!((&mut second).now_or_never().is_some(), "there is room again");
+        // What is larger than the room goes alone.
+        let mut large = Box::pin(sender.send(part(5000)));
+        assert!((&mut large).now_or_never().is_none());
+        body.frame().await.expect("a part").expect("sent");
+        assert!((&mut large).now_or_never().is_some());
+        assert!(sender.send(part(1)).now_or_never().is_none());
+        drop(body);
+        assert!(sender.send(part(1)).await.is_err(), "nobody reads any more");
     }
 }

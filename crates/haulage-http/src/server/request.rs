@@ -10,7 +10,11 @@ use hyper::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{keys::Identity, seconds};
+use super::{
+    keys::Identity,
+    memory::{FREE, Memory, Room},
+    seconds,
+};
 use crate::Problem;
 
 /// How long a client may take for the next part of a body.
@@ -26,6 +30,9 @@ pub(super) struct Request {
     pub(super) body: Incoming,
     /// Who asks.
     pub(super) who: Arc<Identity>,
+    pub(super) memory: Arc<Memory>,
+    /// What its body has taken of that, as long as the request is there.
+    pub(super) room: Option<Room>,
 }
 
 impl Request {
@@ -50,16 +57,38 @@ impl Request {
 
     /// The whole body, of up to so many bytes.
     pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, Problem> {
-        if self.body.size_hint().lower() > limit as u64 {
+        let size = self.body.size_hint();
+        if size.lower() > limit as u64 {
             return Err(too_large(limit));
         }
+        // As much as it says, or as it may have where it says nothing.
+        let most = size
+            .upper()
+            .and_then(|upper| usize::try_from(upper).ok())
+            .map_or(limit, |upper| upper.min(limit));
+        let mut room = if size.exact().is_some_and(|exact| exact > FREE as u64) {
+            Some(self.memory.take(most).await?)
+        } else {
+            None
+        };
         let mut whole = Vec::new();
         while let Some(part) = next(&mut self.body).await? {
-            if whole.len() + part.len() > limit {
+            let size = whole.len() + part.len();
+            if size > limit {
                 return Err(too_large(limit));
+            }
+            if size > FREE && room.is_none() {
+                room = Some(self.memory.take(most).await?);
+            }
+            if let Some(room) = &room {
+                room.check_rate(size)?;
             }
             whole.extend_from_slice(&part);
         }
+        if let Some(room) = &mut room {
+            room.shrink(whole.len());
+        }
+        self.room = room;
         Ok(whole.into())
     }
 }

@@ -1,43 +1,34 @@
-//! Submitting: one job, or a stream of them.
+//! Submitting one job, and what is read of each.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
-use haulage::{Error, JobSpec, Json, NewJob, backend::Submitted};
-use hyper::{
-    StatusCode,
-    body::{Bytes, Incoming},
-    header::LOCATION,
-};
+use haulage::{Error, JobSpec, Json, NewJob};
+use hyper::{StatusCode, header::LOCATION};
 use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor, value::MapDeserializer},
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor, value::MapDeserializer},
 };
 use serde_json::value::RawValue;
 
 use super::{
     Api, LONGEST_WAIT,
-    jobs::{self, Ended},
+    jobs::{self, Ended, LOOK_AGAIN},
     keys::{Identity, Scope},
-    reply::{self, Reply, Sender},
-    request::{self, Request, invalid, next},
+    reply::{self, Reply},
+    request::{Request, invalid},
+    upload,
 };
 use crate::Problem;
 
 /// How much more than its body a submission may have: its options.
-const OPTIONS: usize = 256 << 10;
-/// How many jobs of a stream go to the store together, and how many bytes of bodies.
-const BATCH_JOBS: usize = 1000;
-const BATCH_BYTES: usize = 4 << 20;
-/// How many answers of a stream wait for a client that does not read them while it sends: so many batches.
-const UNREAD: usize = 512;
-/// How soon it is worth to look at a job that has just been submitted.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const OPTIONS: usize = 256 << 10;
 
-/// What a submission may say, besides the body, that is no part of the spec.
+/// What a submission has that is no part of the spec.
+const BODY: &str = "body";
 const DELAY: &str = "delay";
 const KEY: &str = "idempotency_key";
 const WINDOW: &str = "idempotency_window";
+const NAMES: [&str; 4] = [BODY, DELAY, KEY, WINDOW];
 /// The fields of a [`JobSpec`].
 const SPEC: [&str; 10] = [
     "queue",
@@ -55,7 +46,9 @@ const SPEC: [&str; 10] = [
 pub(super) async fn submit(api: Arc<Api>, mut request: Request) -> Result<Reply, Problem> {
     match request.kind().as_str() {
         "application/json" => {}
-        "application/jsonl" | "application/x-ndjson" | "application/jsonlines" => return many(api, request),
+        "application/jsonl" | "application/x-ndjson" | "application/jsonlines" => {
+            return upload::upload(api, request);
+        }
         kind => {
             let detail = match kind {
                 "" => "the request does not say what its body is".to_owned(),
@@ -77,16 +70,15 @@ pub(super) async fn submit(api: Arc<Api>, mut request: Request) -> Result<Reply,
         }
         job.idempotency_key = Some(key);
     }
-    prepare(&api, &request.who, &mut job)?;
-    api.pressure.admit(&*api.backend, std::iter::once(&job)).await?;
-    let submitted = api.backend.submit(vec![job]).await?.pop();
+    check(&api, &request.who, &job)?;
+    let submitted = api.submit(&request.who, vec![job]).await?.pop();
     let submitted = submitted.unwrap_or_else(|| Err(no_answer()))?;
-    api.audit(&request.who, "submit", std::iter::once(&submitted.id));
+    request.room = None;
     let location = format!("/v1/jobs/{}", submitted.id);
     // Who may not look at results does not get them this way either.
     let wait = wait.filter(|_| request.who.may(&[Scope::Read]));
     let ended = match wait {
-        Some(wait) => jobs::ended(&api, &submitted.id, wait).await?,
+        Some(wait) => jobs::ended(&api, &request.who, &submitted.id, wait).await?,
         None => Ended::NotYet,
     };
     let mut answer = match ended {
@@ -106,17 +98,15 @@ pub(super) async fn submit(api: Arc<Api>, mut request: Request) -> Result<Reply,
     Ok(answer)
 }
 
-fn no_answer() -> Error {
+pub(super) fn no_answer() -> Error {
     Error::Unavailable { message: "the store did not answer for the job".into(), source: None }
 }
 
 /// Checks a job before it goes to the store.
-fn prepare(api: &Api, who: &Identity, job: &mut NewJob) -> Result<(), Problem> {
+pub(super) fn check(api: &Api, who: &Identity, job: &NewJob) -> Result<(), Problem> {
     job.validate().map_err(|error| named(&error))?;
-    api.check_sizes(std::slice::from_ref(job))?;
-    who.need_queues([&job.spec.queue])?;
-    api.stamp(who, job);
-    Ok(())
+    api.capabilities().check_payload("body", &job.body)?;
+    who.need_queues([&job.spec.queue])
 }
 
 /// The problem of an option that is out of its range: such messages begin with its name.
@@ -143,25 +133,29 @@ fn wait(request: &Request) -> Result<Option<Duration>, Problem> {
 }
 
 /// A job, from what was sent for it.
-fn job(text: &[u8]) -> Result<NewJob, Problem> {
-    let Fields(fields) = serde_json::from_slice(text).map_err(|error| Problem::from(Error::from(error)))?;
+pub(super) fn job(text: &[u8]) -> Result<NewJob, Problem> {
+    fields(text).map_err(Problem::cut)
+}
+
+fn fields(text: &[u8]) -> Result<NewJob, Problem> {
+    let Fields { fields, unknown } =
+        serde_json::from_slice(text).map_err(|error| Problem::from(Error::from(error)))?;
+    if let Some(name) = unknown {
+        let names: Vec<_> = NAMES.into_iter().chain(SPEC).collect();
+        return Err(invalid(&name, format!("there is no field {name:?}"))
+            .remedy(format!("the fields are {}", names.join(", "))));
+    }
     let mut job = None;
     let mut rest = Vec::new();
     for (name, value) in &fields {
         match &**name {
-            "body" => job = Some(NewJob::from_json(Json::from_stored(value.get()))),
-            name if SPEC.contains(&name) => rest.push((name, *value)),
+            BODY => job = Some(NewJob::from_json(Json::from_stored(value.get()))),
             DELAY | KEY | WINDOW => {}
-            name => {
-                let names = ["body", DELAY, KEY, WINDOW].into_iter().chain(SPEC);
-                let names: Vec<_> = names.collect();
-                return Err(invalid(name, format!("there is no field {name:?}"))
-                    .remedy(format!("the fields are {}", names.join(", "))));
-            }
+            name => rest.push((name, *value)),
         }
     }
     let Some(mut job) = job else {
-        return Err(invalid("body", "there is no body").remedy("give the job a body, null if it needs none"));
+        return Err(invalid(BODY, "there is no body").remedy("give the job a body, null if it needs none"));
     };
     let spec = MapDeserializer::<_, serde_json::Error>::new(rest.iter().copied());
     job.spec = JobSpec::deserialize(spec).map_err(|error| {
@@ -200,209 +194,48 @@ fn without_place(error: &serde_json::Error) -> String {
     }
 }
 
-/// The fields of an object, as they are written. None may be there twice.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// The fields of an object, as they are written. None may be given twice.
+#[derive(Default)]
+struct Fields<'a> {
+    fields: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// The first that a job does not have. Of others nothing is kept: there may be any number.
+    unknown: Option<Cow<'a, str>>,
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
+        struct Reader;
 
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Fields<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object with the job's body, like {\"body\": …}")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields: Self::Value = Vec::new();
+                let mut read = Fields::default();
                 while let Some(Name(name)) = map.next_key()? {
-                    if fields.iter().any(|(earlier, _)| *earlier == name) {
-                        return Err(serde::de::Error::custom(format!("the field {name:?} is there twice")));
+                    if !NAMES.iter().chain(&SPEC).any(|known| *known == name) {
+                        map.next_value::<IgnoredAny>()?;
+                        read.unknown.get_or_insert(name);
+                        continue;
                     }
-                    fields.push((name, map.next_value()?));
+                    if read.fields.iter().any(|(earlier, _)| *earlier == name) {
+                        return Err(serde::de::Error::custom(format!("the field {name:?} is given twice")));
+                    }
+                    read.fields.push((name, map.next_value()?));
                 }
-                Ok(fields)
+                Ok(read)
             }
         }
 
-        deserializer.deserialize_map(Fields).map(Self)
+        deserializer.deserialize_map(Reader)
     }
 }
 
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The answer for one line.
-#[derive(Serialize)]
-struct Line {
-    line: u64,
-    #[serde(flatten)]
-    answer: LineAnswer,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-#[allow(clippy::large_enum_variant)] // an error is rare
-enum LineAnswer {
-    Submitted(Submitted),
-    Error { error: Problem },
-}
-
-/// Submits what comes line by line, and answers so.
-fn many(api: Arc<Api>, request: Request) -> Result<Reply, Problem> {
-    let (sender, reply) = reply::stream_ahead(StatusCode::OK, "application/jsonl", UNREAD);
-    let Request { body, who, .. } = request;
-    let limit = api.max_body.saturating_add(OPTIONS);
-    tokio::spawn(async move {
-        let mut upload = Upload { api, who, sender, batch: Vec::new(), bytes: 0, lines: 0 };
-        if let Err(End::Problem(problem)) = upload.run(body, limit).await {
-            upload.answer(vec![(upload.lines + 1, Err(problem))]).await.ok();
-        }
-    });
-    Ok(reply)
-}
-
-/// Why a stream ends early.
-#[allow(clippy::large_enum_variant)] // there is one at most
-enum End {
-    /// Nobody reads the answers any more.
-    Gone,
-    Problem(Problem),
-}
-
-struct Upload {
-    api: Arc<Api>,
-    who: Arc<Identity>,
-    sender: Sender,
-    /// Lines that have been read, with their numbers.
-    batch: Vec<(u64, Result<NewJob, Problem>)>,
-    bytes: usize,
-    lines: u64,
-}
-
-impl Upload {
-    async fn run(&mut self, mut body: Incoming, limit: usize) -> Result<(), End> {
-        let mut rest: Vec<u8> = Vec::new();
-        loop {
-            // What has come goes on its way as soon as there is nothing more to read at once.
-            let part = match next(&mut body).now_or_never() {
-                Some(part) => part,
-                None => {
-                    self.submit().await?;
-                    next(&mut body).await
-                }
-            };
-            // A line that breaks off is none.
-            let part: Option<Bytes> = match part {
-                Ok(part) => part,
-                Err(problem) => {
-                    self.submit().await?;
-                    return Err(End::Problem(problem));
-                }
-            };
-            let Some(part) = part else { break };
-            for piece in part.split_inclusive(|byte| *byte == b'\n') {
-                if rest.len() + piece.len() > limit {
-                    self.submit().await?;
-                    let line = self.lines + 1;
-                    let problem = request::too_large(limit);
-                    let detail =
-                        format!("line {line} has more than {limit} bytes; nothing from it on was submitted");
-                    return Err(End::Problem(Problem { detail, ..problem }));
-                }
-                rest.extend_from_slice(piece);
-                if piece.ends_with(b"\n") {
-                    self.line(&rest).await?;
-                    rest.clear();
-                }
-            }
-        }
-        self.line(&rest).await?;
-        self.submit().await
-    }
-
-    async fn line(&mut self, text: &[u8]) -> Result<(), End> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        self.lines += 1;
-        if text.iter().all(u8::is_ascii_whitespace) {
-            return Ok(());
-        }
-        let job = job(text).and_then(|mut job| prepare(&self.api, &self.who, &mut job).map(|()| job));
-        self.batch.push((self.lines, job));
-        self.bytes += text.len();
-        if self.batch.len() >= BATCH_JOBS.min(self.api.backend.capabilities().max_submit.max(1))
-            || self.bytes >= BATCH_BYTES
-        {
-            self.submit().await?;
-        }
-        Ok(())
-    }
-
-    /// Submits what has come so far.
-    async fn submit(&mut self) -> Result<(), End> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let batch = std::mem::take(&mut self.batch);
-        self.bytes = 0;
-        let jobs: Vec<NewJob> = batch.iter().filter_map(|(_, job)| job.as_ref().ok().cloned()).collect();
-        let submitted = match self.api.pressure.admit(&*self.api.backend, jobs.iter()).await {
-            Err(problem) => Err(problem),
-            Ok(()) if jobs.is_empty() => Ok(Vec::new()),
-            Ok(()) => self.api.backend.submit(jobs).await.map_err(Problem::from),
-        };
-        let mut failure = None;
-        let mut submitted = match submitted {
-            Ok(submitted) => submitted.into_iter(),
-            Err(error) => {
-                failure = Some(error);
-                Vec::new().into_iter()
-            }
-        };
-        let answers: Vec<_> = batch
-            .into_iter()
-            .map(|(line, job)| {
-                let answer = job.and_then(|_| {
-                    let lost = || failure.clone().unwrap_or_else(|| no_answer().into());
-                    submitted.next().map_or_else(|| Err(lost()), |answer| answer.map_err(Problem::from))
-                });
-                (line, answer)
-            })
-            .collect();
-        self.api.audit(
-            &self.who,
-            "submit",
-            answers.iter().filter_map(|(_, answer)| Some(&answer.as_ref().ok()?.id)),
-        );
-        self.answer(answers).await?;
-        match failure {
-            None => Ok(()),
-            // The store does not take jobs now; more of them would only wait for the same.
-            Some(problem) => {
-                let detail =
-                    format!("{}; nothing from line {} on was submitted", problem.detail, self.lines + 1);
-                Err(End::Problem(Problem { detail, ..problem }))
-            }
-        }
-    }
-
-    async fn answer(&self, answers: Vec<(u64, Result<Submitted, Problem>)>) -> Result<(), End> {
-        let mut text = Vec::new();
-        for (line, answer) in answers {
-            let answer = match answer {
-                Ok(submitted) => LineAnswer::Submitted(submitted),
-                Err(error) => LineAnswer::Error { error },
-            };
-            if serde_json::to_writer(&mut text, &Line { line, answer }).is_ok() {
-                text.push(b'\n');
-            }
-        }
-        self.sender.send(text).await.map_err(|_| End::Gone)
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -446,9 +279,19 @@ mod tests {
             assert!(problem.detail.contains(says), "{text}: {problem:?}");
         }
         let twice = job(br#"{"body":1,"body":2}"#).expect_err("twice");
-        assert!(twice.detail.contains("is there twice"), "{twice:?}");
+        assert!(twice.detail.contains("is given twice"), "{twice:?}");
         assert_eq!(job(b"[1]").expect_err("no object").name(), "invalid_json");
         let late = NewJob::new(&1).expect("JSON").max_attempts(0).validate().expect_err("refused");
         assert_eq!(named(&late).field.as_deref(), Some("max_attempts"));
+    }
+
+    #[test]
+    fn any_number_of_unknown_fields_is_refused_in_no_time() {
+        let many: String = (0..300_000).map(|n| format!("\"a{n}\":0,")).collect();
+        let began = std::time::Instant::now();
+        let refused = job(format!("{{{many}\"body\":1}}").as_bytes()).expect_err("refused");
+        assert_eq!(refused.field.as_deref(), Some("a0"));
+        // Each compared with all before it, they would take minutes.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
 }

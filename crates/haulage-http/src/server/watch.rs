@@ -30,7 +30,14 @@ const CHUNK: usize = 1000;
 #[derive(Debug)]
 pub(super) struct Watches {
     backend: Arc<dyn Backend>,
-    watched: Arc<Mutex<HashMap<JobId, Watched>>>,
+    watched: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    jobs: HashMap<JobId, Watched>,
+    /// Whether there is a task that looks: one, however often watchers come and go.
+    is_looking: bool,
 }
 
 #[derive(Debug)]
@@ -45,13 +52,11 @@ struct Watched {
 #[derive(Debug)]
 pub(super) struct Watch {
     id: JobId,
-    watched: Weak<Mutex<HashMap<JobId, Watched>>>,
+    watched: Weak<Mutex<Table>>,
     changed: watch::Receiver<u64>,
 }
 
-type Map = Mutex<HashMap<JobId, Watched>>;
-
-fn lock(watched: &Map) -> MutexGuard<'_, HashMap<JobId, Watched>> {
+fn lock(watched: &Mutex<Table>) -> MutexGuard<'_, Table> {
     watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -63,17 +68,17 @@ impl Watches {
     /// Watches the job of which that is known.
     pub(super) fn watch(&self, known: &Record) -> Watch {
         let mut watched = lock(&self.watched);
-        let is_first = watched.is_empty();
         let new = || Watched { watchers: 0, mark: mark(known), changed: watch::Sender::new(0) };
-        let entry = watched.entry(known.id.clone()).or_insert_with(new);
+        let entry = watched.jobs.entry(known.id.clone()).or_insert_with(new);
         entry.watchers += 1;
         let mut changed = entry.changed.subscribe();
         if entry.mark != mark(known) {
             // Others have seen it change already.
             changed.mark_changed();
         }
+        let is_looking = std::mem::replace(&mut watched.is_looking, true);
         drop(watched);
-        if is_first {
+        if !is_looking {
             tokio::spawn(look(Arc::clone(&self.backend), Arc::downgrade(&self.watched)));
         }
         Watch { id: known.id.clone(), watched: Arc::downgrade(&self.watched), changed }
@@ -93,22 +98,22 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let Some(watched) = self.watched.upgrade() else { return };
         let mut watched = lock(&watched);
-        if let Some(entry) = watched.get_mut(&self.id) {
+        if let Some(entry) = watched.jobs.get_mut(&self.id) {
             entry.watchers -= 1;
             if entry.watchers == 0 {
-                watched.remove(&self.id);
+                watched.jobs.remove(&self.id);
             }
         }
     }
 }
 
 /// Looks as long as anybody watches.
-async fn look(backend: Arc<dyn Backend>, watched: Weak<Map>) {
+async fn look(backend: Arc<dyn Backend>, watched: Weak<Mutex<Table>>) {
     let mut outcomes = backend.signals().outcomes;
     let often = if outcomes.is_some() { OFTEN } else { SELDOM };
     loop {
         let ids: Vec<JobId> = match watched.upgrade() {
-            Some(watched) => lock(&watched).keys().cloned().collect(),
+            Some(watched) => lock(&watched).jobs.keys().cloned().collect(),
             None => return,
         };
         let began = Instant::now();
@@ -123,7 +128,7 @@ async fn look(backend: Arc<dyn Backend>, watched: Weak<Map>) {
                     Lookup::Expired | Lookup::Missing => "gone".to_owned(),
                     Lookup::Unrecorded { .. } | Lookup::Incomplete { .. } => continue,
                 };
-                if let Some(entry) = watched.get_mut(id).filter(|entry| entry.mark != mark) {
+                if let Some(entry) = watched.jobs.get_mut(id).filter(|entry| entry.mark != mark) {
                     entry.mark = mark;
                     entry.changed.send_modify(|changes| *changes += 1);
                 }
@@ -141,8 +146,37 @@ async fn look(backend: Arc<dyn Backend>, watched: Weak<Map>) {
         };
         let _ = tokio::time::timeout(often, signal).await;
         let Some(watched) = watched.upgrade() else { return };
-        if lock(&watched).is_empty() {
+        let mut watched = lock(&watched);
+        if watched.jobs.is_empty() {
+            watched.is_looking = false;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use haulage::{JobSpec, sqlite::SqliteBackend};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_task_looks_however_often_watchers_come_and_go() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let backend = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+        let backend: Arc<dyn Backend> = Arc::new(backend);
+        let record = Record::new("job".into(), JobSpec::default(), backend.clock().now());
+        let watches = Watches::new(Arc::clone(&backend));
+        let idle = Arc::strong_count(&backend);
+        for _ in 0..9 {
+            drop(watches.watch(&record));
+        }
+        assert_eq!(Arc::strong_count(&backend), idle + 1, "the one that looks has it");
+        // It ends where nobody watches any more, and the next who watches is told all the same.
+        while Arc::strong_count(&backend) > idle {
+            tokio::time::sleep(LEAST_PAUSE).await;
+        }
+        let mut watch = watches.watch(&record);
+        tokio::time::timeout(Duration::from_secs(60), watch.changed()).await.expect("it is not there");
     }
 }

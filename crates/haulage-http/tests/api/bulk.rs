@@ -36,6 +36,21 @@ async fn every_line_has_its_answer_and_a_bad_one_stops_no_other() {
 }
 
 #[tokio::test]
+async fn of_what_a_line_has_its_answer_repeats_little() {
+    let site = Site::new().await;
+    let long = "é\\n".repeat(100_000);
+    let lines = format!(
+        "{{\"body\": 1, \"{long}\": 1}}\n\"{long}\"\n{{\"body\": 1, \"max_attempts\": \"{long}\"}}\n"
+    );
+    let answer = site.client().send(Method::POST, "/v1/jobs", &LINES, lines).await;
+    let answers = answers(&answer.body);
+    let kinds: Vec<_> = answers.iter().map(|answer| answer["error"]["type"].clone()).collect();
+    assert_eq!(kinds, ["haulage:invalid", "haulage:invalid_json", "haulage:invalid"]);
+    assert_eq!(answers[2]["error"]["field"], "max_attempts");
+    assert!(answer.body.len() < 6000, "{answers:?}");
+}
+
+#[tokio::test]
 async fn a_hundred_thousand_lines_are_answered_in_order() {
     const COUNT: usize = 100_000;
     let site = Site::new().await;

@@ -17,6 +17,8 @@ use hyper_util::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::store::Store;
+
 /// A server over a database of its own.
 pub(crate) struct Site {
     pub(crate) server: Server,
@@ -40,10 +42,25 @@ impl Site {
 
     async fn on(clock: Clock, set_up: impl FnOnce(Builder, &TempDir) -> Builder) -> Self {
         let folder = tempfile::tempdir().expect("tempdir");
-        let path = folder.path().join("x.db");
-        let backend: Arc<dyn Backend> =
-            Arc::new(SqliteBackend::options(path).clock(clock).open().await.expect("open"));
-        let builder = Server::builder(Arc::clone(&backend)).listen("127.0.0.1:0");
+        let backend = database(&folder, clock).await;
+        Self::start(Arc::clone(&backend), backend, folder, set_up)
+    }
+
+    /// Over a store that does as it is told.
+    pub(crate) async fn on_store(set_up: impl FnOnce(Builder, &TempDir) -> Builder) -> (Self, Arc<Store>) {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let backend = database(&folder, Clock::system()).await;
+        let store = Store::over(Arc::clone(&backend));
+        (Self::start(Arc::clone(&store) as Arc<dyn Backend>, backend, folder, set_up), store)
+    }
+
+    fn start(
+        served: Arc<dyn Backend>,
+        backend: Arc<dyn Backend>,
+        folder: TempDir,
+        set_up: impl FnOnce(Builder, &TempDir) -> Builder,
+    ) -> Self {
+        let builder = Server::builder(served).listen("127.0.0.1:0");
         let server = set_up(builder, &folder).start().expect("a server");
         Self { server, backend, folder }
     }
@@ -68,6 +85,11 @@ impl Site {
         let job = self.claim().await;
         self.settle(&job, Outcome::Success(Json::parse(result).expect("JSON"))).await;
     }
+}
+
+async fn database(folder: &TempDir, clock: Clock) -> Arc<dyn Backend> {
+    let path = folder.path().join("x.db");
+    Arc::new(SqliteBackend::options(path).clock(clock).open().await.expect("open"))
 }
 
 #[derive(Clone)]

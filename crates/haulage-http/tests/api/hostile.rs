@@ -43,20 +43,53 @@ async fn who_sends_nothing_holds_nobody_up() {
 
 #[tokio::test]
 async fn who_does_not_read_is_cut() {
-    let site = Site::with(|builder, _| builder.patience(Duration::from_millis(500))).await;
-    let large = format!(r#"{{"body": "{}"}}"#, "x".repeat(32 << 20));
-    let id = site.client().submit(&large).await;
+    let site = Site::with(|builder, _| builder.patience(Duration::from_millis(500)).max_connections(1)).await;
+    let large = "x".repeat(32 << 20);
+    let job = haulage::NewJob::new(&large).expect("JSON");
+    let id = site.backend.submit(vec![job]).await.expect("submit").remove(0).expect("submitted").id;
     let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
     let request = format!("GET /v1/jobs/{id}?body=true HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("send");
     // The answer has begun; and nobody takes it in.
     stream.peek(&mut [0]).await.expect("a part");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // There is room for one connection, so another one is answered once this one was cut.
+    let other = tokio::time::timeout(Duration::from_secs(60), site.client().get("/v1/stats")).await;
+    assert_eq!(other.expect("an answer").status, StatusCode::OK);
     let mut answer = Vec::new();
     let reading = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer));
     let _ = reading.await.expect("the server has ended the connection");
     assert!(answer.len() < large.len(), "all of it was sent");
-    assert_eq!(site.client().get("/v1/stats").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_sends_much_waits_until_there_is_room() {
+    // Of the largest requests, two at a time.
+    let site = Site::with(|builder, _| builder.max_body(400 << 20)).await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
+        let head = format!(
+            "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+            400 << 20
+        );
+        stream.write_all(head.as_bytes()).await.expect("send");
+        // It has its room, and is to send now.
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 100");
+        slow.push(stream);
+    }
+    let client = site.client();
+    client.submit(r#"{"body": "small ones need none"}"#).await;
+    let large = format!(r#"{{"body": "{}"}}"#, "x".repeat(64 << 20));
+    let submit = client.submit(&large);
+    tokio::pin!(submit);
+    // Most likely it would have been answered by now.
+    let early = tokio::time::timeout(Duration::from_secs(2), &mut submit).await;
+    assert!(early.is_err(), "there was no room, and it was read");
+    slow.pop();
+    tokio::time::timeout(Duration::from_secs(60), submit).await.expect("there is room");
 }
 
 #[tokio::test]
@@ -111,6 +144,8 @@ async fn what_no_backend_would_send_is_refused_and_the_server_goes_on() {
     let ids: Vec<String> = (0..10_001).map(|n| n.to_string()).collect();
     let many = serde_json::json!({ "ids": ids, "detail": "status" }).to_string();
     assert_eq!(client.post("/v1/backend/get", &many).await.problem(422)["field"], "ids");
+    let list = r#"{"limit": 1001}"#;
+    assert_eq!(client.post("/v1/backend/list", list).await.problem(422)["field"], "limit");
     let zero = r#"[{"key": {"id": "x", "attempt": 1}, "lease": 0}]"#;
     client.post("/v1/backend/heartbeat", zero).await.problem(422);
     assert_eq!(client.get("/v1/stats").await.status, StatusCode::OK);

@@ -1,11 +1,12 @@
 //! Single jobs, from the submit to the end.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use haulage::{
-    FailureKind, JobError, Progress,
-    backend::{Heartbeat, Outcome, Update},
+    Backend as _, FailureKind, JobError, Progress,
+    backend::{Heartbeat, ListQuery, Outcome, Update},
 };
+use haulage_http::HttpBackend;
 use http_body_util::BodyExt as _;
 use hyper::{Method, StatusCode};
 
@@ -326,6 +327,21 @@ async fn who_listens_to_a_job_hears_that_it_was_deleted() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_job_is_told_though_the_store_was_out_of_reach() {
+    let (site, store) = Site::on_store(|builder, _| builder).await;
+    let path = format!("/v1/jobs/{}/events", site.client().submit(r#"{"body": 1}"#).await);
+    let mut events = Events::of(&site, &path, None).await;
+    events.expect("status", "SUBMITTED").await;
+    let job = site.claim().await;
+    events.expect("status", "IN_PROGRESS").await;
+    // Nothing changes any more after what is missed.
+    store.failing.store(1, Ordering::Relaxed);
+    site.settle(&job, Outcome::Success(haulage::Json::parse("1").expect("JSON"))).await;
+    events.expect("status", "SUCCESS").await;
+    assert_eq!(store.failing.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_with_the_remedy() {
     let site = Site::with(|builder, _| builder.max_body(1 << 20)).await;
     let client = site.client();
@@ -360,10 +376,26 @@ async fn what_is_wrong_with_a_request_is_said_with_the_remedy() {
 }
 
 #[tokio::test]
+async fn a_list_of_the_backend_is_as_long_as_it_is_to_be() {
+    let site = Site::new().await;
+    let jobs = (0..2100).map(|n| haulage::NewJob::new(&n).expect("JSON")).collect();
+    let submitted = site.backend.submit(jobs).await.expect("submit");
+    let ids: Vec<_> = submitted.into_iter().rev().map(|job| job.expect("submitted").id).collect();
+    let backend = HttpBackend::builder(site.server.url()).open().await.expect("open");
+    for limit in [0, 1000, 1001, 2000, usize::MAX] {
+        let listed = backend.list(ListQuery::new().limit(limit)).await.expect("list");
+        let listed: Vec<_> = listed.into_iter().map(|record| record.id).collect();
+        assert_eq!(listed, ids[..limit.min(ids.len())], "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn who_submits_more_than_may_wait_is_told_to_come_back() {
     let site = Site::with(|builder, _| builder.max_waiting(3)).await;
     let client = site.client();
-    for n in 0..3 {
+    let keyed = r#"{"body": 0, "idempotency_key": "k"}"#;
+    let first = client.submit(keyed).await;
+    for n in 1..3 {
         client.submit(&format!(r#"{{"body": {n}}}"#)).await;
     }
     let full = client.post("/v1/jobs", r#"{"body": 3}"#).await;
@@ -371,6 +403,15 @@ async fn who_submits_more_than_may_wait_is_told_to_come_back() {
     assert!(full.header("retry-after").parse::<u64>().is_ok(), "{full:?}");
     let detail = "3 jobs are waiting in the queue default; with 1 more they would pass the limit of 3";
     assert_eq!(full.json()["detail"], detail);
+    client.post("/v1/jobs", r#"{"body": 3, "idempotency_key": "l"}"#).await.problem(429);
+    // What was accepted is said again, also where there is no more room.
+    let again = client.post("/v1/jobs", keyed).await;
+    assert_eq!(again.json(), serde_json::json!({ "id": first, "duplicate": true }), "{again:?}");
+    let lines = format!("{keyed}\n");
+    let again = client.send(Method::POST, "/v1/jobs", &[("content-type", "application/jsonl")], lines).await;
+    assert_eq!(again.json(), serde_json::json!({ "line": 1, "id": first, "duplicate": true }), "{again:?}");
+    let other = client.post("/v1/jobs", r#"{"body": 1, "idempotency_key": "k"}"#).await;
+    assert_eq!(other.problem(422)["type"], "haulage:idempotency_conflict");
     // Another queue has room of its own, and a batch goes in as a whole or not at all.
     client.submit(r#"{"body": 1, "queue": "bulk"}"#).await;
     let lines = "{\"body\": 1, \"queue\": \"bulk\"}\n".repeat(3);

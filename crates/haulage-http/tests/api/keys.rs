@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use std::time::Duration;
+use std::{path::Path, sync::Mutex, time::Duration};
 
 use haulage::{QueueName, backend::ListQuery};
 use haulage_http::{
@@ -9,6 +9,7 @@ use haulage_http::{
 };
 use hyper::{Method, StatusCode};
 use serde_json::Value;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::client::{Client, Site};
 
@@ -19,25 +20,27 @@ struct Guarded {
     bulk: String,
 }
 
+/// Adds a key to a file, and gives its secret.
+fn add(path: &Path, name: &str, scopes: &[Scope], queues: Vec<QueueName>) -> String {
+    let (key, secret) = Key::create(name, scopes.to_vec(), queues, None).expect("a key");
+    KeyFile::change(path, |keys| {
+        keys.push(key);
+        Ok(())
+    })
+    .expect("write");
+    secret
+}
+
 impl Guarded {
     async fn new() -> Self {
         let mut secrets = Vec::new();
         let mut bulk = String::new();
         let site = Site::with(|builder, folder| {
             let path = folder.path().join("keys");
-            let add = |name: &str, scopes: &[Scope], queues: Vec<QueueName>| {
-                let (key, secret) = Key::create(name, scopes.to_vec(), queues, None).expect("a key");
-                KeyFile::change(&path, |keys| {
-                    keys.push(key);
-                    Ok(())
-                })
-                .expect("write");
-                secret
-            };
             for scope in Scope::ALL {
-                secrets.push((scope, add(scope.as_str(), &[scope], Vec::new())));
+                secrets.push((scope, add(&path, scope.as_str(), &[scope], Vec::new())));
             }
-            bulk = add("bulk", &Scope::ALL, vec!["bulk".parse().expect("a name")]);
+            bulk = add(&path, "bulk", &Scope::ALL, vec!["bulk".parse().expect("a name")]);
             builder.keys(KeyFile::open(&path).expect("open"))
         })
         .await;
@@ -199,6 +202,83 @@ async fn a_key_for_one_queue_sees_no_other() {
     post("list", serde_json::json!({})).await.problem(403);
     post("check", Value::Null).await.problem(403);
     assert_eq!(guarded.site.backend.stats().await.expect("stats").visible, 2, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_key_for_one_queue_finds_no_jobs_of_others_by_their_idempotency_keys() {
+    let guarded = Guarded::new().await;
+    let (client, bulk) = (guarded.with(Scope::Submit), guarded.site.client().with_key(&guarded.bulk));
+    let other = client.submit(r#"{"body": 1, "idempotency_key": "k"}"#).await;
+    guarded.site.succeed(r#""a secret""#).await;
+    // It has a job of its own under this key, and finds that again.
+    let own = r#"{"body": 1, "queue": "bulk", "idempotency_key": "k"}"#;
+    let answer = bulk.post_with("/v1/jobs", own, &[("prefer", "wait=0")]).await;
+    let first = answer.json()["id"].clone();
+    assert!(first != other && answer.json()["duplicate"] == false, "{answer:?}");
+    let found = serde_json::json!({ "id": first, "duplicate": true });
+    assert_eq!(bulk.post("/v1/jobs", own).await.json(), found);
+    let job = serde_json::json!([{ "body": 1, "spec": { "queue": "bulk" }, "idempotency_key": "k", "idempotency_window": 60 }]);
+    let answer = bulk.post_with("/v1/backend/submit", &job.to_string(), &[("haulage-call", "c-1")]).await;
+    assert_eq!(answer.json()[0]["ok"], found, "{answer:?}");
+    let answer = bulk.post("/v1/jobs", r#"{"body": 2, "queue": "bulk", "idempotency_key": "k"}"#).await;
+    let conflict = answer.problem(422);
+    assert_eq!((&conflict["key"], &conflict["id"]), (&"k".into(), &first), "{conflict}");
+    assert!(conflict["detail"].as_str().is_some_and(|detail| detail.contains(r#""k""#)), "{conflict}");
+    // Nor does it take the keys of others before they come.
+    bulk.submit(r#"{"body": 1, "queue": "bulk", "idempotency_key": "l"}"#).await;
+    let answer = client.post("/v1/jobs", r#"{"body": 1, "idempotency_key": "l"}"#).await;
+    assert_eq!(answer.json()["duplicate"], false, "{answer:?}");
+    // What is no key is none, hashed or not.
+    let empty = r#"{"body": 1, "queue": "bulk", "idempotency_key": ""}"#;
+    assert_eq!(bulk.post("/v1/jobs", empty).await.problem(422)["field"], "idempotency_key");
+}
+
+#[tokio::test]
+async fn what_a_key_has_done_is_in_the_log_though_nobody_waited_for_the_answer() {
+    static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    struct Log;
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            LOG.lock().expect("no test panics with it").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).init();
+
+    let mut secret = String::new();
+    let (site, store) = Site::on_store(|builder, folder| {
+        let path = folder.path().join("keys");
+        secret = add(&path, "ops", &Scope::ALL, Vec::new());
+        builder.keys(KeyFile::open(&path).expect("open")).max_connections(1)
+    })
+    .await;
+    let (id, client) = {
+        let client = site.client().with_key(&secret);
+        (client.submit(r#"{"body": 1}"#).await, site.client().with_key(&secret))
+    };
+    let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
+    let request = format!(
+        "POST /v1/jobs/{id}/cancel HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {secret}\r\ncontent-length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("send");
+    store.cancelled.acquire().await.expect("it is open").forget();
+    drop(stream);
+    // There is room for one connection: the other one is over.
+    assert_eq!(client.get(&format!("/v1/jobs/{id}")).await.json()["status"], "CANCELLED");
+    store.answered.add_permits(1);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let log = String::from_utf8_lossy(&LOG.lock().expect("no test panics with it")).into_owned();
+        if log.lines().any(|line| line.contains(r#"action="cancel""#) && line.contains(&id)) {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "{log}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -6,3 +6,4 @@ mod hostile;
 mod jobs;
 mod keys;
 mod stopping;
+mod store;

@@ -124,5 +124,21 @@ async fn exact(t: &Trial<'_>) {
         assert_eq!(t.record(&claimed.key.id).await.checkpoint, Some(json(text)));
     }
     let too_large = Update::default().checkpoint(json(&large.replacen('x', "xx", 1)));
-    assert!(matches!(too_large, Err(crate::Error::TooLarge { what: "checkpoint", .. })), "{too_large:?}");
+    assert!(is_refused(&too_large), "{too_large:?}");
+    // Also where somebody went around that.
+    let around = Update { checkpoint: Some(json(&large.replacen('x', "xx", 1))), ..Update::default() };
+    let beats = vec![Heartbeat::new(claimed.key.clone(), t.ticks(50)).update(around.clone())];
+    let answer = t.backend.heartbeat(beats).await;
+    assert!(is_refused(&answer), "{answer:?}");
+    let settlements = vec![Settlement::new(claimed.key.clone(), fail("no use")).update(around)];
+    let answer = t.backend.settle(settlements.clone()).await;
+    assert!(is_refused(&answer), "{answer:?}");
+    let answer = t.backend.settle_and_claim(settlements, t.request()).await;
+    assert!(is_refused(&answer), "{answer:?}");
+    let record = t.record(&claimed.key.id).await;
+    assert_eq!((record.status, record.checkpoint), (Status::InProgress, Some(json(&large))));
+}
+
+fn is_refused<T>(answer: &crate::Result<T>) -> bool {
+    matches!(answer, Err(crate::Error::TooLarge { what: "checkpoint", .. }))
 }

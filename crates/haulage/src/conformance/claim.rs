@@ -266,6 +266,8 @@ async fn invalid(t: &Trial<'_>) {
         t.request().max(0),
         ClaimRequest { lease: Duration::ZERO, ..t.request() },
         ClaimRequest { lease: longest + NewJob::MAX_DURATION, ..t.request() },
+        ClaimRequest { worker: String::new(), ..t.request() },
+        ClaimRequest { worker: "w".repeat(NewJob::MAX_LABEL_BYTES + 1), ..t.request() },
     ] {
         let answer = t.backend.claim(bad.clone(), Default::default()).await;
         assert!(matches!(answer, Err(Error::Invalid(_))), "{bad:?}: {answer:?}");

@@ -159,6 +159,14 @@ async fn invalid(t: &Trial<'_>) {
         assert!(matches!(answer, Err(Error::Invalid(_))), "{lease:?}: {answer:?}");
     }
     assert_eq!(t.record(&one.key.id).await.due_at, Some(one.lease_until));
+    // A message that is too long is cut by whoever writes it, and refused where nobody has.
+    let long = || Progress { fraction: 0.5, message: Some("é".repeat(Progress::MAX_MESSAGE_BYTES)) };
+    send(t, vec![beat(t, &one, 2).update(Update::default().progress(long()))]).await;
+    let message = t.record(&one.key.id).await.progress.and_then(|progress| progress.message);
+    assert_eq!(message.map(|message| message.len()), Some(Progress::MAX_MESSAGE_BYTES));
+    let around = Update { progress: Some(long()), ..Update::default() };
+    let answer = t.backend.heartbeat(vec![beat(t, &two, 2).update(around)]).await;
+    assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
 }
 
 async fn nothing(t: &Trial<'_>) {

@@ -166,11 +166,12 @@ impl Backend for MemoryBackend {
     }
 
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
-        beats.iter().try_for_each(|beat| self.capabilities.check_lease(beat.lease))?;
+        self.capabilities.check_heartbeats(&beats)?;
         Ok(self.with(|state, now| beats.into_iter().map(|beat| status(state, beat, now)).collect()))
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        self.capabilities.check_settlements(&settlements)?;
         let settle = |state: &mut State, Settlement { key, outcome, update }, now| {
             let Some(seq) = state.held(&key) else {
                 return Err(Error::LostClaim { id: key.id, attempt: key.attempt });

@@ -271,12 +271,13 @@ impl Backend for SqliteBackend {
     }
 
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
-        beats.iter().try_for_each(|beat| self.capabilities().check_lease(beat.lease))?;
+        self.capabilities().check_heartbeats(&beats)?;
         let weight = Weight { rows: beats.len(), ..Weight::default() };
         self.connections.writer.run(weight, move |tx| heartbeat::heartbeat(tx, &beats)).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        self.capabilities().check_settlements(&settlements)?;
         settle::in_parts(&self.connections.writer, settlements, self.capabilities()).await
     }
 
@@ -286,6 +287,7 @@ impl Backend for SqliteBackend {
         request: ClaimRequest,
     ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
         let limits = self.capabilities();
+        limits.check_settlements(&settlements)?;
         limits.check_claim(&request)?;
         let mut parts = settle::parts(settlements);
         if parts.len() > 1 {

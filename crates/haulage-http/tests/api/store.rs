@@ -1,0 +1,142 @@
+//! A store that fails, or takes its time, where a test says so.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use haulage::{
+    Backend, Clock, Error, JobId, NewJob, QueueName, Record, Result, Status,
+    backend::{
+        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
+        HeartbeatStatus, ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted, WholeRead,
+    },
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    inner: Arc<dyn Backend>,
+    /// So many look-ups fail.
+    pub(crate) failing: AtomicUsize,
+    /// Cancels that were made.
+    pub(crate) cancelled: Semaphore,
+    /// Those that may give their answer.
+    pub(crate) answered: Semaphore,
+}
+
+impl Store {
+    pub(crate) fn over(inner: Arc<dyn Backend>) -> Arc<Self> {
+        let none = || Semaphore::new(0);
+        Arc::new(Self { inner, failing: AtomicUsize::new(0), cancelled: none(), answered: none() })
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Backend for Store {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn clock(&self) -> &Clock {
+        self.inner.clock()
+    }
+
+    fn signals(&self) -> Signals {
+        self.inner.signals()
+    }
+
+    async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
+        self.inner.submit(jobs).await
+    }
+
+    async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
+        self.inner.claim(request, stop).await
+    }
+
+    async fn drain(&self) -> Result<()> {
+        self.inner.drain().await
+    }
+
+    async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
+        self.inner.heartbeat(beats).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        self.inner.settle(settlements).await
+    }
+
+    async fn settle_and_claim(
+        &self,
+        settlements: Vec<Settlement>,
+        request: ClaimRequest,
+    ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
+        self.inner.settle_and_claim(settlements, request).await
+    }
+
+    async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        let fails = |left: usize| left.checked_sub(1);
+        if self.failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails).is_ok() {
+            return Err(Error::Unavailable { message: "out of order".into(), source: None });
+        }
+        self.inner.get(ids, detail).await
+    }
+
+    async fn peek(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
+        self.inner.peek(ids, detail).await
+    }
+
+    async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
+        let cancelled = self.inner.cancel(ids).await;
+        self.cancelled.add_permits(1);
+        self.answered.acquire().await.expect("it stays open").forget();
+        cancelled
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
+        self.inner.list(query).await
+    }
+
+    async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
+        self.inner.redrive(what).await
+    }
+
+    async fn purge(&self, what: Purge) -> Result<u64> {
+        self.inner.purge(what).await
+    }
+
+    async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
+        self.inner.set_paused(queue, paused).await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        self.inner.stats().await
+    }
+
+    async fn backlog(&self) -> Result<Backlog> {
+        self.inner.backlog().await
+    }
+
+    async fn whole_read(&self) -> Result<Option<WholeRead>> {
+        self.inner.whole_read().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        self.inner.check().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
