@@ -47,7 +47,7 @@ impl Setting {
 
 pub(crate) const URL: Setting = setting(
     "HAULAGE_URL",
-    "Where the jobs are kept: sqlite://PATH, https://HOST of a server, or sqs://QUEUE?table=TABLE on AWS",
+    "Where the jobs are kept: sqlite://PATH, https://HOST of a Haulage server, or sqs://QUEUE?table=TABLE on AWS",
 )
 .or("sqlite://haulage.db");
 
@@ -198,10 +198,8 @@ pub(crate) const LISTEN: Setting = setting(
     "Address to listen on, such as 0.0.0.0:8080; without keys, one of this machine alone",
 )
 .or("127.0.0.1:8080");
-pub(crate) const KEYS: Setting = setting(
-    "HAULAGE_KEYS",
-    "File with the keys [default: that of the database with -keys behind its name, if there is one]",
-);
+pub(crate) const KEYS: Setting =
+    setting("HAULAGE_KEYS", "File with the keys [default: the path of the database with -keys appended]");
 pub(crate) const TLS_CERT: Setting = setting(
     "HAULAGE_TLS_CERT",
     "File with the certificate and its chain, in PEM; it is read again when it changes [default: no TLS]",
@@ -211,14 +209,14 @@ pub(crate) const TLS_KEY: Setting =
 pub(crate) const MAX_BODY: Setting =
     setting("HAULAGE_MAX_BODY", "The largest body or result that the server takes").or("64MiB");
 pub(crate) const MAX_CONNECTIONS: Setting =
-    setting("HAULAGE_MAX_CONNECTIONS", "How many connections there are at most; more wait").or("16384");
+    setting("HAULAGE_MAX_CONNECTIONS", "The most connections at a time; others wait").or("16384");
 pub(crate) const MAX_WAITING: Setting = setting(
     "HAULAGE_MAX_WAITING",
     "How many jobs may wait in each queue; a submit of more is refused, with HTTP 429 [default: any number]",
 );
 pub(crate) const CORS_ORIGIN: Setting = setting(
     "HAULAGE_CORS_ORIGIN",
-    "Origin whose pages may ask, such as https://app.example.com; may be given several times [default: none]",
+    "Origin whose web pages may use the server, such as https://app.example.com; may be given several times [default: none]",
 );
 pub(crate) const LOG: Setting = setting(
     "HAULAGE_LOG",
@@ -450,9 +448,10 @@ pub(crate) fn markdown() -> String {
 #[cfg(test)]
 mod tests {
     use haulage::{NewJob, RetryPolicy};
+    use haulage_http::server::Builder;
 
     use super::*;
-    use crate::options::duration;
+    use crate::options::{duration, size};
 
     #[test]
     fn defaults_are_those_of_the_library() {
@@ -461,5 +460,8 @@ mod tests {
         assert_eq!(MAX_ATTEMPTS.fallback(), NewJob::DEFAULT_MAX_ATTEMPTS.to_string());
         assert_eq!(parsed(&RETRY_BASE), RetryPolicy::default().base);
         assert_eq!(parsed(&RETRY_CAP), RetryPolicy::default().cap);
+        assert_eq!(LISTEN.fallback(), Builder::ADDRESS);
+        assert_eq!(size(MAX_BODY.fallback()), Ok(Builder::MAX_BODY as u64));
+        assert_eq!(MAX_CONNECTIONS.fallback(), Builder::MAX_CONNECTIONS.to_string());
     }
 }

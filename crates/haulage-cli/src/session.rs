@@ -33,6 +33,11 @@ impl Session {
 
     /// Opens an embedded database that there is already.
     pub(crate) async fn database(&self) -> Result<SqliteBackend> {
+        if self.is_server() {
+            return Err(Exit::usage(
+                "this needs the database itself; run it on the server's machine, with the sqlite:// URL of the database",
+            ));
+        }
         self.check_existing()?;
         let database = SqliteBackend::connect(&self.url).await?;
         self.keep(Arc::new(database.clone()));
@@ -60,7 +65,7 @@ impl Session {
             Some(_) if self.is_server() => Ok(Arc::new(HttpBackend::connect(&self.url).await?)),
             Some(scheme) if !scheme.eq_ignore_ascii_case("sqlite") => Err(Exit::usage(format!(
                 "unknown URL scheme `{scheme}`; write sqlite://haulage.db for a file of this machine, \
-                 https://jobs.example.com for a server, or sqs://jobs.fifo?table=results for AWS"
+                 https://jobs.example.com for a Haulage server, or sqs://jobs.fifo?table=results for AWS"
             ))),
             _ => Ok(haulage::connect(&self.url).await?),
         }

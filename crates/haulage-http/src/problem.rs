@@ -120,46 +120,55 @@ impl Problem {
     /// The error that it was made of. One of a kind that this version does not know is
     /// told apart by its status: whether trying again may help.
     pub(crate) fn into_error(self) -> Error {
-        let Self { detail, remedy, .. } = self.clone();
+        let kind = self.name().to_owned();
+        let Self {
+            detail,
+            remedy,
+            field,
+            id,
+            job_status,
+            error,
+            attempt,
+            key,
+            size,
+            limit,
+            line,
+            column,
+            status,
+            ..
+        } = self;
         let message = match &remedy {
             Some(remedy) => format!("{detail}; {remedy}"),
             None => detail.clone(),
         };
-        let kind = self.kind.clone();
-        match (kind.strip_prefix(SCHEME).unwrap_or(&kind), self.id) {
-            ("invalid_json", _) => {
-                let (line, column) = (self.line.unwrap_or(0), self.column.unwrap_or(0));
+        match (kind.as_str(), id, error, job_status) {
+            ("invalid_json", ..) => {
+                let (line, column) = (line.unwrap_or(0), column.unwrap_or(0));
                 let place = format!(" at line {line} column {column}");
                 let message = detail.strip_suffix(&place).unwrap_or(&detail).to_owned();
                 Error::InvalidJson { line, column, message }
             }
-            ("too_large", _) => {
+            ("too_large", ..) => {
                 let known = ["body", "result", "checkpoint"];
-                let what = known.into_iter().find(|what| self.field.as_deref() == Some(what));
+                let what = known.into_iter().find(|what| field.as_deref() == Some(what));
                 Error::TooLarge {
                     what: what.unwrap_or("request"),
-                    size: self.size.unwrap_or(0),
-                    limit: self.limit.unwrap_or(0),
+                    size: size.unwrap_or(0),
+                    limit: limit.unwrap_or(0),
                     hint: remedy.unwrap_or_default(),
                 }
             }
-            ("idempotency_conflict", Some(id)) => {
-                Error::IdempotencyConflict { key: self.key.unwrap_or_default(), id }
+            ("idempotency_conflict", Some(id), ..) => {
+                Error::IdempotencyConflict { key: key.unwrap_or_default(), id }
             }
-            ("not_found", Some(id)) => Error::NotFound(id),
-            ("expired", Some(id)) => Error::Expired(id),
-            ("lost_claim", Some(id)) => Error::LostClaim { id, attempt: self.attempt.unwrap_or(0) },
-            ("job_cancelled", Some(id)) => Error::JobCancelled(id),
-            ("job_failed", Some(id)) if self.error.is_some() => match self.error {
-                Some(error) => Error::JobFailed { id, error },
-                None => Error::Invalid(message),
-            },
-            ("not_finished", Some(id)) if self.job_status.is_some() => match self.job_status {
-                Some(status) => Error::NotFinished { id, status },
-                None => Error::Invalid(message),
-            },
-            ("config" | "unauthorized" | "forbidden" | "not_supported", _) => Error::Config(message),
-            _ if self.status == 429 || self.status >= 500 => Error::Unavailable { message, source: None },
+            ("not_found", Some(id), ..) => Error::NotFound(id),
+            ("expired", Some(id), ..) => Error::Expired(id),
+            ("lost_claim", Some(id), ..) => Error::LostClaim { id, attempt: attempt.unwrap_or(0) },
+            ("job_cancelled", Some(id), ..) => Error::JobCancelled(id),
+            ("job_failed", Some(id), Some(error), _) => Error::JobFailed { id, error },
+            ("not_finished", Some(id), _, Some(status)) => Error::NotFinished { id, status },
+            ("config" | "unauthorized" | "forbidden" | "not_supported", ..) => Error::Config(message),
+            _ if status == 429 || status >= 500 => Error::Unavailable { message, source: None },
             _ => Error::Invalid(message),
         }
     }
@@ -172,7 +181,7 @@ impl From<&Error> for Problem {
             Error::InvalidJson { line, column, .. } => Self {
                 line: Some(*line).filter(|line| *line > 0),
                 column: Some(*column).filter(|column| *column > 0),
-                ..Self::new(400, "invalid_json", "This is not the JSON that is wanted", detail)
+                ..Self::new(400, "invalid_json", "The JSON is not what was expected", detail)
             },
             Error::Invalid(_) => Self::invalid(detail),
             Error::TooLarge { what, size, limit, hint } => Self {
@@ -183,8 +192,13 @@ impl From<&Error> for Problem {
             Error::IdempotencyConflict { key, id } => Self {
                 id: Some(id.clone()),
                 key: Some(key.clone()),
-                ..Self::new(422, "idempotency_conflict", "The idempotency key has another body", detail)
-                    .remedy("a new job needs a new key")
+                ..Self::new(
+                    422,
+                    "idempotency_conflict",
+                    "The idempotency key was used with another body",
+                    detail,
+                )
+                .remedy("a new job needs a new key")
             },
             Error::NotFound(id) => {
                 Self { id: Some(id.clone()), ..Self::new(404, "not_found", "There is no such job", detail) }
@@ -195,7 +209,7 @@ impl From<&Error> for Problem {
             Error::LostClaim { id, attempt } => Self {
                 id: Some(id.clone()),
                 attempt: Some(*attempt),
-                ..Self::new(409, "lost_claim", "The claim is lost", detail)
+                ..Self::new(409, "lost_claim", "The attempt lost its claim", detail)
             },
             Error::JobFailed { id, error } => Self {
                 id: Some(id.clone()),
@@ -213,7 +227,7 @@ impl From<&Error> for Problem {
                 job_status: Some(*status),
                 ..Self::new(409, "not_finished", "The job has not ended yet", detail)
             },
-            Error::TimedOut(_) => Self::new(504, "timed_out", "The wait is over", detail),
+            Error::TimedOut(_) => Self::new(504, "timed_out", "The wait timed out", detail),
             Error::Config(_) => Self::new(500, "config", "The server is not set up for this", detail),
             _ => Self::new(503, "unavailable", "The store is out of reach, or refuses to work", detail),
         }

@@ -10,6 +10,8 @@
 //! started anew; so a repeat says which server it began on ([`BEGAN`]), and one that
 //! cannot know what became of the call says so where that matters.
 
+use std::net::IpAddr;
+
 use haulage::{
     FailureKind, JobError, Result, Timestamp,
     backend::{Capabilities, ClaimKey, ClaimRequest, Claimed, Outcome, Settlement},
@@ -133,6 +135,12 @@ pub(crate) fn within(mut settlement: Settlement, capabilities: &Capabilities) ->
         settlement.outcome = Outcome::Fail(error);
     }
     settlement
+}
+
+/// Whether this is what a machine calls itself. An IPv6 address may be in brackets.
+pub(crate) fn is_loopback_name(host: &str) -> bool {
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// So many bytes of the operating system's randomness, in hexadecimal digits: identity is never drawn

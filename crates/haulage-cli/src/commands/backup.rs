@@ -31,11 +31,6 @@ impl Args {
                 "on AWS, the table is backed up by DynamoDB: see point-in-time recovery in docs/deploy.md",
             ));
         }
-        if session.is_server() {
-            return Err(Exit::usage(
-                "a server does not do this for others; run it on its machine, with the URL of its database",
-            ));
-        }
         session.database().await?.backup(&self.file).await?;
         if session.output.json {
             return session.output.json(&json!({ "file": self.file }));

@@ -19,9 +19,9 @@ use crate::{
 
 /// Make, list and revoke the keys of a server (`haulage serve`)
 ///
-/// Keys are in a file beside the database, or in that of --keys. A secret is shown once, when its key
-/// is made; the file has only its hash. A running server notices a change within
-/// a second; one that was started without keys has to be restarted.
+/// Keys are kept in a file beside the database, or in the file of --keys. A secret is shown once, when its
+/// key is made; the file has only its hash. A running server notices a change within a second; one that was
+/// started without keys has to be restarted.
 #[derive(Debug, clap::Subcommand)]
 #[command(
     after_help = "Examples:\n  haulage key create --name web --scope submit,read\n  haulage key list\n  haulage key revoke 5d0c11f2"
@@ -38,8 +38,8 @@ pub(crate) enum Command {
     Create(Create),
     /// List the keys, without their secrets
     #[command(after_help = "Example:\n  haulage key list --json")]
-    List(Place),
-    /// Make another key like those of a name, which end some time later
+    List(KeyFileArgs),
+    /// Replace the keys of a name: make a new one, and let the old ones end after a while
     ///
     /// It has the scopes and the queues of the last of them, and is valid for as long as that was when it
     /// was made.
@@ -51,7 +51,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Place {
+pub(crate) struct KeyFileArgs {
     #[arg(long, value_name = "FILE", env = env::KEYS.name, help = env::KEYS.help)]
     keys: Option<PathBuf>,
 }
@@ -70,12 +70,12 @@ pub(crate) struct Create {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     queue: Vec<QueueName>,
 
-    /// For how long it holds [default: until it is revoked]
+    /// How long it is valid [default: until it is revoked]
     #[arg(long, value_name = "DURATION", value_parser = options::duration)]
     expires: Option<Duration>,
 
     #[command(flatten)]
-    place: Place,
+    place: KeyFileArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -84,22 +84,22 @@ pub(crate) struct Rotate {
     #[arg(value_name = "NAME")]
     name: String,
 
-    /// For how long the old ones hold from now on
+    /// How long the old keys stay valid
     #[arg(long, value_name = "DURATION", value_parser = options::duration, default_value = "1d")]
     overlap: Duration,
 
     #[command(flatten)]
-    place: Place,
+    place: KeyFileArgs,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Revoke {
-    /// Its id, or the name of all that are to go
+    /// Its id, or the name of the keys to revoke
     #[arg(value_name = "ID")]
     id: String,
 
     #[command(flatten)]
-    place: Place,
+    place: KeyFileArgs,
 }
 
 /// Where the keys of a database are, unless somebody says otherwise.
@@ -109,7 +109,7 @@ pub(crate) fn default_file(session: &Session) -> Option<PathBuf> {
     Some(path.into())
 }
 
-impl Place {
+impl KeyFileArgs {
     fn file(&self, session: &Session) -> Result<PathBuf> {
         let file = self.keys.clone().or_else(|| default_file(session));
         file.ok_or_else(|| {
@@ -153,7 +153,7 @@ fn show(session: &Session, key: &Key, secret: &str) -> Result {
             .json(&json!({ "id": key.id, "name": key.name, "key": secret, "expires_at": key.expires_at }));
     }
     output.talk(format_args!(
-        "the key {} of {}, which is shown this once:",
+        "key {} for {}; its secret is shown only this once:",
         key.id,
         sanitized_line(&key.name)
     ));
@@ -237,7 +237,7 @@ impl Revoke {
             if output.json {
                 output.json(&json!({ "id": key.id, "name": key.name, "revoked": true }))?;
             } else {
-                output.line(format_args!("{} of {} is revoked", key.id, sanitized_line(&key.name)))?;
+                output.line(format_args!("{} ({}) is revoked", key.id, sanitized_line(&key.name)))?;
             }
         }
         Ok(())

@@ -15,11 +15,12 @@ use crate::{
     session::Session,
 };
 
-/// Serve the jobs of the URL over HTTP: to programs in any language, and to workers anywhere
+/// Serve jobs over HTTP, to programs in any language and to workers anywhere
 ///
-/// Whoever asks needs a key (`haulage key create`); without keys, the server listens on this machine
-/// alone. Workers, and every other command except `backup`, `sql` and `key`, take
-/// the URL of the server in place of the store's.
+/// Every request needs a key (`haulage key create`); without keys, the server listens only on this machine.
+/// Workers, and every other command except `backup`, `sql` and `key`, take the URL of the server in place of
+/// the store's.
+///
 /// SIGTERM, SIGHUP or Ctrl-C ends waits, answers what is open within the grace period, and stops the
 /// server; a second one stops it at once.
 #[derive(Debug, clap::Args)]
@@ -90,7 +91,9 @@ impl Args {
 
     pub(crate) async fn run(self, session: &Session) -> Result {
         if session.is_server() {
-            return Err(Exit::usage("a server serves a database, or a queue on AWS, and not another server"));
+            return Err(Exit::usage(
+                "`haulage serve` needs the URL of a database, or of a queue on AWS, not another server's",
+            ));
         }
         logging::start(&self.log, self.log_format)?;
         let stop = Stop::listen(tell)?;
@@ -126,7 +129,7 @@ impl Args {
             Some(keys) => tracing::info!(store = session.url, keys, "serving on {}", server.url()),
             None => tracing::info!(
                 store = session.url,
-                "serving on {} to this machine alone: there are no keys, and whoever is on it may do everything",
+                "serving on {} for this machine only: there are no keys, so anyone on it may do everything",
                 server.url()
             ),
         }
@@ -136,7 +139,7 @@ impl Args {
             all = ending => {
                 if !all {
                     let limit = humantime::format_duration(self.shutdown_grace_period);
-                    tracing::warn!("some answers were not through after {limit}");
+                    tracing::warn!("some requests were not answered within {limit}");
                 }
                 tracing::info!("the server has stopped");
                 stop.ending()
@@ -148,8 +151,8 @@ impl Args {
 
 fn tell(heard: Heard) {
     match heard {
-        Heard::First(name) => tracing::info!("{name}: no more requests are taken; what is open is answered"),
+        Heard::First(name) => tracing::info!("{name}: no new requests are taken; open ones are answered"),
         Heard::Armed => tracing::info!("send it again to end them now"),
-        Heard::Second(name) => tracing::warn!("{name} again: the connections are cut"),
+        Heard::Second(name) => tracing::warn!("{name} again: connections are cut"),
     }
 }

@@ -138,7 +138,7 @@ fn unknown_scheme() {
         let done = place.run([args, &["--url", "postgres://localhost/jobs"]].concat());
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{done:?}");
         let words = "haulage: unknown URL scheme `postgres`; write sqlite://haulage.db for a file of this \
-                     machine, https://jobs.example.com for a server, or sqs://jobs.fifo?table=results for AWS";
+                     machine, https://jobs.example.com for a Haulage server, or sqs://jobs.fifo?table=results for AWS";
         assert_eq!(done.stderr.lines().last(), Some(words));
     }
 }

@@ -93,7 +93,7 @@ fn all_commands_work_at_a_server_as_they_do_at_its_database() {
     for args in [&["backup", "x.db"][..], &["sql", "SELECT 1"]] {
         let done = served.run(&place, args);
         assert_eq!(done.code, Some(2), "{done:?}");
-        assert!(done.stderr.contains("on its machine"), "{done:?}");
+        assert!(done.stderr.contains("on the server's machine"), "{done:?}");
     }
     served.server.stop();
 }
@@ -103,10 +103,12 @@ fn a_worker_goes_on_when_its_server_is_started_anew() {
     let place = Place::new();
     let served = Served::start(&place, &[]);
     let address = served.url.split_once("://").expect("a URL").1.to_owned();
-    let fifo = place.fifo("begun");
+    let (fifo, go) = (place.fifo("begun"), place.path("go"));
+    assert!(Command::new("mkfifo").arg(&go).status().expect("run mkfifo").success());
     // The second job has nobody to tell.
-    let line = "read body; mkdir once 2>/dev/null && echo begun >FIFO; sleep 2; echo $body";
-    let line = line.replace("FIFO", &fifo.path().display().to_string());
+    let line = "read body; mkdir once 2>/dev/null && { echo begun >BEGUN; read go <GO; }; echo $body";
+    let line = line.replace("BEGUN", &fifo.path().display().to_string());
+    let line = line.replace("GO", &go.display().to_string());
     let worker = Worker::start(served.command(&place, &["worker", "--shell", &line]));
     let ids: Vec<_> = (0..2).map(|n| served.ok(&place, &["submit", &n.to_string()])).collect();
     assert_eq!(fifo.line(), "begun");
@@ -115,6 +117,7 @@ fn a_worker_goes_on_when_its_server_is_started_anew() {
     served.server.wait();
     let server = Worker::start(place.command(["serve", "--listen", &address]));
     server.says("serving on http");
+    fs::write(&go, "on\n").expect("it waits for this");
     for id in &ids {
         place.ok(["wait", "--wait-timeout", "300", id]);
         let record = place.record(id);
@@ -201,7 +204,7 @@ fn without_keys_it_listens_to_this_machine_alone_and_says_so() {
     assert_eq!(open.code, Some(2), "{open:?}");
     assert!(open.stderr.contains("haulage key create"), "{open:?}");
     let server = Worker::start(place.command(["serve", "--listen", "127.0.0.1:0"]));
-    server.says("to this machine alone");
+    server.says("for this machine only");
     server.stop();
     let missing = place.run(["serve", "--keys", "no-such-file"]);
     assert_eq!(missing.code, Some(2), "{missing:?}");
@@ -251,7 +254,7 @@ fn a_second_signal_ends_it_at_once() {
     stream.write_all(head.as_bytes()).expect("send");
     assert!(served.ask(&format!("GET /v1/jobs/{id} HTTP/1.1")).starts_with("HTTP/1.1 200"));
     served.server.signal("TERM");
-    served.server.says("what is open is answered");
+    served.server.says("open ones are answered");
     served.server.says("send it again");
     served.server.signal("TERM");
     assert_eq!(served.server.wait().0, Some(143));

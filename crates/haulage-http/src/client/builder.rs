@@ -6,6 +6,7 @@ use haulage::{Clock, Error, Result};
 use hyper::Uri;
 
 use super::{HttpBackend, connection::Connection};
+use crate::protocol;
 
 /// The environment variable with the key.
 const KEY: &str = "HAULAGE_KEY";
@@ -63,9 +64,10 @@ impl HttpBackendBuilder {
     /// over a network unencrypted; [`Error::Unavailable`] where the server does not answer.
     pub async fn open(self) -> Result<HttpBackend> {
         let Self { url, key, patience, clock } = self;
-        let Place { base, allows_plain } = place(&url)?;
+        let ServerUrl { base, allows_plain } = server_url(&url)?;
         let key = key.or_else(|| std::env::var(KEY).ok()).filter(|key| !key.trim().is_empty());
-        if key.is_some() && base.scheme_str() == Some("http") && !is_this_machine(&base) && !allows_plain {
+        let is_remote = !protocol::is_loopback_name(base.host().unwrap_or_default());
+        if key.is_some() && base.scheme_str() == Some("http") && is_remote && !allows_plain {
             return Err(Error::Config(format!(
                 "the key would go to {base} unencrypted, for everybody on the way to read: use https://, or where \
                  that network is trusted, add ?allow_plain_http=true to the URL"
@@ -77,13 +79,13 @@ impl HttpBackendBuilder {
 }
 
 /// What a URL says.
-struct Place {
+struct ServerUrl {
     /// Without a slash at the end.
     base: Uri,
     allows_plain: bool,
 }
 
-fn place(url: &str) -> Result<Place> {
+fn server_url(url: &str) -> Result<ServerUrl> {
     let (place, query) = url.trim().split_once('?').unwrap_or((url.trim(), ""));
     let wrong = |why: &str| Error::Config(format!("{place}: {why}; write it like https://jobs.example.com"));
     if place.split_once("://").is_none_or(|(_, rest)| rest.trim_matches('/').is_empty()) {
@@ -117,13 +119,7 @@ fn place(url: &str) -> Result<Place> {
             }
         }
     }
-    Ok(Place { base, allows_plain })
-}
-
-fn is_this_machine(base: &Uri) -> bool {
-    let host = base.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    Ok(ServerUrl { base, allows_plain })
 }
 
 #[cfg(test)]
@@ -138,7 +134,7 @@ mod tests {
             ("https://example.com/haulage/", "https://example.com/haulage"),
             ("http://[::1]:80?allow_plain_http=true", "http://[::1]:80/"),
         ] {
-            assert_eq!(place(url).expect(url).base.to_string(), base);
+            assert_eq!(server_url(url).expect(url).base.to_string(), base);
         }
         for (url, says) in [
             ("ftp://x", "not http or https"),
@@ -148,7 +144,7 @@ mod tests {
             ("https://x?key=1", "unknown parameter `key`"),
             ("https://x?allow_plain_http=maybe", "true or false"),
         ] {
-            let error = place(url).err().unwrap_or_else(|| panic!("{url}")).to_string();
+            let error = server_url(url).err().unwrap_or_else(|| panic!("{url}")).to_string();
             assert!(error.contains(says), "{url}: {error}");
         }
     }

@@ -14,7 +14,7 @@ use super::{
     Api,
     calls::{Answered, CallId},
     keys::Identity,
-    reply::{self, Reply},
+    reply::{self, Handled},
     request::{self, Request},
 };
 use crate::{
@@ -35,8 +35,6 @@ const MOST_IDS: usize = 10_000;
 const BETWEEN_SIGNALS: Duration = Duration::from_millis(2);
 /// A line comes that often, so that a connection that is dead is known to be.
 const ALIVE: Duration = Duration::from_secs(10);
-
-type Handled = Result<Reply, Problem>;
 
 pub(super) async fn hello(api: Arc<Api>, _: Request) -> Handled {
     let backend = &api.backend;
@@ -467,9 +465,5 @@ pub(super) fn give(answered: Option<Answered>) -> Handled {
     let Some(Answered { status, kind, body, .. }) = answered else {
         return Err(Problem::new(500, "failed", "The server failed", "the call ended without an answer"));
     };
-    let mut reply = reply::bytes(status, kind, body);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        reply::retry_after(&mut reply, crate::problem::RETRY_AFTER);
-    }
-    Ok(reply)
+    Ok(reply::bytes(status, kind, body))
 }

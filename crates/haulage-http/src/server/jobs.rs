@@ -19,7 +19,7 @@ use super::{
     Api, LONGEST_WAIT,
     backend::{confine_list, need_jobs, visible},
     keys::Identity,
-    reply::{self, Reply},
+    reply::{self, Handled},
     request::{Request, invalid},
     stopping, to_the_end,
 };
@@ -30,8 +30,6 @@ use crate::{
 
 /// How soon it is worth to ask again for a result.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-type Handled = Result<Reply, Problem>;
 
 /// What came of a wait.
 pub(super) enum Ended {
@@ -300,8 +298,8 @@ pub(super) async fn delete(api: Arc<Api>, request: Request) -> Handled {
     if deleted.await? == 0 {
         // It began to run meanwhile, or ran before.
         let status = record(&api, &request, Detail::Status).await?.status;
-        let detail = format!("job {id} is {status}, and is not deleted");
-        let problem = Problem::new(409, "in_progress", "The job runs", detail)
+        let detail = format!("job {id} is {status}, and cannot be deleted yet");
+        let problem = Problem::new(409, "in_progress", "The job is running", detail)
             .remedy(format!("cancel it first: POST /v1/jobs/{id}/cancel"));
         return Err(Problem { id: Some(id), job_status: Some(status), ..problem });
     }

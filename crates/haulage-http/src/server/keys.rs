@@ -269,7 +269,7 @@ impl KeyFile {
     pub(super) fn identify(&self, secret: &str, now: Timestamp) -> Option<Arc<Identity>> {
         if let Err(error) = self.look(Instant::now()) {
             // What was there before holds: a file that somebody writes just now locks nobody out.
-            tracing::warn!(%error, "the keys stay as they are");
+            tracing::warn!(%error, "cannot read the keys; those read before stay in use");
         }
         let given = hash(secret);
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -345,7 +345,7 @@ impl Identity {
         let Some(own) = self.confined_to() else { return Ok(()) };
         match queues.into_iter().find(|queue| !own.contains(queue)) {
             None => Ok(()),
-            Some(queue) => Err(self.confined(&format!("the queue {queue} is not one of them"))),
+            Some(queue) => Err(self.confined(&format!("{queue} is not one of them"))),
         }
     }
 
@@ -366,13 +366,13 @@ impl Identity {
     pub(super) fn need_all_queues(&self) -> Result<(), Problem> {
         match self.confined_to() {
             None => Ok(()),
-            Some(_) => Err(self.confined("this is about all queues")),
+            Some(_) => Err(self.confined("this request is about all queues")),
         }
     }
 
     fn confined(&self, why: &str) -> Problem {
         let own: Vec<_> = self.queues.iter().map(QueueName::as_str).collect();
-        forbidden(format!("this key is for the queues {}, and {why}", own.join(", "))).field("queue")
+        forbidden(format!("this key is only for the queues {}; {why}", own.join(", "))).field("queue")
     }
 }
 

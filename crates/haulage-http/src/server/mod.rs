@@ -20,12 +20,7 @@ mod tls;
 mod upload;
 mod watch;
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use haulage::{
     Backend, Error, JobId, NewJob, Producer,
@@ -56,7 +51,7 @@ use self::{
     routes::Route,
     watch::Watches,
 };
-use crate::Problem;
+use crate::{Problem, protocol};
 
 /// The longest wait of a request. Many proxies cut a connection that has been silent for a minute.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -117,8 +112,8 @@ impl Drop for Server {
 
 /// The answer to whoever waits while the server ends.
 fn stopping() -> Problem {
-    Problem::new(503, crate::protocol::STOPPING, "The server ends", "the server is being stopped")
-        .remedy("ask again in a moment; nothing was lost")
+    Problem::new(503, protocol::STOPPING, "The server is stopping", "the server is being stopped")
+        .remedy("try again in a moment; nothing was lost")
 }
 
 /// What all requests share.
@@ -365,8 +360,7 @@ fn is_loopback(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = without_port.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    protocol::is_loopback_name(without_port)
 }
 
 /// A time in a query: a number of seconds, or as in `5m`.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use haulage::{
-    QueueName, Result as Answered, Status,
+    QueueName, Status,
     backend::{Backlog, ListQuery, QueueBacklog, Stats, holders},
 };
 use hyper::StatusCode;
@@ -12,13 +12,11 @@ use serde_json::{Value, json};
 use super::{
     Api,
     keys::Identity,
-    reply::{self, Reply},
+    reply::{self, Handled},
     request::{Request, invalid},
     to_the_end,
 };
 use crate::Problem;
-
-type Handled = Result<Reply, Problem>;
 
 /// How many jobs in progress are read to find the workers that hold them.
 const MOST_HELD: usize = 10_000;
@@ -85,7 +83,7 @@ pub(super) async fn workers(api: Arc<Api>, request: Request) -> Handled {
 
 impl Api {
     /// The numbers of the queues that the key is for.
-    pub(super) async fn stats(&self, who: &Identity) -> Answered<Stats> {
+    pub(super) async fn stats(&self, who: &Identity) -> haulage::Result<Stats> {
         let stats = self.backend.stats().await?;
         let Some(own) = who.confined_to() else { return Ok(stats) };
         let mut confined = Stats::default();
@@ -96,7 +94,7 @@ impl Api {
     }
 
     /// The same at the least cost.
-    pub(super) async fn backlog(&self, who: &Identity) -> Answered<Backlog> {
+    pub(super) async fn backlog(&self, who: &Identity) -> haulage::Result<Backlog> {
         let backlog = self.backend.backlog().await?;
         let Some(own) = who.confined_to() else { return Ok(backlog) };
         let mut confined = Backlog::default();

@@ -25,6 +25,8 @@ use crate::{Problem, problem};
 /// the whole.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(super) type Reply = Response<Body>;
+/// What comes of a request.
+pub(super) type Handled = Result<Reply, Problem>;
 
 pub(super) const JSON: &str = "application/json";
 
@@ -54,6 +56,12 @@ fn with_body(status: StatusCode, kind: &'static str, body: Body) -> Reply {
     // Of jobs, which change; and a browser is to take nothing for what it is not.
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    match status {
+        StatusCode::UNAUTHORIZED => header(&mut reply, WWW_AUTHENTICATE, "Bearer"),
+        StatusCode::SERVICE_UNAVAILABLE => retry_after(&mut reply, problem::RETRY_AFTER),
+        StatusCode::TOO_MANY_REQUESTS => retry_after(&mut reply, pressure::RETRY_AFTER),
+        _ => {}
+    }
     reply
 }
 
@@ -68,16 +76,7 @@ pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Repl
 /// An answer that says what went wrong.
 pub(super) fn problem(problem: &Problem) -> Reply {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = bytes(status, problem::MEDIA_TYPE, serde_json::to_vec(problem).unwrap_or_default());
-    match status {
-        StatusCode::UNAUTHORIZED => {
-            reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        StatusCode::SERVICE_UNAVAILABLE => retry_after(&mut reply, problem::RETRY_AFTER),
-        StatusCode::TOO_MANY_REQUESTS => retry_after(&mut reply, pressure::RETRY_AFTER),
-        _ => {}
-    }
-    reply
+    bytes(status, problem::MEDIA_TYPE, serde_json::to_vec(problem).unwrap_or_default())
 }
 
 /// When to ask again.

@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap,
     body::{Body as _, Bytes, Incoming},
-    header::{CONTENT_TYPE, HeaderName},
+    header::{AsHeaderName, CONTENT_TYPE},
 };
 use serde::de::DeserializeOwned;
 
@@ -41,12 +41,8 @@ impl Request {
         self.path.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
     }
 
-    pub(super) fn header(&self, name: impl Into<HeaderNameOrStr>) -> Option<&str> {
-        match name.into() {
-            HeaderNameOrStr::Name(name) => self.headers.get(name),
-            HeaderNameOrStr::Str(name) => self.headers.get(name),
-        }
-        .and_then(|value| value.to_str().ok())
+    pub(super) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// The media type of the body, without its parameters.
@@ -93,30 +89,12 @@ impl Request {
     }
 }
 
-/// The name of a header, or what is one.
-pub(super) enum HeaderNameOrStr {
-    Name(HeaderName),
-    Str(&'static str),
-}
-
-impl From<HeaderName> for HeaderNameOrStr {
-    fn from(name: HeaderName) -> Self {
-        Self::Name(name)
-    }
-}
-
-impl From<&'static str> for HeaderNameOrStr {
-    fn from(name: &'static str) -> Self {
-        Self::Str(name)
-    }
-}
-
 /// The next part of a body.
 pub(super) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
     loop {
         let Ok(frame) = tokio::time::timeout(PART, body.frame()).await else {
-            let detail = format!("no more of the body came for {} s", PART.as_secs());
-            return Err(Problem::new(408, "too_slow", "The request takes too long", detail));
+            let detail = format!("no more of the body arrived for {} s", PART.as_secs());
+            return Err(Problem::new(408, "too_slow", "The request took too long", detail));
         };
         match frame {
             None => return Ok(None),
@@ -171,7 +149,7 @@ impl Query {
                 return Err(invalid(name, detail).remedy(remedy));
             }
             if self.0[..n].iter().any(|(earlier, _)| earlier == name) {
-                return Err(invalid(name, format!("the parameter {name:?} is there twice")));
+                return Err(invalid(name, format!("the parameter {name:?} is given twice")));
             }
         }
         Ok(())

@@ -61,7 +61,9 @@ impl Tls {
                 match self::read(certificate, key) {
                     Ok(config) => (last.config, last.changed) = (config, now),
                     // One of the two may be replaced already, and the other not yet.
-                    Err(error) => tracing::warn!(%error, "the certificate stays as it is"),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read the new certificate; the old one stays in use");
+                    }
                 }
             }
         }
