@@ -83,17 +83,18 @@ pub(super) enum Found {
 }
 
 pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fault> {
-    if let Some(moment) = tx.no_claims_before {
-        return Ok(Claim { found: Found::Nothing(Some(moment)), left: Left::Nothing });
-    }
-    tx.take_silent()?;
     let lease = Lease::new(tx.now, request.lease);
     if let Some(id) = request.id.as_deref().filter(|_| request.again) {
+        // Before all else: these are claimed already.
         let brought = brought_before(tx, id, lease)?;
         if !brought.is_empty() {
             return Ok(Claim { found: Found::Jobs(brought), left: Left::More });
         }
     }
+    if let Some(moment) = tx.no_claims_before {
+        return Ok(Claim { found: Found::Nothing(Some(moment)), left: Left::Nothing });
+    }
+    tx.take_silent()?;
     let watched_until = tx.watched_until(&request.worker)?;
     let max = i64::try_from(request.max).unwrap_or(i64::MAX);
     let rows = if let Some(queue) = request.queues.only() {
@@ -410,6 +411,24 @@ mod tests {
                 assert_eq!(claim.await.len(), 1);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_made_again_brings_its_jobs_though_others_have_to_be_ended_first() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let clock = Clock::manual(Timestamp::from_micros(1));
+        let options = SqliteBackend::options(folder.path().join("x.db")).clock(clock.clone());
+        let backend = options.open().await.expect("open");
+        backend.submit(vec![NewJob::new(&1).expect("JSON")]).await.expect("submit");
+        let request = ClaimRequest::new("one", Duration::from_secs(60)).id("c-1");
+        let first = backend.claim(request.clone(), Default::default()).await.expect("claim");
+        // More than are ended in one transaction.
+        let late = NewJob::new(&2).expect("JSON").start_within(Duration::from_secs(1));
+        backend.submit(vec![late; 1000]).await.expect("submit");
+        clock.advance(Duration::from_secs(2));
+        let again = backend.claim(request.again(), Default::default()).await.expect("claim");
+        assert_eq!(again.len(), 1, "it does not wait");
+        assert_eq!(again[0].key, first[0].key);
     }
 
     #[tokio::test]
