@@ -2,10 +2,16 @@
 
 use haulage::conformance;
 
+use tokio::sync::Mutex;
+
 use crate::place::Wire;
+
+/// One suite at a time: each has races of many clients, which take all of a small machine.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn conforms() {
+    let _alone = ALONE.lock().await;
     let report = conformance::run(&Wire::new(0.0)).await;
     report.assert_ok();
     assert!(report.skipped.is_empty(), "the store behind passes all of them: {:?}", report.skipped);
@@ -18,6 +24,7 @@ fn agrees_with_the_model() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn conforms_while_connections_break() {
+    let _alone = ALONE.lock().await;
     let wire = Wire::new(0.05);
     let report = conformance::run(&wire).await;
     report.assert_ok();
