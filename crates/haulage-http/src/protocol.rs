@@ -7,10 +7,10 @@
 //! ([`CALL`]). The server keeps the answer until the client has said that it has got it
 //! ([`RECEIVED`]), so a call whose answer was lost on the way is repeated under its id,
 //! and is answered again without being made again. What a server kept is gone when it is
-//! started anew; so a repeat says which server it began on ([`BEGAN`]), and one that
-//! cannot know what became of the call says so where that matters.
+//! started anew; so each answer says which server gave it ([`INSTANCE`]) and a repeat on which
+//! it began ([`BEGAN`]), and one that cannot know what became of the call says so where that matters.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use haulage::{
     FailureKind, JobError, Result, Timestamp,
@@ -26,8 +26,14 @@ pub(crate) const VERSION: u32 = 1;
 
 /// The id of a call: 1 to 64 of the characters `A-Z a-z 0-9 -`.
 pub(crate) const CALL: &str = "haulage-call";
-/// On a repeat: the [`Hello::instance`] of the server that was called first.
+/// With each answer: the server that gives it, drawn anew with each start.
+pub(crate) const INSTANCE: &str = "haulage-instance";
+/// On a repeat: the [`INSTANCE`] of the server that was called first, or [`LONG_AGO`].
 pub(crate) const BEGAN: &str = "haulage-began";
+/// On a repeat so long after the first try that any server may have forgotten the call.
+pub(crate) const LONG_AGO: &str = "long-ago";
+/// How long a server knows that it has made a call, from its answer on.
+pub(crate) const KEPT: Duration = Duration::from_secs(120);
 /// The ids of calls whose answers have arrived, with a comma in between.
 pub(crate) const RECEIVED: &str = "haulage-received";
 
@@ -46,8 +52,6 @@ pub(crate) struct Hello {
     pub(crate) protocol: u32,
     /// The version of the program.
     pub(crate) version: String,
-    /// Drawn anew with each start.
-    pub(crate) instance: String,
     /// The name of the store's backend.
     pub(crate) backend: String,
     pub(crate) capabilities: Capabilities,

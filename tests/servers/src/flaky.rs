@@ -25,10 +25,14 @@ pub enum Break {
     HalfAnswer,
     /// It arrives after so many milliseconds.
     Slow(u64),
+    /// It arrives, and in place of the answer there is a page with this status, as of a proxy.
+    Page(u16),
+    /// It arrives, and nothing comes any more.
+    Silence,
 }
 
 impl Break {
-    /// One of each kind.
+    /// One of each kind that shows at once, and on the connection.
     pub const ALL: [Self; 5] = [Self::Reset, Self::Half, Self::LostAnswer, Self::HalfAnswer, Self::Slow(30)];
 }
 
@@ -169,7 +173,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, shared: &Shared) -> 
                     None => server.write_all(bytes).await?,
                     Some(Break::Reset) => return Ok(()),
                     Some(Break::Half) => return server.write_all(&bytes[..bytes.len() / 2]).await,
-                    Some(fault @ (Break::LostAnswer | Break::HalfAnswer)) => {
+                    Some(fault @ (Break::LostAnswer | Break::HalfAnswer | Break::Page(_) | Break::Silence)) => {
                         lose = Some(fault);
                         server.write_all(bytes).await?;
                     }
@@ -184,6 +188,13 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, shared: &Shared) -> 
                 match lose {
                     _ if bytes.is_empty() => return Ok(()),
                     None => client.write_all(bytes).await?,
+                    Some(Break::Silence) => {}
+                    Some(Break::Page(status)) => {
+                        let page = "HTTP/1.1 {status} No\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\
+                                    connection: close\r\n\r\n<p>\n";
+                        let page = page.replace("{status}", &status.to_string());
+                        return client.write_all(page.as_bytes()).await;
+                    }
                     Some(Break::HalfAnswer) => return client.write_all(&bytes[..bytes.len() / 2]).await,
                     Some(_) => return Ok(()),
                 }

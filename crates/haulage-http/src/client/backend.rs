@@ -71,7 +71,6 @@ impl HttpBackend {
                 connection.base()
             )));
         }
-        connection.memory().instance = hello.instance;
         Ok(Self {
             connection,
             runtime,

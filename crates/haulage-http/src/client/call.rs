@@ -56,7 +56,7 @@ impl Connection {
         asked: &T,
         manner: Manner,
     ) -> Result<R> {
-        let id = manner.once.then(|| self.call_id());
+        let id = manner.once.then(Self::call_id).transpose()?;
         self.call_as(verb, asked, manner, id.as_deref()).await
     }
 
@@ -76,32 +76,34 @@ impl Connection {
             sent.headers.push((protocol::BEGAN, self.memory().instance.clone()));
         }
         let body = self.until_answered(sent, manner).await??;
-        if let Some(id) = id {
-            self.memory().received.push(id.to_owned());
-        }
-        serde_json::from_slice(&body).map_err(|error| {
+        let answer = serde_json::from_slice(&body).map_err(|error| {
             let message = format!(
                 "{} gave an answer to `{verb}` that this version does not understand: {error}; use the same \
                  version on both sides",
                 self.base()
             );
             Error::Config(message)
-        })
+        })?;
+        // Only now: jobs in an answer that cannot be read are to go back.
+        if let Some(id) = id {
+            self.memory().received.push(id.to_owned());
+        }
+        Ok(answer)
     }
 
     /// Repeats a call until it is answered.
     async fn until_answered(&self, mut sent: Sent, manner: Manner) -> Result<Result<Bytes>> {
         let (mut pause, mut silent_since) = (PAUSE, None);
-        let began = self.memory().instance.clone();
+        let (began_on, began_at) = (self.memory().instance.clone(), Instant::now());
         loop {
-            let tried = Instant::now();
-            let why = match tokio::time::timeout(manner.limit, self.try_once(&sent)).await {
+            let NoAnswer { why, after } = match tokio::time::timeout(manner.limit, self.try_once(&sent)).await
+            {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(none)) => none,
                 Err(_) => NoAnswer { why: format!("no answer in {:?}", manner.limit), after: None },
             };
-            let NoAnswer { why, after } = why;
-            let silent_since = *silent_since.get_or_insert(tried);
+            // A wait that breaks off was not in vain until then.
+            let silent_since = *silent_since.get_or_insert_with(Instant::now);
             let wait = after.unwrap_or(pause).min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0);
             if silent_since.elapsed() + wait >= self.patience {
                 let message = format!("cannot reach {}: {why}", self.base());
@@ -110,9 +112,11 @@ impl Connection {
             tracing::debug!(verb = sent.verb, why, "no answer; trying again");
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            // From now on it is a repeat.
-            if manner.once && !sent.headers.iter().any(|(name, _)| *name == protocol::BEGAN) {
-                sent.headers.push((protocol::BEGAN, began.clone()));
+            if manner.once {
+                // From now on it is a repeat.
+                let began = began(&began_on, began_at.elapsed());
+                sent.headers.retain(|(name, _)| *name != protocol::BEGAN);
+                sent.headers.push((protocol::BEGAN, began.to_owned()));
             }
         }
     }
@@ -130,5 +134,22 @@ impl Connection {
         let path = format!("/v1/backend/{}", sent.verb);
         let response = self.request(Method::POST, &path, &headers, sent.body.clone()).await?;
         self.read(response).await
+    }
+}
+
+/// What a repeat says of the first try, which went to this server so long ago. The half of the time leaves
+/// the other one to the way there.
+fn began(on: &str, since: Duration) -> &str {
+    if since < protocol::KEPT / 2 { on } else { protocol::LONG_AGO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeat_says_when_the_server_may_have_forgotten_it() {
+        assert_eq!(began("here", Duration::from_secs(15)), "here");
+        assert_eq!(began("here", protocol::KEPT / 2), protocol::LONG_AGO);
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,9 +40,6 @@ pub(super) struct Connection {
     key: Option<HeaderValue>,
     /// How long a call is repeated.
     pub(super) patience: Duration,
-    /// Names this process, for the ids of its calls.
-    process: String,
-    next: AtomicU64,
     memory: Mutex<Memory>,
 }
 
@@ -60,6 +54,8 @@ pub(super) struct Memory {
     pub(super) stranded: Vec<Stranded>,
     /// Claims that may have been settled, by a call whose answer did not arrive.
     pub(super) unsure: HashSet<ClaimKey>,
+    /// Claims that are in nobody's hands, and have not been given back yet.
+    pub(super) surplus: Vec<ClaimKey>,
 }
 
 /// A call that may have brought jobs.
@@ -115,9 +111,6 @@ impl Connection {
             base,
             key,
             patience,
-            process: protocol::random(12)
-                .map_err(|e| Error::unavailable("the system gives no random numbers", e))?,
-            next: AtomicU64::new(0),
             memory: Mutex::default(),
         })
     }
@@ -131,9 +124,9 @@ impl Connection {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An id that no other call has.
-    pub(super) fn call_id(&self) -> String {
-        format!("{}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+    /// An id that no other call has, nor one of a copy of this process.
+    pub(super) fn call_id() -> Result<String> {
+        protocol::random(16).map_err(|e| Error::unavailable("the system gives no random numbers", e))
     }
 
     /// Sends a request once.
@@ -166,8 +159,14 @@ impl Connection {
     /// The whole of an answer, or the problem that it is.
     pub(super) async fn read(&self, response: Response<Incoming>) -> Result<Result<Bytes>, NoAnswer> {
         let status = response.status();
-        let after = response.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
-        let after = after.map(Duration::from_secs);
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        if let Some(instance) = header(protocol::INSTANCE) {
+            let mut memory = self.memory();
+            if memory.instance != instance {
+                instance.clone_into(&mut memory.instance);
+            }
+        }
+        let after = header("retry-after").and_then(|after| after.parse().ok()).map(Duration::from_secs);
         let is_problem = response
             .headers()
             .get(CONTENT_TYPE)
@@ -184,19 +183,22 @@ impl Connection {
                 Err(NoAnswer { why: problem.detail, after })
             }
             Some(problem) => Ok(Err(problem.into_error())),
-            // Something else than the server has answered: a proxy whose server is away, most likely.
-            None if matches!(
-                status,
-                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-            ) =>
-            {
-                Err(NoAnswer { why: format!("HTTP {status}"), after })
-            }
+            // Something else than the server has answered: a proxy whose server is away, or too busy.
+            None if is_temporary(status) => Err(NoAnswer { why: format!("HTTP {status}"), after }),
             None => Ok(Err(Error::Config(format!(
                 "{} answers HTTP {status}, and not as a server of Haulage does; is it the URL of one?",
                 self.base
             )))),
         }
+    }
+}
+
+/// Whether the next try may fare better. What does not know how to POST at all will not learn it.
+fn is_temporary(status: StatusCode) -> bool {
+    match status {
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => true,
+        status => status.is_server_error(),
     }
 }
 

@@ -51,7 +51,7 @@ async fn request(
         let memory = connection.memory();
         keys.iter().filter(|key| memory.unsure.contains(*key)).cloned().collect()
     };
-    let id = connection.call_id();
+    let id = Connection::call_id()?;
     let stranded = claim.clone().map(|request| Stranded { id: id.clone(), request });
     let settle = Settle { settlements, unsure, claim };
     let answer = connection.call_as::<_, Settled>("settle", &settle, Manner::CHANGE, Some(&id)).await;

@@ -70,9 +70,10 @@ async fn listen(connection: Weak<Connection>, senders: Weak<Senders>) {
     let mut pause = PAUSE;
     loop {
         let Some(strong) = connection.upgrade() else { return };
-        let response = strong.request(Method::GET, "/v1/backend/signals", &[], Bytes::new()).await;
+        let response = strong.request(Method::GET, "/v1/backend/signals", &[], Bytes::new());
+        let response = tokio::time::timeout(SILENCE, response).await;
         drop(strong);
-        if let Ok(response) = response
+        if let Ok(Ok(response)) = response
             && response.status().is_success()
         {
             pause = PAUSE;

@@ -6,15 +6,15 @@ use haulage::{
     Error, JobId, NewJob, QueueName, Result,
     backend::{Cancellation, ClaimRequest, Detail, Heartbeat, ListQuery, Lookup, Purge, Redrive},
 };
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, body::Bytes};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::{
     Api,
-    calls::{Answered, CallId},
+    calls::{Answered, CallId, Fingerprint, NewCall, Sent, Start},
     keys::Identity,
-    reply::{self, Handled},
+    reply::{self, Handled, Reply},
     request::{self, Request},
 };
 use crate::{
@@ -42,7 +42,6 @@ pub(super) async fn hello(api: Arc<Api>, _: Request) -> Handled {
     let hello = Hello {
         protocol: protocol::VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance: api.instance.clone(),
         backend: backend.name().to_owned(),
         capabilities: api.capabilities(),
         signals: HasSignals {
@@ -96,22 +95,10 @@ async fn changed(signal: &mut Option<tokio::sync::watch::Receiver<u64>>) -> bool
 }
 
 pub(super) async fn submit(api: Arc<Api>, request: Request) -> Handled {
-    let refuses_repeats = |began: &str| {
-        let detail =
-            "the server was started anew, and nobody knows whether it had accepted these jobs before";
-        Problem::new(
-            503,
-            protocol::UNKNOWN_CALL,
-            "Nothing is known of this call",
-            format!("{detail} ({began})"),
-        )
-        .remedy("submit them again; jobs with an idempotency key are not submitted twice")
-    };
-    once(api, request, |api, who, jobs: Vec<NewJob>, again| async move {
-        if let Some(began) = again
-            && jobs.iter().any(|job| job.idempotency_key.is_none())
-        {
-            return Err(refuses_repeats(&began));
+    once(api, request, "submit", |api, who, jobs: Vec<NewJob>, start| async move {
+        if start.is_doubtful && jobs.iter().any(|job| job.idempotency_key.is_none()) {
+            let remedy = "submit them again; jobs with an idempotency key are not submitted twice";
+            return Err(unknown("accepted these jobs").remedy(remedy));
         }
         who.need_queues(jobs.iter().map(|job| &job.spec.queue))?;
         let submitted = api.submit(&who, jobs).await?;
@@ -120,61 +107,47 @@ pub(super) async fn submit(api: Arc<Api>, request: Request) -> Handled {
     .await
 }
 
+/// The answer to a repeat which cannot tell whether it is one, where making it twice would matter.
+fn unknown(whether: &str) -> Problem {
+    let detail = format!("the server cannot tell any more whether it had {whether}");
+    Problem::new(503, protocol::UNKNOWN_CALL, "This call is not known", detail)
+}
+
 pub(super) async fn claim(api: Arc<Api>, mut request: Request) -> Handled {
-    let (id, _) = call(&api, &request)?;
-    let claim: ClaimRequest = read(&api, &mut request).await?;
+    let (call, bytes) = call(&api, &mut request, "claim").await?;
+    // It may be made again under its id for other jobs.
+    let call = NewCall { what: Fingerprint { body: None, ..call.what }, ..call };
+    let claim: ClaimRequest = request::decode(&bytes)?;
     request.who.need_queues(claim.queues.names())?;
-    let claim = named(&api, &request, claim, id.as_ref());
     let wait = claim.wait.min(LONGEST_WAIT);
-    let work = {
-        let api = Arc::clone(&api);
-        move |stop: tokio_util::sync::CancellationToken| async move {
-            let stopping = api.stopping.child_token();
-            let stops = stopping.clone();
-            let claimed = api.backend.claim(claim.wait(wait), stops);
-            tokio::pin!(claimed);
-            let claimed = tokio::select! {
-                claimed = &mut claimed => claimed,
-                // Driven to its end: there may be jobs in it.
-                () = stop.cancelled() => {
-                    stopping.cancel();
-                    claimed.await
-                }
-            };
-            match claimed {
-                // Ask again, for as long as it takes: this is how a restart goes unnoticed.
-                Ok(jobs) if jobs.is_empty() && api.stopping.is_cancelled() => failed(&super::stopping()),
-                Ok(jobs) => {
-                    let claims = jobs.iter().map(|job| job.key.clone()).collect();
-                    Answered { claims, ..answered(&jobs) }
-                }
-                Err(error) => failed(&error.into()),
+    let (calls, id) = (api.calls.clone(), call.id.clone());
+    let work = move |start: Start| async move {
+        let claim = named(claim, &id, &start).wait(wait);
+        match api.backend.claim(claim, start.stop).await {
+            // Ask again, for as long as it takes: this is how a restart goes unnoticed.
+            Ok(jobs) if jobs.is_empty() && api.stopping.is_cancelled() => failed(&super::stopping()),
+            Ok(jobs) => {
+                let claims = jobs.iter().map(|job| job.key.clone()).collect();
+                Answered { claims, ..answered(&jobs) }
             }
+            Err(error) => failed(&error.into()),
         }
     };
-    match id {
-        Some(id) => give(api.calls.run(id, &api.backend, work).await),
-        None => Err(request::invalid(protocol::CALL, "a claim has an id of its own, in this header")),
-    }
+    Ok(give(calls.run(call, work).await?))
 }
 
 /// The claim under the id of its call, by which the store knows it again where this server does not.
-pub(super) fn named(
-    api: &Api,
-    request: &Request,
-    mut claim: ClaimRequest,
-    id: Option<&CallId>,
-) -> ClaimRequest {
-    claim.again = id.is_some_and(|id| request.header(protocol::BEGAN).is_some() && !api.calls.knows(id));
-    // Of its key's own: nobody asks for the jobs of another's request.
-    claim.id = id.map(|id| format!("{}/{}", id.key, id.id));
+/// The id is of its key's own: nobody asks for the jobs of another's request.
+pub(super) fn named(mut claim: ClaimRequest, id: &CallId, start: &Start) -> ClaimRequest {
+    claim.again = start.is_repeat;
+    claim.id = Some(format!("{}/{}", id.key, id.id));
     claim
 }
 
 pub(super) async fn stop(api: Arc<Api>, mut request: Request) -> Handled {
     let stop: Stop = read(&api, &mut request).await?;
     let id = CallId { key: request.who.id.clone(), id: stop.call };
-    let known = api.calls.stop(&id, stop.give_back, &api.backend).await?;
+    let known = api.calls.stop(&id, stop.give_back).await?;
     Ok(reply::json(StatusCode::OK, &Stopped { known }))
 }
 
@@ -255,7 +228,7 @@ pub(super) fn visible(who: &Identity, lookup: Lookup) -> Lookup {
 }
 
 pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
-    once(api, request, |api, who, ids: Vec<JobId>, _| async move {
+    once(api, request, "cancel", |api, who, ids: Vec<JobId>, _| async move {
         need_jobs(&api, &who, ids.iter()).await?;
         let answers = api.backend.cancel(ids.clone()).await?;
         let cancelled = ids.iter().zip(&answers);
@@ -288,11 +261,16 @@ pub(super) fn confine_list(who: &Identity, queue: Option<&QueueName>) -> Result<
 }
 
 pub(super) async fn redrive(api: Arc<Api>, request: Request) -> Handled {
-    once(api, request, |api, who, what: Redrive, _| async move {
+    once(api, request, "redrive", |api, who, what: Redrive, start| async move {
         match &what {
             Redrive::Dead { queue, .. } => confine_list(&who, queue.as_ref())?,
             Redrive::Jobs(ids) => need_jobs(&api, &who, ids.iter()).await?,
             Redrive::Lost { .. } => who.need_all_queues()?,
+        }
+        if start.is_doubtful {
+            // Of what it brought back, some may be dead letters again, and others have become some.
+            let remedy = "look at the dead letters that are left, and redrive those that you mean";
+            return Err(unknown("redriven them").remedy(remedy));
         }
         let redriven = api.backend.redrive(what).await?;
         api.audit(&who, "redrive", redriven.iter());
@@ -302,7 +280,7 @@ pub(super) async fn redrive(api: Arc<Api>, request: Request) -> Handled {
 }
 
 pub(super) async fn purge(api: Arc<Api>, request: Request) -> Handled {
-    once(api, request, |api, who, what: Purge, _| async move {
+    once(api, request, "purge", |api, who, what: Purge, _| async move {
         let mut named = Vec::new();
         match &what {
             Purge::Status { queue, .. } => confine_list(&who, queue.as_ref())?,
@@ -323,7 +301,7 @@ pub(super) async fn purge(api: Arc<Api>, request: Request) -> Handled {
 }
 
 pub(super) async fn set_paused(api: Arc<Api>, request: Request) -> Handled {
-    once(api, request, |api, who, (queue, paused): (QueueName, bool), _| async move {
+    once(api, request, "set_paused", |api, who, (queue, paused): (QueueName, bool), _| async move {
         api.set_paused(&who, queue, paused).await
     })
     .await
@@ -391,45 +369,52 @@ where
     Ok(reply::json(StatusCode::OK, &verb(api, request.who, asked).await?))
 }
 
-/// A call that is made once, however often it comes. `verb` is told where it may have been
-/// made before, by a server that is no more: which one that was.
+/// A call that is made once, however often it comes.
 async fn once<T, R, F>(
     api: Arc<Api>,
     mut request: Request,
-    verb: impl FnOnce(Arc<Api>, Arc<Identity>, T, Option<String>) -> F,
+    name: &'static str,
+    verb: impl FnOnce(Arc<Api>, Arc<Identity>, T, Start) -> F,
 ) -> Handled
 where
     T: DeserializeOwned,
     R: Serialize,
     F: Future<Output = Result<R, Problem>> + Send + 'static,
 {
-    let (id, began) = call(&api, &request)?;
-    let asked = read(&api, &mut request).await?;
-    let verb = verb(Arc::clone(&api), request.who, asked, began);
-    let work = async move {
-        match verb.await {
-            Ok(answer) => answered(&answer),
-            Err(problem) => failed(&problem),
+    let (call, bytes) = call(&api, &mut request, name).await?;
+    let asked = request::decode(&bytes)?;
+    let work = |start| {
+        let verb = verb(Arc::clone(&api), request.who, asked, start);
+        async move {
+            match verb.await {
+                Ok(answer) => answered(&answer),
+                Err(problem) => failed(&problem),
+            }
         }
     };
-    match id {
-        Some(id) => give(api.calls.run(id, &api.backend, |_| work).await),
-        None => give(Some(work.await)),
-    }
+    Ok(give(api.calls.run(call, work).await?))
 }
 
-/// The id of the call, and where it is a repeat of which nothing is known, on which server it
-/// began.
-pub(super) fn call(api: &Api, request: &Request) -> Result<(Option<CallId>, Option<String>), Problem> {
-    let Some(id) = request.header(protocol::CALL) else { return Ok((None, None)) };
-    if !is_id(id) {
-        let detail = "the id of a call is 1 to 64 of the characters A-Z a-z 0-9 -";
+/// Reads a call that changes something, and its body.
+pub(super) async fn call(
+    api: &Api,
+    request: &mut Request,
+    verb: &'static str,
+) -> Result<(NewCall, Bytes), Problem> {
+    let Some(id) = request.header(protocol::CALL).filter(|id| is_id(id)) else {
+        let detail = "this call needs an id of its own, of 1 to 64 of the characters A-Z a-z 0-9 -";
         return Err(request::invalid(protocol::CALL, detail));
-    }
+    };
     let id = CallId { key: request.who.id.clone(), id: id.to_owned() };
-    let began =
-        request.header(protocol::BEGAN).filter(|began| *began != api.instance && !api.calls.knows(&id));
-    Ok((Some(id), began.map(str::to_owned)))
+    let sent = match request.header(protocol::BEGAN) {
+        None => Sent::Never,
+        Some(began) if began == api.instance => Sent::Here,
+        Some(_) => Sent::Elsewhere,
+    };
+    let bytes = request.read(api.max_body.saturating_add(BESIDE)).await?;
+    let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    let what = Fingerprint { verb, body: hash.as_ref().try_into().ok() };
+    Ok((NewCall { id, what, sent }, bytes))
 }
 
 fn is_id(id: &str) -> bool {
@@ -461,9 +446,7 @@ pub(super) fn failed(problem: &Problem) -> Answered {
     }
 }
 
-pub(super) fn give(answered: Option<Answered>) -> Handled {
-    let Some(Answered { status, kind, body, .. }) = answered else {
-        return Err(Problem::new(500, "failed", "The server failed", "the call ended without an answer"));
-    };
-    Ok(reply::bytes(status, kind, body))
+pub(super) fn give(answered: Answered) -> Reply {
+    let Answered { status, kind, body, .. } = answered;
+    reply::bytes(status, kind, body)
 }

@@ -143,19 +143,20 @@ impl Builder {
         }
         listener.set_nonblocking(true).map_err(refused)?;
         let no_random = |e| Error::unavailable("the system gives no random numbers", e);
-        let stopping = CancellationToken::new();
+        let (stopping, requests) = (CancellationToken::new(), TaskTracker::new());
         let api = Arc::new(Api {
             producer: Producer::new(Arc::clone(&backend)),
             watches: Watches::new(Arc::clone(&backend)),
+            calls: Calls::new(Arc::clone(&backend), stopping.clone()),
             backend,
             keys,
-            calls: Calls::default(),
             instance: protocol::random(8).map_err(no_random)?,
             max_body,
             memory: Arc::new(Memory::new(max_body.saturating_add(backend::BESIDE))),
             pressure: Pressure::new(max_waiting),
             origins,
             stopping: stopping.clone(),
+            requests: requests.clone(),
             map: Map::new()?,
         });
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
@@ -172,6 +173,6 @@ impl Builder {
         let connections = TaskTracker::new();
         let is_secure = tls.is_some();
         runtime.spawn(connection::accept(listener, api, tls, limits, connections.clone()));
-        Ok(Server { address: bound, is_secure, stopping, connections, runtime: Some(runtime) })
+        Ok(Server { address: bound, is_secure, stopping, connections, requests, runtime: Some(runtime) })
     }
 }

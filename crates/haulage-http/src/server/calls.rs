@@ -1,45 +1,49 @@
 //! Calls that can be repeated without being made again.
 //!
 //! A call that changes something is a task of its own, which goes on where its
-//! connection breaks. Its answer stays until the client says that it has got it, or for
-//! [`KEPT`]; a repeat is given the same answer, or waits for it.
+//! connection breaks. What is known of it stays in the [`CallTable`], so a repeat is given
+//! the same answer, or waits for it.
 //!
 //! A claim is special: jobs that nobody hears of would be hidden from others until their leases
 //! end. So a claim whose client has gone away ends soon, and jobs that it brings meanwhile go
-//! back to the queue.
+//! back to the queue. Who hears of a claim, and whether it is given up, is decided under one lock:
+//! no job goes back that somebody has been given.
 
 use std::{
-    collections::{HashMap, VecDeque},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use haulage::{
-    Backend, Result,
+    Backend, Error, Result,
     backend::{ClaimKey, Outcome, Settlement},
 };
 use hyper::{StatusCode, body::Bytes};
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// How long an answer is kept for a client that does not say that it has got it.
-const KEPT: Duration = Duration::from_secs(120);
-/// How many bytes of answers are kept at most; the oldest go first.
-const MOST_BYTES: usize = 64 << 20;
+use super::call_table::{CallTable, KeptCall};
+use crate::{Problem, protocol};
+
 /// How long a claim goes on without its client.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The calls that are under way, and the answers that are kept.
-#[derive(Debug, Default)]
-pub(super) struct Calls(Arc<Mutex<State>>);
+/// The calls that are under way, and what is known of those that were made.
+#[derive(Clone, Debug)]
+pub(super) struct Calls(Arc<Shared>);
 
-#[derive(Debug, Default)]
-struct State {
-    calls: HashMap<CallId, Call>,
-    /// The order in which they were answered, and when.
-    answered: VecDeque<(Instant, CallId)>,
-    bytes: usize,
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<CallTable>,
+    backend: Arc<dyn Backend>,
+    stopping: CancellationToken,
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, CallTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The id that the client has given, and the key with which it came: nobody is told
@@ -48,6 +52,44 @@ struct State {
 pub(super) struct CallId {
     pub(super) key: String,
     pub(super) id: String,
+}
+
+/// What a call asks for, by which one is known that has the id of another: of clients that
+/// are copies of each other, the second would take the answer of the first for its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    pub(super) verb: &'static str,
+    /// The hash of its body. None where a repeat may say it in other words.
+    pub(super) body: Option<[u8; 32]>,
+}
+
+/// Whether a client has sent a call before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Never,
+    /// Since this server is there.
+    Here,
+    /// To a server that is no more, or so long ago that nothing needs to be known of it here.
+    Elsewhere,
+}
+
+/// A call as it comes.
+#[derive(Clone, Debug)]
+pub(super) struct NewCall {
+    pub(super) id: CallId,
+    pub(super) what: Fingerprint,
+    pub(super) sent: Sent,
+}
+
+/// What a call that begins is told.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    /// Nobody wants its answer any more, or the server is being stopped.
+    pub(super) stop: CancellationToken,
+    /// It has been sent before.
+    pub(super) is_repeat: bool,
+    /// It may have been made before.
+    pub(super) is_doubtful: bool,
 }
 
 /// What a call came to.
@@ -60,216 +102,240 @@ pub(super) struct Answered {
     pub(super) claims: Arc<[ClaimKey]>,
 }
 
-#[derive(Debug)]
-struct Call {
-    answer: watch::Receiver<Option<Answered>>,
-    /// How many requests wait for the answer.
-    waiting: usize,
-    /// Some request has been given the answer.
-    told: bool,
-    stop: CancellationToken,
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+/// A call of which a request has become one that waits.
+pub(super) struct Joined {
+    pub(super) serial: u64,
+    pub(super) answer: watch::Receiver<Option<Answered>>,
+    pub(super) given_up: CancellationToken,
 }
 
 impl Calls {
+    pub(super) fn new(backend: Arc<dyn Backend>, stopping: CancellationToken) -> Self {
+        Self(Arc::new(Shared { table: Mutex::default(), backend, stopping }))
+    }
+
     /// Makes a call, or waits for what an earlier request with this id has begun.
-    /// `None` where the call ended without an answer, by a fault of the program.
     pub(super) async fn run<F>(
         &self,
-        id: CallId,
-        backend: &Arc<dyn Backend>,
-        work: impl FnOnce(CancellationToken) -> F,
-    ) -> Option<Answered>
+        call: NewCall,
+        work: impl FnOnce(Start) -> F,
+    ) -> Result<Answered, Problem>
     where
         F: Future<Output = Answered> + Send + 'static,
     {
-        let mut answer = self.begin(&id, backend, work);
-        let waiting = Waiting { calls: Arc::clone(&self.0), backend: Arc::clone(backend), id };
+        let NewCall { id, what, mut sent } = call;
+        let mut gave_back = false;
+        let joined = loop {
+            let gone = {
+                let mut table = self.0.table();
+                let Some(kept) = table.get(&id) else {
+                    break self.begin(&mut table, &id, what, sent, work);
+                };
+                if kept.what != what {
+                    return Err(conflict(&id));
+                }
+                if kept.given_up.is_cancelled() {
+                    kept.gone.clone()
+                } else if !kept.is_lost {
+                    break kept.join();
+                } else if kept.claims().is_empty() {
+                    // It was made; what it came to, nobody knows any more.
+                    table.remove(&id);
+                    break self.begin(&mut table, &id, what, Sent::Elsewhere, work);
+                } else if gave_back {
+                    return Err(still_held());
+                } else {
+                    // What it brought goes back before it is made anew.
+                    gave_back = true;
+                    let gone = kept.gone.clone();
+                    drop(self.give_back(kept, &id));
+                    gone
+                }
+            };
+            gone.cancelled().await;
+            sent = Sent::Elsewhere;
+        };
+        let Joined { serial, mut answer, given_up } = joined;
+        let waiting = Waiting { calls: self.clone(), id, serial };
         let answered = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
-        let mut state = lock(&self.0);
-        match (&answered, state.calls.get_mut(&waiting.id)) {
-            (Some(_), Some(call)) => call.told = true,
-            // Another try is to begin anew.
-            (None, Some(_)) => drop(state.calls.remove(&waiting.id)),
-            (_, None) => {}
+        let mut table = self.0.table();
+        let Some(answered) = answered else {
+            // By a fault of the program. Another try is to begin anew.
+            table.remove_if(&waiting.id, serial);
+            let detail = "the call ended without an answer";
+            return Err(Problem::new(500, "failed", "The server failed", detail));
+        };
+        if given_up.is_cancelled() {
+            let detail = "the client gave this call up, and what it brought went back";
+            return Err(Problem::new(503, "given_up", "The call was given up", detail));
         }
-        drop(state);
-        answered
-    }
-
-    /// Whether such a call is known.
-    pub(super) fn knows(&self, id: &CallId) -> bool {
-        lock(&self.0).calls.contains_key(id)
+        if let Some(call) = table.current(&waiting.id, serial) {
+            call.told = true;
+        }
+        Ok(answered)
     }
 
     fn begin<F>(
         &self,
+        table: &mut CallTable,
         id: &CallId,
-        backend: &Arc<dyn Backend>,
-        work: impl FnOnce(CancellationToken) -> F,
-    ) -> watch::Receiver<Option<Answered>>
+        what: Fingerprint,
+        sent: Sent,
+        work: impl FnOnce(Start) -> F,
+    ) -> Joined
     where
         F: Future<Output = Answered> + Send + 'static,
     {
-        let mut state = lock(&self.0);
-        if let Some(call) = state.calls.get_mut(id) {
-            call.waiting += 1;
-            return call.answer.clone();
-        }
+        let is_doubtful = sent == Sent::Elsewhere || (sent == Sent::Here && table.has_forgotten());
+        let stop = self.0.stopping.child_token();
         let (sender, answer) = watch::channel(None);
-        let stop = CancellationToken::new();
-        let call = Call { answer: answer.clone(), waiting: 1, told: false, stop: stop.clone() };
-        state.calls.insert(id.clone(), call);
-        let (work, calls, backend, id) = (work(stop), Arc::clone(&self.0), Arc::clone(backend), id.clone());
+        let joined = table.insert(id, what, answer, stop.clone());
+        let work = work(Start { stop, is_repeat: sent != Sent::Never, is_doubtful });
+        let (calls, id, serial) = (self.clone(), id.clone(), joined.serial);
         tokio::spawn(async move {
             let answered = work.await;
-            let unheard = {
-                let mut state = lock(&calls);
-                state.bytes += answered.body.len();
-                state.answered.push_back((Instant::now(), id.clone()));
-                state.tidy();
-                state.calls.get(&id).is_none_or(|call| call.waiting == 0)
-            };
-            let has_jobs = !answered.claims.is_empty();
-            let is_failure = answered.status.is_server_error();
-            sender.send_replace(Some(answered));
-            if is_failure {
-                // Who tries again means it.
-                lock(&calls).forget(&id);
-            }
-            if unheard && has_jobs {
-                give_up_later(calls, backend, id);
+            let is_unheard = calls.0.table().publish(&id, serial, &sender, answered, is_doubtful);
+            if is_unheard {
+                calls.give_up_later(id, serial);
             }
         });
-        answer
+        joined
     }
 
     /// The client has got these answers.
     pub(super) fn received(&self, ids: impl Iterator<Item = CallId>) {
-        let mut state = lock(&self.0);
+        let mut table = self.0.table();
         for id in ids {
-            state.forget(&id);
+            table.received(&id);
         }
     }
 
     /// Ends the wait of a claim. Its answer still comes, unless its jobs are to be given
     /// back: then there is none, and this is done when they are. False where no such call is known.
-    pub(super) async fn stop(
-        &self,
-        id: &CallId,
-        give_back: bool,
-        backend: &Arc<dyn Backend>,
-    ) -> Result<bool> {
-        let answer = {
-            let state = lock(&self.0);
-            let Some(call) = state.calls.get(id) else { return Ok(false) };
-            call.stop.cancel();
-            call.answer.clone()
-        };
-        if give_back {
-            release(&self.0, answer, id, backend).await?;
-        }
-        Ok(true)
-    }
-}
-
-/// Gives the jobs of a call back, and forgets it.
-async fn release(
-    calls: &Mutex<State>,
-    mut answer: watch::Receiver<Option<Answered>>,
-    id: &CallId,
-    backend: &Arc<dyn Backend>,
-) -> Result<()> {
-    let answered = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
-    if let Some(answered) = answered {
-        let release = |key: &ClaimKey| Settlement::new(key.clone(), Outcome::release());
-        let releases: Vec<_> = answered.claims.iter().map(release).collect();
-        if !releases.is_empty() {
-            // A claim that is lost meanwhile is nobody's to give back.
-            backend.settle(releases).await?;
+    pub(super) async fn stop(&self, id: &CallId, give_back: bool) -> Result<bool> {
+        loop {
+            let (task, gone) = {
+                let mut table = self.0.table();
+                let Some(kept) = table.get(id) else { return Ok(false) };
+                kept.stop.cancel();
+                if !give_back {
+                    return Ok(true);
+                }
+                let task = (!kept.given_up.is_cancelled()).then(|| self.give_back(kept, id));
+                (task, kept.gone.clone())
+            };
+            if let Some(task) = task {
+                let done = task.await;
+                return done
+                    .unwrap_or_else(|e| Err(Error::unavailable("giving jobs back failed", e)))
+                    .map(|()| true);
+            }
+            // Somebody else does it.
+            gone.cancelled().await;
         }
     }
-    lock(calls).forget(id);
-    Ok(())
-}
 
-impl State {
-    fn forget(&mut self, id: &CallId) {
-        // One that is under way is not forgotten: it would be made twice.
-        let Some(call) = self.calls.get(id) else { return };
-        let Some(size) = call.answer.borrow().as_ref().map(|answer| answer.body.len()) else { return };
-        self.bytes = self.bytes.saturating_sub(size);
-        self.calls.remove(id);
+    /// From now on nobody is given what this call brings: it goes back to the queue, and the call is
+    /// forgotten. A task of its own, since those who wait for its end may go away.
+    fn give_back(&self, kept: &KeptCall, id: &CallId) -> JoinHandle<Result<()>> {
+        kept.given_up.cancel();
+        let (shared, id, serial, mut answer) =
+            (Arc::clone(&self.0), id.clone(), kept.serial, kept.answer.clone());
+        tokio::spawn(async move {
+            let answered = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+            let claims = answered.map_or_else(|| [].into(), |answered| answered.claims);
+            let (left, released) = match release(&*shared.backend, &claims).await {
+                Ok(()) => (Vec::new(), Ok(())),
+                Err((left, error)) => (left, Err(error)),
+            };
+            shared.table().given_back(&id, serial, left);
+            released
+        })
     }
 
-    /// Forgets what has been kept for long, or takes too much room.
-    fn tidy(&mut self) {
-        let now = Instant::now();
-        while let Some((at, id)) = self.answered.front() {
-            let known = self.calls.contains_key(id);
-            if known && now.saturating_duration_since(*at) < KEPT && self.bytes <= MOST_BYTES {
+    /// Ends a claim that nobody waits for, and gives back what it brings. Other calls have nothing
+    /// that hears of a stop, and bring no claims.
+    fn give_up_later(&self, id: CallId, serial: u64) {
+        // At the end of the program there may be no runtime left.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let calls = self.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            let unheard = |call: &&mut KeptCall| call.is_unheard();
+            let mut answer = {
+                let mut table = calls.0.table();
+                let Some(call) = table.current(&id, serial).filter(unheard) else { return };
+                call.stop.cancel();
+                call.answer.clone()
+            };
+            if answer.wait_for(Option::is_some).await.is_err() {
                 return;
             }
-            let id = id.clone();
-            self.answered.pop_front();
-            self.forget(&id);
+            let given_back = {
+                let mut table = calls.0.table();
+                match table.current(&id, serial).filter(unheard) {
+                    Some(call) if !call.claims().is_empty() => calls.give_back(call, &id),
+                    _ => return,
+                }
+            };
+            if let Ok(Err(error)) = given_back.await {
+                tracing::warn!(%error, "cannot give back the jobs of a client that has gone away");
+            }
+        });
+    }
+}
+
+fn conflict(id: &CallId) -> Problem {
+    let detail = format!("the call {} was made before, and asked for something else", id.id);
+    Problem::new(422, "call_conflict", "The id of the call was used for another one", detail)
+        .field(protocol::CALL)
+        .remedy("give each call an id of its own, drawn from the system's random numbers")
+}
+
+fn still_held() -> Problem {
+    let detail = "the jobs that an earlier request of this call brought cannot be given back now";
+    Problem::new(503, "unavailable", "The store is out of reach, or refuses to work", detail)
+}
+
+/// Gives jobs back. Which of them it could not, and why.
+async fn release(backend: &dyn Backend, claims: &[ClaimKey]) -> Result<(), (Vec<ClaimKey>, Error)> {
+    if claims.is_empty() {
+        return Ok(());
+    }
+    let release = |key: &ClaimKey| Settlement::new(key.clone(), Outcome::release());
+    let answers = match backend.settle(claims.iter().map(release).collect()).await {
+        Ok(answers) => answers,
+        Err(error) => return Err((claims.to_vec(), error)),
+    };
+    let (mut left, mut why) = (Vec::new(), None);
+    for (key, answer) in claims.iter().zip(answers) {
+        // A claim that is lost meanwhile is nobody's to give back.
+        if let Err(error @ Error::Unavailable { .. }) = answer {
+            left.push(key.clone());
+            why = Some(error);
         }
     }
+    why.map_or(Ok(()), |error| Err((left, error)))
 }
 
 /// A request that waits for the answer of a call.
 struct Waiting {
-    calls: Arc<Mutex<State>>,
-    backend: Arc<dyn Backend>,
+    calls: Calls,
     id: CallId,
+    serial: u64,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let alone = {
-            let mut state = lock(&self.calls);
-            let Some(call) = state.calls.get_mut(&self.id) else { return };
+        let is_unheard = {
+            let mut table = self.calls.0.table();
+            let Some(call) = table.current(&self.id, self.serial) else { return };
             call.waiting = call.waiting.saturating_sub(1);
-            call.waiting == 0 && !call.told
+            call.is_unheard()
         };
         // Whatever it is, it goes on; a claim is given up if its client does not come back.
-        if alone {
-            give_up_later(Arc::clone(&self.calls), Arc::clone(&self.backend), self.id.clone());
+        if is_unheard {
+            self.calls.give_up_later(self.id.clone(), self.serial);
         }
     }
-}
-
-/// Ends a claim that nobody waits for, and gives back what it brings. Other calls have nothing
-/// that hears of a stop, and bring no claims.
-fn give_up_later(calls: Arc<Mutex<State>>, backend: Arc<dyn Backend>, id: CallId) {
-    // At the end of the program there may be no runtime left.
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(async move {
-        tokio::time::sleep(GRACE).await;
-        let answer = {
-            let state = lock(&calls);
-            match state.calls.get(&id) {
-                Some(call) if call.waiting == 0 && !call.told => {
-                    call.stop.cancel();
-                    call.answer.clone()
-                }
-                _ => return,
-            }
-        };
-        let mut brought = answer.clone();
-        let has_jobs = match brought.wait_for(Option::is_some).await {
-            Ok(answer) => answer.as_ref().is_some_and(|answer| !answer.claims.is_empty()),
-            Err(_) => return,
-        };
-        let is_unheard = |call: &Call| call.waiting == 0 && !call.told;
-        if !has_jobs || !lock(&calls).calls.get(&id).is_some_and(is_unheard) {
-            return;
-        }
-        if let Err(error) = release(&calls, answer, &id, &backend).await {
-            tracing::warn!(%error, "cannot give back the jobs of a client that has gone away");
-        }
-    });
 }

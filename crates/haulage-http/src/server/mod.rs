@@ -2,6 +2,7 @@
 
 mod backend;
 mod builder;
+mod call_table;
 mod calls;
 mod connection;
 mod events;
@@ -31,7 +32,8 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HOST, ORIGIN, VARY,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HOST, HeaderName,
+        ORIGIN, VARY,
     },
 };
 use percent_encoding::percent_decode_str;
@@ -66,6 +68,7 @@ pub struct Server {
     is_secure: bool,
     stopping: CancellationToken,
     connections: TaskTracker,
+    requests: TaskTracker,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -84,6 +87,11 @@ impl Server {
     pub fn url(&self) -> String {
         let scheme = if self.is_secure { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// How many requests are being answered now; those that wait are among them.
+    pub fn open_requests(&self) -> usize {
+        self.requests.len()
     }
 
     /// Ends it: no more connections are taken, waits end with 503 and `Retry-After`, and what
@@ -125,7 +133,7 @@ struct Api {
     keys: Option<KeyFile>,
     calls: Calls,
     watches: Watches,
-    /// Drawn anew with each start.
+    /// See [`protocol::INSTANCE`].
     instance: String,
     /// The largest body or result, in bytes.
     max_body: usize,
@@ -134,6 +142,8 @@ struct Api {
     /// Pages of these origins may ask.
     origins: BTreeSet<String>,
     stopping: CancellationToken,
+    /// Those that are being answered.
+    requests: TaskTracker,
     map: Map,
 }
 
@@ -174,17 +184,19 @@ impl Map {
 impl Api {
     /// The answer to a request, whatever it is.
     async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>) -> Reply {
+        let _open = self.requests.token();
         let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
         let allowed = origin.as_ref().filter(|origin| self.origins.contains(*origin)).cloned();
         let mut reply = if request.method() == Method::OPTIONS && allowed.is_some() {
             // What a browser asks before it asks; it sends no key.
             reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new())
         } else {
-            match self.handle(request, origin.as_deref(), allowed.is_some()).await {
+            match Arc::clone(&self).handle(request, origin.as_deref(), allowed.is_some()).await {
                 Ok(reply) => reply,
                 Err(problem) => reply::problem(&problem),
             }
         };
+        reply::header(&mut reply, HeaderName::from_static(protocol::INSTANCE), &self.instance);
         if let Some(origin) = allowed {
             for (name, value) in [
                 (ACCESS_CONTROL_ALLOW_ORIGIN, origin.as_str()),

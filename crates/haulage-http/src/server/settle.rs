@@ -9,10 +9,10 @@ use haulage::{
 
 use super::{
     Api,
-    backend::{answered, call, failed, give, named, need_jobs, read},
-    calls::Answered,
+    backend::{answered, call, failed, give, named, need_jobs},
+    calls::{Answered, Start},
     reply::Reply,
-    request::Request,
+    request::{self, Request},
 };
 use crate::{
     Problem,
@@ -20,29 +20,24 @@ use crate::{
 };
 
 pub(super) async fn settle(api: Arc<Api>, mut request: Request) -> Result<Reply, Problem> {
-    let (id, began) = call(&api, &request)?;
-    let mut settle: Settle = read(&api, &mut request).await?;
+    let (call, bytes) = call(&api, &mut request, "settle").await?;
+    let settle: Settle = request::decode(&bytes)?;
     need_jobs(&api, &request.who, settle.settlements.iter().map(|settlement| &settlement.key.id)).await?;
-    if let Some(claim) = settle.claim.take() {
+    if let Some(claim) = &settle.claim {
         request.who.need_queues(claim.queues.names())?;
-        settle.claim = Some(named(&api, &request, claim, id.as_ref()));
     }
-    let work = {
-        let api = Arc::clone(&api);
-        move |_| async move {
-            match settle_now(&api, settle, began.is_some()).await {
-                Ok(settled) => {
-                    let claims = settled.claimed.iter().map(|job| job.key.clone()).collect();
-                    Answered { claims, ..answered(&settled) }
-                }
-                Err(error) => failed(&error.into()),
+    let (calls, id) = (api.calls.clone(), call.id.clone());
+    let work = move |start: Start| async move {
+        let claim = settle.claim.clone().map(|claim| named(claim, &id, &start));
+        match settle_now(&api, Settle { claim, ..settle }, start.is_doubtful).await {
+            Ok(settled) => {
+                let claims = settled.claimed.iter().map(|job| job.key.clone()).collect();
+                Answered { claims, ..answered(&settled) }
             }
+            Err(error) => failed(&error.into()),
         }
     };
-    match id {
-        Some(id) => give(api.calls.run(id, &api.backend, work).await),
-        None => give(Some(work(tokio_util::sync::CancellationToken::new()).await)),
-    }
+    Ok(give(calls.run(call, work).await?))
 }
 
 async fn settle_now(api: &Api, settle: Settle, all_unsure: bool) -> Result<Settled> {

@@ -126,7 +126,10 @@ async fn what_no_backend_would_send_is_refused_and_the_server_goes_on() {
         "haulage-call"
     );
     let claim = r#"{"worker": "w", "max": 1, "lease": 60, "wait": 0}"#;
-    assert_eq!(client.post("/v1/backend/claim", claim).await.problem(422)["field"], "haulage-call");
+    for (verb, body) in [("claim", claim), ("submit", "[]"), ("settle", "{}"), ("cancel", "[]")] {
+        let refused = client.post(&format!("/v1/backend/{verb}"), body).await.problem(422);
+        assert_eq!(refused["field"], "haulage-call", "{verb}");
+    }
     client
         .post_with("/v1/backend/claim", r#"{"worker": "w", "max": 0, "lease": 60, "wait": 0}"#, &call)
         .await
@@ -139,7 +142,7 @@ async fn what_no_backend_would_send_is_refused_and_the_server_goes_on() {
         ("get", r#"{"ids": "x", "detail": "full"}"#),
         ("redrive", r#""everything""#),
     ] {
-        client.post(&format!("/v1/backend/{verb}"), body).await.problem(400);
+        client.post_with(&format!("/v1/backend/{verb}"), body, &call).await.problem(400);
     }
     let ids: Vec<String> = (0..10_001).map(|n| n.to_string()).collect();
     let many = serde_json::json!({ "ids": ids, "detail": "status" }).to_string();

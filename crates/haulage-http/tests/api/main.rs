@@ -1,7 +1,9 @@
 //! The API, as a program in any language has it.
 
 mod bulk;
+mod calls;
 mod client;
+mod gate;
 mod hostile;
 mod jobs;
 mod keys;

@@ -27,10 +27,9 @@ async fn waits_end_with_503_and_nothing_is_lost() {
     let request = request.queues(queue, 0);
     let claim = tokio::spawn(async move { worker.claim(request, Default::default()).await });
     // Until all of them wait.
-    while site.backend.stats().await.expect("stats").visible < 2 {
+    while site.backend.stats().await.expect("stats").visible < 2 || site.server.open_requests() < 4 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
     let Site { server, backend, folder } = site;
     assert!(server.stop(Duration::from_secs(30)).await, "nothing is left open");
     let (record, result, submitted) = waits.await.expect("waits");

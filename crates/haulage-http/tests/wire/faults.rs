@@ -3,71 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use haulage::{
-    Backend, Error, Json, NewJob, Status,
-    backend::{ClaimRequest, Detail, Outcome, Redrive, Settlement},
-    sqlite::SqliteBackend,
+    Backend, Error, NewJob, Status,
+    backend::{Detail, Outcome, Redrive, Settlement},
 };
-use haulage_http::{HttpBackend, server::Server};
-use haulage_servers::{Break, Flaky};
-use tempfile::TempDir;
+use haulage_http::HttpBackend;
+use haulage_servers::Break;
 
-use crate::place::serve;
-
-struct Place {
-    store: Arc<dyn Backend>,
-    server: Option<Server>,
-    flaky: Flaky,
-    client: HttpBackend,
-    _folder: TempDir,
-}
-
-impl Place {
-    async fn new(patience: Duration) -> Self {
-        let folder = tempfile::tempdir().expect("tempdir");
-        let store: Arc<dyn Backend> =
-            Arc::new(SqliteBackend::open(folder.path().join("x.db")).await.expect("open"));
-        let server = serve(store.clone());
-        let flaky = Flaky::start(server.address(), 1);
-        let client = HttpBackend::builder(flaky.url()).patience(patience).open().await.expect("open");
-        Self { store, server: Some(server), flaky, client, _folder: folder }
-    }
-
-    /// One that waits until a server is there again.
-    async fn patient() -> Self {
-        Self::new(Duration::from_secs(60)).await
-    }
-
-    /// One that gives up at once.
-    async fn hasty() -> Self {
-        Self::new(Duration::ZERO).await
-    }
-
-    async fn submit(&self, count: u64) {
-        let jobs = (0..count).map(|n| NewJob::new(&n).expect("JSON")).collect();
-        self.store.submit(jobs).await.expect("submit");
-    }
-
-    async fn visible(&self) -> u64 {
-        self.store.stats().await.expect("stats").visible
-    }
-
-    /// Another server takes the place of this one, which knows nothing of it.
-    fn restart(&mut self) {
-        let server = serve(self.store.clone());
-        self.flaky.lead_to(server.address());
-        self.server = Some(server);
-    }
-}
-
-fn request(max: usize) -> ClaimRequest {
-    ClaimRequest::new("w", Duration::from_secs(300)).max(max).wait(Duration::from_secs(60))
-}
-
-fn success(key: &haulage::backend::ClaimKey) -> Settlement {
-    Settlement::new(key.clone(), Outcome::Success(Json::parse("1").expect("JSON")))
-}
-
-const LOST: [Break; 2] = [Break::LostAnswer, Break::HalfAnswer];
+use crate::place::{LOST, Place, request, success};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_done_and_not_answered_is_not_done_again() {
@@ -102,71 +44,6 @@ async fn what_was_done_and_not_answered_is_not_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_that_was_given_up_strands_nothing() {
-    for fault in LOST {
-        let place = Place::hasty().await;
-        place.submit(3).await;
-        place.flaky.fail_next("/v1/backend/claim", fault);
-        let given_up = place.client.claim(request(3), Default::default()).await;
-        assert!(matches!(given_up, Err(Error::Unavailable { .. })), "{given_up:?}");
-        // The next one has them, and no attempt was lost.
-        let claimed = place.client.claim(request(3), Default::default()).await.expect("claim");
-        assert_eq!(claimed.len(), 3, "{fault:?}");
-        assert!(claimed.iter().all(|job| job.counted == 1), "{claimed:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_claim_brings_whose_worker_stops_goes_back() {
-    let place = Place::hasty().await;
-    place.submit(2).await;
-    place.flaky.fail_next("/v1/backend/claim", Break::LostAnswer);
-    place.client.claim(request(2), Default::default()).await.expect_err("no answer");
-    assert_eq!(place.visible().await, 0);
-    place.client.drain().await.expect("drain");
-    assert_eq!(place.visible().await, 2);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_vanishes_while_it_waits_takes_no_job_along() {
-    let place = Place::patient().await;
-    let client = HttpBackend::builder(place.flaky.url()).open().await.expect("open");
-    let claim = tokio::spawn(async move { client.claim(request(1), Default::default()).await });
-    // Until it waits on the server, which shows when a job would be taken.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    claim.abort();
-    assert!(claim.await.expect_err("aborted").is_cancelled());
-    // Its runtime, and with it its connection, is gone; the server notices.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    place.submit(1).await;
-    let claimed = place.client.claim(request(1), Default::default()).await.expect("claim");
-    assert_eq!((claimed.len(), claimed[0].counted), (1, 1), "{claimed:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_is_filled_by_a_settle_without_an_answer_is_not_lost() {
-    for (place, patient) in [(Place::patient().await, true), (Place::hasty().await, false)] {
-        place.submit(2).await;
-        let first = place.client.claim(request(1), Default::default()).await.expect("claim").remove(0);
-        place.flaky.fail_next("/v1/backend/settle", Break::LostAnswer);
-        let joined = place.client.settle_and_claim(vec![success(&first.key)], request(1)).await;
-        let second = if patient {
-            let (settled, mut claimed) = joined.expect("answered again");
-            assert_eq!(*settled[0].as_ref().expect("its status"), Status::Success);
-            claimed.remove(0)
-        } else {
-            joined.expect_err("no answer");
-            // As a consumer does: the settle again, alone, and then a claim.
-            let settled = place.client.settle(vec![success(&first.key)]).await.expect("settle").remove(0);
-            assert_eq!(settled.expect("it was settled by the call that was not answered"), Status::Success);
-            place.client.claim(request(1), Default::default()).await.expect("claim").remove(0)
-        };
-        assert_ne!(second.key.id, first.key.id);
-        assert_eq!(second.counted, 1, "patient: {patient}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_started_anew_goes_unnoticed() {
     let mut place = Place::patient().await;
     // Who waits for a job.
@@ -175,7 +52,7 @@ async fn a_server_that_is_started_anew_goes_unnoticed() {
         let client = client.clone();
         tokio::spawn(async move { client.claim(request(1), Default::default()).await })
     };
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    place.open(1).await;
     let old = place.server.take().expect("a server");
     assert!(old.stop(Duration::from_secs(30)).await, "nothing is left open");
     place.restart();
@@ -217,6 +94,11 @@ async fn a_submit_that_the_old_server_may_have_made_is_not_made_again_in_secret(
         matches!(&unsure, Err(Error::Unavailable { message, .. }) if message.contains("submit them again")),
         "{unsure:?}"
     );
+    // Once it is known that there is another server, one that has not arrived has not been made.
+    place.client.ping().await.expect("ping");
+    place.flaky.fail_next("/v1/backend/submit", Break::Reset);
+    let submitted = place.client.submit(vec![NewJob::new(&1).expect("JSON")]).await.expect("submit");
+    assert!(submitted[0].is_ok(), "{submitted:?}");
     place.flaky.fail_next("/v1/backend/submit", Break::Reset);
     place.restart();
     let keyed = NewJob::new(&1).expect("JSON").idempotency_key("k");
@@ -274,4 +156,35 @@ async fn large_bodies_and_results_go_both_ways() {
         other => panic!("{other:?}"),
     };
     assert!(found.into_iter().map(size).all(|size| size == (1 << 20) + 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_of_a_proxy_is_not_the_answer() {
+    for status in [429, 500, 502, 520] {
+        let place = Place::patient().await;
+        place.flaky.fail_next("/v1/backend/submit", Break::Page(status));
+        let submitted = place.client.submit(vec![NewJob::new(&1).expect("JSON")]).await.expect("submit");
+        assert!(submitted[0].is_ok() && place.visible().await == 1, "{status}: once");
+        place.flaky.fail_next("/v1/backend/get", Break::Page(status));
+        let id = submitted.into_iter().next().expect("one").expect("accepted").id;
+        place.client.get(vec![id], Detail::Status).await.expect("get");
+        assert!(place.flaky.is_through());
+    }
+    // That of something else than a server of Haulage is.
+    let place = Place::patient().await;
+    place.flaky.fail_next("/v1/backend/ping", Break::Page(501));
+    let refused = place.client.ping().await;
+    assert!(matches!(refused, Err(Error::Config(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_that_never_begin_are_asked_for_again() {
+    let place = Place::patient().await;
+    place.flaky.fail_next("/v1/backend/signals", Break::Silence);
+    let mut signals = place.client.signals();
+    let outcomes = signals.outcomes.as_mut().expect("there are signals");
+    // Half a minute is what a silent one is given.
+    let heard = tokio::time::timeout(Duration::from_secs(120), outcomes.changed()).await;
+    heard.expect("a signal").expect("a signal");
+    assert!(place.flaky.is_through());
 }

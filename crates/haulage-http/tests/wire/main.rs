@@ -1,5 +1,6 @@
 //! The backend of a server, over the wire.
 
+mod claims;
 mod conformance;
 mod faults;
 mod place;
