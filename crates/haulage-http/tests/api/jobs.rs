@@ -260,6 +260,11 @@ impl Events {
 
     /// The next one; none where the stream ends.
     async fn next(&mut self) -> Option<Event> {
+        // The signs of life in between are no events.
+        tokio::time::timeout(Duration::from_secs(60), self.read()).await.expect("an event")
+    }
+
+    async fn read(&mut self) -> Option<Event> {
         loop {
             while let Some((event, rest)) = self.text.split_once("\n\n") {
                 let field =
@@ -271,8 +276,7 @@ impl Events {
                     return Some((id, name, data));
                 }
             }
-            let frame = tokio::time::timeout(Duration::from_secs(60), self.body.frame());
-            let data = frame.await.expect("a sign of life")?.expect("a part").into_data().expect("data");
+            let data = self.body.frame().await?.expect("a part").into_data().expect("data");
             self.text.push_str(std::str::from_utf8(&data).expect("UTF-8"));
         }
     }
