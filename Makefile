@@ -26,7 +26,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -261,6 +261,9 @@ bench-quick: need-rust ## A first impression of the same in under 40 seconds
 
 bench-size: need-rust ## What millions of records, large bodies, long readers and idle crowds cost, in some minutes
 	$(CARGO) run --release --package haulage-cli -- bench --size
+
+bench-http: need-rust ## What a server costs: throughput, latency, idle workers and waits through it, beside the same without
+	$(CARGO) run --release --package haulage-cli -- bench --http
 
 bench-verbs: need-rust ## What single verbs of the backends cost, with criterion
 	$(CARGO) bench --package haulage

@@ -16,6 +16,7 @@ use haulage::{
     consumer::{ConsumerBuilder, Event},
     shutdown::Shutdown,
 };
+use haulage_http::server::Server;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -53,6 +54,10 @@ pub(super) enum Part {
     Echo,
     /// Run jobs of all kinds with so many slots, until told to end
     Soak { concurrency: usize },
+    /// Serve the jobs on the loopback, and say under which URL
+    Serve,
+    /// Be so many workers, each with a connection of its own, until told to end
+    Idle { workers: usize },
     /// Answer each job after burning the CPU for so many seconds
     Burn { seconds: u64 },
 }
@@ -89,6 +94,26 @@ impl Args {
             }
             Part::Echo => {
                 serve(Consumer::builder(backend).handler(echo), &mut input).await?;
+                return Ok(());
+            }
+            Part::Serve => {
+                let server = Server::builder(backend).listen("127.0.0.1:0").start()?;
+                session.output.line(server.url())?;
+                while let Ok(Some(_)) = input.next_line().await {}
+                server.stop(Duration::from_secs(5)).await;
+                return Ok(());
+            }
+            Part::Idle { workers } => {
+                let mut crowd = tokio::task::JoinSet::new();
+                let shutdown = Shutdown::new();
+                for _ in 0..workers {
+                    let consumer = Consumer::builder(session.backend().await?).handler(echo).build()?;
+                    crowd.spawn(consumer.run(shutdown.clone()));
+                }
+                session.output.line("idle")?;
+                while let Ok(Some(_)) = input.next_line().await {}
+                shutdown.stop();
+                crowd.join_all().await;
                 return Ok(());
             }
             Part::Soak { concurrency } => {
@@ -255,7 +280,8 @@ impl Actor {
         }
     }
 
-    async fn line(&mut self) -> Result<String> {
+    /// The next line that it says.
+    pub(super) async fn line(&mut self) -> Result<String> {
         let line = self.stdout.next_line().await.map_err(|e| failed("a process", e))?;
         line.ok_or_else(|| failed("a process", "it ended early"))
     }

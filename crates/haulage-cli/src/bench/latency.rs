@@ -1,14 +1,11 @@
 //! Latency: how soon an idle worker in another process starts on a job, and
 //! how soon the producer has its result.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use haulage::{Clock, Producer};
 
-use super::{actor::Actor, pipeline::url, report::percentile};
+use super::{actor::Actor, report::percentile};
 use crate::exit::Result;
 
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +15,9 @@ pub(super) struct Latency {
     pub(super) roundtrip_p50_ms: f64,
 }
 
-pub(super) async fn measure(path: &Path, samples: usize) -> Result<Latency> {
+pub(super) async fn measure(producer: &Producer, url: &str, samples: usize) -> Result<Latency> {
     const WARM_UP: usize = 20;
-    let producer = Producer::new(haulage::connect(&url(path)).await?);
-    let mut worker = Actor::start(&url(path), &["echo"]).await?;
+    let mut worker = Actor::start(url, &["echo"]).await?;
     worker.go().await?;
     let (mut pickups, mut roundtrips) = (Vec::new(), Vec::new());
     for sample in 0..WARM_UP + samples {

@@ -7,6 +7,7 @@ mod actor;
 #[cfg(feature = "aws")]
 mod aws;
 mod floor;
+mod http;
 mod latency;
 mod pipeline;
 mod report;
@@ -17,7 +18,7 @@ mod worker;
 
 use std::{path::PathBuf, time::Duration};
 
-use haulage::sqlite::SqliteBackend;
+use haulage::{Producer, sqlite::SqliteBackend};
 use tempfile::TempDir;
 
 pub(crate) use self::actor::Args as ActorArgs;
@@ -43,6 +44,9 @@ use crate::{
 /// 4 MiB, whose records expire meanwhile, beside ten million records (ten thousand with
 /// --quick). Fails where a job did not succeed. Takes up to 4 GB of the disk.
 ///
+/// With --http, in place of that: a server (`haulage serve`) on the loopback beside the same without it.
+/// Takes about two minutes.
+///
 /// With an sqs:// URL: measure throughput on AWS, and count requests and cost.
 /// Works on queues and tables of its own, which it deletes afterwards. On AWS
 /// itself that costs some cents.
@@ -64,6 +68,10 @@ pub(crate) struct Args {
     /// gets lost or grows
     #[arg(long, value_name = "DURATION", value_parser = options::duration, conflicts_with = "size")]
     soak: Option<Duration>,
+
+    /// Measure a server on the loopback, beside the same without it
+    #[arg(long, conflicts_with_all = ["size", "soak"])]
+    http: bool,
 
     /// The disk to measure: a folder on it
     #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -141,6 +149,14 @@ impl Args {
                 session.output.text(&report.table())
             };
         }
+        if self.http {
+            let report = http::measure(folder.path(), effort, session).await?;
+            return if session.output.json {
+                session.output.json(&report)
+            } else {
+                session.output.text(&report.table())
+            };
+        }
         if let Some(time) = self.soak {
             let records = if self.quick { SOAK_RECORDS_QUICK } else { SOAK_RECORDS };
             let report = soak::measure(&folder.path().join("soak.db"), time, records, session).await?;
@@ -202,7 +218,9 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
             .push(pipeline::one_slot_per_s(&place(&format!("slot-{round}.db")), effort.singles).await?);
     }
     say("latency");
-    let latency = latency::measure(&place("latency.db"), effort.samples).await?;
+    let link = pipeline::url(&place("latency.db"));
+    let producer = Producer::new(haulage::connect(&link).await?);
+    let latency = latency::measure(&producer, &link, effort.samples).await?;
     say("a worker that starts, and one that idles");
     let cold_start_ms = worker::cold_start_ms(&place("start.db"), effort.starts).await?;
     let idle = worker::idle(&place("idle.db"), watch).await?;

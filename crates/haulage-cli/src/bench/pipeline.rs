@@ -28,32 +28,33 @@ pub(super) async fn fill(path: &Path, waiting: u64) -> Result {
 /// number of jobs waiting at the start, which is that at the end too.
 pub(super) async fn jobs_per_s(path: &Path, waiting: u64, jobs: u64) -> Result<f64> {
     fill(path, waiting).await?;
-    both_sides(path, jobs, "produce", None, actor::CONCURRENCY).await
+    both_sides(&url(path), jobs, "produce", None, actor::CONCURRENCY).await
 }
 
 /// Jobs a second while one process submits them one after the other, and
 /// another one runs them one after the other.
 pub(super) async fn one_by_one_per_s(path: &Path, jobs: u64) -> Result<f64> {
-    both_sides(path, jobs, "one-by-one", None, 1).await
+    both_sides(&url(path), jobs, "one-by-one", None, 1).await
 }
 
 /// Jobs a second of both sides, where records expire so many seconds after their jobs ended.
 pub(super) async fn expiring_jobs_per_s(path: &Path, jobs: u64, ttl: u64) -> Result<f64> {
-    both_sides(path, jobs, "produce", Some(ttl), actor::CONCURRENCY).await
+    both_sides(&url(path), jobs, "produce", Some(ttl), actor::CONCURRENCY).await
 }
 
-async fn both_sides(
-    path: &Path,
+/// Jobs a second from the first submit to the last settle, by two processes.
+pub(super) async fn both_sides(
+    url: &str,
     jobs: u64,
     producer: &str,
     ttl: Option<u64>,
     concurrency: usize,
 ) -> Result<f64> {
-    let (url, count) = (url(path), jobs.to_string());
+    let count = jobs.to_string();
     let ttl = ttl.map(|ttl| ttl.to_string());
     let part: Vec<&str> = [producer, &count].into_iter().chain(ttl.as_deref()).collect();
-    let mut consumer = Actor::start(&url, &["consume", &count, &concurrency.to_string()]).await?;
-    let mut producer = Actor::start(&url, &part).await?;
+    let mut consumer = Actor::start(url, &["consume", &count, &concurrency.to_string()]).await?;
+    let mut producer = Actor::start(url, &part).await?;
     consumer.go().await?;
     producer.go().await?;
     let produced: Seen = producer.seen().await?;
@@ -76,8 +77,13 @@ fn per_s(jobs: u64, began: i64, ended: i64) -> f64 {
 
 /// Single submits a second from so many tasks, each acknowledged durable.
 pub(super) async fn single_submits_per_s(path: &Path, tasks: u64, watch: Duration) -> Result<f64> {
+    submits_per_s(&url(path), tasks, watch).await
+}
+
+/// The same at any URL.
+pub(super) async fn submits_per_s(url: &str, tasks: u64, watch: Duration) -> Result<f64> {
     let (tasks, millis) = (tasks.to_string(), watch.as_millis().to_string());
-    let mut producer = Actor::start(&url(path), &["single", &tasks, &millis]).await?;
+    let mut producer = Actor::start(url, &["single", &tasks, &millis]).await?;
     producer.go().await?;
     let seen: Seen = producer.seen().await?;
     Ok(per_s(seen.jobs, seen.began, seen.ended))

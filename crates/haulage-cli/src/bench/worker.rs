@@ -76,7 +76,7 @@ pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
     Some(nanos.sum::<Option<f64>>()? / 1e9)
 }
 
-fn resident_mb(pid: u32) -> Option<f64> {
+pub(super) fn resident_mb(pid: u32) -> Option<f64> {
     memory_mb(pid, "VmRSS:")
 }
 
