@@ -127,6 +127,9 @@ class Attempt:
     def worker(self) -> str | None:
         """Who ran it."""
     @property
+    def slot(self) -> str | None:
+        """In which of its slots, where these differ; see ``Record.slot``."""
+    @property
     def started_at(self) -> datetime:
         """When it was claimed."""
     @property
@@ -139,6 +142,10 @@ class Attempt:
     @property
     def error_kind(self) -> str | None:
         """The kind of that error; see ``JobFailedError.kind``."""
+    @property
+    def error_type(self) -> str | None:
+        """The type of the exception that the handler raised, such as ``ValueError`` or
+        ``torch.OutOfMemoryError``, where it is known."""
 
 @final
 class Record:
@@ -190,6 +197,10 @@ class Record:
     def worker(self) -> str | None:
         """The worker that holds it, or held it last."""
     @property
+    def slot(self) -> str | None:
+        """The slot of that worker in which it runs, or ran last, where each has a GPU of its own:
+        ``slot 3, GPU 1``."""
+    @property
     def dead(self) -> bool:
         """Whether it is a dead letter: in ``ERROR``, its attempts used up."""
     @property
@@ -201,6 +212,10 @@ class Record:
     @property
     def error_kind(self) -> str | None:
         """The kind of that error; see ``JobFailedError.kind``."""
+    @property
+    def error_type(self) -> str | None:
+        """The type of the exception that the handler raised, such as ``ValueError`` or
+        ``torch.OutOfMemoryError``, where it is known."""
     @property
     def progress(self) -> Progress | None:
         """What the handler said of its progress."""
@@ -296,6 +311,7 @@ class Context:
     def last_checkpoint(self) -> Any:
         """The newest checkpoint, of this attempt or an earlier one; ``None`` where there is none."""
     def checkpoint_json(self, json: str) -> None: ...
+    def set_slot(self, name: str) -> None: ...
     @property
     def last_checkpoint_json(self) -> str | None: ...
     def cancellation(self, timeout: Seconds | None = None) -> Operation: ...

@@ -64,7 +64,8 @@ class RecordFilter(TypedDict, total=False):
     metadata: Mapping[str, str] | None
     """Only jobs with all of these labels."""
     error: str | None
-    """Only jobs whose error has this in its text, or is of this kind; one of an earlier attempt counts."""
+    """Only jobs whose error has this in its text, or is of this kind or type; one of an earlier attempt
+    counts."""
     older_than: Seconds | None
     """Only jobs that were submitted this long ago, or longer."""
     newer_than: Seconds | None

@@ -103,6 +103,10 @@ class JobFailedError(_OfJob):
     """``handler``, ``timeout``, ``worker_lost``, ``invalid_body``, ``invalid_result``, ``panic``,
     ``expired`` (the job had not been started within its ``start_within``) or ``message_lost``."""
 
+    type: str | None = None
+    """The type of the exception that the handler raised, such as ``ValueError`` or
+    ``torch.OutOfMemoryError``, where it is known."""
+
 
 class JobCancelledError(_OfJob):
     """The job ended in ``CANCELLED``."""

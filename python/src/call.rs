@@ -94,10 +94,11 @@ fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Answer, Failure>> {
         "unfit" => Ok(Answer::Unfit(value()?.extract()?)),
         "retry" => {
             let message: String = value()?.extract()?;
-            match of.get_item(2)?.extract::<Option<f64>>()? {
-                Some(after) => Err(Failure::retry_after(message, convert::duration_of("after", after)?)),
-                None => Err(Failure::retry(message)),
-            }
+            let failure = match of.get_item(2)?.extract::<Option<f64>>()? {
+                Some(after) => Failure::retry_after(message, convert::duration_of("after", after)?),
+                None => Failure::retry(message),
+            };
+            Err(of_type(failure, &of.get_item(3)?)?)
         }
         "snooze" => {
             let after = convert::duration_of("after", of.get_item(2)?.extract()?)?;
@@ -108,9 +109,17 @@ fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Answer, Failure>> {
             Err(haulage_cli::devices::health::put_back(value()?.extract::<String>()?, attempt))
         }
         "not_ready" => Err(Failure::not_ready(value()?.extract::<String>()?)),
-        "fail" => Err(Failure::fatal(value()?.extract::<String>()?)),
+        "fail" => Err(of_type(Failure::fatal(value()?.extract::<String>()?), &of.get_item(2)?)?),
         "cancelled" => Err(Failure::cancelled()),
         other => return Err(errors::invalid(format!("there is no answer {other:?}"))),
+    })
+}
+
+/// With the name of the type of the exception, if there was one.
+fn of_type(failure: Failure, name: &Bound<'_, PyAny>) -> PyResult<Failure> {
+    Ok(match name.extract::<Option<String>>()? {
+        Some(name) => failure.of_type(name),
+        None => failure,
     })
 }
 
@@ -169,9 +178,9 @@ impl Call {
     }
 
     /// Ends the call with an answer for each job: `("ok", value)`,
-    /// `("json", text)`, `("unfit", why)`, `("retry", message, after)`,
+    /// `("json", text)`, `("unfit", why)`, `("retry", message, after, type)`,
     /// `("snooze", message, after)`, `("put_back", reason, attempt)`, where the worker is broken,
-    /// `("not_ready", reason)`, `("fail", message)`, `("cancelled",)` or `("invalid_body", why)`.
+    /// `("not_ready", reason)`, `("fail", message, type)`, `("cancelled",)` or `("invalid_body", why)`.
     fn finish(&self, answers: Vec<Bound<'_, PyTuple>>) -> PyResult<()> {
         let mut made = Vec::with_capacity(answers.len());
         for one in &answers {

@@ -86,6 +86,11 @@ impl Context {
         self.0.set_progress(fraction, message);
     }
 
+    /// For slots that differ.
+    fn set_slot(&self, name: String) {
+        self.0.set_slot(name);
+    }
+
     fn checkpoint(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         self.leave(py, encode("the checkpoint", value).map_err(errors::invalid_json)?)
     }

@@ -54,7 +54,9 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
         Error::Expired(id) => ("ExpiredError", vec![("job_id", id.to_string())]),
         Error::JobFailed { id, error } => {
             message.clone_from(&error.message);
-            ("JobFailedError", vec![("job_id", id.to_string()), ("kind", error.kind.as_str().to_owned())])
+            let mut told = vec![("job_id", id.to_string()), ("kind", error.kind.as_str().to_owned())];
+            told.extend(error.type_name.clone().map(|name| ("type", name)));
+            ("JobFailedError", told)
         }
         Error::JobCancelled(id) => ("JobCancelledError", vec![("job_id", id.to_string())]),
         Error::NotFinished { id, .. } => ("NotFinishedError", vec![("job_id", id.to_string())]),

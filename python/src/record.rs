@@ -28,6 +28,11 @@ impl Attempt {
     }
 
     #[getter]
+    fn slot(&self) -> Option<&str> {
+        self.0.slot.as_deref()
+    }
+
+    #[getter]
     fn started_at<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         convert::moment(py, Some(self.0.started_at))
     }
@@ -45,6 +50,11 @@ impl Attempt {
     #[getter]
     fn error_kind(&self) -> Option<&str> {
         self.0.error.as_ref().map(|error| error.kind.as_str())
+    }
+
+    #[getter]
+    fn error_type(&self) -> Option<&str> {
+        self.0.error.as_ref()?.type_name.as_deref()
     }
 
     fn __repr__(&self) -> String {
@@ -139,6 +149,11 @@ impl Record {
     }
 
     #[getter]
+    fn slot(&self) -> Option<&str> {
+        self.0.slot.as_deref()
+    }
+
+    #[getter]
     fn dead(&self) -> bool {
         self.0.dead
     }
@@ -156,6 +171,11 @@ impl Record {
     #[getter]
     fn error_kind(&self) -> Option<&str> {
         self.0.error.as_ref().map(|error| error.kind.as_str())
+    }
+
+    #[getter]
+    fn error_type(&self) -> Option<&str> {
+        self.0.error.as_ref()?.type_name.as_deref()
     }
 
     #[getter]

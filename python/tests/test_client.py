@@ -375,6 +375,7 @@ def test_a_record_tells_of_its_attempts(client: haulage.Client) -> None:
     first, second, third = record.attempts
     assert [a.number for a in record.attempts] == [1, 2, 3]
     assert (first.error, first.error_kind, first.worker) == ("again", "handler", "w")
+    assert first.error_type is None
     assert first.ended_at is not None and first.started_at <= first.ended_at <= second.started_at
     assert (third.error, third.ended_at) == (None, record.finished_at)
     assert client.record(job.id).attempts == []

@@ -99,6 +99,8 @@ def test_each_slot_sees_one_gpu_before_it_imports_anything(client: haulage.Clien
         ("2", "0"),
         ("3", "2"),
     }
+    slots = {f"slot {one['HAULAGE_SLOT']}, GPU {one['HAULAGE_GPU']}" for one in seen}
+    assert {job.record().slot for job in jobs} == slots
     for one in seen:
         assert one["CUDA_VISIBLE_DEVICES"] == one["HIP_VISIBLE_DEVICES"] == one["HAULAGE_GPU"]
         assert one["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"

@@ -230,6 +230,41 @@ def test_fail_retry_and_cancelled_are_said_by_exceptions() -> None:
         assert (retried.started_at - retried.submitted_at).total_seconds() >= 3600
 
 
+class _NoModel(Exception):
+    pass
+
+
+class _Empty(haulage.Fail):
+    pass
+
+
+def test_a_record_has_the_type_of_the_exception() -> None:
+    def handler(body: int, ctx: haulage.Context) -> None:
+        try:
+            if body == 0:
+                raise ValueError("no")
+            if body == 1:
+                raise _Empty("nothing in it")
+            if body == 2:
+                raise haulage.Fail("of no type")
+            raise _NoModel("x")
+        except _NoModel as error:
+            raise haulage.Retry("later", after=0) from error
+
+    with testing.inline(handler) as client:
+        records = [client.submit(n, max_attempts=1).record() for n in range(4)]
+        with pytest.raises(haulage.JobFailedError) as raised:
+            client.submit(0, max_attempts=1).result()
+    assert [record.error_type for record in records] == [
+        "ValueError",
+        f"{__name__}._Empty",
+        None,
+        f"{__name__}._NoModel",
+    ]
+    assert raised.value.type == "ValueError"
+    assert records[0].to_dict()["error"]["type"] == "ValueError"
+
+
 def test_non_retryable_exceptions_fail_at_once() -> None:
     def handler(body: Any) -> None:
         raise KeyError("no such model")

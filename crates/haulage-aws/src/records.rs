@@ -177,7 +177,8 @@ impl Records {
 }
 
 /// What a record has in some statuses only.
-const OF_STATUS: [&str; 4] = [name::RESULT, name::ERROR, name::ERROR_KIND, name::FINISHED_AT];
+const OF_STATUS: [&str; 5] =
+    [name::RESULT, name::ERROR, name::ERROR_KIND, name::ERROR_TYPE, name::FINISHED_AT];
 
 /// What a record may be written over, besides nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

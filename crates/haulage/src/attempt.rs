@@ -13,6 +13,9 @@ pub struct Attempt {
     pub number: u32,
     /// Who ran it.
     pub worker: Option<String>,
+    /// In which of its slots, where these differ: [`Record::slot`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
     /// When it was claimed.
     pub started_at: Timestamp,
     /// When it was over; `None` while it is not.
@@ -38,7 +41,14 @@ impl Attempt {
         error: Option<&JobError>,
     ) -> Self {
         let error = error.map(|error| error.cut(Self::MAX_ERROR_BYTES));
-        Self { number, worker, started_at, ended_at: Some(ended_at), error }
+        Self { number, worker, slot: None, started_at, ended_at: Some(ended_at), error }
+    }
+
+    /// The same, in this slot.
+    #[must_use]
+    pub fn in_slot(mut self, slot: Option<String>) -> Self {
+        self.slot = slot;
+        self
     }
 }
 
@@ -61,6 +71,7 @@ impl Record {
         Some(Attempt {
             number: self.attempt,
             worker: self.worker.clone(),
+            slot: self.slot.clone(),
             started_at: self.started_at?,
             ended_at: self.finished_at,
             error: error.map(|error| error.cut(Attempt::MAX_ERROR_BYTES)),

@@ -176,6 +176,9 @@ pub struct Update {
     /// what was left before. At most [`Update::MAX_CHECKPOINT`] bytes.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Json>,
+    /// In which slot of its worker it runs: see [`Record::slot`](crate::Record::slot).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
 }
 
 impl Update {
@@ -208,6 +211,19 @@ impl Update {
         }
         let message = self.progress.as_ref().and_then(|progress| progress.message.as_deref());
         check_size("the message of the progress", message.unwrap_or_default(), Progress::MAX_MESSAGE_BYTES)
+    }
+
+    /// With this slot.
+    #[must_use]
+    pub fn slot(mut self, slot: impl Into<Option<String>>) -> Self {
+        self.slot = slot.into();
+        self
+    }
+
+    /// What is still of use where the attempt has succeeded.
+    #[must_use]
+    pub fn of_success(&self) -> Self {
+        Self { slot: self.slot.clone(), ..Self::default() }
     }
 
     /// Whether there is nothing to store.
@@ -312,7 +328,7 @@ pub struct Settlement {
     pub key: ClaimKey,
     /// How it ends.
     pub outcome: Outcome,
-    /// The last that the attempt says; of a success, nothing is kept of it.
+    /// The last that the attempt says; of a success, the slot alone is kept.
     #[serde(default)]
     pub update: Update,
 }

@@ -193,6 +193,15 @@ impl Context {
         self.0.signal.notify();
     }
 
+    /// Tells in which slot of its worker the attempt runs, by a name for people such as
+    /// `slot 3, GPU 1`: it is kept in the job's record
+    /// ([`Record::slot`](crate::Record::slot)), of which the next heartbeat or the end tells.
+    ///
+    /// For consumers whose slots differ, as each has a device of its own.
+    pub fn set_slot(&self, name: impl Into<String>) {
+        self.update().slot = Some(name.into());
+    }
+
     /// Leaves a value for the next attempt, should there be one: how far the work
     /// has come, and where its parts are. It takes the place of the last one.
     ///
@@ -279,6 +288,7 @@ impl Context {
         let mut newer = self.update();
         newer.progress = newer.progress.take().or(update.progress);
         newer.checkpoint = newer.checkpoint.take().or(update.checkpoint);
+        newer.slot = newer.slot.take().or(update.slot);
         drop(newer);
         self.0.signal.notify();
     }
@@ -325,6 +335,7 @@ impl fmt::Debug for Context {
 pub struct Failure {
     pub(crate) kind: Kind,
     message: String,
+    type_name: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -341,7 +352,7 @@ pub(crate) enum Kind {
 
 impl Failure {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), type_name: None, source: None }
     }
 
     /// The attempt failed; try again after the delay that the consumer's
@@ -410,6 +421,19 @@ impl Failure {
         Self { message: reason.into(), ..self }
     }
 
+    /// The same with a name for the type of error: what is kept in the job's record
+    /// ([`JobError::type_name`](crate::JobError::type_name)). An error that became a failure by
+    /// `?` has that of its type.
+    #[must_use]
+    pub fn of_type(self, name: impl Into<String>) -> Self {
+        Self { type_name: Some(name.into()), ..self }
+    }
+
+    /// The name of the type of error, where it is known.
+    pub fn type_name(&self) -> Option<&str> {
+        self.type_name.as_deref()
+    }
+
     /// Whether the job is to be tried again, by an attempt that counts.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, Kind::Retry(_))
@@ -439,7 +463,12 @@ pub(crate) type Predicate = Box<dyn Fn(&(dyn StdError + 'static)) -> bool + Send
 
 impl<E: StdError + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { kind: Kind::Retry(None), message: with_causes(&error), source: Some(Box::new(error)) }
+        Self {
+            kind: Kind::Retry(None),
+            message: with_causes(&error),
+            type_name: Some(std::any::type_name::<E>().to_owned()),
+            source: Some(Box::new(error)),
+        }
     }
 }
 

@@ -40,8 +40,8 @@ pub struct ListQuery {
     pub request_id: Option<String>,
     /// Only jobs with all of these labels.
     pub metadata: Metadata,
-    /// Only jobs whose record has an error of this kind, by its name, or with this in its text, in
-    /// this spelling. An error of an earlier attempt counts, and so does the reason for which a job was
+    /// Only jobs whose record has an error of this kind or type, by its name, or with this in its
+    /// text, in this spelling. An error of an earlier attempt counts, and so does the reason for which a job was
     /// given back.
     pub error: Option<String>,
     /// Only jobs that were submitted this long ago, or longer.
@@ -178,7 +178,11 @@ impl ListQuery {
     pub fn matches(&self, record: &Record, now: Timestamp) -> bool {
         let error = |wanted: &str| {
             let error = record.error.as_ref();
-            error.is_some_and(|error| error.kind.as_str() == wanted || error.message.contains(wanted))
+            error.is_some_and(|error| {
+                error.kind.as_str() == wanted
+                    || error.type_name.as_deref() == Some(wanted)
+                    || error.message.contains(wanted)
+            })
         };
         self.status.is_none_or(|status| record.status == status)
             && (record.dead || !self.dead)

@@ -170,26 +170,46 @@ pub struct JobError {
     pub kind: FailureKind,
     /// What happened, in words. At most [`JobError::MAX_BYTES`] long.
     pub message: String,
+    /// The name of the type of error that the handler gave, such as `ValueError` or
+    /// `torch.OutOfMemoryError`, where it is known. At most [`JobError::MAX_TYPE_BYTES`] long.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub type_name: Option<String>,
 }
 
 impl JobError {
     /// The longest message that a record keeps, in bytes: 64 KiB. The end of a
     /// longer one is kept, as that is where a traceback says what happened.
     pub const MAX_BYTES: usize = 64 * 1024;
+    /// The longest name of a type that a record keeps, in bytes; of a longer one the beginning.
+    pub const MAX_TYPE_BYTES: usize = 256;
 
     /// An error of this kind; a long message is cut to its end.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         let message = message.into();
         if message.len() <= Self::MAX_BYTES {
-            Self { kind, message }
+            Self { kind, message, type_name: None }
         } else {
             Self::cut_to(kind, &message, Self::MAX_BYTES)
         }
     }
 
+    /// The same, of a type with this name, if it is known.
+    #[must_use]
+    pub fn of_type(mut self, name: Option<String>) -> Self {
+        self.type_name = name.filter(|name| !name.is_empty()).map(|mut name| {
+            name.truncate(name.floor_char_boundary(Self::MAX_TYPE_BYTES));
+            name
+        });
+        self
+    }
+
     /// The same with the end of its message, if that is longer than so many bytes.
     pub(crate) fn cut(&self, bytes: usize) -> Self {
-        if self.message.len() <= bytes { self.clone() } else { Self::cut_to(self.kind, &self.message, bytes) }
+        if self.message.len() <= bytes {
+            self.clone()
+        } else {
+            Self { type_name: self.type_name.clone(), ..Self::cut_to(self.kind, &self.message, bytes) }
+        }
     }
 
     fn cut_to(kind: FailureKind, message: &str, bytes: usize) -> Self {
@@ -198,7 +218,7 @@ impl JobError {
         while !message.is_char_boundary(start) {
             start += 1;
         }
-        Self { kind, message: format!("{MARK}{}", &message[start..]) }
+        Self { kind, message: format!("{MARK}{}", &message[start..]), type_name: None }
     }
 
     /// The error of a job that was cancelled.
@@ -278,6 +298,10 @@ pub struct Record {
     pub expires_at: Option<Timestamp>,
     /// The worker that holds the job, or held it last.
     pub worker: Option<String>,
+    /// The slot of that worker in which it runs, or ran last, where its slots differ, as each has
+    /// a GPU of its own: `slot 3, GPU 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
     /// What the handler said of its progress.
     pub progress: Option<Progress>,
     /// What an attempt has left for the next one, where all of the record was asked
@@ -356,6 +380,7 @@ impl Record {
             due_at: Some(submitted_at),
             expires_at: None,
             worker: None,
+            slot: None,
             progress: None,
             checkpoint: None,
             cancel_requested: false,

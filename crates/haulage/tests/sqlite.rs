@@ -10,7 +10,8 @@ use std::{
 };
 
 use haulage::{
-    Backend, Clock, Timestamp,
+    Backend, Clock, NewJob, Timestamp,
+    backend::{ClaimRequest, Outcome, Settlement, Update},
     conformance::{self, Subject},
     sqlite::SqliteBackend,
 };
@@ -120,6 +121,34 @@ fn alone(sql: rusqlite::Connection) {
         std::thread::yield_now();
     }
     drop(sql);
+}
+
+#[tokio::test]
+async fn a_check_tells_of_slots_that_give_jobs_back() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let backend = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+    backend.submit(vec![NewJob::new(&1).expect("JSON")]).await.expect("submit");
+    let slots = async || {
+        let findings = backend.check().await.expect("check");
+        findings
+            .into_iter()
+            .filter(|finding| finding.check == "slots")
+            .map(|finding| finding.message)
+            .collect()
+    };
+    for reason in ["slot 3, GPU 1: CUDA error", "slot 3, GPU 1: CUDA error: an illegal address\nand more"] {
+        let request = ClaimRequest::new("gpu-7", Duration::from_secs(60));
+        let claimed = backend.claim(request, Default::default()).await.expect("claim").remove(0);
+        let outcome = Outcome::Release { after: Duration::ZERO, reason: Some(reason.into()), begun: true };
+        let update = Update::default().slot("slot 3, GPU 1".to_owned());
+        let settlement = Settlement::new(claimed.key, outcome).update(update);
+        backend.settle(vec![settlement]).await.expect("settle").remove(0).expect("it is held");
+    }
+    let said: Vec<String> = slots().await;
+    assert_eq!(
+        said,
+        ["slot 3, GPU 1 of worker gpu-7 gave back 2 jobs within an hour: CUDA error: an illegal address"]
+    );
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ def batch_answers(results: Any, count: int, non_retryable: tuple[type[BaseExcept
     # A set has no order, so nobody could tell which result is whose.
     if isinstance(results, (str, bytes, dict, set, frozenset)) or not hasattr(results, "__iter__"):
         kind = type(results).__name__  # pyright: ignore[reportUnknownArgumentType]
-        return [("fail", f"the batched handler returned a {kind}; it has to return a list")] * count
+        return [("fail", f"the batched handler returned a {kind}; it has to return a list", None)] * count
     answers: list[Answer] = []
     for result in results:
         answers.append(
@@ -193,5 +193,5 @@ def batch_answers(results: Any, count: int, non_retryable: tuple[type[BaseExcept
         )
     if len(answers) != count:
         message = f"the batched handler got {count} jobs and returned {len(answers)} results"
-        return [("retry", message, None)] * count
+        return [("retry", message, None, None)] * count
     return answers

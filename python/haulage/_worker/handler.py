@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     # Of UTF-8 text and plain numbers, so that each can be sent to another process and recorded.
     # The value of "ok" alone may be anything.
     Answer = Union[
-        tuple[Literal["ok", "json", "unfit", "fail", "invalid_body", "not_ready", "broken"], Any],
-        tuple[Literal["retry"], str, Union[float, None]],
+        tuple[Literal["ok", "json", "unfit", "invalid_body", "not_ready", "broken"], Any],
+        # The message, and the type of the exception, if there was one.
+        tuple[Literal["fail"], str, Union[str, None]],
+        tuple[Literal["retry"], str, Union[float, None], Union[str, None]],
         tuple[Literal["snooze"], str, float],
         tuple[Literal["put_back"], str, int],
         tuple[Literal["cancelled"]],
@@ -161,22 +163,24 @@ def failure(error: BaseException, non_retryable: tuple[type[BaseException], ...]
         return ("invalid_body", _plain(error.message("the body")))
     if isinstance(error, Retry):
         after, remark = _after(error)
-        return ("retry", _told(error) + remark, after)
+        return ("retry", _told(error) + remark, after, _type_told(error))
     if isinstance(error, Snooze):
         after, remark = _after(error)
         # Without a length of time it is a mistake, which must not go on for ever.
-        return ("retry", _told(error) + remark, None) if after is None else ("snooze", _told(error), after)
+        if after is None:
+            return ("retry", _told(error) + remark, None, _type_told(error))
+        return ("snooze", _told(error), after)
     if isinstance(error, NotReady):
         return ("not_ready", _told(error))
     if isinstance(error, WorkerBroken):
         return ("broken", _told(error))
     if isinstance(error, Fail):
-        return ("fail", _told(error))
+        return ("fail", _told(error), _type_told(error))
     if isinstance(error, Cancelled):
         return ("cancelled",)
     if non_retryable and isinstance(error, non_retryable):
-        return ("fail", describe(error))
-    return ("retry", describe(error), None)
+        return ("fail", describe(error), type_name(error))
+    return ("retry", describe(error), None, type_name(error))
 
 
 def interrupts(error: BaseException) -> bool:
@@ -213,6 +217,20 @@ def _told(error: BaseException) -> str:
     if error.__cause__ is None:
         return words
     return f"{words}\n\n{_cut(_traceback(error.__cause__), _MOST_BYTES - _MOST_SUMMARY)}"
+
+
+def type_name(error: BaseException) -> str:
+    """The name of an exception's type, as a traceback has it: ``ValueError``, ``torch.OutOfMemoryError``."""
+    kind = type(error)
+    where = kind.__module__
+    return kind.__qualname__ if where in ("builtins", "__main__") else f"{where}.{kind.__qualname__}"
+
+
+def _type_told(error: BaseException) -> str | None:
+    # A plain `Retry` or `Fail` says nothing of what it is about; its cause does.
+    if error.__cause__ is not None:
+        return type_name(error.__cause__)
+    return None if type(error).__module__.split(".")[0] == "haulage" else type_name(error)
 
 
 def describe(error: BaseException) -> str:

@@ -197,7 +197,7 @@ class ChildProcess:
                 if self._begun != call:
                     raise
                 why = "sent what no handler can answer, and was ended" if garbled else self._death()
-                return [("retry", f"the process that ran the job {why}", None)] * len(jobs)
+                return [("retry", f"the process that ran the job {why}", None, None)] * len(jobs)
         finally:
             watch.end()
 
@@ -339,15 +339,15 @@ def _known(context: Context) -> dict[str, Any]:
     }
 
 
-# What follows the kind of an answer, as `Call.finish` takes it.
+# What follows the kind of an answer, as `Call.finish` takes it; after the message, it may be None.
 _PARTS: dict[str, tuple[type, ...]] = {
     "json": (type(None),),
     "unfit": (str,),
-    "retry": (str, float),
+    "retry": (str, float, str),
     "snooze": (str, float),
     "not_ready": (str,),
     "broken": (str,),
-    "fail": (str,),
+    "fail": (str, str),
     "cancelled": (),
     "invalid_body": (str,),
 }
@@ -369,8 +369,8 @@ def _answer(sent: tuple[Any, ...], results: Iterator[str]) -> Any:
     wanted = _PARTS[kind]
     if len(parts) != len(wanted):
         raise ValueError(f"an answer {kind} has other parts")
-    for part, one in zip(parts, wanted):
-        optional = kind == "retry" and one is float and part is None
+    for at, (part, one) in enumerate(zip(parts, wanted)):
+        optional = kind in ("retry", "fail") and at > 0 and part is None
         if not isinstance(part, (float, int) if one is float else one) and not optional:
             raise ValueError(f"an answer {kind} has other parts")
     if kind != "json":

@@ -213,6 +213,9 @@ class Processes:
 
     def _work(self, slot: _Slot, jobs: list[tuple[str, Context]]) -> list[Answer]:
         """Has the slot's child carry out the call, or another in its place."""
+        if self._has_devices:
+            for _, context in jobs:
+                context.set_slot(str(slot))
         for _ in range(_MOST_DEATHS):
             child = self._living(slot)
             if self.max_jobs is not None and child.calls + 1 >= self.max_jobs:
@@ -224,7 +227,7 @@ class Processes:
         # Those that were new had loaded the handler: it is what they were handed, such as a body
         # that takes all the memory.
         why = f"{_MOST_DEATHS} processes died one after the other before they began the job"
-        return [("retry", why, None)] * len(jobs)
+        return [("retry", why, None, None)] * len(jobs)
 
     def _judged(
         self, slot: _Slot, jobs: list[tuple[str, Context]], answers: list[Answer]
@@ -243,7 +246,8 @@ class Processes:
             if disposition == "put_back":
                 kept.append(("put_back", f"{slot}: {why}", context.attempt))
             else:
-                kept.append(("retry", why, None) if disposition == "count" else answer)
+                counts = disposition == "count" and answer[0] == "broken"
+                kept.append(("retry", why, None, None) if counts else answer)
         return verdict, reason, kept
 
     def _quarantine(self, slot: _Slot, reason: str) -> None:

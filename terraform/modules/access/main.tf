@@ -8,8 +8,8 @@ locals {
   object_arns = [for bucket in var.bucket[*] : "${bucket.arn}/haulage/*"]
   # What a cancellation writes. No result, no body, nothing of the holder's.
   cancelled_attributes = [
-    "cancel_requested", "dead_of", "due_at", "error", "error_kind", "expiration", "expires_at", "finished_at",
-    "message_id", "op", "receipt", "received_at", "status", "updated_at",
+    "cancel_requested", "dead_of", "due_at", "error", "error_kind", "error_type", "expiration", "expires_at",
+    "finished_at", "message_id", "op", "receipt", "received_at", "status", "updated_at",
   ]
   # By a key of one's own, data is encrypted and decrypted in the caller's name.
   key_reads  = ["kms:Decrypt", "kms:DescribeKey"]

@@ -33,6 +33,7 @@ const IN_RECORD: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     progress: Option<Progress>,
+    slot: Option<String>,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -45,7 +46,18 @@ enum Checkpoint {
 impl Told {
     /// The same without a checkpoint, which could not be stored.
     pub(crate) fn without_checkpoint(update: &Update) -> Self {
-        Self { progress: update.progress.clone(), checkpoint: None }
+        Self { progress: update.progress.clone(), slot: update.slot.clone(), checkpoint: None }
+    }
+
+    /// With this slot, unless it says another.
+    pub(crate) fn in_slot(mut self, slot: Option<String>) -> Self {
+        self.slot = self.slot.or(slot);
+        self
+    }
+
+    /// The slot in which it ran, where that is known.
+    pub(crate) fn slot(&self) -> Option<&str> {
+        self.slot.as_deref()
     }
 
     /// Where the checkpoint is, if it is not in the record.
@@ -65,6 +77,9 @@ impl Told {
     pub(crate) fn written(&self, mut write: Write) -> Write {
         if let Some(progress) = &self.progress {
             write = write.set(name::PROGRESS, text(serde_json::to_string(progress).unwrap_or_default()));
+        }
+        if let Some(slot) = &self.slot {
+            write = write.set(name::SLOT, text(slot));
         }
         match &self.checkpoint {
             Some(Checkpoint::Here(json)) => {

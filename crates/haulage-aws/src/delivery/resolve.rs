@@ -277,7 +277,7 @@ fn held(request: &ClaimRequest, now: Timestamp) -> Write {
         .set(name::LEASE, number(request.lease.as_micros()))
         .set(name::STARTED_AT, moment(now))
         .set(name::WORKER, text(&request.worker))
-        .remove(&[name::PROGRESS, name::RECEIPT, name::RECEIVED_AT])
+        .remove(&[name::SLOT, name::PROGRESS, name::RECEIPT, name::RECEIVED_AT])
         // Other programs may have given the record an end of its own.
         .remove(&[name::EXPIRES_AT, name::EXPIRATION])
 }

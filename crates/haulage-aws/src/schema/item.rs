@@ -229,13 +229,14 @@ impl Row {
     /// The latest attempt, which is over.
     pub(crate) fn attempt_over(&self, now: Timestamp, error: Option<&JobError>) -> Option<Attempt> {
         let worker = self.text(name::WORKER).map(str::to_owned);
-        Some(Attempt::over(self.attempt(), worker, self.moment(name::STARTED_AT)?, now, error))
+        let attempt = Attempt::over(self.attempt(), worker, self.moment(name::STARTED_AT)?, now, error);
+        Some(attempt.in_slot(self.text(name::SLOT).map(str::to_owned)))
     }
 
     pub(crate) fn error(&self) -> Option<JobError> {
         let message = self.text(name::ERROR)?;
         let kind = FailureKind::from_name(self.text(name::ERROR_KIND).unwrap_or_default());
-        Some(JobError::new(kind, message))
+        Some(JobError::new(kind, message).of_type(self.text(name::ERROR_TYPE).map(str::to_owned)))
     }
 
     /// The record as it is at `now`, without body and result. A job that its
@@ -251,6 +252,7 @@ impl Row {
         record.due_at = self.due_at();
         record.expires_at = self.expires_at();
         record.worker = self.text(name::WORKER).map(str::to_owned);
+        record.slot = self.text(name::SLOT).map(str::to_owned);
         record.progress = self.json(name::PROGRESS);
         record.cancel_requested = self.flag(name::CANCEL);
         record.dead = self.is_dead();
@@ -370,7 +372,12 @@ pub(crate) fn remember(write: Write, attempt: Option<&Attempt>) -> Write {
 }
 
 pub(crate) fn with_error(write: Write, error: &JobError) -> Write {
-    write.set(name::ERROR, text(&error.message)).set(name::ERROR_KIND, text(error.kind.as_str()))
+    let write = write.set(name::ERROR, text(&error.message)).set(name::ERROR_KIND, text(error.kind.as_str()));
+    match &error.type_name {
+        Some(name) => write.set(name::ERROR_TYPE, text(name)),
+        // That of an earlier error.
+        None => write.remove(&[name::ERROR_TYPE]),
+    }
 }
 
 /// A moment in the whole seconds of DynamoDB's TTL, not too early.

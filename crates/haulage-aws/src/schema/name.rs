@@ -33,6 +33,8 @@ pub(crate) const EXPIRES_AT: &str = "expires_at";
 pub(crate) const EXPIRATION: &str = "expiration";
 pub(crate) const WORKER: &str = "worker";
 pub(crate) const PROGRESS: &str = "progress";
+/// Of its worker, where its slots differ.
+pub(crate) const SLOT: &str = "slot";
 /// What an attempt has left for the next one, as JSON.
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// Where it is, if that is not the record.
@@ -61,6 +63,7 @@ pub(crate) const DEAD_OF: &str = "dead_of";
 pub(crate) const COPIED: &str = "dead_copied";
 pub(crate) const ERROR: &str = "error";
 pub(crate) const ERROR_KIND: &str = "error_kind";
+pub(crate) const ERROR_TYPE: &str = "error_type";
 pub(crate) const RESULT: &str = "result";
 pub(crate) const RESULT_AT: &str = "result_at";
 pub(crate) const BODY: &str = "body";

@@ -203,7 +203,7 @@ pub(crate) struct Hold {
     pub(crate) in_doubt: Vec<String>,
     /// It is being settled at this moment.
     pub(crate) settling: bool,
-    /// What its handler said and no heartbeat has got through yet.
+    /// What its handler said and no heartbeat has got through yet; and its slot, which stays.
     pub(crate) update: Update,
     /// Where its checkpoint is, if that is not the record.
     pub(crate) checkpoint_at: Option<Place>,

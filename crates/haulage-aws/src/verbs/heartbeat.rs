@@ -126,6 +126,7 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     let news = inner.in_flight.with(key, |hold| {
         hold.update.progress = beat.update.progress.clone().or(hold.update.progress.take());
         hold.update.checkpoint = beat.update.checkpoint.clone().or(hold.update.checkpoint.take());
+        hold.update.slot = beat.update.slot.clone().or(hold.update.slot.take());
         hold.update.clone()
     });
     let update = news.unwrap_or(beat.update);

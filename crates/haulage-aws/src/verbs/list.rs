@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// What `list` shows besides: all but body and result.
-const LISTED: &str = "#request_id, #job_group, #progress, #error, #error_kind";
+const LISTED: &str = "#request_id, #job_group, #slot, #progress, #error, #error_kind, #error_type";
 
 /// All records of this store that have not expired, in no order, with every claim
 /// that was abandoned and ended its job noted.
@@ -192,8 +192,9 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
             name::EXPIRATION,
             seconds(now.after(inner.store.retentions.of(row.text(name::QUEUE).unwrap_or_default()))),
         )
-        .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT, name::ERROR, name::ERROR_KIND])
-        .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT, name::PROGRESS, name::TASK_TOKEN])
+        .remove(&[name::BODY, name::BODY_AT, name::RESULT, name::RESULT_AT])
+        .remove(&[name::ERROR, name::ERROR_KIND, name::ERROR_TYPE])
+        .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT, name::SLOT, name::PROGRESS, name::TASK_TOKEN])
         .remove(&name::PAST)
         .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD_OF, name::EXPIRES_AT, name::DUE_AT]);
     match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {

@@ -103,9 +103,8 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
     if matches!(stored, Stored::Ends { .. }) {
         keep_body(inner, key, &claimed).await?;
     }
-    // A success needs none any more.
     let told = match &stored {
-        Stored::Success { .. } => Told::default(),
+        Stored::Success { .. } => Told::without_checkpoint(&update.of_success()),
         _ => match inner.tell(key, claimed.result_ttl(), update).await {
             // Trying on would not help.
             Err(error @ Error::Config(_)) => {
@@ -115,6 +114,8 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
             told => told?,
         },
     };
+    // Of an attempt that goes back, the record remembers it.
+    let told = told.in_slot(inner.in_flight.with(key, |hold| hold.update.slot.clone()).flatten());
     inner.in_flight.with(key, |hold| hold.settling = true);
     let mut written = write(inner, key, stored.write(inner, &claimed, &told, now)).await?;
     if let Written::Refused(Some(row)) = &written
@@ -274,13 +275,13 @@ impl Stored {
                     // Where it is elsewhere, a purge can still find it.
                     write = write.remove(&[name::BODY]);
                 }
-                return match place.to_text() {
+                match place.to_text() {
                     Some(at) => write.set(name::RESULT_AT, text(at)),
                     None => write.set(name::RESULT, packed.to_attribute()),
-                };
+                }
             }
             Self::Ends { end, .. } => inner.ended(end, queue, now, ttl),
-            Self::Waits(wait) => back(claimed, wait, now),
+            Self::Waits(wait) => back(claimed, wait, told.slot(), now),
         };
         let write = if self.unless_cancelled() {
             write.when("attribute_not_exists(#cancel_requested)")
@@ -316,9 +317,13 @@ impl Stored {
 }
 
 /// The write that sends a job back to wait.
-fn back(claimed: &Row, wait: &Wait, now: haulage::Timestamp) -> Write {
+fn back(claimed: &Row, wait: &Wait, slot: Option<&str>, now: haulage::Timestamp) -> Write {
     let error = wait.error.as_ref();
-    let mut write = remember(Write::at(now), claimed.attempt_over(now, error).as_ref())
+    let mut attempt = claimed.attempt_over(now, error);
+    if let (Some(attempt), Some(slot)) = (&mut attempt, slot) {
+        attempt.slot = Some(slot.to_owned());
+    }
+    let mut write = remember(Write::at(now), attempt.as_ref())
         .set(name::STATUS, spelled(Status::Submitted))
         .set(name::DUE_AT, moment(now.after(wait.delay.unwrap_or_default())))
         .remove(&[name::RECEIPT, name::RECEIVED_AT]);

@@ -173,9 +173,10 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     field("took", took(record, now));
     field("expires", record.expires_at.map(moment));
     field("worker", record.worker.clone());
+    field("slot", record.slot.clone());
     field("progress", progress(record));
     field("cancelling", record.cancel_requested.then(|| "its worker has been asked".into()));
-    if let Some(JobError { kind, message, .. }) = &record.error {
+    if let Some(JobError { kind, message, type_name, .. }) = &record.error {
         let name = match kind {
             _ if record.status == Status::Error => "error",
             FailureKind::Released => "given back",
@@ -183,6 +184,7 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
         };
         field(name, Some(message.clone()));
         field("error kind", Some(kind.as_str().to_owned()));
+        field("error type", type_name.clone());
     }
     // The latest is told of above.
     if let [earlier @ .., _] = &record.attempts[..] {
@@ -201,7 +203,10 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
 /// One of the attempts before the latest.
 fn attempt_line(attempt: &Attempt) -> String {
     let took = attempt.ended_at.map(|end| format!(", {}", span(end.since(attempt.started_at))));
-    let worker = attempt.worker.as_ref().map(|worker| format!(" on {worker}"));
+    let worker = attempt.worker.as_ref().map(|worker| match &attempt.slot {
+        Some(slot) => format!(" on {worker}, {slot}"),
+        None => format!(" on {worker}"),
+    });
     let why = match &attempt.error {
         Some(error) => format!("{}: {}", error.kind.as_str(), summary_line(&error.message)),
         None => "given back".to_owned(),

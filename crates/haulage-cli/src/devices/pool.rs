@@ -124,8 +124,11 @@ impl Pool {
             return Err(Failure::not_ready("the worker has no slot for the job"));
         };
         let slot = Slot { number: call.slot, device: self.device(call.slot) };
-        // What is logged of the job is of this device.
-        let span = slot.device.map(|gpu| tracing::info_span!("slot", number = slot.number, gpu));
+        // What is recorded and logged of the job is of this device.
+        let span = slot.device.map(|gpu| {
+            context.set_slot(gpus::name(slot.number, slot.device));
+            tracing::info_span!("slot", number = slot.number, gpu)
+        });
         let end = self.0.handler.run(job, context, slot).instrument(span.unwrap_or_else(Span::none)).await;
         call.end(end)
     }

@@ -101,6 +101,7 @@ fn a_job_that_breaks_one_gpu_after_the_other_is_at_fault_itself() {
     let broke: Vec<&str> = broke.lines().collect();
     let (last, before) = broke.split_last().expect("an attempt");
     assert!(!before.is_empty() && before.iter().all(|gpu| gpu == &before[0] && gpu != last), "{broke:?}");
+    assert_eq!(record["slot"], format!("slot {last}, GPU {last}"), "{record}");
     assert_eq!(record["attempt"], broke.len(), "none after it has broken both: {record}");
     assert_eq!(record["error"]["message"], "exit code 75 (what it runs on is broken): no");
     results(&place, &others);

@@ -151,9 +151,10 @@ mod tests {
         let at = Timestamp::from_micros(1);
         let mut record = Record::new("id".into(), spec, at);
         record.status = Status::Success;
+        record.slot = Some("slot 3, GPU 1".into());
         record.progress = Some(Progress { fraction: 0.5, message: Some("half".into()) });
         record.checkpoint = Some(Json::parse("1").expect("JSON"));
-        record.error = Some(JobError::new(FailureKind::Handler, "no"));
+        record.error = Some(JobError::new(FailureKind::Handler, "no").of_type(Some("E".into())));
         record.result = Some(Json::parse("1").expect("JSON"));
         record.body = Some(Json::parse("1").expect("JSON"));
         record.started_at = Some(at);

@@ -1,10 +1,15 @@
 //! What a record remembers of a job's attempts.
 
+use std::time::Duration;
+
 use super::{
     Case,
-    trial::{End, Trial, error, fail, job, retry, success},
+    trial::{End, LONG, Trial, error, fail, job, retry, success},
 };
-use crate::{Attempt, FailureKind, JobError, backend::Detail, backend::Outcome};
+use crate::{
+    Attempt, FailureKind, JobError, Status,
+    backend::{ClaimKey, Detail, Heartbeat, Outcome, Settlement, Update},
+};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("attempts: none before the first, one while it runs and after it", &[2], |t| Box::pin(one(t))),
@@ -12,6 +17,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("attempts: the last ten are remembered", &[6], |t| Box::pin(last_ten(t))),
     Case::new("attempts: a redrive adds to them", &[2, 6], |t| Box::pin(redriven(t))),
     Case::new("attempts: an error is cut to its end", &[2], |t| Box::pin(cut(t))),
+    Case::new("attempts: each says in which slot it ran, where that was said", &[2], |t| Box::pin(slots(t))),
+    Case::new("attempts: each error has the type that was said, and no other", &[2], |t| Box::pin(typed(t))),
 ];
 
 fn seen(attempts: &[Attempt]) -> Vec<(u32, Option<&str>)> {
@@ -84,6 +91,46 @@ async fn redriven(t: &Trial<'_>) {
     t.finish(&claimed.key, success(1)).await;
     let attempts = t.record(&id).await.attempts;
     assert_eq!((&attempts[..1], attempts[1].number, &attempts[1].error), (&before[..], 2, &None));
+}
+
+async fn slots(t: &Trial<'_>) {
+    let in_slot = |name: &str| Update::default().slot(name.to_owned());
+    let settle = async |key: &ClaimKey, outcome, update| {
+        let settlement = Settlement::new(key.clone(), outcome).update(update);
+        t.backend.settle(vec![settlement]).await.expect("settle").remove(0).expect("it is held")
+    };
+    let first = t.start(job(1)).await;
+    let id = first.key.id.clone();
+    let beat = Heartbeat::new(first.key.clone(), t.ticks(LONG)).update(in_slot("slot 1, GPU 0"));
+    t.backend.heartbeat(vec![beat]).await.expect("heartbeat");
+    assert_eq!(t.record(&id).await.slot.as_deref(), Some("slot 1, GPU 0"));
+    settle(&first.key, retry("once"), Update::default()).await;
+    let second = t.take().await;
+    assert_eq!(t.record(&id).await.slot, None, "that was the attempt before");
+    settle(&second.key, retry("twice"), in_slot("slot 2, GPU 0")).await;
+    let third = t.take().await;
+    settle(&third.key, success(3), in_slot("slot 7, GPU 3")).await;
+    let record = t.record(&id).await;
+    assert_eq!((record.status, record.slot.as_deref()), (Status::Success, Some("slot 7, GPU 3")));
+    let slots: Vec<_> = record.attempts.iter().map(|attempt| attempt.slot.as_deref()).collect();
+    assert_eq!(slots, ["slot 1, GPU 0", "slot 2, GPU 0", "slot 7, GPU 3"].map(Some));
+}
+
+async fn typed(t: &Trial<'_>) {
+    let claimed = t.start(job(1)).await;
+    let error = |message: &str, name: Option<&str>| error(message).of_type(name.map(str::to_owned));
+    let odd = error("no", Some("torch.OutOfMemoryError"));
+    t.finish(&claimed.key, Outcome::Retry { error: odd.clone(), delay: Duration::ZERO }).await;
+    let id = claimed.key.id;
+    assert_eq!(t.record(&id).await.error, Some(odd.clone()));
+    t.finish(&t.take().await.key, retry("of a program")).await;
+    let record = t.record(&id).await;
+    assert_eq!(record.error, Some(error("of a program", None)), "not that of an earlier error");
+    t.finish(&t.take().await.key, Outcome::Fail(error("the end", Some("KeyError")))).await;
+    let record = t.record(&id).await;
+    let types: Vec<_> = record.attempts.iter().map(|a| a.error.as_ref()?.type_name.as_deref()).collect();
+    assert_eq!(types, [odd.type_name.as_deref(), None, Some("KeyError")]);
+    assert_eq!(record.error, Some(error("the end", Some("KeyError"))));
 }
 
 async fn cut(t: &Trial<'_>) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Case,
-    trial::{End, LONG, Trial, error, fail, job, jobs, retry, success},
+    trial::{End, LONG, Trial, error, job, jobs, retry, success},
 };
 use crate::{
     Backend, Error, JobId, Status,
@@ -183,7 +183,8 @@ async fn by_options(t: &Trial<'_>) {
 
 async fn by_error(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
-    t.finish(&claimed.key, fail("CUDA error: out of memory")).await;
+    let typed = error("CUDA error: out of memory").of_type(Some("AcceleratorError".into()));
+    t.finish(&claimed.key, Outcome::Fail(typed)).await;
     let failed = claimed.key.id;
     let claimed = t.start(job(2)).await;
     t.finish(&claimed.key, Outcome::Retry { error: error("out of luck"), delay: t.ticks(LONG) }).await;
@@ -199,6 +200,8 @@ async fn by_error(t: &Trial<'_>) {
         ("out of memory", vec![&done, &failed]),
         ("Out of memory", vec![]),
         ("%", vec![]),
+        ("AcceleratorError", vec![&failed]),
+        ("Accelerator", vec![]),
         ("handler", vec![&done, &waiting, &failed]),
         ("cancelled", vec![&cancelled]),
     ] {

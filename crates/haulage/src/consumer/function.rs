@@ -105,7 +105,8 @@ pub(super) fn judge<R: Serialize>(
         }
         Err(failure) => failure,
     };
-    let error = JobError::new(FailureKind::Handler, failure.message());
+    let error = JobError::new(FailureKind::Handler, failure.message())
+        .of_type(failure.type_name().map(str::to_owned));
     match failure.kind {
         Kind::Cancelled => Verdict::Cancelled,
         Kind::Snooze(after) => Verdict::Snooze(after, error.message),

@@ -123,8 +123,8 @@ impl Settles {
             // A claim that was lost in the meantime is not there any more.
             let Some(held) = table.get_mut(*ticket) else { return false };
             // Of a success, nothing of that is kept.
-            let update =
-                if matches!(outcome, Outcome::Success(_)) { Update::default() } else { update.clone() };
+            let succeeds = matches!(outcome, Outcome::Success(_));
+            let update = if succeeds { update.of_success() } else { update.clone() };
             settlements.push(Settlement::new(held.key.clone(), outcome.clone()).update(update));
             table.set_sent(*ticket, true);
             true

@@ -140,6 +140,7 @@ impl Entry {
         record.attempt += 1;
         record.started_at = Some(now);
         record.worker = Some(request.worker.clone());
+        record.slot = None;
         record.progress = None;
         self.claim.clone_from(&request.id);
         self.claimed(request, now)
@@ -168,6 +169,7 @@ impl Entry {
     /// Takes in what the attempt says.
     pub(super) fn tell(&mut self, update: Update) {
         let record = &mut self.record;
+        record.slot = update.slot.or(record.slot.take());
         record.progress = update.progress.or(record.progress.take());
         record.checkpoint = update.checkpoint.or(record.checkpoint.take());
     }
@@ -238,7 +240,8 @@ impl Entry {
         let record = &mut self.record;
         if let Some(started_at) = record.started_at {
             let worker = record.worker.clone();
-            self.past.push(Attempt::over(record.attempt, worker, started_at, now, error.as_ref()));
+            let attempt = Attempt::over(record.attempt, worker, started_at, now, error.as_ref());
+            self.past.push(attempt.in_slot(record.slot.clone()));
             self.past.drain(..self.past.len().saturating_sub(Attempt::KEPT));
         }
         record.uncounted += u32::from(!counts);

@@ -177,9 +177,8 @@ impl Backend for MemoryBackend {
                 return Err(Error::LostClaim { id: key.id, attempt: key.attempt });
             };
             Ok(state.update(seq, now, |entry| {
-                if !matches!(outcome, Outcome::Success(_)) {
-                    entry.tell(update);
-                }
+                let succeeds = matches!(outcome, Outcome::Success(_));
+                entry.tell(if succeeds { update.of_success() } else { update });
                 entry.settle(lifecycle::settle(&entry.terms(now), outcome, &self.capabilities), now)
             }))
         };

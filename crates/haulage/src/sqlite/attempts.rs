@@ -21,10 +21,11 @@ impl Tx<'_> {
         let known: Option<u32> = known.flatten();
         // One that was over before the job was is remembered already.
         let Some(started_at) = job.started_at.filter(|_| known < Some(job.attempt)) else { return Ok(()) };
-        let end =
-            self.row("SELECT finished_at, error_kind, error FROM job WHERE seq = ?1", [job.seq], |r| {
-                Ok((Timestamp::from_micros(r.get(0)?), error(r.get(1)?, r.get(2)?)))
-            })?;
+        let end = self.row(
+            "SELECT finished_at, error_kind, error, error_type FROM job WHERE seq = ?1",
+            [job.seq],
+            |r| Ok((Timestamp::from_micros(r.get(0)?), error(r.get(1)?, r.get(2)?, r.get(3)?))),
+        )?;
         let Some((ended_at, error)) = end else { return Ok(()) };
         let worker = job.worker.clone();
         self.add(job.seq, &Attempt::over(job.attempt, worker, started_at, ended_at, error.as_ref()))
@@ -32,8 +33,8 @@ impl Tx<'_> {
 
     fn add(&self, seq: i64, attempt: &Attempt) -> Sql<()> {
         self.execute(
-            "INSERT OR REPLACE INTO attempt (seq, number, worker, started_at, ended_at, error_kind, error)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR REPLACE INTO attempt (seq, number, worker, started_at, ended_at, error_kind, error,
+             error_type, slot) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, (SELECT slot FROM job WHERE seq = ?1))",
             params![
                 seq,
                 attempt.number,
@@ -42,6 +43,7 @@ impl Tx<'_> {
                 attempt.ended_at.map(Timestamp::as_micros),
                 attempt.error.as_ref().map(|error| error.kind.as_str()),
                 attempt.error.as_ref().map(|error| &error.message),
+                attempt.error.as_ref().and_then(|error| error.type_name.as_ref()),
             ],
         )?;
         let kept = u32::try_from(Attempt::KEPT).unwrap_or(u32::MAX);
@@ -55,16 +57,24 @@ impl Tx<'_> {
 pub(super) fn past(connection: &Connection, seq: i64) -> Sql<Vec<Attempt>> {
     connection
         .prepare_cached(
-            "SELECT number, worker, started_at, ended_at, error_kind, error FROM attempt WHERE seq = ?1",
+            "SELECT number, worker, started_at, ended_at, error_kind, error, error_type, slot FROM attempt
+             WHERE seq = ?1",
         )?
         .query_map([seq], |r| {
-            let error = error(r.get(4)?, r.get(5)?);
+            let error = error(r.get(4)?, r.get(5)?, r.get(6)?);
             let moment = |column| r.get(column).map(Timestamp::from_micros);
-            Ok(Attempt::over(r.get(0)?, r.get(1)?, moment(2)?, moment(3)?, error.as_ref()))
+            let attempt = Attempt::over(r.get(0)?, r.get(1)?, moment(2)?, moment(3)?, error.as_ref());
+            Ok(attempt.in_slot(r.get(7)?))
         })?
         .collect()
 }
 
-fn error(kind: Option<String>, message: Option<String>) -> Option<JobError> {
-    Some(JobError { kind: FailureKind::from_name(&kind?), message: message.unwrap_or_default() })
+/// From the columns of one.
+pub(super) fn error(
+    kind: Option<String>,
+    message: Option<String>,
+    type_name: Option<String>,
+) -> Option<JobError> {
+    let kind = FailureKind::from_name(&kind?);
+    Some(JobError { kind, message: message.unwrap_or_default(), type_name })
 }

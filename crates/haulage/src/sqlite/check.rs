@@ -14,6 +14,7 @@ use super::{
     fault::Fault,
     location, schema, space, stats,
     sys::{self, Disk},
+    tx::micros,
 };
 use crate::{
     QueueName, Timestamp,
@@ -28,6 +29,8 @@ const MAX_COUNTED: i64 = 2_000_000;
 const LOW_DISK: u64 = 1 << 30;
 /// Times that are ahead of the clock by less may come from a small correction.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+/// How far back `slots` looks.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(3600);
 /// A log of this size means that something keeps it from being emptied.
 const LARGE_LOG: u64 = 512 << 20;
 
@@ -91,6 +94,7 @@ pub(super) fn jobs(
             format!("`haulage queue resume {name}` lets it go on"),
         ));
     }
+    findings.extend(slots(connection, now)?);
     if stats.dead > 0 {
         findings.push(Finding::bad(
             Severity::Warning,
@@ -100,6 +104,30 @@ pub(super) fn jobs(
         ));
     }
     Ok(findings)
+}
+
+/// The slots that have given jobs back of late, as what they need did not work.
+fn slots(connection: &Connection, now: Timestamp) -> Result<Vec<Finding>, Fault> {
+    let since = now.as_micros() - micros(GIVEN_BACK_WITHIN);
+    // The reason is that of the row with the maximum.
+    let mut select = connection.prepare(
+        "SELECT coalesce(worker, 'unknown'), slot, count(*), coalesce(error, ''), max(ended_at) FROM attempt
+         WHERE slot IS NOT NULL AND error_kind = 'released' AND ended_at > ?1
+         GROUP BY worker, slot ORDER BY max(ended_at) DESC LIMIT 10",
+    )?;
+    let findings = select.query_map([since], |r| {
+        let (worker, slot, count): (String, String, i64) = (r.get(0)?, r.get(1)?, r.get(2)?);
+        let reason: String = r.get(3)?;
+        let reason = reason.lines().next().unwrap_or_default();
+        let reason = reason.strip_prefix(&format!("{slot}: ")).unwrap_or(reason);
+        Ok(Finding::bad(
+            Severity::Warning,
+            "slots",
+            format!("{slot} of worker {worker} gave back {count} jobs within an hour: {reason}"),
+            "see the log of that worker, which tells whether the slot is out of service, and look after its GPU",
+        ))
+    })?;
+    Ok(findings.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Whether stored times lie ahead of the clock: those of all jobs that are not

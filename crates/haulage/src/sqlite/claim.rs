@@ -135,7 +135,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
     let mut claims = Vec::with_capacity(due.len());
     let mut take = tx.prepare(
         "UPDATE job SET status = 1, attempt = ?2, due = ?3, started_at = ?4, worker = ?5, lease = ?6, check_at = ?7,
-         claim = ?8, progress = NULL, progress_message = NULL WHERE seq = ?1",
+         claim = ?8, slot = NULL, progress = NULL, progress_message = NULL WHERE seq = ?1",
     )?;
     for (seq, claimed) in due {
         take.execute(params![

@@ -11,7 +11,7 @@ use super::{
     tx::{lease, status},
 };
 use crate::{
-    FailureKind, JobError, JobId, Json, Progress, Record, Status, Timestamp,
+    JobId, Json, Progress, Record, Status, Timestamp,
     backend::{Detail, Lookup},
 };
 
@@ -19,7 +19,7 @@ macro_rules! select_record {
     ($rest:expr) => {
         concat!(
             "SELECT id, submitted_at, status, attempt, uncounted, started_at, finished_at, due, lease, check_at, ",
-            "expires_at, worker, progress, progress_message, cancel_requested, dead, error_kind, error, seq, ",
+            "expires_at, worker, slot, progress, progress_message, cancel_requested, dead, error_kind, error, error_type, seq, ",
             spec_columns!(),
             " FROM job ",
             $rest
@@ -42,15 +42,13 @@ fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<(i64, Record)> {
     record.due_at = time("due")?;
     record.expires_at = time("expires_at")?;
     record.worker = row.get("worker")?;
+    record.slot = row.get("slot")?;
     if let Some(fraction) = row.get("progress")? {
         record.progress = Some(Progress { fraction, message: row.get("progress_message")? });
     }
     record.cancel_requested = row.get("cancel_requested")?;
     record.dead = row.get("dead")?;
-    if let Some(kind) = row.get::<_, Option<String>>("error_kind")? {
-        let message = row.get::<_, Option<String>>("error")?.unwrap_or_default();
-        record.error = Some(JobError { kind: FailureKind::from_name(&kind), message });
-    }
+    record.error = attempts::error(row.get("error_kind")?, row.get("error")?, row.get("error_type")?);
     if record.status == Status::InProgress && lease(row)?.is_some_and(|lease| lease.is_abandoned(now)) {
         record.show_abandoned();
     }

@@ -182,7 +182,8 @@ impl Sources {
             let error = sources.value(error.clone());
             let now = now.as_micros();
             sources.and(&format!(
-                "(error_kind = {error} OR instr(error, {error}) > 0 OR (status = 1 AND due + lease <= {now}))"
+                "(error_kind = {error} OR error_type = {error} OR instr(error, {error}) > 0
+                 OR (status = 1 AND due + lease <= {now}))"
             ));
         }
         if let Some(age) = query.older_than {

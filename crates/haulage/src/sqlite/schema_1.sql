@@ -28,12 +28,14 @@ CREATE TABLE job (
     request_id       TEXT,                    -- NULL: the job's id
     idempotency_key  TEXT,
     worker           TEXT,
+    slot             TEXT,                    -- of the worker, where its slots differ
     claim            TEXT,                    -- IN_PROGRESS: the id of the request that has brought it, if that may be made again
     spec             TEXT,                    -- JSON object: the options that have no column; NULL: all default
     progress         REAL,
     progress_message TEXT,
     error_kind       TEXT,
-    error            TEXT
+    error            TEXT,
+    error_type       TEXT                     -- what the handler has raised: ValueError
 ) STRICT;
 
 -- Each queue in the order of claims: what has to wait for no moment, and what does; apart from it, what is to be watched.
@@ -63,10 +65,12 @@ CREATE TABLE attempt (
     seq        INTEGER NOT NULL,
     number     INTEGER NOT NULL,
     worker     TEXT,
+    slot       TEXT,
     started_at INTEGER NOT NULL,
     ended_at   INTEGER NOT NULL,
     error_kind TEXT,
     error      TEXT,
+    error_type TEXT,
     PRIMARY KEY (seq, number)
 ) STRICT, WITHOUT ROWID;
 -- What an attempt has left for the next one.
@@ -110,10 +114,10 @@ SELECT
         || '-' || substr(lower(hex(id)), 17, 4) || '-' || substr(lower(hex(id)), 21) AS id,
     CASE status WHEN 0 THEN 'SUBMITTED' WHEN 1 THEN 'IN_PROGRESS' WHEN 2 THEN 'SUCCESS' WHEN 3 THEN 'ERROR'
         ELSE 'CANCELLED' END AS status,
-    attempt, max_attempts, dead, coalesce(queue, 'default') AS queue, group_id, worker,
+    attempt, max_attempts, dead, coalesce(queue, 'default') AS queue, group_id, worker, slot,
     strftime('%Y-%m-%dT%H:%M:%fZ', submitted_at / 1e6, 'unixepoch') AS submitted_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1e6, 'unixepoch') AS started_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1e6, 'unixepoch') AS finished_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', due / 1e6, 'unixepoch') AS due_at,
-    error, body.json AS body, result.json AS result
+    error_kind, error_type, error, body.json AS body, result.json AS result
 FROM job LEFT JOIN body USING (seq) LEFT JOIN result USING (seq);

@@ -81,6 +81,7 @@ pub(super) fn settle(
     for Settlement { key, outcome, update } in settlements {
         if let Outcome::Success(result) = &outcome
             && result.size() <= limits.max_payload
+            && update.slot.is_none()
             && fast.succeed(tx, &key, result)?
         {
             answers.push(Ok(Status::Success));
@@ -90,9 +91,8 @@ pub(super) fn settle(
             answers.push(Err(Error::LostClaim { id: key.id, attempt: key.attempt }));
             continue;
         };
-        if !matches!(outcome, Outcome::Success(_)) {
-            tx.tell(job.seq, &update)?;
-        }
+        let update = if matches!(outcome, Outcome::Success(_)) { update.of_success() } else { update };
+        tx.tell(job.seq, &update)?;
         answers.push(Ok(match lifecycle::settle(&job.terms(tx.now), outcome, limits) {
             Transition::End(end) => tx.finish(&job, end)?,
             Transition::Wait(wait) => tx.put_back(&job, &wait)?,

@@ -314,7 +314,8 @@ impl<'a> Tx<'a> {
         let kept = end.kept(spec::duration(job.result_ttl));
         self.execute(
             "UPDATE job SET status = ?2, due = NULL, finished_at = ?3, expires_at = ?4, dead = ?5,
-             error_kind = coalesce(?6, error_kind), error = coalesce(?7, error) WHERE seq = ?1",
+             error_kind = coalesce(?6, error_kind), error = coalesce(?7, error),
+             error_type = iif(?6 IS NULL, error_type, ?8) WHERE seq = ?1",
             params![
                 job.seq,
                 code(status),
@@ -323,6 +324,7 @@ impl<'a> Tx<'a> {
                 dead,
                 error.as_ref().map(|e| e.kind.as_str()),
                 error.as_ref().map(|e| e.message.as_str()),
+                error.as_ref().and_then(|e| e.type_name.as_deref()),
             ],
         )?;
         if let End::Success(result) = &end {
@@ -371,7 +373,7 @@ impl<'a> Tx<'a> {
         self.execute(
             "UPDATE job SET status = 0, due = ?2, not_before = ?3, suspect = ?4, uncounted = uncounted + NOT ?5,
              start_by = iif(?8, NULL, start_by), error_kind = coalesce(?6, error_kind),
-             error = coalesce(?7, error) WHERE seq = ?1",
+             error = coalesce(?7, error), error_type = iif(?6 IS NULL, error_type, ?9) WHERE seq = ?1",
             params![
                 job.seq,
                 due.map(Timestamp::as_micros),
@@ -381,6 +383,7 @@ impl<'a> Tx<'a> {
                 error.map(|e| e.kind.as_str()),
                 error.map(|e| e.message.as_str()),
                 wait.begun,
+                error.and_then(|e| e.type_name.as_deref()),
             ],
         )?;
         self.count_move(&job.queue, job.status, Status::Submitted);
@@ -430,6 +433,9 @@ impl<'a> Tx<'a> {
                 "UPDATE job SET progress = ?2, progress_message = ?3 WHERE seq = ?1",
                 params![seq, progress.fraction, progress.message],
             )?;
+        }
+        if let Some(slot) = &update.slot {
+            self.execute("UPDATE job SET slot = ?2 WHERE seq = ?1", params![seq, slot])?;
         }
         if let Some(checkpoint) = &update.checkpoint {
             self.execute(
