@@ -26,7 +26,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-shipped test-python test-docs test-servers test-scaled e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-shipped test-python test-docs test-docs-http test-servers test-scaled e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -74,6 +74,10 @@ test-docs: need-rust-python tmp book docs-wheel ## Check the documentation: its 
 	$(DOCS)/python tests/docs/book.py $(TOOLS)/book --check
 	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python
+
+test-docs-http: need-rust-python-curl-jq tmp docs-tools ## What needs curl and jq: the calls of a server, as its documentation shows them
+	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
+	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python docs/serve.md
 
 docs: need-rust-python book docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --package haulage --package haulage-aws --package haulage-autoscale --package haulage-http --no-deps --all-features
@@ -163,8 +167,8 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 
 # Side by side, what links for minutes on one core and what does not mind; the tests that
 # follow do, as SQS counts in seconds. The last four take what test-bare has compiled.
-test-full: need-rust-lint-python-node-java-root-debian python-tools ## All checks: those that need root, Java and Node.js, and make demo and make test on a bare machine
-	tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-containers test-scaled test-servers test-root
+test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
+	tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-docs-http test-containers test-scaled test-servers test-root
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh

@@ -70,6 +70,14 @@ java() {
     has java "apt-get install default-jre-headless (17 or newer)" || true
 }
 
+curl() {
+    has curl "apt-get install curl (7.82 or newer)" || true
+}
+
+jq() {
+    has jq "apt-get install jq" || true
+}
+
 # The Rust targets of the Lambda, or somebody to add them.
 musl() {
     command -v rustup >/dev/null 2>&1 || [ -d "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/aarch64-unknown-linux-musl" ] \

@@ -67,6 +67,13 @@ class Step:
     shown: bool = True
 
 
+def count(page: Page) -> int:
+    """How many commands of a page are run."""
+    report = Report(page.path)
+    _steps(page, report)
+    return report.ran
+
+
 def run(page: Page, programs: dict[str, str]) -> Report:
     report = Report(page.path)
     began = time.monotonic()

@@ -2,11 +2,15 @@
 
 `test.py HAULAGE PYTHON`: the program, and an interpreter that has the package `haulage`.
 Names of pages behind them limit what is run. `test.py --links`: only what needs no program.
+
+Pages whose commands need more than Haulage (`NEEDS`) are left out where that is missing, unless
+they are named.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +24,8 @@ import terraform
 
 # Pages that a program makes: their blocks are what it says of itself.
 MADE = {"docs/cli.md", "docs/environment.md", "docs/terraform.md"}
+# What the commands of a page need besides.
+NEEDS = {"docs/serve.md": ("curl", "jq")}
 # For whoever changes Haulage rather than for whoever uses it.
 PROJECT = {"ARCHITECTURE.md", "CHANGELOG.md", "docs/SUMMARY.md"}
 
@@ -50,11 +56,19 @@ def run(everything: list[Page], program: str, python: str, *names: str) -> list[
     ]
     interpreter = str(Path(python).absolute())
     programs = {"haulage": str(Path(program).absolute()), "python3": interpreter, "python": interpreter}
+    left_out: Counter[str] = Counter()
+    for page in list(with_commands):
+        needs = NEEDS.get(str(page.path.relative_to(ROOT)), ())
+        if not names and not all(map(shutil.which, needs)):
+            with_commands.remove(page)
+            reason = (
+                f"needs {' and '.join(needs)}, not both of which are here; `make test-docs-http` runs them"
+            )
+            left_out[reason] += commands.count(page)
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         reports = list(pool.map(lambda page: commands.run(page, programs), with_commands))
 
     elsewhere: Counter[str] = Counter()
-    left_out: Counter[str] = Counter()
     for report in reports:
         elsewhere.update(report.elsewhere)
         left_out.update(report.left_out)
