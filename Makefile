@@ -153,11 +153,11 @@ example: wheel tools ## Run the example without containers, on local servers and
 stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows the table, and a consumer
 	example/stack.sh up --build --timeout 60
 
-# With what is shipped, made of what is here now: after test-dist, nothing is compiled
-# but the scaling Lambda's program, as it is for tests.
+# With what is shipped, made of what is here now, unless that has just been made (DIST_MADE).
+# The scaling Lambda's program is as it is for tests.
 test-containers: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 test-containers: need-rust-python-root-debian ## As root, with Docker or on Debian, where it is installed: the images, the local stack and a service of ECS, end to end
-	[ -n "$$PROGRAM" -a -n "$$WHEEL" ] || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
+	[ -n "$$DIST_MADE" ] || [ -n "$$PROGRAM" -a -n "$$WHEEL" ] || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
 	$(CARGO) build --package haulage-autoscale --features haulage-autoscale/lambda
 	LAMBDA="$(BUILT)/debug/haulage-autoscale" PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
@@ -168,7 +168,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # Side by side, what links for minutes on one core and what does not mind; the tests that
 # follow do, as SQS counts in seconds. The last four take what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
-	tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-docs-http test-containers test-scaled test-servers test-root
+	DIST_MADE=yes tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-docs-http test-containers test-scaled test-servers test-root
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
