@@ -88,9 +88,12 @@ async fn a_claim_that_waits_hears_of_every_queue() {
         let before = polls();
         let submits = async {
             // Not before the claim waits.
-            while polls() == before {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let polled = async {
+                while polls() == before {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), polled).await.expect("it polls");
             (submit(&backend, in_queue(queue, 1)).await, Instant::now())
         };
         let (claimed, (id, since)) = tokio::join!(waits, submits);

@@ -1,6 +1,6 @@
 //! Calls of the backend's side that come more than once, as they stand on the wire.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use haulage::{
     Backend, NewJob, Status,
@@ -13,7 +13,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
     client::{Answer, Client, Site},
-    gate::Gate,
+    store::Store,
 };
 
 /// A job whose answers take a quarter of all that a server keeps.
@@ -179,14 +179,6 @@ async fn a_redrive_that_an_earlier_server_may_have_made_is_not_made_again() {
     }
 }
 
-/// A server before a store whose settles a test can hold.
-async fn gated() -> (Site, Arc<Gate>, Server) {
-    let site = Site::new().await;
-    let gate = Gate::before(Arc::clone(&site.backend));
-    let server = Server::builder(gate.clone()).listen("127.0.0.1:0").start().expect("a server");
-    (site, gate, server)
-}
-
 /// Waits until so many requests are being answered.
 async fn open(server: &Server, requests: usize) {
     let reached = async {
@@ -199,7 +191,7 @@ async fn open(server: &Server, requests: usize) {
 }
 
 /// The claim of this id comes again while what it brought goes back: it brings the job anew.
-async fn comes_again(client: &Client, server: &Server, gate: &Gate, began: &str, others: usize) -> Claimed {
+async fn comes_again(client: &Client, server: &Server, store: &Store, began: &str, others: usize) -> Claimed {
     let repeat = {
         let (client, began) = (client.clone(), began.to_owned());
         tokio::spawn(async move { again(&client, "claim", "c-1", &claim(60), &began).await })
@@ -208,52 +200,52 @@ async fn comes_again(client: &Client, server: &Server, gate: &Gate, began: &str,
     // It waits for the store, which waits for us.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!repeat.is_finished(), "it was given what goes back");
-    gate.shut(false);
+    store.holds_settles.send_replace(false);
     claimed(&repeat.await.expect("join"))
 }
 
 #[tokio::test]
 async fn a_claim_that_is_being_given_up_is_not_handed_out() {
-    let (site, gate, server) = gated().await;
-    let client = site.client().of(&server);
+    let (site, store) = Site::on_store(|builder, _| builder).await;
+    let client = site.client();
     let began = instance(&client).await;
     // Its client goes away while it waits.
-    let mut stream = TcpStream::connect(server.address()).await.expect("connect");
+    let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
     let body = claim(60);
     let head = format!(
         "POST /v1/backend/claim HTTP/1.1\r\nhost: localhost\r\nhaulage-call: c-1\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(head.as_bytes()).await.expect("send");
-    open(&server, 1).await;
+    open(&site.server, 1).await;
     drop(stream);
-    open(&server, 0).await;
-    let mut came = gate.came();
-    gate.shut(true);
+    open(&site.server, 0).await;
+    let mut came = store.settles.subscribe();
+    store.holds_settles.send_replace(true);
     site.backend.submit(vec![NewJob::new(&1).expect("JSON")]).await.expect("submit");
     // Nobody has come back: the job goes back to the queue.
-    gate.next(&mut came).await;
-    let job = comes_again(&client, &server, &gate, &began, 0).await;
+    Store::next_settle(&mut came).await;
+    let job = comes_again(&client, &site.server, &store, &began, 0).await;
     assert_eq!((job.key.attempt, job.counted), (2, 1), "{job:?}");
     assert!(is_held(&*site.backend, &job).await);
 }
 
 #[tokio::test]
 async fn a_claim_that_its_client_gives_back_is_not_handed_out() {
-    let (site, gate, server) = gated().await;
-    let client = site.client().of(&server);
+    let (site, store) = Site::on_store(|builder, _| builder).await;
+    let client = site.client();
     let began = instance(&client).await;
     site.backend.submit(vec![NewJob::new(&1).expect("JSON")]).await.expect("submit");
     claimed(&call(&client, "claim", "c-1", &claim(60)).await);
-    let mut came = gate.came();
-    gate.shut(true);
+    let mut came = store.settles.subscribe();
+    store.holds_settles.send_replace(true);
     let stop = {
         let client = client.clone();
         let stop = json!({"call": "c-1", "give_back": true}).to_string();
         tokio::spawn(async move { client.post("/v1/backend/stop", &stop).await })
     };
-    gate.next(&mut came).await;
-    let job = comes_again(&client, &server, &gate, &began, 1).await;
+    Store::next_settle(&mut came).await;
+    let job = comes_again(&client, &site.server, &store, &began, 1).await;
     assert_eq!((job.key.attempt, job.counted), (2, 1), "{job:?}");
     assert!(is_held(&*site.backend, &job).await);
     assert_eq!(stop.await.expect("join").json()["known"], true);
@@ -261,15 +253,15 @@ async fn a_claim_that_its_client_gives_back_is_not_handed_out() {
 
 #[tokio::test]
 async fn a_job_that_cannot_be_given_back_now_is_given_back_later() {
-    let (site, gate, server) = gated().await;
-    let client = site.client().of(&server);
+    let (site, store) = Site::on_store(|builder, _| builder).await;
+    let client = site.client();
     site.backend.submit(vec![NewJob::new(&1).expect("JSON")]).await.expect("submit");
     claimed(&call(&client, "claim", "c-1", &claim(60)).await);
     let stop = json!({"call": "c-1", "give_back": true}).to_string();
-    gate.fail(true);
+    store.refuses_settles.store(true, Ordering::Relaxed);
     client.post("/v1/backend/stop", &stop).await.problem(503);
     assert_eq!(site.backend.stats().await.expect("stats").visible, 0);
-    gate.fail(false);
+    store.refuses_settles.store(false, Ordering::Relaxed);
     assert_eq!(client.post("/v1/backend/stop", &stop).await.json()["known"], true);
     assert_eq!(site.backend.stats().await.expect("stats").visible, 1);
     assert_eq!(client.post("/v1/backend/stop", &stop).await.json()["known"], false);
@@ -277,13 +269,13 @@ async fn a_job_that_cannot_be_given_back_now_is_given_back_later() {
 
 #[tokio::test]
 async fn who_waits_for_a_claim_that_is_given_back_is_told() {
-    let (site, _, server) = gated().await;
-    let client = site.client().of(&server);
+    let (site, _) = Site::on_store(|builder, _| builder).await;
+    let client = site.client();
     let waiting = {
         let client = client.clone();
         tokio::spawn(async move { call(&client, "claim", "c-1", &claim(60)).await })
     };
-    open(&server, 1).await;
+    open(&site.server, 1).await;
     let stop = json!({"call": "c-1", "give_back": true}).to_string();
     assert_eq!(client.post("/v1/backend/stop", &stop).await.json()["known"], true);
     assert_eq!(waiting.await.expect("join").problem(503)["type"], "haulage:given_up");

@@ -111,11 +111,6 @@ impl Client {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
-    /// The same at another server.
-    pub(crate) fn of(&self, server: &Server) -> Self {
-        Self { base: server.url(), ..self.clone() }
-    }
-
     pub(crate) async fn send(
         &self,
         method: Method,

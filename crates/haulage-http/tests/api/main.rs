@@ -3,7 +3,6 @@
 mod bulk;
 mod calls;
 mod client;
-mod gate;
 mod hostile;
 mod jobs;
 mod keys;

@@ -1,8 +1,11 @@
 //! A store that fails, or takes its time, where a test says so.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -13,7 +16,7 @@ use haulage::{
         HeartbeatStatus, ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted, WholeRead,
     },
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
@@ -25,12 +28,31 @@ pub(crate) struct Store {
     pub(crate) cancelled: Semaphore,
     /// Those that may give their answer.
     pub(crate) answered: Semaphore,
+    /// How many settles have come.
+    pub(crate) settles: watch::Sender<usize>,
+    /// Settles wait for as long as this is true.
+    pub(crate) holds_settles: watch::Sender<bool>,
+    /// Each single settlement is refused as if the store were out of reach.
+    pub(crate) refuses_settles: AtomicBool,
 }
 
 impl Store {
     pub(crate) fn over(inner: Arc<dyn Backend>) -> Arc<Self> {
-        let none = || Semaphore::new(0);
-        Arc::new(Self { inner, failing: AtomicUsize::new(0), cancelled: none(), answered: none() })
+        Arc::new(Self {
+            inner,
+            failing: AtomicUsize::new(0),
+            cancelled: Semaphore::new(0),
+            answered: Semaphore::new(0),
+            settles: watch::Sender::new(0),
+            holds_settles: watch::Sender::new(false),
+            refuses_settles: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits for the next settle, after those that were seen.
+    pub(crate) async fn next_settle(seen: &mut watch::Receiver<usize>) {
+        let next = tokio::time::timeout(Duration::from_secs(60), seen.changed()).await;
+        next.expect("a settle").expect("the store is there");
     }
 }
 
@@ -70,6 +92,12 @@ impl Backend for Store {
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
+        self.settles.send_modify(|count| *count += 1);
+        let goes_on = self.holds_settles.subscribe().wait_for(|holds| !holds).await.is_ok();
+        assert!(goes_on, "the store is there");
+        if self.refuses_settles.load(Ordering::Relaxed) {
+            return Ok(settlements.iter().map(|_| Err(out_of_order())).collect());
+        }
         self.inner.settle(settlements).await
     }
 
@@ -84,7 +112,7 @@ impl Backend for Store {
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
         let fails = |left: usize| left.checked_sub(1);
         if self.failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails).is_ok() {
-            return Err(Error::Unavailable { message: "out of order".into(), source: None });
+            return Err(out_of_order());
         }
         self.inner.get(ids, detail).await
     }
@@ -139,4 +167,8 @@ impl Backend for Store {
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }
+}
+
+fn out_of_order() -> Error {
+    Error::Unavailable { message: "out of order".into(), source: None }
 }
