@@ -44,8 +44,8 @@ use crate::{
 /// 4 MiB, whose records expire meanwhile, beside ten million records (ten thousand with
 /// --quick). Fails where a job did not succeed. Takes up to 4 GB of the disk.
 ///
-/// With --http, in place of that: a server (`haulage serve`) on the loopback beside the same without it.
-/// Takes about two minutes.
+/// With --http, in place of that: what a server (`haulage serve`) on this machine
+/// does, beside the same without one. Takes about two minutes.
 ///
 /// With an sqs:// URL: measure throughput on AWS, and count requests and cost.
 /// Works on queues and tables of its own, which it deletes afterwards. On AWS
@@ -69,7 +69,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = options::duration, conflicts_with = "size")]
     soak: Option<Duration>,
 
-    /// Measure a server on the loopback, beside the same without it
+    /// Measure a server on this machine, beside the same without one
     #[arg(long, conflicts_with_all = ["size", "soak"])]
     http: bool,
 

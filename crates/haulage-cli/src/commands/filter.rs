@@ -31,8 +31,9 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "KEY=VALUE", value_parser = options::label)]
     metadata: Vec<(String, String)>,
 
-    /// Only jobs with an error that has this in its text, or is of this type (ValueError) or kind: handler, panic, timeout,
-    /// worker_lost, invalid_body, invalid_result, cancelled, released, expired, or message_lost
+    /// Only jobs with an error that has this in its text, or is of this type, such as ValueError, or of
+    /// this kind: handler, panic, timeout, worker_lost, invalid_body, invalid_result, cancelled, released,
+    /// expired, or message_lost
     #[arg(long, value_name = "TEXT")]
     error: Option<String>,
 

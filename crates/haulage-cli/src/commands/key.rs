@@ -41,8 +41,8 @@ pub(crate) enum Command {
     List(KeyFileArgs),
     /// Replace the keys of a name: make a new one, and let the old ones end after a while
     ///
-    /// It has the scopes and the queues of the last of them, and is valid for as long as that was when it
-    /// was made.
+    /// The new key has the scopes and queues of the newest of them, and is valid for as long as that one
+    /// was when it was made.
     #[command(after_help = "Example:\n  haulage key rotate web --overlap 1d")]
     Rotate(Rotate),
     /// Refuse a key from now on
@@ -204,7 +204,8 @@ impl Rotate {
         let end = now.after(self.overlap);
         let (key, secret) = KeyFile::change(&file, |keys| {
             let Some(last) = keys.iter().rfind(|key| key.name == name).cloned() else {
-                return Err(haulage::Error::Invalid(format!("there is no key of the name {name:?}")));
+                let message = format!("there is no key of the name {name:?}; see `haulage key list`");
+                return Err(haulage::Error::Invalid(message));
             };
             // Valid for as long as that one was to be.
             let expires_at = last.expires_at.map(|end| now.after(end.since(last.created_at)));
@@ -231,7 +232,8 @@ impl Revoke {
         let output = session.output;
         if gone.is_empty() {
             let shown = sanitized_line(&id);
-            return Err(Exit::new(Code::NotFound, format!("there is no key {shown} in {}", file.display())));
+            let message = format!("there is no key {shown} in {}; see `haulage key list`", file.display());
+            return Err(Exit::new(Code::NotFound, message));
         }
         for key in gone {
             if output.json {

@@ -119,10 +119,7 @@ impl HttpBackend {
 
 /// Asks what the server can do, and what time it is there.
 async fn hello(connection: Arc<Connection>, correction: Arc<AtomicI64>) -> Result<Hello> {
-    let silent = |why: String| {
-        let message = format!("cannot reach {}: {why}", connection.base());
-        Error::Unavailable { message, source: None }
-    };
+    let silent = |why: String| connection.unreachable(&why);
     let asked = Clock::system().now();
     let answer = tokio::time::timeout(HELLO, async {
         let response = connection.request(Method::GET, "/v1/backend", &[], Bytes::new()).await?;

@@ -106,8 +106,7 @@ impl Connection {
             let silent_since = *silent_since.get_or_insert_with(Instant::now);
             let wait = after.unwrap_or(pause).min(LONGEST_PAUSE).mul_f64(0.5 + fastrand::f64() / 2.0);
             if silent_since.elapsed() + wait >= self.patience {
-                let message = format!("cannot reach {}: {why}", self.base());
-                return Err(Error::Unavailable { message, source: None });
+                return Err(self.unreachable(&why));
             }
             tracing::debug!(verb = sent.verb, why, "no answer; trying again");
             tokio::time::sleep(wait).await;

@@ -120,6 +120,12 @@ impl Connection {
         &self.base
     }
 
+    /// There is no answer, for this reason.
+    pub(super) fn unreachable(&self, why: &str) -> Error {
+        let message = format!("cannot reach {}: {why}; is `haulage serve` running there?", self.base);
+        Error::Unavailable { message, source: None }
+    }
+
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }

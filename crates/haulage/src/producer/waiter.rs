@@ -156,6 +156,9 @@ impl Hub {
                 };
                 let next = self.by(deadline, &shared, next).await;
                 let Some(mut answer) = next.map_err(|late| results.failure().unwrap_or(late))? else { break };
+                // What is found by one look is told while the hub's state is held; with all of
+                // it, the results come in few look-ups, however the threads take turns.
+                drop(self.state());
                 // All that is there is told before an error ends the wait.
                 let mut lost = None;
                 let mut over = Vec::new();
