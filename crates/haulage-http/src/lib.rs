@@ -2,7 +2,7 @@
 //!
 //! | module | feature | what lives there |
 //! | --- | --- | --- |
-//! | [`server`] | `server` | `haulage serve`: the API, the keys, the workers' side |
+//! | [`server`] | `server` | `haulage serve`: the API, the keys, the workers' side, the pages |
 //! | `client` | `client` | [`HttpBackend`], which speaks to such a server: `http://` and `https://` URLs |
 //!
 //! Both speak in [problem documents](Problem), and share what passes between them.

@@ -20,7 +20,7 @@ use super::{
     backend::{confine_list, need_jobs, visible},
     keys::Identity,
     reply::{self, Handled},
-    request::{Request, invalid},
+    request::{Query, Request, invalid},
     stopping, to_the_end,
 };
 use crate::{
@@ -57,9 +57,12 @@ pub(super) async fn ended(api: &Api, who: &Identity, id: &JobId, wait: Duration)
 
 /// What is known of the job that the path names.
 pub(super) async fn record(api: &Api, request: &Request, detail: Detail) -> Result<Record, Problem> {
-    let id = JobId::from(request.part("id"));
+    look_up(api, &request.who, &JobId::from(request.part("id")), detail).await
+}
+
+async fn look_up(api: &Api, who: &Identity, id: &JobId, detail: Detail) -> Result<Record, Problem> {
     let found = api.backend.get(vec![id.clone()], detail).await?.pop().unwrap_or(Lookup::Missing);
-    Ok(visible(&request.who, found).into_record(&id)?)
+    Ok(visible(who, found).into_record(id)?)
 }
 
 fn wait(request: &Request) -> Result<Option<Duration>, Problem> {
@@ -78,12 +81,12 @@ pub(super) fn mark(record: &Record) -> String {
     fingerprint(&serde_json::to_vec(&state).unwrap_or_default())
 }
 
-fn fingerprint(bytes: &[u8]) -> String {
+pub(super) fn fingerprint(bytes: &[u8]) -> String {
     hex(&digest(&SHA256, bytes).as_ref()[..12])
 }
 
 /// Whether `If-None-Match` names this tag.
-fn matches(request: &Request, tag: &str) -> bool {
+pub(super) fn matches(request: &Request, tag: &str) -> bool {
     let tags = request.header(IF_NONE_MATCH).unwrap_or_default().split(',');
     let bare = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"').to_owned();
     tags.into_iter().any(|given| bare(given) == bare(tag))
@@ -215,7 +218,16 @@ pub(super) async fn list(api: Arc<Api>, request: Request) -> Handled {
         #[serde(skip_serializing_if = "Option::is_none")]
         next: Option<JobId>,
     }
-    let asked = &request.query;
+    let query = list_query(&request.query)?;
+    confine_list(&request.who, query.queue.as_ref())?;
+    let limit = query.limit;
+    let jobs = api.backend.list(query).await?;
+    let next = jobs.last().filter(|_| jobs.len() == limit).map(|last| last.id.clone());
+    Ok(reply::json(StatusCode::OK, &Page { jobs, next }))
+}
+
+/// Which jobs are asked for.
+pub(super) fn list_query(asked: &Query) -> Result<ListQuery, Problem> {
     let mut query = ListQuery::new().dead(asked.flag("dead")?);
     query.status = asked.parsed("status")?;
     query.queue = asked.parsed("queue")?;
@@ -238,18 +250,27 @@ pub(super) async fn list(api: Arc<Api>, request: Request) -> Handled {
             format!("limit is {}; it is a number from 1 to {MOST_LISTED}", query.limit),
         ));
     }
-    confine_list(&request.who, query.queue.as_ref())?;
-    let limit = query.limit;
-    let jobs = api.backend.list(query).await?;
-    let next = jobs.last().filter(|_| jobs.len() == limit).map(|last| last.id.clone());
-    Ok(reply::json(StatusCode::OK, &Page { jobs, next }))
+    Ok(query)
 }
 
 pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
     let id = JobId::from(request.part("id"));
-    need_jobs(&api, &request.who, std::iter::once(&id)).await?;
+    let (status, said) = match cancel_job(&api, &request.who, &id).await? {
+        Cancellation::Done => (StatusCode::OK, "done"),
+        _ => (StatusCode::ACCEPTED, "requested"),
+    };
+    Ok(reply::json(status, &json!({ "id": id, "cancellation": said })))
+}
+
+/// Cancels a job, or asks its worker to; whatever else comes of it is a problem.
+pub(super) async fn cancel_job(
+    api: &Arc<Api>,
+    who: &Arc<Identity>,
+    id: &JobId,
+) -> Result<Cancellation, Problem> {
+    need_jobs(api, who, std::iter::once(id)).await?;
     let cancelled = {
-        let (api, who, id) = (Arc::clone(&api), Arc::clone(&request.who), id.clone());
+        let (api, who, id) = (Arc::clone(api), Arc::clone(who), id.clone());
         to_the_end(async move {
             let cancellation = api.producer.cancel(&id).await?;
             if matches!(cancellation, Cancellation::Done | Cancellation::Requested) {
@@ -258,35 +279,45 @@ pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
             Ok(cancellation)
         })
     };
-    let (status, said) = match cancelled.await? {
-        Cancellation::Done => (StatusCode::OK, "done"),
-        Cancellation::Requested => (StatusCode::ACCEPTED, "requested"),
+    match cancelled.await? {
         Cancellation::TooLate(status) => {
             let detail = format!("job {id} is {status} already");
             let problem = Problem::new(409, "too_late", "The job is over", detail);
-            return Err(Problem { id: Some(id), job_status: Some(status), ..problem });
+            Err(Problem { id: Some(id.clone()), job_status: Some(status), ..problem })
         }
-        Cancellation::Missing => return Err(Error::NotFound(id).into()),
-    };
-    Ok(reply::json(status, &json!({ "id": id, "cancellation": said })))
+        Cancellation::Missing => Err(Error::NotFound(id.clone()).into()),
+        done => Ok(done),
+    }
 }
 
 pub(super) async fn redrive(api: Arc<Api>, request: Request) -> Handled {
     let id = JobId::from(request.part("id"));
-    need_jobs(&api, &request.who, std::iter::once(&id)).await?;
+    redrive_job(&api, &request.who, &id).await?;
+    Ok(reply::json(StatusCode::OK, &json!({ "id": id, "status": Status::Submitted })))
+}
+
+/// Puts a job back to work.
+pub(super) async fn redrive_job(api: &Arc<Api>, who: &Arc<Identity>, id: &JobId) -> Result<(), Problem> {
+    need_jobs(api, who, std::iter::once(id)).await?;
+    let (api, who, id) = (Arc::clone(api), Arc::clone(who), id.clone());
     to_the_end(async move {
         api.producer.redrive(&id).await?;
-        api.audit(&request.who, "redrive", std::iter::once(&id));
-        Ok(reply::json(StatusCode::OK, &json!({ "id": id, "status": Status::Submitted })))
+        api.audit(&who, "redrive", std::iter::once(&id));
+        Ok(())
     })
     .await
 }
 
 pub(super) async fn delete(api: Arc<Api>, request: Request) -> Handled {
-    let found = record(&api, &request, Detail::Status).await?;
-    let id = found.id;
+    delete_job(&api, &request.who, &JobId::from(request.part("id"))).await?;
+    Ok(reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new()))
+}
+
+/// Deletes a job for good, unless it runs.
+pub(super) async fn delete_job(api: &Arc<Api>, who: &Arc<Identity>, id: &JobId) -> Result<(), Problem> {
+    let id = look_up(api, who, id, Detail::Status).await?.id;
     let deleted = {
-        let (api, who, id) = (Arc::clone(&api), Arc::clone(&request.who), id.clone());
+        let (api, who, id) = (Arc::clone(api), Arc::clone(who), id.clone());
         to_the_end(async move {
             let deleted = api.backend.purge(Purge::Jobs(vec![id.clone()])).await?;
             if deleted > 0 {
@@ -297,13 +328,13 @@ pub(super) async fn delete(api: Arc<Api>, request: Request) -> Handled {
     };
     if deleted.await? == 0 {
         // It began to run meanwhile, or ran before.
-        let status = record(&api, &request, Detail::Status).await?.status;
+        let status = look_up(api, who, &id, Detail::Status).await?.status;
         let detail = format!("job {id} is {status}, and cannot be deleted yet");
         let problem = Problem::new(409, "in_progress", "The job is running", detail)
             .remedy(format!("cancel it first: POST /v1/jobs/{id}/cancel"));
         return Err(Problem { id: Some(id), job_status: Some(status), ..problem });
     }
-    Ok(reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new()))
+    Ok(())
 }
 
 #[cfg(test)]

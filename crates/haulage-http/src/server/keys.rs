@@ -316,14 +316,19 @@ impl Identity {
         Arc::new(Self { id: String::new(), name: None, scopes: Scope::ALL.to_vec(), queues: Vec::new() })
     }
 
+    /// A stranger, who may do nothing that needs a scope.
+    pub(super) fn nobody() -> Arc<Self> {
+        Arc::new(Self { id: String::new(), name: None, scopes: Vec::new(), queues: Vec::new() })
+    }
+
     /// Whether it has one of these scopes.
     pub(super) fn may(&self, any: &[Scope]) -> bool {
         any.iter().any(|scope| self.scopes.contains(scope))
     }
 
-    /// Refuses whoever has none of these scopes.
+    /// Refuses whoever has none of these scopes, where there are some.
     pub(super) fn need(&self, any: &[Scope]) -> Result<(), Problem> {
-        if self.may(any) {
+        if any.is_empty() || self.may(any) {
             return Ok(());
         }
         let names: Vec<_> = any.iter().map(|scope| scope.as_str()).collect();

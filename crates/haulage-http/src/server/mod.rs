@@ -10,6 +10,7 @@ mod jobs;
 mod keys;
 mod memory;
 mod openapi;
+mod pages;
 mod pressure;
 mod queues;
 mod reply;
@@ -19,6 +20,7 @@ mod settle;
 mod submit;
 mod tls;
 mod upload;
+mod waiting;
 mod watch;
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -185,6 +187,7 @@ impl Api {
     /// The answer to a request, whatever it is.
     async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>) -> Reply {
         let _open = self.requests.token();
+        let reader = pages::Reader::of(&request);
         let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
         let allowed = origin.as_ref().filter(|origin| self.origins.contains(*origin)).cloned();
         let mut reply = if request.method() == Method::OPTIONS && allowed.is_some() {
@@ -193,7 +196,10 @@ impl Api {
         } else {
             match Arc::clone(&self).handle(request, origin.as_deref(), allowed.is_some()).await {
                 Ok(reply) => reply,
-                Err(problem) => reply::problem(&problem),
+                Err(problem) => match reader {
+                    Some(reader) => reader.problem(&problem, self.keys.is_some()),
+                    None => reply::problem(&problem),
+                },
             }
         };
         reply::header(&mut reply, HeaderName::from_static(protocol::INSTANCE), &self.instance);
@@ -226,9 +232,16 @@ impl Api {
     ) -> Result<Reply, Problem> {
         let (head, body) = request.into_parts();
         // Nothing is read, looked up or told before it is known who asks.
-        let who = self.identify(&head.headers)?;
+        let is_page = pages::is_page(head.uri.path());
+        let who = match self.identify(&head.headers, is_page) {
+            Err(_) if pages::is_public(&head.method, head.uri.path()) => Identity::nobody(),
+            who => who?,
+        };
         if self.keys.is_none() {
             self.check_page(&head.headers, origin.filter(|_| !is_allowed))?;
+        }
+        if is_page && ![Method::GET, Method::HEAD].contains(&head.method) {
+            pages::check_same_origin(&head.headers)?;
         }
         backend::received(&self, &who, &head.headers);
         let unknown = || {
@@ -266,14 +279,15 @@ impl Api {
         answer.await
     }
 
-    /// Whose key it is.
-    fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
+    /// Whose key it is. A browser's counts for pages alone, so that no other page makes calls with it.
+    fn identify(&self, headers: &HeaderMap, is_page: bool) -> Result<Arc<Identity>, Problem> {
         let Some(keys) = &self.keys else { return Ok(Identity::anybody()) };
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let secret = given.and_then(|given| {
             let (scheme, secret) = given.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
         });
+        let secret = secret.or_else(|| pages::secret(headers).filter(|_| is_page));
         let who = secret.and_then(|secret| keys.identify(secret, haulage::Clock::system().now()));
         who.ok_or_else(keys::unauthorized)
     }

@@ -5,7 +5,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use hyper::Method;
 
 use super::{
-    Api, backend, events, jobs, keys::Scope, openapi, queues, reply::Reply, request::Request, settle, submit,
+    Api, backend, events, jobs, keys::Scope, openapi, pages, queues, reply::Reply, request::Request, settle,
+    submit,
 };
 use crate::Problem;
 
@@ -16,9 +17,9 @@ pub(super) struct Route {
     pub(super) method: Method,
     /// With `{name}` for what differs.
     pub(super) path: &'static str,
-    /// Whoever has one of these scopes.
+    /// Whoever has one of these scopes; anybody, where there are none.
     pub(super) scopes: &'static [Scope],
-    /// What it does, in a line; of a route that is for this crate's backend alone, nothing.
+    /// What it does, in a line; of pages, and of a route that is for this crate's backend alone, nothing.
     pub(super) summary: &'static str,
     pub(super) parameters: &'static [Parameter],
     /// The schema of the body, and its media types.
@@ -38,7 +39,7 @@ pub(super) struct Parameter {
     pub(super) what: &'static str,
 }
 
-const fn query(name: &'static str, schema: &'static str, what: &'static str) -> Parameter {
+pub(super) const fn query(name: &'static str, schema: &'static str, what: &'static str) -> Parameter {
     Parameter { name, is_header: false, schema, what }
 }
 
@@ -82,11 +83,19 @@ impl Route {
         Self { method, path, scopes, summary: "", parameters: &[], body: None, answers: &[], handler }
     }
 
-    fn get(path: &'static str, scopes: &'static [Scope], handler: fn(Arc<Api>, Request) -> Answer) -> Self {
+    pub(super) fn get(
+        path: &'static str,
+        scopes: &'static [Scope],
+        handler: fn(Arc<Api>, Request) -> Answer,
+    ) -> Self {
         Self::new(Method::GET, path, scopes, handler)
     }
 
-    fn post(path: &'static str, scopes: &'static [Scope], handler: fn(Arc<Api>, Request) -> Answer) -> Self {
+    pub(super) fn post(
+        path: &'static str,
+        scopes: &'static [Scope],
+        handler: fn(Arc<Api>, Request) -> Answer,
+    ) -> Self {
         Self::new(Method::POST, path, scopes, handler)
     }
 
@@ -95,7 +104,7 @@ impl Route {
         self
     }
 
-    const fn parameters(mut self, parameters: &'static [Parameter]) -> Self {
+    pub(super) const fn parameters(mut self, parameters: &'static [Parameter]) -> Self {
         self.parameters = parameters;
         self
     }
@@ -128,6 +137,8 @@ macro_rules! to {
     };
 }
 
+pub(super) use to;
+
 /// A verb of [`haulage::Backend`]; see [`crate::protocol`].
 macro_rules! verb {
     ($name:literal, $scopes:expr, $handler:path) => {
@@ -138,6 +149,7 @@ macro_rules! verb {
 /// All there is.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = public();
+    routes.extend(pages::routes());
     routes.extend([
         Route::get("/v1/backend", ANY, to!(backend::hello)),
         Route::get("/v1/backend/signals", LOOK, to!(backend::signals)),

@@ -149,6 +149,33 @@ impl Client {
         self.send(Method::POST, path, &headers, body.to_owned()).await
     }
 
+    /// A page, as a browser asks for it.
+    pub(crate) async fn page(&self, path: &str) -> Answer {
+        self.get_with(
+            path,
+            &[("accept", "text/html,application/xhtml+xml"), ("sec-fetch-site", "same-origin")],
+        )
+        .await
+    }
+
+    /// The text of a page that is there.
+    pub(crate) async fn read(&self, path: &str) -> String {
+        let answer = self.page(path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+        answer.text()
+    }
+
+    /// Sends a form of one of the pages, and gives where that leads.
+    pub(crate) async fn press(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let headers = [
+            ("accept", "text/html"),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        self.send(Method::POST, path, &headers, form).await
+    }
+
     /// Submits a job, and gives its id.
     pub(crate) async fn submit(&self, job: &str) -> String {
         let answer = self.post("/v1/jobs", job).await;
@@ -160,6 +187,17 @@ impl Client {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).expect("text")
+    }
+
+    /// Where a form has led.
+    #[track_caller]
+    pub(crate) fn led_to(&self) -> &str {
+        assert_eq!(self.status, StatusCode::SEE_OTHER, "{self:?}");
+        self.header("location")
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {

@@ -6,5 +6,7 @@ mod client;
 mod hostile;
 mod jobs;
 mod keys;
+mod pages;
+mod sessions;
 mod stopping;
 mod store;

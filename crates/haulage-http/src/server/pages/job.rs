@@ -1,0 +1,277 @@
+//! A job: where it is in its life, and why it waits.
+
+use std::{sync::Arc, time::Duration};
+
+use haulage::{
+    Json, Record, Status, Timestamp,
+    backend::{Detail, ListQuery, Lookup, QueueStats},
+};
+use maud::{Markup, html};
+
+use super::{
+    View, find, is_unchanged, layout,
+    same::{Same, part},
+    unchanged,
+};
+use crate::{
+    Problem,
+    server::{
+        Api,
+        backend::visible,
+        jobs::{fingerprint, mark, record},
+        keys::Identity,
+        reply::Handled,
+        request::Request,
+        waiting::{Ahead, Around, waiting},
+    },
+};
+
+/// How much of a body, a result or a checkpoint is shown, in bytes.
+const MOST_SHOWN: usize = 64 << 10;
+/// Of how many jobs that wait the order is looked at.
+const MOST_ORDERED: u64 = 1000;
+/// Two looks at a queue that nobody seems to serve are so far apart: a worker that is between two jobs looks idle
+/// to one of them.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
+    let found = record(&api, &request, Detail::Status).await?;
+    let is_cheap = api.backend.capabilities().cheap_looks;
+    let is_full = is_cheap || request.query.flag("full")?;
+    let around = around(&api, &request.who, &found).await?;
+    let why = waiting(&found, &around, api.backend.clock().now()).map(|why| why.to_string());
+    // Known before the body is read, which may be large.
+    let why_text = why.as_deref().unwrap_or_default();
+    let tag =
+        fingerprint(format!("{} {} {is_full} {why_text}", mark(&found), lease(&api, &found)).as_bytes());
+    if is_unchanged(&request, &tag) {
+        return Ok(unchanged());
+    }
+    let (whole, missing) = match is_full {
+        true => whole(&api, &request.who, &found).await?,
+        false => (found, None),
+    };
+    let content = html! {
+        @if let Some(why) = &why { p .why { strong { "Why it waits: " } (why) } }
+        (facts(&api, &whole))
+        (actions(&api, &request.who, &whole))
+        @if let Some(error) = &whole.error {
+            h2 { "Error" }
+            p { code { (error.kind.as_str()) } @if let Some(name) = &error.type_name { " " code { (name) } } }
+            pre tabindex="0" { (error.message) }
+        }
+        @if let Some(missing) = missing { p .said .bad { (missing) } }
+        @if is_full {
+            (attempts(&whole))
+            (document("Checkpoint", whole.checkpoint.as_ref()))
+            (document("Body", whole.body.as_ref()))
+            (document("Result", whole.result.as_ref()))
+        } @else {
+            (layout::paid(
+                "Attempts, body, checkpoint and result are read when you ask for them: one read of the record, which is \
+                 paid for by its size, and one of the bucket for each that is kept there.",
+                &format!("/jobs/{}?full=true", part(whole.id.as_str())),
+                "Read them",
+            ))
+        }
+        (layout::same(&Same::show(&api, &whole.id)))
+    };
+    View { title: format!("Job {}", whole.id), content, is_live: is_cheap }.show_as(&api, &request, &tag)
+}
+
+/// The record with all that belongs to it, or without, and why.
+async fn whole(api: &Api, who: &Identity, known: &Record) -> Result<(Record, Option<String>), Problem> {
+    let found = api.backend.get(vec![known.id.clone()], Detail::Full).await?.pop();
+    match visible(who, found.unwrap_or(Lookup::Missing)) {
+        Lookup::Incomplete { message, .. } => Ok((known.clone(), Some(message))),
+        found => Ok((found.into_record(&known.id)?, None)),
+    }
+}
+
+/// What is around a job that waits, as far as that costs little.
+async fn around(api: &Arc<Api>, who: &Identity, record: &Record) -> Result<Around, Problem> {
+    let mut around = Around::default();
+    if record.status != Status::Submitted {
+        return Ok(around);
+    }
+    let queue = &record.spec.queue;
+    if !api.backend.capabilities().cheap_looks {
+        let backlog = api.backlog(who).await?;
+        around.is_paused = backlog.queues.get(queue).is_some_and(|of| of.is_paused);
+        return Ok(around);
+    }
+    let stats = api.stats(who).await?;
+    let of = stats.queues.get(queue).cloned().unwrap_or_default();
+    around.is_paused = of.is_paused;
+    if let (None, Some(group)) = (record.due_at, &record.spec.group) {
+        around.earlier = earlier(api, who, record, group).await?;
+        return Ok(around);
+    }
+    if around.is_paused || record.due_at.is_some_and(|due| due > api.backend.clock().now()) {
+        return Ok(around);
+    }
+    around.is_served = Some(true);
+    if of.in_progress == 0 {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let now = api.stats(who).await?;
+        around.is_served = Some(!now.unserved(&stats).any(|(name, _)| name == queue));
+    }
+    around.ahead = ahead(api, who, record, &of).await?;
+    Ok(around)
+}
+
+/// The job of the group that runs, or else the last one that was submitted before this.
+async fn earlier(
+    api: &Arc<Api>,
+    who: &Identity,
+    record: &Record,
+    group: &str,
+) -> Result<Option<(haulage::JobId, Status)>, Problem> {
+    let of_group =
+        |status| ListQuery::new().queue(record.spec.queue.clone()).group(group).status(status).limit(1);
+    let mut submitted = of_group(Status::Submitted);
+    submitted.before = Some(record.id.clone());
+    for query in [of_group(Status::InProgress), submitted] {
+        if let Some(job) = find(api, who, query).await?.pop() {
+            return Ok(Some((job.id, job.status)));
+        }
+    }
+    Ok(None)
+}
+
+/// How many jobs of its queue are due before it.
+async fn ahead(
+    api: &Arc<Api>,
+    who: &Identity,
+    record: &Record,
+    of: &QueueStats,
+) -> Result<Option<Ahead>, Problem> {
+    let others = of.due.saturating_sub(1);
+    let waiting = of.due + of.delayed + of.blocked;
+    if others > 0 && waiting > MOST_ORDERED {
+        return Ok(Some(Ahead::AtMost(others)));
+    }
+    let limit = usize::try_from(MOST_ORDERED).unwrap_or(usize::MAX);
+    let query = ListQuery::new().queue(record.spec.queue.clone()).status(Status::Submitted).limit(limit);
+    let own = (record.due_at, &record.id);
+    let jobs = find(api, who, query).await?;
+    let before = jobs.iter().filter(|job| job.due_at.is_some() && (job.due_at, &job.id) < own);
+    Ok(Some(Ahead::Exactly(before.count() as u64)))
+}
+
+/// What there is to say of the lease of a job: that it has run out. Its end moves all the time.
+fn lease(api: &Api, record: &Record) -> &'static str {
+    let has_ended = |end: Timestamp| end <= api.backend.clock().now();
+    match (record.status, record.due_at) {
+        (Status::InProgress, Some(end)) if has_ended(end) => "has run out: its worker has been silent",
+        (Status::InProgress, _) => "is alive",
+        _ => "",
+    }
+}
+
+fn facts(api: &Api, record: &Record) -> Markup {
+    let spec = &record.spec;
+    let text = |name: &str, value: Option<&str>| html! { @if let Some(value) = value { dt { (name) } dd { (value) } } };
+    let time = |name: &str, at: Option<Timestamp>| html! { @if at.is_some() { dt { (name) } dd { (layout::time(at)) } } };
+    let limit = |limit: Option<Duration>| limit.map(|limit| humantime::format_duration(limit).to_string());
+    html! {
+        dl {
+            dt { "Status" }
+            dd {
+                (layout::status(record.status))
+                @if record.dead { ", a dead letter" }
+                @if record.cancel_requested { ", to be cancelled" }
+            }
+            @if let Some(progress) = &record.progress {
+                dt { "Progress" }
+                dd {
+                    progress max="1" value=(progress.fraction) aria-label="Progress" {}
+                    " " (format!("{:.0} %", progress.fraction * 100.0)) " " (progress.message.as_deref().unwrap_or_default())
+                }
+            }
+            dt { "Attempts" }
+            dd { (record.counted()) " of " (spec.max_attempts)
+                @if record.uncounted > 0 { ", and " (record.uncounted) " that do not count" } }
+            dt { "Queue" } dd { (spec.queue) }
+            (text("Task", spec.task.as_deref()))
+            (text("Group", spec.group.as_deref()))
+            dt { "Request id" } dd { (record.request_id()) }
+            @for (name, value) in &spec.metadata { dt { "Label " (name) } dd { (value) } }
+            (time("Submitted", Some(record.submitted_at)))
+            @if record.status == Status::Submitted { (time("Due", record.due_at)) }
+            (time("Started", record.started_at))
+            (time("Ended", record.finished_at))
+            (time("Kept until", record.expires_at))
+            (text("Worker", record.worker.as_deref()))
+            (text("Slot", record.slot.as_deref()))
+            @if record.status == Status::InProgress { dt { "Lease" } dd { (lease(api, record)) } }
+            (text("Timeout", limit(spec.timeout).as_deref()))
+            (text("To start within", limit(spec.start_within).as_deref()))
+        }
+    }
+}
+
+fn actions(api: &Api, who: &Identity, record: &Record) -> Markup {
+    let id = &record.id;
+    let action = |name, verb: &str, says: &str, same, is_final| {
+        let path = format!("/jobs/{}/{verb}", part(id.as_str()));
+        let (says, fields) = (says.to_owned(), Vec::new());
+        layout::Action { name, id: verb.to_owned(), says, path, fields, same, is_final }.show(who)
+    };
+    html! {
+        div .actions {
+            @if !record.status.is_terminal() {
+                @let says = match record.status {
+                    Status::InProgress => "Its worker is asked to stop it, and what it has done so far is lost.",
+                    _ => "It will not be run.",
+                };
+                (action("Cancel", "cancel", says, Same::cancel(api, id), true))
+            }
+            @if matches!(record.status, Status::Error | Status::Cancelled) {
+                (action("Run again", "redrive", "It waits again, under its id and with all its attempts.", Same::redrive(api, id), false))
+            }
+            @if record.status != Status::InProgress {
+                (action("Delete", "delete", "Its record goes for good, with its body and result.", Same::delete(api, id), true))
+            }
+        }
+    }
+}
+
+fn attempts(record: &Record) -> Markup {
+    html! {
+        @if !record.attempts.is_empty() {
+            h2 { "Attempts" }
+            (layout::table("Attempts", html! {
+                thead { tr {
+                    @for name in ["Attempt", "Worker", "Slot", "Started", "Took", "Error"] { th scope="col" { (name) } }
+                } }
+                tbody { @for attempt in &record.attempts { tr {
+                    td { (attempt.number) }
+                    td { (attempt.worker.as_deref().unwrap_or("–")) }
+                    td { (attempt.slot.as_deref().unwrap_or("–")) }
+                    td { (layout::time(Some(attempt.started_at))) }
+                    td { @match attempt.ended_at {
+                        Some(end) => { (layout::span(end.since(attempt.started_at))) }
+                        None => { "–" }
+                    } }
+                    td { (layout::error_line(attempt.error.as_ref())) }
+                } } }
+            }))
+        }
+    }
+}
+
+/// As it was written, or the beginning of it.
+fn document(name: &str, json: Option<&Json>) -> Markup {
+    html! {
+        @if let Some(json) = json {
+            @let text = json.as_str();
+            @let end = text.floor_char_boundary(MOST_SHOWN);
+            h2 { (name) }
+            @if end < text.len() {
+                p .note { "The first " (end) " of " (text.len()) " bytes. The commands below give all of it." }
+            }
+            pre tabindex="0" { (text[..end]) }
+        }
+    }
+}

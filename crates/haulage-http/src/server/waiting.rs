@@ -1,0 +1,219 @@
+//! Why a job waits, in one sentence.
+
+use std::fmt;
+
+use haulage::{FailureKind, JobId, QueueName, Record, Status, Timestamp};
+
+/// What is known of what is around a job. What is not known is left out of the answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Around {
+    /// Whether its queue is paused.
+    pub(super) is_paused: bool,
+    /// Whether somebody takes jobs from its queue.
+    pub(super) is_served: Option<bool>,
+    /// How many jobs of its queue are due before it.
+    pub(super) ahead: Option<Ahead>,
+    /// The job of its group that has to be over first.
+    pub(super) earlier: Option<(JobId, Status)>,
+}
+
+/// How many are before a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    Exactly(u64),
+    AtMost(u64),
+}
+
+/// Why a job waits. Shown as a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Its queue is paused; and it may not be due either.
+    Paused { queue: QueueName, until: Option<Timestamp> },
+    /// An earlier job of its group is not over.
+    Group { group: String, earlier: Option<(JobId, Status)> },
+    /// It was submitted with a delay.
+    Delayed { until: Timestamp },
+    /// An attempt failed, and the next one is not due yet.
+    Retry { counted: u32, max_attempts: u32, until: Timestamp },
+    /// A worker gave it back, and it is not due again yet.
+    GivenBack { reason: String, until: Timestamp },
+    /// Nobody takes jobs from its queue.
+    Unserved { queue: QueueName },
+    /// Others are before it, or none is.
+    Turn { queue: QueueName, ahead: Ahead },
+    /// It is due, and more is not known.
+    Due,
+}
+
+/// Why this job waits; `None` where it does not.
+pub(super) fn waiting(record: &Record, around: &Around, now: Timestamp) -> Option<Waiting> {
+    if record.status != Status::Submitted {
+        return None;
+    }
+    let queue = record.spec.queue.clone();
+    let until = record.due_at.filter(|due| *due > now);
+    if around.is_paused {
+        return Some(Waiting::Paused { queue, until });
+    }
+    if let (None, Some(group)) = (record.due_at, &record.spec.group) {
+        return Some(Waiting::Group { group: group.clone(), earlier: around.earlier.clone() });
+    }
+    if let Some(until) = until {
+        return Some(match &record.error {
+            Some(error) if error.kind == FailureKind::Released => {
+                Waiting::GivenBack { reason: error.message.clone(), until }
+            }
+            Some(_) if record.counted() > 0 => {
+                let max_attempts = record.spec.max_attempts;
+                Waiting::Retry { counted: record.counted(), max_attempts, until }
+            }
+            _ => Waiting::Delayed { until },
+        });
+    }
+    if around.is_served == Some(false) {
+        return Some(Waiting::Unserved { queue });
+    }
+    Some(around.ahead.map_or(Waiting::Due, |ahead| Waiting::Turn { queue, ahead }))
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Paused { queue, until: None } => write!(f, "The queue {queue} is paused."),
+            Self::Paused { queue, until: Some(until) } => {
+                write!(f, "The queue {queue} is paused, and the job is not due before {}.", moment(*until))
+            }
+            Self::Group { group, earlier: None } => {
+                write!(f, "An earlier job of the group {group} is not over yet.")
+            }
+            Self::Group { group, earlier: Some((id, status)) } => {
+                write!(f, "An earlier job of the group {group} is not over yet: {id} is {status}.")
+            }
+            Self::Delayed { until } => write!(f, "It was delayed, and is due at {}.", moment(*until)),
+            Self::Retry { counted, max_attempts, until } => write!(
+                f,
+                "Attempt {counted} of {max_attempts} failed, and the next one is due at {}.",
+                moment(*until)
+            ),
+            Self::GivenBack { reason, until } => {
+                write!(f, "A worker gave it back, and it is due again at {}: {reason}", moment(*until))
+            }
+            Self::Unserved { queue } => {
+                write!(f, "No worker seems to take jobs from the queue {queue}: none of its jobs is running.")
+            }
+            Self::Turn { queue, ahead: Ahead::Exactly(0) } => {
+                write!(f, "It is the next job of the queue {queue}, and waits for a worker with a free slot.")
+            }
+            Self::Turn { queue, ahead: Ahead::Exactly(1) } => {
+                write!(f, "One other job of the queue {queue} is due before it.")
+            }
+            Self::Turn { queue, ahead: Ahead::Exactly(count) } => {
+                write!(f, "{count} other jobs of the queue {queue} are due before it.")
+            }
+            Self::Turn { queue, ahead: Ahead::AtMost(count) } => {
+                write!(f, "Up to {count} other jobs of the queue {queue} are due before it.")
+            }
+            Self::Due => f.write_str("It is due, and no worker has taken it yet."),
+        }
+    }
+}
+
+/// A moment for people, to the second.
+pub(super) fn moment(time: Timestamp) -> String {
+    let text = time.to_string();
+    format!("{} UTC", text.get(..19).unwrap_or(&text).replace('T', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use haulage::{JobError, JobSpec};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+    fn record() -> Record {
+        let mut spec = JobSpec::default();
+        spec.queue = "bulk".parse().expect("a name");
+        spec.max_attempts = 3;
+        Record::new("job-2".into(), spec, NOW)
+    }
+
+    fn said(record: &Record, around: &Around) -> String {
+        waiting(record, around, NOW).map(|waiting| waiting.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_does_not_wait_has_no_reason() {
+        let around = Around { is_paused: true, ..Around::default() };
+        for status in [Status::InProgress, Status::Success, Status::Error, Status::Cancelled] {
+            let mut record = record();
+            record.status = status;
+            assert_eq!(waiting(&record, &around, NOW), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_paused_queue_comes_first() {
+        let around = Around { is_paused: true, is_served: Some(false), ..Around::default() };
+        assert_eq!(said(&record(), &around), "The queue bulk is paused.");
+        let mut later = record();
+        later.due_at = Some(NOW.after(Duration::from_secs(60)));
+        let expected = "The queue bulk is paused, and the job is not due before 2027-01-15 08:01:00 UTC.";
+        assert_eq!(said(&later, &around), expected);
+    }
+
+    #[test]
+    fn a_group_names_the_job_that_is_before() {
+        let mut record = record();
+        record.due_at = None;
+        record.spec.group = Some("anna".into());
+        let mut around = Around { is_served: Some(false), ..Around::default() };
+        assert_eq!(said(&record, &around), "An earlier job of the group anna is not over yet.");
+        around.earlier = Some(("job-1".into(), Status::InProgress));
+        let expected = "An earlier job of the group anna is not over yet: job-1 is IN_PROGRESS.";
+        assert_eq!(said(&record, &around), expected);
+    }
+
+    #[test]
+    fn what_is_not_due_says_until_when_and_why() {
+        let mut record = record();
+        record.due_at = Some(NOW.after(Duration::from_secs(1)));
+        let around = Around { is_served: Some(false), ..Around::default() };
+        assert_eq!(said(&record, &around), "It was delayed, and is due at 2027-01-15 08:00:01 UTC.");
+        record.attempt = 1;
+        record.error = Some(JobError::new(FailureKind::Timeout, "too slow"));
+        let expected = "Attempt 1 of 3 failed, and the next one is due at 2027-01-15 08:00:01 UTC.";
+        assert_eq!(said(&record, &around), expected);
+        record.uncounted = 1;
+        record.error = Some(JobError::released("the model is loading"));
+        let expected =
+            "A worker gave it back, and it is due again at 2027-01-15 08:00:01 UTC: the model is loading";
+        assert_eq!(said(&record, &around), expected);
+        record.due_at = Some(NOW);
+        assert!(said(&record, &around).starts_with("No worker seems"), "due now is due");
+    }
+
+    #[test]
+    fn what_is_due_waits_for_a_worker_or_its_turn() {
+        let around = |is_served, ahead| Around { is_served, ahead, ..Around::default() };
+        let said = |is_served, ahead| said(&record(), &around(is_served, ahead));
+        let unserved = "No worker seems to take jobs from the queue bulk: none of its jobs is running.";
+        assert_eq!(said(Some(false), Some(Ahead::Exactly(7))), unserved);
+        for (ahead, expected) in [
+            (None, "It is due, and no worker has taken it yet."),
+            (
+                Some(Ahead::Exactly(0)),
+                "It is the next job of the queue bulk, and waits for a worker with a free slot.",
+            ),
+            (Some(Ahead::Exactly(1)), "One other job of the queue bulk is due before it."),
+            (Some(Ahead::Exactly(7)), "7 other jobs of the queue bulk are due before it."),
+            (Some(Ahead::AtMost(70)), "Up to 70 other jobs of the queue bulk are due before it."),
+        ] {
+            assert_eq!(said(None, ahead), expected);
+            assert_eq!(said(Some(true), ahead), expected);
+        }
+    }
+}
