@@ -12,6 +12,8 @@
 
 #[cfg(feature = "client")]
 mod client;
+#[cfg(any(feature = "client", feature = "server"))]
+mod gzip;
 mod problem;
 #[cfg(any(feature = "client", feature = "server"))]
 mod protocol;

@@ -42,6 +42,9 @@ pub(crate) const STOPPING: &str = "stopping";
 /// The kind of problem where a call is repeated of which nothing is known any more.
 pub(crate) const UNKNOWN_CALL: &str = "unknown_call";
 
+/// With a body in gzip: how many bytes it has when it is inflated, so that the server makes room for no more.
+pub(crate) const INFLATED: &str = "haulage-inflated";
+
 /// How many records one list gives at most; of more, there are several.
 pub(crate) const MOST_LISTED: usize = 1000;
 
@@ -56,6 +59,9 @@ pub(crate) struct Hello {
     pub(crate) backend: String,
     pub(crate) capabilities: Capabilities,
     pub(crate) signals: HasSignals,
+    /// It takes bodies in gzip.
+    #[serde(default)]
+    pub(crate) gzip: bool,
     pub(crate) now: Timestamp,
 }
 

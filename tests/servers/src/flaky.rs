@@ -57,6 +57,7 @@ struct State {
     /// What a request has in it with which something goes wrong, and what.
     next: Vec<(String, Break)>,
     faults: u64,
+    passed: u64,
 }
 
 impl Shared {
@@ -96,7 +97,7 @@ impl Flaky {
         let address = listener.local_addr().expect("its address");
         listener.set_nonblocking(true).expect("a socket");
         let random = fastrand::Rng::with_seed(seed);
-        let state = State { upstream, random, rate: 0.0, next: Vec::new(), faults: 0 };
+        let state = State { upstream, random, rate: 0.0, next: Vec::new(), faults: 0, passed: 0 };
         let shared = Arc::new(Shared { state: Mutex::new(state) });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
@@ -132,6 +133,11 @@ impl Flaky {
     /// How much has gone wrong.
     pub fn faults(&self) -> u64 {
         self.shared.state().faults
+    }
+
+    /// How many bytes have come, of both sides.
+    pub fn passed(&self) -> u64 {
+        self.shared.state().passed
     }
 }
 
@@ -169,6 +175,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, shared: &Shared) -> 
                 if bytes.is_empty() {
                     return Ok(());
                 }
+                shared.state().passed += bytes.len() as u64;
                 match shared.fault(bytes) {
                     None => server.write_all(bytes).await?,
                     Some(Break::Reset) => return Ok(()),
@@ -185,6 +192,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, shared: &Shared) -> 
             }
             read = server.read(&mut answer) => {
                 let bytes = &answer[..read?];
+                shared.state().passed += bytes.len() as u64;
                 match lose {
                     _ if bytes.is_empty() => return Ok(()),
                     None => client.write_all(bytes).await?,

@@ -71,6 +71,7 @@ impl HttpBackend {
                 connection.base()
             )));
         }
+        connection.server_takes_gzip(hello.gzip);
         Ok(Self {
             connection,
             runtime,

@@ -18,6 +18,7 @@ pub struct HttpBackendBuilder {
     url: String,
     key: Option<String>,
     patience: Duration,
+    compress: Option<bool>,
     clock: Option<Clock>,
 }
 
@@ -33,7 +34,7 @@ impl HttpBackendBuilder {
     pub const PATIENCE: Duration = Duration::from_secs(15);
 
     pub(super) fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), key: None, patience: Self::PATIENCE, clock: None }
+        Self { url: url.into(), key: None, patience: Self::PATIENCE, compress: None, clock: None }
     }
 
     /// The key. Default: what the environment has in `HAULAGE_KEY`, if it has something there.
@@ -46,6 +47,14 @@ impl HttpBackendBuilder {
     /// Default: [`HttpBackendBuilder::PATIENCE`].
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Whether bodies of more than a kilobyte are compressed, both ways: for a slow network, or one that is
+    /// paid for. Default: what the URL says (`?compress=false`), or where it says nothing, if the server is
+    /// on another machine.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = Some(compress);
         self
     }
 
@@ -63,8 +72,8 @@ impl HttpBackendBuilder {
     /// [`Error::Config`] where the URL is not one, or the key is refused, or it would go
     /// over a network unencrypted; [`Error::Unavailable`] where the server does not answer.
     pub async fn open(self) -> Result<HttpBackend> {
-        let Self { url, key, patience, clock } = self;
-        let ServerUrl { base, allows_plain } = server_url(&url)?;
+        let Self { url, key, patience, compress, clock } = self;
+        let ServerUrl { base, allows_plain, compress: asked } = server_url(&url)?;
         let key = key.or_else(|| std::env::var(KEY).ok()).filter(|key| !key.trim().is_empty());
         let is_remote = !protocol::is_loopback_name(base.host().unwrap_or_default());
         if key.is_some() && base.scheme_str() == Some("http") && is_remote && !allows_plain {
@@ -73,7 +82,8 @@ impl HttpBackendBuilder {
                  that network is trusted, add ?allow_plain_http=true to the URL"
             )));
         }
-        let connection = Connection::new(base, key.as_deref().map(str::trim), patience)?;
+        let compress = compress.or(asked).unwrap_or(is_remote);
+        let connection = Connection::new(base, key.as_deref().map(str::trim), patience, compress)?;
         HttpBackend::open(Arc::new(connection), clock).await
     }
 }
@@ -83,6 +93,7 @@ struct ServerUrl {
     /// Without a slash at the end.
     base: Uri,
     allows_plain: bool,
+    compress: Option<bool>,
 }
 
 fn server_url(url: &str) -> Result<ServerUrl> {
@@ -104,22 +115,23 @@ fn server_url(url: &str) -> Result<ServerUrl> {
     if authority.as_str().len() > authority.host().len() && !matches!(authority.port_u16(), Some(1..)) {
         return Err(wrong("the port is not a number from 1 to 65535"));
     }
-    let mut allows_plain = false;
+    let (mut allows_plain, mut compress) = (false, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=').unwrap_or((pair, "")) {
-            ("allow_plain_http", value) => {
-                allows_plain = value
-                    .parse()
-                    .map_err(|_| Error::Config(format!("allow_plain_http={value}: write true or false")))?;
-            }
+            ("allow_plain_http", value) => allows_plain = flag("allow_plain_http", value)?,
+            ("compress", value) => compress = Some(flag("compress", value)?),
             (name, _) => {
                 return Err(Error::Config(format!(
-                    "unknown parameter `{name}`; http:// and https:// know allow_plain_http"
+                    "unknown parameter `{name}`; http:// and https:// know allow_plain_http and compress"
                 )));
             }
         }
     }
-    Ok(ServerUrl { base, allows_plain })
+    Ok(ServerUrl { base, allows_plain, compress })
+}
+
+fn flag(name: &str, value: &str) -> Result<bool> {
+    value.parse().map_err(|_| Error::Config(format!("{name}={value}: write true or false")))
 }
 
 #[cfg(test)]
@@ -132,7 +144,7 @@ mod tests {
             ("https://jobs.example.com", "https://jobs.example.com/"),
             (" http://localhost:8080/ ", "http://localhost:8080/"),
             ("https://example.com/haulage/", "https://example.com/haulage"),
-            ("http://[::1]:80?allow_plain_http=true", "http://[::1]:80/"),
+            ("http://[::1]:80?allow_plain_http=true&compress=false", "http://[::1]:80/"),
         ] {
             assert_eq!(server_url(url).expect(url).base.to_string(), base);
         }
@@ -143,6 +155,7 @@ mod tests {
             ("https://x:99999", "port"),
             ("https://x?key=1", "unknown parameter `key`"),
             ("https://x?allow_plain_http=maybe", "true or false"),
+            ("https://x?compress=", "true or false"),
         ] {
             let error = server_url(url).err().unwrap_or_else(|| panic!("{url}")).to_string();
             assert!(error.contains(says), "{url}: {error}");

@@ -68,7 +68,8 @@ impl Connection {
         manner: Manner,
         id: Option<&str>,
     ) -> Result<R> {
-        let mut sent = Sent { verb, body: serde_json::to_vec(asked)?.into(), headers: Vec::new() };
+        let (body, headers) = self.packed(serde_json::to_vec(asked)?).await;
+        let mut sent = Sent { verb, body, headers };
         if let Some(id) = id {
             sent.headers.push((protocol::CALL, id.to_owned()));
         }

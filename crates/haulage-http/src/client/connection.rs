@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -23,7 +26,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use crate::{Problem, protocol};
+use crate::{
+    Problem,
+    gzip::{self, Inflater},
+    protocol,
+};
 
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -31,6 +38,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long an unused connection is kept: less than servers and proxies keep it.
 const IDLE: Duration = Duration::from_secs(20);
+/// What is larger is compressed beside the runtime, which has heartbeats to send.
+const SLOW: usize = 1 << 20;
 
 /// A server, and what is between it and this process.
 #[derive(Debug)]
@@ -38,6 +47,10 @@ pub(super) struct Connection {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: Uri,
     key: Option<HeaderValue>,
+    /// Whether bodies are to be compressed, both ways.
+    compress: bool,
+    /// Whether the server reads such.
+    takes_gzip: AtomicBool,
     /// How long a call is repeated.
     pub(super) patience: Duration,
     memory: Mutex<Memory>,
@@ -81,7 +94,7 @@ pub(super) struct Sent {
 }
 
 impl Connection {
-    pub(super) fn new(base: Uri, key: Option<&str>, patience: Duration) -> Result<Self> {
+    pub(super) fn new(base: Uri, key: Option<&str>, patience: Duration, compress: bool) -> Result<Self> {
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(CONNECT));
         http.set_keepalive(Some(KEEPALIVE));
@@ -110,6 +123,8 @@ impl Connection {
             client: client.build(https.enable_http1().wrap_connector(http)),
             base,
             key,
+            compress,
+            takes_gzip: AtomicBool::new(false),
             patience,
             memory: Mutex::default(),
         })
@@ -128,6 +143,33 @@ impl Connection {
 
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the server says of itself.
+    pub(super) fn server_takes_gzip(&self, takes: bool) {
+        self.takes_gzip.store(takes, Ordering::Relaxed);
+    }
+
+    /// A body as it is sent, and the headers that say how.
+    pub(super) async fn packed(&self, body: Vec<u8>) -> (Bytes, Vec<(&'static str, String)>) {
+        let size = body.len();
+        let body = Bytes::from(body);
+        if !self.compress || size < gzip::LEAST || !self.takes_gzip.load(Ordering::Relaxed) {
+            return (body, Vec::new());
+        }
+        let packed = if size < SLOW {
+            gzip::compress(&body).ok()
+        } else {
+            let body = body.clone();
+            tokio::task::spawn_blocking(move || gzip::compress(&body).ok()).await.unwrap_or_default()
+        };
+        match packed {
+            Some(packed) => {
+                let encoding = ("content-encoding", gzip::NAME.to_owned());
+                (packed.into(), vec![encoding, (protocol::INFLATED, size.to_string())])
+            }
+            None => (body, Vec::new()),
+        }
     }
 
     /// An id that no other call has, nor one of a copy of this process.
@@ -150,6 +192,9 @@ impl Connection {
             .header(USER_AGENT, concat!("haulage/", env!("CARGO_PKG_VERSION")));
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if self.compress {
+            request = request.header(ACCEPT_ENCODING, gzip::NAME);
         }
         if let Some(key) = &self.key {
             request = request.header(AUTHORIZATION, key);
@@ -177,8 +222,9 @@ impl Connection {
             .headers()
             .get(CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(crate::problem::MEDIA_TYPE.as_bytes()));
-        let body = response.into_body().collect().await;
-        let body = body.map_err(|error| NoAnswer { why: with_causes(&error), after: None })?.to_bytes();
+        let inflater = gzip::is_used(response.headers()).then(Inflater::new);
+        let body = whole(response.into_body(), inflater).await;
+        let body = body.map_err(|why| NoAnswer { why, after: None })?;
         if status.is_success() {
             return Ok(Ok(body));
         }
@@ -197,6 +243,24 @@ impl Connection {
             )))),
         }
     }
+}
+
+/// All of a body, as it was before it was compressed; or why it cannot be had.
+async fn whole(mut body: Incoming, inflater: Option<Inflater>) -> Result<Bytes, String> {
+    let Some(mut inflater) = inflater else {
+        return Ok(body.collect().await.map_err(|error| with_causes(&error))?.to_bytes());
+    };
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|error| with_causes(&error))?.into_data() {
+            inflater.put(data);
+            while let Some(part) = inflater.next().map_err(|error| error.to_string())? {
+                whole.extend_from_slice(&part);
+            }
+        }
+    }
+    inflater.finish().map_err(|error| error.to_string())?;
+    Ok(whole.into())
 }
 
 /// Whether the next try may fare better. What does not know how to POST at all will not learn it.

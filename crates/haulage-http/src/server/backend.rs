@@ -49,6 +49,7 @@ pub(super) async fn hello(api: Arc<Api>, _: Request) -> Handled {
             cancels: signals.cancels.is_some(),
             scanned: signals.scanned.is_some(),
         },
+        gzip: true,
         now: backend.clock().now(),
     };
     Ok(reply::json(StatusCode::OK, &hello))

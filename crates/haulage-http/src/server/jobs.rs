@@ -9,7 +9,7 @@ use haulage::{
 use hyper::{
     StatusCode,
     body::Bytes,
-    header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, IF_NONE_MATCH, RANGE},
+    header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE},
 };
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -163,7 +163,9 @@ fn part(request: &Request, whole: Bytes) -> Handled {
     let mut answer = if matches(request, &tag) {
         reply::bytes(StatusCode::NOT_MODIFIED, reply::JSON, Bytes::new())
     } else {
-        match range(request.header(RANGE), size) {
+        // A part of what it was is no part of what it is.
+        let is_same = request.header(IF_RANGE).is_none_or(|given| given == tag);
+        match range(request.header(RANGE).filter(|_| is_same), size) {
             Range::All => reply::bytes(StatusCode::OK, reply::JSON, whole),
             Range::Part(first, last) => {
                 let mut part =

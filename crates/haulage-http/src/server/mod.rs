@@ -4,7 +4,9 @@ mod backend;
 mod builder;
 mod call_table;
 mod calls;
+mod compressed;
 mod connection;
+mod content;
 mod events;
 mod jobs;
 mod keys;
@@ -35,7 +37,7 @@ use hyper::{
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
         ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HOST, HeaderName,
-        ORIGIN, VARY,
+        HeaderValue, ORIGIN, VARY,
     },
 };
 use percent_encoding::percent_decode_str;
@@ -47,6 +49,7 @@ pub use self::{
 };
 use self::{
     calls::Calls,
+    content::Content,
     keys::Identity,
     memory::Memory,
     pressure::Pressure,
@@ -55,7 +58,7 @@ use self::{
     routes::Route,
     watch::Watches,
 };
-use crate::{Problem, protocol};
+use crate::{Problem, gzip, protocol};
 
 /// The longest wait of a request. Many proxies cut a connection that has been silent for a minute.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -189,6 +192,7 @@ impl Api {
         let _open = self.requests.token();
         let reader = pages::Reader::of(&request);
         let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
+        let accepts_gzip = gzip::is_accepted(request.headers());
         let allowed = origin.as_ref().filter(|origin| self.origins.contains(*origin)).cloned();
         let mut reply = if request.method() == Method::OPTIONS && allowed.is_some() {
             // What a browser asks before it asks; it sends no key.
@@ -204,13 +208,14 @@ impl Api {
         };
         reply::header(&mut reply, HeaderName::from_static(protocol::INSTANCE), &self.instance);
         if let Some(origin) = allowed {
+            reply.headers_mut().append(VARY, HeaderValue::from_static("origin"));
             for (name, value) in [
                 (ACCESS_CONTROL_ALLOW_ORIGIN, origin.as_str()),
-                (VARY, "Origin"),
                 (ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, DELETE"),
                 (
                     ACCESS_CONTROL_ALLOW_HEADERS,
-                    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range",
+                    "Authorization, Content-Encoding, Content-Type, Idempotency-Key, If-None-Match, If-Range, \
+                     Last-Event-ID, Prefer, Range",
                 ),
                 (
                     ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -221,7 +226,7 @@ impl Api {
                 reply::header(&mut reply, name, value);
             }
         }
-        reply
+        compressed::compressed(reply, accepts_gzip)
     }
 
     async fn handle(
@@ -274,6 +279,7 @@ impl Api {
         };
         let path = route.names().map(part).collect::<Result<_, _>>()?;
         let memory = Arc::clone(&self.memory);
+        let body = Content::new(body, &head.headers)?;
         let request = Request { headers: head.headers, path, query, body, who, memory, room: None };
         let answer = (route.handler)(Arc::clone(&self), request);
         answer.await

@@ -13,13 +13,15 @@ use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{
     Response, StatusCode,
     body::{Bytes, Frame},
-    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    },
 };
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::pressure;
-use crate::{Problem, problem};
+use super::{content::UNKNOWN_ENCODING, pressure};
+use crate::{Problem, gzip, problem};
 
 /// The body of an answer. An error ends the connection, so that nobody takes a part for
 /// the whole.
@@ -76,7 +78,11 @@ pub(super) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Repl
 /// An answer that says what went wrong.
 pub(super) fn problem(problem: &Problem) -> Reply {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    bytes(status, problem::MEDIA_TYPE, serde_json::to_vec(problem).unwrap_or_default())
+    let mut reply = bytes(status, problem::MEDIA_TYPE, serde_json::to_vec(problem).unwrap_or_default());
+    if problem.name() == UNKNOWN_ENCODING {
+        header(&mut reply, ACCEPT_ENCODING, gzip::NAME);
+    }
+    reply
 }
 
 /// When to ask again.

@@ -2,23 +2,20 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap,
-    body::{Body as _, Bytes, Incoming},
+    body::Bytes,
     header::{AsHeaderName, CONTENT_TYPE},
 };
 use serde::de::DeserializeOwned;
 
 use super::{
+    content::Content,
     keys::Identity,
     memory::{FREE, Memory, Room},
     seconds,
 };
 use crate::Problem;
-
-/// How long a client may take for the next part of a body.
-const PART: Duration = Duration::from_secs(30);
 
 /// A request to one of the routes.
 #[derive(Debug)]
@@ -27,7 +24,7 @@ pub(super) struct Request {
     /// What stands in the path in the place of each `{name}`.
     pub(super) path: Vec<(&'static str, String)>,
     pub(super) query: Query,
-    pub(super) body: Incoming,
+    pub(super) body: Content,
     /// Who asks.
     pub(super) who: Arc<Identity>,
     pub(super) memory: Arc<Memory>,
@@ -68,9 +65,10 @@ impl Request {
             None
         };
         let mut whole = Vec::new();
-        while let Some(part) = next(&mut self.body).await? {
+        while let Some(part) = self.body.next().await? {
             let size = whole.len() + part.len();
-            if size > limit {
+            // What is compressed may also be nothing at all, for ever.
+            if size.max(self.body.received()) > limit {
                 return Err(too_large(limit));
             }
             if size > FREE && room.is_none() {
@@ -86,29 +84,6 @@ impl Request {
         }
         self.room = room;
         Ok(whole.into())
-    }
-}
-
-/// The next part of a body.
-pub(super) async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
-    loop {
-        let Ok(frame) = tokio::time::timeout(PART, body.frame()).await else {
-            let detail = format!("no more of the body arrived for {} s", PART.as_secs());
-            return Err(Problem::new(408, "too_slow", "The request took too long", detail));
-        };
-        match frame {
-            None => return Ok(None),
-            // Trailers are nothing to us.
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
-            Some(Err(error)) => {
-                let detail = format!("the request broke off: {error}");
-                return Err(Problem::new(400, "broken_off", "The request is not complete", detail));
-            }
-        }
     }
 }
 

@@ -246,6 +246,7 @@ fn public() -> Vec<Route> {
                     &[
                         WAIT,
                         header("Range", "`bytes=0-1023`: a part of it"),
+                        header("If-Range", "The ETag of an earlier answer: all of it, where that is another one"),
                         header("If-None-Match", "The ETag of an earlier answer"),
                     ]
                 },

@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use haulage::{NewJob, backend::Submitted};
-use hyper::{
-    StatusCode,
-    body::{Bytes, Incoming},
-};
+use hyper::{StatusCode, body::Bytes};
 use serde::Serialize;
 
 use super::{
     Api,
+    content::Content,
     keys::Identity,
     memory::{FREE, Room},
     reply::{self, Reply, Sender},
-    request::{self, Request, next},
+    request::{self, Request},
     submit,
 };
 use crate::Problem;
@@ -82,14 +80,14 @@ struct Upload {
 }
 
 impl Upload {
-    async fn run(&mut self, mut body: Incoming) -> Result<(), UploadEnd> {
+    async fn run(&mut self, mut body: Content) -> Result<(), UploadEnd> {
         loop {
             // What has come goes on its way as soon as there is nothing more to read at once.
-            let part = match next(&mut body).now_or_never() {
+            let part = match body.next().now_or_never() {
                 Some(part) => part,
                 None => {
                     self.submit().await?;
-                    next(&mut body).await
+                    body.next().await
                 }
             };
             // A line that breaks off is none.
@@ -101,6 +99,8 @@ impl Upload {
                 }
             };
             let Some(part) = part else { break };
+            // A little that was sent may be much to read: others are to have their turn.
+            tokio::task::yield_now().await;
             for piece in part.split_inclusive(|byte| *byte == b'\n') {
                 let (size, limit) = (self.line.len() + piece.len(), self.limit);
                 if size > limit {

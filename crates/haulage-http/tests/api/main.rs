@@ -3,6 +3,7 @@
 mod bulk;
 mod calls;
 mod client;
+mod encoding;
 mod hostile;
 mod jobs;
 mod keys;

@@ -1,6 +1,7 @@
 //! The backend of a server, over the wire.
 
 mod claims;
+mod compression;
 mod conformance;
 mod faults;
 mod place;

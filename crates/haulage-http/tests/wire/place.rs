@@ -67,6 +67,8 @@ impl Subject for Wire {
         let server = serve(Arc::new(store));
         let flaky = Flaky::start(server.address(), number as u64);
         let client = HttpBackend::builder(flaky.url()).clock(clock).patience(Duration::from_secs(60));
+        // With faults, so that both ways are tried.
+        let client = client.compress(self.faults > 0.0);
         let client = client.open().await.expect("the server answers");
         flaky.fail_at_random(self.faults);
         let mut places = self.places.lock().expect("places");
