@@ -218,6 +218,10 @@ pub(crate) const CORS_ORIGIN: Setting = setting(
     "HAULAGE_CORS_ORIGIN",
     "Origin whose web pages may use the server, such as https://app.example.com; may be given several times [default: none]",
 );
+pub(crate) const TRUST_FORWARDED: Setting = setting(
+    "HAULAGE_TRUST_FORWARDED",
+    "Address or network of a proxy that is believed what it says of its clients, such as 127.0.0.1 or 10.0.0.0/8; may be given several times [default: none]",
+);
 pub(crate) const LOG: Setting = setting(
     "HAULAGE_LOG",
     "What the worker logs: a level, or a filter such as `info,haulage=debug,program=off` \
@@ -301,7 +305,17 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 5] = [
     ("`haulage wait` and `haulage submit --wait`", &[&WAIT_TIMEOUT]),
     (
         "`haulage serve`, which also reads `HAULAGE_SHUTDOWN_GRACE_PERIOD`, `HAULAGE_LOG` and `HAULAGE_LOG_FORMAT`",
-        &[&LISTEN, &KEYS, &TLS_CERT, &TLS_KEY, &MAX_BODY, &MAX_WAITING, &MAX_CONNECTIONS, &CORS_ORIGIN],
+        &[
+            &LISTEN,
+            &KEYS,
+            &TLS_CERT,
+            &TLS_KEY,
+            &MAX_BODY,
+            &MAX_WAITING,
+            &MAX_CONNECTIONS,
+            &CORS_ORIGIN,
+            &TRUST_FORWARDED,
+        ],
     ),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use haulage_http::server::{KeyFile, Server};
+use haulage_http::server::{KeyFile, Network, Server};
 
 use super::{
     key,
@@ -64,6 +64,12 @@ pub(crate) struct Args {
     )]
     cors_origin: Vec<String>,
 
+    #[arg(
+        long, value_name = "ADDRESS", value_delimiter = ',',
+        env = env::TRUST_FORWARDED.name, help = env::TRUST_FORWARDED.help
+    )]
+    trust_forwarded: Vec<Network>,
+
     /// How long what is being answered may take to end after SIGTERM or Ctrl-C
     #[arg(
         long, value_name = "DURATION", value_parser = options::duration,
@@ -123,6 +129,9 @@ impl Args {
         }
         for origin in &self.cors_origin {
             builder = builder.allow_origin(origin);
+        }
+        for proxy in self.trust_forwarded {
+            builder = builder.trust_forwarded(proxy);
         }
         let server = builder.start()?;
         match shown {

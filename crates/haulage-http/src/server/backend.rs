@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Api,
+    caller::Caller,
     calls::{Answered, CallId, Fingerprint, NewCall, Sent, Start},
     keys::Identity,
     reply::{self, Handled, Reply},
@@ -359,7 +360,7 @@ pub(super) async fn read<T: DeserializeOwned>(api: &Api, request: &mut Request) 
 async fn every_time<T, R, F>(
     api: Arc<Api>,
     mut request: Request,
-    verb: impl FnOnce(Arc<Api>, Arc<Identity>, T) -> F,
+    verb: impl FnOnce(Arc<Api>, Arc<Caller>, T) -> F,
 ) -> Handled
 where
     T: DeserializeOwned,
@@ -375,7 +376,7 @@ async fn once<T, R, F>(
     api: Arc<Api>,
     mut request: Request,
     name: &'static str,
-    verb: impl FnOnce(Arc<Api>, Arc<Identity>, T, Start) -> F,
+    verb: impl FnOnce(Arc<Api>, Arc<Caller>, T, Start) -> F,
 ) -> Handled
 where
     T: DeserializeOwned,

@@ -16,6 +16,7 @@ use super::{
     Api, Map, Server, backend,
     calls::Calls,
     connection::{self, Limits},
+    forwarded::Network,
     keys::KeyFile,
     memory::Memory,
     pressure::Pressure,
@@ -38,6 +39,7 @@ pub struct Builder {
     max_body: usize,
     max_waiting: Option<u64>,
     origins: BTreeSet<String>,
+    proxies: Vec<Network>,
     limits: Limits,
 }
 
@@ -59,6 +61,7 @@ impl Builder {
             max_body: Self::MAX_BODY,
             max_waiting: None,
             origins: BTreeSet::new(),
+            proxies: Vec::new(),
             limits: Limits { connections: Self::MAX_CONNECTIONS, patience: Duration::from_secs(30) },
         }
     }
@@ -118,6 +121,14 @@ impl Builder {
         self
     }
 
+    /// What this proxy says of its clients, in `X-Forwarded-For`, `X-Forwarded-Host` or `Forwarded`, is
+    /// believed: the log names their addresses, and without keys they count as what they are. Of whoever else
+    /// sends such headers they count for nothing. Default: nobody is believed.
+    pub fn trust_forwarded(mut self, proxy: Network) -> Self {
+        self.proxies.push(proxy);
+        self
+    }
+
     /// Begins to answer.
     ///
     /// # Errors
@@ -126,7 +137,7 @@ impl Builder {
     /// reach it and there are no keys, or where there is something wrong with the certificate;
     /// [`Error::Unavailable`] where the system has no thread left.
     pub fn start(self) -> Result<Server> {
-        let Self { backend, address, keys, tls, max_body, max_waiting, origins, limits } = self;
+        let Self { backend, address, keys, tls, max_body, max_waiting, origins, proxies, limits } = self;
         let refused = |error: std::io::Error| {
             Error::Config(format!(
                 "cannot listen on {address}: {error}; write it like 127.0.0.1:8080, with a port that is free"
@@ -155,6 +166,7 @@ impl Builder {
             memory: Arc::new(Memory::new(max_body.saturating_add(backend::BESIDE))),
             pressure: Pressure::new(max_waiting),
             origins,
+            proxies,
             stopping: stopping.clone(),
             requests: requests.clone(),
             map: Map::new()?,

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::Future as _,
     io,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -54,7 +55,7 @@ pub(super) async fn accept(
             accepted = accepted => accepted,
             () = stopping.cancelled() => return,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
@@ -64,12 +65,12 @@ pub(super) async fn accept(
             let _place = place;
             let stream = Timed::new(stream, limits.patience);
             match tls {
-                None => serve(stream, api, limits).await,
+                None => serve(stream, peer.ip(), api, limits).await,
                 Some(tls) => {
                     let handshake =
                         tokio::time::timeout(limits.patience, tls.acceptor().accept(stream)).await;
                     if let Ok(Ok(stream)) = handshake {
-                        serve(stream, api, limits).await;
+                        serve(stream, peer.ip(), api, limits).await;
                     }
                 }
             }
@@ -77,11 +78,16 @@ pub(super) async fn accept(
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, api: Arc<Api>, limits: Limits) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
+    api: Arc<Api>,
+    limits: Limits,
+) {
     let stopping = api.stopping.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let api = Arc::clone(&api);
-        async move { Ok::<_, Infallible>(api.answer(request).await) }
+        async move { Ok::<_, Infallible>(api.answer(request, peer).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::{
     Api, LONGEST_WAIT,
     backend::{confine_list, need_jobs, visible},
+    caller::Caller,
     keys::Identity,
     reply::{self, Handled},
     request::{Query, Request, invalid},
@@ -267,7 +268,7 @@ pub(super) async fn cancel(api: Arc<Api>, request: Request) -> Handled {
 /// Cancels a job, or asks its worker to; whatever else comes of it is a problem.
 pub(super) async fn cancel_job(
     api: &Arc<Api>,
-    who: &Arc<Identity>,
+    who: &Arc<Caller>,
     id: &JobId,
 ) -> Result<Cancellation, Problem> {
     need_jobs(api, who, std::iter::once(id)).await?;
@@ -299,7 +300,7 @@ pub(super) async fn redrive(api: Arc<Api>, request: Request) -> Handled {
 }
 
 /// Puts a job back to work.
-pub(super) async fn redrive_job(api: &Arc<Api>, who: &Arc<Identity>, id: &JobId) -> Result<(), Problem> {
+pub(super) async fn redrive_job(api: &Arc<Api>, who: &Arc<Caller>, id: &JobId) -> Result<(), Problem> {
     need_jobs(api, who, std::iter::once(id)).await?;
     let (api, who, id) = (Arc::clone(api), Arc::clone(who), id.clone());
     to_the_end(async move {
@@ -316,7 +317,7 @@ pub(super) async fn delete(api: Arc<Api>, request: Request) -> Handled {
 }
 
 /// Deletes a job for good, unless it runs.
-pub(super) async fn delete_job(api: &Arc<Api>, who: &Arc<Identity>, id: &JobId) -> Result<(), Problem> {
+pub(super) async fn delete_job(api: &Arc<Api>, who: &Arc<Caller>, id: &JobId) -> Result<(), Problem> {
     let id = look_up(api, who, id, Detail::Status).await?.id;
     let deleted = {
         let (api, who, id) = (Arc::clone(api), Arc::clone(who), id.clone());

@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -266,7 +266,7 @@ impl KeyFile {
     }
 
     /// Whose secret that is.
-    pub(super) fn identify(&self, secret: &str, now: Timestamp) -> Option<Arc<Identity>> {
+    pub(super) fn identify(&self, secret: &str, now: Timestamp) -> Option<Identity> {
         if let Err(error) = self.look(Instant::now()) {
             // What was there before holds: a file that somebody writes just now locks nobody out.
             tracing::warn!(%error, "cannot read the keys; those read before stay in use");
@@ -280,7 +280,7 @@ impl KeyFile {
         });
         let key = found.filter(|key| key.expires_at.is_none_or(|end| now < end))?;
         let (name, scopes, queues) = (key.name.clone(), key.scopes.clone(), key.queues.clone());
-        Some(Arc::new(Identity { id: key.id.clone(), name: Some(name), scopes, queues }))
+        Some(Identity { id: key.id.clone(), name: Some(name), scopes, queues })
     }
 }
 
@@ -312,13 +312,13 @@ pub(super) struct Identity {
 
 impl Identity {
     /// Anybody, where there are no keys.
-    pub(super) fn anybody() -> Arc<Self> {
-        Arc::new(Self { id: String::new(), name: None, scopes: Scope::ALL.to_vec(), queues: Vec::new() })
+    pub(super) fn anybody() -> Self {
+        Self { id: String::new(), name: None, scopes: Scope::ALL.to_vec(), queues: Vec::new() }
     }
 
     /// A stranger, who may do nothing that needs a scope.
-    pub(super) fn nobody() -> Arc<Self> {
-        Arc::new(Self { id: String::new(), name: None, scopes: Vec::new(), queues: Vec::new() })
+    pub(super) fn nobody() -> Self {
+        Self { id: String::new(), name: None, scopes: Vec::new(), queues: Vec::new() }
     }
 
     /// Whether it has one of these scopes.

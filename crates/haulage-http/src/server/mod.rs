@@ -3,11 +3,13 @@
 mod backend;
 mod builder;
 mod call_table;
+mod caller;
 mod calls;
 mod compressed;
 mod connection;
 mod content;
 mod events;
+mod forwarded;
 mod jobs;
 mod keys;
 mod memory;
@@ -25,7 +27,12 @@ mod upload;
 mod waiting;
 mod watch;
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use haulage::{
     Backend, Error, JobId, NewJob, Producer,
@@ -36,8 +43,8 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HOST, HeaderName,
-        HeaderValue, ORIGIN, VARY,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HeaderName, HeaderValue,
+        ORIGIN, VARY,
     },
 };
 use percent_encoding::percent_decode_str;
@@ -45,9 +52,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     builder::Builder,
+    forwarded::Network,
     keys::{Key, KeyFile, Scope},
 };
 use self::{
+    caller::Caller,
     calls::Calls,
     content::Content,
     keys::Identity,
@@ -146,6 +155,8 @@ struct Api {
     pressure: Pressure,
     /// Pages of these origins may ask.
     origins: BTreeSet<String>,
+    /// These are believed what they say of their clients.
+    proxies: Vec<Network>,
     stopping: CancellationToken,
     /// Those that are being answered.
     requests: TaskTracker,
@@ -187,8 +198,8 @@ impl Map {
 }
 
 impl Api {
-    /// The answer to a request, whatever it is.
-    async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>) -> Reply {
+    /// The answer to a request, whatever it is, that comes from this address.
+    async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>, peer: IpAddr) -> Reply {
         let _open = self.requests.token();
         let reader = pages::Reader::of(&request);
         let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
@@ -198,7 +209,7 @@ impl Api {
             // What a browser asks before it asks; it sends no key.
             reply::bytes(StatusCode::NO_CONTENT, reply::JSON, Bytes::new())
         } else {
-            match Arc::clone(&self).handle(request, origin.as_deref(), allowed.is_some()).await {
+            match Arc::clone(&self).handle(request, peer, origin.as_deref(), allowed.is_some()).await {
                 Ok(reply) => reply,
                 Err(problem) => match reader {
                     Some(reader) => reader.problem(&problem, self.keys.is_some()),
@@ -232,18 +243,25 @@ impl Api {
     async fn handle(
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
+        peer: IpAddr,
         origin: Option<&str>,
         is_allowed: bool,
     ) -> Result<Reply, Problem> {
         let (head, body) = request.into_parts();
         // Nothing is read, looked up or told before it is known who asks.
+        let source = forwarded::source(peer, &head.headers, &self.proxies);
         let is_page = pages::is_page(head.uri.path());
-        let who = match self.identify(&head.headers, is_page) {
+        let identity = match self.identify(&head.headers, is_page) {
             Err(_) if pages::is_public(&head.method, head.uri.path()) => Identity::nobody(),
-            who => who?,
+            Err(refusal) => {
+                tracing::debug!(client = %source.address, path = head.uri.path(), "no key that is known");
+                return Err(refusal);
+            }
+            Ok(identity) => identity,
         };
+        let who = Arc::new(Caller::new(identity, source.address));
         if self.keys.is_none() {
-            self.check_page(&head.headers, origin.filter(|_| !is_allowed))?;
+            check_page(&source, origin.filter(|_| !is_allowed))?;
         }
         if is_page && ![Method::GET, Method::HEAD].contains(&head.method) {
             pages::check_same_origin(&head.headers)?;
@@ -286,7 +304,7 @@ impl Api {
     }
 
     /// Whose key it is. A browser's counts for pages alone, so that no other page makes calls with it.
-    fn identify(&self, headers: &HeaderMap, is_page: bool) -> Result<Arc<Identity>, Problem> {
+    fn identify(&self, headers: &HeaderMap, is_page: bool) -> Result<Identity, Problem> {
         let Some(keys) = &self.keys else { return Ok(Identity::anybody()) };
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let secret = given.and_then(|given| {
@@ -298,34 +316,10 @@ impl Api {
         who.ok_or_else(keys::unauthorized)
     }
 
-    /// Without keys: whoever is on this machine may ask, but not a page from elsewhere that a
-    /// browser of this machine shows, be it under a name that leads here.
-    fn check_page(&self, headers: &HeaderMap, origin: Option<&str>) -> Result<(), Problem> {
-        let refused = |detail: String| {
-            Problem::new(403, "forbidden", "A server without keys is for this machine only", detail)
-        };
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        if !is_loopback(host) {
-            let detail = format!("the host {host:?} is not a name of this machine itself");
-            return Err(
-                refused(detail).remedy("make a key with `haulage key create`, and restart the server")
-            );
-        }
-        let Some(origin) = origin else { return Ok(()) };
-        match origin.split_once("://") {
-            Some((_, from)) if from == host => Ok(()),
-            Some(_) => Err(refused(format!("pages of {origin} may not use this server"))
-                .remedy(format!("start the server with --cors-origin {origin}"))),
-            // What a browser says of files and sandboxes, so of anybody's pages.
-            None => Err(refused("pages without an origin may not use this server".to_owned())
-                .remedy("serve the page over HTTP, and name its origin with --cors-origin")),
-        }
-    }
-
     /// Submits jobs for whoever asks, all that may be. The queues are theirs.
     async fn submit(
         self: &Arc<Self>,
-        who: &Arc<Identity>,
+        who: &Arc<Caller>,
         mut jobs: Vec<NewJob>,
     ) -> Result<Vec<haulage::Result<Submitted>>, Problem> {
         self.capabilities().check_submit(&jobs)?;
@@ -355,7 +349,7 @@ impl Api {
     }
 
     /// Says in the log who did what to which jobs.
-    fn audit<'a>(&self, who: &Identity, action: &str, jobs: impl Iterator<Item = &'a JobId>) {
+    fn audit<'a>(&self, who: &Caller, action: &str, jobs: impl Iterator<Item = &'a JobId>) {
         /// More are counted.
         const NAMED: usize = 10;
         let Some(key) = &who.name else { return };
@@ -365,13 +359,15 @@ impl Api {
         }
         let named: Vec<_> = jobs.by_ref().take(NAMED).map(JobId::as_str).collect();
         let count = named.len() + jobs.count();
-        tracing::info!(target: "haulage::audit", key, key_id = who.id, action, count, jobs = ?named, "asked by key");
+        let (key_id, client) = (&who.id, who.address);
+        tracing::info!(target: "haulage::audit", key, key_id, %client, action, count, jobs = ?named, "asked by key");
     }
 
     /// The same of what is not about single jobs.
-    fn audit_what(&self, who: &Identity, action: &str, what: &str) {
+    fn audit_what(&self, who: &Caller, action: &str, what: &str) {
         if let Some(key) = &who.name {
-            tracing::info!(target: "haulage::audit", key, key_id = who.id, action, what, "asked by key");
+            let (key_id, client) = (&who.id, who.address);
+            tracing::info!(target: "haulage::audit", key, key_id, %client, action, what, "asked by key");
         }
     }
 }
@@ -384,6 +380,36 @@ async fn to_the_end<T: Send + 'static>(
     tokio::spawn(work).await.unwrap_or_else(|_| {
         Err(Problem::new(500, "failed", "The server failed", "the request ended without an answer"))
     })
+}
+
+/// Without keys: whoever is on this machine may ask, but not somebody elsewhere for whom a proxy asks, nor
+/// a page from elsewhere that a browser of this machine shows, be it under a name that leads here.
+fn check_page(source: &forwarded::Source, origin: Option<&str>) -> Result<(), Problem> {
+    const MAKE_A_KEY: &str = "make a key with `haulage key create`, and restart the server";
+    let refused = |detail: String| {
+        Problem::new(403, "forbidden", "A server without keys is for this machine only", detail)
+    };
+    if source.is_unnamed_proxy {
+        let detail = "a proxy has sent this, and nothing says that it is to be believed where it comes from";
+        let remedy = format!("{MAKE_A_KEY}; or name the address of the proxy with --trust-forwarded");
+        return Err(refused(detail.to_owned()).remedy(remedy));
+    }
+    if !source.address.is_loopback() {
+        return Err(refused(format!("{} is another machine", source.address)).remedy(MAKE_A_KEY));
+    }
+    if let Some(host) = source.hosts.iter().find(|host| !is_loopback(host)) {
+        let detail = format!("the host {host:?} is not a name of this machine itself");
+        return Err(refused(detail).remedy(MAKE_A_KEY));
+    }
+    let Some(origin) = origin else { return Ok(()) };
+    match origin.split_once("://") {
+        Some((_, page)) if source.hosts.iter().any(|host| host == page) => Ok(()),
+        Some(_) => Err(refused(format!("pages of {origin} may not use this server"))
+            .remedy(format!("start the server with --cors-origin {origin}"))),
+        // What a browser says of files and sandboxes, so of anybody's pages.
+        None => Err(refused("pages without an origin may not use this server".to_owned())
+            .remedy("serve the page over HTTP, and name its origin with --cors-origin")),
+    }
 }
 
 /// Whether a host, with or without its port, is this machine to itself.

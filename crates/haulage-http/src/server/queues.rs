@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api,
+    caller::Caller,
     keys::Identity,
     reply::{self, Handled},
     request::{Request, invalid},
@@ -106,7 +107,7 @@ impl Api {
 
     pub(super) async fn set_paused(
         self: &Arc<Self>,
-        who: &Arc<Identity>,
+        who: &Arc<Caller>,
         queue: QueueName,
         paused: bool,
     ) -> Result<bool, Problem> {

@@ -10,8 +10,8 @@ use hyper::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    caller::Caller,
     content::Content,
-    keys::Identity,
     memory::{FREE, Memory, Room},
     seconds,
 };
@@ -26,7 +26,7 @@ pub(super) struct Request {
     pub(super) query: Query,
     pub(super) body: Content,
     /// Who asks.
-    pub(super) who: Arc<Identity>,
+    pub(super) who: Arc<Caller>,
     pub(super) memory: Arc<Memory>,
     /// What its body has taken of that, as long as the request is there.
     pub(super) room: Option<Room>,

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::{
     Api,
+    caller::Caller,
     content::Content,
-    keys::Identity,
     memory::{FREE, Room},
     reply::{self, Reply, Sender},
     request::{self, Request},
@@ -66,7 +66,7 @@ enum UploadEnd {
 
 struct Upload {
     api: Arc<Api>,
-    who: Arc<Identity>,
+    who: Arc<Caller>,
     sender: Sender,
     /// Lines that have been read, with their numbers.
     batch: Vec<(u64, Result<NewJob, Problem>)>,

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Mutex, time::Duration};
 use haulage::{QueueName, backend::ListQuery};
 use haulage_http::{
     HttpBackend,
-    server::{Key, KeyFile, Scope},
+    server::{Key, KeyFile, Network, Scope},
 };
 use hyper::{Method, StatusCode};
 use serde_json::Value;
@@ -253,7 +253,8 @@ async fn what_a_key_has_done_is_in_the_log_though_nobody_waited_for_the_answer()
     let (site, store) = Site::on_store(|builder, folder| {
         let path = folder.path().join("keys");
         secret = add(&path, "ops", &Scope::ALL, Vec::new());
-        builder.keys(KeyFile::open(&path).expect("open")).max_connections(1)
+        let proxy = "127.0.0.1".parse().expect("an address");
+        builder.keys(KeyFile::open(&path).expect("open")).max_connections(1).trust_forwarded(proxy)
     })
     .await;
     let (id, client) = {
@@ -262,7 +263,8 @@ async fn what_a_key_has_done_is_in_the_log_though_nobody_waited_for_the_answer()
     };
     let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
     let request = format!(
-        "POST /v1/jobs/{id}/cancel HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {secret}\r\ncontent-length: 0\r\n\r\n"
+        "POST /v1/jobs/{id}/cancel HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {secret}\r\n\
+         x-forwarded-for: 198.51.100.1, 192.0.2.7\r\ncontent-length: 0\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.expect("send");
     store.cancelled.acquire().await.expect("it is open").forget();
@@ -273,7 +275,12 @@ async fn what_a_key_has_done_is_in_the_log_though_nobody_waited_for_the_answer()
     let until = std::time::Instant::now() + Duration::from_secs(60);
     loop {
         let log = String::from_utf8_lossy(&LOG.lock().expect("no test panics with it")).into_owned();
-        if log.lines().any(|line| line.contains(r#"action="cancel""#) && line.contains(&id)) {
+        let line = log.lines().find(|line| line.contains(r#"action="cancel""#) && line.contains(&id));
+        if let Some(line) = line {
+            // Who is there, as the proxy says, and not what the client said before.
+            assert!(line.contains("client=192.0.2.7 "), "{line}");
+            let submit = log.lines().find(|line| line.contains(r#"action="submit""#) && line.contains(&id));
+            assert!(submit.is_some_and(|line| line.contains("client=127.0.0.1 ")), "{log}");
             return;
         }
         assert!(std::time::Instant::now() < until, "{log}");
@@ -348,6 +355,42 @@ async fn without_keys_only_this_machine_is_served() {
     // Not a word of an origin that anybody's page has.
     let problem = client.get_with("/v1/stats", &[("origin", "null")]).await.problem(403);
     assert!(!problem.to_string().contains("null"), "{problem}");
+}
+
+#[tokio::test]
+async fn without_keys_a_proxy_asks_for_this_machine_only() {
+    let site = Site::new().await;
+    let headers =
+        [("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1"), ("x-forwarded-host", "x")];
+    for header in headers {
+        let problem = site.client().get_with("/v1/stats", &[header]).await.problem(403);
+        let remedy = problem["remedy"].as_str().expect("a remedy");
+        assert!(remedy.contains("--trust-forwarded") && remedy.contains("haulage key create"), "{problem}");
+    }
+    let proxy = |text: &str| -> Network { text.parse().expect("a network") };
+    let site = Site::with(|builder, _| {
+        builder.trust_forwarded(proxy("10.0.0.0/8")).trust_forwarded(proxy("127.0.0.1"))
+    })
+    .await;
+    let client = site.client();
+    for (headers, status) in [
+        (vec![], 200),
+        (vec![("x-forwarded-for", "127.0.0.1")], 200),
+        (vec![("x-forwarded-for", "::1"), ("x-forwarded-host", "localhost:80")], 200),
+        (vec![("x-forwarded-for", "192.0.2.7")], 403),
+        // What a client elsewhere has written itself.
+        (vec![("x-forwarded-for", "127.0.0.1, 192.0.2.7")], 403),
+        (vec![("forwarded", "for=192.0.2.7")], 403),
+        (vec![("x-forwarded-for", "10.1.1.1")], 403),
+        // A page under a name that leads to the proxy.
+        (vec![("x-forwarded-for", "127.0.0.1"), ("x-forwarded-host", "evil.example")], 403),
+        (vec![("forwarded", "for=127.0.0.1;host=evil.example")], 403),
+        (vec![("x-forwarded-host", "localhost"), ("origin", "https://localhost")], 200),
+        (vec![("x-forwarded-host", "localhost"), ("origin", "https://evil.example")], 403),
+    ] {
+        let answer = client.get_with("/v1/stats", &headers).await;
+        assert_eq!(answer.status.as_u16(), status, "{headers:?}: {answer:?}");
+    }
 }
 
 #[tokio::test]
