@@ -98,9 +98,11 @@ done
 echo
 cat "$folder/table"
 took together "$SECONDS"
-# The lines of cargo's tests, and of pytest.
+# The lines of cargo's tests, of pytest, and of Node's tests.
 awk '
     /^test result: /                   { passed += $4; failed += $6 }
     /^[0-9]+ passed.* in [0-9.]+s/     { passed += $1 }
+    /^# pass [0-9]+$/                  { passed += $3 }
+    /^# fail [0-9]+$/                  { failed += $3 }
     END { printf "%d passed, %d failed\n", passed, failed }
 ' "$log"
