@@ -42,3 +42,19 @@ has_target() {
 rustc_host() {
     "${RUSTC:-rustc}" --version --verbose | sed -n 's/^host: //p'
 }
+
+# Has cargo compile and link for this machine's gnu target by zig, for the glibc of
+# manylinux_2_17, as `maturin --zig` does. It is set here, and not there, so that it is the
+# same for the wheel and for the program: what both have is then compiled once.
+zig_for_host() {
+    local target name cc
+    target=$(rustc_host)
+    name=${target//-/_}
+    cc=$tools/zig/cc
+    cat > "$cc" <<EOF
+#!/bin/sh
+exec "$tools/zig/bin/cargo-zigbuild" zig cc -- -g -fno-sanitize=all -target ${target%%-*}-linux-gnu.2.17 "\$@"
+EOF
+    chmod +x "$cc"
+    export "CC_$name=$cc" "CARGO_TARGET_${name^^}_LINKER=$cc"
+}

@@ -46,7 +46,10 @@ archive() {
 wheel() {
     local target=$1 how=()
     case $target in
-    *-linux-gnu) how=(--zig --compatibility manylinux_2_17) ;;
+    *-linux-gnu)
+        how=(--compatibility manylinux_2_17)
+        if [ "$target" = "$(rustc_host)" ]; then zig_for_host; else how+=(--zig); fi
+        ;;
     *-linux-musl) how=(--zig --compatibility musllinux_1_2) ;;
     esac
     "$tools/python/bin/maturin" build --quiet --locked --profile dist --target "$target" --features aws \

@@ -7,10 +7,15 @@ cd "$(dirname "$0")/../.."
 . scripts/cross.sh
 target=$1
 shift
-how=build
+common=(--locked --profile dist --target "$target" --package haulage-cli --no-default-features --features "$*")
 case $target in
-*-linux-musl) how=zigbuild ;;
-*-linux-gnu) rust_flags -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs ;;
+*-linux-gnu)
+    # Only the last step is not the wheel's: it is linked to the machine's own glibc.
+    zig_for_host
+    "$cargo" rustc "${common[@]}" --bin haulage -- \
+        -C linker=cc -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs >&2
+    ;;
+*-linux-musl) "$cargo" zigbuild "${common[@]}" >&2 ;;
+*) "$cargo" build "${common[@]}" >&2 ;;
 esac
-"$cargo" "$how" --locked --profile dist --target "$target" --package haulage-cli --no-default-features --features "$*" >&2
 echo "$built/$target/dist/haulage"
