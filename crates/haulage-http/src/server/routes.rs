@@ -6,7 +6,7 @@ use hyper::Method;
 
 use super::{
     Api, backend, events, jobs, keys::Scope, openapi, pages, queues, reply::Reply, request::Request, settle,
-    submit,
+    submit, waiting,
 };
 use crate::Problem;
 
@@ -270,6 +270,9 @@ fn public() -> Vec<Route> {
                 (200, "Events, until the job is over", "Events"),
                 (204, "The job is over, and its last event has arrived", ""),
             ]),
+        Route::get("/v1/jobs/{id}/waiting", READ, to!(waiting::answer))
+            .summary("Why a job waits, how many are before it, and when it is likely to start")
+            .answers(&[(200, "The reason; of a job that does not wait, only its status", "Waiting")]),
         Route::post("/v1/jobs/{id}/cancel", CANCEL, to!(jobs::cancel))
             .summary("Cancel a job: one that waits at once, one that runs by asking its worker")
             .answers(&[

@@ -3,10 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use haulage::{
-    FailureKind, JobError, Json, Progress, QueueName, Status,
+    FailureKind, JobError, Json, Progress, QueueName, Status, Timestamp,
     backend::{ClaimRequest, Detail, Heartbeat, ListQuery, Outcome, Update},
 };
 use hyper::StatusCode;
+use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, Site};
 
@@ -109,6 +110,41 @@ async fn a_job_says_why_it_waits() {
     assert!(why(&client, &first).await.starts_with("Attempt 1 of 3 failed, and the next one is due at 2"));
     let page = client.read(&format!("/jobs/{first}")).await;
     assert!(page.contains("haulage cancel ") && page.contains("This cannot be undone."), "{page}");
+}
+
+#[tokio::test]
+async fn a_program_hears_why_a_job_waits_and_when_it_is_likely_to_start() {
+    let site = Site::standing_still().await;
+    let client = site.client();
+    let told = async |id: &str| client.get(&format!("/v1/jobs/{id}/waiting")).await.json();
+    for _ in 0..5 {
+        client.submit(r#"{"body": 1}"#).await;
+        let job = site.claim().await;
+        site.backend.clock().advance(Duration::from_secs(60));
+        site.settle(&job, Outcome::Success(Json::parse("null").expect("JSON"))).await;
+    }
+    let first = client.submit(r#"{"body": 1}"#).await;
+    let running = site.claim().await;
+    let second = client.submit(r#"{"body": 2}"#).await;
+    site.backend.clock().advance(Duration::from_secs(1));
+    let third = client.submit(r#"{"body": 3}"#).await;
+
+    assert_eq!(told(&first).await, json!({ "id": first, "status": "IN_PROGRESS" }));
+    let told_third = told(&third).await;
+    assert_eq!(told_third["reason"], "turn");
+    assert_eq!((&told_third["ahead"], &told_third["ahead_is_exact"]), (&json!(1), &json!(true)));
+    let moment = |told: &Value, name: &str| -> Timestamp {
+        serde_json::from_value(told["start"][name].clone()).expect("a moment")
+    };
+    let in_two_minutes = site.backend.clock().now().after(Duration::from_secs(120));
+    let (earliest, latest) = (moment(&told_third, "earliest"), moment(&told_third, "latest"));
+    assert!(earliest < in_two_minutes && in_two_minutes < latest, "{told_third}");
+    assert!(moment(&told(&second).await, "latest") < latest);
+
+    // Nothing runs, so nobody knows when one starts.
+    site.settle(&running, Outcome::Success(Json::parse("null").expect("JSON"))).await;
+    let told_third = told(&third).await;
+    assert_eq!((&told_third["reason"], &told_third["start"]), (&json!("unserved"), &Value::Null));
 }
 
 #[tokio::test]

@@ -185,7 +185,7 @@ fn see_other(target: &str) -> Reply {
 }
 
 /// Records, the newest first, of the queues that the key is for.
-async fn find(api: &Arc<Api>, who: &Identity, query: ListQuery) -> Result<Vec<Record>, Problem> {
+pub(super) async fn find(api: &Arc<Api>, who: &Identity, query: ListQuery) -> Result<Vec<Record>, Problem> {
     let (None, Some(own)) = (&query.queue, who.confined_to()) else {
         confine_list(who, query.queue.as_ref())?;
         return Ok(api.backend.list(query).await?);

@@ -1,8 +1,21 @@
-//! Why a job waits, in one sentence.
+//! Why a job waits, in one sentence, and when it is likely to start.
 
-use std::fmt;
+mod around;
+mod start;
 
-use haulage::{FailureKind, JobId, QueueName, Record, Status, Timestamp};
+use std::{fmt, sync::Arc};
+
+use haulage::{FailureKind, JobId, QueueName, Record, Status, Timestamp, backend::Detail};
+use hyper::StatusCode;
+use serde::Serialize;
+
+pub(super) use self::around::around;
+use self::start::Start;
+use super::{
+    Api, jobs,
+    reply::{self, Handled},
+    request::Request,
+};
 
 /// What is known of what is around a job. What is not known is left out of the answer.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +26,8 @@ pub(super) struct Around {
     pub(super) is_served: Option<bool>,
     /// How many jobs of its queue are due before it.
     pub(super) ahead: Option<Ahead>,
+    /// When it is likely to start.
+    pub(super) start: Option<Start>,
     /// The job of its group that has to be over first.
     pub(super) earlier: Option<(JobId, Status)>,
 }
@@ -40,7 +55,7 @@ pub(super) enum Waiting {
     /// Nobody takes jobs from its queue.
     Unserved { queue: QueueName },
     /// Others are before it, or none is.
-    Turn { queue: QueueName, ahead: Ahead },
+    Turn { queue: QueueName, ahead: Ahead, start: Option<Start> },
     /// It is due, and more is not known.
     Due,
 }
@@ -73,7 +88,7 @@ pub(super) fn waiting(record: &Record, around: &Around, now: Timestamp) -> Optio
     if around.is_served == Some(false) {
         return Some(Waiting::Unserved { queue });
     }
-    Some(around.ahead.map_or(Waiting::Due, |ahead| Waiting::Turn { queue, ahead }))
+    Some(around.ahead.map_or(Waiting::Due, |ahead| Waiting::Turn { queue, ahead, start: around.start }))
 }
 
 impl fmt::Display for Waiting {
@@ -101,21 +116,95 @@ impl fmt::Display for Waiting {
             Self::Unserved { queue } => {
                 write!(f, "No worker seems to take jobs from the queue {queue}: none of its jobs is running.")
             }
-            Self::Turn { queue, ahead: Ahead::Exactly(0) } => {
-                write!(f, "It is the next job of the queue {queue}, and waits for a worker with a free slot.")
-            }
-            Self::Turn { queue, ahead: Ahead::Exactly(1) } => {
-                write!(f, "One other job of the queue {queue} is due before it.")
-            }
-            Self::Turn { queue, ahead: Ahead::Exactly(count) } => {
-                write!(f, "{count} other jobs of the queue {queue} are due before it.")
-            }
-            Self::Turn { queue, ahead: Ahead::AtMost(count) } => {
-                write!(f, "Up to {count} other jobs of the queue {queue} are due before it.")
+            Self::Turn { queue, ahead, start } => {
+                match ahead {
+                    Ahead::Exactly(0) => {
+                        write!(
+                            f,
+                            "It is the next job of the queue {queue}, and waits for a worker with a free slot."
+                        )
+                    }
+                    Ahead::Exactly(1) => write!(f, "One other job of the queue {queue} is due before it."),
+                    Ahead::Exactly(count) => {
+                        write!(f, "{count} other jobs of the queue {queue} are due before it.")
+                    }
+                    Ahead::AtMost(count) => {
+                        write!(f, "Up to {count} other jobs of the queue {queue} are due before it.")
+                    }
+                }?;
+                let Some(Start { earliest, latest }) = start else { return Ok(()) };
+                write!(
+                    f,
+                    " At the pace of the last ones, it starts between {} and {}.",
+                    moment(*earliest),
+                    moment(*latest)
+                )
             }
             Self::Due => f.write_str("It is due, and no worker has taken it yet."),
         }
     }
+}
+
+impl Waiting {
+    /// For programs.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Paused { .. } => "paused",
+            Self::Group { .. } => "group",
+            Self::Delayed { .. } => "delayed",
+            Self::Retry { .. } => "retry",
+            Self::GivenBack { .. } => "given_back",
+            Self::Unserved { .. } => "unserved",
+            Self::Turn { .. } => "turn",
+            Self::Due => "due",
+        }
+    }
+}
+
+/// Why a job waits, as the API says it.
+#[derive(Debug, Serialize)]
+pub(super) struct Answer {
+    id: JobId,
+    status: Status,
+    #[serde(flatten)]
+    why: Option<Why>,
+}
+
+#[derive(Debug, Serialize)]
+struct Why {
+    reason: &'static str,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ahead: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ahead_is_exact: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<Start>,
+}
+
+impl Answer {
+    fn of(record: &Record, around: &Around, now: Timestamp) -> Self {
+        let why = waiting(record, around, now).map(|waiting| {
+            let (ahead, start) = match waiting {
+                Waiting::Turn { ahead, start, .. } => (Some(ahead), start),
+                _ => (None, None),
+            };
+            Why {
+                reason: waiting.reason(),
+                text: waiting.to_string(),
+                ahead: ahead.map(|(Ahead::Exactly(count) | Ahead::AtMost(count))| count),
+                ahead_is_exact: ahead.map(|ahead| matches!(ahead, Ahead::Exactly(_))),
+                start,
+            }
+        });
+        Self { id: record.id.clone(), status: record.status, why }
+    }
+}
+
+pub(super) async fn answer(api: Arc<Api>, request: Request) -> Handled {
+    let record = jobs::record(&api, &request, Detail::Status).await?;
+    let around = around(&api, &request.who, &record).await?;
+    Ok(reply::json(StatusCode::OK, &Answer::of(&record, &around, api.backend.clock().now())))
 }
 
 /// A moment for people, to the second.
@@ -215,5 +304,22 @@ mod tests {
             assert_eq!(said(None, ahead), expected);
             assert_eq!(said(Some(true), ahead), expected);
         }
+        let start = start::start(Ahead::Exactly(7), 2, &[Duration::from_secs(10); 9], NOW);
+        let around =
+            Around { is_served: Some(true), ahead: Some(Ahead::Exactly(7)), start, ..Around::default() };
+        let expected = "7 other jobs of the queue bulk are due before it. At the pace of the last ones, it starts \
+                        between 2027-01-15 08:00:37 UTC and 2027-01-15 08:00:42 UTC.";
+        assert_eq!(self::said(&record(), &around), expected);
+        let answer = serde_json::to_value(Answer::of(&record(), &around, NOW)).expect("JSON");
+        assert_eq!(answer["reason"], "turn");
+        assert_eq!((&answer["ahead"], &answer["ahead_is_exact"]), (&7.into(), &true.into()));
+    }
+
+    #[test]
+    fn a_job_that_does_not_wait_has_a_status_and_no_reason() {
+        let mut record = record();
+        record.status = Status::Success;
+        let answer = serde_json::to_value(Answer::of(&record, &Around::default(), NOW)).expect("JSON");
+        assert_eq!(answer, serde_json::json!({ "id": "job-2", "status": "SUCCESS" }));
     }
 }
