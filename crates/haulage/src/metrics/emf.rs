@@ -370,7 +370,7 @@ mod tests {
         let writer = EmfWriter::start(emf(), recorder.meter(), Full(full)).expect("start");
         let start = std::time::Instant::now();
         writer.finish();
-        assert!(start.elapsed() < FINISH_LIMIT * 5);
+        assert!(start.elapsed() < FINISH_LIMIT * 30);
         drop(reader);
     }
 }

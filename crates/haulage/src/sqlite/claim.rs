@@ -381,7 +381,7 @@ mod tests {
         let request = ClaimRequest::new("worker", Duration::from_secs(60)).max(max);
         let request = request.queues(queue, 0).wait(Duration::from_secs(60));
         let claim = backend.claim(request, Default::default());
-        tokio::time::timeout(Duration::from_secs(20), claim).await.expect("no job came").expect("claim")
+        tokio::time::timeout(Duration::from_secs(60), claim).await.expect("no job came").expect("claim")
     }
 
     /// Behind what was asked for before.

@@ -169,14 +169,14 @@ async fn an_answer_after_the_claim_was_lost_is_not_recorded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_burn_every_thread_of_the_runtime_keep_their_leases() {
     let backend = Arc::new(MemoryBackend::new());
-    let builder = Consumer::builder(backend.clone()).concurrency(2).lease(s(1));
+    let builder = Consumer::builder(backend.clone()).concurrency(2).lease(s(2));
     let attempts = Arc::new(AtomicU32::new(0));
     let count = attempts.clone();
     let running = Running::start(builder.handler(move |_: Job<u32>, _| {
         count.fetch_add(1, SeqCst);
         async {
             let start = Instant::now();
-            while start.elapsed() < s(3) {
+            while start.elapsed() < s(6) {
                 std::hint::spin_loop();
             }
             Answer::Ok(())
