@@ -14,7 +14,7 @@ print(json.dumps({"characters": len(body["text"])}))
 
 const JOBS: &str = r#"{
     "body": {"text": "four"}, "result": {"characters": 4}, "fill": "text",
-    "slow_body": {"text": "", "seconds": 2}, "failing_body": {"text": null}
+    "slow_body": {"text": "", "seconds": 6}, "failing_body": {"text": null}
 }"#;
 
 /// A place with a database, a handler and its jobs.

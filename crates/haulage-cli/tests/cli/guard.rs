@@ -58,12 +58,8 @@ fn a_cancelled_job_leaves_nothing_behind() {
 
 #[test]
 fn a_job_whose_time_is_over_leaves_nothing_behind() {
-    let place = Place::new();
-    let fifo = place.fifo("fifo");
-    let line = format!("exec 9>{}; setsid sleep 1000 & sleep 1000", fifo.path().display());
-    let record = place.work(&["1", "--timeout", "0.5", "--max-attempts", "1"], &["--shell", &line]);
+    let record = crate::exec::timed_out("0.5", "setsid sleep 1000 & sleep 1000");
     assert_eq!(record["error"]["kind"], json!("timeout"));
-    fifo.closed();
 }
 
 /// The guard of this worker: a child of its, by that name.

@@ -13,14 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{
     place::{Place, Worker},
-    server::{Answer, Server},
+    server::{Answer, Server, free_address},
     site::Site,
 };
-
-/// An address at which nobody listens.
-fn nobody() -> std::net::SocketAddr {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port")
-}
 
 /// Submits so many jobs, which have so many attempts each.
 fn submit_many(place: &Place, count: usize, attempts: &str) {
@@ -39,7 +34,7 @@ fn a_server_that_is_down_and_comes_back_gets_every_job() {
     let place = Place::new();
     // More than one: whom the server leaves in the middle of a request has lost an attempt.
     submit_many(&place, JOBS, "3");
-    let address = nobody();
+    let address = free_address();
     let url = format!("http://{address}/invocations");
     let site = Site::start(&place, &["--concurrency", "4", "--http", &url]);
     site.becomes("/ready", 500, "Connection refused");
@@ -110,7 +105,7 @@ fn an_answer_that_is_lost_counts_as_an_attempt() {
 fn a_worker_whose_server_is_down_stops_when_told() {
     let place = Place::new();
     let id = place.submit(&["1"]);
-    let worker = place.worker(&["--http", &format!("http://{}/", nobody())]);
+    let worker = place.worker(&["--http", &format!("http://{}/", free_address())]);
     worker.says("not ready");
     worker.stop();
     let record = place.record(&id);

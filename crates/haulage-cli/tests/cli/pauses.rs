@@ -1,6 +1,9 @@
 //! Workers that are stopped for a while, as by a laptop's lid or Ctrl-Z.
 
-use std::{thread::sleep, time::Duration};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -15,17 +18,21 @@ fn a_worker_stopped_for_longer_than_its_lease_goes_on_with_its_job() {
     let id = place.submit(&["1", "--max-attempts", "1"]);
     let line =
         format!("exec 9>{}; echo started >&9; read line <{}; echo 5", fifo.path().display(), go.display());
-    let worker = place.worker(&["--lease", "1s", "--concurrency", "2", "--shell", &line]);
+    let worker = place.worker(&["--lease", "4s", "--concurrency", "2", "--shell", &line]);
     assert_eq!(fifo.line(), "started");
     for _ in 0..2 {
         worker.signal("STOP");
-        // For three leases, and somebody looks.
-        sleep(Duration::from_secs(3));
+        // For more than two leases, and somebody looks.
+        sleep(Duration::from_secs(9));
         assert_eq!(place.record(&id)["status"], json!("IN_PROGRESS"));
         worker.signal("CONT");
-        // Its heartbeats are ahead of its own look for work, and of whoever else looks.
-        sleep(Duration::from_secs(1));
-        assert_eq!(place.record(&id)["status"], json!("IN_PROGRESS"));
+        // Its heartbeats are ahead of its own look for work, and of whoever else looks: for longer
+        // than the notice that a look gives to who is silent, which is another lease.
+        let goes_on = Instant::now();
+        while goes_on.elapsed() < Duration::from_secs(5) {
+            assert_eq!(place.record(&id)["status"], json!("IN_PROGRESS"));
+            sleep(Duration::from_millis(200));
+        }
     }
     std::fs::write(go, "go\n").expect("write");
     assert_eq!(place.ok(["wait", &id]), format!("{id} SUCCESS"));

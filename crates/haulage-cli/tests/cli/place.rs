@@ -250,6 +250,21 @@ impl Worker {
         }
     }
 
+    /// Sends it the signal now and then until it ends: its code and its signal.
+    pub(crate) fn insist(mut self, name: &str) -> (Option<i32>, Option<i32>) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let until = Instant::now() + LONG;
+        loop {
+            // Longer than what counts as an echo of a signal.
+            std::thread::sleep(Duration::from_millis(400));
+            if let Some(status) = self.process.try_wait().expect("wait") {
+                return (status.code(), status.signal());
+            }
+            assert!(Instant::now() < until, "it has not ended after {LONG:?}");
+            self.signal(name);
+        }
+    }
+
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()

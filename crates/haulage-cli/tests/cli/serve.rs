@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     place::{Done, LONG, Place, Worker},
-    server::tls_file,
+    server::{free_address, tls_file},
 };
 
 /// A server, and where it is.
@@ -23,7 +23,11 @@ struct Served {
 
 impl Served {
     fn start(place: &Place, args: &[&str]) -> Self {
-        let command = place.command([&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        Self::start_at("127.0.0.1:0", place, args)
+    }
+
+    fn start_at(address: &str, place: &Place, args: &[&str]) -> Self {
+        let command = place.command([&["serve", "--listen", address], args].concat());
         let server = Worker::start(command);
         let line = server.says("serving on http");
         let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("a URL").to_owned();
@@ -101,8 +105,8 @@ fn all_commands_work_at_a_server_as_they_do_at_its_database() {
 #[test]
 fn a_worker_goes_on_when_its_server_is_started_anew() {
     let place = Place::new();
-    let served = Served::start(&place, &[]);
-    let address = served.url.split_once("://").expect("a URL").1.to_owned();
+    let address = free_address().to_string();
+    let served = Served::start_at(&address, &place, &[]);
     let (fifo, go) = (place.fifo("begun"), place.path("go"));
     assert!(Command::new("mkfifo").arg(&go).status().expect("run mkfifo").success());
     // The second job has nobody to tell.

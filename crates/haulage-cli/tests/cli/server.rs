@@ -23,6 +23,17 @@ pub(crate) fn tls_file(name: &str) -> String {
     format!("{}/tests/cli/tls/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
+/// An address at which nobody listens, and that stays free until somebody listens at it: ports from
+/// 32768 on are given to whoever asks for any, and to every connection (`ip_local_port_range`).
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(10_000..32_000)));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// What it was asked.
 #[derive(Debug)]
 pub(crate) struct Request {
