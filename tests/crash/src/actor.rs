@@ -37,8 +37,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 |i: usize| args.get(i).ok_or("too few arguments")?.parse::<u64>().map_err(|e| e.to_string());
             produce(&folder, number(3)?, number(4)?, args.get(5).is_some_and(|a| a == "plain")).await
         }
-        Some("consume") => consume(&folder).await,
-        _ => Err("usage: actor produce FOLDER NAME COUNT [plain] | consume FOLDER".into()),
+        Some("consume") => {
+            let lease = args.get(3).map_or(Ok(2), |seconds| seconds.parse())?;
+            consume(&folder, Duration::from_secs(lease)).await
+        }
+        _ => Err("usage: actor produce FOLDER NAME COUNT [plain] | consume FOLDER [LEASE]".into()),
     }
 }
 
@@ -111,13 +114,13 @@ async fn open(folder: &Path) -> Result<Arc<dyn haulage::Backend>, haulage::Error
 }
 
 /// Runs jobs until SIGTERM, and notes each start, and its own.
-async fn consume(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+async fn consume(folder: &Path, lease: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let shutdown = Shutdown::on_signals()?;
     File::create(folder.join(format!("ready-{}", std::process::id())))?;
     let starts = Arc::new(File::options().create(true).append(true).open(folder.join("starts"))?);
     Consumer::builder(open(folder).await?)
         .concurrency(16)
-        .lease(Duration::from_secs(2))
+        .lease(lease)
         .retry_policy(RetryPolicy { base: Duration::from_millis(20), cap: Duration::from_millis(200) })
         .handler(move |job: Job<Plan>, ctx: Context| {
             let starts = Arc::clone(&starts);

@@ -337,19 +337,25 @@ fn processes_wake_each_other() {
     let (folder, backend) = prepare();
     let _consumer = Kept::new(folder.path(), &["consume"]);
     let producer = Producer::new(Arc::new(backend));
-    let mut times = runtime().block_on(async {
-        let mut times = Vec::new();
-        for _ in 0..9 {
-            let began = Instant::now();
-            let job = producer.submit(&"nothing").await.expect("submit");
-            job.wait_result::<u32>(Some(Duration::from_secs(300))).await.expect("result");
-            times.push(began.elapsed());
-        }
+    let runtime = runtime();
+    let nine = || {
+        let mut times = runtime.block_on(async {
+            let mut times = Vec::new();
+            for _ in 0..9 {
+                let began = Instant::now();
+                let job = producer.submit(&"nothing").await.expect("submit");
+                job.wait_result::<u32>(Some(Duration::from_secs(300))).await.expect("result");
+                times.push(began.elapsed());
+            }
+            times
+        });
+        times.sort();
         times
-    });
-    times.sort();
-    // By itself, each of the two looks every one to two seconds.
-    assert!(times[4] < Duration::from_millis(400), "{times:?}");
+    };
+    // By itself, each of the two looks every one to two seconds. A machine may be under load for some.
+    let times: Vec<_> =
+        (0..3).map(|_| nine()).take_while(|nine| nine[4] >= Duration::from_millis(400)).collect();
+    assert!(times.len() < 3, "{times:?}");
 }
 
 #[test]
@@ -360,14 +366,16 @@ fn sigterm_under_load_runs_nothing_twice() {
     let mut producers: Vec<Process> = (0..PRODUCERS)
         .map(|name| start(folder, &["produce", &name.to_string(), &EACH.to_string(), "plain"]))
         .collect();
-    let mut consumers: Vec<Process> = (0..CONSUMERS).map(|_| start(folder, &["consume"])).collect();
+    // A lease so long that no machine under load outlasts it: nobody is killed here.
+    let consume = || start(folder, &["consume", "300"]);
+    let mut consumers: Vec<Process> = (0..CONSUMERS).map(|_| consume()).collect();
     for round in 0..10 {
         thread::sleep(Duration::from_millis(150));
         let consumer = &mut consumers[round % CONSUMERS];
         await_ready(folder, consumer);
         consumer.signal(libc::SIGTERM);
         assert!(consumer.wait().expect("wait").success(), "a graceful stop exits 0");
-        *consumer = start(folder, &["consume"]);
+        *consumer = consume();
     }
     for producer in &mut producers {
         assert!(producer.wait().expect("wait").success());
