@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator
@@ -32,6 +34,16 @@ def until(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < limit
         time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port of this machine that stays free until somebody listens at it: those from 32768 on are given
+    to whoever asks for any, and to every connection (``ip_local_port_range``)."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

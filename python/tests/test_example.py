@@ -12,7 +12,7 @@ from pathlib import Path
 import haulage
 import pytest
 
-from support import SOON
+from support import SOON, free_port
 
 EXAMPLE = Path(__file__).parents[2] / "example"
 
@@ -27,13 +27,6 @@ def run(*, sqs: int, dynamodb: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, env={**os.environ, **ports}, capture_output=True, text=True, timeout=SOON, check=False
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_example_runs_on_local_servers_and_on_a_file() -> None:

@@ -18,14 +18,7 @@ import haulage
 import pytest
 from haulage.__main__ import main
 
-from support import SOON, Program, line, running, until
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+from support import SOON, Program, free_port, line, running, until
 
 
 @pytest.fixture

@@ -91,9 +91,9 @@ def test_a_handler_that_holds_the_interpreter_keeps_its_lease(
         {HOLD}
         def handler(body, ctx):
             print("started", flush=True)
-            hold(3)
+            hold(7)
             return ctx.attempt
-        haulage.Worker(handler, sys.argv[1], lease=0.5).run()
+        haulage.Worker(handler, sys.argv[1], lease=2).run()
         """,
         url,
     )

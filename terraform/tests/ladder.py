@@ -217,9 +217,9 @@ def downleveled(work: pathlib.Path) -> pathlib.Path:
 def emulator(work: pathlib.Path):
     log = (work / "emulator.log").open("w")
     with running(sys.executable, str(HERE / "emulator.py"), "-p", str(PORT), stdout=log, stderr=log):
-        for _ in range(120):
+        for _ in range(480):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{ENDPOINT}/moto-api/", timeout=1).close()
+                urllib.request.urlopen(f"{ENDPOINT}/moto-api/", timeout=10).close()
                 break
             time.sleep(0.25)
         else:

@@ -94,7 +94,7 @@ def cloudwatch(log: pathlib.Path):
     ):
         for _ in range(240):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=1).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=10).close()
                 break
             time.sleep(0.25)
         else:

@@ -17,8 +17,10 @@ Comments directly before a block say what is to be done with it:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -284,10 +286,20 @@ def _pattern(expected: str) -> re.Pattern[str]:
     return re.compile("".join(lines))
 
 
+# Pages run side by side.
+_given: set[int] = set()
+
+
 def _free() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that stays free until a page listens at it: those from 32768 on are given to whoever asks
+    for any, and to every connection (``ip_local_port_range``)."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -54,7 +54,7 @@ visible() {
 # The way out.
 ends_with 0 "$haulage" cancel "$last"
 ends_with 0 "$haulage" purge "$last"
-ends_with 0 timeout --preserve-status -s TERM 3 "$haulage" worker --concurrency 1 --exec 'echo 1'
+ends_with 0 timeout 300 "$haulage" worker --until-empty --concurrency 1 --exec 'echo 1'
 [ "$(visible)" = 0 ] || fail "$(visible) jobs were not settled"
 ends_with 0 "$haulage" purge --status success --older-than 0s --yes
 ends_with 0 "$haulage" submit "\"$body\""

@@ -32,9 +32,9 @@ chmod +x handler.sh
 unshare --pid --fork --kill-child --mount-proc "$haulage" worker --concurrency 2 --exec ./handler.sh 2>worker.log &
 outer=$!
 for _ in $(seq 40); do "$haulage" submit 1; done >ids
-"$haulage" wait --stdin --wait-timeout 60 <ids >/dev/null || fail "the jobs did not succeed"
+"$haulage" wait --stdin --wait-timeout 300 <ids >/dev/null || fail "the jobs did not succeed"
 # Out here, too, zombies are to be seen.
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     zombies=$(grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l)
     sleepers=$(grep -l '^Name:.sleep$' /proc/[0-9]*/status 2>/dev/null | wc -l)
     [ "$zombies" -gt 0 ] || [ "$sleepers" -gt 0 ] || break
