@@ -121,6 +121,9 @@ impl Builder {
 
     /// The configuration of the SDK, with region, credentials, endpoints, HTTP
     /// client and retries. Default: as the environment and profiles say.
+    ///
+    /// Its connections end with the backend, so do not share the HTTP client with
+    /// what outlives it.
     pub fn sdk_config(mut self, sdk: SdkConfig) -> Self {
         self.sdk = Some(sdk);
         self

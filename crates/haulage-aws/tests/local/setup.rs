@@ -45,7 +45,8 @@ async fn makes_everything_that_a_backend_needs() {
 
         let bucket = config.bucket.clone().expect("a bucket");
         let open = AwsBackend::builder(name).bucket(bucket).endpoint(ministack());
-        let backend = open.sdk_config(sdk.clone().expect("set")).open().await.expect("a backend");
+        let own = self::sdk(ministack()).await;
+        let backend = open.sdk_config(own).open().await.expect("a backend");
         let id = submit(&backend, job(1)).await;
         let claimed = take(&backend, LONG).await;
         assert_eq!(claimed.key.id, id);
