@@ -26,7 +26,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled test-clients costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled test-clients test-pages screenshots costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-shipped test-python test-docs test-docs-http test-servers test-scaled test-clients e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-shipped test-python test-docs test-docs-http test-servers test-scaled test-clients test-pages e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -168,7 +168,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # Side by side, what links for minutes on one core and what does not mind; the tests that
 # follow do, as SQS counts in seconds. The last four take what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
-	DIST_MADE=yes tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-docs-http test-containers test-scaled test-clients test-servers test-root
+	DIST_MADE=yes tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-docs-http test-containers test-scaled test-clients test-pages test-servers test-root
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
@@ -189,6 +189,14 @@ test-scaled: need-rust-python-node tmp tools ## An apply, jobs, out, in and a de
 test-clients: need-rust-node tmp ## A client in TypeScript that is generated from /openapi.json submits, waits and cancels
 	$(CARGO) build --package haulage-cli
 	tests/typescript/run.sh $(BUILT)/debug/haulage
+
+test-pages: need-rust-node tmp ## The pages of a server in Chromium: what a person does with them, by keyboard, narrow, dark, without a script
+	$(CARGO) build --package haulage-cli
+	tests/browser/run.sh $(BUILT)/debug/haulage
+
+screenshots: need-rust-node tmp ## Make the pictures of those pages in docs/images
+	$(CARGO) build --package haulage-cli
+	tests/browser/run.sh $(BUILT)/debug/haulage screenshots
 
 # With the wheel as test-python builds it, so nothing is compiled twice.
 e2e-local: need-rust-python-node tmp python-tools ## The test of a deployed pipeline, end to end: on an emulator of AWS, with the example as its handler

@@ -19,6 +19,7 @@ use super::{
     forwarded::Network,
     keys::KeyFile,
     memory::Memory,
+    pages,
     pressure::Pressure,
     tls::Tls,
     watch::Watches,
@@ -165,6 +166,7 @@ impl Builder {
             max_body,
             memory: Arc::new(Memory::new(max_body.saturating_add(backend::BESIDE))),
             pressure: Pressure::new(max_waiting),
+            history: pages::History::default(),
             origins,
             proxies,
             stopping: stopping.clone(),
@@ -184,6 +186,7 @@ impl Builder {
         };
         let connections = TaskTracker::new();
         let is_secure = tls.is_some();
+        runtime.spawn(pages::look(Arc::clone(&api)));
         runtime.spawn(connection::accept(listener, api, tls, limits, connections.clone()));
         Ok(Server { address: bound, is_secure, stopping, connections, requests, runtime: Some(runtime) })
     }

@@ -153,6 +153,7 @@ struct Api {
     max_body: usize,
     memory: Arc<Memory>,
     pressure: Pressure,
+    history: pages::History,
     /// Pages of these origins may ask.
     origins: BTreeSet<String>,
     /// These are believed what they say of their clients.

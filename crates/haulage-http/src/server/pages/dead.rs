@@ -131,7 +131,7 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
         );
         let target = format!("/dead?read=true&{in_queue}");
         let content = layout::paid(&says, target.trim_end_matches('&'), "Read them");
-        return View { title, content, is_live: false }.show(&api, &request);
+        return View { title, tools: None, content, is_live: false }.show(&api, &request);
     }
     let groups = Groups::read(&api, &request.who, queue.as_ref()).await?;
     let content = html! {
@@ -152,7 +152,7 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
         }
     };
     // Not live: all of it is read for it each time.
-    View { title, content, is_live: false }.show(&api, &request)
+    View { title, tools: None, content, is_live: false }.show(&api, &request)
 }
 
 fn section(
@@ -190,7 +190,10 @@ fn section(
                 (count) " × " code { (group.kind) } @if !group.type_name.is_empty() { " " code { (group.type_name) } }
             }
             pre tabindex="0" { (group.line) }
-            p .note { "Submitted from " (layout::time(Some(members.oldest))) " to " (layout::time(Some(members.newest))) "." }
+            p .note {
+                "Submitted " @if count > 1 { "from " (layout::time(Some(members.oldest))) " to " }
+                (layout::time(Some(members.newest))) "."
+            }
             ul {
                 @for id in members.jobs.iter().take(NAMED) { li { (layout::job(id)) } }
                 @if count > NAMED { li { "and " (count - NAMED) " others" } }

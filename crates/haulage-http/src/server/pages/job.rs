@@ -10,6 +10,7 @@ use maud::{Markup, html};
 
 use super::{
     View, is_unchanged, layout,
+    overview::pausing,
     same::{Same, part},
     unchanged,
 };
@@ -22,7 +23,7 @@ use crate::{
         keys::Identity,
         reply::Handled,
         request::Request,
-        waiting::{around, waiting},
+        waiting::{Waiting, around, waiting},
     },
 };
 
@@ -34,7 +35,8 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
     let is_cheap = api.backend.capabilities().cheap_looks;
     let is_full = is_cheap || request.query.flag("full")?;
     let around = around(&api, &request.who, &found).await?;
-    let why = waiting(&found, &around, api.backend.clock().now()).map(|why| why.to_string());
+    let waiting = waiting(&found, &around, api.backend.clock().now());
+    let why = waiting.as_ref().map(ToString::to_string);
     // Known before the body is read, which may be large.
     let why_text = why.as_deref().unwrap_or_default();
     let tag =
@@ -47,12 +49,11 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
         false => (found, None),
     };
     let content = html! {
-        @if let Some(why) = &why { p .why { strong { "Why it waits: " } (why) } }
+        @if let Some(waiting) = &waiting { (because(&api, &request.who, waiting)) }
         (facts(&api, &whole))
         (actions(&api, &request.who, &whole))
         @if let Some(error) = &whole.error {
-            h2 { "Error" }
-            p { code { (error.kind.as_str()) } @if let Some(name) = &error.type_name { " " code { (name) } } }
+            h2 { "Error " code { (error.kind.as_str()) } @if let Some(name) = &error.type_name { " " code { (name) } } }
             pre tabindex="0" { (error.message) }
         }
         @if let Some(missing) = missing { p .said .bad { (missing) } }
@@ -69,9 +70,11 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
                 "Read them",
             ))
         }
+        h2 { "In a shell" }
         (layout::same(&Same::show(&api, &whole.id)))
     };
-    View { title: format!("Job {}", whole.id), content, is_live: is_cheap }.show_as(&api, &request, &tag)
+    View { title: format!("Job {}", whole.id), tools: None, content, is_live: is_cheap }
+        .show_as(&api, &request, &tag)
 }
 
 /// The record with all that belongs to it, or without, and why.
@@ -93,34 +96,65 @@ fn lease(api: &Api, record: &Record) -> &'static str {
     }
 }
 
+/// Why a job waits, with the way to what it waits for.
+fn because(api: &Api, who: &Identity, waiting: &Waiting) -> Markup {
+    let text = waiting.to_string();
+    let earlier = match waiting {
+        Waiting::Group { earlier: Some((id, _)), .. } => {
+            text.split_once(id.as_str()).map(|around| (id, around))
+        }
+        _ => None,
+    };
+    html! {
+        div .why {
+            p {
+                strong { "Why it waits: " }
+                @match earlier {
+                    Some((id, (before, after))) => { (before) (layout::job(id)) (after) }
+                    None => { (text) }
+                }
+            }
+            @if let Waiting::Paused { queue, .. } = waiting { (pausing(api, queue, true).show(who)) }
+        }
+    }
+}
+
 fn facts(api: &Api, record: &Record) -> Markup {
     let spec = &record.spec;
-    let text = |name: &str, value: Option<&str>| html! { @if let Some(value) = value { dt { (name) } dd { (value) } } };
-    let time = |name: &str, at: Option<Timestamp>| html! { @if at.is_some() { dt { (name) } dd { (layout::time(at)) } } };
+    let fact = |name: &str, value: Markup| html! { div { dt { (name) } dd { (value) } } };
+    let text = |name: &str, value: Option<&str>| html! { @if let Some(value) = value { (fact(name, html! { (value) })) } };
+    // With the way to the others.
+    let like = |name: &str, filter: &str, value: &str| {
+        let target = format!("/jobs?{filter}={}", part(value));
+        fact(name, html! { a href=(target) { (value) } })
+    };
+    let time =
+        |name: &str, at: Option<Timestamp>| html! { @if at.is_some() { (fact(name, layout::time(at))) } };
     let limit = |limit: Option<Duration>| limit.map(|limit| humantime::format_duration(limit).to_string());
     html! {
-        dl {
-            dt { "Status" }
-            dd {
+        dl .facts {
+            (fact("Status", html! {
                 (layout::status(record.status))
                 @if record.dead { ", a dead letter" }
                 @if record.cancel_requested { ", to be cancelled" }
-            }
+            }))
             @if let Some(progress) = &record.progress {
-                dt { "Progress" }
-                dd {
+                (fact("Progress", html! {
                     progress max="1" value=(progress.fraction) aria-label="Progress" {}
                     " " (format!("{:.0} %", progress.fraction * 100.0)) " " (progress.message.as_deref().unwrap_or_default())
-                }
+                }))
             }
-            dt { "Attempts" }
-            dd { (record.counted()) " of " (spec.max_attempts)
-                @if record.uncounted > 0 { ", and " (record.uncounted) " that do not count" } }
-            dt { "Queue" } dd { (spec.queue) }
-            (text("Task", spec.task.as_deref()))
-            (text("Group", spec.group.as_deref()))
-            dt { "Request id" } dd { (record.request_id()) }
-            @for (name, value) in &spec.metadata { dt { "Label " (name) } dd { (value) } }
+            (fact("Attempts", html! {
+                (record.counted()) " of " (spec.max_attempts)
+                @if record.uncounted > 0 { ", and " (record.uncounted) " that do not count" }
+            }))
+            (like("Queue", "queue", spec.queue.as_str()))
+            @if let Some(task) = &spec.task { (like("Task", "task", task)) }
+            @if let Some(group) = &spec.group { (like("Group", "group", group)) }
+            @if record.request_id() != record.id.as_str() { (like("Request id", "request_id", record.request_id())) }
+            @for (name, value) in &spec.metadata {
+                (fact(&format!("Label {name}"), html! { a href={ "/jobs?label=" (part(&format!("{name}={value}"))) } { (value) } }))
+            }
             (time("Submitted", Some(record.submitted_at)))
             @if record.status == Status::Submitted { (time("Due", record.due_at)) }
             (time("Started", record.started_at))
@@ -128,7 +162,7 @@ fn facts(api: &Api, record: &Record) -> Markup {
             (time("Kept until", record.expires_at))
             (text("Worker", record.worker.as_deref()))
             (text("Slot", record.slot.as_deref()))
-            @if record.status == Status::InProgress { dt { "Lease" } dd { (lease(api, record)) } }
+            @if record.status == Status::InProgress { (text("Lease", Some(lease(api, record)))) }
             (text("Timeout", limit(spec.timeout).as_deref()))
             (text("To start within", limit(spec.start_within).as_deref()))
         }
@@ -170,18 +204,27 @@ fn attempts(record: &Record) -> Markup {
                     @for name in ["Attempt", "Worker", "Slot", "Started", "Took", "Error"] { th scope="col" { (name) } }
                 } }
                 tbody { @for attempt in &record.attempts { tr {
-                    td { (attempt.number) }
-                    td { (attempt.worker.as_deref().unwrap_or("–")) }
-                    td { (attempt.slot.as_deref().unwrap_or("–")) }
-                    td { (layout::time(Some(attempt.started_at))) }
-                    td { @match attempt.ended_at {
-                        Some(end) => { (layout::span(end.since(attempt.started_at))) }
+                    td .head data-name="Attempt" { (attempt.number) }
+                    (layout::cell("Worker", html! { (attempt.worker.as_deref().unwrap_or("–")) }))
+                    (layout::cell("Slot", html! { (attempt.slot.as_deref().unwrap_or("–")) }))
+                    (layout::cell("Started", layout::time(Some(attempt.started_at))))
+                    (layout::cell("Took", html! { @match attempt.ended_at {
+                        Some(end) => { (took(end.since(attempt.started_at))) }
                         None => { "–" }
-                    } }
-                    td { (layout::error_line(attempt.error.as_ref())) }
+                    } }))
+                    td .error { (layout::error_line(attempt.error.as_ref())) }
                 } } }
             }))
         }
+    }
+}
+
+/// A time span of which a second may be much.
+fn took(span: Duration) -> String {
+    match span.as_secs() {
+        0 => format!("{} ms", span.as_millis()),
+        1..=9 => format!("{:.1} s", span.as_secs_f64()),
+        _ => layout::span(span),
     }
 }
 

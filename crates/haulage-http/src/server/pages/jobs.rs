@@ -83,7 +83,6 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
         is_paid = true;
     }
     let content = html! {
-        (form(&asked))
         @if is_paid {
             (layout::paid(&price(&api).await?, &target(&asked, ("read", "true")), "Read them"))
         } @else if found.is_empty() {
@@ -97,7 +96,7 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
         }
     };
     let is_live = is_cheap && asked.get("before").is_none();
-    View { title: "Jobs".to_owned(), content, is_live }.show(&api, &request)
+    View { title: "Jobs".to_owned(), tools: Some(tools(&asked)), content, is_live }.show(&api, &request)
 }
 
 async fn by_id(api: &Api, who: &Identity, id: &str) -> Result<Option<Record>, Problem> {
@@ -145,37 +144,49 @@ fn query(asked: &Query) -> Result<ListQuery, Problem> {
 
 /// The same page with another parameter.
 fn target(asked: &Query, with: (&str, &str)) -> String {
-    let kept = asked.pairs().filter(|(name, _)| *name != with.0 && *name != "done").chain([with]);
+    // Jobs of another status are another list, of which no page is known, and a search is for all.
+    let is_kept = |name: &str| match name {
+        "done" => false,
+        "before" | "find" if with.0 == "status" => false,
+        name => name != with.0,
+    };
+    let with = [with].into_iter().filter(|(_, value)| !value.is_empty());
+    let kept = asked.pairs().filter(|(name, _)| is_kept(name)).chain(with);
     let kept = kept.map(|(name, value)| format!("{}={}", part(name), part(value)));
-    format!("/jobs?{}", kept.collect::<Vec<_>>().join("&"))
+    format!("/jobs?{}", kept.collect::<Vec<_>>().join("&")).trim_end_matches('?').to_owned()
 }
 
-fn form(asked: &Query) -> Markup {
+/// What is shown of the jobs: the search, what else they are chosen by, and their status.
+fn tools(asked: &Query) -> Markup {
     let value = |name: &str| asked.get(name).unwrap_or_default();
     let status = value("status").to_ascii_uppercase();
+    let is_filtered = TEXTS.iter().any(|(name, ..)| !value(name).is_empty());
     html! {
-        form .filter method="get" action="/jobs" role="search" {
-            div {
-                label for="find" { "Find" }
-                input #find type="search" name="find" value=(value("find")) placeholder="id, request id, name=value";
-            }
-            div { button .main { "Find" } }
+        form .find method="get" action="/jobs" role="search" {
+            label .hidden for="find" { "Find" }
+            input #find type="search" name="find" value=(value("find")) placeholder="Id, request id or name=value";
+            button .main { "Find" }
         }
-        form .filter method="get" action="/jobs" {
-            div {
-                label for="status" { "Status" }
-                select #status name="status" {
-                    option value="" { "any" }
-                    @for of in Status::ALL { option value=(of) selected[of.as_str() == status] { (of) } }
+        details .filter open[is_filtered] {
+            summary #filter { "Filter by queue, task, label and more" }
+            form method="get" action="/jobs" {
+                @if !status.is_empty() { input type="hidden" name="status" value=(status); }
+                @for (name, says, hint) in TEXTS { div {
+                    label for=(name) { (says) }
+                    input id=(name) name=(name) value=(value(name)) placeholder=[(!hint.is_empty()).then_some(hint)]
+                        list=[(name == "error").then_some("kinds")];
+                } }
+                datalist #kinds { @for kind in FailureKind::ALL { option value=(kind.as_str()); } }
+                div { button { "Filter" } " " a href="/jobs" { "Show all" } }
+            }
+        }
+        nav .tabs aria-label="Status" {
+            a href=(target(asked, ("status", ""))) aria-current=[status.is_empty().then_some("true")] { "All" }
+            @for of in Status::ALL {
+                a href=(target(asked, ("status", of.as_str()))) aria-current=[(of.as_str() == status).then_some("true")] {
+                    (layout::status(of))
                 }
             }
-            @for (name, says, hint) in TEXTS { div {
-                label for=(name) { (says) }
-                input id=(name) name=(name) value=(value(name)) placeholder=[(!hint.is_empty()).then_some(hint)]
-                    list=[(name == "error").then_some("kinds")];
-            } }
-            datalist #kinds { @for kind in FailureKind::ALL { option value=(kind.as_str()); } }
-            div { button { "Filter" } " " a href="/jobs" { "All" } }
         }
     }
 }
@@ -189,12 +200,12 @@ pub(super) fn table(jobs: &[Record]) -> Markup {
             } }
             tbody { @for job in jobs { tr {
                 td { (layout::status(job.status)) }
-                td { (layout::job(&job.id)) }
-                td { (job.spec.queue) }
-                td { (job.spec.task.as_deref().unwrap_or("–")) }
-                td { (layout::time(Some(job.submitted_at))) }
-                td { (job.counted()) " of " (job.spec.max_attempts) }
-                td { (layout::error_line(job.error.as_ref())) }
+                td .head { (layout::job(&job.id)) }
+                (layout::cell("Queue", html! { (job.spec.queue) }))
+                (layout::cell("Task", html! { (job.spec.task.as_deref().unwrap_or("–")) }))
+                (layout::cell("Submitted", layout::time(Some(job.submitted_at))))
+                (layout::cell("Attempts", html! { (job.counted()) " of " (job.spec.max_attempts) }))
+                td .error { (layout::error_line(job.error.as_ref())) }
             } } }
         },
     )

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use haulage::{JobError, JobId, QueueName, Status, Timestamp};
+use haulage::{JobError, JobId, Status, Timestamp};
 use maud::{DOCTYPE, Markup, html};
 
 use super::{
@@ -36,6 +36,7 @@ pub(super) fn head(title: &str) -> Markup {
 
 fn navigation(here: &str) -> Markup {
     html! {
+        a .brand href="/" aria-label="Haulage, the overview" { "Haulage" }
         nav aria-label="Pages" {
             @for (path, name) in [("/", "Overview"), ("/jobs", "Jobs"), ("/workers", "Workers"), ("/dead", "Dead letters")] {
                 a href=(path) aria-current=[(name == here).then_some("page")] { (name) }
@@ -62,7 +63,10 @@ pub(super) fn page(api: &Api, who: &Identity, view: &View, said: Option<String>,
                 }
                 main #content tabindex="-1" {
                     @if let Some(said) = said { p .said role="status" { (said) } }
+                    // The script shows it.
+                    p #stale .said .bad role="alert" hidden { "The server does not answer: what is here may be out of date." }
                     h1 { (view.title) }
+                    @if let Some(tools) = &view.tools { (tools) }
                     div #live data-tag=[view.is_live.then_some(tag)] { (view.content) }
                     @if !view.is_live { p .note { "This page does not change by itself: reload it." } }
                 }
@@ -129,9 +133,9 @@ impl Action<'_> {
             return html! {};
         }
         html! {
-            details .action {
+            details .action name="action" {
                 summary id=(self.id) { (self.name) "…" }
-                div {
+                div .panel {
                     p { (self.says) @if self.is_final { " " strong { "This cannot be undone." } } }
                     form method="post" action=(self.path) {
                         @for (name, value) in &self.fields { input type="hidden" name=(name) value=(value); }
@@ -158,9 +162,14 @@ pub(super) fn paid(says: &str, target: &str, name: &str) -> Markup {
     html! { div .paid { p { (says) } p { a .button href=(target) { (name) } } } }
 }
 
-/// A table that scrolls by itself where it is wider than the screen.
+/// A table. On a narrow screen each row of it is a block, in which `cell` names its values.
 pub(super) fn table(label: &str, table: Markup) -> Markup {
-    html! { div .scroll tabindex="0" role="region" aria-label=(label) { table { (table) } } }
+    html! { table aria-label=(label) { (table) } }
+}
+
+/// A value in a row.
+pub(super) fn cell(name: &str, value: Markup) -> Markup {
+    html! { td data-name=(name) { (value) } }
 }
 
 pub(super) fn status(status: Status) -> Markup {
@@ -168,13 +177,16 @@ pub(super) fn status(status: Status) -> Markup {
 }
 
 pub(super) fn job(id: &JobId) -> Markup {
-    html! { a href={ "/jobs/" (part(id.as_str())) } { (id) } }
+    html! { a .id href={ "/jobs/" (part(id.as_str())) } { (id) } }
 }
 
-/// A number that leads to the jobs of which it tells.
-pub(super) fn count(count: u64, queue: &QueueName, filter: &str) -> Markup {
-    let target = format!("/jobs?queue={}&{filter}", part(queue.as_str()));
-    html! { @if count == 0 { "0" } @else { a href=(target) { (count) } } }
+/// A number in a row, which leads to what it counts.
+pub(super) fn number(name: &str, count: u64, target: &str) -> Markup {
+    html! {
+        td .number .zero[count == 0] data-name=(name) {
+            @if count == 0 { "0" } @else { a href=(target) { (count) } }
+        }
+    }
 }
 
 pub(super) fn time(time: Option<Timestamp>) -> Markup {

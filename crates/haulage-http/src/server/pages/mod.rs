@@ -7,6 +7,7 @@
 mod actions;
 mod assets;
 mod dead;
+mod history;
 mod job;
 mod jobs;
 mod layout;
@@ -24,7 +25,10 @@ use hyper::{
 };
 use maud::{Markup, html};
 
-pub(super) use self::session::{check_same_origin, secret};
+pub(super) use self::{
+    history::{History, look},
+    session::{check_same_origin, secret},
+};
 use super::{
     Api,
     backend::confine_list,
@@ -147,6 +151,8 @@ fn protect(reply: &mut Reply) {
 /// What a page shows.
 struct View {
     title: String,
+    /// What stays when the rest is fetched again: forms, in which somebody may have written something.
+    tools: Option<Markup>,
     content: Markup,
     /// Whether it is fetched again while somebody looks at it: where that is not paid for.
     is_live: bool,

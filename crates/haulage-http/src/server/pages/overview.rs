@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use haulage::{
-    QueueName,
+    QueueName, Status,
     backend::{Backlog, QueueStats, Stats},
 };
 use maud::{Markup, html};
@@ -13,6 +13,10 @@ use super::{
     same::{Same, part},
 };
 use crate::server::{Api, keys::Identity, reply::Handled, request::Request};
+
+/// A job that has waited so long, while nothing of its queue runs, is worth a look. Where somebody serves the
+/// queue, it looks so only for a moment.
+const NOTICED: Duration = Duration::from_secs(10);
 
 pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
     let is_cheap = api.backend.capabilities().cheap_looks;
@@ -30,50 +34,54 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
             (layout::paid(&says, "/?exact=true", "Count the records"))
         }
     };
-    View { title: "Overview".to_owned(), content, is_live: is_cheap }.show(&api, &request)
+    View { title: "Overview".to_owned(), tools: None, content, is_live: is_cheap }.show(&api, &request)
 }
 
 /// With all that the records tell.
 fn counted(api: &Api, who: &Identity, stats: &Stats) -> Markup {
     let row = |queue: &QueueName, of: &QueueStats| {
-        let number = |count: u64, filter: &str| layout::count(count, queue, filter);
+        let number = |name: &str, count: u64, status: Status| {
+            let target = format!("/jobs?queue={}&status={status}", part(queue.as_str()));
+            layout::number(name, count, &target)
+        };
         let oldest = of.oldest_due_seconds.filter(|_| of.due > 0).unwrap_or(0.0);
         let oldest = Duration::try_from_secs_f64(oldest).unwrap_or_default();
+        let is_idle = of.in_progress == 0 && !of.is_paused && oldest >= NOTICED;
         html! {
             tr {
-                th scope="row" { (queue) @if of.is_paused { " (paused)" } }
-                td .number { (number(of.due, "status=SUBMITTED")) }
-                td .number { (number(of.delayed, "status=SUBMITTED")) }
-                td .number { (number(of.blocked, "status=SUBMITTED")) }
-                td .number { (number(of.in_progress, "status=IN_PROGRESS")) }
-                td .number { (number(of.success, "status=SUCCESS")) }
-                td .number { (number(of.error, "status=ERROR")) }
-                td .number { (number(of.cancelled, "status=CANCELLED")) }
-                td .number {
-                    @if of.dead == 0 { "0" } @else { a href={ "/dead?queue=" (part(queue.as_str())) } { (of.dead) } }
+                (name(queue, of.is_paused, is_idle))
+                (number("Due", of.due, Status::Submitted))
+                (number("Delayed", of.delayed, Status::Submitted))
+                (number("Behind group", of.blocked, Status::Submitted))
+                (number("Running", of.in_progress, Status::InProgress))
+                (number("Succeeded", of.success, Status::Success))
+                (number("Failed", of.error, Status::Error))
+                (number("Cancelled", of.cancelled, Status::Cancelled))
+                (layout::number("Dead letters", of.dead, &format!("/dead?queue={}", part(queue.as_str()))))
+                td .number .zero[of.due == 0] data-name="Oldest waits for" {
+                    @if of.due > 0 { (layout::span(oldest)) } @else { "–" }
                 }
-                td { @if of.due > 0 { (layout::span(oldest)) } @else { "–" } }
-                td { (pausing(api, queue, of.is_paused).show(who)) }
+                td .change { (pausing(api, queue, of.is_paused).show(who)) }
             }
         }
     };
     html! {
-        (headline(stats.visible + stats.paused, stats.delayed + stats.blocked, stats.in_progress, stats.error))
+        (headline(stats))
         @if stats.queues.is_empty() {
             (empty())
         } @else {
             (layout::table("Queues", html! {
                 thead { tr {
                     th scope="col" { "Queue" }
-                    @for name in ["Due", "Delayed", "Behind group", "Running", "Succeeded", "Failed", "Cancelled", "Dead letters"] {
+                    @for name in ["Due", "Delayed", "Behind group", "Running", "Succeeded", "Failed", "Cancelled", "Dead letters", "Oldest waits for"] {
                         th .number scope="col" { (name) }
                     }
-                    th scope="col" { "Oldest waits for" }
-                    th scope="col" { "Change" }
+                    th .change scope="col" { span .hidden { "Change" } }
                 } }
                 tbody { @for (queue, of) in &stats.queues { (row(queue, of)) } }
             }))
         }
+        (api.history.show(who.confined_to()))
     }
 }
 
@@ -89,24 +97,44 @@ fn estimated(api: &Api, who: &Identity, backlog: &Backlog) -> Markup {
                 thead { tr {
                     th scope="col" { "Queue" }
                     @for name in ["Due", "Delayed", "Running"] { th .number scope="col" { (name) } }
-                    th scope="col" { "Change" }
+                    th .change scope="col" { span .hidden { "Change" } }
                 } }
                 tbody { @for (queue, of) in queues { tr {
-                    th scope="row" { (queue) @if of.is_paused { " (paused)" } }
-                    td .number { (of.visible) }
-                    td .number { (of.delayed) }
-                    td .number { (of.in_progress) }
-                    td { (pausing(api, queue, of.is_paused).show(who)) }
+                    (name(queue, of.is_paused, false))
+                    @for (name, count) in [("Due", of.visible), ("Delayed", of.delayed), ("Running", of.in_progress)] {
+                        td .number .zero[count == 0] data-name=(name) { (count) }
+                    }
+                    td .change { (pausing(api, queue, of.is_paused).show(who)) }
                 } } }
             }))
         }
     }
 }
 
-fn headline(due: u64, later: u64, running: u64, failed: u64) -> Markup {
+fn name(queue: &QueueName, is_paused: bool, is_idle: bool) -> Markup {
     html! {
-        p { strong { (due) } " due, " strong { (later) } " waiting for their time or group, " strong { (running) }
-            " running, " strong { (failed) } " failed." }
+        th .head scope="row" {
+            a href={ "/jobs?queue=" (part(queue.as_str())) } { (queue) }
+            @if is_paused { " " span .badge { "paused" } }
+            @if is_idle { " " span .badge .bad { "nothing runs" } }
+        }
+    }
+}
+
+fn headline(stats: &Stats) -> Markup {
+    let due = stats.visible + stats.paused;
+    html! {
+        dl .numbers {
+            @for (name, count, target) in [
+                ("due", due, "/jobs?status=SUBMITTED"),
+                ("waiting for their time or group", stats.delayed + stats.blocked, "/jobs?status=SUBMITTED"),
+                ("running", stats.in_progress, "/jobs?status=IN_PROGRESS"),
+                ("failed", stats.error, "/jobs?status=ERROR"),
+                ("dead letters", stats.dead, "/dead"),
+            ] {
+                div { dt { (name) } dd .zero[count == 0] .bad[name == "dead letters"] { a href=(target) { (count) } } }
+            }
+        }
     }
 }
 
@@ -114,7 +142,7 @@ fn empty() -> Markup {
     html! { p { "There are no jobs yet. " code { "haulage submit '{}'" } " submits one." } }
 }
 
-fn pausing<'a>(api: &Api, queue: &QueueName, is_paused: bool) -> layout::Action<'a> {
+pub(super) fn pausing<'a>(api: &Api, queue: &QueueName, is_paused: bool) -> layout::Action<'a> {
     let (name, verb) = if is_paused { ("Resume", "resume") } else { ("Pause", "pause") };
     let says = match is_paused {
         true => format!("Workers take jobs from the queue {queue} again."),

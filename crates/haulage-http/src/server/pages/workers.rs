@@ -20,7 +20,7 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
     if !is_cheap && !request.query.flag("read")? {
         let says = format!("Which workers hold which jobs is in the records. {}", price(&api).await?);
         let content = layout::paid(&says, "/workers?read=true", "Read them");
-        return View { title, content, is_live: false }.show(&api, &request);
+        return View { title, tools: None, content, is_live: false }.show(&api, &request);
     }
     let query = ListQuery::new().status(Status::InProgress).limit(MOST_HELD);
     let held = find(&api, &request.who, query).await?;
@@ -29,6 +29,7 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
         @if held.is_empty() { p { "No worker holds a job. Of a worker without one nothing is known here." } }
         @if held.len() == MOST_HELD { p .note { "These are the workers of the newest " (MOST_HELD) " running jobs." } }
         @for holder in holders(&held) {
+            section {
             h2 { @if holder.worker.is_empty() { "A worker without a name" } @else { (holder.worker) } }
             p { "Holds " (holder.jobs) @if holder.jobs == 1 { " job" } @else { " jobs" } ", the oldest since "
                 (layout::time(holder.oldest_started_at)) "." }
@@ -38,19 +39,25 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
                 } }
                 tbody {
                     @for job in held.iter().filter(|job| job.worker.as_deref().unwrap_or_default() == holder.worker) { tr {
-                        td { (layout::job(&job.id)) @if job.cancel_requested { " (to be cancelled)" } }
-                        td { (job.spec.queue) }
-                        td { (layout::time(job.started_at)) }
+                        td .head { (layout::job(&job.id)) @if job.cancel_requested { " (to be cancelled)" } }
+                        (layout::cell("Queue", html! { (job.spec.queue) }))
+                        (layout::cell("Since", layout::time(job.started_at)))
                         // Heartbeats move it on all the time, which is nothing new.
-                        td { @if job.due_at.is_some_and(|end| end <= now) { strong { "ran out " (layout::time(job.due_at)) } } @else { "alive" } }
-                        td { (job.slot.as_deref().unwrap_or("–")) }
-                        td { @if let Some(progress) = &job.progress {
-                            (format!("{:.0} %", progress.fraction * 100.0)) " " (progress.message.as_deref().unwrap_or_default())
-                        } }
+                        (layout::cell("Lease", html! {
+                            @if job.due_at.is_some_and(|end| end <= now) { strong { "ran out " (layout::time(job.due_at)) } } @else { "alive" }
+                        }))
+                        (layout::cell("Slot", html! { (job.slot.as_deref().unwrap_or("–")) }))
+                        (layout::cell("Progress", html! { @match &job.progress {
+                            Some(progress) => {
+                                (format!("{:.0} %", progress.fraction * 100.0)) " " (progress.message.as_deref().unwrap_or_default())
+                            }
+                            None => { "–" }
+                        } }))
                     } }
                 }
             }))
+            }
         }
     };
-    View { title, content, is_live: is_cheap }.show(&api, &request)
+    View { title, tools: None, content, is_live: is_cheap }.show(&api, &request)
 }

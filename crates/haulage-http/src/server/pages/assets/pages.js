@@ -23,6 +23,9 @@
     (live.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, pre")) ||
     (!window.getSelection().isCollapsed && live.contains(window.getSelection().anchorNode));
 
+  // What is here may not be so any more.
+  const stale = (is) => (document.getElementById("stale").hidden = !is);
+
   async function look() {
     const live = document.getElementById("live");
     if (!live || !live.dataset.tag) return;
@@ -38,9 +41,12 @@
           const fresh = page.getElementById("live");
           if (fresh && !busy(live)) replace(live, fresh);
         }
-        pause = answer.ok || answer.status === 304 ? EVERY : Math.min(pause * 2, LONGEST);
+        const isTold = answer.ok || answer.status === 304;
+        pause = isTold ? EVERY : Math.min(pause * 2, LONGEST);
+        stale(!isTold);
       } catch {
         pause = Math.min(pause * 2, LONGEST);
+        stale(true);
       }
     }
     setTimeout(look, pause);
