@@ -165,10 +165,11 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # all cores by itself.
 .NOTPARALLEL:
 
-# Side by side, what links for minutes on one core and what does not mind; the tests that
-# follow do, as SQS counts in seconds. The last four take what test-bare has compiled.
+# Side by side, what links for minutes on one core and what does not mind; then alone what is
+# timed; then side by side what waits more than it computes, with what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
-	DIST_MADE=yes tests/timed.sh "dist-host + test-terraform" test-shipped test-bare test-docs-http test-containers test-scaled test-clients test-pages test-servers test-root
+	DIST_MADE=yes tests/timed.sh "dist-host + test-terraform" test-shipped test-bare \
+		"test-containers + test-docs-http test-scaled test-clients test-pages test-servers test-root"
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
