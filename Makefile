@@ -158,7 +158,7 @@ stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows 
 test-containers: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 test-containers: need-rust-python-root-debian ## As root, with Docker or on Debian, where it is installed: the images, the local stack and a service of ECS, end to end
 	[ -n "$$DIST_MADE" ] || [ -n "$$PROGRAM" -a -n "$$WHEEL" ] || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
-	$(CARGO) build --package haulage-autoscale --package haulage-servers --features haulage-autoscale/lambda
+	$(CARGO) build --package haulage-autoscale --package haulage-cli --package haulage-servers --bin haulage-autoscale --features $(AWS)
 	LAMBDA="$(BUILT)/debug/haulage-autoscale" PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
 # In this order, whatever `-j` says: what is missing is told first. Cargo uses
@@ -184,7 +184,7 @@ test-terraform: need-python-node ## What needs Node.js, on Linux on x86-64: the 
 
 test-scaled: need-rust-python-node tmp tools ## An apply, jobs, out, in and a destroy on that emulator, with the scaling Lambda's own program
 	PYTHON=$(PYTHON) terraform/tests/install.sh
-	$(CARGO) build --package haulage-autoscale --package haulage-servers --features haulage-autoscale/lambda
+	$(CARGO) build --package haulage-autoscale --package haulage-cli --package haulage-servers --bin haulage-autoscale --features $(AWS)
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/scaled.py $(BUILT)/debug/haulage-autoscale
 
 test-clients: need-rust-node tmp ## A client in TypeScript that is generated from /openapi.json submits, waits and cancels
