@@ -25,7 +25,7 @@ MOST_OF_A_WHEEL = 12 * MEGABYTE
 # From the start of a worker to its first claim, in milliseconds. Where the machine is slow, or busy with
 # something else: so many times what a start of the program takes that does nothing.
 LONGEST_START = 10.0
-LONGEST_RATIO = 4
+LONGEST_RATIO = 3
 # What else the machine does holds up some starts, and speeds up none.
 STARTS, MOST_STARTS = 15, 100
 # What a manylinux wheel may be linked with (PEP 600), as far as this one has a use for it.
