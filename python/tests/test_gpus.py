@@ -244,5 +244,5 @@ def test_a_replacement_costs_the_queue_no_load(client: haulage.Client, folder: P
     with haulage.Worker("slow:work", client, processes=1, max_jobs_per_child=1):
         times = [job.result() for job in jobs]
     # If it loaded after that, no gap would be shorter than the load.
-    gaps = [after[0] - before[1] for before, after in zip(times, times[1:])]
-    assert min(gaps) < 1, "the next child loads while the last one works"
+    gaps = sorted(after[0] - before[1] for before, after in zip(times, times[1:]))
+    assert gaps[len(gaps) // 2] < 1, "the next child loads while the last one works"

@@ -33,17 +33,26 @@ pub(super) async fn list(api: Arc<Api>, request: Request) -> Handled {
 }
 
 pub(super) async fn pause(api: Arc<Api>, request: Request) -> Handled {
-    set_paused(&api, &request, true).await
+    paused(set_paused(&api, &request, true).await?, true)
 }
 
 pub(super) async fn resume(api: Arc<Api>, request: Request) -> Handled {
-    set_paused(&api, &request, false).await
+    paused(set_paused(&api, &request, false).await?, false)
 }
 
-async fn set_paused(api: &Arc<Api>, request: &Request, paused: bool) -> Handled {
+fn paused((queue, changed): (QueueName, bool), paused: bool) -> Handled {
+    Ok(reply::json(StatusCode::OK, &json!({ "queue": queue, "paused": paused, "changed": changed })))
+}
+
+/// Pauses the queue that the path names, or lets it go on; tells which, and whether it was otherwise.
+pub(super) async fn set_paused(
+    api: &Arc<Api>,
+    request: &Request,
+    paused: bool,
+) -> Result<(QueueName, bool), Problem> {
     let queue = QueueName::new(request.part("queue")).map_err(|error| invalid("queue", error.to_string()))?;
     let changed = api.set_paused(&request.who, queue.clone(), paused).await?;
-    Ok(reply::json(StatusCode::OK, &json!({ "queue": queue, "paused": paused, "changed": changed })))
+    Ok((queue, changed))
 }
 
 pub(super) async fn stats(api: Arc<Api>, request: Request) -> Handled {

@@ -1,13 +1,13 @@
 //! A client that knows nothing of Haulage, and a server for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use haulage::{
-    Backend, Clock, Json, Timestamp,
+    Backend, Clock, Json, QueueName, Timestamp,
     backend::{ClaimRequest, Claimed, Outcome, Settlement},
     sqlite::SqliteBackend,
 };
-use haulage_http::server::{Builder, Server};
+use haulage_http::server::{Builder, Key, KeyFile, Scope, Server};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Method, Request, StatusCode, body::Bytes};
 use hyper_util::{
@@ -90,6 +90,17 @@ impl Site {
 async fn database(folder: &TempDir, clock: Clock) -> Arc<dyn Backend> {
     let path = folder.path().join("x.db");
     Arc::new(SqliteBackend::options(path).clock(clock).open().await.expect("open"))
+}
+
+/// Adds a key to a file, and gives its secret.
+pub(crate) fn add_key(path: &Path, name: &str, scopes: &[Scope], queues: Vec<QueueName>) -> String {
+    let (key, secret) = Key::create(name, scopes.to_vec(), queues, None).expect("a key");
+    KeyFile::change(path, |keys| {
+        keys.push(key);
+        Ok(())
+    })
+    .expect("write");
+    secret
 }
 
 #[derive(Clone)]

@@ -1,34 +1,23 @@
 //! Who may do what.
 
-use std::{path::Path, sync::Mutex, time::Duration};
+use std::{sync::Mutex, time::Duration};
 
-use haulage::{QueueName, backend::ListQuery};
+use haulage::backend::ListQuery;
 use haulage_http::{
     HttpBackend,
-    server::{Key, KeyFile, Network, Scope},
+    server::{KeyFile, Network, Scope},
 };
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::client::{Client, Site};
+use crate::client::{Client, Site, add_key};
 
 /// A server with keys: one for each scope, and one for all of them in the queue `bulk`.
 struct Guarded {
     site: Site,
     secrets: Vec<(Scope, String)>,
     bulk: String,
-}
-
-/// Adds a key to a file, and gives its secret.
-fn add(path: &Path, name: &str, scopes: &[Scope], queues: Vec<QueueName>) -> String {
-    let (key, secret) = Key::create(name, scopes.to_vec(), queues, None).expect("a key");
-    KeyFile::change(path, |keys| {
-        keys.push(key);
-        Ok(())
-    })
-    .expect("write");
-    secret
 }
 
 impl Guarded {
@@ -38,9 +27,9 @@ impl Guarded {
         let site = Site::with(|builder, folder| {
             let path = folder.path().join("keys");
             for scope in Scope::ALL {
-                secrets.push((scope, add(&path, scope.as_str(), &[scope], Vec::new())));
+                secrets.push((scope, add_key(&path, scope.as_str(), &[scope], Vec::new())));
             }
-            bulk = add(&path, "bulk", &Scope::ALL, vec!["bulk".parse().expect("a name")]);
+            bulk = add_key(&path, "bulk", &Scope::ALL, vec!["bulk".parse().expect("a name")]);
             builder.keys(KeyFile::open(&path).expect("open"))
         })
         .await;
@@ -252,7 +241,7 @@ async fn what_a_key_has_done_is_in_the_log_though_nobody_waited_for_the_answer()
     let mut secret = String::new();
     let (site, store) = Site::on_store(|builder, folder| {
         let path = folder.path().join("keys");
-        secret = add(&path, "ops", &Scope::ALL, Vec::new());
+        secret = add_key(&path, "ops", &Scope::ALL, Vec::new());
         let proxy = "127.0.0.1".parse().expect("an address");
         builder.keys(KeyFile::open(&path).expect("open")).max_connections(1).trust_forwarded(proxy)
     })

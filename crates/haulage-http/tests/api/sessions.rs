@@ -1,12 +1,12 @@
 //! Who may see and do what with pages, and who is kept out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use haulage::{QueueName, Status, backend::ListQuery};
-use haulage_http::server::{Key, KeyFile, Scope};
+use haulage_http::server::{KeyFile, Scope};
 use hyper::{Method, StatusCode};
 
-use crate::client::{Answer, Client, Site};
+use crate::client::{Answer, Client, Site, add_key};
 
 /// A server with keys.
 struct Guarded {
@@ -19,23 +19,12 @@ impl Guarded {
         let mut keys = PathBuf::new();
         let site = Site::with(|builder, folder| {
             keys = folder.path().join("keys");
-            add(&keys, "first", &Scope::ALL, Vec::new());
+            add_key(&keys, "first", &Scope::ALL, Vec::new());
             builder.keys(KeyFile::open(&keys).expect("open"))
         })
         .await;
         Self { site, keys }
     }
-}
-
-/// Adds a key, and gives its secret.
-fn add(path: &Path, name: &str, scopes: &[Scope], queues: Vec<QueueName>) -> String {
-    let (key, secret) = Key::create(name, scopes.to_vec(), queues, None).expect("a key");
-    KeyFile::change(path, |keys| {
-        keys.push(key);
-        Ok(())
-    })
-    .expect("write");
-    secret
 }
 
 /// A browser with a key.
@@ -97,7 +86,7 @@ async fn without_a_key_there_is_the_form_for_one_and_nothing_else() {
 async fn whoever_signs_in_has_a_cookie_that_no_script_and_no_other_site_has() {
     let guarded = Guarded::new().await;
     let client = guarded.site.client();
-    let secret = add(&guarded.keys, "anna", &[Scope::Read], Vec::new());
+    let secret = add_key(&guarded.keys, "anna", &[Scope::Read], Vec::new());
     let form = [("key", secret.as_str()), ("next", "/jobs?status=ERROR")];
     let wrong = client.press("/sign-in", &[("key", "haulage_00000000_0"), ("next", "/dead")]).await;
     assert_form(&wrong, "/dead");
@@ -148,7 +137,7 @@ async fn signed_in<'a>(
     queue: Option<&str>,
 ) -> Browser<'a> {
     let queues = queue.map(|queue| queue.parse().expect("a name")).into_iter().collect();
-    let secret = add(&guarded.keys, "browser", scopes, queues);
+    let secret = add_key(&guarded.keys, "browser", scopes, queues);
     let browser = Browser { client, cookie: format!("haulage_key={secret}") };
     while browser.page("/").await.status == StatusCode::UNAUTHORIZED {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -120,16 +120,12 @@ impl<'a> Trial<'a> {
         self.subject.pass(&*self.backend, time).await;
     }
 
-    /// Times are exact on a manual clock; on a real one, a call takes a while, and a machine under
-    /// load may stand still for seconds.
+    /// Times are exact on a manual clock; on a real one, a call takes a while.
     #[track_caller]
     pub(super) fn assert_near(&self, actual: Option<Timestamp>, expected: Timestamp) {
         let actual = actual.expect("a time");
         let off = actual.since(expected).max(expected.since(actual));
-        let tick = self.subject.tick();
-        let most =
-            if self.backend.clock().is_manual() { tick } else { tick.max(self.subject.patience() / 12) };
-        assert!(off < most, "{actual} should be {expected}");
+        assert!(off < self.subject.tick(), "{actual} should be {expected}");
     }
 
     pub(super) async fn submit(&self, job: NewJob) -> JobId {

@@ -2,28 +2,25 @@
 
 use std::sync::Arc;
 
-use haulage::{JobId, QueueName, backend::Cancellation};
+use haulage::{JobId, backend::Cancellation};
 
 use super::{same::part, see_other};
 use crate::server::{
     Api,
     jobs::{cancel_job, delete_job, redrive_job},
+    queues::set_paused,
     reply::Handled,
-    request::{Request, invalid},
+    request::Request,
 };
 
 pub(super) async fn pause(api: Arc<Api>, request: Request) -> Handled {
-    set_paused(&api, &request, true).await
+    set_paused(&api, &request, true).await?;
+    Ok(see_other("/?done=paused"))
 }
 
 pub(super) async fn resume(api: Arc<Api>, request: Request) -> Handled {
-    set_paused(&api, &request, false).await
-}
-
-async fn set_paused(api: &Arc<Api>, request: &Request, paused: bool) -> Handled {
-    let queue = QueueName::new(request.part("queue")).map_err(|error| invalid("queue", error.to_string()))?;
-    api.set_paused(&request.who, queue, paused).await?;
-    Ok(see_other(if paused { "/?done=paused" } else { "/?done=resumed" }))
+    set_paused(&api, &request, false).await?;
+    Ok(see_other("/?done=resumed"))
 }
 
 fn of_job(id: &JobId, done: &str) -> String {
