@@ -1,4 +1,4 @@
-//! One process of a crash test: a producer or a consumer that may be killed
+//! One process of a crash test: a producer, a consumer or a server that may be killed
 //! at any instruction.
 
 use std::{
@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use haulage::{Consumer, Context, Failure, Job, NewJob, Producer, RetryPolicy, shutdown::Shutdown};
+use haulage::{Backend, Consumer, Context, Failure, Job, NewJob, Producer, RetryPolicy, shutdown::Shutdown};
+use haulage_http::{HttpBackend, server::Server};
 use serde::{Deserialize, Serialize};
 
 /// What a job of the test does when it is run.
@@ -30,18 +31,19 @@ enum Plan {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let folder = PathBuf::from(args.get(2).ok_or("no folder")?);
-    match args.get(1).map(String::as_str) {
-        Some("produce") => {
-            let number =
-                |i: usize| args.get(i).ok_or("too few arguments")?.parse::<u64>().map_err(|e| e.to_string());
-            produce(&folder, number(3)?, number(4)?, args.get(5).is_some_and(|a| a == "plain")).await
+    let arg = |i: usize| args.get(i).map(String::as_str).ok_or("too few arguments");
+    let number = |i: usize| arg(i)?.parse::<u64>().map_err(|e| e.to_string());
+    let (url, folder) = (arg(2)?, PathBuf::from(arg(3)?));
+    match arg(1)? {
+        "produce" => produce(url, &folder, number(4)?, number(5)?, arg(6) == Ok("plain")).await,
+        "consume" => {
+            let lease = if args.len() > 4 { number(4)? } else { 2 };
+            consume(url, &folder, Duration::from_secs(lease)).await
         }
-        Some("consume") => {
-            let lease = args.get(3).map_or(Ok(2), |seconds| seconds.parse())?;
-            consume(&folder, Duration::from_secs(lease)).await
-        }
-        _ => Err("usage: actor produce FOLDER NAME COUNT [plain] | consume FOLDER [LEASE]".into()),
+        "serve" => serve(url, arg(4)?).await,
+        _ => Err("usage: actor produce URL FOLDER NAME COUNT [plain] | consume URL FOLDER [LEASE] | \
+                  serve URL FOLDER ADDRESS"
+            .into()),
     }
 }
 
@@ -49,6 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// acknowledged. Started again after a kill, it goes on where its notes end:
 /// what was submitted but not noted is submitted again, under the same key.
 async fn produce(
+    url: &str,
     folder: &Path,
     name: u64,
     count: u64,
@@ -67,7 +70,7 @@ async fn produce(
     let mut notes = File::options().create(true).append(true).open(notes)?;
     // Ends a line that was cut short; no key begins so.
     writeln!(notes, "-")?;
-    let producer = Producer::new(open(folder).await?);
+    let producer = Producer::new(open(url).await?);
     let mut index = 0;
     while index < count {
         let size = if fastrand::bool() { 1 } else { fastrand::u64(2..50) };
@@ -109,16 +112,25 @@ fn new_job(key: &str, plain: bool) -> Result<NewJob, haulage::Error> {
     Ok(job)
 }
 
-async fn open(folder: &Path) -> Result<Arc<dyn haulage::Backend>, haulage::Error> {
-    haulage::connect(&format!("sqlite://{}", folder.join("crash.db").display())).await
+async fn open(url: &str) -> Result<Arc<dyn Backend>, haulage::Error> {
+    match url.starts_with("http:") {
+        true => Ok(Arc::new(HttpBackend::connect(url).await?)),
+        false => haulage::connect(url).await,
+    }
+}
+
+/// Serves until it is killed.
+async fn serve(url: &str, address: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let _server = Server::builder(open(url).await?).listen(address).start()?;
+    std::future::pending().await
 }
 
 /// Runs jobs until SIGTERM, and notes each start, and its own.
-async fn consume(folder: &Path, lease: Duration) -> Result<(), Box<dyn std::error::Error>> {
+async fn consume(url: &str, folder: &Path, lease: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let shutdown = Shutdown::on_signals()?;
     File::create(folder.join(format!("ready-{}", std::process::id())))?;
     let starts = Arc::new(File::options().create(true).append(true).open(folder.join("starts"))?);
-    Consumer::builder(open(folder).await?)
+    Consumer::builder(open(url).await?)
         .concurrency(16)
         .lease(lease)
         .retry_policy(RetryPolicy { base: Duration::from_millis(20), cap: Duration::from_millis(200) })
