@@ -7,7 +7,9 @@ TOOLS := .tools
 PY := $(TOOLS)/python/bin
 # The same of the documentation and the workflows.
 DOCS := $(TOOLS)/docs/bin
-PYTHON_CODE := python e2e_test example examples/embeddings examples/training scripts/dist tests/containers tests/dist tests/docs
+# The same of what tries a server by its document.
+OPENAPI := $(TOOLS)/openapi/bin
+PYTHON_CODE := python e2e_test example examples/embeddings examples/training scripts/dist tests/containers tests/dist tests/docs tests/openapi
 DENY := $(TOOLS)/bin/cargo-deny
 DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
@@ -26,7 +28,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled test-clients test-pages screenshots costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled test-clients test-openapi test-pages screenshots costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +43,7 @@ export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-shipped test-python test-docs test-docs-http test-servers test-scaled test-clients test-pages e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test test-shipped test-python test-docs test-docs-http test-servers test-scaled test-clients test-openapi test-pages e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -78,6 +80,11 @@ test-docs: need-rust-python tmp book docs-wheel ## Check the documentation: its 
 test-docs-http: need-rust-python-curl-jq tmp docs-tools ## What needs curl and jq: the calls of a server, as its documentation shows them
 	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python docs/serve.md
+
+test-openapi: need-rust-python tmp ## Send a server what its /openapi.json allows and what it forbids, with schemathesis, in some two minutes
+	PYTHON=$(PYTHON) tests/openapi/install.sh
+	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
+	$(OPENAPI)/python tests/openapi/run.py "$(BUILT)/debug/haulage"
 
 docs: need-rust-python book docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --package haulage --package haulage-aws --package haulage-autoscale --package haulage-http --no-deps --all-features
@@ -169,7 +176,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # timed; then side by side what waits more than it computes, with what test-bare has compiled.
 test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
 	DIST_MADE=yes tests/timed.sh "dist-host + test-terraform" test-shipped test-bare \
-		"test-containers + test-docs-http test-scaled test-clients test-pages test-servers test-root"
+		"test-containers + test-docs-http test-openapi test-scaled test-clients test-pages test-servers test-root"
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh

@@ -1,8 +1,11 @@
 //! What is fixed at submit, besides the body.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Unexpected, Visitor},
+};
 
 use crate::{Error, Metadata, NewJob, QueueName, seconds};
 
@@ -29,7 +32,7 @@ pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// See [`NewJob::max_attempts`].
-    #[serde(skip_serializing_if = "is_default_attempts")]
+    #[serde(deserialize_with = "attempts", skip_serializing_if = "is_default_attempts")]
     pub max_attempts: u32,
     /// See [`NewJob::timeout`].
     #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
@@ -46,6 +49,37 @@ pub struct JobSpec {
     /// See [`NewJob::metadata`].
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
+}
+
+/// Reads a whole number, also where it is written like `3.0`, as some languages do with all numbers.
+fn attempts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    struct Whole;
+
+    impl Visitor<'_> for Whole {
+        type Value = u32;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a whole number from 1 to {}", u32::MAX)
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u32, E> {
+            u32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<u32, E> {
+            u32::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+        }
+
+        fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<u32, E> {
+            let whole = number as u32;
+            match f64::from(whole) == number {
+                true => Ok(whole),
+                false => Err(E::invalid_value(Unexpected::Float(number), &self)),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(Whole)
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
@@ -179,6 +213,19 @@ mod tests {
             (Some(Duration::from_secs(300)), Some(Duration::from_secs(5400)))
         );
         assert_eq!(spec.result_ttl, Duration::from_secs(60));
+        let spec: JobSpec = serde_json::from_str(r#"{"max_attempts":5.0}"#).expect("a spec");
+        assert_eq!(spec.max_attempts, 5);
+        for json in [
+            r#"{"max_attempts":1.5}"#,
+            r#"{"max_attempts":-1}"#,
+            r#"{"max_attempts":-1.0}"#,
+            r#"{"max_attempts":4294967296}"#,
+            r#"{"max_attempts":4294967296.0}"#,
+            r#"{"max_attempts":"1"}"#,
+        ] {
+            let error = serde_json::from_str::<JobSpec>(json).expect_err(json).to_string();
+            assert!(error.contains("expected a whole number from 1 to 4294967295"), "{error}");
+        }
         let later = r#"{"timeout":null,"a_later_option":1}"#;
         assert!(serde_json::from_str::<JobSpec>(later).expect("a spec").is_default());
     }

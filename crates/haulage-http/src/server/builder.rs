@@ -109,8 +109,8 @@ impl Builder {
         self
     }
 
-    /// How long a client may take for the head of a request or to take an answer in, before its
-    /// connection is cut. Default: 30 s.
+    /// How long a client may take for the head of a request, for the next part of its body, or to take an
+    /// answer in, before its connection is cut. Default: 30 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.limits.patience = patience;
         self
@@ -161,9 +161,11 @@ impl Builder {
             watches: Watches::new(Arc::clone(&backend)),
             calls: Calls::new(Arc::clone(&backend), stopping.clone()),
             backend,
+            map: Map::new(keys.is_some())?,
             keys,
             instance: protocol::random(8).map_err(no_random)?,
             max_body,
+            patience: limits.patience,
             memory: Arc::new(Memory::new(max_body.saturating_add(backend::BESIDE))),
             pressure: Pressure::new(max_waiting),
             history: pages::History::default(),
@@ -171,7 +173,6 @@ impl Builder {
             proxies,
             stopping: stopping.clone(),
             requests: requests.clone(),
-            map: Map::new()?,
         });
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         let runtime = runtime::Builder::new_multi_thread()

@@ -15,14 +15,14 @@ use crate::{
     protocol,
 };
 
-/// How long a client may take for the next part.
-const PART: Duration = Duration::from_secs(30);
 /// The kind of problem of a body in another coding than gzip.
 pub(super) const UNKNOWN_ENCODING: &str = "encoding";
 
 #[derive(Debug)]
 pub(super) struct Content {
     body: Incoming,
+    /// How long a client may take for the next part.
+    patience: Duration,
     /// Where it is compressed.
     inflater: Option<Inflater>,
     /// How many bytes of it have come, as they were sent.
@@ -34,7 +34,7 @@ pub(super) struct Content {
 
 impl Content {
     /// The body that comes with these headers.
-    pub(super) fn new(body: Incoming, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn new(body: Incoming, headers: &HeaderMap, patience: Duration) -> Result<Self, Problem> {
         let codings = headers.get_all(CONTENT_ENCODING).iter();
         let codings = codings.flat_map(|value| value.to_str().unwrap_or("?").split(','));
         let mut inflater = None;
@@ -56,7 +56,12 @@ impl Content {
         let inflater = inflater.filter(|_| !body.is_end_stream());
         let promised = headers.get(protocol::INFLATED).filter(|_| inflater.is_some());
         let promised = promised.and_then(|bytes| bytes.to_str().ok()?.parse().ok());
-        Ok(Self { body, inflater, received: 0, inflated: 0, promised })
+        Ok(Self { body, patience, inflater, received: 0, inflated: 0, promised })
+    }
+
+    /// How long a client may take for the next part.
+    pub(super) const fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// How many bytes it has, where that is known.
@@ -79,7 +84,7 @@ impl Content {
         if let Some(part) = self.inflate()? {
             return Ok(Some(part));
         }
-        let data = next(&mut self.body).await?;
+        let data = next(&mut self.body, self.patience).await?;
         self.received += data.as_ref().map_or(0, Bytes::len);
         match (data, &mut self.inflater) {
             (data, None) => Ok(data),
@@ -108,10 +113,10 @@ impl Content {
 }
 
 /// The next part, as it was sent.
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+async fn next(body: &mut Incoming, patience: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
-        let Ok(frame) = tokio::time::timeout(PART, body.frame()).await else {
-            let detail = format!("no more of the body arrived for {} s", PART.as_secs());
+        let Ok(frame) = tokio::time::timeout(patience, body.frame()).await else {
+            let detail = format!("no more of the body arrived for {} s", patience.as_secs());
             return Err(Problem::new(408, "too_slow", "The request took too long", detail));
         };
         match frame {

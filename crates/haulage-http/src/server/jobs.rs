@@ -304,9 +304,18 @@ pub(super) async fn redrive_job(api: &Arc<Api>, who: &Arc<Caller>, id: &JobId) -
     need_jobs(api, who, std::iter::once(id)).await?;
     let (api, who, id) = (Arc::clone(api), Arc::clone(who), id.clone());
     to_the_end(async move {
-        api.producer.redrive(&id).await?;
-        api.audit(&who, "redrive", std::iter::once(&id));
-        Ok(())
+        match api.producer.redrive(&id).await {
+            Ok(()) => {
+                api.audit(&who, "redrive", std::iter::once(&id));
+                Ok(())
+            }
+            Err(Error::Invalid(detail)) => {
+                let status = look_up(&api, &who, &id, Detail::Status).await?.status;
+                let problem = Problem::new(409, "not_failed", "The job has not failed", detail);
+                Err(Problem { id: Some(id), job_status: Some(status), ..problem })
+            }
+            Err(error) => Err(error.into()),
+        }
     })
     .await
 }

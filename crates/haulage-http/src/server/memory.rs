@@ -22,6 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(30);
 const LEAST_RATE: u64 = 16 << 10;
 
+/// Refuses a client that has sent no more than these bytes since then.
+pub(super) fn check_rate(since: Instant, grace: Duration, bytes: usize) -> Result<(), Problem> {
+    let limit = grace + Duration::from_secs(bytes as u64 / LEAST_RATE);
+    if since.elapsed() <= limit {
+        return Ok(());
+    }
+    let detail = format!("of the body, {bytes} bytes arrived in {} s", limit.as_secs());
+    Err(Problem::new(408, "too_slow", "The request took too long", detail))
+}
+
 /// The room that there is.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -81,12 +91,7 @@ impl Room {
 
     /// Refuses a client that has sent no more than these bytes by now: others wait for the room.
     pub(super) fn check_rate(&self, bytes: usize) -> Result<(), Problem> {
-        let limit = GRACE + Duration::from_secs(bytes as u64 / LEAST_RATE);
-        if self.since.elapsed() <= limit {
-            return Ok(());
-        }
-        let detail = format!("of the body, {bytes} bytes arrived in {} s", limit.as_secs());
-        Err(Problem::new(408, "too_slow", "The request took too long", detail))
+        check_rate(self.since, GRACE, bytes)
     }
 }
 

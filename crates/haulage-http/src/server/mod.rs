@@ -1,5 +1,7 @@
 //! The server: jobs over HTTP, for programs in any language and for workers anywhere.
 
+#[cfg(test)]
+mod access;
 mod backend;
 mod builder;
 mod call_table;
@@ -152,6 +154,8 @@ struct Api {
     /// The largest body or result, in bytes.
     max_body: usize,
     memory: Arc<Memory>,
+    /// How long a client may take for the next part of a body.
+    patience: Duration,
     pressure: Pressure,
     history: pages::History,
     /// Pages of these origins may ask.
@@ -178,7 +182,7 @@ impl std::fmt::Debug for Map {
 }
 
 impl Map {
-    fn new() -> haulage::Result<Self> {
+    fn new(needs_key: bool) -> haulage::Result<Self> {
         let routes = routes::routes();
         let mut by_path: Vec<(&str, Vec<usize>)> = Vec::new();
         for (n, route) in routes.iter().enumerate() {
@@ -193,7 +197,7 @@ impl Map {
                 .insert(path, of_path)
                 .map_err(|error| Error::Config(format!("the route {path}: {error}")))?;
         }
-        let document = openapi::of(&routes).into();
+        let document = openapi::of(&routes, needs_key).into();
         Ok(Self { routes, paths, document })
     }
 }
@@ -298,7 +302,7 @@ impl Api {
         };
         let path = route.names().map(part).collect::<Result<_, _>>()?;
         let memory = Arc::clone(&self.memory);
-        let body = Content::new(body, &head.headers)?;
+        let body = Content::new(body, &head.headers, self.patience)?;
         let request = Request { headers: head.headers, path, query, body, who, memory, room: None };
         let answer = (route.handler)(Arc::clone(&self), request);
         answer.await
@@ -307,8 +311,11 @@ impl Api {
     /// Whose key it is. A browser's counts for pages alone, so that no other page makes calls with it.
     fn identify(&self, headers: &HeaderMap, is_page: bool) -> Result<Identity, Problem> {
         let Some(keys) = &self.keys else { return Ok(Identity::anybody()) };
-        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        // Of two keys, nobody knows which is meant.
+        let given = given.next().filter(|_| given.next().is_none());
         let secret = given.and_then(|given| {
+            let given = given.to_str().ok()?;
             let (scheme, secret) = given.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(secret.trim())
         });
@@ -422,11 +429,14 @@ fn is_loopback(host: &str) -> bool {
     protocol::is_loopback_name(without_port)
 }
 
-/// A time in a query: a number of seconds, or as in `5m`.
+/// A time in a query: a number of seconds, or as in `5m`. One that is longer than anything is the longest.
 fn seconds(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds)
-            .map_err(|_| format!("{text} is not a number of seconds"));
+        return match Duration::try_from_secs_f64(seconds) {
+            Ok(duration) => Ok(duration),
+            Err(_) if seconds > 0.0 && seconds.is_finite() => Ok(Duration::MAX),
+            Err(_) => Err(format!("{text} is not a number of seconds")),
+        };
     }
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write it like 90s, 5m or 1h30m, or as a number of seconds"))
@@ -435,6 +445,24 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_in_a_query_is_as_long_as_it_likes() {
+        let [second, long] = [1, 1 << 40].map(Duration::from_secs);
+        for (text, expected) in [
+            ("1", second),
+            ("1.0", second),
+            ("1s", second),
+            ("1099511627776", long),
+            ("1e308", Duration::MAX),
+            ("18446744073709551616", Duration::MAX),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in ["", " ", "-1", "nan", "inf", "1e999", "soon", "1 x"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_names_of_this_machine() {

@@ -9,7 +9,7 @@ use super::{
     Api,
     reply::{self, Reply},
     request::Request,
-    routes::Route,
+    routes::{QUEUE, Route},
 };
 use crate::{Problem, problem::MEDIA_TYPE};
 
@@ -20,15 +20,15 @@ pub(super) async fn document(api: Arc<Api>, _: Request) -> Result<Reply, Problem
     Ok(reply::bytes(StatusCode::OK, reply::JSON, api.map.document.clone()))
 }
 
-/// The document of these routes.
-pub(super) fn of(routes: &[Route]) -> String {
+/// The document of these routes, on a server that asks for a key or on one that does not.
+pub(super) fn of(routes: &[Route], needs_key: bool) -> String {
     let mut paths: BTreeMap<&str, BTreeMap<String, Value>> = BTreeMap::new();
     for route in routes.iter().filter(|route| !route.summary.is_empty()) {
         let of_path = paths.entry(route.path).or_default();
-        of_path.insert(route.method.as_str().to_lowercase(), operation(route));
+        of_path.insert(route.method.as_str().to_lowercase(), operation(route, needs_key));
     }
     let schemas: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
-    let document = json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Haulage",
@@ -37,21 +37,23 @@ pub(super) fn of(routes: &[Route]) -> String {
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0" },
         },
-        "security": [{ "key": [] }],
         "paths": paths,
-        "components": {
-            "securitySchemes": {
-                "key": { "type": "http", "scheme": "bearer", "description": "A key of `haulage key create`" },
-            },
-            "schemas": schemas,
-        },
+        "components": { "schemas": schemas },
     });
+    if needs_key {
+        document["security"] = json!([{ "key": [] }]);
+        document["components"]["securitySchemes"] = json!({
+            "key": { "type": "http", "scheme": "bearer", "description": "A key of `haulage key create`" },
+        });
+    }
     format!("{document:#}\n")
 }
 
-fn operation(route: &Route) -> Value {
+fn operation(route: &Route, needs_key: bool) -> Value {
     let in_path = route.names().map(|name| {
-        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string", "minLength": 1 } })
+        let schema = if name == "queue" { QUEUE } else { r#"{"type":"string","minLength":1}"# };
+        let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+        json!({ "name": name, "in": "path", "required": true, "schema": schema })
     });
     let others = route.parameters.iter().map(|parameter| {
         let place = if parameter.is_header { "header" } else { "query" };
@@ -62,14 +64,17 @@ fn operation(route: &Route) -> Value {
     let mut responses: BTreeMap<String, Value> = BTreeMap::new();
     for (status, meaning, schema) in route.answers {
         let mut answer = json!({ "description": meaning });
-        let content = match *schema {
-            "" => None,
-            "Problem" => Some((MEDIA_TYPE, reference("Problem"))),
-            "Events" => Some(("text/event-stream", json!({ "type": "string" }))),
-            schema => Some(("application/json", reference(schema))),
-        };
-        if let Some((kind, schema)) = content {
-            answer["content"] = json!({ kind: { "schema": schema } });
+        for schema in schema.split(", ").filter(|schema| !schema.is_empty()) {
+            let (kind, content) = match schema {
+                "Problem" => (MEDIA_TYPE, json!({ "schema": reference("Problem") })),
+                // Some tools take a schema here for that of an event, and others for that of its data.
+                "Events" => ("text/event-stream", json!({})),
+                // By itself, it is no JSON.
+                "Part" => ("application/json", json!({})),
+                "Lines" => ("application/jsonl", json!({ "schema": { "type": "string" } })),
+                schema => ("application/json", json!({ "schema": reference(schema) })),
+            };
+            answer["content"][kind] = content;
         }
         responses.insert(status.to_string(), answer);
     }
@@ -82,9 +87,11 @@ fn operation(route: &Route) -> Value {
     let mut operation = json!({
         "operationId": operation_id(route),
         "summary": route.summary,
-        "description": format!("Needs a key with the scope {}.", scopes.join(" or ")),
         "responses": responses,
     });
+    if needs_key {
+        operation["description"] = format!("Needs a key with the scope {}.", scopes.join(" or ")).into();
+    }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
@@ -200,13 +207,14 @@ mod tests {
     #[test]
     fn the_schemas_have_the_limits_of_the_types() {
         assert_eq!(schema("Label")["maxLength"], NewJob::MAX_LABEL_BYTES);
+        assert_eq!(schema("JobTime")["oneOf"][0]["maximum"], NewJob::MAX_DURATION.as_secs());
         let metadata = &schema("Submission")["properties"]["metadata"];
         assert_eq!(metadata["additionalProperties"]["maxLength"], NewJob::MAX_METADATA_BYTES);
     }
 
     #[test]
     fn what_is_referred_to_is_there_and_every_operation_has_a_name_of_its_own() {
-        let document: Value = serde_json::from_str(&of(&routes())).expect("JSON");
+        let document: Value = serde_json::from_str(&of(&routes(), true)).expect("JSON");
         fn references(value: &Value, into: &mut BTreeSet<String>) {
             match value {
                 Value::Object(fields) => {

@@ -8,11 +8,12 @@ use hyper::{
     header::{AsHeaderName, CONTENT_TYPE},
 };
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::{
     caller::Caller,
     content::Content,
-    memory::{FREE, Memory, Room},
+    memory::{FREE, Memory, Room, check_rate},
     seconds,
 };
 use crate::Problem;
@@ -65,6 +66,7 @@ impl Request {
             None
         };
         let mut whole = Vec::new();
+        let began = Instant::now();
         while let Some(part) = self.body.next().await? {
             let size = whole.len() + part.len();
             // What is compressed may also be nothing at all, for ever.
@@ -74,8 +76,10 @@ impl Request {
             if size > FREE && room.is_none() {
                 room = Some(self.memory.take(most).await?);
             }
-            if let Some(room) = &room {
-                room.check_rate(size)?;
+            match &room {
+                Some(room) => room.check_rate(size)?,
+                // Who sends a byte now and then would keep a connection for days.
+                None => check_rate(began, self.body.patience(), size)?,
             }
             whole.extend_from_slice(&part);
         }

@@ -24,7 +24,7 @@ pub(super) struct Route {
     pub(super) parameters: &'static [Parameter],
     /// The schema of the body, and its media types.
     pub(super) body: Option<(&'static str, &'static [&'static str])>,
-    /// Status, what it means, and the schema of what comes with it.
+    /// Status, what it means, and the schema of what comes with it: of each form, where there are several.
     pub(super) answers: &'static [(u16, &'static str, &'static str)],
     pub(super) handler: fn(Arc<Api>, Request) -> Answer,
 }
@@ -47,11 +47,19 @@ const fn header(name: &'static str, what: &'static str) -> Parameter {
     Parameter { name, is_header: true, schema: TEXT, what }
 }
 
+impl Parameter {
+    const fn schema(mut self, schema: &'static str) -> Self {
+        self.schema = schema;
+        self
+    }
+}
+
 const TEXT: &str = r#"{"type":"string"}"#;
 const YES: &str = r#"{"type":"boolean"}"#;
 const TIME: &str = r##"{"$ref":"#/components/schemas/Time"}"##;
 const STATUS: &str = r##"{"$ref":"#/components/schemas/Status"}"##;
-const QUEUE: &str = r##"{"$ref":"#/components/schemas/QueueName"}"##;
+pub(super) const QUEUE: &str = r##"{"$ref":"#/components/schemas/QueueName"}"##;
+const LABEL: &str = r##"{"$ref":"#/components/schemas/Label"}"##;
 
 const WAIT: Parameter = query(
     "wait",
@@ -181,14 +189,15 @@ fn public() -> Vec<Route> {
             .parameters(
                 const {
                     &[
-                        header("Idempotency-Key", "A second submit with the same key finds the first job"),
+                        header("Idempotency-Key", "A second submit with the same key finds the first job")
+                            .schema(LABEL),
                         header("Prefer", "`wait=30`: wait so many seconds for the job to end, 60 at most"),
                     ]
                 },
             )
             .body("Submission", JSON_LINES)
             .answers(&[
-                (200, "It has ended within the wait; for JSON lines, an answer for each line", "Job"),
+                (200, "It has ended within the wait; for JSON lines, an answer for each line", "Job, Lines"),
                 (202, "It is kept durably, and will be run", "Submitted"),
                 (429, "Too many jobs wait in its queue; come back after Retry-After", "Problem"),
             ]),
@@ -254,7 +263,7 @@ fn public() -> Vec<Route> {
             .answers(&[
                 (200, "The result", "Any"),
                 (202, "There is none yet", "Problem"),
-                (206, "The part that was asked for", "Any"),
+                (206, "The part that was asked for", "Part"),
                 (304, "It is that of the ETag", ""),
                 (409, "The job failed, or was cancelled", "Problem"),
                 (410, "It is no longer kept", "Problem"),
@@ -282,7 +291,7 @@ fn public() -> Vec<Route> {
             ]),
         Route::post("/v1/jobs/{id}/redrive", OPERATE, to!(jobs::redrive))
             .summary("Put a job that failed or was cancelled back to work, with all its attempts")
-            .answers(&[(200, "It waits again", "Redriven"), (422, "It has not failed", "Problem")]),
+            .answers(&[(200, "It waits again", "Redriven"), (409, "It has not failed", "Problem")]),
         Route::get("/v1/queues", COUNT, to!(queues::list))
             .summary("The queues that have jobs or are paused, and what is in them")
             .answers(&[(200, "By name", "Queues")]),

@@ -1,6 +1,6 @@
 //! Submitting one job, and what is read of each.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use haulage::{Error, JobSpec, Json, NewJob};
 use hyper::{StatusCode, header::LOCATION};
@@ -23,10 +23,12 @@ use crate::Problem;
 /// How much more than its body a submission may have: its options.
 pub(super) const OPTIONS: usize = 256 << 10;
 
+const METADATA: &str = "metadata";
 /// What a submission has that is no part of the spec.
 const BODY: &str = "body";
 const DELAY: &str = "delay";
 const KEY: &str = "idempotency_key";
+const KEY_HEADER: &str = "idempotency-key";
 const WINDOW: &str = "idempotency_window";
 const NAMES: [&str; 4] = [BODY, DELAY, KEY, WINDOW];
 /// The fields of a [`JobSpec`].
@@ -40,7 +42,7 @@ const SPEC: [&str; 10] = [
     "start_within",
     "result_ttl",
     "drop_body",
-    "metadata",
+    METADATA,
 ];
 
 pub(super) async fn submit(api: Arc<Api>, mut request: Request) -> Result<Reply, Problem> {
@@ -62,9 +64,7 @@ pub(super) async fn submit(api: Arc<Api>, mut request: Request) -> Result<Reply,
     let wait = wait(&request)?;
     let text = request.read(api.max_body.saturating_add(OPTIONS)).await?;
     let mut job = job(&text)?;
-    if let Some(key) = request.header("idempotency-key") {
-        // The draft of the header has it in quotes, and most clients leave them out.
-        let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key).to_owned();
+    if let Some(key) = header_key(&request)? {
         if job.idempotency_key.as_ref().is_some_and(|other| *other != key) {
             return Err(invalid(KEY, "the header Idempotency-Key and the body name different keys"));
         }
@@ -96,6 +96,20 @@ pub(super) async fn submit(api: Arc<Api>, mut request: Request) -> Result<Reply,
         reply::header(&mut answer, hyper::header::HeaderName::from_static("preference-applied"), &applied);
     }
     Ok(answer)
+}
+
+/// The idempotency key that a header names. One that cannot be read, or is one of two, is refused: without
+/// it, a repeat would be another job.
+fn header_key(request: &Request) -> Result<Option<String>, Problem> {
+    let mut keys = request.headers.get_all(KEY_HEADER).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err(invalid(KEY, "the header Idempotency-Key is given twice"));
+    }
+    let key = std::str::from_utf8(key.as_bytes())
+        .map_err(|_| invalid(KEY, "the header Idempotency-Key is not text in UTF-8"))?;
+    // The draft of the header has it in quotes, and most clients leave them out.
+    Ok(Some(key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key).to_owned()))
 }
 
 pub(super) fn no_answer() -> Error {
@@ -150,6 +164,11 @@ fn fields(text: &[u8]) -> Result<NewJob, Problem> {
     for (name, value) in &fields {
         match &**name {
             BODY => job = Some(NewJob::from_json(Json::from_stored(value.get()))),
+            METADATA => {
+                serde_json::from_str::<Labels>(value.get())
+                    .map_err(|error| invalid(name, format!("{name}: {}", without_place(&error))))?;
+                rest.push((METADATA, *value));
+            }
             DELAY | KEY | WINDOW => {}
             name => rest.push((name, *value)),
         }
@@ -234,6 +253,36 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
+/// Labels of which none is given twice: in a map, the last one would count.
+struct Labels;
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Labels;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut names = HashSet::new();
+                while let Some((Name(name), IgnoredAny)) = map.next_entry()? {
+                    if names.contains(&name) {
+                        return Err(serde::de::Error::custom(format!("the label {name:?} is given twice")));
+                    }
+                    names.insert(name);
+                }
+                Ok(Labels)
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}
+
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -272,7 +321,7 @@ mod tests {
             (r#"{"body":1,"timeout":"soon"}"#, "timeout", "write it like"),
             (r#"{"body":1,"queue":"x","delay":-1}"#, "delay", "not a number of seconds"),
             (r#"{"body":1,"metadata":{"a":1}}"#, "metadata", "expected a string"),
-            (r#"{"body":1,"max_attempts":"3"}"#, "max_attempts", "expected u32"),
+            (r#"{"body":1,"max_attempts":"3"}"#, "max_attempts", "expected a whole number"),
         ] {
             let problem = job(text.as_bytes()).expect_err(text);
             assert_eq!(problem.field.as_deref(), Some(field), "{text}: {problem:?}");

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use haulage::{
+    JobId,
+    backend::{Detail, ListQuery, Lookup},
+};
 use hyper::{Method, StatusCode};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -114,6 +118,64 @@ async fn of_an_upload_that_breaks_off_the_whole_lines_are_there() {
     let answer = site.client().send(Method::POST, "/v1/jobs", &LINES, "{\"body\": 4}\n").await;
     assert_eq!(answers(&answer.body).len(), 1);
     assert_eq!(site.backend.stats().await.expect("stats").visible, 3, "the third line is not whole");
+}
+
+#[tokio::test]
+async fn of_a_million_lines_that_break_off_what_was_answered_is_there_and_nothing_by_halves() {
+    const COUNT: usize = 1_000_000;
+    /// With so many answers, the client is gone.
+    const HEARD: usize = 50_000;
+    let site = Site::new().await;
+    let (mut reader, mut writer) = begin(&site).await.into_split();
+    let sending = tokio::spawn(async move {
+        let lines: String = (0..COUNT).map(|n| format!("{{\"body\":{n}}}\n")).collect();
+        // Pieces end anywhere.
+        for piece in lines.as_bytes().chunks(50_021) {
+            let head = format!("{:x}\r\n", piece.len());
+            if writer.write_all(&[head.as_bytes(), piece, b"\r\n"].concat()).await.is_err() {
+                return;
+            }
+        }
+        panic!("all of it was sent");
+    });
+    let (mut heard, mut count, mut bytes) = (Vec::new(), 0, vec![0; 1 << 20]);
+    while count < HEARD {
+        let reading = tokio::time::timeout(Duration::from_secs(60), reader.read(&mut bytes));
+        let read = reading.await.expect("answers").expect("read");
+        assert_ne!(read, 0, "the connection ended");
+        count += bytes[..read].iter().filter(|byte| **byte == b'\n').count();
+        heard.extend_from_slice(&bytes[..read]);
+    }
+    sending.abort();
+    assert!(sending.await.expect_err("it goes on until it is stopped").is_cancelled());
+    drop(reader);
+
+    let ids = String::from_utf8(heard).expect("UTF-8");
+    let ids: Vec<JobId> =
+        ids.split(r#""id":""#).skip(1).filter_map(|rest| rest.get(..36)).map(JobId::from).collect();
+    assert!(ids.len() > HEARD / 2, "{}", ids.len());
+    let found = site.backend.get(ids, Detail::Status).await.expect("get");
+    assert!(found.iter().all(|found| matches!(found, Lookup::Found(_))), "an answered line is not there");
+    // What was on its way may still come in; each time, it is the first so many lines, once each.
+    loop {
+        let count = site.backend.stats().await.expect("stats").visible;
+        let newest = site.backend.list(ListQuery::new().limit(1)).await.expect("list").remove(0).id;
+        let newest = site
+            .backend
+            .get(vec![newest.clone()], Detail::Full)
+            .await
+            .expect("get")
+            .remove(0)
+            .into_record(&newest);
+        if site.backend.stats().await.expect("stats").visible == count {
+            let body = newest.expect("a record").body.expect("its body");
+            assert_eq!(body.as_str(), (count - 1).to_string());
+            assert!(count < COUNT as u64);
+            break;
+        }
+    }
+    let answer = site.client().send(Method::POST, "/v1/jobs", &LINES, "{\"body\": 4}\n").await;
+    assert_eq!(answers(&answer.body).len(), 1);
 }
 
 #[tokio::test]

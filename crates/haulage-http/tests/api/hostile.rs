@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use haulage_http::server::{Key, KeyFile, Scope};
+use hyper::{Method, StatusCode};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -155,4 +156,143 @@ async fn what_no_backend_would_send_is_refused_and_the_server_goes_on() {
     let zero = r#"[{"key": {"id": "x", "attempt": 1}, "lease": 0}]"#;
     client.post("/v1/backend/heartbeat", zero).await.problem(422);
     assert_eq!(client.get("/v1/stats").await.status, StatusCode::OK);
+}
+
+/// The head of a submit whose body is to have so many bytes.
+fn submit_of(bytes: usize, more: &str) -> String {
+    format!(
+        "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{more}\
+         content-length: {bytes}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn who_sends_a_body_bit_by_bit_is_told_and_cut() {
+    let site = Site::with(|builder, _| builder.patience(PATIENCE)).await;
+    let begun = format!("{}{{", submit_of(1000, ""));
+    let silent = raw(&site, begun.as_bytes());
+    // Each bit comes in time, and all of it never would.
+    let dripping = async {
+        let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
+        stream.write_all(submit_of(1000, "").as_bytes()).await.expect("send");
+        let (mut reader, mut writer) = stream.split();
+        let mut answer = Vec::new();
+        let drip = async {
+            while writer.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(PATIENCE / 8).await;
+            }
+        };
+        tokio::select! {
+            read = reader.read_to_end(&mut answer) => read.map(drop).expect("an answer"),
+            () = drip => panic!("it was cut without an answer"),
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it is not cut"),
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let (silent, dripping) = tokio::join!(silent, dripping);
+    for answer in [silent, dripping] {
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("haulage:too_slow"), "{answer}");
+    }
+    assert_eq!(site.client().get("/v1/stats").await.json()["visible"], 0, "nothing was submitted");
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_before_it_sends_anything() {
+    let site = Site::with(|builder, folder| {
+        let path = folder.path().join("keys");
+        let (key, _) = Key::create("web", Scope::ALL.to_vec(), Vec::new(), None).expect("a key");
+        KeyFile::change(&path, |keys| {
+            keys.push(key);
+            Ok(())
+        })
+        .expect("write");
+        builder.keys(KeyFile::open(&path).expect("open"))
+    })
+    .await;
+    for more in ["", "expect: 100-continue\r\n", "authorization: Bearer haulage_0_0\r\n"] {
+        let answer = raw(&site, submit_of(1 << 30, more).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{more}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn json_however_deep_is_a_body_or_refused() {
+    let site = Site::new().await;
+    let client = site.client();
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    // As deep as one likes, but where the server has to read it.
+    let id = client.submit(&format!(r#"{{"body": {deep}}}"#)).await;
+    let record = client.get(&format!("/v1/jobs/{id}?body=true")).await;
+    assert!(record.status == StatusCode::OK && record.text().contains(&deep));
+    client.read(&format!("/jobs/{id}")).await;
+    client.read(&format!("/jobs/{id}?full=true")).await;
+    client.read("/jobs").await;
+    site.succeed(&deep).await;
+    assert_eq!(client.get(&format!("/v1/jobs/{id}/result")).await.text(), deep);
+    client.read(&format!("/jobs/{id}")).await;
+    for body in [
+        format!(r#"{{"body": 1, "metadata": {deep}}}"#),
+        format!(r#"{{"body": 1, "no_such_field": {deep}}}"#),
+        format!(r#"{{"body": 1, "delay": {deep}}}"#),
+        deep.clone(),
+        "[".repeat(200_000),
+        r#"{"body":"#.repeat(200_000),
+    ] {
+        let refused = client.post("/v1/jobs", &body).await;
+        assert!([400, 422].contains(&refused.status.as_u16()), "{refused:?}");
+        assert!(refused.body.len() < 3000, "{} bytes", refused.body.len());
+        let line =
+            client.send(Method::POST, "/v1/jobs", &[("content-type", "application/jsonl")], body).await;
+        assert!(line.text().contains(r#""error""#), "{line:?}");
+        assert!(line.body.len() < 3000, "{} bytes", line.body.len());
+    }
+    for verb in ["submit", "claim", "settle", "get", "list", "redrive", "purge"] {
+        let call = [("haulage-call", "c-1")];
+        client.post_with(&format!("/v1/backend/{verb}"), &deep, &call).await.problem(400);
+    }
+    assert_eq!(client.get("/v1/stats").await.json()["success"], 1);
+}
+
+#[tokio::test]
+async fn of_two_of_the_same_name_neither_is_taken() {
+    let site = Site::new().await;
+    let client = site.client();
+    for path in ["/v1/jobs?queue=a&queue=b", "/v1/jobs?limit=1&limit=1", "/v1/jobs?metadata.a=1&metadata.a=2"]
+    {
+        let refused = client.get(path).await.problem(422);
+        assert!(refused["detail"].as_str().is_some_and(|d| d.ends_with("is given twice")), "{refused}");
+    }
+    for body in [
+        r#"{"body": 1, "body": 2}"#,
+        r#"{"body": 1, "queue": "a", "queue": "a"}"#,
+        r#"{"body": 1, "metadata": {"a": "1", "a": "2"}}"#,
+    ] {
+        let refused = client.post("/v1/jobs", body).await;
+        assert!(refused.status.is_client_error() && refused.text().contains("is given twice"), "{refused:?}");
+    }
+    let body = r#"{"body": 1}"#;
+    let keys = [("idempotency-key", "a"), ("idempotency-key", "b")];
+    assert_eq!(client.post_with("/v1/jobs", body, &keys).await.problem(422)["field"], "idempotency_key");
+    assert_eq!(client.get("/v1/stats").await.json()["visible"], 0, "nothing was submitted");
+}
+
+#[tokio::test]
+async fn an_idempotency_key_counts_or_is_refused() {
+    let site = Site::new().await;
+    let submit = |key: &'static [u8]| {
+        let body = r#"{"body": 1}"#;
+        let head = submit_of(body.len(), "connection: close\r\nidempotency-key: ");
+        let (before, after) = head.split_once("idempotency-key: ").expect("a key");
+        let request =
+            [before.as_bytes(), b"idempotency-key: ", key, b"\r\n", after.as_bytes(), body.as_bytes()];
+        let request = request.concat();
+        let site = &site;
+        async move { raw(site, &request).await }
+    };
+    assert!(submit("schlüssel".as_bytes()).await.contains(r#""duplicate":false"#));
+    assert!(submit("schlüssel".as_bytes()).await.contains(r#""duplicate":true"#));
+    let refused = submit(b"\xff\xfe").await;
+    assert!(refused.starts_with("HTTP/1.1 422") && refused.contains("not text in UTF-8"), "{refused}");
+    assert!(submit(b"").await.starts_with("HTTP/1.1 422"));
+    assert_eq!(site.client().get("/v1/stats").await.json()["visible"], 1);
 }

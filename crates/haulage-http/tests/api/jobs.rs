@@ -121,7 +121,8 @@ async fn a_failure_and_a_cancel_are_told_and_can_be_undone() {
         (&"haulage:job_failed".into(), &"no such image".into())
     );
     assert_eq!(client.post(&format!("{path}/redrive"), "").await.json()["status"], "SUBMITTED");
-    client.post(&format!("{path}/redrive"), "").await.problem(422);
+    let early = client.post(&format!("{path}/redrive"), "").await.problem(409);
+    assert_eq!((&early["type"], &early["job_status"]), (&"haulage:not_failed".into(), &"SUBMITTED".into()));
 
     assert_eq!(client.post(&format!("{path}/cancel"), "").await.json()["cancellation"], "done");
     assert_eq!(client.post(&format!("{path}/cancel"), "").await.problem(409)["job_status"], "CANCELLED");

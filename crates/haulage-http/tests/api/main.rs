@@ -3,10 +3,12 @@
 mod bulk;
 mod calls;
 mod client;
+mod document;
 mod encoding;
 mod hostile;
 mod jobs;
 mod keys;
+mod outage;
 mod pages;
 mod sessions;
 mod stopping;

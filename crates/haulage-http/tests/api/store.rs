@@ -19,9 +19,20 @@ use haulage::{
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum State {
+    Works,
+    /// Whatever it is asked for fails.
+    Fails,
+    /// Whatever it is asked for waits until it does one of the others.
+    Hangs,
+}
+
 #[derive(Debug)]
 pub(crate) struct Store {
     inner: Arc<dyn Backend>,
+    /// Whether it does what it is asked for.
+    pub(crate) state: watch::Sender<State>,
     /// So many look-ups fail.
     pub(crate) failing: AtomicUsize,
     /// Lists and counts are paid for.
@@ -44,6 +55,7 @@ impl Store {
     pub(crate) fn over(inner: Arc<dyn Backend>) -> Arc<Self> {
         Arc::new(Self {
             inner,
+            state: watch::Sender::new(State::Works),
             failing: AtomicUsize::new(0),
             is_paid: AtomicBool::new(false),
             paid: AtomicUsize::new(0),
@@ -53,6 +65,13 @@ impl Store {
             holds_settles: watch::Sender::new(false),
             refuses_settles: AtomicBool::new(false),
         })
+    }
+
+    /// The store behind this one, if and when it can be reached.
+    async fn reached(&self) -> Result<&dyn Backend> {
+        let mut state = self.state.subscribe();
+        let state = *state.wait_for(|state| *state != State::Hangs).await.expect("the store is there");
+        if state == State::Fails { Err(out_of_order()) } else { Ok(&*self.inner) }
     }
 
     /// Waits for the next settle, after those that were seen.
@@ -86,11 +105,11 @@ impl Backend for Store {
     }
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
-        self.inner.submit(jobs).await
+        self.reached().await?.submit(jobs).await
     }
 
     async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
-        self.inner.claim(request, stop).await
+        self.reached().await?.claim(request, stop).await
     }
 
     async fn drain(&self) -> Result<()> {
@@ -98,7 +117,7 @@ impl Backend for Store {
     }
 
     async fn heartbeat(&self, beats: Vec<Heartbeat>) -> Result<Vec<HeartbeatStatus>> {
-        self.inner.heartbeat(beats).await
+        self.reached().await?.heartbeat(beats).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
@@ -108,7 +127,7 @@ impl Backend for Store {
         if self.refuses_settles.load(Ordering::Relaxed) {
             return Ok(settlements.iter().map(|_| Err(out_of_order())).collect());
         }
-        self.inner.settle(settlements).await
+        self.reached().await?.settle(settlements).await
     }
 
     async fn settle_and_claim(
@@ -116,7 +135,7 @@ impl Backend for Store {
         settlements: Vec<Settlement>,
         request: ClaimRequest,
     ) -> Result<(Vec<Result<Status>>, Vec<Claimed>)> {
-        self.inner.settle_and_claim(settlements, request).await
+        self.reached().await?.settle_and_claim(settlements, request).await
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
@@ -127,15 +146,15 @@ impl Backend for Store {
         if detail == Detail::Full {
             self.paid.fetch_add(1, Ordering::Relaxed);
         }
-        self.inner.get(ids, detail).await
+        self.reached().await?.get(ids, detail).await
     }
 
     async fn peek(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        self.inner.peek(ids, detail).await
+        self.reached().await?.peek(ids, detail).await
     }
 
     async fn cancel(&self, ids: Vec<JobId>) -> Result<Vec<Cancellation>> {
-        let cancelled = self.inner.cancel(ids).await;
+        let cancelled = self.reached().await?.cancel(ids).await;
         self.cancelled.add_permits(1);
         self.answered.acquire().await.expect("it stays open").forget();
         cancelled
@@ -143,33 +162,33 @@ impl Backend for Store {
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Record>> {
         self.paid.fetch_add(1, Ordering::Relaxed);
-        self.inner.list(query).await
+        self.reached().await?.list(query).await
     }
 
     async fn redrive(&self, what: Redrive) -> Result<Vec<JobId>> {
-        self.inner.redrive(what).await
+        self.reached().await?.redrive(what).await
     }
 
     async fn purge(&self, what: Purge) -> Result<u64> {
-        self.inner.purge(what).await
+        self.reached().await?.purge(what).await
     }
 
     async fn set_paused(&self, queue: QueueName, paused: bool) -> Result<bool> {
-        self.inner.set_paused(queue, paused).await
+        self.reached().await?.set_paused(queue, paused).await
     }
 
     async fn stats(&self) -> Result<Stats> {
         self.paid.fetch_add(1, Ordering::Relaxed);
-        self.inner.stats().await
+        self.reached().await?.stats().await
     }
 
     async fn backlog(&self) -> Result<Backlog> {
-        self.inner.backlog().await
+        self.reached().await?.backlog().await
     }
 
     async fn whole_read(&self) -> Result<Option<WholeRead>> {
         if !self.is_paid.load(Ordering::Relaxed) {
-            return self.inner.whole_read().await;
+            return self.reached().await?.whole_read().await;
         }
         let mut read = WholeRead::new("table results".to_owned());
         (read.items, read.bytes, read.dollars) = (1_000_000, 500_000_000, 0.12);
@@ -178,11 +197,11 @@ impl Backend for Store {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.inner.ping().await
+        self.reached().await?.ping().await
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        self.inner.check().await
+        self.reached().await?.check().await
     }
 
     async fn close(&self) -> Result<()> {
