@@ -28,7 +28,7 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled test-clients test-openapi test-pages screenshots costs fuzz fuzz-quick
+.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws soak-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled test-clients test-openapi test-pages screenshots costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -297,6 +297,10 @@ bench-aws: need-rust-node ## Count the requests and the cost of a job on AWS, an
 	$(CARGO) build --release --package haulage-servers --bin with-servers
 	$(CARGO) build --release --package haulage-cli --features aws
 	$(BUILT)/release/with-servers fauxqs dynoxide -- $(BUILT)/release/haulage --url sqs://bench.fifo bench --json
+
+soak-aws: MINUTES := 30
+soak-aws: need-rust-python tools ## Kill workers of the AWS backend on local servers for half an hour, through outages and lost answers; MINUTES=60 for longer
+	HAULAGE_SOAK_MINUTES=$(MINUTES) $(CARGO) test --workspace --features $(AWS),haulage-aws-crash/soak --test crash soak -- --nocapture
 
 lambda: need-rust-python-musl ## Build the scaling Lambda for arm64 and x86_64, as zips in .tools/lambda
 	PYTHON=$(PYTHON) CARGO=$(CARGO) crates/haulage-autoscale/package/build.sh

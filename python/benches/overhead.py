@@ -144,6 +144,27 @@ def mapped(url: str) -> float:
     return results / took
 
 
+ARRAY = """
+import resource, sys, time, haulage, numpy
+array = numpy.random.default_rng(1).random(50_000_000 // 8)
+client = haulage.connect(sys.argv[1])
+job = client.submit(None)
+worker = haulage.Worker(lambda body: array, client)
+began = time.perf_counter()
+with worker:
+    while not job.status().is_terminal:
+        time.sleep(0.01)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def array_result(url: str) -> tuple[float, float]:
+    """How long a worker takes for a numpy array of 50 MB as the result, in seconds, and the most memory
+    that it has used, in MiB."""
+    said = subprocess.check_output([sys.executable, "-c", ARRAY, url], text=True).split()
+    return float(said[0]), float(said[1])
+
+
 def import_time() -> float:
     """The median time of `import haulage` in a new interpreter, in milliseconds."""
     code = "import time; t = time.perf_counter(); import haulage; print(time.perf_counter() - t)"
@@ -176,6 +197,8 @@ def of_slots() -> dict[str, float]:
 def main() -> None:
     """Measures, and prints."""
     program, wheel = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        array_s, array_mb = array_result(f"sqlite://{folder}/bench.db")
     numbers = {
         "jobs_per_s": round(median(throughput)),
         "python_overhead_us": round(
@@ -184,6 +207,8 @@ def main() -> None:
         "map_per_s": round(median(mapped)),
         "post_p50_ms": round(median(round_trips), 2),
         "import_ms": round(import_time(), 1),
+        "array_s": round(array_s, 2),
+        "array_mb": round(array_mb),
         "wheel_mb": round(Path(wheel).stat().st_size / 1e6, 1),
         **of_slots(),
     }
@@ -193,6 +218,8 @@ def main() -> None:
         "map_per_s": "100,000 no-op jobs by client.map, a second",
         "post_p50_ms": "post, round trip of a no-op, median, in milliseconds",
         "import_ms": "import haulage, median, in milliseconds",
+        "array_s": "a numpy array of 50 MB as a result, in seconds",
+        "array_mb": "the most memory of that worker, in MiB",
         "quarantine_throughput": "7 GPUs and one that fails each job, of 7 alone",
         "quarantine_failures": "failed attempts that counted because of it",
         "replacement_gap_ms": "slot empty while its child is replaced, in milliseconds",

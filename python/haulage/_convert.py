@@ -28,6 +28,7 @@ from enum import Enum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 _HINTS = {
@@ -94,8 +95,23 @@ def _from_numpy(numpy: Any, value: Any) -> Any:
         return value.astype(str).tolist()
     # Bool, integers, text and objects as they are; of floats those that Python's can hold.
     if code in "biuUO" or (code == "f" and value.dtype.itemsize <= 8):
-        return value.tolist()
+        return value.tolist() if value.ndim == 0 or value.size <= _PART else _items(value)
     raise TypeError(f"is of numpy's type {value.dtype}, which has no JSON form; convert it first")
+
+
+# How many numbers of an array are Python's at a time, which takes up to five times the memory.
+_PART = 10_000
+
+
+def _items(value: Any) -> Iterator[Any]:
+    """The items of an array, made a part at a time; those that are large themselves as arrays."""
+    size = value.size // len(value)
+    if size > _PART:
+        yield from value
+    else:
+        rows = _PART // size
+        for start in range(0, len(value), rows):
+            yield from value[start : start + rows].tolist()
 
 
 def record_schema(kind: type[Any]) -> Any:

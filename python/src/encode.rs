@@ -7,7 +7,7 @@ use haulage::Json;
 use pyo3::{
     prelude::*,
     sync::PyOnceLock,
-    types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple},
+    types::{PyBool, PyDict, PyFloat, PyInt, PyIterator, PyList, PyString, PyTuple},
 };
 
 use crate::{convert::function, errors};
@@ -68,8 +68,9 @@ pub(crate) fn encode(what: &str, value: &Bound<'_, PyAny>) -> Result<Json, Strin
 
 /// The JSON text of a value, for the worker's child processes.
 #[pyfunction]
-pub(crate) fn dumps(what: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
-    encode(what, value).map(|json| json.as_str().to_owned()).map_err(errors::invalid_json)
+pub(crate) fn dumps<'py>(what: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    let json = encode(what, value).map_err(errors::invalid_json)?;
+    Ok(PyString::new(value.py(), json.as_str()))
 }
 
 /// The same for a checkpoint, which has to be small.
@@ -98,13 +99,18 @@ fn write(out: &mut Vec<u8>, value: &Bound<'_, PyAny>, depth: usize) -> Result<()
     } else if let Ok(number) = value.cast_exact::<PyFloat>() {
         float(out, number.value())
     } else if let Ok(list) = value.cast_exact::<PyList>() {
-        sequence(out, list.iter(), depth)
+        sequence(out, list.iter().map(Ok), depth)
     } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        sequence(out, tuple.iter(), depth)
+        sequence(out, tuple.iter().map(Ok), depth)
     } else if let Ok(dict) = value.cast_exact::<PyDict>() {
         mapping(out, dict, depth)
     } else {
-        write(out, &converted(value)?, depth + 1)
+        let plain = converted(value)?;
+        // Of a large array; one that a user gives is refused.
+        match plain.cast::<PyIterator>() {
+            Ok(items) => sequence(out, items.clone(), depth + 1),
+            Err(_) => write(out, &plain, depth + 1),
+        }
     }
 }
 
@@ -151,7 +157,7 @@ fn float(out: &mut Vec<u8>, number: f64) -> Result<(), Refusal> {
 
 fn sequence<'py>(
     out: &mut Vec<u8>,
-    items: impl Iterator<Item = Bound<'py, PyAny>>,
+    items: impl Iterator<Item = PyResult<Bound<'py, PyAny>>>,
     depth: usize,
 ) -> Result<(), Refusal> {
     out.push(b'[');
@@ -159,7 +165,8 @@ fn sequence<'py>(
         if index > 0 {
             out.push(b',');
         }
-        write(out, &item, depth + 1).map_err(|refusal| refusal.at(Step::Index(index)))?;
+        let written = item.map_err(Refusal::from).and_then(|item| write(out, &item, depth + 1));
+        written.map_err(|refusal| refusal.at(Step::Index(index)))?;
     }
     out.push(b']');
     Ok(())

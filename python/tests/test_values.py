@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import enum
+import tracemalloc
 import uuid
 from collections import OrderedDict, namedtuple
 from datetime import date, datetime, time, timezone
@@ -121,6 +122,36 @@ def test_documented_conversions(value: Any, becomes: Any) -> None:
         assert back == becomes and type(back) is type(becomes)
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(30_001.0),
+        np.arange(60_006, dtype=np.int32).reshape(-1, 3),
+        np.arange(40_004).reshape(2, -1),
+        np.arange(48_000.0).reshape(2, 3, -1, 2),
+        np.array([str(n) for n in range(12_000)]),
+        np.array([None, {"a": [1]}] * 6_000, dtype=object),
+    ],
+    ids=lambda array: f"{array.dtype} {array.shape}",
+)
+def test_an_array_of_any_form_becomes_nested_lists(array: Any) -> None:
+    with testing.inline(lambda _: array) as client:
+        assert client.submit(None).result() == array.tolist()
+
+
+def test_a_large_array_takes_little_more_memory_than_its_text() -> None:
+    array = np.arange(1_000_000.0)
+    client = testing.memory()
+    client.submit([])
+    tracemalloc.start()
+    try:
+        client.submit(array)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20, f"{peak} bytes in Python, where all numbers at once would take 32 MB"
+
+
 cycle: list[Any] = []
 cycle.append(cycle)
 
@@ -129,6 +160,8 @@ REFUSED: list[tuple[Any, str]] = [
     ([1.0, float("inf")], r"\[1\] is Infinity"),
     ({"a": {"b": [0, float("-inf")]}}, r'\["a"\]\["b"\]\[1\] is -Infinity'),
     (np.array([1.0, np.nan]), r"\[1\] is NaN"),
+    (np.where(np.arange(30_000) == 25_000, np.inf, 0.0), r"\[25000\] is Infinity"),
+    (np.where(np.arange(60_000) == 50_000, np.nan, 0.0).reshape(2, -1), r"\[1\]\[20000\] is NaN"),
     (np.float32("nan"), "NaN"),
     (np.datetime64("NaT", "s"), "NaT"),
     (np.array([1 + 2j]), "complex128"),

@@ -79,6 +79,7 @@ struct Shared {
 struct State {
     random: fastrand::Rng,
     rate: f64,
+    outage: Option<(String, Fault)>,
     next: Vec<(String, Fault)>,
     calls: BTreeMap<String, u64>,
     keys: BTreeMap<String, BTreeSet<String>>,
@@ -93,12 +94,14 @@ impl Shared {
     }
 
     /// Counts a call, and tells what goes wrong with it.
-    fn called(&self, operation: &str) -> Option<Fault> {
+    fn called(&self, service: &str, operation: &str) -> Option<Fault> {
         let mut state = self.state();
         *state.calls.entry(operation.to_owned()).or_default() += 1;
         let planned = state.next.iter().position(|(of, _)| of == operation);
+        let outage = state.outage.as_ref().filter(|(of, _)| service.starts_with(of)).map(|(_, fault)| *fault);
         let fault = match planned {
             Some(at) => Some(state.next.remove(at).1),
+            None if outage.is_some() => outage,
             None if state.rate > 0.0 && state.random.f64() < state.rate => {
                 let at = state.random.usize(..Fault::ALL.len());
                 Some(Fault::ALL[at])
@@ -123,6 +126,7 @@ impl Stub {
         let state = State {
             random: fastrand::Rng::with_seed(seed),
             rate: 0.0,
+            outage: None,
             next: Vec::new(),
             calls: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -145,6 +149,12 @@ impl Stub {
     /// From now on, this part of all calls goes wrong, in a way chosen at random.
     pub fn fail_at_random(&self, rate: f64) {
         self.shared.state().rate = rate;
+    }
+
+    /// From now on, all calls of a service go wrong so, by the beginning of its name in the header
+    /// `X-Amz-Target`; `None` ends that.
+    pub fn outage(&self, outage: Option<(&str, Fault)>) {
+        self.shared.state().outage = outage.map(|(service, fault)| (service.to_owned(), fault));
     }
 
     /// The next call of this operation goes wrong so; after those that were
@@ -220,13 +230,14 @@ async fn handle(
 ) -> io::Result<Response<Full<Bytes>>> {
     let target = request.headers().get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    let service = target.split('.').next().unwrap_or_default().to_owned();
     if let Some(key) = access_key(&request) {
-        let service = target.split('.').next().unwrap_or_default().to_owned();
+        let service = service.clone();
         shared.state().keys.entry(service).or_default().insert(key);
     }
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let fault = shared.called(&operation);
+    let fault = shared.called(&service, &operation);
     // In a task of its own, which goes on where the client has gone away: what
     // the server has done is to be counted.
     let forward = |body: Bytes| {
