@@ -63,15 +63,15 @@ async fn soak(queue: &str, time: Duration) {
             // Neither a kill nor an outage has a signal but the clock.
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        if !is_submitting && calm.stats().await.expect("stats").unfinished() < PORTION {
+        let ended = run.stub.ends().len() as u64;
+        if !is_submitting && jobs - ended.min(jobs) < PORTION {
             submits = Box::pin(run.submit(jobs..jobs + PORTION));
             is_submitting = true;
         }
         let before = workers.len();
         workers.retain_mut(|worker: &mut Actor| !worker.gone());
         ends += before - workers.len();
-        let progress = (run.stub.ends().len(), acknowledged.len());
-        assert!(!patience.is_over(progress), "stuck: {:?}\n{}", calm.stats().await, run.said());
+        assert!(!patience.is_over((ended, acknowledged.len())), "stuck: {:?}\n{}", calm.stats().await, run.said());
     }
     run.stub.outage(None);
     run.stub.fail_at_random(0.0);
@@ -79,6 +79,7 @@ async fn soak(queue: &str, time: Duration) {
         acknowledged.extend(submits.await);
     }
     let mut patience = Patience::new(0);
+    // Of these looks, each reads the whole table.
     while calm.stats().await.expect("stats").unfinished() > 0 {
         while workers.len() < WORKERS {
             workers.push(Actor::start(&run, time));
