@@ -6,26 +6,10 @@ use haulage::{Failure, Json, consumer::Call as CoreCall};
 use pyo3::{
     exceptions::PyValueError,
     prelude::*,
-    types::{PyList, PyTuple},
+    types::{PyList, PyString, PyTuple},
 };
-use serde::{Serialize, Serializer, ser::Error as _};
 
 use crate::{context::Context, convert, encode::encode, errors, process};
-
-/// A result, or the reason why it has no JSON form.
-enum Answer {
-    Json(Json),
-    Unfit(String),
-}
-
-impl Serialize for Answer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Json(json) => json.serialize(serializer),
-            Self::Unfit(why) => Err(S::Error::custom(why)),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct State {
@@ -68,30 +52,24 @@ impl Call {
         }
     }
 
-    fn end(&self, answers: Vec<Result<Answer, Failure>>) -> PyResult<()> {
+    fn end(&self, answers: Vec<Result<Json, Failure>>) -> PyResult<()> {
         let call = self.lock().call.take();
         call.ok_or_else(|| errors::invalid("the call has been finished already"))?.finish(answers);
         Ok(())
     }
 }
 
-fn answered(value: &Bound<'_, PyAny>) -> Answer {
-    match encode("the result", value) {
-        Ok(json) => Answer::Json(json),
-        Err(why) => Answer::Unfit(why),
-    }
+fn answered(value: &Bound<'_, PyAny>) -> Result<Json, Failure> {
+    encode("the result", value).map_err(Failure::invalid_result)
 }
 
-fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Answer, Failure>> {
+fn answer(of: &Bound<'_, PyTuple>) -> PyResult<Result<Json, Failure>> {
     let value = || of.get_item(1);
     Ok(match of.get_item(0)?.extract::<String>()?.as_str() {
-        "ok" => Ok(answered(&value()?)),
+        "ok" => answered(&value()?),
         // From a child process, which has encoded it.
-        "json" => Ok(match Json::parse(&value()?.extract::<String>()?) {
-            Ok(json) => Answer::Json(json),
-            Err(error) => Answer::Unfit(error.to_string()),
-        }),
-        "unfit" => Ok(Answer::Unfit(value()?.extract()?)),
+        "json" => Json::parse(&value()?.cast::<PyString>()?.to_cow()?).map_err(Failure::invalid_result),
+        "unfit" => Err(Failure::invalid_result(value()?.extract::<String>()?)),
         "retry" => {
             let message: String = value()?.extract()?;
             let failure = match of.get_item(2)?.extract::<Option<f64>>()? {
@@ -174,7 +152,7 @@ impl Call {
 
     /// Ends a call of one job with its result.
     fn succeed(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.end(vec![Ok(answered(value))])
+        self.end(vec![answered(value)])
     }
 
     /// Ends the call with an answer for each job: `("ok", value)`,
@@ -199,7 +177,7 @@ impl Call {
         self.take_jobs();
         let mut state = self.lock();
         let Some(call) = state.call.take() else { return false };
-        let failures = (0..state.taken).map(|_| Err::<Answer, _>(Failure::retry(message)));
+        let failures = (0..state.taken).map(|_| Err::<Json, _>(Failure::retry(message)));
         call.finish(failures.collect());
         true
     }

@@ -348,6 +348,7 @@ pub(crate) enum Kind {
     /// For so long.
     Snooze(Duration),
     NotReady,
+    InvalidResult,
 }
 
 impl Failure {
@@ -413,6 +414,14 @@ impl Failure {
     /// For what only some jobs need, use [`Failure::snooze`]: others can go on.
     pub fn not_ready(reason: impl Into<String>) -> Self {
         Self::new(Kind::NotReady, reason)
+    }
+
+    /// The job is done, and its result has no JSON form, for this reason; trying again would not help.
+    /// It ends in `ERROR`, as [`FailureKind::InvalidResult`](crate::FailureKind::InvalidResult).
+    ///
+    /// For handlers that make JSON themselves. Of any other result, the consumer finds out by itself.
+    pub fn invalid_result(reason: impl fmt::Display) -> Self {
+        Self::new(Kind::InvalidResult, format!("the handler's result has no JSON form: {reason}"))
     }
 
     /// The same with other words: what is kept in the job's record.

@@ -197,7 +197,7 @@ pub async fn run_until_empty<T, R, E, Fut>(
 ) -> Result<Vec<Record>>
 where
     T: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
     E: Into<Failure>,
     Fut: Future<Output = std::result::Result<R, E>>,
 {

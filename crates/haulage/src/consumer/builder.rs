@@ -257,7 +257,7 @@ impl ConsumerBuilder {
     pub fn handler<T, R, E, F, Fut>(self, handler: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Job<T>, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -275,7 +275,7 @@ impl ConsumerBuilder {
     pub fn blocking_handler<T, R, E, F>(self, handler: F) -> Self
     where
         T: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Job<T>, Context) -> Result<R, E> + Send + Sync + 'static,
     {
@@ -305,7 +305,7 @@ impl ConsumerBuilder {
     ) -> Self
     where
         T: DeserializeOwned + Send + 'static,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Vec<(Job<T>, Context)>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Vec<Result<R, E>>> + Send + 'static,
@@ -324,7 +324,7 @@ impl ConsumerBuilder {
     ) -> Self
     where
         T: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Vec<(Job<T>, Context)>) -> Vec<Result<R, E>> + Send + Sync + 'static,
     {

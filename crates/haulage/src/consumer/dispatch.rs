@@ -57,7 +57,7 @@ impl Call {
     /// An answer whose serialisation fails ends its job in `ERROR`, as
     /// [`FailureKind::InvalidResult`]. If the
     /// number of answers is wrong, every job has failed and is tried again.
-    pub fn finish<R: Serialize>(self, answers: Vec<Result<R, Failure>>) {
+    pub fn finish<R: Serialize + 'static>(self, answers: Vec<Result<R, Failure>>) {
         let verdicts = judge_all(self.tickets, answers, &self.call_context);
         self.guard.end(verdicts, End::Returned);
     }

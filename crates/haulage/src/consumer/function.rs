@@ -1,6 +1,6 @@
 //! The user's function, with its types taken off.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
@@ -83,37 +83,40 @@ impl CallContext {
         let _ = self.reports.send(Report { call: self.call, verdicts, end: None });
     }
 
-    fn judge<R: Serialize>(&self, answer: Result<R, impl Into<Failure>>) -> Verdict {
+    fn judge<R: Serialize + 'static>(&self, answer: Result<R, impl Into<Failure>>) -> Verdict {
         judge(answer, &self.non_retryable)
     }
 }
 
 /// What an answer of the handler means.
-pub(super) fn judge<R: Serialize>(
+pub(super) fn judge<R: Serialize + 'static>(
     answer: Result<R, impl Into<Failure>>,
     non_retryable: &[Predicate],
 ) -> Verdict {
-    let failure = match answer.map_err(Into::into) {
-        Ok(result) => {
-            return match Json::encode(&result) {
-                Ok(json) => Verdict::Success(json),
-                Err(e) => {
-                    let message = format!("the handler's result has no JSON form: {e}");
-                    Verdict::Fail(JobError::new(FailureKind::InvalidResult, message))
-                }
-            };
-        }
+    let failure = match answer.map_err(Into::into).and_then(encoded) {
+        Ok(json) => return Verdict::Success(json),
         Err(failure) => failure,
     };
-    let error = JobError::new(FailureKind::Handler, failure.message())
-        .of_type(failure.type_name().map(str::to_owned));
+    let kind = match failure.kind {
+        Kind::InvalidResult => FailureKind::InvalidResult,
+        _ => FailureKind::Handler,
+    };
+    let error = JobError::new(kind, failure.message()).of_type(failure.type_name().map(str::to_owned));
     match failure.kind {
         Kind::Cancelled => Verdict::Cancelled,
         Kind::Snooze(after) => Verdict::Snooze(after, error.message),
         Kind::NotReady => Verdict::NotReady(error.message),
-        Kind::Fatal => Verdict::Fail(error),
+        Kind::Fatal | Kind::InvalidResult => Verdict::Fail(error),
         Kind::Retry(_) if failure.is_any(non_retryable) => Verdict::Fail(error),
         Kind::Retry(delay) => Verdict::Retry(error, delay),
+    }
+}
+
+/// A result that is JSON already is taken as it is: it may be large.
+fn encoded<R: Serialize + 'static>(result: R) -> Result<Json, Failure> {
+    match (&result as &dyn Any).downcast_ref::<Json>() {
+        Some(json) => Ok(json.clone()),
+        None => Json::encode(&result).map_err(Failure::invalid_result),
     }
 }
 
@@ -129,7 +132,7 @@ impl Function {
     pub(super) fn single<T, R, E, F, Fut>(f: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Job<T>, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, E>> + Send + 'static,
@@ -155,7 +158,7 @@ impl Function {
     pub(super) fn blocking<T, R, E, F>(f: F) -> Self
     where
         T: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Job<T>, Context) -> Result<R, E> + Send + Sync + 'static,
     {
@@ -171,7 +174,7 @@ impl Function {
     pub(super) fn batch<T, R, E, F, Fut>(f: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Vec<(Job<T>, Context)>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Vec<Result<R, E>>> + Send + 'static,
@@ -195,7 +198,7 @@ impl Function {
     pub(super) fn blocking_batch<T, R, E, F>(f: F) -> Self
     where
         T: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         E: Into<Failure>,
         F: Fn(Vec<(Job<T>, Context)>) -> Vec<Result<R, E>> + Send + Sync + 'static,
     {
@@ -253,7 +256,7 @@ fn decode_all<T: DeserializeOwned>(
     (tickets, jobs)
 }
 
-pub(super) fn judge_all<R: Serialize, E: Into<Failure>>(
+pub(super) fn judge_all<R: Serialize + 'static, E: Into<Failure>>(
     tickets: Vec<u64>,
     answers: Vec<Result<R, E>>,
     call_context: &CallContext,

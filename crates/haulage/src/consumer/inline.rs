@@ -24,7 +24,7 @@ pub(crate) async fn run_until_empty<T, R, E, Fut>(
 ) -> Result<Vec<Record>>
 where
     T: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
     E: Into<Failure>,
     Fut: Future<Output = Result<R, E>>,
 {
@@ -67,7 +67,7 @@ async fn run<T, R, E, Fut>(
 ) -> Result<Status>
 where
     T: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
     E: Into<Failure>,
     Fut: Future<Output = Result<R, E>>,
 {

@@ -76,12 +76,15 @@ async fn a_body_that_does_not_fit_is_refused_and_the_others_are_answered() {
 #[tokio::test]
 async fn a_result_without_a_json_form_fails_its_job() {
     let backend = Arc::new(MemoryBackend::new());
-    let job = Producer::new(backend.clone()).submit("x").await.expect("submit");
-    let dispatch = |call: Call| call.finish(vec![Ok(Unfit)]);
-    let running = Running::start(Consumer::builder(backend).dispatcher(1, s(0), dispatch));
-    let error = job.wait(None).await.expect("record").error.expect("error");
-    assert_eq!(error.kind, FailureKind::InvalidResult);
-    assert!(error.message.contains("NaN is not JSON"), "{error}");
+    let bodies = ["x", "y"].map(|body| haulage::NewJob::new(body).expect("body"));
+    let jobs = Producer::new(backend.clone()).submit_many(bodies.into()).await.expect("submit");
+    let dispatch = |call: Call| call.finish(vec![Ok(Unfit), Err(Failure::invalid_result("NaN is not JSON"))]);
+    let running = Running::start(Consumer::builder(backend).dispatcher(2, s(0), dispatch));
+    for job in jobs {
+        let error = job.wait(None).await.expect("record").error.expect("error");
+        assert_eq!(error.kind, FailureKind::InvalidResult);
+        assert_eq!(error.message, "the handler's result has no JSON form: NaN is not JSON");
+    }
     running.stop().await;
 }
 

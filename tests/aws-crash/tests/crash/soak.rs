@@ -71,7 +71,12 @@ async fn soak(queue: &str, time: Duration) {
         let before = workers.len();
         workers.retain_mut(|worker: &mut Actor| !worker.gone());
         ends += before - workers.len();
-        assert!(!patience.is_over((ended, acknowledged.len())), "stuck: {:?}\n{}", calm.stats().await, run.said());
+        assert!(
+            !patience.is_over((ended, acknowledged.len())),
+            "stuck: {:?}\n{}",
+            calm.stats().await,
+            run.said()
+        );
     }
     run.stub.outage(None);
     run.stub.fail_at_random(0.0);
