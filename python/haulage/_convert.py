@@ -95,7 +95,9 @@ def _from_numpy(numpy: Any, value: Any) -> Any:
         return value.astype(str).tolist()
     # Bool, integers, text and objects as they are; of floats those that Python's can hold.
     if code in "biuUO" or (code == "f" and value.dtype.itemsize <= 8):
-        return value.tolist() if value.ndim == 0 or value.size <= _PART else _items(value)
+        # A row of a matrix is a matrix again.
+        whole = value.size <= _PART or isinstance(value, numpy.matrix)
+        return value.tolist() if whole else _items(value)
     raise TypeError(f"is of numpy's type {value.dtype}, which has no JSON form; convert it first")
 
 

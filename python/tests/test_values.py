@@ -131,6 +131,7 @@ def test_documented_conversions(value: Any, becomes: Any) -> None:
         np.arange(48_000.0).reshape(2, 3, -1, 2),
         np.array([str(n) for n in range(12_000)]),
         np.array([None, {"a": [1]}] * 6_000, dtype=object),
+        np.arange(20_000.0).view(np.matrix),
     ],
     ids=lambda array: f"{array.dtype} {array.shape}",
 )

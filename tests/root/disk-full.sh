@@ -15,7 +15,7 @@ mount -t tmpfs -o size=8m tmpfs "$folder"
 errors=$(mktemp)
 log=$(mktemp)
 server=
-trap '[ -z "$server" ] || kill "$server"; wait; umount "$folder"; rmdir "$folder"; rm -f "$errors" "$log"' EXIT
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; wait; umount "$folder"; rmdir "$folder"; rm -f "$errors" "$log"' EXIT
 export HAULAGE_URL="sqlite://$folder/haulage.db"
 
 fail() {

@@ -338,7 +338,7 @@ fn queue_name(queue: &str) -> &str {
 }
 
 pub(crate) fn duration(name: &str, value: &str) -> Result<Duration> {
-    humantime::parse_duration(value)
+    haulage::parse_duration(value)
         .map_err(|e| Error::Config(format!("{name}={value}: {e}; write it like 30s or 2h")))
 }
 

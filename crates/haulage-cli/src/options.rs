@@ -7,7 +7,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.trim().parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| format!("{text} is not a duration"));
     }
-    humantime::parse_duration(text)
+    haulage::parse_duration(text)
         .map_err(|error| format!("{error}; write it like 90s, 5m, 1h30m or 2d, or as a number of seconds"))
 }
 

@@ -93,7 +93,7 @@ pub(crate) mod sqlite {
             let value = decode(value)?;
             match name {
                 "busy_timeout" => {
-                    let timeout = humantime::parse_duration(&value).map_err(|e| {
+                    let timeout = crate::parse_duration(&value).map_err(|e| {
                         Error::Config(format!("busy_timeout={value}: {e}; write it like 500ms or 30s"))
                     })?;
                     options = options.busy_timeout(timeout);

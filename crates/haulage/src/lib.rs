@@ -73,6 +73,7 @@ pub use producer::{JobHandle, Producer};
 pub use queue::{QueueName, Queues};
 pub use record::{FailureKind, JobError, Metadata, Progress, Record, Status};
 pub use retry::RetryPolicy;
+pub use seconds::parse_duration;
 pub use spec::JobSpec;
 
 /// How long the record of a job that ended in `ERROR` is kept at least, whatever

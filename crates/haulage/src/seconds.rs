@@ -8,6 +8,21 @@ use serde::{
     de::{Error, Visitor},
 };
 
+/// Reads a time as people write it: `90s`, `5m`, `1h30m`, `2d`.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    // humantime would panic where the sum is the longest that there is, and a second over that. With
+    // numbers of this length, and so many of them, no sum comes near it.
+    let longest = text.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
+    if text.chars().count() > 100 || longest.is_some_and(|digits| digits > 10) {
+        return Err("it is too long".to_owned());
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
 pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     match duration.subsec_nanos() {
         0 => serializer.serialize_u64(duration.as_secs()),
@@ -51,7 +66,7 @@ impl Visitor<'_> for Seconds {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-        humantime::parse_duration(text).map_err(|error| {
+        parse_duration(text).map_err(|error| {
             E::custom(format!("{text:?} is not a time: {error}; write it like \"90s\", \"5m\" or \"1h30m\""))
         })
     }
@@ -78,5 +93,28 @@ pub(crate) mod option {
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<Seconds>::deserialize(deserializer)?.map(|seconds| seconds.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_as_people_write_it() {
+        for (text, millis) in [("90s", 90_000), ("1h 30m", 5_400_000), ("1.25h", 4_500_000), ("0", 0)] {
+            assert_eq!(parse_duration(text).map(|time| time.as_millis()), Ok(millis), "{text}");
+        }
+        assert_eq!(parse_duration("9999999999y").map(|time| time.as_secs()), Ok(9_999_999_999 * 31_557_600));
+    }
+
+    #[test]
+    fn no_text_is_too_much_for_it() {
+        let longest = "9999999999y ".repeat(8);
+        assert!(parse_duration(&longest).is_ok());
+        let many = "9999999999y".repeat(10);
+        for text in ["18446744073709551615s 1000000000ns", &many, "10000000000.5s", "1.5", "1 x", "-1s", ""] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 }

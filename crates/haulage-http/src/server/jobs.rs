@@ -311,7 +311,14 @@ pub(super) async fn redrive_job(api: &Arc<Api>, who: &Arc<Caller>, id: &JobId) -
             }
             Err(Error::Invalid(detail)) => {
                 let status = look_up(&api, &who, &id, Detail::Status).await?.status;
-                let problem = Problem::new(409, "not_failed", "The job has not failed", detail);
+                let problem = match status {
+                    // Its body is gone, or it has ended since.
+                    Status::Error | Status::Cancelled => {
+                        let detail = format!("job {id} could not be put back to work; its body may be gone");
+                        Problem::new(409, "not_redriven", "The job was not put back to work", detail)
+                    }
+                    _ => Problem::new(409, "not_failed", "The job has not failed", detail),
+                };
                 Err(Problem { id: Some(id), job_status: Some(status), ..problem })
             }
             Err(error) => Err(error.into()),

@@ -28,7 +28,7 @@ pub(super) fn check_rate(since: Instant, grace: Duration, bytes: usize) -> Resul
     if since.elapsed() <= limit {
         return Ok(());
     }
-    let detail = format!("of the body, {bytes} bytes arrived in {} s", limit.as_secs());
+    let detail = format!("only {bytes} bytes of the body arrived in {} s", limit.as_secs());
     Err(Problem::new(408, "too_slow", "The request took too long", detail))
 }
 

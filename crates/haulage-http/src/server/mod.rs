@@ -438,7 +438,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
             Err(_) => Err(format!("{text} is not a number of seconds")),
         };
     }
-    humantime::parse_duration(text)
+    haulage::parse_duration(text)
         .map_err(|error| format!("{error}; write it like 90s, 5m or 1h30m, or as a number of seconds"))
 }
 
@@ -459,7 +459,9 @@ mod tests {
         ] {
             assert_eq!(seconds(text), Ok(expected), "{text}");
         }
-        for text in ["", " ", "-1", "nan", "inf", "1e999", "soon", "1 x"] {
+        for text in
+            ["", " ", "-1", "nan", "inf", "1e999", "soon", "1 x", "18446744073709551615s 1000000000ns"]
+        {
             assert!(seconds(text).is_err(), "{text}");
         }
     }

@@ -167,11 +167,11 @@ impl Query {
         value.map_err(|why| invalid(name, format!("{name}: {why}")))
     }
 
-    /// `true` or `false`; there without a value, it is true.
+    /// `true` or `false`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.get(name) {
             None | Some("false") => Ok(false),
-            Some("" | "true") => Ok(true),
+            Some("true") => Ok(true),
             Some(other) => Err(invalid(name, format!("{name} is {other:?}, and can be true or false"))),
         }
     }

@@ -291,7 +291,7 @@ fn public() -> Vec<Route> {
             ]),
         Route::post("/v1/jobs/{id}/redrive", OPERATE, to!(jobs::redrive))
             .summary("Put a job that failed or was cancelled back to work, with all its attempts")
-            .answers(&[(200, "It waits again", "Redriven"), (409, "It has not failed", "Problem")]),
+            .answers(&[(200, "It waits again", "Redriven"), (409, "It has not failed, or could not be put back", "Problem")]),
         Route::get("/v1/queues", COUNT, to!(queues::list))
             .summary("The queues that have jobs or are paused, and what is in them")
             .answers(&[(200, "By name", "Queues")]),

@@ -107,7 +107,7 @@ fn header_key(request: &Request) -> Result<Option<String>, Problem> {
         return Err(invalid(KEY, "the header Idempotency-Key is given twice"));
     }
     let key = std::str::from_utf8(key.as_bytes())
-        .map_err(|_| invalid(KEY, "the header Idempotency-Key is not text in UTF-8"))?;
+        .map_err(|_| invalid(KEY, "the header Idempotency-Key is not valid UTF-8"))?;
     // The draft of the header has it in quotes, and most clients leave them out.
     Ok(Some(key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key).to_owned()))
 }
@@ -264,16 +264,15 @@ impl<'de> Deserialize<'de> for Labels {
             type Value = Labels;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
+                f.write_str("an object of labels")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
                 let mut names = HashSet::new();
                 while let Some((Name(name), IgnoredAny)) = map.next_entry()? {
-                    if names.contains(&name) {
+                    if let Some(name) = names.replace(name) {
                         return Err(serde::de::Error::custom(format!("the label {name:?} is given twice")));
                     }
-                    names.insert(name);
                 }
                 Ok(Labels)
             }

@@ -1,21 +1,15 @@
 //! `/openapi.json`, as `tests/openapi` tries it.
 
-use haulage_http::server::{Key, KeyFile, Scope};
+use haulage_http::server::{KeyFile, Scope};
 
-use crate::client::Site;
+use crate::client::{Site, add_key};
 
 #[tokio::test]
 async fn the_document_asks_for_a_key_where_the_server_does() {
     let mut secret = String::new();
     let guarded = Site::with(|builder, folder| {
         let path = folder.path().join("keys");
-        let (key, of_key) = Key::create("web", vec![Scope::Read], Vec::new(), None).expect("a key");
-        secret = of_key;
-        KeyFile::change(&path, |keys| {
-            keys.push(key);
-            Ok(())
-        })
-        .expect("write");
+        secret = add_key(&path, "web", &[Scope::Read], Vec::new());
         builder.keys(KeyFile::open(&path).expect("open"))
     })
     .await;

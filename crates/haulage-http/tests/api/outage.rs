@@ -17,6 +17,16 @@ use crate::{
 
 const LINES: [(&str, &str); 1] = [("content-type", "application/jsonl")];
 
+/// Waits until the server has so many requests in its hands.
+async fn are_open(site: &Site, requests: usize) {
+    let open = async {
+        while site.server.open_requests() < requests {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), open).await.expect("they are open");
+}
+
 /// Asks for all that is in the document, of this job where it is about one.
 async fn ask_for_everything(client: &Client, id: &str) -> Vec<(String, crate::client::Answer)> {
     let document = client.get("/openapi.json").await.json();
@@ -86,9 +96,7 @@ async fn who_waits_for_a_store_that_hangs_holds_up_nobody_else() {
         stream.write_all(request.as_bytes()).await.expect("send");
         waiting.push(stream);
     }
-    while site.server.open_requests() < waiting.len() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    are_open(&site, waiting.len()).await;
     // What needs no store is there, and what is wrong is told.
     assert_eq!(client.get("/openapi.json").await.status, StatusCode::OK);
     client.post("/v1/jobs", r#"{"body": 1, "que": 2}"#).await.problem(422);
@@ -113,9 +121,7 @@ async fn a_server_ends_in_time_though_its_store_hangs() {
     store.state.send_replace(State::Hangs);
     let mut stream = TcpStream::connect(site.server.address()).await.expect("connect");
     stream.write_all(b"GET /v1/stats HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("send");
-    while site.server.open_requests() < 1 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    are_open(&site, 1).await;
     let Site { server, folder, .. } = site;
     let ended = tokio::time::timeout(Duration::from_secs(60), server.stop(Duration::from_millis(100))).await;
     assert_eq!(ended, Ok(false), "something was left open, and it ended all the same");

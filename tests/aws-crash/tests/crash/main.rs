@@ -49,7 +49,7 @@ async fn crash(queue: &str, jobs: u64) {
     let acknowledged = acknowledged.expect("submitted");
     run.stub.fail_at_random(0.0);
     clear(&run, workers).await;
-    verify(&run, &calm, &acknowledged).await;
+    verify(&run, &calm, &acknowledged, jobs).await;
     let faults = run.stub.faults();
     assert!(faults > jobs / 20, "{faults} calls failed");
     eprintln!(

@@ -182,8 +182,8 @@ pub(crate) async fn clear(run: &Run, workers: Vec<Actor>) {
     }
 }
 
-pub(crate) async fn verify(run: &Run, backend: &AwsBackend, acknowledged: &[JobId]) {
-    let jobs = acknowledged.len() as u64;
+pub(crate) async fn verify(run: &Run, backend: &AwsBackend, acknowledged: &[JobId], jobs: u64) {
+    assert_eq!(acknowledged.len() as u64, jobs, "every job was acknowledged");
     let distinct: HashSet<_> = acknowledged.iter().collect();
     assert_eq!(distinct.len() as u64, jobs, "each has an id of its own");
     let lookups = backend.get(acknowledged.to_vec(), Detail::Full).await.expect("get");

@@ -82,6 +82,7 @@ async fn soak(queue: &str, time: Duration) {
     run.stub.fail_at_random(0.0);
     if is_submitting {
         acknowledged.extend(submits.await);
+        jobs += PORTION;
     }
     let mut patience = Patience::new(0);
     // Of these looks, each reads the whole table.
@@ -94,7 +95,7 @@ async fn soak(queue: &str, time: Duration) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     clear(&run, workers).await;
-    verify(&run, &calm, &acknowledged).await;
+    verify(&run, &calm, &acknowledged, jobs).await;
     assert!(outages > 0 && ends > 0, "{outages} outages, {ends} ends of workers");
     eprintln!(
         "{queue}: {} jobs, {ends} ends of workers, {outages} outages, {} failed calls, {:.0} s",

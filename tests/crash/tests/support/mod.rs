@@ -278,7 +278,9 @@ pub(crate) fn survives_kills(place: &Place, jobs: u64, at_least: Duration) {
     // Kills go on until all is submitted, and for a while into the rest.
     while producers.iter().any(|p| !p.done) || began.elapsed() < at_least {
         assert!(!patience.is_over(place.noted()), "the producers do not get on");
-        thread::sleep(Duration::from_millis(random.u64(1..150)));
+        // Longer after many, where there is a server to start again as well.
+        let longer = if place.server.is_some() { 1 + kills / 200 } else { 1 };
+        thread::sleep(Duration::from_millis(random.u64(1..150)) * longer);
         for actor in producers.iter_mut().chain(&mut others) {
             actor.tend();
         }
