@@ -81,7 +81,7 @@ test-docs-http: need-rust-python-curl-jq tmp docs-tools ## What needs curl and j
 	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python docs/serve.md
 
-test-openapi: need-rust-python tmp ## Send a server what its /openapi.json allows and what it forbids, with schemathesis, in some two minutes
+test-openapi: need-rust-python tmp ## Send a server what its /openapi.json allows and what it forbids, with schemathesis, in a minute
 	PYTHON=$(PYTHON) tests/openapi/install.sh
 	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(OPENAPI)/python tests/openapi/run.py "$(BUILT)/debug/haulage"
@@ -130,7 +130,7 @@ test-dist: dist-host ## What needs root: what is shipped for this machine is sma
 
 dist-host: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 dist-host: need-rust-python-root
-	PYTHON=$(PYTHON) CARGO=$(CARGO) scripts/dist/build.sh $(HOST)
+	PYTHON=$(PYTHON) CARGO=$(CARGO) nice -n 19 scripts/dist/build.sh $(HOST)
 
 # What dist-host has left; a start is timed, so with nothing beside it.
 test-shipped: tmp
@@ -172,11 +172,13 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # all cores by itself.
 .NOTPARALLEL:
 
-# Side by side, what links for minutes on one core and what does not mind; then alone what is
-# timed; then side by side what waits more than it computes, with what test-bare has compiled.
+# Side by side, tests that wait for a third of their time and what compiles and links for minutes,
+# which lets them go first (`nice`); then alone what is timed; then side by side what waits more than
+# it computes, with what test-bare has compiled. Crates are fetched before, as test-bare copies them.
 test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
-	DIST_MADE=yes tests/timed.sh "dist-host + test-terraform" test-shipped test-bare \
-		"test-containers + test-docs-http test-openapi test-scaled test-clients test-pages test-servers test-root"
+	$(CARGO) fetch --quiet --locked
+	DIST_MADE=yes tests/timed.sh "test-bare + dist-host test-terraform" test-shipped \
+		"test-containers test-pages test-root + test-docs-http test-openapi test-scaled test-clients test-servers"
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
