@@ -130,7 +130,7 @@ test-dist: dist-host ## What needs root: what is shipped for this machine is sma
 
 dist-host: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 dist-host: need-rust-python-root
-	PYTHON=$(PYTHON) CARGO=$(CARGO) nice -n 19 scripts/dist/build.sh $(HOST)
+	PYTHON=$(PYTHON) CARGO=$(CARGO) nice -n 10 scripts/dist/build.sh $(HOST)
 
 # What dist-host has left; a start is timed, so with nothing beside it.
 test-shipped: tmp
@@ -177,7 +177,7 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # it computes, with what test-bare has compiled. Crates are fetched before, as test-bare copies them.
 test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
 	$(CARGO) fetch --quiet --locked
-	DIST_MADE=yes tests/timed.sh "test-bare + dist-host test-terraform" test-shipped \
+	DIST_MADE=yes tests/timed.sh "test-bare + dist-host + test-terraform" test-shipped \
 		"test-containers test-pages test-root + test-docs-http test-openapi test-scaled test-clients test-servers"
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
