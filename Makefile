@@ -82,7 +82,7 @@ test-docs-http: need-rust-python-curl-jq tmp docs-tools ## What needs curl and j
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python docs/serve.md
 
 test-openapi: need-rust-python tmp ## Send a server what its /openapi.json allows and what it forbids, with schemathesis, in a minute
-	PYTHON=$(PYTHON) tests/openapi/install.sh
+	PYTHON=$(PYTHON) tests/install.sh openapi
 	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(OPENAPI)/python tests/openapi/run.py "$(BUILT)/debug/haulage"
 
@@ -100,7 +100,7 @@ book: docs-tools
 	MDBOOK_LOG=warn $(DOCS)/mdbook build $(TOOLS)/book
 
 docs-tools: need-python
-	PYTHON=$(PYTHON) tests/docs/install.sh
+	PYTHON=$(PYTHON) tests/install.sh docs
 
 # As test-python builds it, so nothing is compiled twice.
 docs-wheel: python-tools
