@@ -20,8 +20,8 @@ use crate::{
 /// Make, list and revoke the keys of a server (`haulage serve`)
 ///
 /// Keys are kept in a file beside the database, or in the file of --keys. A secret is shown once, when its
-/// key is made; the file has only its hash. A running server notices a change within a second; one that was
-/// started without keys has to be restarted.
+/// key is made; the file has only its hash. What changes in it holds for a running server from the next
+/// request on; one that was started without keys has to be restarted.
 #[derive(Debug, clap::Subcommand)]
 #[command(
     after_help = "Examples:\n  haulage key create --name web --scope submit,read\n  haulage key list\n  haulage key revoke 5d0c11f2"

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{
     Api,
+    caller::Caller,
     jobs::{mark, record},
     reply::{self, Gone, Reply, Sender},
     request::Request,
@@ -33,12 +34,18 @@ pub(super) async fn events(api: Arc<Api>, request: Request) -> Result<Reply, Pro
     let (sender, reply) = reply::stream(StatusCode::OK, "text/event-stream");
     tokio::spawn(async move {
         // Nobody reads any more, or the server ends: a client that wants more comes back by itself.
-        let _ = tell(&api, record, seen, &sender).await;
+        let _ = tell(&api, &request.who, record, seen, &sender).await;
     });
     Ok(reply)
 }
 
-async fn tell(api: &Api, mut record: Record, mut seen: Option<String>, sender: &Sender) -> Result<(), Gone> {
+async fn tell(
+    api: &Api,
+    who: &Caller,
+    mut record: Record,
+    mut seen: Option<String>,
+    sender: &Sender,
+) -> Result<(), Gone> {
     let mut watch = api.watches.watch(&record);
     let mut before: Option<Record> = None;
     loop {
@@ -57,10 +64,19 @@ async fn tell(api: &Api, mut record: Record, mut seen: Option<String>, sender: &
         loop {
             tokio::select! {
                 () = watch.changed() => break,
-                () = tokio::time::sleep(ALIVE) => sender.send(":\n\n").await?,
+                () = tokio::time::sleep(ALIVE) => {
+                    if !api.still_knows(who) {
+                        return Ok(());
+                    }
+                    sender.send(":\n\n").await?;
+                }
                 () = api.stopping.cancelled() => return sender.send("retry: 1000\n\n").await,
                 () = sender.gone() => return Err(Gone),
             }
+        }
+        // Whoever has no key any more is refused where they come back.
+        if !api.still_knows(who) {
+            return Ok(());
         }
         record = loop {
             let found = api.backend.get(vec![record.id.clone()], Detail::Status).await;

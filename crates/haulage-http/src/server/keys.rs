@@ -4,8 +4,8 @@
 //! SHA-256 is kept: a secret that nobody can guess needs no slow hash. The secrets are
 //! compared in constant time. Keys are in a file of their own, whatever keeps the jobs, so
 //! that they work over any backend, can be mounted from wherever secrets are kept, and are
-//! in no copy of the jobs. A server looks at the file each second, so what changes there
-//! holds without a restart.
+//! in no copy of the jobs. A server looks with each request whether the file has changed, so
+//! what changes there holds at once, without a restart.
 
 use std::{
     fmt, fs,
@@ -13,8 +13,7 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
     str::FromStr,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use haulage::{Clock, Error, NewJob, QueueName, Result, Timestamp};
@@ -129,6 +128,10 @@ impl Key {
         let created_at = Clock::system().now();
         Ok((Self { hash: hash(&secret), id, name, scopes, queues, created_at, expires_at }, secret))
     }
+
+    fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// By which a secret is known for what it is where it should not be.
@@ -151,7 +154,8 @@ struct Read {
     keys: Vec<Key>,
     /// Which file that was.
     stamp: Option<Stamp>,
-    looked: Option<Instant>,
+    /// Why it could not be read, while that is so.
+    refused: Option<String>,
 }
 
 /// Tells one state of a file from another.
@@ -162,9 +166,6 @@ struct Document {
     keys: Vec<Key>,
 }
 
-/// How often a server looks whether the file has changed.
-const LOOK: Duration = Duration::from_secs(1);
-
 impl KeyFile {
     /// The keys in this file.
     ///
@@ -172,9 +173,10 @@ impl KeyFile {
     ///
     /// [`Error::Config`] where it is not there, cannot be read, or has something else in it.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let file = Self { path: path.into(), read: Mutex::default() };
-        file.look(Instant::now())?;
-        Ok(file)
+        let path = path.into();
+        let mut read = Read::default();
+        read.look(&path)?;
+        Ok(Self { path, read: Mutex::new(read) })
     }
 
     /// Where it is.
@@ -247,40 +249,48 @@ impl KeyFile {
         Ok(changed)
     }
 
-    fn look(&self, now: Instant) -> Result<()> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if read.looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK) {
-            return Ok(());
-        }
-        read.looked = Some(now);
-        let stamp = fs::metadata(&self.path)
-            .map(|m| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
-            .map_err(|error| {
-                Error::Config(format!("cannot read the keys in {}: {error}", self.path.display()))
-            })?;
-        if read.stamp != Some(stamp) {
-            read.keys = Self::keys(&self.path)?;
-            read.stamp = Some(stamp);
-        }
-        Ok(())
-    }
-
     /// Whose secret that is.
     pub(super) fn identify(&self, secret: &str, now: Timestamp) -> Option<Identity> {
-        if let Err(error) = self.look(Instant::now()) {
-            // What was there before holds: a file that somebody writes just now locks nobody out.
-            tracing::warn!(%error, "cannot read the keys; those read before stay in use");
-        }
         let given = hash(secret);
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.current();
         // All of them are looked at, so that the time tells nothing of which it is.
         let found = read.keys.iter().fold(None, |found, key| {
             let same = bool::from(key.hash.as_bytes().ct_eq(given.as_bytes()));
             if same { Some(key) } else { found }
         });
-        let key = found.filter(|key| key.expires_at.is_none_or(|end| now < end))?;
+        let key = found.filter(|key| key.is_valid(now))?;
         let (name, scopes, queues) = (key.name.clone(), key.scopes.clone(), key.queues.clone());
         Some(Identity { id: key.id.clone(), name: Some(name), scopes, queues })
+    }
+
+    /// Whether the key that somebody had when they asked still counts.
+    pub(super) fn still_has(&self, identity: &Identity, now: Timestamp) -> bool {
+        self.current().keys.iter().any(|key| key.id == identity.id && key.is_valid(now))
+    }
+
+    /// What is in the file now, or was before where that cannot be read: a file that somebody writes just
+    /// now locks nobody out.
+    fn current(&self) -> MutexGuard<'_, Read> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = read.look(&self.path).err().map(|error| error.to_string());
+        if let Some(error) = refused.as_ref().filter(|_| refused != read.refused) {
+            tracing::warn!(error, "cannot read the keys; those read before stay in use");
+        }
+        read.refused = refused;
+        read
+    }
+}
+
+impl Read {
+    /// Reads the file, where it is another than before.
+    fn look(&mut self, path: &Path) -> Result<()> {
+        // One that is not there is refused by the reading.
+        let stamp = fs::metadata(path).ok().map(|m| (m.dev(), m.ino(), m.size(), m.ctime(), m.ctime_nsec()));
+        if stamp.is_none() || stamp != self.stamp {
+            self.keys = KeyFile::keys(path)?;
+            self.stamp = stamp;
+        }
+        Ok(())
     }
 }
 
@@ -395,6 +405,8 @@ pub(super) fn unauthorized() -> Problem {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use std::time::Duration;
+
     use super::*;
 
     fn write(path: &Path, key: Key) {
@@ -443,8 +455,10 @@ mod tests {
             Ok(())
         })
         .expect("write");
-        file.look(Instant::now() + LOOK).expect("look");
         assert!(file.identify(&secret, now).is_none(), "it was taken out");
+        let (next, secret) = Key::create("next", vec![Scope::Read], vec![], None).expect("a key");
+        write(&path, next);
+        assert!(file.identify(&secret, now).is_some(), "it holds at once");
     }
 
     #[test]
@@ -454,10 +468,15 @@ mod tests {
         let (key, secret) = Key::create("web", vec![Scope::Read], vec![], None).expect("a key");
         write(&path, key);
         let file = KeyFile::open(&path).expect("open");
+        let now = Clock::system().now();
         fs::write(&path, "{").expect("write");
-        assert!(file.look(Instant::now() + LOOK).is_err());
-        assert!(file.identify(&secret, Clock::system().now()).is_some());
+        assert!(file.identify(&secret, now).is_some());
         assert!(KeyFile::open(&path).is_err(), "a server does not start with it");
+        fs::remove_file(&path).expect("remove");
+        assert!(file.identify(&secret, now).is_some());
+        assert!(KeyFile::open(&path).is_err(), "nor without it");
+        write(&path, Key::create("web", vec![Scope::Read], vec![], None).expect("a key").0);
+        assert!(file.identify(&secret, now).is_none(), "it is read again");
     }
 
     #[test]

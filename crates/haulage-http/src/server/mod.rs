@@ -324,6 +324,11 @@ impl Api {
         who.ok_or_else(keys::unauthorized)
     }
 
+    /// Whether the key of whoever asked still counts.
+    fn still_knows(&self, who: &Caller) -> bool {
+        self.keys.as_ref().is_none_or(|keys| keys.still_has(who, haulage::Clock::system().now()))
+    }
+
     /// Submits jobs for whoever asks, all that may be. The queues are theirs.
     async fn submit(
         self: &Arc<Self>,

@@ -5,6 +5,7 @@ mod calls;
 mod client;
 mod document;
 mod encoding;
+mod events;
 mod hostile;
 mod jobs;
 mod keys;
