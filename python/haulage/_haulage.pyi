@@ -92,7 +92,9 @@ class NewJob:
     ``start_within``: end the job as ``ERROR``, of the kind ``expired``, if no handler has been given it
     this long after its submit (default: no limit). ``drop_body``: delete the body when the job succeeds.
     ``result_ttl``: how long the record is kept after the end (default: 7 days). ``metadata``:
-    your labels. Lengths of time are seconds or ``timedelta``, at most 366 days; texts have at most 1 KiB.
+    your labels. ``webhook``: a URL to which a server posts the end, or a mapping with ``url`` and
+    ``events``, a list of ``ended``, ``attempt_failed`` and ``progress`` (default: none). Lengths of time
+    are seconds or ``timedelta``, at most 366 days; texts have at most 1 KiB.
 
     Raises ``InvalidJSONError`` and ``InvalidArgumentError``.
     """
@@ -114,6 +116,7 @@ class NewJob:
         result_ttl: Seconds | None = None,
         drop_body: bool = False,
         metadata: Mapping[str, str] | None = None,
+        webhook: str | Mapping[str, Any] | None = None,
     ) -> NewJob: ...
 
 @final
@@ -187,6 +190,9 @@ class Record:
     @property
     def start_within(self) -> float | None:
         """How long after its submit it had to be started, in seconds."""
+    @property
+    def webhook(self) -> dict[str, Any] | None:
+        """The ``url`` that is told what becomes of the job, without its query, and of which ``events``."""
     @property
     def drop_body(self) -> bool:
         """Whether its success forgets the body."""

@@ -41,6 +41,9 @@ class TaskOptions(TypedDict, total=False):
     """Delete the body when the job succeeds. Default: it is kept as long as the record."""
     metadata: Mapping[str, str] | None
     """Your labels, kept with the record and shown to the handler."""
+    webhook: str | Mapping[str, Any] | None
+    """A URL to which a server (``haulage serve``) posts the end, or a mapping with ``url`` and ``events``,
+    a list of ``ended``, ``attempt_failed`` and ``progress``. Default: none."""
 
 
 class JobOptions(TaskOptions, total=False):

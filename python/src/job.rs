@@ -21,7 +21,7 @@ impl NewJob {
     #[new]
     #[pyo3(signature = (body, *, request_id=None, idempotency_key=None, idempotency_window=None, queue=None, task=None,
                         group=None, delay=None, max_attempts=None, timeout=None, start_within=None,
-                        result_ttl=None, drop_body=false, metadata=None))]
+                        result_ttl=None, drop_body=false, metadata=None, webhook=None))]
     #[allow(clippy::too_many_arguments)] // keywords, in Python
     fn new(
         body: &Bound<'_, PyAny>,
@@ -38,6 +38,7 @@ impl NewJob {
         result_ttl: Option<&Bound<'_, PyAny>>,
         drop_body: bool,
         metadata: Option<&Bound<'_, PyAny>>,
+        webhook: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut job = haulage::NewJob::from_json(encode("the body", body).map_err(errors::invalid_json)?);
         job.spec.request_id = convert::optional_text("request_id", request_id)?;
@@ -58,6 +59,13 @@ impl NewJob {
         job.spec.result_ttl =
             convert::optional_duration("result_ttl", result_ttl)?.unwrap_or(job.spec.result_ttl);
         job.spec.metadata = convert::labels(metadata)?;
+        if let Some(webhook) = webhook.filter(|webhook| !webhook.is_none()) {
+            let wrong = |error: haulage::Error| {
+                errors::raise(body.py(), &haulage::Error::Invalid(format!("webhook: {error}")))
+            };
+            let webhook = encode("webhook", webhook).map_err(errors::invalid_json)?;
+            job.spec.webhook = Some(webhook.decode().map_err(wrong)?);
+        }
         job.validate().map_err(|error| errors::raise(body.py(), &error))?;
         Ok(Self(job))
     }

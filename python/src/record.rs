@@ -132,6 +132,17 @@ impl Record {
         self.0.spec.start_within.map(|limit| limit.as_secs_f64())
     }
 
+    /// Its URL, without what may be a secret, and of what that is told.
+    #[getter]
+    fn webhook<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(webhook) = &self.0.spec.webhook else { return Ok(None) };
+        let webhook = webhook.shown();
+        let dict = PyDict::new(py);
+        dict.set_item("url", webhook.url)?;
+        dict.set_item("events", webhook.events.iter().map(|event| event.as_str()).collect::<Vec<_>>())?;
+        Ok(Some(dict))
+    }
+
     #[getter]
     fn drop_body(&self) -> bool {
         self.0.spec.drop_body

@@ -358,6 +358,21 @@ def test_a_checkpoint_is_there_for_the_next_attempt(client: haulage.Client) -> N
         assert client.record(job.id, body=True).checkpoint == [1, 2, 3]
 
 
+def test_a_webhook_is_a_url_or_a_mapping(client: haulage.Client) -> None:
+    url = "https://a.example/x?token=secret"
+    job = client.submit(1, webhook=url)
+    assert client.record(job.id).webhook == {"url": "https://a.example/x?…", "events": ["ended"]}
+    job = client.submit(1, webhook={"url": url, "events": ["progress", "ended"]})
+    record = client.record(job.id)
+    assert record.webhook == {"url": "https://a.example/x?…", "events": ["ended", "progress"]}
+    assert record.to_dict()["webhook"] == record.webhook
+    assert client.record(client.submit(1).id).webhook is None
+    wrong: list[object] = ["example.com", {"url": url, "events": ["end"]}, {"url": url, "events": []}, {}, 7]
+    for webhook in wrong:
+        with pytest.raises(haulage.InvalidArgumentError, match="webhook"):
+            client.submit(1, webhook=webhook)  # type: ignore[arg-type]
+
+
 def test_a_record_tells_of_its_attempts(client: haulage.Client) -> None:
     def third_time(body: object, ctx: haulage.Context) -> object:
         if ctx.attempt < 3:

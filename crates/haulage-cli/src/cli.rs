@@ -12,7 +12,7 @@ use crate::bench;
 use crate::{
     commands::{
         backup, cancel, completions, dead, docs, doctor, e2e, health, key, list, purge, queue, result, retry,
-        serve, show, simulate, sql, stats, status, submit, wait, worker, workers,
+        serve, show, simulate, sql, stats, status, submit, wait, webhook, worker, workers,
     },
     env,
     exit::{Code, Exit, Result},
@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Queue(queue::Command),
     #[command(subcommand)]
     Key(key::Command),
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     #[cfg(feature = "bench")]
     Bench(bench::Args),
     Simulate(simulate::Args),
@@ -109,6 +111,7 @@ impl Command {
             Self::Health(args) => args.run(session.output).await,
             Self::Queue(command) => command.run(session).await,
             Self::Key(command) => command.run(session),
+            Self::Webhook(command) => command.run(session).await,
             #[cfg(feature = "bench")]
             Self::Bench(args) => args.run(session).await,
             Self::Simulate(args) => args.run(session.output),

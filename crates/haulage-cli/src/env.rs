@@ -222,6 +222,15 @@ pub(crate) const TRUST_FORWARDED: Setting = setting(
     "HAULAGE_TRUST_FORWARDED",
     "Address or network of a proxy that is believed what it says of its clients, such as 127.0.0.1 or 10.0.0.0/8; may be given several times [default: none]",
 );
+pub(crate) const WEBHOOK_SECRET_FILE: Setting = setting(
+    "HAULAGE_WEBHOOK_SECRET_FILE",
+    "File with the secret by which webhooks are signed, of `haulage webhook secret`, or two of them, one a line, while \
+     receivers change from one to the other; it is read again when it changes [default: jobs with webhooks are refused]",
+);
+pub(crate) const WEBHOOK_ALLOW: Setting = setting(
+    "HAULAGE_WEBHOOK_ALLOW",
+    "Network of receivers of webhooks that may be reached although it is not part of the internet, and without TLS, such as 10.1.0.0/16; may be given several times [default: none]",
+);
 pub(crate) const LOG: Setting = setting(
     "HAULAGE_LOG",
     "What the worker logs: a level, or a filter such as `info,haulage=debug,program=off` \
@@ -315,6 +324,8 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 5] = [
             &MAX_CONNECTIONS,
             &CORS_ORIGIN,
             &TRUST_FORWARDED,
+            &WEBHOOK_SECRET_FILE,
+            &WEBHOOK_ALLOW,
         ],
     ),
 ];

@@ -17,9 +17,11 @@ mod gzip;
 mod problem;
 #[cfg(any(feature = "client", feature = "server"))]
 mod protocol;
+mod retry_after;
 #[cfg(feature = "server")]
 pub mod server;
 
 #[cfg(feature = "client")]
 pub use client::{HttpBackend, HttpBackendBuilder};
 pub use problem::Problem;
+pub use retry_after::retry_after;

@@ -20,6 +20,10 @@ use crate::{Clock, Error, JobId, NewJob, QueueName, Record, Result, Status, seco
 pub use crate::{
     capabilities::{Capabilities, Groups},
     claim::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, Outcome, Settlement, Update},
+    delivery::{
+        ClaimedDeliveries, ClaimedDelivery, Deliveries, Delivery, DeliveryOutcome, DeliveryQuery,
+        DeliveryRequest, DeliverySettlement, RedriveDeliveries,
+    },
     finding::{Finding, Severity},
     holder::{Holder, holders},
     list_query::ListQuery,
@@ -184,6 +188,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// a backend that keeps both in one place.
     async fn ping(&self) -> Result<()> {
         self.get(vec![JobId::from("ping")], Detail::Status).await.map(drop)
+    }
+
+    /// What is to be told to webhooks, where the backend keeps that: it declares
+    /// [`Capabilities::webhooks`], then.
+    fn deliveries(&self) -> Option<&dyn Deliveries> {
+        None
     }
 
     /// Checks the backend's health and set-up, one finding a check.

@@ -51,6 +51,10 @@ pub struct Capabilities {
     /// [`Backend::settle_and_claim`] costs one write, and no more time than a
     /// settle. A consumer fills its slots by it, then.
     pub joins_claims: bool,
+    /// It keeps what is to be told to webhooks: there are [`Backend::deliveries`]. Without, a job with a webhook is
+    /// refused.
+    #[serde(default)]
+    pub webhooks: bool,
     /// How many [`Backend::settle`] calls a consumer has under way at once. One
     /// makes the largest batches; with more, a call that takes long (a large
     /// result) does not hold up all others.
@@ -72,6 +76,7 @@ impl Capabilities {
         suspects: true,
         claims_again: true,
         joins_claims: true,
+        webhooks: true,
         settles_at_once: 1,
     };
 
@@ -89,6 +94,12 @@ impl Capabilities {
         }
         jobs.iter().try_for_each(|job| {
             job.validate()?;
+            if job.spec.webhook.is_some() && !self.webhooks {
+                return Err(Error::Invalid(
+                    "webhook is not supported by this store; leave it out, and wait for the job or poll it"
+                        .into(),
+                ));
+            }
             self.check_payload("body", &job.body)
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, JobSpec, Json, QueueName, seconds,
+    Error, JobSpec, Json, QueueName, Webhook, seconds,
     spec::{check_duration, check_name},
 };
 
@@ -190,6 +190,15 @@ impl NewJob {
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.spec.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// A server (`haulage serve`) posts what becomes of the job to this URL; see [`Webhook`]. A store that
+    /// does not support it ([`Capabilities::webhooks`](crate::backend::Capabilities::webhooks)) refuses the job.
+    /// Default: none.
+    #[must_use]
+    pub fn webhook(mut self, webhook: Webhook) -> Self {
+        self.spec.webhook = Some(webhook);
         self
     }
 

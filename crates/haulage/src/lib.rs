@@ -26,6 +26,7 @@ pub mod clock;
 pub mod conformance;
 mod connect;
 pub mod consumer;
+mod delivery;
 mod error;
 mod event;
 mod finding;
@@ -56,6 +57,7 @@ pub mod sqlite;
 mod stats;
 mod suspicion;
 pub mod testing;
+mod webhook;
 
 use std::time::Duration;
 
@@ -75,6 +77,7 @@ pub use record::{FailureKind, JobError, Metadata, Progress, Record, Status};
 pub use retry::RetryPolicy;
 pub use seconds::parse_duration;
 pub use spec::JobSpec;
+pub use webhook::{Webhook, WebhookEvent};
 
 /// How long the record of a job that ended in `ERROR` is kept at least, whatever
 /// its `result_ttl`: 14 days.

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    Attempt, Error, JobId, JobSpec, Json, QueueName, Timestamp, json::present, seconds, spec::is_false,
+    Attempt, Error, JobId, JobSpec, Json, QueueName, Timestamp, Webhook, json::present, seconds,
+    spec::is_false,
 };
 
 /// Where a job is in its life.
@@ -281,7 +282,7 @@ pub struct Record {
     /// that were given back, and all before a redrive.
     pub uncounted: u32,
     /// What was fixed at submit; the request id is there in any case. In JSON its
-    /// fields stand among the others.
+    /// fields stand among the others, and its webhook is as it is [shown](Webhook::shown).
     #[serde(flatten, serialize_with = "with_defaults")]
     pub spec: JobSpec,
     /// When the submit was accepted.
@@ -348,6 +349,9 @@ fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, 
         drop_body: bool,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         metadata: &'a Metadata,
+        /// Who may see a record need not know a token in the URL.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        webhook: Option<Webhook>,
     }
     Shown {
         queue: &spec.queue,
@@ -360,6 +364,7 @@ fn with_defaults<S: Serializer>(spec: &JobSpec, serializer: S) -> Result<S::Ok, 
         result_ttl: spec.result_ttl,
         drop_body: spec.drop_body,
         metadata: &spec.metadata,
+        webhook: spec.webhook.as_ref().map(Webhook::shown),
     }
     .serialize(serializer)
 }

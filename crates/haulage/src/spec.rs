@@ -7,7 +7,7 @@ use serde::{
     de::{Unexpected, Visitor},
 };
 
-use crate::{Error, Metadata, NewJob, QueueName, seconds};
+use crate::{Error, Metadata, NewJob, QueueName, Webhook, seconds};
 
 /// What is fixed at submit, besides the body. It goes with the job wherever that
 /// goes: [`NewJob`], [`Claimed`](crate::backend::Claimed) and
@@ -49,6 +49,9 @@ pub struct JobSpec {
     /// See [`NewJob::metadata`].
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
+    /// See [`NewJob::webhook`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 /// Reads a whole number, also where it is written like `3.0`, as some languages do with all numbers.
@@ -109,6 +112,7 @@ impl Default for JobSpec {
             result_ttl: NewJob::DEFAULT_RESULT_TTL,
             drop_body: false,
             metadata: Metadata::new(),
+            webhook: None,
         }
     }
 }
@@ -143,7 +147,7 @@ impl JobSpec {
             check_size("a metadata key", key, NewJob::MAX_LABEL_BYTES)?;
             check_size(&format!("metadata {key:?}"), value, NewJob::MAX_METADATA_BYTES)?;
         }
-        Ok(())
+        self.webhook.as_ref().map_or(Ok(()), Webhook::validate)
     }
 }
 
@@ -189,11 +193,12 @@ mod tests {
             result_ttl: Duration::from_micros(1_500_001),
             drop_body: true,
             metadata: [("team".to_owned(), "vision".to_owned())].into(),
+            webhook: Some(Webhook::new("https://a.example")),
         };
         let json = serde_json::to_string(&spec).expect("JSON");
         assert_eq!(
             json,
-            r#"{"queue":"bulk","task":"embed","request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"start_within":60,"result_ttl":1.500001,"drop_body":true,"metadata":{"team":"vision"}}"#
+            r#"{"queue":"bulk","task":"embed","request_id":"r-1","group":"user-1","max_attempts":5,"timeout":600,"start_within":60,"result_ttl":1.500001,"drop_body":true,"metadata":{"team":"vision"},"webhook":{"url":"https://a.example","events":["ended"]}}"#
         );
         assert_eq!(serde_json::from_str::<JobSpec>(&json).expect("a spec"), spec);
     }

@@ -39,7 +39,7 @@ fn the_library() {
 
 #[test]
 fn the_command_line() {
-    assert_light("haulage-cli", 121);
+    assert_light("haulage-cli", 122);
 }
 
 /// What comes from a registry has the same features in `selection`, without what its

@@ -146,6 +146,8 @@ impl Inner {
         // The queue knows which message is delivered again, and not with which others it was lost.
         capabilities.suspects = false;
         capabilities.joins_claims = false;
+        // The stream of the table tells of ends, where it is switched on.
+        capabilities.webhooks = false;
         // A claim is a message in hand, which another process does not have.
         capabilities.claims_again = false;
         capabilities.max_payload = if config.bucket.is_some() { MAX_DOCUMENT } else { MAX_IN_TABLE };

@@ -34,6 +34,7 @@ pub(crate) mod submit;
 mod summary;
 mod view;
 pub(crate) mod wait;
+pub(crate) mod webhook;
 mod whole_read;
 pub(crate) mod worker;
 pub(crate) mod workers;

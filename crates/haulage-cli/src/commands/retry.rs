@@ -66,5 +66,11 @@ fn copy(Record { id, body, mut spec, .. }: Record) -> haulage::Result<NewJob> {
             source: None,
         },
     })?;
+    if spec.webhook.as_ref().is_some_and(|webhook| webhook.url.ends_with('…')) {
+        return Err(Error::Invalid(format!(
+            "the server hides the query of the webhook URL of job {id}, so the job cannot be copied; submit it again \
+             with its webhook"
+        )));
+    }
     Ok(NewJob::from_json(body).spec(spec))
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use haulage_http::server::{KeyFile, Network, Server};
+use haulage_http::server::{KeyFile, Network, Server, Webhooks};
 
 use super::{
     key,
@@ -70,6 +70,18 @@ pub(crate) struct Args {
     )]
     trust_forwarded: Vec<Network>,
 
+    #[arg(
+        long, value_name = "FILE",
+        env = env::WEBHOOK_SECRET_FILE.name, help = env::WEBHOOK_SECRET_FILE.help
+    )]
+    webhook_secret_file: Option<PathBuf>,
+
+    #[arg(
+        long, value_name = "NETWORK", value_delimiter = ',', requires = "webhook_secret_file",
+        env = env::WEBHOOK_ALLOW.name, help = env::WEBHOOK_ALLOW.help
+    )]
+    webhook_allow: Vec<Network>,
+
     /// How long what is being answered may take to end after SIGTERM or Ctrl-C
     #[arg(
         long, value_name = "DURATION", value_parser = options::duration,
@@ -132,6 +144,10 @@ impl Args {
         }
         for proxy in self.trust_forwarded {
             builder = builder.trust_forwarded(proxy);
+        }
+        if let Some(secrets) = self.webhook_secret_file {
+            let webhooks = self.webhook_allow.into_iter().fold(Webhooks::new(secrets), Webhooks::allow);
+            builder = builder.webhooks(webhooks);
         }
         let server = builder.start()?;
         match shown {

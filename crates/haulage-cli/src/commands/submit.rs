@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use haulage::{Error, JobHandle, JobId, Json, NewJob, Producer, QueueName};
+use haulage::{Error, JobHandle, JobId, Json, NewJob, Producer, QueueName, Webhook, WebhookEvent};
 use serde_json::json;
 
 use super::wait;
@@ -125,6 +125,17 @@ struct JobOptions {
 
     #[arg(long, value_name = "ID", env = env::REQUEST_ID.name, help = env::REQUEST_ID.help)]
     request_id: Option<String>,
+
+    /// A URL to which a server posts what becomes of the job: see `haulage webhook` [default: none]
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+
+    /// What is posted to it: ended, attempt_failed, progress; several with a comma in between
+    #[arg(
+        long, value_name = "EVENT", value_delimiter = ',', requires = "webhook",
+        default_value = WebhookEvent::Ended.as_str()
+    )]
+    webhook_events: Vec<WebhookEvent>,
 }
 
 impl JobOptions {
@@ -143,6 +154,8 @@ impl JobOptions {
         job.spec.result_ttl = self.result_ttl;
         job.spec.metadata = self.metadata.iter().cloned().collect();
         job.spec.request_id.clone_from(&self.request_id);
+        job.spec.webhook =
+            self.webhook.as_ref().map(|url| Webhook::new(url).events(self.webhook_events.iter().copied()));
         job
     }
 

@@ -163,6 +163,7 @@ pub(super) fn details(output: Output, record: &Record, now: Timestamp) -> String
     for (key, value) in &record.spec.metadata {
         field("metadata", Some(format!("{key}={value}")));
     }
+    field("webhook", record.spec.webhook.as_ref().map(ToString::to_string));
     field("submitted", Some(moment(record.submitted_at)));
     field("due", record.due_at.filter(|_| waits).map(moment));
     field("waits for", (waits && record.due_at.is_none()).then(|| "an earlier job of its group".into()));

@@ -7,6 +7,7 @@ use std::{
 };
 
 use haulage::{Context, Failure, Job, Json, NewJob, with_causes};
+use haulage_http::retry_after;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
@@ -22,7 +23,7 @@ use hyper_util::{
 };
 use tower_service::Service as _;
 
-use super::{HandlerEnd, Headers, TAIL, result, retry_after, too_large};
+use super::{HandlerEnd, Headers, TAIL, result, too_large};
 use crate::{
     exit::{Code, Exit, Result},
     output::sanitized,
@@ -255,7 +256,7 @@ impl Http {
         }
         let retryable = status.is_server_error()
             || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        match named(RETRY_AFTER).and_then(|value| retry_after::parse(value, SystemTime::now())) {
+        match named(RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::now())) {
             _ if !retryable => Failure::fatal(message),
             Some(delay) => Failure::retry_after(message, delay.min(self.longest_wait)),
             None => Failure::retry(message),

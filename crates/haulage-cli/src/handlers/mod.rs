@@ -7,7 +7,6 @@ pub(crate) mod guard;
 mod headers;
 mod http;
 mod results;
-mod retry_after;
 pub(crate) mod shell_words;
 mod stderr;
 mod unix;

@@ -31,3 +31,4 @@ mod signals;
 mod simulate;
 mod site;
 mod submit;
+mod webhooks;

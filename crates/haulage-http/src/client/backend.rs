@@ -13,8 +13,10 @@ use async_trait::async_trait;
 use haulage::{
     Backend, Clock, Error, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
-        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
-        HeartbeatStatus, ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted, WholeRead,
+        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, ClaimedDeliveries, Deliveries, Delivery,
+        DeliveryQuery, DeliveryRequest, DeliverySettlement, Detail, Finding, Heartbeat, HeartbeatStatus,
+        ListQuery, Lookup, Purge, Redrive, RedriveDeliveries, Settlement, Signals, Stats, Submitted,
+        WholeRead,
     },
 };
 use hyper::{Method, body::Bytes};
@@ -286,7 +288,32 @@ impl Backend for HttpBackend {
         self.ask("ping", (), Manner::LOOK).await
     }
 
+    fn deliveries(&self) -> Option<&dyn Deliveries> {
+        self.capabilities.webhooks.then_some(self)
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
         self.ask("check", (), Manner::LONG_LOOK).await
+    }
+}
+
+#[async_trait]
+impl Deliveries for HttpBackend {
+    async fn claim_deliveries(&self, request: DeliveryRequest) -> Result<ClaimedDeliveries> {
+        self.ask("claim_deliveries", request, Manner::CHANGE).await
+    }
+
+    async fn settle_deliveries(&self, settlements: Vec<DeliverySettlement>) -> Result<Vec<bool>> {
+        let count = settlements.len();
+        let answers = self.ask("settle_deliveries", settlements, Manner::CHANGE).await?;
+        self.expect(answers, count)
+    }
+
+    async fn list_deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>> {
+        self.ask("list_deliveries", query, Manner::LONG_LOOK).await
+    }
+
+    async fn redrive_deliveries(&self, what: RedriveDeliveries) -> Result<Vec<String>> {
+        self.ask("redrive_deliveries", what, Manner::CHANGE).await
     }
 }

@@ -34,6 +34,7 @@ GET    /v1/jobs/{id}/waiting        read
 GET    /v1/queues                   read work operate
 GET    /v1/scale                    read work operate
 GET    /v1/stats                    read work operate
+GET    /v1/webhooks                 read
 GET    /v1/workers                  read
 GET    /workers                     read
 POST   /dead/redrive                operate
@@ -48,14 +49,18 @@ POST   /v1/backend/backlog          read work operate
 POST   /v1/backend/cancel           submit operate
 POST   /v1/backend/check            read work operate
 POST   /v1/backend/claim            work
+POST   /v1/backend/claim_deliveries operate
 POST   /v1/backend/get              read
 POST   /v1/backend/heartbeat        work
 POST   /v1/backend/list             read
+POST   /v1/backend/list_deliveries  read
 POST   /v1/backend/ping             submit read work operate
 POST   /v1/backend/purge            operate
 POST   /v1/backend/redrive          operate
+POST   /v1/backend/redrive_deliveries operate
 POST   /v1/backend/set_paused       operate
 POST   /v1/backend/settle           work
+POST   /v1/backend/settle_deliveries operate
 POST   /v1/backend/stats            read work operate
 POST   /v1/backend/stop             work
 POST   /v1/backend/submit           submit
@@ -65,6 +70,7 @@ POST   /v1/jobs/{id}/cancel         submit operate
 POST   /v1/jobs/{id}/redrive        operate
 POST   /v1/queues/{queue}/pause     operate
 POST   /v1/queues/{queue}/resume    operate
+POST   /v1/webhooks/{id}/redrive    operate
 ";
 
 /// The lines of the table: method, path, and who may.

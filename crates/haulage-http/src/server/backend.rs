@@ -17,6 +17,7 @@ use super::{
     keys::Identity,
     reply::{self, Handled, Reply},
     request::{self, Request},
+    webhooks,
 };
 use crate::{
     Problem,
@@ -103,6 +104,7 @@ pub(super) async fn submit(api: Arc<Api>, request: Request) -> Handled {
             return Err(unknown("accepted these jobs").remedy(remedy));
         }
         who.need_queues(jobs.iter().map(|job| &job.spec.queue))?;
+        jobs.iter().try_for_each(|job| webhooks::check(&api, job.spec.webhook.as_ref()))?;
         let submitted = api.submit(&who, jobs).await?;
         Ok(submitted.into_iter().map(Answer::from).collect::<Vec<_>>())
     })
@@ -357,7 +359,7 @@ pub(super) async fn read<T: DeserializeOwned>(api: &Api, request: &mut Request) 
 }
 
 /// A call that may be made as often as it comes.
-async fn every_time<T, R, F>(
+pub(super) async fn every_time<T, R, F>(
     api: Arc<Api>,
     mut request: Request,
     verb: impl FnOnce(Arc<Api>, Arc<Caller>, T) -> F,
@@ -372,7 +374,7 @@ where
 }
 
 /// A call that is made once, however often it comes.
-async fn once<T, R, F>(
+pub(super) async fn once<T, R, F>(
     api: Arc<Api>,
     mut request: Request,
     name: &'static str,

@@ -23,6 +23,7 @@ use super::{
     pressure::Pressure,
     tls::Tls,
     watch::Watches,
+    webhooks::Webhooks,
 };
 use crate::protocol;
 
@@ -41,6 +42,7 @@ pub struct Builder {
     max_waiting: Option<u64>,
     origins: BTreeSet<String>,
     proxies: Vec<Network>,
+    webhooks: Option<Webhooks>,
     limits: Limits,
 }
 
@@ -63,6 +65,7 @@ impl Builder {
             max_waiting: None,
             origins: BTreeSet::new(),
             proxies: Vec::new(),
+            webhooks: None,
             limits: Limits { connections: Self::MAX_CONNECTIONS, patience: Duration::from_secs(30) },
         }
     }
@@ -130,21 +133,30 @@ impl Builder {
         self
     }
 
+    /// What becomes of jobs is told to their webhooks. Default: it is not, and jobs that have one are refused.
+    pub fn webhooks(mut self, webhooks: Webhooks) -> Self {
+        self.webhooks = Some(webhooks);
+        self
+    }
+
     /// Begins to answer.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] where the address cannot be had, where others than this machine could
-    /// reach it and there are no keys, or where there is something wrong with the certificate;
+    /// reach it and there are no keys, or where there is something wrong with the certificate or with the
+    /// secrets of webhooks;
     /// [`Error::Unavailable`] where the system has no thread left.
     pub fn start(self) -> Result<Server> {
-        let Self { backend, address, keys, tls, max_body, max_waiting, origins, proxies, limits } = self;
+        let Self { backend, address, keys, tls, max_body, max_waiting, origins, proxies, webhooks, limits } =
+            self;
         let refused = |error: std::io::Error| {
             Error::Config(format!(
                 "cannot listen on {address}: {error}; write it like 127.0.0.1:8080, with a port that is free"
             ))
         };
         let tls = tls.map(|(certificate, key)| Tls::open(certificate, key)).transpose()?;
+        let teller = webhooks.map(|webhooks| webhooks.open(&backend)).transpose()?;
         let listener = TcpListener::bind(&address).map_err(refused)?;
         let bound: SocketAddr = listener.local_addr().map_err(refused)?;
         if keys.is_none() && !bound.ip().is_loopback() {
@@ -171,6 +183,7 @@ impl Builder {
             history: pages::History::default(),
             origins,
             proxies,
+            reach: teller.as_ref().map(|teller| Arc::clone(&teller.reach)),
             stopping: stopping.clone(),
             requests: requests.clone(),
         });
@@ -185,10 +198,14 @@ impl Builder {
             let _entered = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(refused)?
         };
-        let connections = TaskTracker::new();
+        let (connections, telling) = (TaskTracker::new(), TaskTracker::new());
+        if let Some(teller) = teller {
+            runtime.spawn(telling.track_future(teller.run(stopping.clone())));
+        }
         let is_secure = tls.is_some();
         runtime.spawn(pages::look(Arc::clone(&api)));
         runtime.spawn(connection::accept(listener, api, tls, limits, connections.clone()));
-        Ok(Server { address: bound, is_secure, stopping, connections, requests, runtime: Some(runtime) })
+        let runtime = Some(runtime);
+        Ok(Server { address: bound, is_secure, stopping, connections, requests, telling, runtime })
     }
 }

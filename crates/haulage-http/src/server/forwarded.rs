@@ -28,7 +28,7 @@ pub struct Network {
 }
 
 impl Network {
-    fn contains(&self, address: IpAddr) -> bool {
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
         let differ = match (self.address, address) {
             (IpAddr::V4(own), IpAddr::V4(other)) => u128::from(own.to_bits() ^ other.to_bits()) << 96,
             (IpAddr::V6(own), IpAddr::V6(other)) => own.to_bits() ^ other.to_bits(),
@@ -60,7 +60,7 @@ impl FromStr for Network {
             })?,
         };
         if bits == 0 {
-            return Err(wrong("anybody would be believed"));
+            return Err(wrong("that is every address there is"));
         }
         Ok(Self { address, bits })
     }
@@ -200,7 +200,7 @@ mod tests {
             ("10.0.0.0/33", "from 1 to 32"),
             ("::/129", "from 1 to 128"),
             ("10.0.0.0/x", "number of bits"),
-            ("0.0.0.0/0", "anybody"),
+            ("0.0.0.0/0", "every address"),
         ] {
             let error = text.parse::<Network>().expect_err(text).to_string();
             assert!(error.contains(says), "{text}: {error}");

@@ -10,6 +10,7 @@ mod calls;
 mod compressed;
 mod connection;
 mod content;
+mod deliveries;
 mod events;
 mod forwarded;
 mod jobs;
@@ -28,6 +29,7 @@ mod tls;
 mod upload;
 mod waiting;
 mod watch;
+mod webhooks;
 
 use std::{
     collections::BTreeSet,
@@ -56,6 +58,7 @@ pub use self::{
     builder::Builder,
     forwarded::Network,
     keys::{Key, KeyFile, Scope},
+    webhooks::{WebhookSecret, Webhooks},
 };
 use self::{
     caller::Caller,
@@ -68,6 +71,7 @@ use self::{
     request::{Query, Request},
     routes::Route,
     watch::Watches,
+    webhooks::Reach,
 };
 use crate::{Problem, gzip, protocol};
 
@@ -85,6 +89,8 @@ pub struct Server {
     stopping: CancellationToken,
     connections: TaskTracker,
     requests: TaskTracker,
+    /// What tells webhooks.
+    telling: TaskTracker,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -111,11 +117,13 @@ impl Server {
     }
 
     /// Ends it: no more connections are taken, waits end with 503 and `Retry-After`, and what
-    /// is being answered has so long to come to its end. True if all of it has.
+    /// is being answered, or told to webhooks, has so long to come to its end. True if all of it has.
     pub async fn stop(mut self, grace: Duration) -> bool {
         self.stopping.cancel();
         self.connections.close();
-        let all = tokio::time::timeout(grace, self.connections.wait()).await.is_ok();
+        self.telling.close();
+        let ended = async { tokio::join!(self.connections.wait(), self.telling.wait()) };
+        let all = tokio::time::timeout(grace, ended).await.is_ok();
         self.end();
         all
     }
@@ -162,6 +170,8 @@ struct Api {
     origins: BTreeSet<String>,
     /// These are believed what they say of their clients.
     proxies: Vec<Network>,
+    /// Where webhooks may be told, if this server tells any.
+    reach: Option<Arc<Reach>>,
     stopping: CancellationToken,
     /// Those that are being answered.
     requests: TaskTracker,

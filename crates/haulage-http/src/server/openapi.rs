@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use haulage::WebhookEvent;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -38,6 +39,7 @@ pub(super) fn of(routes: &[Route], needs_key: bool) -> String {
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "paths": paths,
+        "webhooks": webhooks(),
         "components": { "schemas": schemas },
     });
     if needs_key {
@@ -47,6 +49,42 @@ pub(super) fn of(routes: &[Route], needs_key: bool) -> String {
         });
     }
     format!("{document:#}\n")
+}
+
+/// What is sent to the webhooks of jobs.
+fn webhooks() -> Value {
+    let header = |name: &str, what: &str| json!({ "name": name, "in": "header", "required": true, "description": what, "schema": { "type": "string" } });
+    let what = |event| match event {
+        WebhookEvent::Ended => "A job has ended",
+        WebhookEvent::AttemptFailed => "An attempt has failed, and another one follows",
+        WebhookEvent::Progress => "A job has told of its progress",
+        _ => "A later event",
+    };
+    let webhook = |event: WebhookEvent| {
+        let operation = json!({
+            "operationId": format!("webhook_{event}"),
+            "summary": what(event),
+            "description": "Signed in the form of Standard Webhooks.",
+            "security": [],
+            "parameters": [
+                header("webhook-id", "The delivery: the same with each try"),
+                header("webhook-timestamp", "The time of the try, in seconds since 1970"),
+                header("webhook-signature", "`v1,` and a signature in base64; two with a space between them while a secret is replaced"),
+            ],
+            "requestBody": {
+                "required": true,
+                "content": { "application/json": { "schema": reference("Event") } },
+            },
+            "responses": {
+                "2XX": { "description": "It has arrived" },
+                "410": { "description": "The delivery is given up" },
+                "default": { "description": "It is tried again, for a day" },
+            },
+        });
+        (event.kind(), json!({ "post": operation }))
+    };
+    let all: BTreeMap<_, _> = WebhookEvent::ALL.into_iter().map(webhook).collect();
+    json!(all)
 }
 
 fn operation(route: &Route, needs_key: bool) -> Value {
@@ -126,8 +164,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use haulage::{
-        FailureKind, JobError, JobSpec, Json, NewJob, Progress, Record, Status, Timestamp,
-        backend::{Backlog, QueueBacklog, QueueStats, Stats, Submitted},
+        FailureKind, JobError, JobSpec, Json, NewJob, Progress, Record, Status, Timestamp, Webhook,
+        WebhookEvent,
+        backend::{Backlog, Delivery, QueueBacklog, QueueStats, Stats, Submitted},
     };
     use serde::Serialize;
 
@@ -151,7 +190,7 @@ mod tests {
     fn full_record() -> Record {
         let mut spec: JobSpec = serde_json::from_str(
             r#"{"queue":"bulk","task":"embed","request_id":"r","group":"g","timeout":1,"start_within":2,
-                "drop_body":true,"metadata":{"a":"b"}}"#,
+                "drop_body":true,"metadata":{"a":"b"},"webhook":"https://a.example"}"#,
         )
         .expect("a spec");
         spec.max_attempts = 5;
@@ -181,6 +220,13 @@ mod tests {
         assert_described("QueueStats", &QueueStats::default());
         assert_described("Backlog", &Backlog::default());
         assert_described("QueueBacklog", &QueueBacklog::default());
+        let delivery: Delivery = serde_json::from_value(serde_json::json!({
+            "id": "msg_1", "job": "j", "queue": "default", "event": "ended", "url": "https://a.example",
+            "created_at": Timestamp::from_micros(1), "tries": 1, "due_at": null, "dead_at": null, "error": null,
+        }))
+        .expect("a delivery");
+        assert_described("Delivery", &delivery);
+        assert_described("Webhook", &full_record().spec.webhook);
         let problem = Problem {
             detail: "d".into(),
             field: Some("f".into()),
@@ -202,12 +248,19 @@ mod tests {
         let kinds: Vec<String> =
             serde_json::from_value(schema("JobError")["properties"]["kind"]["enum"].clone()).expect("names");
         assert_eq!(kinds, FailureKind::ALL.map(FailureKind::as_str));
+        let events: Vec<String> =
+            serde_json::from_value(schema("WebhookEvent")["enum"].clone()).expect("names");
+        assert_eq!(events, WebhookEvent::ALL.map(WebhookEvent::as_str));
+        let told = &schema("Event")["properties"]["type"]["enum"];
+        let told: Vec<String> = serde_json::from_value(told.clone()).expect("names");
+        assert_eq!(told, WebhookEvent::ALL.map(WebhookEvent::kind));
     }
 
     #[test]
     fn the_schemas_have_the_limits_of_the_types() {
         assert_eq!(schema("Label")["maxLength"], NewJob::MAX_LABEL_BYTES);
         assert_eq!(schema("JobTime")["oneOf"][0]["maximum"], NewJob::MAX_DURATION.as_secs());
+        assert_eq!(schema("Webhook")["properties"]["url"]["maxLength"], Webhook::MAX_URL_BYTES);
         let metadata = &schema("Submission")["properties"]["metadata"];
         assert_eq!(metadata["additionalProperties"]["maxLength"], NewJob::MAX_METADATA_BYTES);
     }

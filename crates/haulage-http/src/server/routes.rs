@@ -5,8 +5,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use hyper::Method;
 
 use super::{
-    Api, backend, events, jobs, keys::Scope, openapi, pages, queues, reply::Reply, request::Request, settle,
-    submit, waiting,
+    Api, backend, deliveries, events, jobs, keys::Scope, openapi, pages, queues, reply::Reply,
+    request::Request, settle, submit, waiting,
 };
 use crate::Problem;
 
@@ -177,6 +177,10 @@ pub(super) fn routes() -> Vec<Route> {
         verb!("whole_read", COUNT, backend::whole_read),
         verb!("ping", ANY, backend::ping),
         verb!("check", COUNT, backend::check),
+        verb!("claim_deliveries", OPERATE, deliveries::claim_verb),
+        verb!("settle_deliveries", OPERATE, deliveries::settle_verb),
+        verb!("list_deliveries", READ, deliveries::list_verb),
+        verb!("redrive_deliveries", OPERATE, deliveries::redrive_verb),
     ]);
     routes
 }
@@ -320,6 +324,29 @@ fn public() -> Vec<Route> {
         Route::get("/v1/workers", READ, to!(queues::workers))
             .summary("The workers that hold jobs")
             .answers(&[(200, "By name", "Workers")]),
+        Route::get("/v1/webhooks", READ, to!(deliveries::list))
+            .summary("What has not been told to webhooks yet, or was given up, the newest first")
+            .parameters(
+                const {
+                    &[
+                        query("dead", YES, "Only what was given up"),
+                        IN_QUEUE,
+                        query("job", TEXT, "Only of this job"),
+                        query(
+                            "limit",
+                            r#"{"type":"integer","minimum":1,"maximum":1000,"default":20}"#,
+                            "How many",
+                        ),
+                    ]
+                },
+            )
+            .answers(&[(200, "The deliveries", "Deliveries")]),
+        Route::post("/v1/webhooks/{id}/redrive", OPERATE, to!(deliveries::redrive))
+            .summary("Tell again what was given up, for another day at most")
+            .answers(&[
+                (200, "It is tried at once", "DeliveryRedriven"),
+                (409, "It was not given up", "Problem"),
+            ]),
         Route::get("/openapi.json", ANY, to!(openapi::document)).summary("This document").answers(&[(
             200,
             "OpenAPI 3.1",

@@ -16,7 +16,7 @@ use super::{
     keys::{Identity, Scope},
     reply::{self, Reply},
     request::{Request, invalid},
-    upload,
+    upload, webhooks,
 };
 use crate::Problem;
 
@@ -32,7 +32,7 @@ const KEY_HEADER: &str = "idempotency-key";
 const WINDOW: &str = "idempotency_window";
 const NAMES: [&str; 4] = [BODY, DELAY, KEY, WINDOW];
 /// The fields of a [`JobSpec`].
-const SPEC: [&str; 10] = [
+const SPEC: [&str; 11] = [
     "queue",
     "task",
     "request_id",
@@ -43,6 +43,7 @@ const SPEC: [&str; 10] = [
     "result_ttl",
     "drop_body",
     METADATA,
+    "webhook",
 ];
 
 pub(super) async fn submit(api: Arc<Api>, mut request: Request) -> Result<Reply, Problem> {
@@ -119,6 +120,7 @@ pub(super) fn no_answer() -> Error {
 /// Checks a job before it goes to the store.
 pub(super) fn check(api: &Api, who: &Identity, job: &NewJob) -> Result<(), Problem> {
     job.validate().map_err(|error| named(&error))?;
+    webhooks::check(api, job.spec.webhook.as_ref())?;
     api.capabilities().check_payload("body", &job.body)?;
     who.need_queues([&job.spec.queue])
 }
@@ -293,7 +295,7 @@ mod tests {
     fn a_submission_has_all_options_of_a_job_and_no_others() {
         let all = r#"{"body": {"b":1,"a":[ ]}, "queue": "bulk", "task": "embed", "request_id": "r-1",
             "group": "g", "max_attempts": 5, "timeout": "5m", "start_within": 60.5, "result_ttl": 3600,
-            "drop_body": true, "metadata": {"team": "vision"}, "delay": "1s", "idempotency_key": "k",
+            "drop_body": true, "metadata": {"team": "vision"}, "webhook": "https://a.example", "delay": "1s", "idempotency_key": "k",
             "idempotency_window": "1h"}"#;
         let job = job(all.as_bytes()).expect("a job");
         assert_eq!(job.body.as_str(), r#"{"b":1,"a":[ ]}"#);
@@ -321,6 +323,11 @@ mod tests {
             (r#"{"body":1,"queue":"x","delay":-1}"#, "delay", "not a number of seconds"),
             (r#"{"body":1,"metadata":{"a":1}}"#, "metadata", "expected a string"),
             (r#"{"body":1,"max_attempts":"3"}"#, "max_attempts", "expected a whole number"),
+            (
+                r#"{"body":1,"webhook":{"url":"https://a.example","events":["end"]}}"#,
+                "webhook",
+                "some of ended",
+            ),
         ] {
             let problem = job(text.as_bytes()).expect_err(text);
             assert_eq!(problem.field.as_deref(), Some(field), "{text}: {problem:?}");

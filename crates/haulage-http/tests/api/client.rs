@@ -37,7 +37,11 @@ impl Site {
 
     /// On a clock that stands still.
     pub(crate) async fn standing_still() -> Self {
-        Self::on(Clock::manual(Timestamp::from_micros(1_800_000_000_000_000)), |builder, _| builder).await
+        Self::standing_still_with(|builder, _| builder).await
+    }
+
+    pub(crate) async fn standing_still_with(set_up: impl FnOnce(Builder, &TempDir) -> Builder) -> Self {
+        Self::on(Clock::manual(Timestamp::from_micros(1_800_000_000_000_000)), set_up).await
     }
 
     async fn on(clock: Clock, set_up: impl FnOnce(Builder, &TempDir) -> Builder) -> Self {

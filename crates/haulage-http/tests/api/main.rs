@@ -11,6 +11,8 @@ mod jobs;
 mod keys;
 mod outage;
 mod pages;
+mod receiver;
 mod sessions;
 mod stopping;
 mod store;
+mod webhooks;

@@ -12,8 +12,10 @@ use async_trait::async_trait;
 use haulage::{
     Backend, Clock, Error, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
-        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
-        HeartbeatStatus, ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted, WholeRead,
+        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, ClaimedDeliveries, Deliveries, Delivery,
+        DeliveryQuery, DeliveryRequest, DeliverySettlement, Detail, Finding, Heartbeat, HeartbeatStatus,
+        ListQuery, Lookup, Purge, Redrive, RedriveDeliveries, Settlement, Signals, Stats, Submitted,
+        WholeRead,
     },
 };
 use tokio::sync::{Semaphore, watch};
@@ -72,6 +74,10 @@ impl Store {
         let mut state = self.state.subscribe();
         let state = *state.wait_for(|state| *state != State::Hangs).await.expect("the store is there");
         if state == State::Fails { Err(out_of_order()) } else { Ok(&*self.inner) }
+    }
+
+    async fn deliveries_reached(&self) -> Result<&dyn Deliveries> {
+        Ok(self.reached().await?.deliveries().expect("webhooks"))
     }
 
     /// Waits for the next settle, after those that were seen.
@@ -200,6 +206,10 @@ impl Backend for Store {
         self.reached().await?.ping().await
     }
 
+    fn deliveries(&self) -> Option<&dyn Deliveries> {
+        self.inner.deliveries().map(|_| self as _)
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
         self.reached().await?.check().await
     }
@@ -211,4 +221,23 @@ impl Backend for Store {
 
 fn out_of_order() -> Error {
     Error::Unavailable { message: "out of order".into(), source: None }
+}
+
+#[async_trait]
+impl Deliveries for Store {
+    async fn claim_deliveries(&self, request: DeliveryRequest) -> Result<ClaimedDeliveries> {
+        self.deliveries_reached().await?.claim_deliveries(request).await
+    }
+
+    async fn settle_deliveries(&self, settlements: Vec<DeliverySettlement>) -> Result<Vec<bool>> {
+        self.deliveries_reached().await?.settle_deliveries(settlements).await
+    }
+
+    async fn list_deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>> {
+        self.deliveries_reached().await?.list_deliveries(query).await
+    }
+
+    async fn redrive_deliveries(&self, what: RedriveDeliveries) -> Result<Vec<String>> {
+        self.deliveries_reached().await?.redrive_deliveries(what).await
+    }
 }

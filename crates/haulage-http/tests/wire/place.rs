@@ -15,7 +15,10 @@ use haulage::{
     conformance::Subject,
     sqlite::SqliteBackend,
 };
-use haulage_http::{HttpBackend, server::Server};
+use haulage_http::{
+    HttpBackend,
+    server::{Server, WebhookSecret, Webhooks},
+};
 use haulage_servers::{Break, Flaky};
 use tempfile::TempDir;
 
@@ -52,9 +55,12 @@ impl Wire {
     }
 }
 
-/// A server over this backend, on a free port.
-pub(crate) fn serve(backend: Arc<dyn Backend>) -> Server {
-    Server::builder(backend).listen("127.0.0.1:0").start().expect("a server")
+/// A server over this backend, on a free port. It takes jobs with webhooks, and leaves it to the test to tell.
+pub(crate) fn serve(backend: Arc<dyn Backend>, folder: &TempDir) -> Server {
+    let secrets = folder.path().join("webhook-secrets");
+    std::fs::write(&secrets, WebhookSecret::create().expect("a secret")).expect("write");
+    let webhooks = Webhooks::new(secrets).at_once(0);
+    Server::builder(backend).listen("127.0.0.1:0").webhooks(webhooks).start().expect("a server")
 }
 
 #[async_trait::async_trait]
@@ -64,7 +70,7 @@ impl Subject for Wire {
         let path = self.folder.path().join(format!("{number}.db"));
         let clock = Clock::manual(Timestamp::from_micros(1_800_000_000_000_000));
         let store = SqliteBackend::options(path).clock(clock.clone()).open().await.expect("open");
-        let server = serve(Arc::new(store));
+        let server = serve(Arc::new(store), &self.folder);
         let flaky = Flaky::start(server.address(), number as u64);
         let client = HttpBackend::builder(flaky.url()).clock(clock).patience(Duration::from_secs(60));
         // With faults, so that both ways are tried.
@@ -96,7 +102,7 @@ pub(crate) struct Place {
     pub(crate) server: Option<Server>,
     pub(crate) flaky: Flaky,
     pub(crate) client: HttpBackend,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Place {
@@ -104,10 +110,10 @@ impl Place {
         let folder = tempfile::tempdir().expect("tempdir");
         let store: Arc<dyn Backend> =
             Arc::new(SqliteBackend::open(folder.path().join("x.db")).await.expect("open"));
-        let server = serve(store.clone());
+        let server = serve(store.clone(), &folder);
         let flaky = Flaky::start(server.address(), 1);
         let client = HttpBackend::builder(flaky.url()).patience(patience).open().await.expect("open");
-        Self { store, server: Some(server), flaky, client, _folder: folder }
+        Self { store, server: Some(server), flaky, client, folder }
     }
 
     /// One that waits until a server is there again.
@@ -141,7 +147,7 @@ impl Place {
 
     /// Another server takes the place of this one, which knows nothing of it.
     pub(crate) fn restart(&mut self) {
-        let server = serve(self.store.clone());
+        let server = serve(self.store.clone(), &self.folder);
         self.flaky.lead_to(server.address());
         self.server = Some(server);
     }

@@ -57,6 +57,7 @@ mod suspects;
 mod terminal;
 mod trial;
 mod waiting;
+mod webhooks;
 
 use std::{fmt, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
@@ -184,6 +185,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         queues::CASES,
         idempotency::CASES,
         payloads::CASES,
+        webhooks::CASES,
         races::CASES,
     ]
     .into_iter()

@@ -1,8 +1,9 @@
 //! One job, and how each verb changes it.
 
 use crate::{
-    Attempt, JobId, NewJob, Record, Status, Timestamp,
+    Attempt, FailureKind, JobId, NewJob, Record, Status, Timestamp, WebhookEvent,
     backend::{ClaimKey, ClaimRequest, Claimed, Detail, Update},
+    delivery::Notice,
     lease::Lease,
     lifecycle::{End, Terms, Transition, Wait},
     suspicion::Suspicion,
@@ -26,6 +27,10 @@ pub(super) struct Entry {
     past: Vec<Attempt>,
     /// The id of the request that has it, or had it last.
     claim: Option<String>,
+    /// When its progress was to be told last.
+    pub(super) told_at: Option<Timestamp>,
+    /// What its webhook is to be told, until the state has it.
+    notices: Vec<Notice>,
 }
 
 impl Entry {
@@ -36,7 +41,18 @@ impl Entry {
         record.body = Some(job.body);
         let start_by = record.spec.start_within.map(|limit| now.after(limit));
         let suspicion = Suspicion::None;
-        Self { record, place, at_once, start_by, lease: None, suspicion, past: Vec::new(), claim: None }
+        Self {
+            record,
+            place,
+            at_once,
+            start_by,
+            lease: None,
+            suspicion,
+            past: Vec::new(),
+            claim: None,
+            told_at: None,
+            notices: Vec::new(),
+        }
     }
 
     /// The record as it is at `now`, with as much of it as was asked for.
@@ -174,6 +190,22 @@ impl Entry {
         record.checkpoint = update.checkpoint.or(record.checkpoint.take());
     }
 
+    /// Its progress is to be told.
+    pub(super) fn tell_progress(&mut self, now: Timestamp) {
+        self.notify(WebhookEvent::Progress, now);
+    }
+
+    fn notify(&mut self, event: WebhookEvent, now: Timestamp) {
+        if self.record.spec.webhook.is_some() {
+            self.notices.extend(Notice::of(event, self.record.clone(), now));
+        }
+    }
+
+    /// What has come to be told of it.
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
     /// What decides what becomes of the job.
     pub(super) fn terms(&self, now: Timestamp) -> Terms {
         Terms {
@@ -248,26 +280,34 @@ impl Entry {
         if begun {
             self.start_by = None;
         }
+        // What was given back has not failed.
+        let failed = error.as_ref().is_some_and(|error| error.kind != FailureKind::Released);
         record.error = error.or(record.error.take());
         record.status = Status::Submitted;
         record.due_at = Some(due);
         self.lease = None;
+        if failed {
+            self.notify(WebhookEvent::AttemptFailed, now);
+        }
     }
 
     /// It has not started in time. That was so before anybody looked.
     pub(super) fn expire(&mut self, start_by: Timestamp, now: Timestamp) {
-        self.finish(End::expired(self.record.spec.start_within.unwrap_or_default()), now);
-        self.record.finished_at = Some(start_by);
+        self.finish_at(End::expired(self.record.spec.start_within.unwrap_or_default()), start_by, now);
     }
 
     pub(super) fn finish(&mut self, end: End, now: Timestamp) {
+        self.finish_at(end, now, now);
+    }
+
+    fn finish_at(&mut self, end: End, at: Timestamp, now: Timestamp) {
         let record = &mut self.record;
         let kept = end.kept(record.spec.result_ttl);
         self.lease = None;
         record.status = end.status();
         record.dead = end.is_dead();
         record.due_at = None;
-        record.finished_at = Some(now);
+        record.finished_at = Some(at);
         record.expires_at = Some(now.after(kept));
         if let Some(error) = end.error() {
             record.error = Some(error.into_owned());
@@ -278,5 +318,6 @@ impl Entry {
             record.checkpoint = None;
             record.body = record.body.take().filter(|_| !record.spec.drop_body);
         }
+        self.notify(WebhookEvent::Ended, now);
     }
 }

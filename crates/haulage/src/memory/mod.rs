@@ -4,6 +4,7 @@
 //! Everything else is as with a durable backend: it passes the same suite.
 
 mod entry;
+mod outbox;
 mod state;
 
 use std::{
@@ -21,8 +22,9 @@ use self::state::State;
 use crate::{
     Clock, Error, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
     backend::{
-        Backend, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
-        HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, QueueStats, Redrive, Settlement, Severity,
+        Backend, Cancellation, Capabilities, ClaimRequest, Claimed, ClaimedDeliveries, Deliveries, Delivery,
+        DeliveryQuery, DeliveryRequest, DeliverySettlement, Detail, Finding, Heartbeat, HeartbeatStatus,
+        ListQuery, Lookup, Outcome, Purge, QueueStats, Redrive, RedriveDeliveries, Settlement, Severity,
         Signals, Stats, Submitted,
     },
     lease::Lease,
@@ -247,7 +249,10 @@ impl Backend for MemoryBackend {
             };
             let gone: Vec<_> =
                 state.entries().filter(|(_, e)| wanted(&e.record)).map(|(seq, _)| seq).collect();
-            gone.iter().for_each(|seq| state.remove(*seq, now));
+            for seq in &gone {
+                state.outbox.forget(&state.entry(*seq).record.id.clone());
+                state.remove(*seq, now);
+            }
             gone.len() as u64
         }))
     }
@@ -291,6 +296,10 @@ impl Backend for MemoryBackend {
         Ok(self.with(|state, _| state.set_paused(queue, paused)))
     }
 
+    fn deliveries(&self) -> Option<&dyn Deliveries> {
+        Some(self)
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
         Ok(vec![Finding::bad(
             Severity::Warning,
@@ -298,6 +307,25 @@ impl Backend for MemoryBackend {
             "jobs are kept in the memory of this process, and are gone when it ends",
             "use a sqlite:// URL for jobs that must not be lost",
         )])
+    }
+}
+
+#[async_trait]
+impl Deliveries for MemoryBackend {
+    async fn claim_deliveries(&self, request: DeliveryRequest) -> Result<ClaimedDeliveries> {
+        Ok(self.with(|state, now| state.outbox.claim(&request, now)))
+    }
+
+    async fn settle_deliveries(&self, settlements: Vec<DeliverySettlement>) -> Result<Vec<bool>> {
+        Ok(self.with(|state, now| settlements.into_iter().map(|one| state.outbox.settle(one, now)).collect()))
+    }
+
+    async fn list_deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>> {
+        Ok(self.with(|state, _| state.outbox.list(&query)))
+    }
+
+    async fn redrive_deliveries(&self, what: RedriveDeliveries) -> Result<Vec<String>> {
+        Ok(self.with(|state, now| state.outbox.redrive(what, now)))
     }
 }
 
@@ -328,7 +356,11 @@ fn status(state: &mut State, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus
     let until = lease.until;
     state.update(seq, now, |entry| {
         entry.beat(lease);
+        let tells = beat.update.progress.is_some();
         entry.tell(beat.update);
+        if tells {
+            entry.tell_progress(now);
+        }
         if entry.record.cancel_requested {
             HeartbeatStatus::CancelRequested(until)
         } else {

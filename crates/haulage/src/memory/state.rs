@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::entry::Entry;
+use super::{entry::Entry, outbox::Outbox};
 use crate::{
     Error, JobId, NewJob, QueueName, Record, Result, Timestamp,
     backend::{ClaimKey, ClaimRequest, Submitted},
@@ -47,6 +47,8 @@ pub(super) struct State {
     keys: HashMap<String, Key>,
     /// When keys that are free again were last forgotten.
     keys_swept_at: Option<Timestamp>,
+    /// What is to be told to webhooks.
+    pub(super) outbox: Outbox,
     /// What is to be told once the state is unlocked.
     pub(super) signals: Rings,
 }
@@ -133,6 +135,7 @@ impl State {
         keys.retain(|_, key| self.is_taken(key, now));
         self.keys = keys;
         self.keys_swept_at = Some(now);
+        self.outbox.sweep(now);
     }
 
     pub(super) fn find(&self, id: &JobId) -> Option<Seq> {
@@ -226,6 +229,9 @@ impl State {
         self.signals.claimable |= entry.suspicion().is_watched();
         let answer = change(entry);
         self.signals.claimable |= entry.suspicion().is_watched();
+        for notice in entry.take_notices() {
+            entry.told_at = self.outbox.add(notice, entry.told_at).or(entry.told_at);
+        }
         self.shelve(seq);
         self.regroup(seq, now);
         self.signals.outcomes |= self.jobs[&seq].record.status.is_terminal();
@@ -250,6 +256,7 @@ impl State {
     /// leases from a time when the clock was ahead.
     pub(super) fn tidy(&mut self, now: Timestamp) {
         if self.latest.replace(now).is_some_and(|latest| now < latest) {
+            self.outbox.cut(now);
             let ahead = |seq: &Seq| self.jobs[seq].lease().is_some_and(|l| l.is_ahead(now));
             let ahead: Vec<_> = self.leases.iter().map(|(_, seq)| *seq).filter(ahead).collect();
             for seq in ahead {

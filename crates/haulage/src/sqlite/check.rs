@@ -31,6 +31,8 @@ const LOW_DISK: u64 = 1 << 30;
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// How far back `slots` looks.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(3600);
+/// What is due to be told to a webhook for longer is worth a warning.
+const UNTOLD: Duration = Duration::from_secs(600);
 /// A log of this size means that something keeps it from being emptied.
 const LARGE_LOG: u64 = 512 << 20;
 
@@ -101,6 +103,43 @@ pub(super) fn jobs(
             "dead letters",
             format!("{} jobs have used up their attempts", stats.dead),
             "see `haulage dead list`; mend the cause, then `haulage dead redrive --all`",
+        ));
+    }
+    findings.extend(webhooks(connection, now)?);
+    Ok(findings)
+}
+
+/// Whether what is to be told to webhooks is told.
+fn webhooks(connection: &Connection, now: Timestamp) -> Result<Vec<Finding>, Fault> {
+    let late = now.before(UNTOLD).as_micros();
+    let (untold, dead): (i64, i64) = connection.query_row(
+        "SELECT (SELECT count(*) FROM delivery INDEXED BY delivery_due WHERE due IS NOT NULL AND due <= ?1),
+                (SELECT count(*) FROM delivery INDEXED BY delivery_dead WHERE dead_at IS NOT NULL)",
+        [late],
+        |r| Ok((r.get(0)?, r.get(1)?)),
+    )?;
+    let mut findings = Vec::new();
+    if untold > 0 {
+        let waited = humantime::format_duration(UNTOLD);
+        findings.push(Finding::bad(
+            Severity::Warning,
+            "webhooks",
+            format!(
+                "{} overdue for more than {waited}",
+                counted(untold, "webhook delivery is", "webhook deliveries are")
+            ),
+            "start `haulage serve --webhook-secret-file FILE`, or see the log of the one that runs",
+        ));
+    }
+    if dead > 0 {
+        findings.push(Finding::bad(
+            Severity::Warning,
+            "webhooks",
+            format!(
+                "{} for good",
+                counted(dead, "webhook delivery has failed", "webhook deliveries have failed")
+            ),
+            "see `haulage webhook list --dead`; mend the cause, then `haulage webhook redrive --all`",
         ));
     }
     Ok(findings)
@@ -283,9 +322,20 @@ fn disk(path: &Path) -> Option<Finding> {
     })
 }
 
+fn counted(number: i64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::{
+        Backend, Clock, NewJob, Webhook,
+        backend::{DeliveryOutcome, DeliveryRequest, DeliverySettlement},
+        sqlite::SqliteBackend,
+    };
 
     #[test]
     fn a_query_that_takes_too_long_is_broken_off_and_the_next_is_not() {
@@ -298,5 +348,36 @@ mod tests {
         assert!(endless.is_err() && !in_time, "{endless:?}");
         let answer = connection.query_row("SELECT 7", [], |r| r.get::<_, i64>(0));
         assert_eq!(answer.expect("a query afterwards"), 7);
+    }
+
+    #[tokio::test]
+    async fn webhooks_that_nobody_tells_and_those_that_were_given_up_are_worth_a_word() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let clock = Clock::manual(Timestamp::from_micros(0));
+        let options = SqliteBackend::options(folder.path().join("x.db")).clock(clock.clone());
+        let backend = options.open().await.expect("open");
+        let job = || NewJob::new(&1).expect("JSON").webhook(Webhook::new("https://a.example"));
+        let submitted = backend.submit(vec![job(), job()]).await.expect("submit");
+        backend
+            .cancel(submitted.into_iter().map(|job| job.expect("a job").id).collect())
+            .await
+            .expect("cancel");
+        let said = async || {
+            let findings = backend.check().await.expect("check").into_iter();
+            let findings = findings.filter(|finding| finding.check == "webhooks");
+            findings.map(|finding| finding.message).collect::<Vec<_>>()
+        };
+        assert_eq!(said().await, Vec::<String>::new(), "there was no time yet");
+        clock.advance(UNTOLD + Duration::from_secs(1));
+        assert_eq!(said().await, ["2 webhook deliveries are overdue for more than 10m"]);
+        let request = DeliveryRequest { max: 1, per_host: 1, in_flight: BTreeMap::new(), lease: UNTOLD };
+        let deliveries = backend.deliveries().expect("webhooks");
+        let one = deliveries.claim_deliveries(request).await.expect("claim").deliveries.remove(0).delivery;
+        let outcome = DeliveryOutcome::Dead { error: "no".into() };
+        let dead = DeliverySettlement { id: one.id, tries: one.tries, outcome };
+        assert_eq!(deliveries.settle_deliveries(vec![dead]).await.expect("settle"), [true]);
+        let expected =
+            ["1 webhook delivery is overdue for more than 10m", "1 webhook delivery has failed for good"];
+        assert_eq!(said().await, expected);
     }
 }

@@ -30,6 +30,9 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Hear
             tx.suspect(job.seq, job.suspicion.alive())?;
         }
         tx.tell(job.seq, &beat.update)?;
+        if beat.update.progress.is_some() {
+            tx.tell_progress(&job)?;
+        }
         statuses.push(if job.cancel_requested {
             HeartbeatStatus::CancelRequested(until)
         } else {

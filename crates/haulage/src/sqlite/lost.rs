@@ -52,9 +52,8 @@ impl Tx<'_> {
         // As it is now: an end before this one may have let it go in its group.
         let Some(job) = self.row(Hot::BY_SEQ, [seq], Hot::read)? else { return Ok(()) };
         let (Some(limit), Some(start_by)) = (job.late(self.now), job.start_by) else { return Ok(()) };
-        self.finish(&job, End::expired(limit))?;
         // That was so before anybody looked.
-        self.execute("UPDATE job SET finished_at = ?2 WHERE seq = ?1", params![seq, start_by.as_micros()])?;
+        self.finish_at(&job, End::expired(limit), start_by)?;
         Ok(())
     }
 
@@ -80,6 +79,7 @@ impl Tx<'_> {
     /// Ends each lease, and looks at it, at the latest when one that begins now would: later ones
     /// are from a time when the clock was ahead.
     pub(super) fn cut_leases(&mut self) -> Sql<()> {
+        self.cut_deliveries()?;
         let now = self.now;
         let ahead = self.rows(Hot::AHEAD, [now.as_micros()], Hot::read)?;
         for job in ahead {

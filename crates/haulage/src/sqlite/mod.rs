@@ -20,6 +20,7 @@ mod backup;
 mod cancel;
 mod check;
 mod claim;
+mod deliveries;
 mod fault;
 mod get;
 mod group;
@@ -51,6 +52,7 @@ mod stats;
 mod submit;
 mod sweep;
 mod sys;
+mod tell;
 mod thread;
 mod trim;
 mod turn;
@@ -79,8 +81,9 @@ pub use self::{options::Options, query::Table, schema::CHECKPOINT_PAGES};
 use crate::{
     Backend, Clock, Error, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
-        Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat, HeartbeatStatus,
-        ListQuery, Lookup, Purge, QueueStats, Redrive, Settlement, Severity, Signals, Stats, Submitted,
+        Cancellation, Capabilities, ClaimRequest, Claimed, Deliveries, Detail, Finding, Heartbeat,
+        HeartbeatStatus, ListQuery, Lookup, Purge, QueueStats, Redrive, Settlement, Severity, Signals, Stats,
+        Submitted,
     },
 };
 
@@ -292,7 +295,7 @@ impl Backend for SqliteBackend {
         let mut parts = settle::parts(settlements);
         if parts.len() > 1 {
             // It takes several transactions: the claim comes after them.
-            return Ok((self.settle(parts.into_iter().flatten().collect()).await?, Vec::new()));
+            return Ok((Backend::settle(self, parts.into_iter().flatten().collect()).await?, Vec::new()));
         }
         let settlements = parts.pop().unwrap_or_default();
         let mut weight = settle::weight(&settlements);
@@ -387,6 +390,10 @@ impl Backend for SqliteBackend {
         self.end_any_abandoned().await?;
         let (now, path) = (self.clock.now(), Arc::clone(&self.path));
         self.connections.scans.run(move |c| stats::stats(c, now, &path)).await
+    }
+
+    fn deliveries(&self) -> Option<&dyn Deliveries> {
+        Some(self)
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {

@@ -135,6 +135,7 @@ impl Part {
             };
             if let Some(job) = job {
                 purged += u64::from(!job.is_expired(tx.now));
+                tx.forget_deliveries(&job)?;
                 tx.delete(&job)?;
             }
         }

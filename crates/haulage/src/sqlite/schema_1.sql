@@ -21,6 +21,8 @@ CREATE TABLE job (
     result_ttl       INTEGER NOT NULL,        -- microseconds
     start_by         INTEGER,                 -- SUBMITTED: it ends then, unless an attempt counts before
     drop_body        INTEGER NOT NULL DEFAULT 0, -- its body goes with its success
+    webhook          INTEGER NOT NULL DEFAULT 0, -- of what its webhook is to be told: 1 ended, 2 attempt_failed, 4 progress
+    told_at          INTEGER,                 -- when its progress was to be told last
     not_before       INTEGER,                 -- its place in the queue, where that is not submitted_at: after a delay, retry, put-off, or redrive.
                                               -- Without one it is claimable at once, wherever the clock may be
     queue            TEXT,                    -- NULL: `default`
@@ -100,6 +102,28 @@ CREATE TABLE counts (
     blocked     INTEGER NOT NULL DEFAULT 0   -- of those submitted
 ) STRICT, WITHOUT ROWID;
 INSERT INTO counts (queue) VALUES ('default');
+
+-- What is to be told to the webhooks of jobs, until it has been told.
+CREATE TABLE delivery (
+    seq        INTEGER PRIMARY KEY,  -- in the order in which they were made
+    id         TEXT NOT NULL UNIQUE,
+    job        BLOB NOT NULL,        -- its id
+    queue      TEXT,                 -- its queue; NULL: `default`
+    event      INTEGER NOT NULL,     -- as in job.webhook
+    url        TEXT NOT NULL,
+    host       TEXT NOT NULL,        -- of the URL, with its port
+    body       TEXT NOT NULL,        -- what is sent, JSON
+    created_at INTEGER NOT NULL,
+    since      INTEGER,              -- from when on its time counts: its first try; NULL: it comes
+    tries      INTEGER NOT NULL DEFAULT 0,
+    due        INTEGER,              -- when it is tried next; NULL: it is dead
+    dead_at    INTEGER,
+    error      TEXT                  -- of its last try
+) STRICT;
+-- What is due at each host.
+CREATE INDEX delivery_due ON delivery (host, due) WHERE due IS NOT NULL;
+CREATE INDEX delivery_dead ON delivery (dead_at) WHERE dead_at IS NOT NULL;
+CREATE INDEX delivery_job ON delivery (job);
 
 -- Queues of which no job is claimed.
 CREATE TABLE paused (

@@ -101,8 +101,8 @@ pub(super) fn settle(
     Ok(answers)
 }
 
-/// The short way of most settlements: success, of a job without a group that is
-/// not suspect and keeps its body, in the default queue. It does in one search what
+/// The short way of most settlements: success, of a job without a group and a webhook
+/// that is not suspect and keeps its body, in the default queue. It does in one search what
 /// the long way does in two, under the same conditions.
 struct Fast<'a> {
     end: CachedStatement<'a>,
@@ -116,7 +116,7 @@ impl<'a> Fast<'a> {
             end: tx.prepare(
                 "UPDATE job SET status = 2, due = NULL, finished_at = ?4, expires_at = ?4 + result_ttl
                  WHERE seq = ?1 AND id = ?2 AND attempt = ?3 AND status = 1 AND group_id IS NULL
-                 AND suspect IS NULL AND queue IS NULL AND NOT drop_body",
+                 AND suspect IS NULL AND queue IS NULL AND NOT drop_body AND NOT webhook",
             )?,
             store: tx.prepare("INSERT INTO result (seq, json) VALUES (?1, ?2)")?,
             forget: tx.prepare(FORGET_CHECKPOINT)?,

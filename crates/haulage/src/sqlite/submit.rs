@@ -8,13 +8,13 @@ use super::{
     id, spec,
     tx::{Tx, micros},
 };
-use crate::{Error, Json, NewJob, Timestamp, backend::Submitted};
+use crate::{Error, Json, NewJob, Timestamp, Webhook, backend::Submitted};
 
 pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Submitted, Error>>, Fault> {
     let mut add_job = tx.prepare(
         "INSERT INTO job (seq, id, status, max_attempts, due, submitted_at, result_ttl, not_before,
-         queue, group_id, request_id, spec, idempotency_key, start_by, drop_body)
-         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         queue, group_id, request_id, spec, idempotency_key, start_by, drop_body, webhook)
+         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     let mut add_body = tx.prepare("INSERT INTO body (seq, json) VALUES (?1, ?2)")?;
     let (mut seq, last) = tx.next_seq()?;
@@ -51,6 +51,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, jobs: &[NewJob]) -> Result<Vec<Result<Subm
             job.idempotency_key,
             job.spec.start_within.map(|limit| tx.now.after(limit).as_micros()),
             job.spec.drop_body,
+            job.spec.webhook.as_ref().map_or(0, Webhook::bits),
         ])?;
         add_body.execute(params![seq, job.body.as_str()])?;
         tx.count_new(&job.spec.queue, due.is_none());

@@ -140,7 +140,7 @@ pub(super) fn is_due(tx: &Tx<'_>) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM job WHERE expires_at <= ?1)
                    OR EXISTS (SELECT 1 FROM idempotency WHERE sweep_at <= ?1)";
     let expired = tx.row(sql, [tx.now.as_micros()], |r| r.get(0))?.unwrap_or(false);
-    Ok(expired || shrink::is_due(tx)?)
+    Ok(expired || tx.has_old_deliveries()? || shrink::is_due(tx)?)
 }
 
 /// Deletes some of what is over, in one transaction.
@@ -185,7 +185,7 @@ fn sweep_all(tx: &mut Tx<'_>, until: Instant) -> rusqlite::Result<Swept> {
             }
         }
         if expired.len() < ROWS {
-            if sweep_keys(tx, until)? {
+            if sweep_keys(tx, until)? || sweep_deliveries(tx, until)? {
                 return Ok(Swept { more: true, ..swept });
             }
             // In turns of its own: to give back may wait, where to delete may not.
@@ -221,6 +221,19 @@ fn sweep_keys(tx: &Tx<'_>, until: Instant) -> rusqlite::Result<bool> {
             return Ok(true);
         }
     }
+}
+
+/// Deliveries that nobody has told in all their time.
+fn sweep_deliveries(tx: &Tx<'_>, until: Instant) -> rusqlite::Result<bool> {
+    while tx.has_old_deliveries()? {
+        if tx.sweep_deliveries(ROWS as i64)? == 0 {
+            return Ok(false);
+        }
+        if Instant::now() >= until {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::{
     NET, id,
     queue::Counts,
-    spec,
+    spec, tell,
     wake::{Changes, Signal},
 };
 use crate::{
-    JobId, QueueName, Status, Timestamp,
+    FailureKind, JobId, QueueName, Status, Timestamp, WebhookEvent,
     backend::Update,
     lease::Lease,
     lifecycle::{End, Terms, Wait},
@@ -100,6 +100,8 @@ pub(super) struct Hot {
     pub(super) group: Option<String>,
     pub(super) result_ttl: i64,
     pub(super) drop_body: bool,
+    /// Of what its webhook is to be told.
+    pub(super) webhook: u32,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) worker: Option<String>,
     pub(super) started_at: Option<Timestamp>,
@@ -110,7 +112,7 @@ macro_rules! hot {
     ($rest:literal) => {
         concat!(
             "SELECT seq, status, attempt, uncounted, max_attempts, submitted_at, not_before, start_by, due, ",
-            "cancel_requested, dead, queue, group_id, result_ttl, drop_body, expires_at, worker, lease, check_at, ",
+            "cancel_requested, dead, queue, group_id, result_ttl, drop_body, webhook, expires_at, worker, lease, check_at, ",
             "started_at, suspect FROM job ",
             $rest
         )
@@ -156,6 +158,7 @@ impl Hot {
             group: row.get("group_id")?,
             result_ttl: row.get("result_ttl")?,
             drop_body: row.get("drop_body")?,
+            webhook: row.get("webhook")?,
             expires_at: time("expires_at")?,
             worker: row.get("worker")?,
             started_at: time("started_at")?,
@@ -224,6 +227,11 @@ impl<'a> Tx<'a> {
         }
         self.execute("RELEASE apart", [])?;
         Ok(result)
+    }
+
+    /// For queries that are shared with those who only read.
+    pub(super) const fn connection(&self) -> &'a Connection {
+        self.connection
     }
 
     pub(super) fn roll_back(self) {
@@ -310,6 +318,11 @@ impl<'a> Tx<'a> {
 
     /// Ends a job, and lets the next of its group go.
     pub(super) fn finish(&mut self, job: &Hot, end: End) -> Sql<Status> {
+        self.finish_at(job, end, self.now)
+    }
+
+    /// The same of one that was over at an earlier moment.
+    pub(super) fn finish_at(&mut self, job: &Hot, end: End, at: Timestamp) -> Sql<Status> {
         let (status, error, dead) = (end.status(), end.error(), end.is_dead());
         let kept = end.kept(spec::duration(job.result_ttl));
         self.execute(
@@ -319,7 +332,7 @@ impl<'a> Tx<'a> {
             params![
                 job.seq,
                 code(status),
-                self.now.as_micros(),
+                at.as_micros(),
                 self.now.after(kept).as_micros(),
                 dead,
                 error.as_ref().map(|e| e.kind.as_str()),
@@ -348,6 +361,7 @@ impl<'a> Tx<'a> {
             self.notify_all();
         }
         self.advance_group(job)?;
+        self.tell_webhook(job, WebhookEvent::Ended, tell::told_result(&end))?;
         Ok(status)
     }
 
@@ -391,6 +405,10 @@ impl<'a> Tx<'a> {
         // An operator's redrive may have put an earlier job of the group back
         // while this one ran: then that one is the head now.
         self.advance_group(job)?;
+        // What was given back has not failed.
+        if error.is_some_and(|error| error.kind != FailureKind::Released) {
+            self.tell_webhook(job, WebhookEvent::AttemptFailed, None)?;
+        }
         Ok(Status::Submitted)
     }
 

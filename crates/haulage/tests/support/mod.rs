@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use haulage::{
     Backend, Clock, Consumer, Error, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
     backend::{
-        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
+        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Deliveries, Detail, Finding, Heartbeat,
         HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Signals, Stats, Submitted,
         WholeRead,
     },
@@ -370,6 +370,10 @@ impl Backend for Faulty {
 
     async fn ping(&self) -> Result<()> {
         self.inner.ping().await
+    }
+
+    fn deliveries(&self) -> Option<&dyn Deliveries> {
+        self.inner.deliveries()
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {

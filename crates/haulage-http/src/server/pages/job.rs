@@ -165,6 +165,7 @@ fn facts(api: &Api, record: &Record) -> Markup {
             @if record.status == Status::InProgress { (text("Lease", Some(lease(api, record)))) }
             (text("Timeout", limit(spec.timeout).as_deref()))
             (text("To start within", limit(spec.start_within).as_deref()))
+            (text("Webhook", spec.webhook.as_ref().map(ToString::to_string).as_deref()))
         }
     }
 }

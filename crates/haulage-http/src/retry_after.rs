@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use haulage::NewJob;
 
 /// How long from `now` the header asks to wait; `None` where it makes no sense.
-pub(super) fn parse(value: &str, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let delay = if value.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than a number holds is a long time.
@@ -40,7 +40,7 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            assert_eq!(parse(value, now).map(|d| d.as_secs()), seconds, "{value}");
+            assert_eq!(retry_after(value, now).map(|d| d.as_secs()), seconds, "{value}");
         }
     }
 }
