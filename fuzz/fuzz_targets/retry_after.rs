@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-#[path = "../../crates/haulage-cli/src/handlers/retry_after.rs"]
+#[path = "../../crates/haulage-http/src/retry_after.rs"]
 mod retry_after;
 
 libfuzzer_sys::fuzz_target!(|value: &str| {

@@ -16,6 +16,9 @@ use crate::{JobId, QueueName, Record, Result, Timestamp, Webhook, WebhookEvent, 
 /// [`WebhookEvent`] that a job wants, and none for what did not happen. It is told at least once: whoever
 /// claims it may die after the receiver has it. It goes with its success, and [`Delivery::KEPT`] after it was
 /// made in any case; it outlives the record of a job that expires, and goes with that of one that is purged.
+///
+/// Progress that nobody wants any more ([`DeliveryOutcome::Dead`]) is not kept, and none of that job is told
+/// again.
 #[async_trait]
 pub trait Deliveries: Send + Sync {
     /// Takes hold of deliveries that are due. One that is claimed is tried by nobody else until its lease
@@ -26,7 +29,7 @@ pub trait Deliveries: Send + Sync {
     /// One that was not changes nothing.
     async fn settle_deliveries(&self, settlements: Vec<DeliverySettlement>) -> Result<Vec<bool>>;
 
-    /// Those that have not been told, the newest first.
+    /// Those that have not been told, the newest first; of dead ones, those that died last.
     async fn list_deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>>;
 
     /// Makes dead ones due, with their time anew, and tells which.
@@ -60,8 +63,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// How long it is kept at most, dead or not: 14 days.
+    /// How long it is kept at most, dead or not, from when it was made: 14 days.
     pub const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+    /// How long after a try the next one may be: a day. What is due later than that is from a time when the
+    /// clock was ahead.
+    pub const LATEST: Duration = Duration::from_secs(24 * 3600);
 
     /// The same as it is shown: the query of the URL may be a secret.
     #[must_use]
@@ -211,19 +217,15 @@ impl Schedule {
         Self { due, tries: 0, since: None, error: None }
     }
 
-    /// Of progress, in place of what waits if something does; `told_at` is when the one before was due.
+    /// Of progress, in place of what waits if something does: it may be a receiver that is away. `told_at` is
+    /// when the one before was due.
     pub(crate) fn of_progress(waiting: Option<Self>, told_at: Option<Timestamp>, now: Timestamp) -> Self {
-        match waiting {
-            // It has not been tried yet, or the receiver is away.
-            Some(waiting) if waiting.tries != 1 || waiting.error.is_some() => waiting,
-            // It has been told, or is under way.
-            _ => {
-                let next = told_at.map(|at| at.after(Webhook::PROGRESS_EVERY));
-                // One far in the future is from a time when the clock was ahead.
-                let next = next.filter(|next| *next <= now.after(2 * Webhook::PROGRESS_EVERY));
-                Self::at(next.map_or(now, |next| next.max(now)))
-            }
-        }
+        waiting.unwrap_or_else(|| {
+            let next = told_at.map(|at| at.after(Webhook::PROGRESS_EVERY));
+            // One far in the future is from a time when the clock was ahead.
+            let next = next.filter(|next| *next <= now.after(2 * Webhook::PROGRESS_EVERY));
+            Self::at(next.map_or(now, |next| next.max(now)))
+        })
     }
 }
 

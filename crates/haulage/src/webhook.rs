@@ -30,7 +30,7 @@ pub enum WebhookEvent {
     /// was given back has not failed.
     AttemptFailed,
     /// The job has told of its progress. Once in [`Webhook::PROGRESS_EVERY`] at most, and what is still
-    /// to be told of it when there is something newer, or the job has ended, is not told any more.
+    /// to be told of it when there is something newer, or the end of the job is told, is not told any more.
     Progress,
 }
 

@@ -1,13 +1,15 @@
 //! The wall clock is set, forward and back.
 #![cfg(feature = "sqlite")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use haulage::sqlite::SqliteBackend;
 use haulage::{
-    Backend, Clock, JobId, Json, NewJob, Status, Timestamp,
+    Backend, Clock, JobId, Json, NewJob, Status, Timestamp, Webhook,
     backend::{
-        ClaimKey, ClaimRequest, Claimed, Detail, Heartbeat, HeartbeatStatus, Outcome, Settlement, Severity,
+        ClaimKey, ClaimRequest, Claimed, ClaimedDelivery, Delivery, DeliveryOutcome, DeliveryRequest,
+        DeliverySettlement, Detail, Heartbeat, HeartbeatStatus, Outcome, RedriveDeliveries, Settlement,
+        Severity,
     },
     memory::MemoryBackend,
 };
@@ -247,5 +249,65 @@ async fn a_claim_waits_no_longer_because_the_clock_was_set_back() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(waiting.await.expect("join").expect("claim"), []);
+    }
+}
+
+/// More than a day, and less than deliveries are kept.
+const AHEAD: Duration = Duration::from_secs(10 * 24 * 3600);
+
+/// What is due now, of what is to be told to webhooks.
+async fn due(place: &Place) -> Vec<DeliverySettlement> {
+    let request = DeliveryRequest { max: 9, per_host: 9, in_flight: BTreeMap::new(), lease: LEASE };
+    let deliveries = place.backend.deliveries().expect("webhooks");
+    let claimed = deliveries.claim_deliveries(request).await.expect("claim").deliveries;
+    let settlement = |claimed: ClaimedDelivery| {
+        let Delivery { id, tries, .. } = claimed.delivery;
+        DeliverySettlement { id, tries, outcome: DeliveryOutcome::Done }
+    };
+    claimed.into_iter().map(settlement).collect()
+}
+
+async fn settle_delivery(place: &Place, settlement: DeliverySettlement, outcome: DeliveryOutcome) {
+    let deliveries = place.backend.deliveries().expect("webhooks");
+    let settlement = DeliverySettlement { outcome, ..settlement };
+    assert_eq!(deliveries.settle_deliveries(vec![settlement]).await.expect("settle"), [true]);
+}
+
+#[tokio::test]
+async fn what_is_to_be_told_is_told_though_the_clock_was_ahead() {
+    let error = || "HTTP 503".to_owned();
+    for place in places().await {
+        let ended = async || {
+            let job = NewJob::new(&1).expect("JSON").webhook(Webhook::new("https://a.example"));
+            let id = place.submit(job).await;
+            place.backend.cancel(vec![id]).await.expect("cancel");
+        };
+        let back = || place.clock.set(place.clock.now().before(AHEAD));
+        assert!(due(&place).await.is_empty());
+        // It was tried while the clock was ahead.
+        ended().await;
+        place.clock.advance(AHEAD);
+        let first = due(&place).await.remove(0);
+        let again = DeliveryOutcome::Again { after: HOUR, error: error() };
+        settle_delivery(&place, first.clone(), again).await;
+        back();
+        let second = due(&place).await.remove(0);
+        assert_eq!((&second.id, second.tries), (&first.id, 2));
+        settle_delivery(&place, second, DeliveryOutcome::Done).await;
+        // It was made then, and nobody looked.
+        place.clock.advance(AHEAD);
+        ended().await;
+        back();
+        let made = due(&place).await.remove(0);
+        // It died then, and is redriven.
+        place.clock.advance(AHEAD);
+        settle_delivery(&place, made.clone(), DeliveryOutcome::Dead { error: error() }).await;
+        assert!(due(&place).await.is_empty());
+        back();
+        assert!(due(&place).await.is_empty());
+        let deliveries = place.backend.deliveries().expect("webhooks");
+        let dead = RedriveDeliveries::Dead { limit: 9, queue: None, by: place.clock.now() };
+        assert_eq!(deliveries.redrive_deliveries(dead).await.expect("redrive"), [made.id]);
+        assert_eq!(due(&place).await.len(), 1);
     }
 }

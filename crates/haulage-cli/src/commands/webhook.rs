@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// receivers. While you replace it, the file has two, one a line, and each delivery two signatures.
     #[command(after_help = "Example:\n  haulage webhook secret > webhook.secret")]
     Secret,
-    /// List pending and dead deliveries, the newest first
+    /// List pending and dead deliveries, the newest first; with --dead, those that died last
     #[command(after_help = "Example:\n  haulage webhook list --dead")]
     List(List),
     /// Retry dead deliveries, for another day at most
@@ -156,9 +156,12 @@ impl Redrive {
             })
         };
         if !self.all {
-            let redriven =
-                deliveries.redrive_deliveries(RedriveDeliveries::Deliveries(self.ids.clone())).await?;
-            tell(&redriven)?;
+            let mut redriven = Vec::new();
+            for ids in self.ids.chunks(CHUNK) {
+                let some = deliveries.redrive_deliveries(RedriveDeliveries::Deliveries(ids.to_vec())).await?;
+                tell(&some)?;
+                redriven.extend(some);
+            }
             let refused = self.ids.iter().filter(|id| !redriven.contains(id));
             let refused = refused.map(|id| {
                 let id = summary_line(id);

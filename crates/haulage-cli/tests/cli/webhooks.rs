@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     sync::mpsc::{self, Receiver},
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -95,6 +96,50 @@ fn the_end_of_a_job_is_told_and_what_was_given_up_is_told_again() {
     let none = place.run(["webhook", "redrive", "msg_none"]);
     assert_eq!(none.code, Some(3), "{none:?}");
     assert!(none.stderr.contains("there is no dead delivery msg_none"), "{none:?}");
+    server.stop();
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_tells_is_followed_by_another() {
+    let place = Place::new();
+    place.write("secret", place.ok(["webhook", "secret"]));
+    let serve = || {
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--webhook-secret-file", "secret"];
+        let server =
+            Worker::start(place.command(arguments.into_iter().chain(["--webhook-allow", "127.0.0.1"])));
+        server.says("serving on http");
+        server
+    };
+    let server = serve();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/hooks", listener.local_addr().expect("an address"));
+    // What has arrived, once its head is there; nobody answers.
+    let arrives = || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("read");
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).expect("text");
+        let id = head.lines().find(|line| line.starts_with("webhook-id: ")).expect("an id").to_owned();
+        (stream, id)
+    };
+    let job = place.submit(&["1", "--webhook", &url]);
+    place.ok(["cancel", &job]);
+    let (_stream, first) = arrives();
+    server.signal("KILL");
+    server.wait();
+    let server = serve();
+    let (mut stream, second) = arrives();
+    assert_eq!(first, second, "it is the same delivery");
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("answer");
+    let until = Instant::now() + LONG;
+    while !place.ok(["webhook", "list", "--json"]).is_empty() {
+        assert!(Instant::now() < until, "that it was told is not known");
+        thread::sleep(Duration::from_millis(50));
+    }
     server.stop();
 }
 

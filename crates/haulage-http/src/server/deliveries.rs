@@ -108,6 +108,7 @@ pub(super) async fn claim_verb(api: Arc<Api>, request: Request) -> Handled {
 pub(super) async fn settle_verb(api: Arc<Api>, request: Request) -> Handled {
     once(api, request, "settle_deliveries", |api, who, asked: Vec<DeliverySettlement>, _| async move {
         who.need_all_queues()?;
+        limited("settlements", asked.len())?;
         Ok(api.deliveries()?.settle_deliveries(asked).await?)
     })
     .await
@@ -129,12 +130,13 @@ pub(super) async fn redrive_verb(api: Arc<Api>, request: Request) -> Handled {
                 limited("limit", *limit)?;
                 confine_list(&who, queue.as_ref())?;
             }
-            RedriveDeliveries::Deliveries(ids) if who.confined_to().is_some() => {
-                for id in ids {
+            RedriveDeliveries::Deliveries(ids) => {
+                limited("deliveries", ids.len())?;
+                let confined = who.confined_to().is_some();
+                for id in ids.iter().filter(|_| confined) {
                     api.delivery(&who, id).await?;
                 }
             }
-            RedriveDeliveries::Deliveries(_) => {}
         }
         redrive_some(&api, &who, what).await
     })

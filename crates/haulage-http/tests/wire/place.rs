@@ -59,7 +59,7 @@ impl Wire {
 pub(crate) fn serve(backend: Arc<dyn Backend>, folder: &TempDir) -> Server {
     let secrets = folder.path().join("webhook-secrets");
     std::fs::write(&secrets, WebhookSecret::create().expect("a secret")).expect("write");
-    let webhooks = Webhooks::new(secrets).at_once(0);
+    let webhooks = Webhooks::new(secrets).leave_to_others();
     Server::builder(backend).listen("127.0.0.1:0").webhooks(webhooks).start().expect("a server")
 }
 

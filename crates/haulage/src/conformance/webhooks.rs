@@ -30,6 +30,13 @@ pub(super) const CASES: &[Case] = &[
     Case::new("webhooks: progress is told now and then, the latest alone", &[2], |t| Box::pin(progress(t)))
         .needs(webhooks)
         .lasts(Duration::from_secs(18)),
+    Case::new("webhooks: progress under way gives way to newer", &[2], |t| Box::pin(overtaken(t)))
+        .needs(webhooks),
+    Case::new("webhooks: progress that is not wanted ends", &[2], |t| Box::pin(unwanted(t))).needs(webhooks),
+    Case::new("webhooks: the last progress is told where the end is not", &[2], |t| {
+        Box::pin(last_progress(t))
+    })
+    .needs(webhooks),
     Case::new("webhooks: a large result is left out", &[10], |t| Box::pin(large(t))).needs(webhooks),
     Case::new("webhooks: a delivery is one claimer's for its lease", &[5], |t| Box::pin(leases(t)))
         .needs(webhooks),
@@ -37,6 +44,8 @@ pub(super) const CASES: &[Case] = &[
         .needs(webhooks),
     Case::new("webhooks: dead deliveries are redriven", &[4], |t| Box::pin(redriven(t))).needs(webhooks),
     Case::new("webhooks: a slow host holds up no other", &[8], |t| Box::pin(hosts(t))).needs(webhooks),
+    Case::new("webhooks: many slow hosts hold up no other", &[8], |t| Box::pin(many_hosts(t)))
+        .needs(webhooks),
     Case::new("webhooks: a delivery outlives a record that expires", &[11], |t| Box::pin(outlives(t)))
         .needs(webhooks),
     Case::new("webhooks: nothing is told of a job that is purged", &[2], |t| Box::pin(purged(t)))
@@ -257,6 +266,65 @@ async fn progress(t: &Trial<'_>) {
     assert!(matches!(&told_of[..], [(WebhookEvent::Ended, _)]), "the end is newer: {told_of:?}");
 }
 
+/// Claims the progress that is due; there is some.
+async fn due_progress(t: &Trial<'_>) -> ClaimedDelivery {
+    let claimed = claim(t).await.pop().expect("progress is due");
+    assert_eq!(claimed.delivery.event, WebhookEvent::Progress);
+    claimed
+}
+
+async fn overtaken(t: &Trial<'_>) {
+    let claimed = t.start(telling(1)).await;
+    tell(t, &claimed.key, 0.25).await;
+    let first = due_progress(t).await;
+    // It is under way, and stays that.
+    tell(t, &claimed.key, 0.5).await;
+    tell(t, &claimed.key, 0.75).await;
+    assert_eq!(all(t).await.len(), 2, "what is under way, and the newest");
+    let away = DeliveryOutcome::Again { after: t.ticks(20), error: "HTTP 503".into() };
+    assert!(settle(t, &first, away).await);
+    let left = all(t).await;
+    assert_eq!((left.len(), left[0].tries, left[0].error.as_deref()), (1, 1, Some("HTTP 503")), "{left:?}");
+    t.pass(15).await;
+    assert_eq!(claim(t).await, [], "a receiver that is away has its peace");
+    t.pass(6).await;
+    let second = due_progress(t).await;
+    assert!(second.body.contains("0.75"), "{}", second.body);
+    assert_eq!((second.delivery.tries, second.since), (2, first.since));
+    assert_ne!(second.delivery.id, first.delivery.id, "another body has another id");
+    tell(t, &claimed.key, 0.875).await;
+    assert!(settle(t, &second, DeliveryOutcome::Done).await, "it was told, whatever came meanwhile");
+    let left = all(t).await;
+    assert_eq!((left.len(), left[0].tries, left[0].error.as_deref()), (1, 0, None), "{left:?}");
+    // The end leaves nothing of it.
+    t.finish(&claimed.key, success(1)).await;
+    let told_of = told(t).await;
+    assert!(matches!(&told_of[..], [(WebhookEvent::Ended, _)]), "{told_of:?}");
+}
+
+async fn unwanted(t: &Trial<'_>) {
+    let claimed = t.start(telling(1)).await;
+    tell(t, &claimed.key, 0.25).await;
+    let first = due_progress(t).await;
+    tell(t, &claimed.key, 0.5).await;
+    assert!(settle(t, &first, DeliveryOutcome::Dead { error: "HTTP 410".into() }).await);
+    assert_eq!(all(t).await, [], "nobody redrives what is long past");
+    tell(t, &claimed.key, 0.75).await;
+    assert_eq!(all(t).await, [], "nor is there more of it");
+    t.finish(&claimed.key, success(1)).await;
+    assert_eq!(told(t).await.len(), 1, "its end is told all the same");
+}
+
+async fn last_progress(t: &Trial<'_>) {
+    let webhook = Webhook::new(URL).events([WebhookEvent::Progress]);
+    let claimed = t.start(job(1).webhook(webhook)).await;
+    let update = Update::default().progress(Progress { fraction: 1.0, message: None });
+    let settlement = Settlement { update, ..Settlement::new(claimed.key, fail("no")) };
+    t.backend.settle(vec![settlement]).await.expect("settle").remove(0).expect("settled");
+    let told_of = told(t).await;
+    assert_eq!((told_of.len(), &told_of[0].1["data"]["progress"]["fraction"]), (1, &1.0.into()));
+}
+
 async fn large(t: &Trial<'_>) {
     for (bytes, sent) in [(Webhook::MAX_RESULT_BYTES, true), (Webhook::MAX_RESULT_BYTES + 1, false)] {
         let claimed = t.start(telling(1)).await;
@@ -384,6 +452,20 @@ async fn hosts(t: &Trial<'_>) {
     let one = DeliveryRequest { max: 1, ..request(t) };
     assert_eq!(outbox(t).claim_deliveries(one).await.expect("claim").deliveries.len(), 1);
     assert_eq!(claim(t).await.len(), 1, "each has been somebody's");
+}
+
+async fn many_hosts(t: &Trial<'_>) {
+    for host in ["a", "b", "c"] {
+        for _ in 0..3 {
+            ended(t, &format!("https://{host}.example/")).await;
+        }
+    }
+    let few = DeliveryRequest { max: 4, ..request(t) };
+    let claimed = outbox(t).claim_deliveries(few).await.expect("claim").deliveries;
+    let mut hosts: Vec<_> = claimed.iter().map(|claimed| claimed.delivery.url.as_str()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    assert_eq!((claimed.len(), hosts.len()), (4, 3), "one of each first: {claimed:?}");
 }
 
 async fn outlives(t: &Trial<'_>) {

@@ -29,6 +29,8 @@ pub(super) struct Entry {
     claim: Option<String>,
     /// When its progress was to be told last.
     pub(super) told_at: Option<Timestamp>,
+    /// Its webhook wants no progress any more.
+    pub(super) unwanted_progress: bool,
     /// What its webhook is to be told, until the state has it.
     notices: Vec<Notice>,
 }
@@ -51,6 +53,7 @@ impl Entry {
             past: Vec::new(),
             claim: None,
             told_at: None,
+            unwanted_progress: false,
             notices: Vec::new(),
         }
     }
@@ -183,16 +186,14 @@ impl Entry {
     }
 
     /// Takes in what the attempt says.
-    pub(super) fn tell(&mut self, update: Update) {
-        let record = &mut self.record;
+    pub(super) fn tell(&mut self, update: Update, now: Timestamp) {
+        let (record, progresses) = (&mut self.record, update.progress.is_some());
         record.slot = update.slot.or(record.slot.take());
         record.progress = update.progress.or(record.progress.take());
         record.checkpoint = update.checkpoint.or(record.checkpoint.take());
-    }
-
-    /// Its progress is to be told.
-    pub(super) fn tell_progress(&mut self, now: Timestamp) {
-        self.notify(WebhookEvent::Progress, now);
+        if progresses && !self.unwanted_progress {
+            self.notify(WebhookEvent::Progress, now);
+        }
     }
 
     fn notify(&mut self, event: WebhookEvent, now: Timestamp) {

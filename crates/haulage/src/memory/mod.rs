@@ -180,7 +180,7 @@ impl Backend for MemoryBackend {
             };
             Ok(state.update(seq, now, |entry| {
                 let succeeds = matches!(outcome, Outcome::Success(_));
-                entry.tell(if succeeds { update.of_success() } else { update });
+                entry.tell(if succeeds { update.of_success() } else { update }, now);
                 entry.settle(lifecycle::settle(&entry.terms(now), outcome, &self.capabilities), now)
             }))
         };
@@ -317,7 +317,8 @@ impl Deliveries for MemoryBackend {
     }
 
     async fn settle_deliveries(&self, settlements: Vec<DeliverySettlement>) -> Result<Vec<bool>> {
-        Ok(self.with(|state, now| settlements.into_iter().map(|one| state.outbox.settle(one, now)).collect()))
+        Ok(self
+            .with(|state, now| settlements.into_iter().map(|one| state.settle_delivery(one, now)).collect()))
     }
 
     async fn list_deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>> {
@@ -356,11 +357,7 @@ fn status(state: &mut State, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus
     let until = lease.until;
     state.update(seq, now, |entry| {
         entry.beat(lease);
-        let tells = beat.update.progress.is_some();
-        entry.tell(beat.update);
-        if tells {
-            entry.tell_progress(now);
-        }
+        entry.tell(beat.update, now);
         if entry.record.cancel_requested {
             HeartbeatStatus::CancelRequested(until)
         } else {

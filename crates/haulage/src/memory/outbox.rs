@@ -1,6 +1,9 @@
 //! What is to be told to webhooks.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     JobId, Timestamp, WebhookEvent,
@@ -21,6 +24,22 @@ pub(super) struct Outbox {
 struct Waiting {
     notice: Notice,
     since: Option<Timestamp>,
+    /// Somebody tries it, and has until it is due.
+    trying: bool,
+}
+
+impl Waiting {
+    fn is_progress_of(&self, job: &JobId) -> bool {
+        let delivery = &self.notice.delivery;
+        delivery.event == WebhookEvent::Progress && delivery.job == *job
+    }
+}
+
+/// What came of saying how a try went.
+#[derive(Default)]
+pub(super) struct Settled {
+    /// The job of which no more progress is wanted.
+    pub(super) unwanted_progress_of: Option<JobId>,
 }
 
 impl Outbox {
@@ -28,10 +47,10 @@ impl Outbox {
     pub(super) fn add(&mut self, mut notice: Notice, told_at: Option<Timestamp>) -> Option<Timestamp> {
         let Delivery { job, event, created_at: now, .. } = &notice.delivery;
         let schedule = match event {
-            WebhookEvent::Progress => Schedule::of_progress(self.take_progress(job), told_at, *now),
+            WebhookEvent::Progress => Schedule::of_progress(self.take_progress(job, *now), told_at, *now),
             WebhookEvent::Ended => {
                 // The end is newer than all progress.
-                self.take_progress(job);
+                self.waiting.retain(|_, waiting| !waiting.is_progress_of(job));
                 Schedule::at(*now)
             }
             WebhookEvent::AttemptFailed => Schedule::at(*now),
@@ -40,28 +59,33 @@ impl Outbox {
         notice.delivery.due_at = Some(schedule.due);
         notice.delivery.tries = schedule.tries;
         notice.delivery.error = schedule.error;
-        self.waiting.insert(self.next, Waiting { notice, since: schedule.since });
+        self.waiting.insert(self.next, Waiting { notice, since: schedule.since, trying: false });
         self.next += 1;
         (is_progress && schedule.tries == 0).then_some(schedule.due)
     }
 
-    /// Takes back the progress of a job that is still to be told.
-    fn take_progress(&mut self, job: &JobId) -> Option<Schedule> {
-        let found = self.waiting.iter().find_map(|(n, Waiting { notice, since })| {
-            let Delivery { job: of, event, due_at, tries, error, .. } = &notice.delivery;
-            let due = due_at.filter(|_| of == job && *event == WebhookEvent::Progress)?;
-            Some((*n, Schedule { due, tries: *tries, since: *since, error: error.clone() }))
+    /// Takes back the progress of a job that is still to be told, unless somebody just tells it.
+    fn take_progress(&mut self, job: &JobId, now: Timestamp) -> Option<Schedule> {
+        let taken = self.waiting.extract_if(.., |_, waiting| {
+            let is_told = waiting.trying && waiting.notice.delivery.due_at.is_some_and(|due| due > now);
+            waiting.is_progress_of(job) && !is_told
         });
-        let (n, schedule) = found?;
-        self.waiting.remove(&n);
-        Some(schedule)
+        let taken = taken.filter_map(|(_, Waiting { notice, since, .. })| {
+            let Delivery { due_at, tries, error, .. } = notice.delivery;
+            Some(Schedule { due: due_at?, tries, since, error })
+        });
+        // Whoever told one of two may have died.
+        taken.max_by_key(|taken| taken.tries)
     }
 
-    /// What was made while the clock was ahead is due by now.
+    /// What was made or tried while the clock was ahead is due by now.
     pub(super) fn cut(&mut self, now: Timestamp) {
-        for Waiting { notice: Notice { delivery, .. }, since } in self.waiting.values_mut() {
-            if delivery.created_at > now {
-                delivery.created_at = now;
+        let latest = now.after(Delivery::LATEST);
+        for Waiting { notice: Notice { delivery, .. }, since, .. } in self.waiting.values_mut() {
+            let is_ahead = |at: Option<Timestamp>| at.is_some_and(|at| at > now);
+            let is_due_late = delivery.due_at.is_some_and(|due| due > latest);
+            if delivery.created_at > now || is_ahead(*since) || is_ahead(delivery.dead_at) || is_due_late {
+                delivery.created_at = delivery.created_at.min(now);
                 for time in [since, &mut delivery.due_at, &mut delivery.dead_at] {
                     *time = time.map(|time| time.min(now));
                 }
@@ -91,20 +115,25 @@ impl Outbox {
         let mut due: Vec<_> = self.waiting.iter().filter_map(place).collect();
         due.sort_unstable();
         let mut claimed = ClaimedDeliveries::default();
-        for (_, _, at, n) in due {
-            let Some(Waiting { notice, since }) = self.waiting.get_mut(&n) else { continue };
+        // One of each host, and then the rest: of many that are slow, none takes the room of others.
+        let mut seen = BTreeSet::new();
+        let (first, rest): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(.., n)| seen.insert(self.waiting[n].notice.host.clone()));
+        for (_, _, at, n) in first.into_iter().chain(rest) {
+            let Some(Waiting { notice, since, trying }) = self.waiting.get_mut(&n) else { continue };
             let busy = in_flight.entry(notice.host.clone()).or_default();
             if *busy >= request.per_host {
                 continue;
             }
             if at > now {
-                claimed.next = Some(at);
-                break;
+                claimed.next = Some(claimed.next.map_or(at, |next: Timestamp| next.min(at)));
+                continue;
             }
             if claimed.deliveries.len() == request.max {
                 break;
             }
             *busy += 1;
+            *trying = true;
             notice.delivery.tries += 1;
             notice.delivery.due_at = Some(now.after(request.lease));
             let since = *since.get_or_insert(now);
@@ -114,33 +143,59 @@ impl Outbox {
         claimed
     }
 
-    pub(super) fn settle(&mut self, settlement: DeliverySettlement, now: Timestamp) -> bool {
+    pub(super) fn settle(&mut self, settlement: DeliverySettlement, now: Timestamp) -> Option<Settled> {
         let DeliverySettlement { id, tries, outcome } = settlement;
-        let found = self.waiting.iter_mut().find(|(_, waiting)| {
+        let (n, waiting) = self.waiting.iter_mut().find(|(_, waiting)| {
             let delivery = &waiting.notice.delivery;
             delivery.id == id && delivery.tries == tries && delivery.due_at.is_some()
-        });
-        let Some((n, waiting)) = found else { return false };
+        })?;
+        let n = *n;
+        waiting.trying = false;
         let delivery = &mut waiting.notice.delivery;
+        let (job, is_progress) = (delivery.job.clone(), delivery.event == WebhookEvent::Progress);
         match outcome {
             DeliveryOutcome::Done => {
-                let n = *n;
                 self.waiting.remove(&n);
             }
             DeliveryOutcome::Again { after, error } => {
                 (delivery.due_at, delivery.error) = (Some(now.after(after)), Some(error));
+                if is_progress {
+                    self.give_way(n, &job);
+                }
+            }
+            // Nobody wants any.
+            DeliveryOutcome::Dead { .. } if is_progress => {
+                self.waiting.retain(|_, waiting| !waiting.is_progress_of(&job));
+                return Some(Settled { unwanted_progress_of: Some(job) });
             }
             DeliveryOutcome::Dead { error } => {
                 (delivery.due_at, delivery.dead_at, delivery.error) = (None, Some(now), Some(error));
             }
         }
-        true
+        Some(Settled::default())
+    }
+
+    /// Progress that has not been told is not told any more where there is newer, which takes over its place in
+    /// time: the receiver may be away.
+    fn give_way(&mut self, n: u64, job: &JobId) {
+        let newer = self.waiting.range(n + 1..).find(|(_, waiting)| waiting.is_progress_of(job));
+        let Some(newer) = newer.map(|(newer, _)| *newer) else { return };
+        let Some(old) = self.waiting.remove(&n) else { return };
+        if let Some(newer) = self.waiting.get_mut(&newer).filter(|newer| !newer.trying) {
+            let Delivery { due_at, tries, error, .. } = old.notice.delivery;
+            let delivery = &mut newer.notice.delivery;
+            (delivery.due_at, delivery.tries, delivery.error) = (due_at, tries, error);
+            newer.since = old.since;
+        }
     }
 
     pub(super) fn list(&self, query: &DeliveryQuery) -> Vec<Delivery> {
         let newest_first = self.waiting.values().rev().map(|waiting| &waiting.notice.delivery);
-        let wanted = newest_first.filter(|delivery| query.matches(delivery));
-        wanted.take(query.limit).map(|delivery| delivery.clone().shown()).collect()
+        let mut wanted: Vec<_> = newest_first.filter(|delivery| query.matches(delivery)).collect();
+        if query.dead {
+            wanted.sort_by_key(|delivery| Reverse(delivery.dead_at));
+        }
+        wanted.into_iter().take(query.limit).map(|delivery| delivery.clone().shown()).collect()
     }
 
     pub(super) fn redrive(&mut self, what: RedriveDeliveries, now: Timestamp) -> Vec<String> {

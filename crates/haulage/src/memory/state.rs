@@ -8,7 +8,7 @@ use std::{
 use super::{entry::Entry, outbox::Outbox};
 use crate::{
     Error, JobId, NewJob, QueueName, Record, Result, Timestamp,
-    backend::{ClaimKey, ClaimRequest, Submitted},
+    backend::{ClaimKey, ClaimRequest, DeliverySettlement, Submitted},
     lease::{Check, Lease},
     lifecycle,
     suspicion::Suspicion,
@@ -250,6 +250,17 @@ impl State {
         }
         // Whoever waits for the job should learn that it is gone.
         self.signals.outcomes = true;
+    }
+
+    /// Whether this try was the latest of its delivery.
+    pub(super) fn settle_delivery(&mut self, settlement: DeliverySettlement, now: Timestamp) -> bool {
+        let Some(settled) = self.outbox.settle(settlement, now) else { return false };
+        if let Some(seq) = settled.unwanted_progress_of.and_then(|job| self.find(&job))
+            && let Some(entry) = self.jobs.get_mut(&seq)
+        {
+            entry.unwanted_progress = true;
+        }
+        true
     }
 
     /// Ends what is kept for a time that is over, what has not started in time, and

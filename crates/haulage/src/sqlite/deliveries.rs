@@ -1,5 +1,7 @@
 //! Handing out what is to be told to webhooks, and what becomes of it.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
@@ -32,13 +34,25 @@ macro_rules! columns {
 }
 
 const CLAIM: &str = concat!(
-    "UPDATE delivery SET tries = tries + 1, since = ifnull(since, ?2), due = ?4 WHERE seq IN (
+    "UPDATE delivery SET tries = tries + 1, since = ifnull(since, ?2), due = ?4, trying = 1 WHERE seq IN (
          SELECT seq FROM delivery INDEXED BY delivery_due
          WHERE due IS NOT NULL AND host = ?1 AND due <= ?2 ORDER BY due, seq LIMIT ?3)
      RETURNING ",
     columns!(),
     ", since, body, seq"
 );
+
+/// What is to be done.
+#[derive(Debug, Default)]
+struct Looked {
+    /// Hosts at which something is due: those with the least under way first, so that no number of slow ones
+    /// keeps others waiting, and of these that which has waited longest.
+    due: Vec<Due>,
+    /// When something will be due at another.
+    next: Option<Timestamp>,
+    /// Something is due so late that it is from a time when the clock was ahead.
+    is_ahead: bool,
+}
 
 /// Of a host at which something is due, how many deliveries may be claimed.
 #[derive(Debug)]
@@ -51,18 +65,20 @@ struct Due {
 impl Deliveries for SqliteBackend {
     async fn claim_deliveries(&self, request: DeliveryRequest) -> Result<ClaimedDeliveries> {
         let now = self.clock.now();
+        let went_back = now.as_micros() < self.deliveries_at.swap(now.as_micros(), Ordering::Relaxed);
         // Most looks find nothing, and take nobody's turn.
-        let (wanted, next) = {
-            let request = request.clone();
-            let look = move |connection: &Connection| Ok(look(connection, &request, now)?);
-            self.connections.reader.run(look).await?
-        };
-        if wanted.is_empty() {
+        let mut looked = self.look(&request, now).await?;
+        if went_back || looked.is_ahead {
+            self.connections.writer.run(Weight::default(), |tx| Ok(tx.cut_deliveries()?)).await?;
+            looked = self.look(&request, now).await?;
+        }
+        let Looked { due, next, .. } = looked;
+        if due.is_empty() {
             return Ok(ClaimedDeliveries { deliveries: Vec::new(), next });
         }
         let weight = Weight { rows: request.max, ..Weight::default() };
         let deliveries =
-            self.connections.writer.run(weight, move |tx| Ok(claim(tx, &request, &wanted)?)).await?;
+            self.connections.writer.run(weight, move |tx| Ok(claim(tx, &request, &due)?)).await?;
         Ok(ClaimedDeliveries { deliveries, next })
     }
 
@@ -88,30 +104,32 @@ impl Deliveries for SqliteBackend {
     }
 }
 
-/// The hosts at which something is due: those with the least under way first, so that no number of slow ones
-/// keeps others waiting, and of these that which has waited longest. And when something will be due at another.
-fn look(
-    connection: &Connection,
-    request: &DeliveryRequest,
-    now: Timestamp,
-) -> rusqlite::Result<(Vec<Due>, Option<Timestamp>)> {
+impl SqliteBackend {
+    async fn look(&self, request: &DeliveryRequest, now: Timestamp) -> Result<Looked> {
+        let request = request.clone();
+        self.connections.reader.run(move |connection| Ok(look(connection, &request, now)?)).await
+    }
+}
+
+fn look(connection: &Connection, request: &DeliveryRequest, now: Timestamp) -> rusqlite::Result<Looked> {
     let mut hosts = connection.prepare_cached(HOSTS)?;
     let hosts = hosts.query_map([], |r| Ok((r.get::<_, String>(0)?, Timestamp::from_micros(r.get(1)?))))?;
-    let (mut due, mut next) = (Vec::new(), None);
+    let mut looked = Looked::default();
     for host in hosts {
         let (host, at) = host?;
+        looked.is_ahead = at > now.after(Delivery::LATEST);
         let room = request.per_host.saturating_sub(request.in_flight.get(&host).copied().unwrap_or(0));
         if room == 0 {
             continue;
         }
         if at > now {
-            next = Some(at);
-            break;
+            looked.next.get_or_insert(at);
+        } else {
+            looked.due.push(Due { host, room });
         }
-        due.push(Due { host, room });
     }
-    due.sort_by_key(|due| std::cmp::Reverse(due.room));
-    Ok((due, next))
+    looked.due.sort_by_key(|due| std::cmp::Reverse(due.room));
+    Ok(looked)
 }
 
 fn claim(
@@ -121,42 +139,78 @@ fn claim(
 ) -> rusqlite::Result<Vec<ClaimedDelivery>> {
     let lease_end = tx.now.after(request.lease).as_micros();
     let mut claimed = Vec::new();
-    for Due { host, room } in hosts {
-        let room = (*room).min(request.max - claimed.len());
-        if room == 0 {
-            break;
+    // One of each host, and then the rest: of many that are slow, none takes the room of others.
+    for (most, taken) in [(1, 0), (usize::MAX, 1)] {
+        for Due { host, room } in hosts {
+            let room = room.saturating_sub(taken).min(most).min(request.max - claimed.len());
+            if room == 0 {
+                continue;
+            }
+            let room = i64::try_from(room).unwrap_or(i64::MAX);
+            let mut of_host = tx.rows(CLAIM, params![host, tx.now.as_micros(), room, lease_end], |row| {
+                let (delivery, body) = (read(row)?, row.get("body")?);
+                let since = Timestamp::from_micros(row.get("since")?);
+                Ok((row.get::<_, i64>("seq")?, ClaimedDelivery { delivery, since, body }))
+            })?;
+            // They come in no order.
+            of_host.sort_unstable_by_key(|(seq, _)| *seq);
+            claimed.extend(of_host.into_iter().map(|(_, claimed)| claimed));
         }
-        let room = i64::try_from(room).unwrap_or(i64::MAX);
-        let mut of_host = tx.rows(CLAIM, params![host, tx.now.as_micros(), room, lease_end], |row| {
-            let (delivery, body) = (read(row)?, row.get("body")?);
-            let since = Timestamp::from_micros(row.get("since")?);
-            Ok((row.get::<_, i64>("seq")?, ClaimedDelivery { delivery, since, body }))
-        })?;
-        // They come in no order.
-        of_host.sort_unstable_by_key(|(seq, _)| *seq);
-        claimed.extend(of_host.into_iter().map(|(_, claimed)| claimed));
     }
     Ok(claimed)
 }
 
 fn settle(tx: &Tx<'_>, settlement: &DeliverySettlement) -> rusqlite::Result<bool> {
     let DeliverySettlement { id, tries, outcome } = settlement;
-    let changed = match outcome {
-        DeliveryOutcome::Done => tx.execute(
-            "DELETE FROM delivery WHERE id = ?1 AND tries = ?2 AND due IS NOT NULL",
-            params![id, tries],
-        )?,
-        DeliveryOutcome::Again { after, error } => tx.execute(
-            "UPDATE delivery SET due = ?3, error = ?4 WHERE id = ?1 AND tries = ?2 AND due IS NOT NULL",
-            params![id, tries, tx.now.after(*after).as_micros(), error],
-        )?,
-        DeliveryOutcome::Dead { error } => tx.execute(
-            "UPDATE delivery SET due = NULL, dead_at = ?3, error = ?4
-             WHERE id = ?1 AND tries = ?2 AND due IS NOT NULL",
-            params![id, tries, tx.now.as_micros(), error],
-        )?,
-    };
-    Ok(changed > 0)
+    let sql = "SELECT seq, job, event FROM delivery WHERE id = ?1 AND tries = ?2 AND due IS NOT NULL";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let found: Option<(i64, Vec<u8>, u32)> = tx.row(sql, params![id, tries], read)?;
+    let Some((seq, job, event)) = found else { return Ok(false) };
+    let is_progress = event == WebhookEvent::Progress.bit();
+    match outcome {
+        DeliveryOutcome::Done => {
+            tx.execute("DELETE FROM delivery WHERE seq = ?1", [seq])?;
+        }
+        DeliveryOutcome::Again { after, error } => {
+            tx.execute(
+                "UPDATE delivery SET due = ?2, error = ?3, trying = 0 WHERE seq = ?1",
+                params![seq, tx.now.after(*after).as_micros(), error],
+            )?;
+            if is_progress {
+                give_way(tx, seq)?;
+            }
+        }
+        // Nobody wants any.
+        DeliveryOutcome::Dead { .. } if is_progress => {
+            tx.execute("UPDATE job SET webhook = webhook & ~?2 WHERE id = ?1", params![job, event])?;
+            tx.execute("DELETE FROM delivery WHERE job = ?1 AND event = ?2", params![job, event])?;
+        }
+        DeliveryOutcome::Dead { error } => {
+            tx.execute(
+                "UPDATE delivery SET due = NULL, dead_at = ?2, error = ?3, trying = 0 WHERE seq = ?1",
+                params![seq, tx.now.as_micros(), error],
+            )?;
+        }
+    }
+    Ok(true)
+}
+
+/// Progress that has not been told is not told any more where there is newer, which takes over its place in
+/// time: the receiver may be away.
+fn give_way(tx: &Tx<'_>, seq: i64) -> rusqlite::Result<()> {
+    tx.execute(
+        "UPDATE delivery AS newer SET due = old.due, tries = old.tries, since = old.since, error = old.error
+         FROM delivery AS old
+         WHERE old.seq = ?1 AND newer.job = old.job AND newer.event = old.event AND newer.seq > old.seq
+             AND NOT newer.trying",
+        [seq],
+    )?;
+    tx.execute(
+        "DELETE FROM delivery AS old WHERE seq = ?1 AND EXISTS (
+             SELECT 1 FROM delivery WHERE job = old.job AND event = old.event AND seq > old.seq)",
+        [seq],
+    )?;
+    Ok(())
 }
 
 fn list(connection: &Connection, query: &DeliveryQuery) -> rusqlite::Result<Vec<Delivery>> {
@@ -169,22 +223,26 @@ fn list(connection: &Connection, query: &DeliveryQuery) -> rusqlite::Result<Vec<
         query.dead,
     ];
     macro_rules! select {
-        ($from:literal) => {
+        ($from:literal, $order:literal) => {
             concat!(
                 "SELECT ",
                 columns!(),
                 " FROM delivery ",
                 $from,
                 " AND (?3 OR queue IS ?2) AND (?4 IS NULL OR job = ?4) AND (?5 IS NULL OR id = ?5)",
-                " AND (NOT ?6 OR dead_at IS NOT NULL) ORDER BY seq DESC LIMIT ?1"
+                " AND (NOT ?6 OR dead_at IS NOT NULL) ORDER BY ",
+                $order,
+                " DESC LIMIT ?1"
             )
         };
     }
     let sql = match query {
-        DeliveryQuery { id: Some(_), .. } => select!("WHERE id = ?5"),
-        DeliveryQuery { job: Some(_), .. } => select!("WHERE job = ?4"),
-        DeliveryQuery { dead: true, .. } => select!("INDEXED BY delivery_dead WHERE dead_at IS NOT NULL"),
-        _ => select!("WHERE TRUE"),
+        DeliveryQuery { id: Some(_), .. } => select!("WHERE id = ?5", "seq"),
+        DeliveryQuery { job: Some(_), .. } => select!("WHERE job = ?4", "seq"),
+        DeliveryQuery { dead: true, .. } => {
+            select!("INDEXED BY delivery_dead WHERE dead_at IS NOT NULL", "dead_at")
+        }
+        _ => select!("WHERE TRUE", "seq"),
     };
     connection.prepare_cached(sql)?.query_map(limit, |row| Ok(read(row)?.shown()))?.collect()
 }

@@ -29,10 +29,7 @@ pub(super) fn heartbeat(tx: &mut Tx<'_>, beats: &[Heartbeat]) -> Result<Vec<Hear
         if job.suspicion.alive() != job.suspicion {
             tx.suspect(job.seq, job.suspicion.alive())?;
         }
-        tx.tell(job.seq, &beat.update)?;
-        if beat.update.progress.is_some() {
-            tx.tell_progress(&job)?;
-        }
+        tx.tell(&job, &beat.update)?;
         statuses.push(if job.cancel_requested {
             HeartbeatStatus::CancelRequested(until)
         } else {

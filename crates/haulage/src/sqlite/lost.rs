@@ -79,7 +79,6 @@ impl Tx<'_> {
     /// Ends each lease, and looks at it, at the latest when one that begins now would: later ones
     /// are from a time when the clock was ahead.
     pub(super) fn cut_leases(&mut self) -> Sql<()> {
-        self.cut_deliveries()?;
         let now = self.now;
         let ahead = self.rows(Hot::AHEAD, [now.as_micros()], Hot::read)?;
         for job in ahead {

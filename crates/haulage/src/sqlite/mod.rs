@@ -63,7 +63,7 @@ mod writer;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -112,6 +112,8 @@ pub struct SqliteBackend {
     clock: Clock,
     wake: Arc<Wake>,
     connections: Arc<Connections>,
+    /// When deliveries were claimed last, in microseconds.
+    deliveries_at: Arc<AtomicI64>,
 }
 
 /// In the order in which they are closed: the last one merges the log, and

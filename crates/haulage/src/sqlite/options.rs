@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -94,6 +94,8 @@ impl Options {
         let scans = Reader::start("haulage-scans", &path, busy_timeout)?;
         drop(found);
         let connections = Arc::new(Connections { reader, scans, writer });
-        Ok(SqliteBackend { path, clock, wake, connections })
+        // Not looked at yet.
+        let deliveries_at = Arc::new(AtomicI64::new(i64::MAX));
+        Ok(SqliteBackend { path, clock, wake, connections, deliveries_at })
     }
 }

@@ -117,6 +117,7 @@ CREATE TABLE delivery (
     since      INTEGER,              -- from when on its time counts: its first try; NULL: it comes
     tries      INTEGER NOT NULL DEFAULT 0,
     due        INTEGER,              -- when it is tried next; NULL: it is dead
+    trying     INTEGER NOT NULL DEFAULT 0,  -- 1: somebody tries it, and has until it is due
     dead_at    INTEGER,
     error      TEXT                  -- of its last try
 ) STRICT;

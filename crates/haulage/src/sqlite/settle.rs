@@ -92,7 +92,7 @@ pub(super) fn settle(
             continue;
         };
         let update = if matches!(outcome, Outcome::Success(_)) { update.of_success() } else { update };
-        tx.tell(job.seq, &update)?;
+        tx.tell(&job, &update)?;
         answers.push(Ok(match lifecycle::settle(&job.terms(tx.now), outcome, limits) {
             Transition::End(end) => tx.finish(&job, end)?,
             Transition::Wait(wait) => tx.put_back(&job, &wait)?,

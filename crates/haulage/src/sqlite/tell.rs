@@ -19,8 +19,12 @@ impl Tx<'_> {
     /// The webhook of a job is to be told of this, if it is to be told of such. The job is as it is then.
     pub(super) fn tell_webhook(&self, job: &Hot, event: WebhookEvent, result: Option<Json>) -> Sql<()> {
         // The end is newer than all progress.
-        if event == WebhookEvent::Ended && job.webhook & WebhookEvent::Progress.bit() != 0 {
-            self.take_progress(job)?;
+        let both = WebhookEvent::Ended.bit() | WebhookEvent::Progress.bit();
+        if event == WebhookEvent::Ended && job.webhook & both == both {
+            self.execute(
+                "DELETE FROM delivery WHERE job = (SELECT id FROM job WHERE seq = ?1) AND event = ?2",
+                params![job.seq, WebhookEvent::Progress.bit()],
+            )?;
         }
         self.write_notice(job, event, result, Schedule::at(self.now))
     }
@@ -45,12 +49,13 @@ impl Tx<'_> {
         }
     }
 
-    /// Takes back the progress of a job that is still to be told.
+    /// Takes back the progress of a job that is still to be told, unless somebody just tells it.
     fn take_progress(&self, job: &Hot) -> Sql<Option<Schedule>> {
-        self.row(
-            "DELETE FROM delivery WHERE job = (SELECT id FROM job WHERE seq = ?1) AND event = ?2 AND due IS NOT NULL
+        let taken = self.rows(
+            "DELETE FROM delivery WHERE job = (SELECT id FROM job WHERE seq = ?1) AND event = ?2
+                 AND NOT (trying AND due > ?3)
              RETURNING due, tries, since, error",
-            params![job.seq, WebhookEvent::Progress.bit()],
+            params![job.seq, WebhookEvent::Progress.bit(), self.now.as_micros()],
             |row| {
                 let since: Option<i64> = row.get(2)?;
                 Ok(Schedule {
@@ -60,7 +65,9 @@ impl Tx<'_> {
                     error: row.get(3)?,
                 })
             },
-        )
+        )?;
+        // Whoever told one of two may have died.
+        Ok(taken.into_iter().max_by_key(|taken| taken.tries))
     }
 
     /// The progress of a job is told now and then, and always the latest.
@@ -82,7 +89,6 @@ impl Tx<'_> {
     }
 
     fn add_delivery(&self, notice: &Notice, schedule: Schedule) -> Sql<()> {
-        self.cut_deliveries()?;
         let Notice { delivery, host, body } = notice;
         self.execute(
             "INSERT INTO delivery (id, job, queue, event, url, host, body, created_at, since, tries, due, error)
@@ -105,18 +111,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What was made while the clock was ahead is due by now: nobody is to wait until it is that late again.
+    /// What was made or tried while the clock was ahead is due by now: nobody is to wait until it is that late
+    /// again. It looks at all there is.
     pub(super) fn cut_deliveries(&self) -> Sql<()> {
-        let newest =
-            self.row("SELECT created_at FROM delivery ORDER BY seq DESC LIMIT 1", [], |r| r.get(0))?;
-        if newest.is_none_or(|at: i64| at <= self.now.as_micros()) {
-            return Ok(());
-        }
         self.execute(
-            "UPDATE delivery SET created_at = min(created_at, ?1), since = min(since, ?1), due = min(due, ?1),
-                 dead_at = min(dead_at, ?1)
-             WHERE created_at > ?1",
-            [self.now.as_micros()],
+            "UPDATE delivery SET created_at = min(created_at, ?1), since = min(since, ?1),
+                 dead_at = min(dead_at, ?1), due = min(due, ?1)
+             WHERE created_at > ?1 OR since > ?1 OR dead_at > ?1 OR due > ?2",
+            params![self.now.as_micros(), self.now.after(Delivery::LATEST).as_micros()],
         )?;
         Ok(())
     }

@@ -445,7 +445,8 @@ impl<'a> Tx<'a> {
     }
 
     /// Stores what an attempt says.
-    pub(super) fn tell(&self, seq: i64, update: &Update) -> Sql<()> {
+    pub(super) fn tell(&self, job: &Hot, update: &Update) -> Sql<()> {
+        let seq = job.seq;
         if let Some(progress) = &update.progress {
             self.execute(
                 "UPDATE job SET progress = ?2, progress_message = ?3 WHERE seq = ?1",
@@ -461,7 +462,7 @@ impl<'a> Tx<'a> {
                 params![seq, checkpoint.as_str()],
             )?;
         }
-        Ok(())
+        if update.progress.is_some() { self.tell_progress(job) } else { Ok(()) }
     }
 }
 

@@ -8,8 +8,9 @@ mod retry;
 mod secret;
 mod sender;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use haulage::{
     Backend, Error, Result, Webhook,
     backend::{Delivery, DeliveryOutcome, DeliveryRequest, DeliverySettlement},
@@ -20,14 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::reach::Reach;
 pub use self::secret::WebhookSecret;
-use self::{secret::SecretFile, sender::Sender};
+use self::{retry::Answer, secret::SecretFile, sender::Sender};
 use super::{Api, Network, request::invalid};
 use crate::Problem;
 
-/// How many deliveries of one host are under way at once.
+/// How many deliveries are under way at once.
+const AT_ONCE: usize = 256;
+/// How many of one host are.
 const PER_HOST: usize = 8;
 /// How long a delivery is this server's: time enough for a try, and to say what came of it.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(30);
 /// How often to look by itself: not all that is to be told comes with a signal.
 const LOOK: Duration = Duration::from_secs(1);
 /// The least time between two looks: a signal may come with each job that ends.
@@ -41,18 +44,15 @@ const STORE_AGAIN: Duration = Duration::from_secs(1);
 pub struct Webhooks {
     secrets: PathBuf,
     allowed: Vec<Network>,
-    at_once: usize,
+    delivers: bool,
 }
 
 impl Webhooks {
-    /// How many deliveries are under way at once, unless it is told otherwise.
-    pub const AT_ONCE: usize = 256;
-
     /// Deliveries are signed by the secrets in this file: one a line, one or two. With two, each delivery
     /// has two signatures, for as long as receivers change from one to the other. The file is read again
     /// when it changes.
     pub fn new(secrets: impl Into<PathBuf>) -> Self {
-        Self { secrets: secrets.into(), allowed: Vec::new(), at_once: Self::AT_ONCE }
+        Self { secrets: secrets.into(), allowed: Vec::new(), delivers: true }
     }
 
     /// Receivers in this network are told, also where it is not part of the internet, and without TLS. Default:
@@ -62,10 +62,9 @@ impl Webhooks {
         self
     }
 
-    /// How many deliveries are under way at once. With 0, jobs with webhooks are accepted, and other
-    /// servers tell of them. Default: [`Webhooks::AT_ONCE`].
-    pub fn at_once(mut self, deliveries: usize) -> Self {
-        self.at_once = deliveries;
+    /// Jobs with webhooks are accepted, and other servers over this store deliver.
+    pub fn leave_to_others(mut self) -> Self {
+        self.delivers = false;
         self
     }
 
@@ -79,7 +78,7 @@ impl Webhooks {
         let reach = Arc::new(Reach::new(self.allowed));
         let secrets = SecretFile::open(self.secrets)?;
         let sender = Arc::new(Sender::new(Arc::clone(&reach), secrets));
-        Ok(Teller { backend: Arc::clone(backend), sender, reach, at_once: self.at_once })
+        Ok(Teller { backend: Arc::clone(backend), sender, reach, delivers: self.delivers })
     }
 }
 
@@ -117,7 +116,15 @@ pub(super) struct Teller {
     backend: Arc<dyn Backend>,
     sender: Arc<Sender>,
     pub(super) reach: Arc<Reach>,
-    at_once: usize,
+    delivers: bool,
+}
+
+/// What a look has found.
+struct Looked {
+    /// Something was due, so more may be.
+    more: bool,
+    /// When to look again at the latest.
+    next: Duration,
 }
 
 /// What is under way.
@@ -143,17 +150,19 @@ impl Teller {
         let mut under_way = UnderWay::default();
         let mut signal = self.backend.signals().outcomes;
         let mut failed = false;
-        while self.at_once > 0 && !stopping.is_cancelled() {
+        while self.delivers && !stopping.is_cancelled() {
             let began = Instant::now();
             let looked = self.look(&mut under_way).await;
             let looked_for = began.elapsed();
-            let wait = match &looked {
-                Ok(wait) => *wait,
+            let (wait, rest) = match &looked {
+                Ok(Looked { more: true, next }) => (*next, BETWEEN),
+                // A look takes longer where many hosts wait, and the store has others to serve.
+                Ok(Looked { next, .. }) => (*next, (looked_for * 4).clamp(BETWEEN, LOOK)),
                 Err(error) => {
                     if !failed {
                         tracing::warn!(%error, "cannot take deliveries of webhooks from the store; trying again");
                     }
-                    STORE_AGAIN
+                    (STORE_AGAIN, BETWEEN)
                 }
             };
             failed = looked.is_err();
@@ -163,8 +172,10 @@ impl Teller {
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => break,
             }
-            // A look takes longer where many hosts wait, and the store has others to serve.
-            tokio::time::sleep(BETWEEN.max(looked_for * 4)).await;
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                () = stopping.cancelled() => break,
+            }
         }
         while let Some(tried) = under_way.tries.join_next().await {
             under_way.tried.extend(tried);
@@ -174,27 +185,32 @@ impl Teller {
         }
     }
 
-    /// Settles what has been tried, and begins to try more; tells when to look again.
-    async fn look(&self, under_way: &mut UnderWay) -> Result<Duration> {
+    /// Settles what has been tried, and begins to try more.
+    async fn look(&self, under_way: &mut UnderWay) -> Result<Looked> {
         self.settle(under_way).await?;
-        let max = self.at_once.saturating_sub(under_way.tries.len());
-        let Some(deliveries) = self.backend.deliveries().filter(|_| max > 0) else { return Ok(LOOK) };
+        let max = AT_ONCE.saturating_sub(under_way.tries.len());
+        let Some(deliveries) = self.backend.deliveries().filter(|_| max > 0) else {
+            return Ok(Looked { more: false, next: LOOK });
+        };
         let in_flight = under_way.hosts.clone();
         let claimed = deliveries
             .claim_deliveries(DeliveryRequest { max, per_host: PER_HOST, in_flight, lease: LEASE })
             .await?;
+        let more = !claimed.deliveries.is_empty();
         for claimed in claimed.deliveries {
             let host = Webhook::new(claimed.delivery.url.as_str()).host();
             *under_way.hosts.entry(host.clone()).or_default() += 1;
             let (sender, clock) = (Arc::clone(&self.sender), self.backend.clock().clone());
             under_way.tries.spawn(async move {
-                let answer = sender.send(&claimed, clock.now()).await;
+                let answer = AssertUnwindSafe(sender.send(&claimed, clock.now())).catch_unwind().await;
+                let answer = answer.unwrap_or_else(|_| Answer::None("the server panicked".into()));
                 let outcome = retry::outcome(&claimed, answer, clock.now(), fastrand::f64());
                 Tried { host, delivery: claimed.delivery, outcome }
             });
         }
         let now = self.backend.clock().now();
-        Ok(claimed.next.map_or(LOOK, |next| next.since(now).min(LOOK)))
+        let next = claimed.next.map_or(LOOK, |next| next.since(now).min(LOOK));
+        Ok(Looked { more, next })
     }
 
     /// Tells the store what came of tries.

@@ -82,14 +82,15 @@ impl Reach {
         let address =
             bare.parse::<Ipv4Addr>().map(IpAddr::V4).or_else(|_| bare.parse::<Ipv6Addr>().map(IpAddr::V6));
         match address {
-            Ok(address) if !self.permits(address, is_secure) => Err(refusal(address, is_secure)),
+            Ok(address) if !self.permits(address, is_secure) => {
+                Err(refusal(&address.to_canonical().to_string(), is_secure))
+            }
             _ => Ok(()),
         }
     }
 }
 
-fn refusal(address: IpAddr, is_secure: bool) -> String {
-    let address = address.to_canonical();
+fn refusal(address: &str, is_secure: bool) -> String {
     match is_secure {
         true => format!("{address} is not a public address, and --webhook-allow does not name it"),
         false => format!("{address} is to be reached without TLS, and --webhook-allow does not name it"),
@@ -119,8 +120,12 @@ impl Service<Name> for CheckedResolver {
             let (may, may_not): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|found| reach.permits(found.ip(), is_secure));
             match may_not.first() {
+                // Whoever named the name learns nothing of the network that it is looked up in.
                 Some(refused) if may.is_empty() => {
-                    Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal(refused.ip(), is_secure)))
+                    let address = refused.ip();
+                    tracing::info!(target: "haulage::webhooks", %name, %address, "not to be reached");
+                    let why = refusal("the address of this name", is_secure);
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
                 }
                 _ => Ok(may.into_iter()),
             }

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use haulage::{
     Timestamp,
-    backend::{ClaimedDelivery, DeliveryOutcome},
+    backend::{ClaimedDelivery, Delivery, DeliveryOutcome},
 };
 use hyper::StatusCode;
 
-/// How long a delivery is tried: a day, from when it was made or redriven.
-pub(super) const TRIED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long a delivery is tried: a day, from its first try or the first since it was redriven.
+pub(super) const TRIED_FOR: Duration = Delivery::LATEST;
 /// The longest wait after the first try; it doubles with each.
 const BASE: Duration = Duration::from_secs(5);
 /// The longest wait after any.
 const CAP: Duration = Duration::from_secs(3600);
+
+/// Of a longer reason, the beginning is kept: it may be in the words of the receiver.
+const WHY_BYTES: usize = 1024;
 
 /// What came of a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +45,10 @@ pub(super) fn outcome(
             None,
         ),
         Answer::Status(status, asked) => (format!("HTTP {status}"), asked),
-        Answer::None(why) => (why, None),
+        Answer::None(mut why) => {
+            why.truncate(why.floor_char_boundary(WHY_BYTES));
+            (why, None)
+        }
     };
     let end = claimed.since.after(TRIED_FOR);
     if now >= end {
@@ -110,6 +116,13 @@ mod tests {
         assert_eq!(waits, [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 3600.0, 3600.0]);
         assert_eq!(wait(after_try(1, no(), 1, 0.0)), 2.5);
         assert_eq!(wait(after_try(u32::MAX, no(), 1, 1.0)), 3600.0);
+    }
+
+    #[test]
+    fn of_a_long_reason_the_beginning_is_kept() {
+        let outcome = after_try(1, Answer::None("é".repeat(5000)), 1, 0.0);
+        let DeliveryOutcome::Again { error, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error, "é".repeat(WHY_BYTES / 2));
     }
 
     #[test]

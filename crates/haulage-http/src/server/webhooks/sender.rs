@@ -32,8 +32,8 @@ use crate::retry_after;
 /// How long a receiver may take, from the look-up of its name to the head of its answer. Whoever has more to
 /// do answers first, and does it then.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an unused connection is kept: less than servers and proxies keep it.
-const IDLE: Duration = Duration::from_secs(20);
+/// How long an unused connection is kept: each host may have some, and the process has so many files.
+const IDLE: Duration = Duration::from_secs(5);
 /// How much of an answer is read, so that its connection can be used again, and for how long.
 const READ: usize = 64 << 10;
 const READ_FOR: Duration = Duration::from_secs(1);
