@@ -91,7 +91,7 @@ use crate::{
 /// document passes through memory several times on its way.
 const MAX_PAYLOAD: usize = 256 << 20;
 
-/// How often a waiting claim looks by itself. Wake-ups do the work; this is a
+/// How often one of the waiting claims looks by itself. Wake-ups do the work; this is a
 /// net under them, should the wake file be deleted under running processes.
 const NET: Duration = Duration::from_secs(2);
 
@@ -247,7 +247,8 @@ impl Backend for SqliteBackend {
         // Not by the wall clock, which may be set back.
         let deadline = self.clock.monotonic().saturating_add(request.wait);
         let request = Arc::new(request);
-        let mut place = self.wake.place(Mask::of_all(request.queues.names()));
+        let list: Arc<[QueueName]> = request.queues.names().cloned().collect();
+        let mut place = self.wake.place(Mask::of_all(&*list), list);
         loop {
             if stop.is_cancelled() {
                 return Ok(Vec::new());
@@ -265,10 +266,12 @@ impl Backend for SqliteBackend {
             if left.is_zero() {
                 return Ok(Vec::new());
             }
-            let now = self.clock.now();
-            let wake_at = now.after(left.min(NET)).min(next_due.unwrap_or(now.after(NET)));
+            let waiting = place.wait();
+            let by_itself = if waiting.watches() { left.min(NET) } else { left };
+            let latest = self.clock.now().after(by_itself);
+            let wake_at = next_due.map_or(latest, |due| due.min(latest));
             tokio::select! {
-                () = place.called() => {}
+                () = waiting.called() => {}
                 () = self.clock.sleep_until(wake_at) => {}
                 () = stop.cancelled() => {}
             }

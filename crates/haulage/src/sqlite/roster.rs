@@ -6,11 +6,13 @@
 //! has waited for longest comes first. Who is called and takes nothing, as it has
 //! been told to stop, calls the next; so does who takes jobs and leaves others.
 //!
-//! A call that gets lost with the process that was called costs no more than time:
-//! who waits also looks by itself, each few seconds.
+//! A call that gets lost with the process that was called costs no more than time: of
+//! those of a process who wait for the same queues, one watches, which looks by itself each
+//! few seconds. What it would find, so would the others; where it leaves, another one looks
+//! and watches.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -100,6 +102,8 @@ struct Shared {
 struct State {
     /// Who waits and has not been called.
     entries: VecDeque<Arc<Entry>>,
+    /// The lists of queues for which somebody watches.
+    watched: HashSet<Arc<[QueueName]>>,
     /// Whether there is a thread that listens to other processes.
     listening: bool,
     /// What the thread listens for: all that anybody here has waited for.
@@ -114,6 +118,8 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     queues: Mask,
+    list: Arc<[QueueName]>,
+    watches: bool,
     /// What the word said before it looked.
     seen: u32,
     called: AtomicBool,
@@ -139,8 +145,8 @@ impl Roster {
         while state.call_one(Mask::ALL) {}
     }
 
-    pub(super) fn place(&self, queues: Mask) -> Place {
-        Place { shared: Arc::clone(&self.0), queues, seen: 0, owes: false }
+    pub(super) fn place(&self, queues: Mask, list: Arc<[QueueName]>) -> Place {
+        Place { shared: Arc::clone(&self.0), queues, list, watches: false, seen: 0, owes: false }
     }
 }
 
@@ -205,17 +211,21 @@ impl Shared {
         self.page.wake(self.word, u32::MAX, u32::MAX);
     }
 
-    fn enlist(self: &Arc<Self>, queues: Mask, seen: u32) -> Arc<Entry> {
+    fn enlist(self: &Arc<Self>, place: &mut Place) -> Arc<Entry> {
+        let mut state = self.state();
+        // Whoever watches goes on.
+        place.watches |= state.watched.insert(Arc::clone(&place.list));
         let entry = Arc::new(Entry {
-            queues,
-            seen,
+            queues: place.queues,
+            list: Arc::clone(&place.list),
+            watches: place.watches,
+            seen: place.seen,
             called: AtomicBool::new(false),
             notify: Notify::new(),
             fresh: AtomicBool::new(true),
         });
-        let mut state = self.state();
         state.entries.push_back(Arc::clone(&entry));
-        let bits = state.bits | queues.0;
+        let bits = state.bits | place.queues.0;
         let listens_for_less = std::mem::replace(&mut state.bits, bits) != bits;
         if state.listening && listens_for_less {
             self.wake_listener();
@@ -278,8 +288,10 @@ impl State {
         self.call_first(|entry| entry.queues.meets(queues)).is_some()
     }
 
+    /// Who watches comes last: another one would have to take over.
     fn call_first(&mut self, which: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
-        let first = self.entries.iter().position(|entry| which(entry))?;
+        let first = |watches| self.entries.iter().position(|entry| entry.watches == watches && which(entry));
+        let first = first(false).or_else(|| first(true))?;
         let entry = self.entries.remove(first)?;
         entry.called.store(true, Ordering::Release);
         entry.notify.notify_one();
@@ -292,6 +304,10 @@ impl State {
 pub(super) struct Place {
     shared: Arc<Shared>,
     queues: Mask,
+    /// All of them, of which several may have one bit.
+    list: Arc<[QueueName]>,
+    /// It looks by itself, for all who wait for the same.
+    watches: bool,
     seen: u32,
     /// It was called, and has not looked since.
     owes: bool,
@@ -305,27 +321,26 @@ impl Place {
 
     /// It has looked, and left nothing that is ready, or what others have to look for.
     pub(super) fn looked(&mut self, left: Left) {
-        self.owes = false;
+        let was_called = std::mem::take(&mut self.owes);
         match left {
             Left::Nothing => {}
             Left::More => self.shared.call_for_each(self.queues),
             Left::Unfit => {
-                // Once only, as nobody of those who wait may be fit for it.
+                // Once only, as nobody of those who wait may be fit for it; and whenever who watches looks by
+                // itself, since those who are fit do not.
                 let now = self.shared.now();
-                if self.shared.state().passed.replace(now) != Some(now) {
+                let is_new = self.shared.state().passed.replace(now) != Some(now);
+                if is_new || (self.watches && !was_called) {
                     self.shared.call_for_each(self.queues);
                 }
             }
         }
     }
 
-    /// Waits for something that came since the look began. May be dropped before that.
-    pub(super) async fn called(&mut self) {
-        let entry = self.shared.enlist(self.queues, self.seen);
-        let enlisted = Enlisted { place: self, entry };
-        if enlisted.place.shared.now() == enlisted.place.seen {
-            enlisted.entry.notify.notified().await;
-        }
+    /// It waits from now on.
+    pub(super) fn wait(&mut self) -> Waiting<'_> {
+        let entry = Arc::clone(&self.shared).enlist(self);
+        Waiting { place: self, entry }
     }
 }
 
@@ -333,6 +348,15 @@ impl Drop for Place {
     fn drop(&mut self) {
         if self.owes {
             self.shared.call_for_each(self.queues);
+        }
+        let mut state = self.shared.state();
+        if self.watches {
+            state.watched.remove(&self.list);
+        }
+        // Also where it was the one to take over.
+        if !state.watched.contains(&self.list) {
+            let list = &self.list;
+            state.call_first(|entry| entry.list == *list);
         }
     }
 }
@@ -348,12 +372,27 @@ pub(super) enum Left {
 }
 
 /// Waits to be called, until dropped.
-struct Enlisted<'a> {
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
     place: &'a mut Place,
     entry: Arc<Entry>,
 }
 
-impl Drop for Enlisted<'_> {
+impl Waiting<'_> {
+    /// Whether it has to look by itself now and then.
+    pub(super) fn watches(&self) -> bool {
+        self.entry.watches
+    }
+
+    /// Waits for something that came since the look began. May be dropped before that.
+    pub(super) async fn called(&self) {
+        if self.place.shared.now() == self.place.seen {
+            self.entry.notify.notified().await;
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.place.shared.state();
         state.entries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));

@@ -279,7 +279,7 @@ impl<'a> Tx<'a> {
     pub(super) fn notify_due(&mut self, queue: &QueueName, due: Option<Timestamp>) {
         match due.filter(|due| *due > self.now) {
             None => self.changes.add_ready(queue),
-            // Whoever waits looks by itself before that, and waits for the moment then.
+            // One of those who wait looks by itself before that, and waits for the moment then.
             Some(due) if due > self.now.after(NET) => {}
             // By then, who is called now may be busy.
             Some(_) => self.changes.add_all_ready(),

@@ -110,8 +110,8 @@ impl Wake {
     }
 
     /// A place among those who wait for jobs of these queues.
-    pub(super) fn place(&self, queues: Mask) -> Place {
-        self.roster.place(queues)
+    pub(super) fn place(&self, queues: Mask, list: Arc<[QueueName]>) -> Place {
+        self.roster.place(queues, list)
     }
 
     /// Lets all claims of this process look again.

@@ -1,11 +1,12 @@
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 use super::*;
 use crate::{
-    Backend, NewJob,
+    Backend, Clock, NewJob, Timestamp,
     backend::ClaimRequest,
     sqlite::{
-        SqliteBackend,
+        NET, SqliteBackend,
         wake::{Wake, Word},
     },
 };
@@ -59,12 +60,12 @@ fn waiting(wake: &Wake) -> (Arc<Shared>, tokio::task::JoinHandle<Place>) {
 }
 
 fn waiting_for(wake: &Wake, queues: Mask) -> (Arc<Shared>, tokio::task::JoinHandle<Place>) {
-    let mut place = wake.place(queues);
+    let mut place = wake.place(queues, Arc::default());
     let shared = Arc::clone(&place.shared);
     place.begin_look();
     place.looked(Left::Nothing);
     let wait = async move {
-        place.called().await;
+        place.wait().called().await;
         place
     };
     (shared, tokio::spawn(wait))
@@ -124,7 +125,7 @@ async fn turns_for_a_job() -> u32 {
     let mut crowd = Vec::new();
     for _ in 0..WORKERS {
         let worker = open().await.expect("open");
-        crowd.push(worker.wake.place(Mask::at(0)).shared.clone());
+        crowd.push(worker.wake.place(Mask::at(0), Arc::default()).shared.clone());
         claims.spawn(claim(worker));
     }
     let turns = || producer.wake.read(Word::Turns);
@@ -181,7 +182,7 @@ async fn who_leaves_jobs_that_are_ready_calls_the_next() {
         let (_folder, [one, other]) = processes();
         let waits = waiting(&other);
         listening(&waits.0).await;
-        let mut place = one.place(Mask::at(0));
+        let mut place = one.place(Mask::at(0), Arc::default());
         place.begin_look();
         place.looked(left);
         called(waits.1).await;
@@ -191,7 +192,7 @@ async fn who_leaves_jobs_that_are_ready_calls_the_next() {
 #[tokio::test]
 async fn jobs_that_nobody_may_take_are_called_out_once_by_each() {
     let (_folder, [one, other]) = processes();
-    let mut place = one.place(Mask::at(0));
+    let mut place = one.place(Mask::at(0), Arc::default());
     place.begin_look();
     place.looked(Left::Unfit);
     let waits = waiting(&other);
@@ -204,13 +205,32 @@ async fn jobs_that_nobody_may_take_are_called_out_once_by_each() {
 }
 
 #[tokio::test]
+async fn who_watches_calls_them_out_each_time_that_it_looks_by_itself() {
+    let (_folder, [one, other]) = processes();
+    let mut place = one.place(Mask::at(0), Arc::default());
+    place.begin_look();
+    place.looked(Left::Unfit);
+    drop(place.wait());
+    let waits = waiting(&other);
+    listening(&waits.0).await;
+    place.looked(Left::Unfit);
+    called(waits.1).await;
+    // Not when it was called: of two who watch, each would call the other for ever.
+    let waits = waiting(&other);
+    listening(&waits.0).await;
+    place.owes = true;
+    place.looked(Left::Unfit);
+    assert_eq!(waits.0.state().entries.len(), 1);
+}
+
+#[tokio::test]
 async fn of_a_job_that_comes_between_look_and_wait_is_heard() {
     let (_folder, [producer, worker]) = processes();
-    let mut place = worker.place(Mask::at(0));
+    let mut place = worker.place(Mask::at(0), Arc::default());
     place.begin_look();
     producer.call(Mask::at(0), 1);
     place.looked(Left::Nothing);
-    timeout(LIMIT, place.called()).await.expect("it was missed");
+    timeout(LIMIT, place.wait().called()).await.expect("it was missed");
 }
 
 #[tokio::test]
@@ -284,9 +304,86 @@ async fn who_serves_two_queues_and_leaves_a_job_in_one_calls_who_serves_that() {
     listening(&a.0).await;
     let b = waiting_for(&for_b, B);
     listening(&b.0).await;
-    let mut place = one.place(BOTH);
+    let mut place = one.place(BOTH, Arc::default());
     place.begin_look();
     place.looked(Left::More);
     called(b.1).await;
     drop(a);
+}
+
+/// A claim of a process that has others, polled by hand.
+type Claim<'a> =
+    std::pin::Pin<Box<dyn Future<Output = crate::Result<Vec<crate::backend::Claimed>>> + Send + 'a>>;
+
+struct Crowd<'a> {
+    backend: &'a SqliteBackend,
+    clock: &'a Clock,
+    claims: Vec<Claim<'a>>,
+}
+
+impl<'a> Crowd<'a> {
+    fn join(&mut self, queue: &str, patience: Duration) {
+        let request = ClaimRequest::new("worker", LIMIT).wait(patience);
+        let request = request.queues(queue.parse::<QueueName>().expect("a name"), 0);
+        self.claims.push(self.backend.claim(request, Default::default()));
+    }
+
+    /// Lets all of them do what they can; how many have looked and wait again, and what those bring that end.
+    async fn settle(&mut self) -> (usize, Vec<usize>) {
+        let shared = Arc::clone(&self.backend.wake.place(Mask::at(0), Arc::default()).shared);
+        let entries = || shared.state().entries.iter().cloned().collect::<Vec<_>>();
+        let (before, mut brought) = (entries(), Vec::new());
+        for _ in 0..4 {
+            let mut waiting = Vec::new();
+            for mut claim in self.claims.drain(..) {
+                match (&mut claim).now_or_never() {
+                    Some(jobs) => brought.push(jobs.expect("claim").len()),
+                    None => waiting.push(claim),
+                }
+            }
+            self.claims = waiting;
+            // Behind what they have asked for.
+            self.backend.cancel(vec![crate::JobId::from("nobody")]).await.expect("cancel");
+        }
+        let is_new = |entry: &Arc<Entry>| !before.iter().any(|other| Arc::ptr_eq(entry, other));
+        (entries().iter().filter(|entry| is_new(entry)).count(), brought)
+    }
+}
+
+#[tokio::test]
+async fn of_those_of_a_process_who_wait_for_the_same_one_looks_now_and_then() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let clock = Clock::manual(Timestamp::from_micros(1));
+    let options = SqliteBackend::options(folder.path().join("x.db")).clock(clock.clone());
+    let backend = options.open().await.expect("open");
+    let mut crowd = Crowd { backend: &backend, clock: &clock, claims: Vec::new() };
+    for queue in ["a", "a", "a", "a", "b", "b"] {
+        crowd.join(queue, LIMIT);
+    }
+    assert_eq!(crowd.settle().await, (6, vec![]), "all of them wait");
+    for _ in 0..3 {
+        crowd.clock.advance(NET);
+        assert_eq!(crowd.settle().await, (2, vec![]), "two lists of queues");
+    }
+    // Whoever watches goes, and then whoever would take over.
+    for left in [5, 4] {
+        drop(crowd.claims.remove(0));
+        assert_eq!(crowd.claims.len(), left);
+    }
+    crowd.settle().await;
+    crowd.clock.advance(NET);
+    assert_eq!(crowd.settle().await, (2, vec![]));
+    // A job for which nobody is called is found all the same, and one that is due later in time.
+    let job = NewJob::new("x").expect("JSON").queue("a".parse().expect("a name"));
+    backend.submit(vec![job.clone().delay(3 * NET)]).await.expect("submit");
+    let other = rusqlite::Connection::open(folder.path().join("x.db")).expect("open");
+    crowd.clock.advance(NET);
+    assert_eq!(crowd.settle().await, (2, vec![]));
+    crowd.clock.advance(2 * NET);
+    assert_eq!(crowd.settle().await.1, [1], "its time has come");
+    backend.submit(vec![job.delay(100 * NET)]).await.expect("submit");
+    crowd.settle().await;
+    other.execute_batch("UPDATE job SET due = 1 WHERE status = 0").expect("make it due");
+    crowd.clock.advance(NET);
+    assert_eq!(crowd.settle().await.1, [1], "the net");
 }
