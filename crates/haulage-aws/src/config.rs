@@ -23,7 +23,7 @@ pub struct Config {
     /// read or write in one of another. Default: any account.
     pub bucket_owner: Option<String>,
     /// Bodies and results over this size, in bytes, go to the bucket, if there
-    /// is one. Default: 32 KiB, at most 256 KiB.
+    /// is one. Default: 8 KiB, from where on it costs less there; at most 256 KiB.
     pub offload_above: usize,
     /// Whether a body of more than 512 bytes that is not in the bucket is also kept beside the
     /// record from the submit on, which is a write for each KiB of it. Without, only the
@@ -147,7 +147,7 @@ impl Config {
             queue,
             bucket: None,
             bucket_owner: None,
-            offload_above: 32 << 10,
+            offload_above: 8 << 10,
             keep_bodies: true,
             compression: Compression::None,
             raw_bodies: RawBodies::Json,

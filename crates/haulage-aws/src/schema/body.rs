@@ -265,8 +265,8 @@ mod tests {
         assert_eq!(message.to_text().and_then(|t| Place::from_text(&t)), Some(message));
         config.keep_bodies = true;
         config.bucket = Some("b".into());
-        assert_eq!(place(&config, 32 << 10), Place::Item("body#t".into()));
-        let object = place(&config, (32 << 10) + 1);
+        assert_eq!(place(&config, 8 << 10), Place::Item("body#t".into()));
+        let object = place(&config, (8 << 10) + 1);
         assert_eq!(object, Place::Object("p/body.json".into()));
         assert_eq!(object.to_text().and_then(|t| Place::from_text(&t)), Some(object));
     }

@@ -26,7 +26,7 @@ async fn objects() -> Vec<String> {
 async fn small_ones_never_touch_the_bucket() {
     let place = Place::fifo().await;
     let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
-    let body = document(30_000);
+    let body = document(8_000);
     let id = submit(&backend, NewJob::from_json(body.clone())).await;
     let claimed = take(&backend, LONG).await;
     settle(&backend, &claimed.key, Outcome::Success(body.clone())).await.expect("the holder");
