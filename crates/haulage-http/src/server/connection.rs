@@ -66,12 +66,16 @@ pub(super) async fn accept(
             let stream = Timed::new(stream, limits.patience);
             match tls {
                 None => serve(stream, peer.ip(), api, limits).await,
+                // Apart, since what has no TLS needs no room for it.
                 Some(tls) => {
-                    let handshake =
-                        tokio::time::timeout(limits.patience, tls.acceptor().accept(stream)).await;
-                    if let Ok(Ok(stream)) = handshake {
-                        serve(stream, peer.ip(), api, limits).await;
-                    }
+                    let served = async {
+                        let handshake =
+                            tokio::time::timeout(limits.patience, tls.acceptor().accept(stream)).await;
+                        if let Ok(Ok(stream)) = handshake {
+                            serve(stream, peer.ip(), api, limits).await;
+                        }
+                    };
+                    Box::pin(served).await;
                 }
             }
         });
