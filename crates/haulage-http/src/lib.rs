@@ -14,6 +14,8 @@
 mod client;
 #[cfg(any(feature = "client", feature = "server"))]
 mod gzip;
+#[cfg(any(feature = "client", feature = "server"))]
+mod pool;
 mod problem;
 #[cfg(any(feature = "client", feature = "server"))]
 mod protocol;

@@ -69,6 +69,12 @@ impl Delivery {
     /// clock was ahead.
     pub const LATEST: Duration = Duration::from_secs(24 * 3600);
 
+    /// The same where the clock has gone back by so much: by more than a little, and what waits for long may
+    /// have been put off while it was ahead. To be told early does no harm.
+    pub(crate) fn latest(back: Duration) -> Duration {
+        if back > Duration::from_secs(60) { Duration::from_secs(3600) } else { Self::LATEST }
+    }
+
     /// The same as it is shown: the query of the URL may be a secret.
     #[must_use]
     pub(crate) fn shown(mut self) -> Self {

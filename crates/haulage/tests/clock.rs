@@ -294,6 +294,18 @@ async fn what_is_to_be_told_is_told_though_the_clock_was_ahead() {
         let second = due(&place).await.remove(0);
         assert_eq!((&second.id, second.tries), (&first.id, 2));
         settle_delivery(&place, second, DeliveryOutcome::Done).await;
+        // It was put off while the clock was ahead by hours.
+        ended().await;
+        let first = due(&place).await.remove(0);
+        place.clock.advance(10 * HOUR);
+        let second = due(&place).await.remove(0);
+        assert_eq!((&second.id, second.tries), (&first.id, 2), "its lease is over");
+        let again = DeliveryOutcome::Again { after: HOUR, error: error() };
+        settle_delivery(&place, second, again).await;
+        place.clock.set(place.clock.now().before(10 * HOUR));
+        let third = due(&place).await.remove(0);
+        assert_eq!((&third.id, third.tries), (&first.id, 3));
+        settle_delivery(&place, third, DeliveryOutcome::Done).await;
         // It was made then, and nobody looked.
         place.clock.advance(AHEAD);
         ended().await;

@@ -1,6 +1,7 @@
 //! What a server costs: the same through `haulage serve` on the loopback as without it.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use haulage::{
 use haulage_http::HttpBackend;
 use serde::Serialize;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
     task::JoinSet,
 };
@@ -21,7 +22,7 @@ use tokio::{
 use super::{
     Effort, actor,
     actor::Actor,
-    failed, latency,
+    failed, latency, pages,
     pipeline::{self, TASKS},
     ratio,
     report::{Machine, median, percentile, row},
@@ -44,6 +45,9 @@ pub(super) struct Report {
     http_jobs_ratio: f64,
     http_submit_per_s: f64,
     http_submit_ratio: f64,
+    /// What HTTP itself lets through: answers of that server which need no store, to clients that only send
+    /// and receive.
+    http_answers_per_s: f64,
     http_one_by_one_per_s: f64,
     http_one_by_one_ratio: f64,
     jobs_per_s: f64,
@@ -58,19 +62,21 @@ pub(super) struct Report {
     waits_server_mb: Option<f64>,
     waits_answered_p50_ms: f64,
     waits_answered_last_ms: f64,
+    /// Beside a million jobs.
+    pages_ms: BTreeMap<String, f64>,
     jobs_per_run: u64,
     runs: usize,
     settings: Machine,
 }
 
 /// A server, on a database of its own.
-struct Served {
-    server: Actor,
-    url: String,
+pub(super) struct Served {
+    pub(super) server: Actor,
+    pub(super) url: String,
 }
 
 impl Served {
-    async fn start(path: &Path) -> Result<Self> {
+    pub(super) async fn start(path: &Path) -> Result<Self> {
         let mut server = Actor::start(&pipeline::url(path), &["serve"]).await?;
         server.go().await?;
         let url = server.line().await?;
@@ -99,6 +105,7 @@ impl Rounds {
 pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) -> Result<Report> {
     let say = |what: &str| session.output.talk(format!("bench: {what} …"));
     let (mut bulk, mut submits, mut singles) = (Rounds::default(), Rounds::default(), Rounds::default());
+    let mut answers = Vec::new();
     for round in 0..effort.runs {
         let place = |name: &str| folder.join(format!("{name}-{round}.db"));
         say(&format!("round {} of {}: jobs in bulk", round + 1, effort.runs));
@@ -115,6 +122,7 @@ pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) ->
             .push(pipeline::submits_per_s(&pipeline::url(&place("one")), TASKS, effort.watch).await?);
         let served = Served::start(&place("one-http")).await?;
         submits.with.push(pipeline::submits_per_s(&served.url, TASKS, effort.watch).await?);
+        answers.push(answers_per_s(&served.url, effort.watch).await?);
         served.server.stop().await?;
         say("one job after the other");
         let sides = async |url: &str| pipeline::both_sides(url, effort.singles, "one-by-one", None, 1).await;
@@ -134,6 +142,8 @@ pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) ->
         idle(&folder.join("idle.db"), effort.watch).await?;
     say(&format!("{WAITS} requests that wait"));
     let waits = waits(&folder.join("waits.db")).await?;
+    say(&format!("pages beside {} jobs", pages::JOBS));
+    let pages_ms = pages::measure(&folder.join("pages.db")).await?;
     let (http_jobs_per_s, jobs_per_s, http_jobs_ratio) = bulk.medians();
     let (http_submit_per_s, single_submit_per_s, http_submit_ratio) = submits.medians();
     let (http_one_by_one_per_s, one_by_one_per_s, http_one_by_one_ratio) = singles.medians();
@@ -142,6 +152,7 @@ pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) ->
         http_jobs_ratio,
         http_submit_per_s,
         http_submit_ratio,
+        http_answers_per_s: median(&mut answers),
         http_one_by_one_per_s,
         http_one_by_one_ratio,
         jobs_per_s,
@@ -155,10 +166,50 @@ pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) ->
         waits_server_mb: waits.server_mb,
         waits_answered_p50_ms: waits.p50_ms,
         waits_answered_last_ms: waits.last_ms,
+        pages_ms,
         jobs_per_run: effort.jobs,
         runs: effort.runs,
         settings: Machine::this(),
     })
+}
+
+/// Answers a second, from as many connections as there are tasks that submit.
+async fn answers_per_s(url: &str, watch: Duration) -> Result<f64> {
+    let address = url.trim_start_matches("http://").to_owned();
+    let request = format!("GET /v1/backend/hello HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let until = Instant::now() + watch;
+    let mut clients = JoinSet::new();
+    for _ in 0..TASKS {
+        let (address, request) = (address.clone(), request.clone());
+        clients.spawn(async move {
+            let mut stream = BufReader::new(TcpStream::connect(&address).await?);
+            let (mut answers, mut line, mut body) = (0_u32, String::new(), Vec::new());
+            while Instant::now() < until {
+                stream.write_all(request.as_bytes()).await?;
+                let mut length = 0;
+                loop {
+                    line.clear();
+                    stream.read_line(&mut line).await?;
+                    match line.trim_end().split_once(": ") {
+                        Some(("content-length", bytes)) => length = bytes.parse().unwrap_or(0),
+                        None if line == "\r\n" => break,
+                        None if line.is_empty() => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                        _ => {}
+                    }
+                }
+                body.resize(length, 0);
+                stream.read_exact(&mut body).await?;
+                answers += 1;
+            }
+            Ok::<_, std::io::Error>(answers)
+        });
+    }
+    let mut answers = 0;
+    while let Some(client) = clients.join_next().await {
+        let client = client.map_err(|error| failed("a connection", error))?;
+        answers += client.map_err(|error| failed("a connection", error))?;
+    }
+    Ok(f64::from(answers) / watch.as_secs_f64())
 }
 
 /// What a server uses of a core, and of memory, for workers that have nothing to do.
@@ -239,6 +290,8 @@ impl Report {
         );
         let (with, without) = (self.http_submit_per_s, self.single_submit_per_s);
         rate(&format!("single submits/s from {TASKS} tasks"), with, without, self.http_submit_ratio);
+        let (with, without) = (self.http_answers_per_s, self.single_submit_per_s);
+        rate("  answers/s that need no store", with, without, with / without);
         let (with, without) = (self.http_one_by_one_per_s, self.one_by_one_per_s);
         rate("jobs/s, one after the other", with, without, self.http_one_by_one_ratio);
         let mut line = |what: &str, value: String| row(&mut text, what, &value, "", "");
@@ -254,6 +307,9 @@ impl Report {
         line(&format!("{WAITS} waits, the server's memory at most"), megabytes(self.waits_server_mb));
         line("  answered after the job's end, median", millis(self.waits_answered_p50_ms));
         line("  the last", millis(self.waits_answered_last_ms));
+        for (page, ms) in &self.pages_ms {
+            line(&format!("{page} beside {} jobs", pages::JOBS), millis(*ms));
+        }
         text.push_str(&self.settings.footer(&format!("{} runs of {} jobs", self.runs, self.jobs_per_run)));
         text
     }

@@ -9,6 +9,7 @@ mod aws;
 mod floor;
 mod http;
 mod latency;
+mod pages;
 mod pipeline;
 mod report;
 mod size;

@@ -20,15 +20,11 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 
 use crate::{
     Problem,
     gzip::{self, Inflater},
+    pool::{self, Options, Pool, Resolver},
     protocol,
 };
 
@@ -44,7 +40,7 @@ const SLOW: usize = 1 << 20;
 /// A server, and what is between it and this process.
 #[derive(Debug)]
 pub(super) struct Connection {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool,
     base: Uri,
     key: Option<HeaderValue>,
     /// Whether bodies are to be compressed, both ways.
@@ -95,32 +91,21 @@ pub(super) struct Sent {
 
 impl Connection {
     pub(super) fn new(base: Uri, key: Option<&str>, patience: Duration, compress: bool) -> Result<Self> {
-        let mut http = HttpConnector::new();
-        http.set_connect_timeout(Some(CONNECT));
-        http.set_keepalive(Some(KEEPALIVE));
-        http.set_nodelay(true);
-        http.enforce_http(false);
-        let https = match base.scheme_str() {
-            // Certificates are read only where they are needed: many containers have none.
-            Some("https") => HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-                .map_err(|error| {
-                    Error::Config(format!(
-                        "cannot read the system's certificates: {error}; install ca-certificates, or set SSL_CERT_FILE"
-                    ))
-                })?
-                .https_only(),
-            _ => HttpsConnectorBuilder::new().with_tls_config(no_certificates()?).https_or_http(),
+        let options = Options {
+            is_secure: base.scheme_str() == Some("https"),
+            connect: CONNECT,
+            keepalive: Some(KEEPALIVE),
+            idle: IDLE,
+            head: None,
         };
-        let mut client = Client::builder(TokioExecutor::new());
-        client.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new());
+        let pool = pool::pool(&options, Resolver::default()).map_err(Error::Config)?;
         let key = key.map(|key| HeaderValue::from_str(&format!("Bearer {key}"))).transpose();
         let mut key = key.map_err(|_| Error::Config("HAULAGE_KEY has characters that no key has".into()))?;
         if let Some(key) = &mut key {
             key.set_sensitive(true);
         }
         Ok(Self {
-            client: client.build(https.enable_http1().wrap_connector(http)),
+            pool,
             base,
             key,
             compress,
@@ -204,7 +189,7 @@ impl Connection {
         }
         let none = |why: String| NoAnswer { why, after: None };
         let request = request.body(Full::new(body)).map_err(|error| none(error.to_string()))?;
-        self.client.request(request).await.map_err(|error| none(with_causes(&error)))
+        self.pool.request(request).await.map_err(|error| none(with_causes(&error)))
     }
 
     /// The whole of an answer, or the problem that it is.
@@ -270,13 +255,4 @@ fn is_temporary(status: StatusCode) -> bool {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => true,
         status => status.is_server_error(),
     }
-}
-
-/// For servers without TLS.
-fn no_certificates() -> Result<rustls::ClientConfig> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Config(error.to_string()))?;
-    Ok(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }

@@ -100,6 +100,9 @@ pub(super) async fn claim_verb(api: Arc<Api>, request: Request) -> Handled {
         // What is to be told has results in it, and the whole URL.
         who.need(&[Scope::Read])?;
         limited("max", asked.max)?;
+        if asked.lease.is_zero() {
+            return Err(invalid("lease", "lease is 0, and has to be the time of a try"));
+        }
         Ok(api.deliveries()?.claim_deliveries(asked).await?)
     })
     .await

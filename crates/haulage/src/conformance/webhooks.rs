@@ -32,6 +32,9 @@ pub(super) const CASES: &[Case] = &[
         .lasts(Duration::from_secs(18)),
     Case::new("webhooks: progress under way gives way to newer", &[2], |t| Box::pin(overtaken(t)))
         .needs(webhooks),
+    Case::new("webhooks: older progress is not told after newer", &[2], |t| Box::pin(older(t)))
+        .needs(webhooks)
+        .lasts(Duration::from_secs(6)),
     Case::new("webhooks: progress that is not wanted ends", &[2], |t| Box::pin(unwanted(t))).needs(webhooks),
     Case::new("webhooks: the last progress is told where the end is not", &[2], |t| {
         Box::pin(last_progress(t))
@@ -300,6 +303,23 @@ async fn overtaken(t: &Trial<'_>) {
     t.finish(&claimed.key, success(1)).await;
     let told_of = told(t).await;
     assert!(matches!(&told_of[..], [(WebhookEvent::Ended, _)]), "{told_of:?}");
+}
+
+async fn older(t: &Trial<'_>) {
+    let claimed = t.start(telling(1)).await;
+    tell(t, &claimed.key, 0.25).await;
+    let first = due_progress(t).await;
+    tell(t, &claimed.key, 0.5).await;
+    t.pass_time(Webhook::PROGRESS_EVERY + Duration::from_millis(500)).await;
+    let second = claim(t).await.pop().expect("it is due, whatever becomes of the first");
+    assert!(second.body.contains("0.5"), "{}", second.body);
+    assert!(settle(t, &second, DeliveryOutcome::Done).await);
+    let away = DeliveryOutcome::Again { after: Duration::ZERO, error: "no answer".into() };
+    assert!(!settle(t, &first, away).await, "it is past");
+    assert_eq!(all(t).await, []);
+    // The next one is told no sooner than it may be.
+    tell(t, &claimed.key, 0.75).await;
+    assert_eq!(claim(t).await, []);
 }
 
 async fn unwanted(t: &Trial<'_>) {

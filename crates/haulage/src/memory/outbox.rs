@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
 use crate::{
@@ -38,6 +39,8 @@ impl Waiting {
 /// What came of saying how a try went.
 #[derive(Default)]
 pub(super) struct Settled {
+    /// The job of which progress was told.
+    pub(super) told_progress_of: Option<JobId>,
     /// The job of which no more progress is wanted.
     pub(super) unwanted_progress_of: Option<JobId>,
 }
@@ -79,8 +82,8 @@ impl Outbox {
     }
 
     /// What was made or tried while the clock was ahead is due by now.
-    pub(super) fn cut(&mut self, now: Timestamp) {
-        let latest = now.after(Delivery::LATEST);
+    pub(super) fn cut(&mut self, back: Duration, now: Timestamp) {
+        let latest = now.after(Delivery::latest(back));
         for Waiting { notice: Notice { delivery, .. }, since, .. } in self.waiting.values_mut() {
             let is_ahead = |at: Option<Timestamp>| at.is_some_and(|at| at > now);
             let is_due_late = delivery.due_at.is_some_and(|due| due > latest);
@@ -154,6 +157,11 @@ impl Outbox {
         let delivery = &mut waiting.notice.delivery;
         let (job, is_progress) = (delivery.job.clone(), delivery.event == WebhookEvent::Progress);
         match outcome {
+            // What is older is not told after it.
+            DeliveryOutcome::Done if is_progress => {
+                self.waiting.retain(|m, waiting| *m > n || !waiting.is_progress_of(&job));
+                return Some(Settled { told_progress_of: Some(job), ..Settled::default() });
+            }
             DeliveryOutcome::Done => {
                 self.waiting.remove(&n);
             }
@@ -166,7 +174,7 @@ impl Outbox {
             // Nobody wants any.
             DeliveryOutcome::Dead { .. } if is_progress => {
                 self.waiting.retain(|_, waiting| !waiting.is_progress_of(&job));
-                return Some(Settled { unwanted_progress_of: Some(job) });
+                return Some(Settled { unwanted_progress_of: Some(job), ..Settled::default() });
             }
             DeliveryOutcome::Dead { error } => {
                 (delivery.due_at, delivery.dead_at, delivery.error) = (None, Some(now), Some(error));
@@ -176,17 +184,22 @@ impl Outbox {
     }
 
     /// Progress that has not been told is not told any more where there is newer, which takes over its place in
-    /// time: the receiver may be away.
+    /// time: the receiver may be away. What is known of that by tries of the newer itself stays.
     fn give_way(&mut self, n: u64, job: &JobId) {
-        let newer = self.waiting.range(n + 1..).find(|(_, waiting)| waiting.is_progress_of(job));
-        let Some(newer) = newer.map(|(newer, _)| *newer) else { return };
-        let Some(old) = self.waiting.remove(&n) else { return };
-        if let Some(newer) = self.waiting.get_mut(&newer).filter(|newer| !newer.trying) {
-            let Delivery { due_at, tries, error, .. } = old.notice.delivery;
-            let delivery = &mut newer.notice.delivery;
-            (delivery.due_at, delivery.tries, delivery.error) = (due_at, tries, error);
-            newer.since = old.since;
+        let mut newer =
+            self.waiting.range(n + 1..).filter(|(_, waiting)| waiting.is_progress_of(job)).peekable();
+        if newer.peek().is_none() {
+            return;
         }
+        let waits = newer.find(|(_, newer)| !newer.trying).map(|(n, _)| *n);
+        let old = self.waiting.remove(&n);
+        let Some((old, newer)) = old.zip(waits.and_then(|n| self.waiting.get_mut(&n))) else { return };
+        let Delivery { due_at, tries, error, .. } = old.notice.delivery;
+        let delivery = &mut newer.notice.delivery;
+        delivery.due_at = if delivery.tries > 0 { delivery.due_at.max(due_at) } else { due_at };
+        delivery.tries = delivery.tries.max(tries);
+        delivery.error = delivery.error.take().or(error);
+        newer.since = [newer.since, old.since].into_iter().flatten().min();
     }
 
     pub(super) fn list(&self, query: &DeliveryQuery) -> Vec<Delivery> {

@@ -255,9 +255,12 @@ impl State {
     /// Whether this try was the latest of its delivery.
     pub(super) fn settle_delivery(&mut self, settlement: DeliverySettlement, now: Timestamp) -> bool {
         let Some(settled) = self.outbox.settle(settlement, now) else { return false };
-        if let Some(seq) = settled.unwanted_progress_of.and_then(|job| self.find(&job))
-            && let Some(entry) = self.jobs.get_mut(&seq)
-        {
+        let found = |job: Option<JobId>| self.find(&job?);
+        let (told, unwanted) = (found(settled.told_progress_of), found(settled.unwanted_progress_of));
+        if let Some(entry) = told.and_then(|seq| self.jobs.get_mut(&seq)) {
+            entry.told_at = Some(now);
+        }
+        if let Some(entry) = unwanted.and_then(|seq| self.jobs.get_mut(&seq)) {
             entry.unwanted_progress = true;
         }
         true
@@ -266,8 +269,8 @@ impl State {
     /// Ends what is kept for a time that is over, what has not started in time, and
     /// leases from a time when the clock was ahead.
     pub(super) fn tidy(&mut self, now: Timestamp) {
-        if self.latest.replace(now).is_some_and(|latest| now < latest) {
-            self.outbox.cut(now);
+        if let Some(latest) = self.latest.replace(now).filter(|latest| now < *latest) {
+            self.outbox.cut(latest.since(now), now);
             let ahead = |seq: &Seq| self.jobs[seq].lease().is_some_and(|l| l.is_ahead(now));
             let ahead: Vec<_> = self.leases.iter().map(|(_, seq)| *seq).filter(ahead).collect();
             for seq in ahead {

@@ -129,7 +129,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, request: &ClaimRequest) -> Result<Claim, Fa
         return Ok(Claim { found: Found::Nothing(Some(tx.now)), left: Left::More });
     }
     if due.is_empty() {
-        let left = if is_unfit(tx, request, watched_until)? { Left::Unfit } else { Left::Nothing };
+        let left = what_is_left(tx, request, watched_until)?;
         return Ok(Claim { found: Found::Nothing(next_due(tx, request, watched_until)?), left });
     }
     let mut claims = Vec::with_capacity(due.len());
@@ -221,19 +221,23 @@ const ANY: &str = "SELECT (
              AND (suspect IS NOT NULL) = ?2 AND (not_before IS NOT NULL) = 1 AND due <= ?1)
      ) AND NOT EXISTS (SELECT 1 FROM paused WHERE paused.queue = coalesce(?3, 'default'))";
 
-/// Whether this worker, which found nothing, may have been called for what only
-/// others may take: a suspect, or a job of a queue that has the same bit.
-fn is_unfit(tx: &Tx<'_>, request: &ClaimRequest, watched_until: Option<Timestamp>) -> rusqlite::Result<bool> {
+/// What this worker, which found nothing, may have been called for and only others may take: a suspect, or a
+/// job of a queue that has the same bit.
+fn what_is_left(
+    tx: &Tx<'_>,
+    request: &ClaimRequest,
+    watched_until: Option<Timestamp>,
+) -> rusqlite::Result<Left> {
     if watched_until.is_some() && is_any_due(tx, request, true)? {
-        return Ok(true);
+        return Ok(Left::Suspects);
     }
     let queues = Mask::of_all(request.queues.names());
     let others = tx.rows("SELECT queue FROM counts WHERE submitted > 0 AND queue <> 'default'", [], |r| {
         Ok(QueueName::stored(r.get_ref(0)?.as_str_or_null()?))
     })?;
-    Ok(others
-        .iter()
-        .any(|queue| Mask::of(queue).meets(queues) && request.queues.names().all(|own| own != queue)))
+    let is_of_others =
+        |queue: &QueueName| Mask::of(queue).meets(queues) && request.queues.names().all(|own| own != queue);
+    Ok(if others.iter().any(is_of_others) { Left::OfOthers } else { Left::Nothing })
 }
 
 fn read(row: &Row<'_>, lease_until: Timestamp) -> rusqlite::Result<Claimed> {
@@ -311,7 +315,7 @@ const NEXT: &str = "SELECT min(at) FROM (
 mod tests {
     use std::time::Duration;
 
-    use futures_util::FutureExt;
+    use futures_util::{FutureExt, future::join_all};
 
     use super::*;
     use crate::{
@@ -407,8 +411,8 @@ mod tests {
             }
             let jobs = [(); 2].map(|()| NewJob::new(&body).expect("JSON"));
             producer.submit(jobs.into()).await.expect("submit");
-            for claim in claims {
-                assert_eq!(claim.await.len(), 1);
+            for jobs in join_all(claims).await {
+                assert_eq!(jobs.len(), 1);
             }
         }
     }

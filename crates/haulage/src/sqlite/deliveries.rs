@@ -1,6 +1,6 @@
 //! Handing out what is to be told to webhooks, and what becomes of it.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
@@ -65,13 +65,18 @@ struct Due {
 impl Deliveries for SqliteBackend {
     async fn claim_deliveries(&self, request: DeliveryRequest) -> Result<ClaimedDeliveries> {
         let now = self.clock.now();
-        let went_back = now.as_micros() < self.deliveries_at.swap(now.as_micros(), Ordering::Relaxed);
+        let before = self.deliveries_at.load(Ordering::Relaxed);
+        let went_back = now.as_micros() < before;
         // Most looks find nothing, and take nobody's turn.
         let mut looked = self.look(&request, now).await?;
         if went_back || looked.is_ahead {
-            self.connections.writer.run(Weight::default(), |tx| Ok(tx.cut_deliveries()?)).await?;
+            // At the first look it is not known.
+            let back =
+                if before == i64::MAX { Duration::ZERO } else { Timestamp::from_micros(before).since(now) };
+            self.connections.writer.run(Weight::default(), move |tx| Ok(tx.cut_deliveries(back)?)).await?;
             looked = self.look(&request, now).await?;
         }
+        self.deliveries_at.store(now.as_micros(), Ordering::Relaxed);
         let Looked { due, next, .. } = looked;
         if due.is_empty() {
             return Ok(ClaimedDeliveries { deliveries: Vec::new(), next });
@@ -163,11 +168,22 @@ fn claim(
 fn settle(tx: &Tx<'_>, settlement: &DeliverySettlement) -> rusqlite::Result<bool> {
     let DeliverySettlement { id, tries, outcome } = settlement;
     let sql = "SELECT seq, job, event FROM delivery WHERE id = ?1 AND tries = ?2 AND due IS NOT NULL";
-    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let found: Option<(i64, Vec<u8>, u32)> = tx.row(sql, params![id, tries], read)?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, Uuid::from_bytes(row.get(1)?), row.get(2)?));
+    let found: Option<(i64, Uuid, u32)> = tx.row(sql, params![id, tries], read)?;
     let Some((seq, job, event)) = found else { return Ok(false) };
     let is_progress = event == WebhookEvent::Progress.bit();
     match outcome {
+        // What is older is not told after it.
+        DeliveryOutcome::Done if is_progress => {
+            tx.execute(
+                "DELETE FROM delivery WHERE job = ?1 AND event = ?2 AND seq <= ?3",
+                params![job.as_bytes(), event, seq],
+            )?;
+            tx.execute(
+                "UPDATE job SET told_at = ?3 WHERE seq = ?1 AND id = ?2",
+                params![id::seq(job), job.as_bytes(), tx.now.as_micros()],
+            )?;
+        }
         DeliveryOutcome::Done => {
             tx.execute("DELETE FROM delivery WHERE seq = ?1", [seq])?;
         }
@@ -182,8 +198,11 @@ fn settle(tx: &Tx<'_>, settlement: &DeliverySettlement) -> rusqlite::Result<bool
         }
         // Nobody wants any.
         DeliveryOutcome::Dead { .. } if is_progress => {
-            tx.execute("UPDATE job SET webhook = webhook & ~?2 WHERE id = ?1", params![job, event])?;
-            tx.execute("DELETE FROM delivery WHERE job = ?1 AND event = ?2", params![job, event])?;
+            tx.execute(
+                "UPDATE job SET webhook = webhook & ~?3 WHERE seq = ?1 AND id = ?2",
+                params![id::seq(job), job.as_bytes(), event],
+            )?;
+            tx.execute("DELETE FROM delivery WHERE job = ?1 AND event = ?2", params![job.as_bytes(), event])?;
         }
         DeliveryOutcome::Dead { error } => {
             tx.execute(
@@ -196,10 +215,12 @@ fn settle(tx: &Tx<'_>, settlement: &DeliverySettlement) -> rusqlite::Result<bool
 }
 
 /// Progress that has not been told is not told any more where there is newer, which takes over its place in
-/// time: the receiver may be away.
+/// time: the receiver may be away. What is known of that by tries of the newer itself stays.
 fn give_way(tx: &Tx<'_>, seq: i64) -> rusqlite::Result<()> {
     tx.execute(
-        "UPDATE delivery AS newer SET due = old.due, tries = old.tries, since = old.since, error = old.error
+        "UPDATE delivery AS newer SET due = iif(newer.tries > 0, max(newer.due, old.due), old.due),
+             tries = max(newer.tries, old.tries), since = min(ifnull(newer.since, old.since), old.since),
+             error = ifnull(newer.error, old.error)
          FROM delivery AS old
          WHERE old.seq = ?1 AND newer.job = old.job AND newer.event = old.event AND newer.seq > old.seq
              AND NOT newer.trying",
@@ -238,6 +259,7 @@ fn list(connection: &Connection, query: &DeliveryQuery) -> rusqlite::Result<Vec<
     }
     let sql = match query {
         DeliveryQuery { id: Some(_), .. } => select!("WHERE id = ?5", "seq"),
+        DeliveryQuery { job: Some(_), dead: true, .. } => select!("WHERE job = ?4", "dead_at"),
         DeliveryQuery { job: Some(_), .. } => select!("WHERE job = ?4", "seq"),
         DeliveryQuery { dead: true, .. } => {
             select!("INDEXED BY delivery_dead WHERE dead_at IS NOT NULL", "dead_at")

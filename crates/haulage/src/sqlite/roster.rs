@@ -288,10 +288,13 @@ impl State {
         self.call_first(|entry| entry.queues.meets(queues)).is_some()
     }
 
-    /// Who watches comes last: another one would have to take over.
+    /// Who watches comes after all who wait for the same: another one would have to take over.
     fn call_first(&mut self, which: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
-        let first = |watches| self.entries.iter().position(|entry| entry.watches == watches && which(entry));
-        let first = first(false).or_else(|| first(true))?;
+        let is_like =
+            |entry: &Entry, other: &Entry| !other.watches && other.list == entry.list && which(other);
+        let comes_after =
+            |entry: &Entry| entry.watches && self.entries.iter().any(|other| is_like(entry, other));
+        let first = self.entries.iter().position(|entry| which(entry) && !comes_after(entry))?;
         let entry = self.entries.remove(first)?;
         entry.called.store(true, Ordering::Release);
         entry.notify.notify_one();
@@ -325,13 +328,16 @@ impl Place {
         match left {
             Left::Nothing => {}
             Left::More => self.shared.call_for_each(self.queues),
-            Left::Unfit => {
-                // Once only, as nobody of those who wait may be fit for it; and whenever who watches looks by
-                // itself, since those who are fit do not.
+            Left::Suspects | Left::OfOthers => {
+                // Once only, as nobody of those who wait may be fit for it.
                 let now = self.shared.now();
-                let is_new = self.shared.state().passed.replace(now) != Some(now);
-                if is_new || (self.watches && !was_called) {
+                if self.shared.state().passed.replace(now) != Some(now) {
                     self.shared.call_for_each(self.queues);
+                }
+                // Those who are fit do not look by themselves where this one watches.
+                if left == Left::Suspects && self.watches && !was_called {
+                    let mut state = self.shared.state();
+                    while state.call_first(|entry| entry.list == self.list).is_some() {}
                 }
             }
         }
@@ -367,8 +373,10 @@ pub(super) enum Left {
     Nothing,
     /// Jobs that are ready.
     More,
-    /// Jobs that are ready, and not for whoever looked.
-    Unfit,
+    /// Jobs that are ready, of which whoever looked may take none for now.
+    Suspects,
+    /// Jobs that are ready, in queues for which whoever looked does not wait, and may have been called.
+    OfOthers,
 }
 
 /// Waits to be called, until dropped.

@@ -112,14 +112,14 @@ CREATE TABLE delivery (
     event      INTEGER NOT NULL,     -- as in job.webhook
     url        TEXT NOT NULL,
     host       TEXT NOT NULL,        -- of the URL, with its port
-    body       TEXT NOT NULL,        -- what is sent, JSON
     created_at INTEGER NOT NULL,
     since      INTEGER,              -- from when on its time counts: its first try; NULL: it comes
     tries      INTEGER NOT NULL DEFAULT 0,
     due        INTEGER,              -- when it is tried next; NULL: it is dead
     trying     INTEGER NOT NULL DEFAULT 0,  -- 1: somebody tries it, and has until it is due
     dead_at    INTEGER,
-    error      TEXT                  -- of its last try
+    error      TEXT,                 -- of its last try
+    body       TEXT NOT NULL         -- what is sent, JSON; last, so that who looks at the rest does not read it
 ) STRICT;
 -- What is due at each host.
 CREATE INDEX delivery_due ON delivery (host, due) WHERE due IS NOT NULL;

@@ -1,5 +1,7 @@
 //! Writing down what is to be told to webhooks, with what it tells of.
 
+use std::time::Duration;
+
 use rusqlite::params;
 use uuid::Uuid;
 
@@ -112,13 +114,13 @@ impl Tx<'_> {
     }
 
     /// What was made or tried while the clock was ahead is due by now: nobody is to wait until it is that late
-    /// again. It looks at all there is.
-    pub(super) fn cut_deliveries(&self) -> Sql<()> {
+    /// again. It has gone back by so much. It looks at all there is.
+    pub(super) fn cut_deliveries(&self, back: Duration) -> Sql<()> {
         self.execute(
             "UPDATE delivery SET created_at = min(created_at, ?1), since = min(since, ?1),
                  dead_at = min(dead_at, ?1), due = min(due, ?1)
              WHERE created_at > ?1 OR since > ?1 OR dead_at > ?1 OR due > ?2",
-            params![self.now.as_micros(), self.now.after(Delivery::LATEST).as_micros()],
+            params![self.now.as_micros(), self.now.after(Delivery::latest(back)).as_micros()],
         )?;
         Ok(())
     }

@@ -162,7 +162,7 @@ impl Teller {
                     if !failed {
                         tracing::warn!(%error, "cannot take deliveries of webhooks from the store; trying again");
                     }
-                    (STORE_AGAIN, BETWEEN)
+                    (Duration::ZERO, STORE_AGAIN)
                 }
             };
             failed = looked.is_err();

@@ -5,18 +5,12 @@
 //! is used: names are looked up first, and the connection is made to an address that was found to be allowed.
 
 use std::{
-    future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    pin::Pin,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
-    task::{Context, Poll},
 };
 
-use hyper_util::client::legacy::connect::dns::Name;
-use tower_service::Service;
-
-use crate::server::Network;
+use crate::{pool::Resolver, server::Network};
 
 /// What is not on the internet for everybody (IANA's IPv4 and IPv6 Special-Purpose Address Registries), and
 /// what leads to other addresses: IPv4 by 6to4 and Teredo. Of IPv6, besides, only `2000::/3` is.
@@ -76,6 +70,25 @@ impl Reach {
         is_unicast && !self.not_public.iter().any(|network| network.contains(address))
     }
 
+    /// Looks names up, and finds no addresses but those that may be reached.
+    pub(super) fn resolver(reach: &Arc<Self>, is_secure: bool) -> Resolver {
+        let reach = Arc::clone(reach);
+        Resolver::choosing(move |name, found| {
+            let (may, may_not): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|found| reach.permits(found.ip(), is_secure));
+            match may_not.first() {
+                // Whoever named the name learns nothing of the network that it is looked up in.
+                Some(refused) if may.is_empty() => {
+                    let address = refused.ip();
+                    tracing::info!(target: "haulage::webhooks", name, %address, "not to be reached");
+                    let why = refusal("the address of this name", is_secure);
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+                }
+                _ => Ok(may),
+            }
+        })
+    }
+
     /// Why a host may not be reached that is an address; a name is looked at when it is looked up.
     pub(super) fn check_literal(&self, host: &str, is_secure: bool) -> Result<(), String> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -97,44 +110,10 @@ fn refusal(address: &str, is_secure: bool) -> String {
     }
 }
 
-/// Looks names up, and finds no addresses but those that may be reached.
-#[derive(Clone, Debug)]
-pub(super) struct CheckedResolver {
-    pub(super) reach: Arc<Reach>,
-    pub(super) is_secure: bool,
-}
-
-impl Service<Name> for CheckedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let Self { reach, is_secure } = self.clone();
-        Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let (may, may_not): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|found| reach.permits(found.ip(), is_secure));
-            match may_not.first() {
-                // Whoever named the name learns nothing of the network that it is looked up in.
-                Some(refused) if may.is_empty() => {
-                    let address = refused.ip();
-                    tracing::info!(target: "haulage::webhooks", %name, %address, "not to be reached");
-                    let why = refusal("the address of this name", is_secure);
-                    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
-                }
-                _ => Ok(may.into_iter()),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tower_service::Service as _;
+
     use super::*;
 
     fn reach(allowed: &[&str]) -> Reach {
@@ -244,13 +223,12 @@ mod tests {
         // Forms of 127.0.0.1 that only the system's resolver understands are names, too.
         for name in ["localhost", "0x7f.1", "2130706433", "0177.0.0.1"] {
             for is_secure in [true, false] {
-                let mut resolver = CheckedResolver { reach: Arc::new(reach(&[])), is_secure };
+                let mut resolver = Reach::resolver(&Arc::new(reach(&[])), is_secure);
                 let found = resolver.call(name.parse().expect("a name")).await;
                 assert!(found.is_err(), "{name}: {found:?}");
             }
         }
-        let mut resolver =
-            CheckedResolver { reach: Arc::new(reach(&["127.0.0.0/8", "::1"])), is_secure: false };
+        let mut resolver = Reach::resolver(&Arc::new(reach(&["127.0.0.0/8", "::1"])), false);
         let found = resolver.call("localhost".parse().expect("a name")).await.expect("this machine");
         assert!(found.count() > 0);
     }

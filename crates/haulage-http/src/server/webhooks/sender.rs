@@ -13,21 +13,15 @@ use haulage::{
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Request, Uri,
-    body::{Bytes, Incoming},
+    body::Incoming,
     header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 
-use super::{
-    reach::{CheckedResolver, Reach},
-    retry::Answer,
-    secret::SecretFile,
+use super::{reach::Reach, retry::Answer, secret::SecretFile};
+use crate::{
+    pool::{self, Options, Pool},
+    retry_after,
 };
-use crate::retry_after;
 
 /// How long a receiver may take, from the look-up of its name to the head of its answer. Whoever has more to
 /// do answers first, and does it then.
@@ -41,41 +35,29 @@ const READ_FOR: Duration = Duration::from_secs(1);
 /// The longest head of an answer.
 const HEAD: usize = 32 << 10;
 
-type Pool<C> = Client<C, Full<Bytes>>;
-
 /// Sends deliveries, over connections that are kept for the next ones.
 #[derive(Debug)]
 pub(super) struct Sender {
-    plain: Pool<HttpConnector<CheckedResolver>>,
+    plain: Result<Pool, String>,
     /// Or why there can be none.
-    secure: Result<Pool<HttpsConnector<HttpConnector<CheckedResolver>>>, String>,
+    secure: Result<Pool, String>,
     reach: Arc<Reach>,
     secrets: SecretFile,
 }
 
 impl Sender {
     pub(super) fn new(reach: Arc<Reach>, secrets: SecretFile) -> Self {
-        let connector = |is_secure| {
-            let mut connector =
-                HttpConnector::new_with_resolver(CheckedResolver { reach: Arc::clone(&reach), is_secure });
-            connector.set_connect_timeout(Some(TIMEOUT));
-            connector.set_nodelay(true);
-            connector.enforce_http(false);
-            connector
+        let pool = |is_secure| {
+            let (connect, keepalive, idle) = (TIMEOUT, None, IDLE);
+            let options = Options { is_secure, connect, keepalive, idle, head: Some(HEAD) };
+            pool::pool(&options, Reach::resolver(&reach, is_secure))
         };
         // Certificates are there in most containers, and where they are not, receivers may need none.
-        let secure = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map(|https| pool(https.https_only().enable_http1().wrap_connector(connector(true))))
-            .map_err(|error| {
-                format!(
-                    "cannot read the system's certificates: {error}; install ca-certificates, or set SSL_CERT_FILE"
-                )
-            });
+        let secure = pool(true);
         if let Err(why) = &secure {
             tracing::warn!("no webhook can be delivered over HTTPS: {why}");
         }
-        Self { plain: pool(connector(false)), secure, reach, secrets }
+        Self { plain: pool(false), secure, reach, secrets }
     }
 
     /// Tries to deliver, once.
@@ -108,24 +90,12 @@ impl Sender {
             .header("webhook-signature", signatures.join(" "))
             .body(Full::from(body.clone()))
             .map_err(|error| error.to_string())?;
-        let answer = match (is_secure, &self.secure) {
-            (false, _) => self.plain.request(request).await,
-            (true, Ok(secure)) => secure.request(request).await,
-            (true, Err(why)) => return Err(why.clone()),
-        };
+        let pool = if is_secure { &self.secure } else { &self.plain };
+        let answer = pool.as_ref().map_err(Clone::clone)?.request(request).await;
         let answer = answer.map_err(|error| with_causes(&error))?;
         let status = answer.status();
         let asked = answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
         let asked = asked.and_then(|after| retry_after(after, SystemTime::now()));
         Ok((Answer::Status(status, asked), answer.into_body()))
     }
-}
-
-fn pool<C>(connector: C) -> Pool<C>
-where
-    C: hyper_util::client::legacy::connect::Connect + Clone,
-{
-    let mut client = Client::builder(TokioExecutor::new());
-    client.pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).http1_max_buf_size(HEAD);
-    client.build(connector)
 }

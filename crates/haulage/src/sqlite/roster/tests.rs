@@ -178,7 +178,7 @@ async fn a_worker_that_does_not_wait_any_more_keeps_no_call_from_others() {
 
 #[tokio::test]
 async fn who_leaves_jobs_that_are_ready_calls_the_next() {
-    for left in [Left::More, Left::Unfit] {
+    for left in [Left::More, Left::Suspects, Left::OfOthers] {
         let (_folder, [one, other]) = processes();
         let waits = waiting(&other);
         listening(&waits.0).await;
@@ -194,10 +194,10 @@ async fn jobs_that_nobody_may_take_are_called_out_once_by_each() {
     let (_folder, [one, other]) = processes();
     let mut place = one.place(Mask::at(0), Arc::default());
     place.begin_look();
-    place.looked(Left::Unfit);
+    place.looked(Left::OfOthers);
     let waits = waiting(&other);
     listening(&waits.0).await;
-    place.looked(Left::Unfit);
+    place.looked(Left::OfOthers);
     assert_eq!(waits.0.state().entries.len(), 1, "again, though nothing is new");
     one.call(Mask::at(0), 0);
     place.looked(Left::More);
@@ -205,22 +205,45 @@ async fn jobs_that_nobody_may_take_are_called_out_once_by_each() {
 }
 
 #[tokio::test]
-async fn who_watches_calls_them_out_each_time_that_it_looks_by_itself() {
-    let (_folder, [one, other]) = processes();
-    let mut place = one.place(Mask::at(0), Arc::default());
-    place.begin_look();
-    place.looked(Left::Unfit);
-    drop(place.wait());
-    let waits = waiting(&other);
-    listening(&waits.0).await;
-    place.looked(Left::Unfit);
-    called(waits.1).await;
+async fn who_watches_and_may_not_take_a_suspect_has_all_of_its_own_look() {
+    let (_folder, [wake]) = processes();
+    let list: Arc<[QueueName]> = [QueueName::default()].into();
+    let place = || wake.place(Mask::at(0), Arc::clone(&list));
+    let mut watches = place();
+    watches.begin_look();
+    watches.looked(Left::Suspects);
+    drop(watches.wait());
+    let mut others = [place(), place()];
+    for other in &mut others {
+        other.begin_look();
+    }
+    let [one, another] = &mut others;
+    let waiting = [one.wait(), another.wait()];
     // Not when it was called: of two who watch, each would call the other for ever.
-    let waits = waiting(&other);
-    listening(&waits.0).await;
-    place.owes = true;
-    place.looked(Left::Unfit);
-    assert_eq!(waits.0.state().entries.len(), 1);
+    watches.owes = true;
+    watches.looked(Left::Suspects);
+    watches.looked(Left::OfOthers);
+    assert_eq!(watches.shared.state().entries.len(), 2);
+    watches.looked(Left::Suspects);
+    for called in waiting {
+        timeout(LIMIT, called.called()).await.expect("nobody was called");
+    }
+}
+
+#[tokio::test]
+async fn who_watches_alone_is_called_in_its_turn() {
+    let (_folder, [wake]) = processes();
+    let [own, other] = ["own", "other"].map(|name| Arc::from([QueueName::new(name).expect("a name")]));
+    // They have one bit.
+    let place = |list: &Arc<[QueueName]>| wake.place(Mask::at(3), Arc::clone(list));
+    let (mut first, mut alone, mut last) = (place(&other), place(&own), place(&other));
+    let waits = [first.wait(), alone.wait(), last.wait()];
+    assert_eq!(waits.each_ref().map(Waiting::watches), [true, true, false]);
+    for expected in [1, 2, 0] {
+        wake.call(Mask::at(3), 1);
+        let called = waits.each_ref().map(|waits| waits.entry.called.swap(false, Ordering::Relaxed));
+        assert_eq!(called.iter().position(|called| *called), Some(expected));
+    }
 }
 
 #[tokio::test]
@@ -373,10 +396,21 @@ async fn of_those_of_a_process_who_wait_for_the_same_one_looks_now_and_then() {
     crowd.settle().await;
     crowd.clock.advance(NET);
     assert_eq!(crowd.settle().await, (2, vec![]));
-    // A job for which nobody is called is found all the same, and one that is due later in time.
+    // Who is called to take over finds a job, and goes.
+    crowd.join("a", LIMIT);
+    crowd.settle().await;
     let job = NewJob::new("x").expect("JSON").queue("a".parse().expect("a name"));
-    backend.submit(vec![job.clone().delay(3 * NET)]).await.expect("submit");
+    backend.submit(vec![job.clone().delay(100 * NET)]).await.expect("submit");
     let other = rusqlite::Connection::open(folder.path().join("x.db")).expect("open");
+    drop(crowd.claims.remove(0));
+    other.execute_batch("UPDATE job SET due = 1 WHERE status = 0").expect("make it due");
+    assert_eq!(crowd.settle().await.1, [1]);
+    crowd.clock.advance(NET);
+    assert_eq!(crowd.settle().await, (2, vec![]), "one of each list");
+    // A job for which nobody is called is found all the same, and one that is due later in time.
+    crowd.join("a", LIMIT);
+    crowd.settle().await;
+    backend.submit(vec![job.clone().delay(3 * NET)]).await.expect("submit");
     crowd.clock.advance(NET);
     assert_eq!(crowd.settle().await, (2, vec![]));
     crowd.clock.advance(2 * NET);
