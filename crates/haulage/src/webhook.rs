@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt, net::Ipv6Addr, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use crate::{Error, spec::check_size};
 
@@ -155,26 +158,33 @@ fn is_host_and_port(authority: &str) -> bool {
 impl<'de> Deserialize<'de> for Webhook {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(
-            untagged,
-            expecting = "a URL, or an object with a url, and events that are some of ended, attempt_failed and progress"
-        )]
-        enum Given {
-            Url(String),
-            #[serde(rename_all = "snake_case")]
-            Whole(Whole),
-        }
-        #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Whole {
             url: String,
             events: Option<BTreeSet<WebhookEvent>>,
         }
-        Ok(match Given::deserialize(deserializer)? {
-            Given::Url(url) => Self::new(url),
-            Given::Whole(Whole { url, events: None }) => Self::new(url),
-            Given::Whole(Whole { url, events: Some(events) }) => Self { url, events },
-        })
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Webhook;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL, or an object with a url and events")
+            }
+
+            fn visit_str<E: de::Error>(self, url: &str) -> Result<Webhook, E> {
+                Ok(Webhook::new(url))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Webhook, A::Error> {
+                let Whole { url, events } = Whole::deserialize(MapAccessDeserializer::new(map))?;
+                let webhook = Webhook::new(url);
+                Ok(match events {
+                    Some(events) => webhook.events(events),
+                    None => webhook,
+                })
+            }
+        }
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -240,11 +250,14 @@ mod tests {
         let all: Webhook = serde_json::from_str(json).expect("a webhook");
         assert_eq!(all, Webhook::new("https://a.example/x").events(WebhookEvent::ALL));
         assert_eq!(serde_json::to_string(&all).expect("JSON"), json);
-        for wrong in
-            [r#"{"url":"https://a","event":["ended"]}"#, r#"{"url":"https://a","events":["end"]}"#, "1"]
-        {
+        for (wrong, why) in [
+            (r#"{"url":"https://a","event":["ended"]}"#, "unknown field `event`, expected `url` or `events`"),
+            (r#"{"url":"https://a","events":["end"]}"#, "unknown variant `end`, expected one of `ended`"),
+            (r#"{"events":["ended"]}"#, "missing field `url`"),
+            ("1", "a URL, or an object with a url"),
+        ] {
             let error = serde_json::from_str::<Webhook>(wrong).expect_err(wrong).to_string();
-            assert!(error.contains("some of ended"), "{error}");
+            assert!(error.contains(why), "{error}");
         }
     }
 

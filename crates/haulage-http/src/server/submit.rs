@@ -326,7 +326,7 @@ mod tests {
             (
                 r#"{"body":1,"webhook":{"url":"https://a.example","events":["end"]}}"#,
                 "webhook",
-                "some of ended",
+                "expected one of `ended`",
             ),
         ] {
             let problem = job(text.as_bytes()).expect_err(text);
