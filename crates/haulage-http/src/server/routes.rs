@@ -66,6 +66,8 @@ const WAIT: Parameter = query(
     TIME,
     "How long to wait, 60 s at most: for the job to end, or with If-None-Match to change",
 );
+const HOW_MANY: Parameter =
+    query("limit", r#"{"type":"integer","minimum":1,"maximum":1000,"default":20}"#, "How many");
 const IN_QUEUE: Parameter = query("queue", QUEUE, "Only of this queue");
 
 /// Who may look.
@@ -222,11 +224,7 @@ fn public() -> Vec<Route> {
                         query("older_than", TIME, "Only submitted this long ago, or longer"),
                         query("newer_than", TIME, "Only submitted less than this long ago"),
                         query("before", TEXT, "Only what was submitted before this job: the next page"),
-                        query(
-                            "limit",
-                            r#"{"type":"integer","minimum":1,"maximum":1000,"default":20}"#,
-                            "How many",
-                        ),
+                        HOW_MANY,
                     ]
                 },
             )
@@ -332,11 +330,7 @@ fn public() -> Vec<Route> {
                         query("dead", YES, "Only what was given up"),
                         IN_QUEUE,
                         query("job", TEXT, "Only of this job"),
-                        query(
-                            "limit",
-                            r#"{"type":"integer","minimum":1,"maximum":1000,"default":20}"#,
-                            "How many",
-                        ),
+                        HOW_MANY,
                     ]
                 },
             )

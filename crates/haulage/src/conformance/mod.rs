@@ -57,6 +57,7 @@ mod suspects;
 mod terminal;
 mod trial;
 mod waiting;
+mod webhook_progress;
 mod webhooks;
 
 use std::{fmt, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
@@ -185,6 +186,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         queues::CASES,
         idempotency::CASES,
         payloads::CASES,
+        webhook_progress::CASES,
         webhooks::CASES,
         races::CASES,
     ]

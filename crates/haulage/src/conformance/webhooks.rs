@@ -9,10 +9,10 @@ use super::{
     trial::{End, LONG, Trial, error, fail, job, jobs, json, retry, success},
 };
 use crate::{
-    Backend, Error, JobId, NewJob, Progress, Status, Webhook, WebhookEvent,
+    Backend, Error, JobId, NewJob, Status, Webhook, WebhookEvent,
     backend::{
         ClaimedDelivery, Deliveries, Delivery, DeliveryOutcome, DeliveryQuery, DeliveryRequest,
-        DeliverySettlement, Heartbeat, Outcome, Purge, RedriveDeliveries, Settlement, Update,
+        DeliverySettlement, Outcome, Purge, RedriveDeliveries, Settlement,
     },
 };
 
@@ -27,19 +27,6 @@ pub(super) const CASES: &[Case] = &[
     Case::new("webhooks: a failed attempt is told where another follows", &[2], |t| Box::pin(failures(t)))
         .needs(webhooks),
     Case::new("webhooks: what changes nothing tells nothing", &[3], |t| Box::pin(nothing(t))).needs(webhooks),
-    Case::new("webhooks: progress is told now and then, the latest alone", &[2], |t| Box::pin(progress(t)))
-        .needs(webhooks)
-        .lasts(Duration::from_secs(18)),
-    Case::new("webhooks: progress under way gives way to newer", &[2], |t| Box::pin(overtaken(t)))
-        .needs(webhooks),
-    Case::new("webhooks: older progress is not told after newer", &[2], |t| Box::pin(older(t)))
-        .needs(webhooks)
-        .lasts(Duration::from_secs(6)),
-    Case::new("webhooks: progress that is not wanted ends", &[2], |t| Box::pin(unwanted(t))).needs(webhooks),
-    Case::new("webhooks: the last progress is told where the end is not", &[2], |t| {
-        Box::pin(last_progress(t))
-    })
-    .needs(webhooks),
     Case::new("webhooks: a large result is left out", &[10], |t| Box::pin(large(t))).needs(webhooks),
     Case::new("webhooks: a delivery is one claimer's for its lease", &[5], |t| Box::pin(leases(t)))
         .needs(webhooks),
@@ -56,14 +43,14 @@ pub(super) const CASES: &[Case] = &[
     Case::new("webhooks: what is shown has no secret", &[1], |t| Box::pin(shown(t))).needs(webhooks),
 ];
 
-fn webhooks(backend: &dyn Backend) -> Option<&'static str> {
+pub(super) fn webhooks(backend: &dyn Backend) -> Option<&'static str> {
     (!backend.capabilities().webhooks).then_some("has no webhooks")
 }
 
-const URL: &str = "https://hooks.example/haulage?token=secret";
+pub(super) const URL: &str = "https://hooks.example/haulage?token=secret";
 
 /// A job that tells of everything.
-fn telling(body: u64) -> NewJob {
+pub(super) fn telling(body: u64) -> NewJob {
     job(body).webhook(Webhook::new(URL).events(WebhookEvent::ALL))
 }
 
@@ -75,12 +62,12 @@ fn request(t: &Trial<'_>) -> DeliveryRequest {
     DeliveryRequest { max: 100, per_host: 100, in_flight: BTreeMap::new(), lease: t.ticks(LONG) }
 }
 
-async fn claim(t: &Trial<'_>) -> Vec<ClaimedDelivery> {
+pub(super) async fn claim(t: &Trial<'_>) -> Vec<ClaimedDelivery> {
     outbox(t).claim_deliveries(request(t)).await.expect("claim").deliveries
 }
 
 /// Claims what is to be told, and says that it was; it comes as kind and body.
-async fn told(t: &Trial<'_>) -> Vec<(WebhookEvent, Value)> {
+pub(super) async fn told(t: &Trial<'_>) -> Vec<(WebhookEvent, Value)> {
     let claimed = claim(t).await;
     let done = claimed.iter().map(|claimed| settlement(claimed, DeliveryOutcome::Done)).collect();
     let settled = outbox(t).settle_deliveries(done).await.expect("settle");
@@ -99,7 +86,7 @@ fn settlement(claimed: &ClaimedDelivery, outcome: DeliveryOutcome) -> DeliverySe
     DeliverySettlement { id, tries, outcome }
 }
 
-async fn settle(t: &Trial<'_>, claimed: &ClaimedDelivery, outcome: DeliveryOutcome) -> bool {
+pub(super) async fn settle(t: &Trial<'_>, claimed: &ClaimedDelivery, outcome: DeliveryOutcome) -> bool {
     outbox(t).settle_deliveries(vec![settlement(claimed, outcome)]).await.expect("settle").remove(0)
 }
 
@@ -107,7 +94,7 @@ async fn list(t: &Trial<'_>, query: DeliveryQuery) -> Vec<Delivery> {
     outbox(t).list_deliveries(query).await.expect("list")
 }
 
-async fn all(t: &Trial<'_>) -> Vec<Delivery> {
+pub(super) async fn all(t: &Trial<'_>) -> Vec<Delivery> {
     list(t, DeliveryQuery::new(100)).await
 }
 
@@ -228,121 +215,6 @@ async fn nothing(t: &Trial<'_>) {
     assert_eq!(told(t).await.len(), 1);
     t.assert_lost(&second.key).await;
     assert!(told(t).await.is_empty());
-}
-
-async fn tell(t: &Trial<'_>, key: &crate::backend::ClaimKey, fraction: f64) {
-    let update = Update::default().progress(Progress { fraction, message: None });
-    let beat = Heartbeat::new(key.clone(), t.ticks(LONG)).update(update);
-    t.backend.heartbeat(vec![beat]).await.expect("heartbeat");
-}
-
-async fn progress(t: &Trial<'_>) {
-    let fraction = |told: &[(WebhookEvent, Value)]| -> Vec<f64> {
-        told.iter()
-            .map(|(_, body)| body["data"]["progress"]["fraction"].as_f64().expect("a number"))
-            .collect()
-    };
-    let claimed = t.start(telling(1)).await;
-    tell(t, &claimed.key, 0.25).await;
-    tell(t, &claimed.key, 0.5).await;
-    t.beat(&claimed.key).await;
-    let told_of = told(t).await;
-    assert_eq!(fraction(&told_of), [0.5], "the latest alone");
-    assert_eq!(told_of[0].0, WebhookEvent::Progress);
-    for later in [0.625, 0.75] {
-        tell(t, &claimed.key, later).await;
-    }
-    assert_eq!(fraction(&told(t).await), [0.0; 0], "now and then");
-    t.pass_time(Webhook::PROGRESS_EVERY + Duration::from_millis(500)).await;
-    let late = claim(t).await.pop().expect("what was told meanwhile is not lost");
-    assert!(late.body.contains("0.75"), "{}", late.body);
-    let away = DeliveryOutcome::Again { after: t.ticks(100), error: "HTTP 503".into() };
-    assert!(settle(t, &late, away).await);
-    t.pass_time(Webhook::PROGRESS_EVERY + Duration::from_millis(500)).await;
-    tell(t, &claimed.key, 0.875).await;
-    let waits = all(t).await;
-    assert_eq!((waits.len(), waits[0].tries), (1, 1), "a receiver that is away has its peace: {waits:?}");
-    tell(t, &claimed.key, 0.9375).await;
-    assert_eq!(claim(t).await, []);
-    t.finish(&claimed.key, success(1)).await;
-    let told_of = told(t).await;
-    assert!(matches!(&told_of[..], [(WebhookEvent::Ended, _)]), "the end is newer: {told_of:?}");
-}
-
-/// Claims the progress that is due; there is some.
-async fn due_progress(t: &Trial<'_>) -> ClaimedDelivery {
-    let claimed = claim(t).await.pop().expect("progress is due");
-    assert_eq!(claimed.delivery.event, WebhookEvent::Progress);
-    claimed
-}
-
-async fn overtaken(t: &Trial<'_>) {
-    let claimed = t.start(telling(1)).await;
-    tell(t, &claimed.key, 0.25).await;
-    let first = due_progress(t).await;
-    // It is under way, and stays that.
-    tell(t, &claimed.key, 0.5).await;
-    tell(t, &claimed.key, 0.75).await;
-    assert_eq!(all(t).await.len(), 2, "what is under way, and the newest");
-    let away = DeliveryOutcome::Again { after: t.ticks(20), error: "HTTP 503".into() };
-    assert!(settle(t, &first, away).await);
-    let left = all(t).await;
-    assert_eq!((left.len(), left[0].tries, left[0].error.as_deref()), (1, 1, Some("HTTP 503")), "{left:?}");
-    t.pass(15).await;
-    assert_eq!(claim(t).await, [], "a receiver that is away has its peace");
-    t.pass(6).await;
-    let second = due_progress(t).await;
-    assert!(second.body.contains("0.75"), "{}", second.body);
-    assert_eq!((second.delivery.tries, second.since), (2, first.since));
-    assert_ne!(second.delivery.id, first.delivery.id, "another body has another id");
-    tell(t, &claimed.key, 0.875).await;
-    assert!(settle(t, &second, DeliveryOutcome::Done).await, "it was told, whatever came meanwhile");
-    let left = all(t).await;
-    assert_eq!((left.len(), left[0].tries, left[0].error.as_deref()), (1, 0, None), "{left:?}");
-    // The end leaves nothing of it.
-    t.finish(&claimed.key, success(1)).await;
-    let told_of = told(t).await;
-    assert!(matches!(&told_of[..], [(WebhookEvent::Ended, _)]), "{told_of:?}");
-}
-
-async fn older(t: &Trial<'_>) {
-    let claimed = t.start(telling(1)).await;
-    tell(t, &claimed.key, 0.25).await;
-    let first = due_progress(t).await;
-    tell(t, &claimed.key, 0.5).await;
-    t.pass_time(Webhook::PROGRESS_EVERY + Duration::from_millis(500)).await;
-    let second = claim(t).await.pop().expect("it is due, whatever becomes of the first");
-    assert!(second.body.contains("0.5"), "{}", second.body);
-    assert!(settle(t, &second, DeliveryOutcome::Done).await);
-    let away = DeliveryOutcome::Again { after: Duration::ZERO, error: "no answer".into() };
-    assert!(!settle(t, &first, away).await, "it is past");
-    assert_eq!(all(t).await, []);
-    // The next one is told no sooner than it may be.
-    tell(t, &claimed.key, 0.75).await;
-    assert_eq!(claim(t).await, []);
-}
-
-async fn unwanted(t: &Trial<'_>) {
-    let claimed = t.start(telling(1)).await;
-    tell(t, &claimed.key, 0.25).await;
-    let first = due_progress(t).await;
-    tell(t, &claimed.key, 0.5).await;
-    assert!(settle(t, &first, DeliveryOutcome::Dead { error: "HTTP 410".into() }).await);
-    assert_eq!(all(t).await, [], "nobody redrives what is long past");
-    tell(t, &claimed.key, 0.75).await;
-    assert_eq!(all(t).await, [], "nor is there more of it");
-    t.finish(&claimed.key, success(1)).await;
-    assert_eq!(told(t).await.len(), 1, "its end is told all the same");
-}
-
-async fn last_progress(t: &Trial<'_>) {
-    let webhook = Webhook::new(URL).events([WebhookEvent::Progress]);
-    let claimed = t.start(job(1).webhook(webhook)).await;
-    let update = Update::default().progress(Progress { fraction: 1.0, message: None });
-    let settlement = Settlement { update, ..Settlement::new(claimed.key, fail("no")) };
-    t.backend.settle(vec![settlement]).await.expect("settle").remove(0).expect("settled");
-    let told_of = told(t).await;
-    assert_eq!((told_of.len(), &told_of[0].1["data"]["progress"]["fraction"]), (1, &1.0.into()));
 }
 
 async fn large(t: &Trial<'_>) {

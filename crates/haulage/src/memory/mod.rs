@@ -4,6 +4,7 @@
 //! Everything else is as with a durable backend: it passes the same suite.
 
 mod entry;
+mod fading;
 mod outbox;
 mod state;
 
