@@ -281,7 +281,7 @@ impl Notice {
 fn new_id() -> String {
     use std::fmt::Write as _;
     let mut bytes = [0; 12];
-    // As for the id of a job: by anything less, two events might be one for a receiver.
+    // By anything less than the system's randomness, two events might be one for a receiver.
     getrandom::fill(&mut bytes).expect("the system gives random numbers");
     bytes.iter().fold("msg_".to_owned(), |mut id, byte| {
         let _ = write!(id, "{byte:02x}");

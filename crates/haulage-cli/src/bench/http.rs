@@ -290,11 +290,10 @@ impl Report {
         );
         let (with, without) = (self.http_submit_per_s, self.single_submit_per_s);
         rate(&format!("single submits/s from {TASKS} tasks"), with, without, self.http_submit_ratio);
-        let (with, without) = (self.http_answers_per_s, self.single_submit_per_s);
-        rate("  answers/s that need no store", with, without, with / without);
         let (with, without) = (self.http_one_by_one_per_s, self.one_by_one_per_s);
         rate("jobs/s, one after the other", with, without, self.http_one_by_one_ratio);
         let mut line = |what: &str, value: String| row(&mut text, what, &value, "", "");
+        line("answers/s that need no store", format!("{:.0}", self.http_answers_per_s));
         let millis = |ms: f64| format!("{ms:.2} ms");
         line("pickup by an idle worker, median", millis(self.http_pickup_p50_ms));
         line("  p99", millis(self.http_pickup_p99_ms));

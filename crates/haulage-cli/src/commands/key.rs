@@ -20,8 +20,8 @@ use crate::{
 /// Make, list and revoke the keys of a server (`haulage serve`)
 ///
 /// Keys are kept in a file beside the database, or in the file of --keys. A secret is shown once, when its
-/// key is made; the file has only its hash. What changes in it holds for a running server from the next
-/// request on; one that was started without keys has to be restarted.
+/// key is made; the file has only its hash. A running server applies changes from the next request
+/// on; one that was started without keys has to be restarted.
 #[derive(Debug, clap::Subcommand)]
 #[command(
     after_help = "Examples:\n  haulage key create --name web --scope submit,read\n  haulage key list\n  haulage key revoke 5d0c11f2"
@@ -30,8 +30,8 @@ pub(crate) enum Command {
     /// Make a key, and print its secret
     ///
     /// The scopes: `submit`: submit jobs, and cancel jobs by their ids; `read`: look at jobs, bodies,
-    /// results, queues and numbers; `work`: run jobs, and see numbers; `operate`: cancel, redrive and delete
-    /// jobs, pause queues, and see numbers. Waiting for the result of a submit needs submit,read.
+    /// results, queues, numbers and webhook deliveries; `work`: run jobs, and see numbers; `operate`: cancel,
+    /// redrive and delete jobs, redrive webhook deliveries, pause queues, and see numbers. Waiting for the result of a submit needs submit,read.
     #[command(
         after_help = "Examples:\n  haulage key create --name web --scope submit,read\n  haulage key create --name gpu-7 --scope work --queue bulk --expires 90d"
     )]

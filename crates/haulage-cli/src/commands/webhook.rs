@@ -17,26 +17,26 @@ use crate::{
 /// How many deliveries are made due in one go.
 const CHUNK: usize = 1000;
 
-/// Make the secret of webhooks, list pending and dead deliveries, and retry those
+/// Make a signing secret for webhooks, list pending and dead deliveries, and redrive dead ones
 ///
-/// A server (`haulage serve --webhook-secret-file`) posts what becomes of a job to the URL that it was submitted
-/// with (--webhook). A delivery that its receiver does not take is retried for a day, and is dead then, or as soon
-/// as the receiver answers 410.
+/// A server (`haulage serve --webhook-secret-file`) posts the events of a job to the URL that it was submitted
+/// with (--webhook). A delivery that the receiver does not accept is retried for a day; after that, or as soon
+/// as the receiver answers 410, it is dead.
 #[derive(Debug, clap::Subcommand)]
 #[command(
     after_help = "Examples:\n  haulage webhook secret > webhook.secret\n  haulage webhook list --dead\n  haulage webhook redrive --all"
 )]
 pub(crate) enum Command {
-    /// Make a secret, by which receivers know that a delivery comes from your server
+    /// Make a secret, with which receivers verify that a delivery comes from your server
     ///
     /// Give it to `haulage serve --webhook-secret-file`, in a file that nobody else may read (`umask 077`), and to the
     /// receivers. While you replace it, the file has two, one a line, and each delivery two signatures.
     #[command(after_help = "Example:\n  haulage webhook secret > webhook.secret")]
     Secret,
-    /// List pending and dead deliveries, the newest first; with --dead, those that died last
+    /// List pending and dead deliveries, newest first; with --dead, most recently dead first
     #[command(after_help = "Example:\n  haulage webhook list --dead")]
     List(List),
-    /// Retry dead deliveries, for another day at most
+    /// Redrive dead deliveries: they are retried for another day at most
     ///
     /// Prints their ids.
     #[command(
@@ -118,7 +118,7 @@ impl List {
             return found.iter().try_for_each(|delivery| output.json(delivery));
         }
         if found.is_empty() {
-            output.talk(if self.dead { "no dead deliveries" } else { "no pending deliveries" });
+            output.talk(if self.dead { "no dead deliveries" } else { "no deliveries" });
             return Ok(());
         }
         let now = backend.clock().now();
@@ -180,10 +180,7 @@ impl Redrive {
                 break;
             }
         }
-        output.talk(format_args!(
-            "{done} {} will be retried",
-            if done == 1 { "delivery" } else { "deliveries" }
-        ));
+        output.talk(format_args!("{done} {} redriven", if done == 1 { "delivery" } else { "deliveries" }));
         Ok(())
     }
 }

@@ -78,7 +78,7 @@ fn the_end_of_a_job_is_told_and_what_was_given_up_is_told_again() {
     let other = place.submit(&["2", "--webhook", &url]);
     place.ok(["cancel", &other]);
     received.recv_timeout(LONG).expect("a delivery");
-    let line = server.says("given up");
+    let line = server.says("the delivery is dead");
     assert!(line.contains("410") && !line.contains("s3cret"), "{line}");
     let dead = place.ok(["webhook", "list", "--dead", "--json"]);
     let dead: Value = serde_json::from_str(&dead).unwrap_or_else(|error| panic!("{error}: {dead}"));
@@ -86,10 +86,10 @@ fn the_end_of_a_job_is_told_and_what_was_given_up_is_told_again() {
     let table = place.ok(["webhook", "list", "--dead", "--job", &other]);
     assert!(table.contains("dead") && table.contains("HTTP 410") && table.contains("/hooks?…"), "{table}");
     let finding = place.ok(["doctor"]);
-    assert!(finding.contains("webhooks: 1 webhook delivery has failed for good"), "{finding}");
+    assert!(finding.contains("webhooks: 1 webhook delivery is dead"), "{finding}");
 
     let again = place.run(["webhook", "redrive", "--all"]);
-    assert_eq!((again.code, again.stderr.as_str()), (Some(0), "1 delivery will be retried\n"));
+    assert_eq!((again.code, again.stderr.as_str()), (Some(0), "1 delivery redriven\n"));
     assert_eq!(again.stdout.trim_end(), dead["id"]);
     let (head, _) = received.recv_timeout(LONG).expect("a delivery");
     assert!(head.contains(again.stdout.trim_end()), "{head}");

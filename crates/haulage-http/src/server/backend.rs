@@ -87,7 +87,7 @@ pub(super) async fn signals(api: Arc<Api>, _: Request) -> Handled {
 }
 
 /// Waits for the next signal; false where there will be none.
-async fn changed(signal: &mut Option<tokio::sync::watch::Receiver<u64>>) -> bool {
+pub(super) async fn changed(signal: &mut Option<tokio::sync::watch::Receiver<u64>>) -> bool {
     match signal {
         Some(receiver) => match receiver.changed().await {
             Ok(()) => true,

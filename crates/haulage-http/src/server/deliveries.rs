@@ -24,7 +24,7 @@ impl Api {
     fn deliveries(&self) -> Result<&dyn Deliveries, Problem> {
         self.backend.deliveries().ok_or_else(|| {
             let detail = format!("the {} store does not support webhooks", self.backend.name());
-            Problem::new(501, "not_supported", "There are no webhooks here", detail)
+            Problem::new(501, "not_supported", "Webhooks are not supported", detail)
         })
     }
 
@@ -33,7 +33,8 @@ impl Api {
         let found = self.deliveries()?.list_deliveries(DeliveryQuery::one(id)).await?.pop();
         let found = found.filter(|delivery| who.need_queues([&delivery.queue]).is_ok());
         found.ok_or_else(|| {
-            let detail = format!("there is no delivery {id}: it was told, or is kept no longer");
+            let detail =
+                format!("there is no delivery {id}; it may have been delivered, or deleted after 14 days");
             Problem::new(404, "no_such_delivery", "There is no such delivery", detail)
         })
     }
@@ -101,7 +102,7 @@ pub(super) async fn claim_verb(api: Arc<Api>, request: Request) -> Handled {
         who.need(&[Scope::Read])?;
         limited("max", asked.max)?;
         if asked.lease.is_zero() {
-            return Err(invalid("lease", "lease is 0, and has to be the time of a try"));
+            return Err(invalid("lease", "lease is 0; it has to be long enough for one try"));
         }
         Ok(api.deliveries()?.claim_deliveries(asked).await?)
     })

@@ -30,11 +30,11 @@ use crate::{Problem, protocol};
 pub enum Scope {
     /// To submit jobs, and to cancel jobs by their ids.
     Submit,
-    /// To look at jobs, bodies, results, queues and numbers.
+    /// To look at jobs, bodies, results, queues, numbers and webhook deliveries.
     Read,
     /// To run jobs, and to see numbers.
     Work,
-    /// To cancel, redrive and delete jobs, to pause queues, and to see numbers.
+    /// To cancel, redrive and delete jobs, to redrive webhook deliveries, to pause queues, and to see numbers.
     Operate,
 }
 

@@ -57,14 +57,14 @@ fn webhooks() -> Value {
     let what = |event| match event {
         WebhookEvent::Ended => "A job has ended",
         WebhookEvent::AttemptFailed => "An attempt has failed, and another one follows",
-        WebhookEvent::Progress => "A job has told of its progress",
+        WebhookEvent::Progress => "A job has reported progress",
         _ => "A later event",
     };
     let webhook = |event: WebhookEvent| {
         let operation = json!({
             "operationId": format!("webhook_{event}"),
             "summary": what(event),
-            "description": "Signed in the form of Standard Webhooks.",
+            "description": "Signed as Standard Webhooks specifies.",
             "security": [],
             "parameters": [
                 header("webhook-id", "The delivery: the same with each try"),
@@ -77,8 +77,8 @@ fn webhooks() -> Value {
             },
             "responses": {
                 "2XX": { "description": "It has arrived" },
-                "410": { "description": "The delivery is given up" },
-                "default": { "description": "It is tried again, for a day" },
+                "410": { "description": "The delivery is dead" },
+                "default": { "description": "It is retried for a day" },
             },
         });
         (event.kind(), json!({ "post": operation }))

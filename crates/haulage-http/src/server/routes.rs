@@ -323,11 +323,11 @@ fn public() -> Vec<Route> {
             .summary("The workers that hold jobs")
             .answers(&[(200, "By name", "Workers")]),
         Route::get("/v1/webhooks", READ, to!(deliveries::list))
-            .summary("What has not been told to webhooks yet, or was given up, the newest first")
+            .summary("Pending and dead webhook deliveries, newest first; with dead, most recently dead first")
             .parameters(
                 const {
                     &[
-                        query("dead", YES, "Only what was given up"),
+                        query("dead", YES, "Only dead deliveries"),
                         IN_QUEUE,
                         query("job", TEXT, "Only of this job"),
                         HOW_MANY,
@@ -336,10 +336,10 @@ fn public() -> Vec<Route> {
             )
             .answers(&[(200, "The deliveries", "Deliveries")]),
         Route::post("/v1/webhooks/{id}/redrive", OPERATE, to!(deliveries::redrive))
-            .summary("Tell again what was given up, for another day at most")
+            .summary("Redrive a dead delivery: it is retried for another day at most")
             .answers(&[
-                (200, "It is tried at once", "DeliveryRedriven"),
-                (409, "It was not given up", "Problem"),
+                (200, "It is due now", "DeliveryRedriven"),
+                (409, "It is not dead", "Problem"),
             ]),
         Route::get("/openapi.json", ANY, to!(openapi::document)).summary("This document").answers(&[(
             200,

@@ -135,7 +135,6 @@ impl State {
         keys.retain(|_, key| self.is_taken(key, now));
         self.keys = keys;
         self.keys_swept_at = Some(now);
-        self.outbox.sweep(now);
     }
 
     pub(super) fn find(&self, id: &JobId) -> Option<Seq> {
@@ -286,6 +285,7 @@ impl State {
         self.expired.fade(now);
         if self.keys_swept_at.is_none_or(|at| at.after(SWEEP_KEYS) <= now) {
             self.sweep_keys(now);
+            self.outbox.sweep(now);
         }
     }
 

@@ -126,7 +126,7 @@ fn webhooks(connection: &Connection, now: Timestamp) -> Result<Vec<Finding>, Fau
             "webhooks",
             format!(
                 "{} overdue for more than {waited}",
-                counted(untold, "webhook delivery is", "webhook deliveries are")
+                counted(untold, "webhook delivery has been", "webhook deliveries have been")
             ),
             "start `haulage serve --webhook-secret-file FILE`, or see the log of the one that runs",
         ));
@@ -135,10 +135,7 @@ fn webhooks(connection: &Connection, now: Timestamp) -> Result<Vec<Finding>, Fau
         findings.push(Finding::bad(
             Severity::Warning,
             "webhooks",
-            format!(
-                "{} for good",
-                counted(dead, "webhook delivery has failed", "webhook deliveries have failed")
-            ),
+            counted(dead, "webhook delivery is dead", "webhook deliveries are dead"),
             "see `haulage webhook list --dead`; mend the cause, then `haulage webhook redrive --all`",
         ));
     }
@@ -369,7 +366,7 @@ mod tests {
         };
         assert_eq!(said().await, Vec::<String>::new(), "there was no time yet");
         clock.advance(UNTOLD + Duration::from_secs(1));
-        assert_eq!(said().await, ["2 webhook deliveries are overdue for more than 10m"]);
+        assert_eq!(said().await, ["2 webhook deliveries have been overdue for more than 10m"]);
         let request = DeliveryRequest { max: 1, per_host: 1, in_flight: BTreeMap::new(), lease: UNTOLD };
         let deliveries = backend.deliveries().expect("webhooks");
         let one = deliveries.claim_deliveries(request).await.expect("claim").deliveries.remove(0).delivery;
@@ -377,7 +374,7 @@ mod tests {
         let dead = DeliverySettlement { id: one.id, tries: one.tries, outcome };
         assert_eq!(deliveries.settle_deliveries(vec![dead]).await.expect("settle"), [true]);
         let expected =
-            ["1 webhook delivery is overdue for more than 10m", "1 webhook delivery has failed for good"];
+            ["1 webhook delivery has been overdue for more than 10m", "1 webhook delivery is dead"];
         assert_eq!(said().await, expected);
     }
 }

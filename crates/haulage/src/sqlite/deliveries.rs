@@ -122,7 +122,7 @@ fn look(connection: &Connection, request: &DeliveryRequest, now: Timestamp) -> r
     let mut looked = Looked::default();
     for host in hosts {
         let (host, at) = host?;
-        looked.is_ahead = at > now.after(Delivery::LATEST);
+        looked.is_ahead |= at > now.after(Delivery::LATEST);
         let room = request.per_host.saturating_sub(request.in_flight.get(&host).copied().unwrap_or(0));
         if room == 0 {
             continue;

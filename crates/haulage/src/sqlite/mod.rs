@@ -300,7 +300,7 @@ impl Backend for SqliteBackend {
         let mut parts = settle::parts(settlements);
         if parts.len() > 1 {
             // It takes several transactions: the claim comes after them.
-            return Ok((Backend::settle(self, parts.into_iter().flatten().collect()).await?, Vec::new()));
+            return Ok((self.settle(parts.into_iter().flatten().collect()).await?, Vec::new()));
         }
         let settlements = parts.pop().unwrap_or_default();
         let mut weight = settle::weight(&settlements);

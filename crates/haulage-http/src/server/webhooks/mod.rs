@@ -16,13 +16,13 @@ use haulage::{
     backend::{Delivery, DeliveryOutcome, DeliveryRequest, DeliverySettlement},
 };
 use hyper::Uri;
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::reach::Reach;
 pub use self::secret::WebhookSecret;
 use self::{retry::Answer, secret::SecretFile, sender::Sender};
-use super::{Api, Network, request::invalid};
+use super::{Api, Network, backend::changed, request::invalid};
 use crate::Problem;
 
 /// How many deliveries are under way at once.
@@ -38,7 +38,7 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// How long to leave the store alone after it has failed.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 
-/// How a server tells webhooks; see [`Builder::webhooks`](super::Builder::webhooks).
+/// How a server delivers webhooks; see [`Builder::webhooks`](super::Builder::webhooks).
 #[derive(Debug)]
 #[must_use]
 pub struct Webhooks {
@@ -55,7 +55,7 @@ impl Webhooks {
         Self { secrets: secrets.into(), allowed: Vec::new(), delivers: true }
     }
 
-    /// Receivers in this network are told, also where it is not part of the internet, and without TLS. Default:
+    /// Deliveries may go to this network, even where it is not public, and without TLS. Default:
     /// none; deliveries go over TLS to addresses of the internet alone.
     pub fn allow(mut self, network: Network) -> Self {
         self.allowed.push(network);
@@ -105,9 +105,11 @@ pub(super) fn check(api: &Api, webhook: Option<&Webhook>) -> Result<(), Problem>
         ));
     }
     let host = uri.host().unwrap_or_default();
-    reach
-        .check_literal(host, is_secure)
-        .map_err(|why| refused(why).remedy("use a public address; or start the server with --webhook-allow"))
+    let remedy = match is_secure {
+        true => "use a public address; or start the server with --webhook-allow and the receiver's network",
+        false => "use an https:// URL; or start the server with --webhook-allow and the receiver's network",
+    };
+    reach.check_literal(host, is_secure).map_err(|why| refused(why).remedy(remedy))
 }
 
 /// Takes deliveries from the store, and tries them.
@@ -160,7 +162,7 @@ impl Teller {
                 Ok(Looked { next, .. }) => (*next, (looked_for * 4).clamp(BETWEEN, LOOK)),
                 Err(error) => {
                     if !failed {
-                        tracing::warn!(%error, "cannot take deliveries of webhooks from the store; trying again");
+                        tracing::warn!(target: "haulage::webhooks", %error, "cannot claim webhook deliveries; trying again");
                     }
                     (Duration::ZERO, STORE_AGAIN)
                 }
@@ -168,7 +170,7 @@ impl Teller {
             failed = looked.is_err();
             tokio::select! {
                 () = under_way.any() => {}
-                () = changed(&mut signal) => {}
+                _ = changed(&mut signal) => {}
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => break,
             }
@@ -181,7 +183,7 @@ impl Teller {
             under_way.tried.extend(tried);
         }
         if let Err(error) = self.settle(&mut under_way).await {
-            tracing::warn!(%error, "what came of the last deliveries could not be stored; they will be sent again");
+            tracing::warn!(target: "haulage::webhooks", %error, "cannot store the outcome of the last webhook deliveries; they will be sent again");
         }
     }
 
@@ -253,16 +255,6 @@ impl UnderWay {
     }
 }
 
-/// Waits for the next signal; for ever where there is none.
-async fn changed(signal: &mut Option<watch::Receiver<u64>>) {
-    if let Some(receiver) = signal
-        && receiver.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
-}
-
 impl Tried {
     /// Says what came of it. Of the URL, the host alone: the rest may be a secret.
     fn log(&self) {
@@ -274,10 +266,10 @@ impl Tried {
             }
             DeliveryOutcome::Again { after, error } => {
                 let wait = after.as_secs_f64();
-                tracing::info!(target: "haulage::webhooks", id, %job, %event, host, tries, wait, error, "not delivered; trying again");
+                tracing::info!(target: "haulage::webhooks", id, %job, %event, host, tries, wait, error, "not delivered; retrying");
             }
             DeliveryOutcome::Dead { error } => {
-                tracing::warn!(target: "haulage::webhooks", id, %job, %event, host, tries, error, "not delivered, and given up");
+                tracing::warn!(target: "haulage::webhooks", id, %job, %event, host, tries, error, "not delivered; the delivery is dead");
             }
         }
     }

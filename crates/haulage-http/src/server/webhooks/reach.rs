@@ -4,11 +4,7 @@
 //! nothing kept it from that. So an address counts and not a name, which may lead anywhere by the time that it
 //! is used: names are looked up first, and the connection is made to an address that was found to be allowed.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{io, net::IpAddr, sync::Arc};
 
 use crate::{pool::Resolver, server::Network};
 
@@ -80,7 +76,7 @@ impl Reach {
                 // Whoever named the name learns nothing of the network that it is looked up in.
                 Some(refused) if may.is_empty() => {
                     let address = refused.ip();
-                    tracing::info!(target: "haulage::webhooks", name, %address, "not to be reached");
+                    tracing::info!(target: "haulage::webhooks", name, %address, "webhook not delivered: the address is not allowed");
                     let why = refusal("the address of this name", is_secure);
                     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
                 }
@@ -92,9 +88,7 @@ impl Reach {
     /// Why a host may not be reached that is an address; a name is looked at when it is looked up.
     pub(super) fn check_literal(&self, host: &str, is_secure: bool) -> Result<(), String> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let address =
-            bare.parse::<Ipv4Addr>().map(IpAddr::V4).or_else(|_| bare.parse::<Ipv6Addr>().map(IpAddr::V6));
-        match address {
+        match bare.parse::<IpAddr>() {
             Ok(address) if !self.permits(address, is_secure) => {
                 Err(refusal(&address.to_canonical().to_string(), is_secure))
             }
@@ -106,7 +100,7 @@ impl Reach {
 fn refusal(address: &str, is_secure: bool) -> String {
     match is_secure {
         true => format!("{address} is not a public address, and --webhook-allow does not name it"),
-        false => format!("{address} is to be reached without TLS, and --webhook-allow does not name it"),
+        false => format!("{address} may not be reached without TLS: it is in no network of --webhook-allow"),
     }
 }
 

@@ -37,11 +37,13 @@ pub(super) fn outcome(
     let (error, asked) = match answer {
         Answer::Status(status, _) if status.is_success() => return DeliveryOutcome::Done,
         Answer::Status(StatusCode::GONE, _) => {
-            let error = "HTTP 410 Gone: the receiver wants no more of it".to_owned();
+            let error = "HTTP 410 Gone: the receiver does not want it".to_owned();
             return DeliveryOutcome::Dead { error };
         }
         Answer::Status(status, _) if status.is_redirection() => (
-            format!("HTTP {status}: redirects are not followed; give the job the URL that it leads to"),
+            format!(
+                "HTTP {status}: redirects are not followed; submit jobs with the URL that it redirects to"
+            ),
             None,
         ),
         Answer::Status(status, asked) => (format!("HTTP {status}"), asked),

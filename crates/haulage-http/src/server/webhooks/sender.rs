@@ -76,7 +76,7 @@ impl Sender {
 
     async fn post(&self, claimed: &ClaimedDelivery, now: Timestamp) -> Result<(Answer, Incoming), String> {
         let ClaimedDelivery { delivery: Delivery { id, url, .. }, body, .. } = claimed;
-        let uri: Uri = url.parse().map_err(|error| format!("this is not a URL that can be used: {error}"))?;
+        let uri: Uri = url.parse().map_err(|error| format!("this URL cannot be used: {error}"))?;
         let is_secure = uri.scheme_str() == Some("https");
         self.reach.check_literal(uri.host().unwrap_or_default(), is_secure)?;
         let seconds = now.as_micros().div_euclid(1_000_000);

@@ -15,6 +15,9 @@ pub(crate) struct Job {
     pub(crate) options: NewJob,
     /// Its turn among the jobs of its group.
     pub(crate) turn: u64,
+    /// Where groups are [`Groups::Ordered`](crate::backend::Groups::Ordered): the turns that it had
+    /// when it was cancelled. A message may be there still, and is as good as that of a redrive.
+    pub(crate) left_behind: Vec<u64>,
     /// From when on it may be claimed, as long as nothing moves it.
     pub(crate) place: Timestamp,
     /// The length of its lease, and when a claim looks at that next.
@@ -95,9 +98,25 @@ impl Job {
         self.check_at = now.after(lease).before(lease * 5 / 12);
     }
 
+    /// Whether it is its turn, by one of those that it may have.
+    pub(crate) fn is_first(&self, others: &[Self]) -> bool {
+        let Some(group) = self.group() else { return true };
+        let mut turns = self.left_behind.iter().chain([&self.turn]);
+        turns.any(|turn| {
+            let waits_for = |other: &Self| {
+                other.is_unfinished()
+                    && (other.turn < *turn || other.record.status == Status::InProgress)
+                    && other.group().as_ref() == Some(&group)
+            };
+            !others.iter().any(waits_for)
+        })
+    }
+
     /// Gives it to a worker.
     pub(crate) fn hand_out(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
         self.extend(request.lease, now);
+        // Whichever it came by: no other job that goes on has one before that.
+        self.turn = self.left_behind.iter().copied().fold(self.turn, u64::min);
         let record = &mut self.record;
         record.status = Status::InProgress;
         record.attempt += 1;

@@ -173,6 +173,7 @@ impl Model {
             self.jobs.push(Job {
                 record,
                 turn: self.places,
+                left_behind: Vec::new(),
                 options: job,
                 place,
                 lease: Duration::ZERO,
@@ -279,6 +280,7 @@ impl Model {
         let held_up = job.holds_up(now);
         let answer = match job.record.status {
             Status::Submitted => {
+                job.left_behind.push(job.turn);
                 job.cancel(now);
                 Cancellation::Done
             }

@@ -140,12 +140,7 @@ impl Model {
     /// Whether this job can be claimed now.
     fn is_claimable(&self, id: &JobId, request: &ClaimRequest) -> bool {
         let Some(job) = self.jobs.iter().find(|job| job.record.id == *id) else { return false };
-        let group = job.group().filter(|_| self.groups != Groups::Ignored);
-        let is_first = group.is_none_or(|group| {
-            let mut others = self.jobs.iter().filter(|other| other.group().as_ref() == Some(&group));
-            others.all(|other| !other.is_unfinished() || other.turn >= job.turn)
-        });
-        is_first
+        (self.groups == Groups::Ignored || job.is_first(&self.jobs))
             && job.is_due(self.now)
             && !self.paused.contains(&job.record.spec.queue)
             && request.queues.names().any(|queue| *queue == job.record.spec.queue)
