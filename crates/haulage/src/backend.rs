@@ -22,7 +22,7 @@ pub use crate::{
     claim::{ClaimKey, ClaimRequest, Claimed, Heartbeat, HeartbeatStatus, Outcome, Settlement, Update},
     delivery::{
         ClaimedDeliveries, ClaimedDelivery, Deliveries, Delivery, DeliveryOutcome, DeliveryQuery,
-        DeliveryRequest, DeliverySettlement, RedriveDeliveries,
+        DeliveryRequest, DeliverySettlement, Notice, RedriveDeliveries, Schedule,
     },
     finding::{Finding, Severity},
     holder::{Holder, holders},

@@ -75,9 +75,32 @@ impl Delivery {
         if back > Duration::from_secs(60) { Duration::from_secs(3600) } else { Self::LATEST }
     }
 
+    /// One that was made at this moment, and is due.
+    pub fn new(
+        id: impl Into<String>,
+        job: JobId,
+        queue: QueueName,
+        event: WebhookEvent,
+        url: impl Into<String>,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            job,
+            queue,
+            event,
+            url: url.into(),
+            created_at,
+            tries: 0,
+            due_at: Some(created_at),
+            dead_at: None,
+            error: None,
+        }
+    }
+
     /// The same as it is shown: the query of the URL may be a secret.
     #[must_use]
-    pub(crate) fn shown(mut self) -> Self {
+    pub fn shown(mut self) -> Self {
         self.url = Webhook::new(self.url).shown().url;
         self
     }
@@ -181,7 +204,7 @@ impl DeliveryQuery {
     }
 
     /// Whether it is one of those.
-    pub(crate) fn matches(&self, delivery: &Delivery) -> bool {
+    pub fn matches(&self, delivery: &Delivery) -> bool {
         (!self.dead || delivery.dead_at.is_some())
             && self.job.as_ref().is_none_or(|job| delivery.job == *job)
             && self.queue.as_ref().is_none_or(|queue| delivery.queue == *queue)
@@ -208,24 +231,28 @@ pub enum RedriveDeliveries {
     Deliveries(Vec<String>),
 }
 
-/// When something is told, and where it stands.
+/// When something is told, and where it stands: for a backend that writes it down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Schedule {
-    pub(crate) due: Timestamp,
-    pub(crate) tries: u32,
-    pub(crate) since: Option<Timestamp>,
+pub struct Schedule {
+    /// From when on.
+    pub due: Timestamp,
+    /// How often it has been tried.
+    pub tries: u32,
+    /// When it was tried first.
+    pub since: Option<Timestamp>,
     /// What came of the last try, if it came to nothing.
-    pub(crate) error: Option<String>,
+    pub error: Option<String>,
 }
 
 impl Schedule {
-    pub(crate) const fn at(due: Timestamp) -> Self {
+    /// From this moment on; it has not been tried.
+    pub const fn at(due: Timestamp) -> Self {
         Self { due, tries: 0, since: None, error: None }
     }
 
     /// Of progress, in place of what waits if something does: it may be a receiver that is away. `told_at` is
-    /// when the one before was due.
-    pub(crate) fn of_progress(waiting: Option<Self>, told_at: Option<Timestamp>, now: Timestamp) -> Self {
+    /// when the one before was due, and is to be noted anew where nothing waited.
+    pub fn of_progress(waiting: Option<Self>, told_at: Option<Timestamp>, now: Timestamp) -> Self {
         waiting.unwrap_or_else(|| {
             let next = told_at.map(|at| at.after(Webhook::PROGRESS_EVERY));
             // One far in the future is from a time when the clock was ahead.
@@ -237,16 +264,19 @@ impl Schedule {
 
 /// What a backend is to write down, in the transaction that makes it true.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Notice {
-    pub(crate) delivery: Delivery,
-    pub(crate) host: String,
-    pub(crate) body: String,
+pub struct Notice {
+    /// What it is.
+    pub delivery: Delivery,
+    /// The [host](Webhook::host) that is to be told.
+    pub host: String,
+    /// What it is to be told, a JSON document.
+    pub body: String,
 }
 
 impl Notice {
     /// What is to be told of a job, if its webhook is to be told of that: its record as it is now, with
     /// its result if it has one.
-    pub(crate) fn of(event: WebhookEvent, mut record: Record, now: Timestamp) -> Option<Self> {
+    pub fn of(event: WebhookEvent, mut record: Record, now: Timestamp) -> Option<Self> {
         #[derive(Serialize)]
         struct Body<'a> {
             #[serde(rename = "type")]
@@ -260,18 +290,8 @@ impl Notice {
         record.result = record.result.filter(|result| result.size() <= Webhook::MAX_RESULT_BYTES);
         record.error = record.error.map(|error| error.cut(Webhook::MAX_ERROR_BYTES));
         let body = serde_json::to_string(&Body { kind: event.kind(), timestamp: now, data: &record });
-        let delivery = Delivery {
-            id: new_id(),
-            job: record.id.clone(),
-            queue: record.spec.queue.clone(),
-            event,
-            url: webhook.url.clone(),
-            created_at: now,
-            tries: 0,
-            due_at: Some(now),
-            dead_at: None,
-            error: None,
-        };
+        let (job, queue) = (record.id.clone(), record.spec.queue.clone());
+        let delivery = Delivery::new(new_id(), job, queue, event, webhook.url.as_str(), now);
         // What a record has in it can be written as JSON.
         Some(Self { delivery, host: webhook.host(), body: body.ok()? })
     }

@@ -383,7 +383,7 @@ async fn purged(t: &Trial<'_>) {
 }
 
 async fn shown(t: &Trial<'_>) {
-    let queue: crate::QueueName = "bulk".parse().expect("a name");
+    let queue: crate::QueueName = "Team_7-bulk".parse().expect("a name");
     let webhook = Webhook::new(URL).events([WebhookEvent::Ended, WebhookEvent::AttemptFailed]);
     let id = t.submit(job(1).queue(queue.clone()).webhook(webhook.clone())).await;
     let record = serde_json::to_string(&t.record(&id).await).expect("JSON");

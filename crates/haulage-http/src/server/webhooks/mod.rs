@@ -33,6 +33,8 @@ const PER_HOST: usize = 8;
 const LEASE: Duration = Duration::from_secs(30);
 /// How often to look by itself: not all that is to be told comes with a signal.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same where looks are paid for, and there are no signals.
+const PAID_LOOK: Duration = Duration::from_secs(2);
 /// The least time between two looks: a signal may come with each job that ends.
 const BETWEEN: Duration = Duration::from_millis(20);
 /// How long to leave the store alone after it has failed.
@@ -78,7 +80,8 @@ impl Webhooks {
         let reach = Arc::new(Reach::new(self.allowed));
         let secrets = SecretFile::open(self.secrets)?;
         let sender = Arc::new(Sender::new(Arc::clone(&reach), secrets));
-        Ok(Teller { backend: Arc::clone(backend), sender, reach, delivers: self.delivers })
+        let every = if backend.capabilities().cheap_looks { LOOK } else { PAID_LOOK };
+        Ok(Teller { backend: Arc::clone(backend), sender, reach, delivers: self.delivers, every })
     }
 }
 
@@ -119,6 +122,8 @@ pub(super) struct Teller {
     sender: Arc<Sender>,
     pub(super) reach: Arc<Reach>,
     delivers: bool,
+    /// How often it looks by itself.
+    every: Duration,
 }
 
 /// What a look has found.
@@ -192,7 +197,7 @@ impl Teller {
         self.settle(under_way).await?;
         let max = AT_ONCE.saturating_sub(under_way.tries.len());
         let Some(deliveries) = self.backend.deliveries().filter(|_| max > 0) else {
-            return Ok(Looked { more: false, next: LOOK });
+            return Ok(Looked { more: false, next: self.every });
         };
         let in_flight = under_way.hosts.clone();
         let claimed = deliveries
@@ -211,7 +216,7 @@ impl Teller {
             });
         }
         let now = self.backend.clock().now();
-        let next = claimed.next.map_or(LOOK, |next| next.since(now).min(LOOK));
+        let next = claimed.next.map_or(self.every, |next| next.since(now).min(self.every));
         Ok(Looked { more, next })
     }
 
