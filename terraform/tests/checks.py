@@ -11,7 +11,7 @@ FIND = {"sqs:GetQueueAttributes", "sqs:GetQueueUrl"}
 SEND = FIND | {"sqs:SendMessage"}
 RECEIVE = {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"}
 READ = {"dynamodb:BatchGetItem", "dynamodb:GetItem"}
-RECORDS = READ | {"dynamodb:PartiQLInsert", "dynamodb:UpdateItem"}
+RECORDS = READ | {"dynamodb:PartiQLInsert", "dynamodb:PutItem", "dynamodb:UpdateItem"}
 KEY_READS = {"kms:Decrypt", "kms:DescribeKey"}
 KEY_WRITES = KEY_READS | {"kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"}
 # By which a program outside sends jobs to prod.
@@ -213,9 +213,13 @@ def check_table_is_paid_by_request_and_forgets(aws, shared, outputs):
     for output in outputs.values():
         table = dynamodb.describe_table(TableName=output["table_name"])["Table"]
         assert table["KeySchema"] == [{"AttributeName": "message_id", "KeyType": "HASH"}]
-        [index] = table["GlobalSecondaryIndexes"]
-        assert (index["IndexName"], index["Projection"]["ProjectionType"]) == ("dead_letters", "KEYS_ONLY")
-        assert [key["AttributeName"] for key in index["KeySchema"]] == ["dead_of", "submitted_at"]
+        indexes = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
+        keys = {name: [key["AttributeName"] for key in index["KeySchema"]] for name, index in indexes.items()}
+        assert keys == {"dead_letters": ["dead_of", "submitted_at"], "webhooks": ["webhook_of", "due_at"]}
+        assert indexes["dead_letters"]["Projection"]["ProjectionType"] == "KEYS_ONLY"
+        projection = indexes["webhooks"]["Projection"]
+        assert projection["ProjectionType"] == "INCLUDE", projection
+        assert sorted(projection["NonKeyAttributes"]) == ["created_at", "host", "job", "queue"], projection
         assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
         backups = dynamodb.describe_continuous_backups(TableName=output["table_name"])["ContinuousBackupsDescription"]
         recovery = backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"]
@@ -257,13 +261,14 @@ def _permissions(aws, name: str, output: dict) -> dict[str, dict[str, set[str]]]
             objects: {"s3:PutObject"},
         },
         "read": read | key(KEY_READS) | each(FIND),
-        "cancel": find | key(KEY_WRITES) | each(FIND) | {table: READ | {"dynamodb:UpdateItem"}},
+        "cancel": find | key(KEY_WRITES) | each(FIND) | {table: READ | {"dynamodb:PutItem", "dynamodb:UpdateItem"}},
         "consumer": work | key(KEY_WRITES) | each(SEND | RECEIVE) | {arn("ecs", f"task/{name}/*"): {"ecs:UpdateTaskProtection"}},
         "operate": work | key(KEY_WRITES) | each(SEND | RECEIVE) | {
             "*": {"sqs:ListQueues"},
             dead: SEND | RECEIVE,
             table: RECORDS | LOOK_AFTER,
             f"{table}/index/dead_letters": {"dynamodb:Query"},
+            f"{table}/index/webhooks": {"dynamodb:Query"},
             bucket: {"s3:GetLifecycleConfiguration", "s3:ListBucket"},
         },
     }

@@ -7,8 +7,10 @@ use aws_config::SdkConfig;
 use haulage::{
     Backend, Clock, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
-        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Detail, Finding, Heartbeat,
-        HeartbeatStatus, ListQuery, Lookup, Purge, Redrive, Settlement, Signals, Stats, Submitted, WholeRead,
+        Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, ClaimedDeliveries, Deliveries, Delivery,
+        DeliveryQuery, DeliveryRequest, DeliverySettlement, Detail, Finding, Heartbeat, HeartbeatStatus,
+        ListQuery, Lookup, Purge, Redrive, RedriveDeliveries, Settlement, Signals, Stats, Submitted,
+        WholeRead,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -19,7 +21,7 @@ use crate::{
     runtime::Runtime,
     services::meter::Usage,
     state::{Inner, Shared, Tuning},
-    verbs::{backlog, cancel, claim, get, heartbeat, list, lost, ping, redrive, settle, submit},
+    verbs::{backlog, cancel, claim, deliveries, get, heartbeat, list, lost, ping, redrive, settle, submit},
 };
 
 /// Jobs in SQS, records in DynamoDB, large bodies and results in S3.
@@ -225,7 +227,30 @@ impl Backend for AwsBackend {
         self.run(ping::ping).await
     }
 
+    fn deliveries(&self) -> Option<&dyn Deliveries> {
+        Some(self)
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
         self.run(check::check).await
+    }
+}
+
+#[async_trait]
+impl Deliveries for AwsBackend {
+    async fn claim_deliveries(&self, request: DeliveryRequest) -> Result<ClaimedDeliveries> {
+        self.run(|inner| deliveries::claim(inner, request)).await
+    }
+
+    async fn settle_deliveries(&self, settlements: Vec<DeliverySettlement>) -> Result<Vec<bool>> {
+        self.run(|inner| deliveries::settle(inner, settlements)).await
+    }
+
+    async fn list_deliveries(&self, query: DeliveryQuery) -> Result<Vec<Delivery>> {
+        self.run(|inner| deliveries::list(inner, query)).await
+    }
+
+    async fn redrive_deliveries(&self, what: RedriveDeliveries) -> Result<Vec<String>> {
+        self.run(|inner| deliveries::redrive(inner, what)).await
     }
 }

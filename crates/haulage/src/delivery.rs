@@ -251,7 +251,7 @@ impl Schedule {
     }
 
     /// Of progress, in place of what waits if something does: it may be a receiver that is away. `told_at` is
-    /// when the one before was due, and is to be noted anew where nothing waited.
+    /// when the one before was due or told, and is to be noted anew where [`tries`](Self::tries) is 0.
     pub fn of_progress(waiting: Option<Self>, told_at: Option<Timestamp>, now: Timestamp) -> Self {
         waiting.unwrap_or_else(|| {
             let next = told_at.map(|at| at.after(Webhook::PROGRESS_EVERY));

@@ -1,5 +1,7 @@
 //! What a health check found.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// How bad a [`Finding`] is.
@@ -42,5 +44,35 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         Self { severity, check: check.into(), message: message.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// How long a delivery to a webhook is due before that is worth a warning.
+    pub const UNTOLD: Duration = Duration::from_secs(600);
+
+    /// What there is to say of so many deliveries to webhooks that have been due for [`Self::UNTOLD`], and of so
+    /// many that are dead. Whoever counts to a limit and no further says that there are `most` at least.
+    pub fn webhooks(overdue: u64, dead: u64, most: Option<u64>) -> Vec<Self> {
+        let counted = |count: u64, one: &str, several: &str| match count {
+            1 => format!("1 {one}"),
+            count if Some(count) == most => format!("at least {count} {several}"),
+            count => format!("{count} {several}"),
+        };
+        let warning = |message, remedy| Self::bad(Severity::Warning, "webhooks", message, remedy);
+        let waited = humantime::format_duration(Self::UNTOLD);
+        let mut findings = Vec::new();
+        if overdue > 0 {
+            let have = counted(overdue, "webhook delivery has been", "webhook deliveries have been");
+            findings.push(warning(
+                format!("{have} overdue for more than {waited}"),
+                "start `haulage serve --webhook-secret-file FILE`, or see the log of the one that runs",
+            ));
+        }
+        if dead > 0 {
+            findings.push(warning(
+                counted(dead, "webhook delivery is dead", "webhook deliveries are dead"),
+                "see `haulage webhook list --dead`; mend the cause, then `haulage webhook redrive --all`",
+            ));
+        }
+        findings
     }
 }

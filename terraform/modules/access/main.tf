@@ -8,9 +8,11 @@ locals {
   object_arns = [for bucket in var.bucket[*] : "${bucket.arn}/haulage/*"]
   # What a cancellation writes. No result, no body, nothing of the holder's.
   cancelled_attributes = [
-    "cancel_requested", "dead_of", "due_at", "error", "error_kind", "error_type", "expiration", "expires_at",
-    "finished_at", "message_id", "op", "receipt", "received_at", "status", "updated_at",
+    "cancel_requested", "dead_of", "deliveries", "due_at", "error", "error_kind", "error_type", "expiration",
+    "expires_at", "finished_at", "message_id", "op", "receipt", "received_at", "status", "told_at", "updated_at",
   ]
+  # The items of what is to be told to webhooks.
+  deliveries = ["webhook#*"]
   # By a key of one's own, data is encrypted and decrypted in the caller's name.
   key_reads  = ["kms:Decrypt", "kms:DescribeKey"]
   key_writes = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
@@ -195,6 +197,19 @@ data "aws_iam_policy_document" "cancel" {
     }
   }
 
+  # A job's webhook is told of its end, in the same step.
+  statement {
+    sid       = "TellWebhooks"
+    actions   = ["dynamodb:PutItem"]
+    resources = [var.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = local.deliveries
+    }
+  }
+
   dynamic "statement" {
     for_each = var.kms_key_arn[*]
 
@@ -226,6 +241,19 @@ data "aws_iam_policy_document" "write" {
     sid       = "WriteRecords"
     actions   = ["dynamodb:PartiQLInsert", "dynamodb:UpdateItem"]
     resources = [var.table.arn]
+  }
+
+  # With what ends a job, its webhook is told of that.
+  statement {
+    sid       = "TellWebhooks"
+    actions   = ["dynamodb:PutItem"]
+    resources = [var.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = local.deliveries
+    }
   }
 
   # The attributes are for `haulage doctor`.
@@ -308,6 +336,13 @@ data "aws_iam_policy_document" "operate" {
     sid       = "DeadRecords"
     actions   = ["dynamodb:Query"]
     resources = ["${var.table.arn}/index/dead_letters"]
+  }
+
+  # What is to be told to webhooks: for `haulage serve`, which delivers it, and `haulage webhook`.
+  statement {
+    sid       = "Deliveries"
+    actions   = ["dynamodb:Query"]
+    resources = ["${var.table.arn}/index/webhooks"]
   }
 
   dynamic "statement" {

@@ -20,6 +20,16 @@ resource "aws_dynamodb_table" "records" {
     type = "N"
   }
 
+  attribute {
+    name = "webhook_of"
+    type = "S"
+  }
+
+  attribute {
+    name = "due_at"
+    type = "N"
+  }
+
   # Only dead letters have the first of its keys, so no other record is in it,
   # and none costs more for it.
   global_secondary_index {
@@ -27,6 +37,15 @@ resource "aws_dynamodb_table" "records" {
     hash_key        = "dead_of"
     range_key       = "submitted_at"
     projection_type = "KEYS_ONLY"
+  }
+
+  # What is to be told to webhooks, and nothing else, in the order in which it is due.
+  global_secondary_index {
+    name               = "webhooks"
+    hash_key           = "webhook_of"
+    range_key          = "due_at"
+    projection_type    = "INCLUDE"
+    non_key_attributes = ["created_at", "host", "job", "queue"]
   }
 
   # For whoever is told of what changes; it costs nothing by itself.

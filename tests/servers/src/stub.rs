@@ -45,10 +45,12 @@ pub enum Fault {
     Part,
     /// A part of the batch is said to have failed, and has been done.
     LostPart,
+    /// DynamoDB refuses it, as a transaction writes the same item.
+    Conflict,
 }
 
 impl Fault {
-    /// One of each kind.
+    /// One of each kind that any call may meet.
     pub const ALL: [Self; 8] = [
         Self::Throttle,
         Self::Error,
@@ -85,6 +87,7 @@ struct State {
     keys: BTreeMap<String, BTreeSet<String>>,
     faults: u64,
     ends: BTreeMap<String, u32>,
+    tokens: BTreeSet<String>,
     receipts: Receipts,
 }
 
@@ -132,6 +135,7 @@ impl Stub {
             keys: BTreeMap::new(),
             faults: 0,
             ends: BTreeMap::new(),
+            tokens: BTreeSet::new(),
             receipts: Receipts::default(),
         };
         let shared = Arc::new(Shared { upstream: upstream.to_owned(), state: Mutex::new(state) });
@@ -272,6 +276,7 @@ async fn handle(
             forward(body).await?;
             Ok(error(&operation, StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"))
         }
+        Some(Fault::Conflict) => Ok(conflict(&operation)),
         Some(Fault::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::LostAnswer) => {
             forward(body).await?;
@@ -321,8 +326,12 @@ async fn forward(
     let request = request.body(Full::new(body)).map_err(io::Error::other)?;
     let end = ended(&sent);
     let (head, body) = upstream.request(request).await.map_err(io::Error::other)?.into_parts();
-    if let Some(job) = end.filter(|_| head.status.is_success()) {
-        *shared.state().ends.entry(job).or_default() += 1;
+    if let Some((job, token)) = end.filter(|_| head.status.is_success()) {
+        let mut state = shared.state();
+        // A transaction that comes again under its token is not made again.
+        if token.is_none_or(|token| state.tokens.insert(token)) {
+            *state.ends.entry(job).or_default() += 1;
+        }
     }
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     if is_receive {
@@ -344,20 +353,35 @@ fn access_key<B>(request: &Request<B>) -> Option<String> {
     Some(signature.split_once("Credential=")?.1.split('/').next()?.to_owned())
 }
 
-/// The job whose record this call brings to an end.
-fn ended(body: &[u8]) -> Option<String> {
+/// The job whose record this call brings to an end, and the token of the call where it is a transaction.
+fn ended(body: &[u8]) -> Option<(String, Option<String>)> {
     let end = b"#finished_at = :finished_at";
     if !body.windows(end.len()).any(|part| part == end) {
         return None;
     }
     let call: Value = serde_json::from_slice(body).ok()?;
-    call["Key"]["message_id"]["S"].as_str().map(str::to_owned)
+    // Together with what a webhook is told of it, the record comes first.
+    let update = call["TransactItems"].get(0).map_or(&call, |item| &item["Update"]);
+    let job = update["Key"]["message_id"]["S"].as_str()?.to_owned();
+    Some((job, call["ClientRequestToken"].as_str().map(str::to_owned)))
 }
 
 fn error(operation: &str, status: StatusCode, code: &str) -> Response<Full<Bytes>> {
     let service =
         if operation.contains("Message") { "com.amazonaws.sqs" } else { "com.amazonaws.dynamodb.v20120810" };
     json_response(status, &serde_json::json!({ "__type": format!("{service}#{code}"), "message": "planned" }))
+}
+
+fn conflict(operation: &str) -> Response<Full<Bytes>> {
+    if operation != "TransactWriteItems" {
+        return error(operation, StatusCode::BAD_REQUEST, "TransactionConflictException");
+    }
+    let answer = serde_json::json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "message": "planned",
+        "CancellationReasons": [{ "Code": "TransactionConflict" }, { "Code": "None" }],
+    });
+    json_response(StatusCode::BAD_REQUEST, &answer)
 }
 
 fn json_response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {

@@ -4,6 +4,7 @@ mod permissions;
 mod queue;
 mod storage;
 mod verdict;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) async fn check(inner: Shared) -> Result<Vec<Finding>> {
     findings.extend(permissions::probe(&inner).await);
     findings.extend(storage::bucket(&inner).await);
     findings.extend(lost::check(&inner).await);
+    findings.extend(webhooks::check(&inner).await);
     Ok(findings)
 }
 

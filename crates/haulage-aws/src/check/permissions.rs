@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     queue_name::prefix,
     schema::{
-        name::{self, DEAD_LETTERS},
+        name::{self, DEAD_LETTERS, WEBHOOKS},
         object_retention::{KEEP_DAYS, prefix as objects_of},
     },
     state::Inner,
@@ -137,6 +137,15 @@ async fn table(inner: &Inner) -> Vec<Finding> {
     let call = call.expression_attribute_values(":queue", key()).limit(1).send();
     // What it says where the index is not there, which is told elsewhere.
     probes.add("dynamodb:Query", Who::Operators, Passed::ByContent(&["ValidationException"]), call).await;
+    // What is told to webhooks is written with what it is about, and found by an index of its own.
+    let delivery = AttributeValue::S(format!("webhook#{NOBODY}"));
+    let call = dynamodb.put_item().table_name(table).item(name::ID, delivery).condition_expression(exists);
+    probes.add("dynamodb:PutItem of deliveries", Who::Webhooks, CONDITION, call.send()).await;
+    let call = dynamodb.query().table_name(table).index_name(WEBHOOKS);
+    let call = call.key_condition_expression("webhook_of = :queue");
+    let call = call.expression_attribute_values(":queue", key()).limit(1).send();
+    let content = Passed::ByContent(&["ValidationException"]);
+    probes.add("dynamodb:Query of deliveries", Who::Operators, content, call).await;
     probes.findings()
 }
 

@@ -8,12 +8,9 @@ use super::{
     verdict::{Refusal, Who, judge, not_read},
 };
 use crate::{
-    schema::{
-        name::{self, DEAD_LETTERS},
-        object_retention::prefix,
-    },
+    schema::{name, object_retention::prefix},
     services::bucket::Bucket,
-    setup::{self, Found, NO_LIFECYCLE, TTL},
+    setup::{self, Found, Index, NO_LIFECYCLE, TTL},
     state::Inner,
 };
 
@@ -80,27 +77,26 @@ fn described(table: &str, found: &TableDescription) -> Vec<Finding> {
         ),
         (_, None) => "with provisioned units".to_owned(),
     };
-    vec![
-        Finding::ok("table", format!("{table}, with the key {}, {throughput}", name::ID)),
-        index(table, found),
-    ]
+    let table_is = format!("{table}, with the key {}, {throughput}", name::ID);
+    let indexes = setup::INDEXES.iter().map(|of| index(table, found, of));
+    std::iter::once(Finding::ok("table", table_is)).chain(indexes).collect()
 }
 
 /// Jobs run without it; who looks after them does not.
-fn index(table: &str, found: &TableDescription) -> Finding {
-    let check = "index of dead letters";
-    match setup::index(found) {
-        Some(true) => Finding::ok(check, DEAD_LETTERS),
+fn index(table: &str, found: &TableDescription, index: &Index) -> Finding {
+    let (name, check) = (index.name, format!("index of {}", index.finds));
+    match index.of(found) {
+        Some(true) => Finding::ok(check, name),
         Some(false) => Finding::bad(
             Severity::Warning,
             check,
-            format!("index {DEAD_LETTERS} of table {table} is not ready yet"),
+            format!("index {name} of table {table} is not ready yet"),
             "wait for it",
         ),
         None => Finding::bad(
             Severity::Warning,
             check,
-            format!("table {table} has no index {DEAD_LETTERS}: dead letters cannot be listed or redriven"),
+            format!("table {table} has no index {name}: {}", index.without),
             "run `haulage queue create`, which adds it, or apply the Terraform module",
         ),
     }

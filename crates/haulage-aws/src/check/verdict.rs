@@ -19,6 +19,8 @@ pub(super) enum Who {
     Consumers,
     Both,
     Operators,
+    /// Consumers, and who cancels, of jobs with webhooks.
+    Webhooks,
     /// Only who runs this check.
     Doctor,
 }
@@ -29,6 +31,7 @@ impl Who {
             Self::Consumers => "consumers need it",
             Self::Both => "producers and consumers need it",
             Self::Operators => "operators need it (list, stats, purge, redrive), and jobs run without it",
+            Self::Webhooks => "jobs with webhooks do not end without it",
             Self::Doctor => "only this check needs it",
         }
     }
@@ -38,7 +41,7 @@ impl Who {
     fn severity(self) -> Severity {
         match self {
             Self::Consumers | Self::Both => Severity::Problem,
-            Self::Operators | Self::Doctor => Severity::Warning,
+            Self::Operators | Self::Webhooks | Self::Doctor => Severity::Warning,
         }
     }
 }

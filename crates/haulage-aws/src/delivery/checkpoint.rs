@@ -73,6 +73,10 @@ impl Told {
         self.checkpoint.is_some()
     }
 
+    pub(crate) fn has_progress(&self) -> bool {
+        self.progress.is_some()
+    }
+
     /// Writes it, too.
     pub(crate) fn written(&self, mut write: Write) -> Write {
         if let Some(progress) = &self.progress {

@@ -141,7 +141,7 @@ async fn claimed(
         round += 1;
         let now = inner.now();
         let write = first_claim(request, message, envelope, may_create, now);
-        let row = match tries.write(inner, &message.id, write).await? {
+        let row = match tries.write(inner, &message.id, None, write).await? {
             Written::Done(row) => return Ok(Claim::Ours(Box::new(row))),
             Written::Refused(row) => row,
         };
@@ -214,10 +214,23 @@ struct Tries {
 impl Tries {
     /// Makes one. Where no answer comes, the record may say that it was made: a
     /// claim that nobody knows of would cost an attempt and a lease.
-    async fn write(&mut self, inner: &Inner, id: &JobId, write: Write) -> Result<Written> {
+    async fn write(
+        &mut self,
+        inner: &Inner,
+        id: &JobId,
+        before: Option<&Row>,
+        write: Write,
+    ) -> Result<Written> {
         self.marks.push(write.op.clone());
         let slow = || format!("table {} has not answered", inner.store.table.name());
-        let error = match within(self.limit, slow, inner.store.table.write(id.as_str(), write)).await {
+        let made = async {
+            match before {
+                // A claim says, too, that the last one has come to nothing.
+                Some(before) => inner.store.change(before, write, None).await,
+                None => inner.store.table.write(id.as_str(), write).await,
+            }
+        };
+        let error = match within(self.limit, slow, made).await {
             Ok(written) => return Ok(written),
             Err(error) => error,
         };
@@ -324,7 +337,7 @@ async fn consider(
             let queue = &message.queue.name;
             let write = inner.ended(&End::dead(error), queue, now, row.result_ttl());
             inner.keep_body(&row, envelope).await?;
-            inner.store.table.write(message.id.as_str(), unchanged(write, &row)).await?;
+            inner.store.change(&row, unchanged(write, &row), None).await?;
         }
         if wait.is_zero() {
             return Ok(Next::ResolveAgain);
@@ -352,7 +365,7 @@ async fn consider(
             let write = write
                 .set(name::ATTEMPT, number(row.attempt().saturating_add(1)))
                 .set(name::LEFT, number(left - 1));
-            Ok(match tries.write(inner, &message.id, unchanged(write, &row)).await? {
+            Ok(match tries.write(inner, &message.id, Some(&row), unchanged(write, &row)).await? {
                 Written::Done(row) => Next::Claimed(Box::new(row)),
                 Written::Refused(_) => Next::ResolveAgain,
             })
@@ -398,7 +411,7 @@ async fn ours(
         inner.keep_body(&row, envelope).await?;
         let write = inner.ended(&end, &message.queue.name, inner.now(), row.result_ttl());
         let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
-        return Ok(match inner.store.table.write(key.id.as_str(), write).await? {
+        return Ok(match inner.store.change(&row, write, None).await? {
             Written::Done(_) => Disposition::Dropped,
             Written::Refused(_) => Disposition::Hidden(LEAST),
         });

@@ -15,9 +15,9 @@ use crate::{
         body::Place,
         envelope::{Envelope, Poison},
         fence::{NOTED, noted, unchanged},
-        item::Row,
+        item::{Row, document},
         name,
-        update::{moment, number, text},
+        update::{Write, moment, number, text},
     },
     services::table::Written,
     state::{Inner, Shared, in_flight::Received},
@@ -26,25 +26,45 @@ use crate::{
 /// A message that is no job goes to the dead-letter queue, and is recorded as an
 /// error, under its own id.
 pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Poison) -> Result<Disposition> {
-    let now = inner.now();
     let error = JobError::new(FailureKind::InvalidBody, poison.reason.clone());
     warn!(message = %message.id, error = error.message, "a message that is not a job");
     // First, as the record does not have what the message says.
     message.queue.dead_letter(poison).await?;
     let (envelope, queue) = (&poison.envelope, &message.queue.name);
+    let mut before = Row([(name::ID.to_owned(), text(message.id.as_str()))].into());
+    for round in 0.. {
+        inner.store.give_up_after(round, &message.id)?;
+        let write = ended(inner, &error, envelope, queue, &before);
+        match inner.store.change(&before, write, None).await? {
+            // A submit whose message was broken later has its record, and somebody may be told of its end.
+            Written::Refused(Some(row)) if row.op() != before.op() => before = row,
+            Written::Done(_) | Written::Refused(_) => break,
+        }
+    }
+    Ok(Disposition::Dropped)
+}
+
+/// The record of a message that is no job; or of a job that waits, and whose message it was.
+fn ended(inner: &Inner, error: &JobError, envelope: &Envelope, queue: &str, before: &Row) -> Write {
     let mut write = inner
-        .ended(&End::dead(error), queue, now, envelope.spec.result_ttl)
+        .ended(&End::dead(error.clone()), queue, inner.now(), envelope.spec.result_ttl)
         .set(name::QUEUE, text(queue))
         .set(name::SUBMITTED_AT, moment(envelope.submitted_at))
-        .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts))
-        // A submit whose message was broken later has its record.
-        .when(&format!("(attribute_not_exists(#message_id) OR #status = :waits OR {NOTED})"));
+        .set(name::MAX_ATTEMPTS, number(envelope.spec.max_attempts));
     // A state of Step Functions may wait for it.
     if let Some(token) = envelope.spec.metadata.get(name::TASK_TOKEN) {
         write = write.set(name::TASK_TOKEN, text(token));
     }
-    inner.store.table.write(message.id.as_str(), noted(write)).await?;
-    Ok(Disposition::Dropped)
+    // So may whoever its webhook tells.
+    if envelope.spec.webhook.is_some()
+        && let Some(options) = document(&envelope.spec)
+    {
+        write = write.keep(name::SPEC, text(options));
+    }
+    match before.status() {
+        None => write.when("attribute_not_exists(#message_id)"),
+        Some(_) => unchanged(noted(write.when(&format!("(#status = :waits OR {NOTED})"))), before),
+    }
 }
 
 /// A submit has written its record after so long, or never will.
@@ -104,7 +124,7 @@ pub(crate) async fn no_body(
         let queue = &message.queue.name;
         let end = inner.ended(&End::failed(error.clone()), queue, now, row.result_ttl());
         let end = end.keep(name::QUEUE, text(queue));
-        if let Written::Done(_) = inner.store.table.write(message.id.as_str(), unchanged(end, &row)).await? {
+        if let Written::Done(_) = inner.store.change(&row, unchanged(end, &row), None).await? {
             return Ok(Disposition::Dropped);
         }
     }

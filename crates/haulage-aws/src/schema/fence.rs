@@ -9,15 +9,21 @@ use crate::schema::{
     update::{Write, number, text},
 };
 
-/// On the condition that the record is as it was read.
+const SEEN_OP: &str = "seen_op";
+const SEEN_STATUS: &str = "seen_status";
+
+/// On the condition that the record is as it was read. Said twice, it is said once.
 pub(crate) fn unchanged(write: Write, row: &Row) -> Write {
+    if write.binds(SEEN_OP) || write.binds(SEEN_STATUS) {
+        return write;
+    }
     match row.0.get(name::OP) {
         // Whatever another program has made of it.
-        Some(op) => write.when("#op = :seen_op").bind("seen_op", op.clone()),
+        Some(op) => write.when("#op = :seen_op").bind(SEEN_OP, op.clone()),
         // No write of ours leaves a record like this; its status is all that there is to go by.
         None => {
             let status = row.0.get(name::STATUS).cloned().unwrap_or_else(|| text(""));
-            write.when("attribute_not_exists(#op) AND #status = :seen_status").bind("seen_status", status)
+            write.when("attribute_not_exists(#op) AND #status = :seen_status").bind(SEEN_STATUS, status)
         }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
-    Attempt, FailureKind, JobError, JobId, JobSpec, NewJob, QueueName, Record, Status, Timestamp,
+    Attempt, FailureKind, JobError, JobId, JobSpec, NewJob, QueueName, Record, Status, Timestamp, Webhook,
+    WebhookEvent,
     lifecycle::{self, End, Terms, Transition},
 };
 
@@ -28,9 +29,11 @@ impl Row {
         matches!(item.get(name::STATUS), Some(AttributeValue::S(_))).then_some(Self(item))
     }
 
-    /// The same without what is large and need not be at hand.
+    /// The same without what is large and need not be at hand. What a webhook is told has the error of an
+    /// earlier attempt in it.
     pub(crate) fn without_documents(mut self) -> Self {
-        for name in [name::BODY, name::CHECKPOINT, name::ERROR].into_iter().chain(name::PAST) {
+        let error = (!self.has_webhook()).then_some(name::ERROR);
+        for name in [name::BODY, name::CHECKPOINT].into_iter().chain(error).chain(name::PAST) {
             self.0.remove(name);
         }
         self
@@ -153,6 +156,26 @@ impl Row {
         let late = self.must_start().filter(|(_, end)| *end <= now).map(|(limit, _)| limit);
         let max_attempts = counted.saturating_add(self.count(name::LEFT));
         Terms { counted, max_attempts, cancel_requested: self.flag(name::CANCEL), late }
+    }
+
+    /// Whether the job has a webhook, as most have not.
+    pub(crate) fn has_webhook(&self) -> bool {
+        self.text(name::SPEC).is_some_and(|spec| spec.contains("\"webhook\"")) && self.webhook().is_some()
+    }
+
+    /// What is to be told of the job, and to whom.
+    pub(crate) fn webhook(&self) -> Option<Webhook> {
+        self.json::<JobSpec>(name::SPEC)?.webhook
+    }
+
+    /// Whether its webhook is to be told of such.
+    pub(crate) fn tells(&self, event: WebhookEvent) -> bool {
+        self.has_webhook() && self.webhook().is_some_and(|webhook| webhook.events.contains(&event))
+    }
+
+    /// The texts of a set.
+    pub(crate) fn texts(&self, name: &str) -> &[String] {
+        self.0.get(name).and_then(|value| value.as_ss().ok()).map_or(&[], Vec::as_slice)
     }
 
     /// How long it may take to start, and until when that is. `None` where it need
@@ -319,7 +342,7 @@ pub(crate) fn described(envelope: &Envelope) -> impl Iterator<Item = (&'static s
 }
 
 /// The options that have no attribute; nothing where all of them are the default.
-fn document(spec: &JobSpec) -> Option<String> {
+pub(crate) fn document(spec: &JobSpec) -> Option<String> {
     let mut rest = spec.clone();
     (rest.queue, rest.request_id, rest.group) = (QueueName::default(), None, None);
     (rest.max_attempts, rest.result_ttl) = (NewJob::DEFAULT_MAX_ATTEMPTS, NewJob::DEFAULT_RESULT_TTL);
@@ -338,7 +361,8 @@ pub(crate) fn over(status: Status, now: Timestamp, kept: Duration, retention: Du
         .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT])
 }
 
-/// The same of one of this queue of SQS that has failed, or was cancelled.
+/// The same of one of this queue of SQS that has failed, or was cancelled. It is written by
+/// [`Store::change`](crate::services::store::Store::change), which tells its webhook.
 pub(crate) fn ended(
     end: &End,
     queue: &str,

@@ -8,3 +8,4 @@ pub(crate) mod name;
 pub(crate) mod object_retention;
 pub(crate) mod raw;
 pub(crate) mod update;
+pub(crate) mod webhook;

@@ -82,9 +82,16 @@ pub(crate) const RESENT_AT: &str = "resent_at";
 /// For the holder of the claim: the newest receipt of its message.
 pub(crate) const RECEIPT: &str = "receipt";
 pub(crate) const RECEIVED_AT: &str = "received_at";
+/// When the progress of the job was to be told to its webhook last.
+pub(crate) const TOLD_AT: &str = "told_at";
+/// The deliveries that were written for the job's webhook: what a purge looks for.
+pub(crate) const DELIVERIES: &str = "deliveries";
 
 /// The index of dead letters: by their store, in the order of their submits.
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
+/// The index of what is to be told to webhooks: by [`WEBHOOK_OF`](crate::schema::webhook::WEBHOOK_OF), in
+/// the order in which it is due.
+pub(crate) const WEBHOOKS: &str = "webhooks";
 
 /// The status of a job that an operator has purged. The item stays for as long
 /// as the queue may still hold a message of it.

@@ -89,9 +89,9 @@ impl Meter {
     }
 
     /// A write whose condition did not hold is paid for, and not reported.
-    pub(crate) fn refused(&self) {
+    pub(crate) fn refused(&self, units: f64) {
         if self.units {
-            self.usage.lock().unwrap_or_else(PoisonError::into_inner).write_units += 1.0;
+            self.usage.lock().unwrap_or_else(PoisonError::into_inner).write_units += units;
         }
     }
 

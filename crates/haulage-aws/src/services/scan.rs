@@ -1,5 +1,5 @@
-//! What reads more than the items that it can name: the whole table, or its index
-//! of dead letters.
+//! What reads more than the items that it can name: the whole table, or its indexes
+//! of dead letters and of what is to be told to webhooks.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,8 +11,9 @@ use haulage::{Error, Result, Timestamp};
 use crate::{
     schema::{
         item::Row,
-        name::{self, DEAD_LETTERS},
+        name::{self, DEAD_LETTERS, WEBHOOKS},
         update::{Item, aliases, moment, text},
+        webhook::Entry,
     },
     services::{fault::fault, table::Table},
 };
@@ -24,7 +25,7 @@ const SEGMENTS: i32 = 4;
 /// What `stats` and `purge` need of a record.
 pub(crate) const OUTLINE: &str = "#message_id, #status, #queue, #due_at, #dead_of, #attempt, #attempts_left, #uncounted, #max_attempts, \
                        #cancel_requested, #worker, #lease_us, #op, #expires_at, #submitted_at, #finished_at, #result_ttl_us, \
-                       #body_at, #result_at, #checkpoint_at, #spec, #redriven_by, #begun, #started_at";
+                       #body_at, #result_at, #checkpoint_at, #spec, #redriven_by, #begun, #started_at, #deliveries, #told_at";
 
 /// The records of a store, and of it alone once [`Inner::is_ours`] has been asked.
 pub(crate) const OF_STORE: &str =
@@ -124,7 +125,9 @@ impl Table {
             async move {
                 let output = call.send().await.map_err(|error| match error.code() {
                     // DynamoDB says of an index that is not there that the query is wrong.
-                    Some("ValidationException") => no_index(table.name(), error.message()),
+                    Some("ValidationException") => {
+                        no_index(table.name(), DEAD_LETTERS, "dead letters", error.message())
+                    }
                     _ => fault(format_args!("read the dead letters of table {}", table.name()), error),
                 })?;
                 // The index is a little behind, and has no more than the keys.
@@ -143,11 +146,48 @@ impl Table {
         .map_ok(|rows| stream::iter(rows.into_iter().map(Ok)))
         .try_flatten()
     }
+
+    /// Deliveries under a name of the index of these, the first that are due first, and none after `until`: so many
+    /// at most, and from where on there may be more.
+    pub(crate) async fn deliveries(
+        &self,
+        of: &str,
+        until: Option<Timestamp>,
+        limit: usize,
+        from: Option<Item>,
+    ) -> Result<(Vec<Entry>, Option<Item>)> {
+        let condition = match until {
+            Some(_) => "#webhook_of = :of AND #due_at <= :until",
+            None => "#webhook_of = :of",
+        };
+        let mut values = HashMap::from([(":of".to_owned(), text(of))]);
+        values.extend(until.map(|until| (":until".to_owned(), moment(until))));
+        let call = self
+            .client()
+            .query()
+            .table_name(self.name())
+            .index_name(WEBHOOKS)
+            .key_condition_expression(condition)
+            .set_expression_attribute_names(Some(aliases(condition)))
+            .set_expression_attribute_values(Some(values))
+            .set_limit(i32::try_from(limit).ok())
+            .set_exclusive_start_key(from)
+            .set_return_consumed_capacity(self.meter.ask());
+        let output = call.send().await.map_err(|error| match error.code() {
+            Some("ValidationException") => {
+                no_index(self.name(), WEBHOOKS, "what is to be told to webhooks", error.message())
+            }
+            _ => fault(format_args!("read the deliveries of table {}", self.name()), error),
+        })?;
+        self.meter.read(&output.consumed_capacity);
+        let entries = output.items.unwrap_or_default().into_iter().filter_map(Entry::of).collect();
+        Ok((entries, output.last_evaluated_key))
+    }
 }
 
-fn no_index(table: &str, said: Option<&str>) -> Error {
+fn no_index(table: &str, index: &str, what: &str, said: Option<&str>) -> Error {
     Error::Config(format!(
-        "table {table} has no index {DEAD_LETTERS} to find dead letters by ({}); \
+        "table {table} has no index {index} to find {what} by ({}); \
          `haulage queue create` adds it, and so does the Terraform module",
         said.unwrap_or("ValidationException")
     ))

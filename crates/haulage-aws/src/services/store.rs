@@ -181,6 +181,7 @@ impl Store {
         mut row: Row,
         lapse: fn(&Row, Timestamp) -> Option<Transition>,
     ) -> Result<Option<Row>> {
+        let mut is_whole = false;
         for round in 0.. {
             self.give_up_after(round, &row.id())?;
             let now = self.now();
@@ -189,10 +190,16 @@ impl Store {
                 Transition::Wait(_) => None,
             };
             let Some(end) = row.late(now).or_else(lapsed) else { break };
+            // Whoever looks at many has read a part of each, and a webhook is told all of it.
+            if row.has_webhook() && !is_whole {
+                let Some(whole) = self.whole(&row.id()).await? else { return Ok(None) };
+                (row, is_whole) = (whole, true);
+                continue;
+            }
             let queue = row.text(name::QUEUE).unwrap_or_default();
             let retention = self.retentions.of(queue);
             let write = unchanged(ended(&end, queue, now, row.result_ttl(), retention), &row);
-            match self.table.write(row.id().as_str(), write).await? {
+            match self.change(&row, write, None).await? {
                 Written::Done(row) => return Ok(Some(row)),
                 Written::Refused(Some(other)) => row = other,
                 Written::Refused(None) => return Ok(None),

@@ -42,7 +42,7 @@ const MAX_STATEMENTS: usize = 25;
 /// Guide, "Amazon SQS message quotas").
 pub(crate) const MAX_CALL_BYTES: usize = 512 << 10;
 /// How often what a batch left undone is tried again.
-const MAX_ROUNDS: u32 = 8;
+pub(crate) const MAX_ROUNDS: u32 = 8;
 /// How many items are put at once in place of a batch.
 const PUTS: usize = 4;
 
@@ -50,7 +50,7 @@ const PUTS: usize = 4;
 pub(crate) struct Table {
     client: Client,
     name: String,
-    meter: Meter,
+    pub(crate) meter: Meter,
 }
 
 /// What became of a conditional write.
@@ -108,16 +108,25 @@ impl Table {
             .set_expression_attribute_values(Some(values))
             .set_return_consumed_capacity(self.meter.ask())
             .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send();
-        match call.await {
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut round = 0;
+        let answer = loop {
+            match call.clone().send().await {
+                Err(error) if is_conflict(error.code()) && round < MAX_ROUNDS => {
+                    pause(round).await;
+                    round += 1;
+                }
+                answer => break answer,
+            }
+        };
+        match answer {
             Ok(output) => {
                 self.meter.wrote(&output.consumed_capacity);
                 let item = output.attributes.ok_or_else(|| self.odd("the item of an update"))?;
                 Ok(Written::Done(Row(item)))
             }
             Err(SdkError::ServiceError(error)) if is_refused(error.err()) => {
-                self.meter.refused();
+                self.meter.refused(1.0);
                 let UpdateItemError::ConditionalCheckFailedException(refused) = error.into_err() else {
                     return Ok(Written::Refused(None));
                 };
@@ -127,18 +136,48 @@ impl Table {
                 }
             }
             // Trying on would not help.
-            Err(error)
-                if error.code() == Some("ValidationException")
-                    && error.message().is_some_and(|said| said.contains("Item size")) =>
-            {
-                let table = &self.name;
-                Err(Error::Invalid(format!(
-                    "the record would be larger than the 400 KB that an item of table {table} takes; \
-                     with an S3 bucket (bucket=… in the URL), large bodies and results go there"
-                )))
+            Err(error) if error.code() == Some("ValidationException") && is_too_large(error.message()) => {
+                Err(self.too_large())
             }
             Err(error) => Err(fault(format_args!("write to table {}", self.name), error)),
         }
+    }
+
+    /// Deletes an item on the condition of a write; tells whether that held.
+    pub(crate) async fn delete_if(&self, key: &str, write: Write) -> Result<bool> {
+        let (condition, values) = write.into_condition();
+        let call = self.client.delete_item().table_name(&self.name).key(name::ID, text(key));
+        let call = call
+            .set_expression_attribute_names(Some(aliases(&condition)))
+            .condition_expression(condition)
+            .set_expression_attribute_values(Some(values))
+            .set_return_consumed_capacity(self.meter.ask());
+        let mut round = 0;
+        loop {
+            match call.clone().send().await {
+                Ok(output) => {
+                    self.meter.wrote(&output.consumed_capacity);
+                    return Ok(true);
+                }
+                Err(error) if error.code() == Some("ConditionalCheckFailedException") => {
+                    self.meter.refused(1.0);
+                    return Ok(false);
+                }
+                Err(error) if is_conflict(error.code()) && round < MAX_ROUNDS => {
+                    pause(round).await;
+                    round += 1;
+                }
+                Err(error) => return Err(fault(format_args!("delete from table {}", self.name), error)),
+            }
+        }
+    }
+
+    pub(crate) fn too_large(&self) -> Error {
+        Error::Invalid(format!(
+            "the record would be larger than the 400 KB that an item of table {} takes; with an S3 bucket \
+             (bucket=… in the URL), large bodies and results go there",
+            self.name
+        ))
     }
 
     pub(crate) fn odd(&self, what: &str) -> Error {
@@ -252,7 +291,7 @@ impl Table {
         Ok(found)
     }
 
-    fn overloaded(&self, verb: &str) -> Error {
+    pub(crate) fn overloaded(&self, verb: &str) -> Error {
         let message = format!(
             "cannot {verb} all items of table {}: DynamoDB refuses some, again and again; \
              its throughput is used up, try again later",
@@ -376,6 +415,16 @@ impl Table {
 
 fn is_refused(error: &UpdateItemError) -> bool {
     error.code() == Some("ConditionalCheckFailedException")
+}
+
+/// Whether a transaction is under way that writes the same item.
+fn is_conflict(code: Option<&str>) -> bool {
+    code == Some("TransactionConflictException")
+}
+
+/// Whether an item was to be larger than it may be.
+pub(crate) fn is_too_large(said: Option<&str>) -> bool {
+    said.is_some_and(|said| said.contains("Item size"))
 }
 
 /// About how large an item is in a call, in bytes: what is large is text or bytes.

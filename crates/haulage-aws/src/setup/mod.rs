@@ -15,7 +15,7 @@ use serde::Serialize;
 pub(crate) use self::{
     bucket::{Found, place as bucket_place},
     lifecycle::{NONE as NO_LIFECYCLE, early, missing as missing_rules},
-    table::{TTL, index, is_usable, ttl_attribute, wrong_key},
+    table::{INDEXES, Index, TTL, is_usable, ttl_attribute, wrong_key},
 };
 use crate::{
     config::Config,

@@ -115,6 +115,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     /// How many items the scan that is under way has read.
     pub(crate) scanned: watch::Sender<u64>,
+    /// Where the next look at what is to be told to webhooks begins.
+    deliveries_from: Mutex<Option<Item>>,
     /// The latest `submitted_at` that was given.
     latest: AtomicI64,
 }
@@ -146,8 +148,6 @@ impl Inner {
         // The queue knows which message is delivered again, and not with which others it was lost.
         capabilities.suspects = false;
         capabilities.joins_claims = false;
-        // The stream of the table tells of ends, where it is switched on.
-        capabilities.webhooks = false;
         // A claim is a message in hand, which another process does not have.
         capabilities.claims_again = false;
         capabilities.max_payload = if config.bucket.is_some() { MAX_DOCUMENT } else { MAX_IN_TABLE };
@@ -184,6 +184,7 @@ impl Inner {
             stopped: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             scanned: watch::Sender::new(0),
+            deliveries_from: Mutex::default(),
             latest: AtomicI64::new(0),
             clients,
             config,
@@ -249,6 +250,11 @@ impl Inner {
 
     pub(crate) fn lost_seen(&self) -> MutexGuard<'_, HashMap<JobId, Timestamp>> {
         self.lost_seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the next look at what is to be told to webhooks begins.
+    pub(crate) fn deliveries_from(&self) -> MutexGuard<'_, Option<Item>> {
+        self.deliveries_from.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts anew what a scan has read.

@@ -66,7 +66,7 @@ async fn one(inner: &Inner, mut seen: Option<Row>) -> Result<(Cancellation, Opti
             let end = inner.ended(&End::Cancelled, queue, now, row.result_ttl());
             (end, Cancellation::Done)
         };
-        match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+        match inner.store.change(&row, unchanged(write, &row), None).await? {
             Written::Done(row) => return Ok((answer, Some(row))),
             Written::Refused(other) => seen = other,
         }
@@ -97,7 +97,10 @@ mod tests {
         let writes = [
             Write::at(now).set(name::CANCEL, AttributeValue::Bool(true)),
             ended(&End::Cancelled, "jobs", now, Duration::ZERO, Duration::ZERO),
-            ended(&dead, "jobs", now, Duration::ZERO, Duration::ZERO),
+            // What is told to a webhook of that is noted, and its progress taken back.
+            ended(&dead, "jobs", now, Duration::ZERO, Duration::ZERO)
+                .join(name::DELIVERIES, "msg_1")
+                .remove(&[name::TOLD_AT]),
         ];
         let written: BTreeSet<String> = (writes.into_iter().zip(rows.iter().cycle()))
             .flat_map(|(write, row)| unchanged(write, row).expressions().names.into_values())

@@ -13,12 +13,12 @@ use crate::{
     delivery::checkpoint::{Told, UNKNOWN_TTL},
     schema::{
         body::Place,
-        fence::while_held,
         item::Row,
         name,
         update::{Write, moment, number},
     },
     services::{
+        outbox::Said,
         queues::by_queue,
         table::{PARALLEL, Written},
         time_limit::{LEAST, within},
@@ -136,9 +136,8 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
         hold.wanted_at = now;
         hold.noticed = false;
     });
-    let mut write = while_held(Write::at(now), key)
-        .set(name::DUE_AT, moment(until))
-        .set(name::LEASE, number(beat.lease.as_micros()));
+    let mut write =
+        Write::at(now).set(name::DUE_AT, moment(until)).set(name::LEASE, number(beat.lease.as_micros()));
     let ttl = inner.in_flight.with(key, |hold| hold.row.result_ttl()).unwrap_or(UNKNOWN_TTL);
     // A lease does not depend on where checkpoints are: the next heartbeat tries again.
     let limit = (beat.lease / 8).max(LEAST / 2);
@@ -151,7 +150,10 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
         }
     };
     write = told.written(write);
-    let Written::Done(row) = inner.store.table.write(key.id.as_str(), write).await? else {
+    let seen = inner.in_flight.with(key, |hold| hold.row.clone());
+    let Said { written, told: is_told } =
+        inner.store.say(key, seen, write, update.progress.is_some()).await?;
+    let Written::Done(row) = written else {
         delete_soon(inner, told.place().cloned());
         // A settle that is under way, or whose answer was lost, may be why; it will tell.
         let settling =
@@ -163,6 +165,12 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
         return Ok(HeartbeatStatus::Lost);
     };
     adopt(inner, key, &row);
+    let is_unwanted = row.flag(name::CANCEL);
+    if row.has_webhook() {
+        // What it is told is the record as it was known last, where that is the latest.
+        let row = row.without_documents();
+        inner.in_flight.with(key, |hold| hold.row = row);
+    }
     if told.has_checkpoint() {
         let new = told.place().cloned();
         let old = inner.in_flight.with(key, |hold| std::mem::replace(&mut hold.checkpoint_at, new));
@@ -170,15 +178,11 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     }
     inner.in_flight.with(key, |hold| {
         hold.lease_until = until;
-        hold.update.progress.take_if(|news| update.progress.as_ref() == Some(news));
+        hold.update.progress.take_if(|news| is_told && update.progress.as_ref() == Some(news));
         let told = told.has_checkpoint();
         hold.update.checkpoint.take_if(|news| told && update.checkpoint.as_ref() == Some(news));
     });
-    Ok(if row.flag(name::CANCEL) {
-        HeartbeatStatus::CancelRequested(until)
-    } else {
-        HeartbeatStatus::Held(until)
-    })
+    Ok(if is_unwanted { HeartbeatStatus::CancelRequested(until) } else { HeartbeatStatus::Held(until) })
 }
 
 /// Deletes a checkpoint behind the caller's back that no record names any more.

@@ -18,7 +18,6 @@ use tracing::warn;
 
 use crate::{
     schema::{
-        fence::unchanged,
         item::{Row, seconds},
         name::{self, PURGED},
         update::{Write, text},
@@ -196,8 +195,9 @@ async fn one(inner: &Inner, row: Row) -> Result<bool> {
         .remove(&[name::ERROR, name::ERROR_KIND, name::ERROR_TYPE])
         .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT, name::SLOT, name::PROGRESS, name::TASK_TOKEN])
         .remove(&name::PAST)
-        .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD_OF, name::EXPIRES_AT, name::DUE_AT]);
-    match inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await? {
+        .remove(&[name::SPEC, name::REQUEST_ID, name::DEAD_OF, name::EXPIRES_AT, name::DUE_AT])
+        .remove(&[name::DELIVERIES, name::TOLD_AT]);
+    match inner.store.purge(&row, write).await? {
         Written::Done(_) => {
             inner.store.delete_documents(places(&row).collect::<Vec<_>>()).await;
             Ok(true)

@@ -194,7 +194,7 @@ async fn send(inner: &Inner, row: &Row) -> Result<bool> {
         let end = End::failed(JobError::new(FailureKind::MessageLost, why));
         let queue = row.text(name::QUEUE).unwrap_or_default();
         let write = inner.ended(&end, queue, now, row.result_ttl());
-        inner.store.table.write(row.id().as_str(), unchanged(write, &row)).await?;
+        inner.store.change(&row, unchanged(write, &row), None).await?;
         return Ok(false);
     };
     let queue = inner.queues.get(&row.queue()).await?;

@@ -3,6 +3,7 @@
 pub(crate) mod backlog;
 pub(crate) mod cancel;
 pub(crate) mod claim;
+pub(crate) mod deliveries;
 pub(crate) mod get;
 pub(crate) mod heartbeat;
 pub(crate) mod list;

@@ -1,6 +1,7 @@
 //! `settle`: the record first, then the message.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -12,7 +13,7 @@ use futures_util::{
     stream,
 };
 use haulage::{
-    Error, FailureKind, JobError, Json, Result, Status,
+    Error, FailureKind, JobError, Json, Result, Status, Timestamp, Webhook, WebhookEvent,
     backend::{ClaimKey, Outcome, Settlement, Update},
     lifecycle::{self, End, Terms, Transition, Wait},
 };
@@ -117,7 +118,9 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
     // Of an attempt that goes back, the record remembers it.
     let told = told.in_slot(inner.in_flight.with(key, |hold| hold.update.slot.clone()).flatten());
     inner.in_flight.with(key, |hold| hold.settling = true);
-    let mut written = write(inner, key, stored.write(inner, &claimed, &told, now)).await?;
+    let end = |seen: &Row| stored.write(inner, seen, &told, now);
+    let seen = tell_last_progress(inner, key, &claimed, &stored, &told, now).await?;
+    let mut written = write(inner, key, &seen, stored.result(), end).await?;
     if let Written::Refused(Some(row)) = &written
         && stored.unless_cancelled()
         && row.flag(name::CANCEL)
@@ -126,8 +129,9 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
         // Somebody wants it cancelled, and it is not running any more.
         keep_body(inner, key, &claimed).await?;
         let queue = claimed.text(name::QUEUE).unwrap_or_default();
-        let cancelled = inner.ended(&End::Cancelled, queue, now, claimed.result_ttl());
-        written = write(inner, key, told.written(cancelled)).await?;
+        let cancelled =
+            |seen: &Row| told.written(inner.ended(&End::Cancelled, queue, now, seen.result_ttl()));
+        written = write(inner, key, &row.clone(), None, cancelled).await?;
     }
     match written {
         Written::Done(row) => {
@@ -156,6 +160,27 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
     }
 }
 
+/// Tells a webhook of progress that came with the end of an attempt, unless it is told of the job's end, which is
+/// newer. Brings the record as it is then.
+async fn tell_last_progress<'a>(
+    inner: &Inner,
+    key: &ClaimKey,
+    claimed: &'a Row,
+    stored: &Stored,
+    told: &Told,
+    now: Timestamp,
+) -> Result<Cow<'a, Row>> {
+    let overtaken = matches!(stored, Stored::Ends { .. }) && claimed.tells(WebhookEvent::Ended);
+    if overtaken || !told.has_progress() || !claimed.tells(WebhookEvent::Progress) {
+        return Ok(Cow::Borrowed(claimed));
+    }
+    let said = inner.store.say(key, Some(claimed.clone()), told.written(Write::at(now)), true).await?;
+    Ok(match said.written {
+        Written::Done(row) => Cow::Owned(row),
+        Written::Refused(_) => Cow::Borrowed(claimed),
+    })
+}
+
 /// The body of a job that ends without success; its message is about to go.
 async fn keep_body(inner: &Inner, key: &ClaimKey, claimed: &Row) -> Result<()> {
     match inner.in_flight.with(key, |hold| hold.envelope.clone()) {
@@ -164,28 +189,47 @@ async fn keep_body(inner: &Inner, key: &ClaimKey, claimed: &Row) -> Result<()> {
     }
 }
 
-/// Writes the end of a claim. A try whose answer was lost for good is known by
-/// the mark that it has left in the record.
-async fn write(inner: &Inner, key: &ClaimKey, write: Write) -> Result<Written> {
-    let op = write.op.clone();
-    let written = inner.store.table.write(key.id.as_str(), while_held(write, key)).await;
+/// Writes the end of a claim, of which the record was `seen` so. A try whose answer was lost for good is known
+/// by the mark that it has left in the record.
+async fn write(
+    inner: &Inner,
+    key: &ClaimKey,
+    seen: &Row,
+    result: Option<&Json>,
+    end: impl Fn(&Row) -> Write,
+) -> Result<Written> {
     // Known once, so that of several calls one has settled it.
     let is_ours = |hold: &mut Hold, row: &Row| {
         let known = hold.in_doubt.iter().any(|op| op == row.op());
         hold.in_doubt.retain(|op| op != row.op());
         known
     };
-    match written {
-        Ok(Written::Refused(Some(row)))
-            if inner.in_flight.with(key, |hold| is_ours(hold, &row)) == Some(true) =>
-        {
-            Ok(Written::Done(row))
+    let mut seen = Cow::Borrowed(seen);
+    let mut round = 0;
+    loop {
+        inner.store.give_up_after(round, &key.id)?;
+        round += 1;
+        let write = end(&seen);
+        let op = write.op.clone();
+        match inner.store.change(&seen, while_held(write, key), result).await {
+            Ok(Written::Refused(Some(row)))
+                if inner.in_flight.with(key, |hold| is_ours(hold, &row)) == Some(true) =>
+            {
+                return Ok(Written::Done(row));
+            }
+            // What a webhook is told has to be the record as it is: with its latest progress, or a receipt
+            // that somebody has left in it.
+            Ok(Written::Refused(Some(row)))
+                if row.is_held_by(key.attempt) && row.has_webhook() && row.op() != seen.op() =>
+            {
+                seen = Cow::Owned(row);
+            }
+            Err(error) => {
+                inner.in_flight.with(key, |hold| hold.in_doubt.push(op));
+                return Err(error);
+            }
+            other => return other,
         }
-        Err(error) => {
-            inner.in_flight.with(key, |hold| hold.in_doubt.push(op));
-            Err(error)
-        }
-        other => other,
     }
 }
 
@@ -204,9 +248,11 @@ async fn claimed(inner: &Inner, key: &ClaimKey) -> Result<Option<Row>> {
 /// What becomes of the job; its result is stored already, if it is too large for
 /// the record.
 enum Stored {
+    /// `result`: as far as a webhook is told of it.
     Success {
         packed: Packed,
         place: Place,
+        result: Option<Json>,
     },
     /// `goes_back`: the handler wanted another attempt, and there is none.
     Ends {
@@ -221,7 +267,7 @@ async fn store(
     key: &ClaimKey,
     outcome: Outcome,
     claimed: &Row,
-    now: haulage::Timestamp,
+    now: Timestamp,
 ) -> Result<Stored> {
     let done = matches!(outcome, Outcome::Success(_));
     let goes_back = matches!(outcome, Outcome::Retry { .. } | Outcome::Release { .. });
@@ -260,14 +306,15 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
             Err(error) => return Err(error),
         }
     }
-    Ok(Stored::Success { packed, place })
+    let result = Some(result).filter(|result| result.size() <= Webhook::MAX_RESULT_BYTES).cloned();
+    Ok(Stored::Success { packed, place, result })
 }
 
 impl Stored {
-    fn write(&self, inner: &Inner, claimed: &Row, told: &Told, now: haulage::Timestamp) -> Write {
+    fn write(&self, inner: &Inner, claimed: &Row, told: &Told, now: Timestamp) -> Write {
         let (ttl, queue) = (claimed.result_ttl(), claimed.text(name::QUEUE).unwrap_or_default());
         let write = match self {
-            Self::Success { packed, place } => {
+            Self::Success { packed, place, .. } => {
                 let retention = inner.store.retentions.of(queue);
                 let mut write = item::over(Status::Success, now, ttl, retention)
                     .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT]);
@@ -289,6 +336,14 @@ impl Stored {
             write
         };
         told.written(write)
+    }
+
+    /// What a webhook is told of the result.
+    fn result(&self) -> Option<&Json> {
+        match self {
+            Self::Success { result, .. } => result.as_ref(),
+            _ => None,
+        }
     }
 
     /// Whether it is recorded as cancelled where somebody wants that.
@@ -317,7 +372,7 @@ impl Stored {
 }
 
 /// The write that sends a job back to wait.
-fn back(claimed: &Row, wait: &Wait, slot: Option<&str>, now: haulage::Timestamp) -> Write {
+fn back(claimed: &Row, wait: &Wait, slot: Option<&str>, now: Timestamp) -> Write {
     let error = wait.error.as_ref();
     let mut attempt = claimed.attempt_over(now, error);
     if let (Some(attempt), Some(slot)) = (&mut attempt, slot) {

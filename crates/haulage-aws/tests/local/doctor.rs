@@ -127,7 +127,10 @@ async fn a_bad_set_up_is_found() {
         assert!(found.iter().all(|f| f.message.starts_with("not denied on queue ")), "{found:#?}");
     }
     let table = format!("on table {}", place.table);
-    for action in ["GetItem", "BatchGetItem", "UpdateItem", "DeleteItem", "Scan", "Query"] {
+    let of_deliveries = ["PutItem of deliveries", "Query of deliveries"];
+    for action in
+        ["GetItem", "BatchGetItem", "UpdateItem", "DeleteItem", "Scan", "Query"].iter().chain(&of_deliveries)
+    {
         assert_eq!(of(&findings, &format!("may dynamodb:{action}")).message, table);
     }
     assert_eq!(of(&findings, "may dynamodb:PartiQLInsert").message, format!("not denied {table}"));
@@ -151,7 +154,7 @@ async fn probes_change_nothing() {
 #[tokio::test]
 async fn each_permission_that_is_missing_is_named() {
     use Severity::{Problem, Warning};
-    let cases: [(Rules, &str, &str, Severity); 11] = [
+    let cases: [(Rules, &str, &str, Severity); 12] = [
         (
             &[("SendMessageBatch", "AccessDeniedException")],
             "may sqs:SendMessage",
@@ -178,10 +181,19 @@ async fn each_permission_that_is_missing_is_named() {
         (&[("DeleteItem", "AccessDeniedException")], "may dynamodb:DeleteItem", "operators", Warning),
         (&[("Scan", "AccessDeniedException")], "may dynamodb:Scan", "operators", Warning),
         (&[("Query", "AccessDeniedException")], "may dynamodb:Query", "operators", Warning),
+        (
+            &[("PutItem", "AccessDeniedException")],
+            "may dynamodb:PutItem of deliveries",
+            "with webhooks",
+            Warning,
+        ),
     ];
     for (rules, name, who, severity) in cases {
         let findings = check(rules, None).await;
-        let of_keys = |f: &&Finding| f.check.ends_with("of idempotency keys");
+        // The same action, on something else.
+        let of_keys = |f: &&Finding| {
+            f.check.ends_with("of idempotency keys") || f.check.ends_with("Query of deliveries")
+        };
         let denied = findings.iter().filter(|f| f.severity != Severity::Ok && f.check.starts_with("may "));
         let (keys, denied): (Vec<_>, Vec<_>) = denied.partition(of_keys);
         // Producers may be let in to these, and to no record.

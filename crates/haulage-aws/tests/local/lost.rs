@@ -20,7 +20,7 @@ use crate::{
 const LONG_AGO: Duration = Duration::from_secs(15 * 24 * 3600);
 
 /// A job that was submitted long ago, and nobody received its message.
-async fn lost(place: &Place, backend: &AwsBackend, job: NewJob) -> JobId {
+pub(crate) async fn lost(place: &Place, backend: &AwsBackend, job: NewJob) -> JobId {
     let id = submit(backend, job).await;
     raw::lose(place).await;
     let then = backend.clock().now().before(LONG_AGO).as_micros().to_string();

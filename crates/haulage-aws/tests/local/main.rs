@@ -20,3 +20,4 @@ mod records;
 mod setup;
 mod step_functions;
 mod trust;
+mod webhooks;

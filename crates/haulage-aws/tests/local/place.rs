@@ -93,19 +93,26 @@ impl Place {
         let key = |name, kind| {
             KeySchemaElement::builder().attribute_name(name).key_type(kind).build().expect("a key")
         };
-        let index = GlobalSecondaryIndex::builder()
-            .index_name("dead_letters")
-            .key_schema(key("dead_of", KeyType::Hash))
-            .key_schema(key("submitted_at", KeyType::Range))
-            .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build());
+        let index = |name, by, order, projection| {
+            let index = GlobalSecondaryIndex::builder().index_name(name).projection(projection);
+            let keys = [key(by, KeyType::Hash), key(order, KeyType::Range)];
+            index.set_key_schema(Some(keys.into())).build().expect("an index")
+        };
+        let keys = Projection::builder().projection_type(ProjectionType::KeysOnly).build();
+        let projected = ["host", "job", "queue", "created_at"].map(str::to_owned).into();
+        let some = Projection::builder().projection_type(ProjectionType::Include);
+        let some = some.set_non_key_attributes(Some(projected)).build();
         let table = place.dynamodb().await.create_table().table_name(&place.table);
         table
             .billing_mode(BillingMode::PayPerRequest)
             .attribute_definitions(attribute("message_id", ScalarAttributeType::S))
             .attribute_definitions(attribute("dead_of", ScalarAttributeType::S))
             .attribute_definitions(attribute("submitted_at", ScalarAttributeType::N))
+            .attribute_definitions(attribute("webhook_of", ScalarAttributeType::S))
+            .attribute_definitions(attribute("due_at", ScalarAttributeType::N))
             .key_schema(key("message_id", KeyType::Hash))
-            .global_secondary_indexes(index.build().expect("an index"))
+            .global_secondary_indexes(index("dead_letters", "dead_of", "submitted_at", keys))
+            .global_secondary_indexes(index("webhooks", "webhook_of", "due_at", some))
             .send()
             .await
             .expect("a table");

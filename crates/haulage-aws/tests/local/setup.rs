@@ -10,7 +10,7 @@ use aws_sdk_s3::types::{
 };
 use haulage::{
     Backend, Error,
-    backend::{Finding, ListQuery, Severity},
+    backend::{DeliveryQuery, Finding, ListQuery, Severity},
 };
 use haulage_aws::{
     AwsBackend, Config,
@@ -77,7 +77,7 @@ async fn makes_everything_that_a_backend_needs() {
 }
 
 #[tokio::test]
-async fn a_table_that_is_there_already_is_given_the_index_of_dead_letters() {
+async fn a_table_that_is_there_already_is_given_its_indexes() {
     let place = Place::fifo().await;
     let table = format!("{}-old", place.table);
     let key = KeySchemaElement::builder().attribute_name("message_id").key_type(KeyType::Hash);
@@ -91,13 +91,16 @@ async fn a_table_that_is_there_already_is_given_the_index_of_dead_letters() {
         .await
         .expect("a table");
     let backend = place.builder().await.table(&table).open().await.expect("a backend");
-    let index = async || {
+    let indexes = async || -> Vec<Severity> {
         let findings = backend.check().await.expect("check");
-        findings.into_iter().find(|f| f.check == "index of dead letters").expect("a finding")
+        findings.into_iter().filter(|f| f.check.starts_with("index of ")).map(|f| f.severity).collect()
     };
-    assert_eq!(index().await.severity, Severity::Warning);
+    assert_eq!(indexes().await, [Severity::Warning; 2]);
     let error = backend.list(ListQuery::new().dead(true)).await.expect_err("no index");
     assert!(error.to_string().contains("`haulage queue create` adds it"), "{error}");
+    let deliveries = backend.deliveries().expect("webhooks");
+    let error = deliveries.list_deliveries(DeliveryQuery::new(1)).await.expect_err("no index");
+    assert!(error.to_string().contains("no index webhooks"), "{error}");
 
     let mut config = Config::new(&place.queue);
     (config.table, config.endpoint) = (table, Some(ministack().into()));
@@ -105,8 +108,10 @@ async fn a_table_that_is_there_already_is_given_the_index_of_dead_letters() {
     let steps = setup::create(&config, &settings, Some(sdk(ministack()).await)).await.expect("create");
     let step = steps.iter().find(|step| step.what.starts_with("table ")).expect("a step");
     assert!(step.notes[0].contains("dead_letters is being added"), "{step:?}");
-    assert_eq!(index().await.severity, Severity::Ok);
+    assert!(step.notes[1].contains("webhooks is being added"), "{step:?}");
+    assert_eq!(indexes().await, [Severity::Ok; 2]);
     assert_eq!(backend.list(ListQuery::new().dead(true)).await.expect("list"), []);
+    assert_eq!(deliveries.list_deliveries(DeliveryQuery::new(1)).await.expect("list"), []);
 }
 
 #[tokio::test]

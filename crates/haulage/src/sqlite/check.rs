@@ -31,8 +31,6 @@ const LOW_DISK: u64 = 1 << 30;
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 /// How far back `slots` looks.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(3600);
-/// What is due to be told to a webhook for longer is worth a warning.
-const UNTOLD: Duration = Duration::from_secs(600);
 /// A log of this size means that something keeps it from being emptied.
 const LARGE_LOG: u64 = 512 << 20;
 
@@ -111,35 +109,14 @@ pub(super) fn jobs(
 
 /// Whether what is to be told to webhooks is told.
 fn webhooks(connection: &Connection, now: Timestamp) -> Result<Vec<Finding>, Fault> {
-    let late = now.before(UNTOLD).as_micros();
-    let (untold, dead): (i64, i64) = connection.query_row(
+    let late = now.before(Finding::UNTOLD).as_micros();
+    let (untold, dead): (u32, u32) = connection.query_row(
         "SELECT (SELECT count(*) FROM delivery INDEXED BY delivery_due WHERE due IS NOT NULL AND due <= ?1),
                 (SELECT count(*) FROM delivery INDEXED BY delivery_dead WHERE dead_at IS NOT NULL)",
         [late],
         |r| Ok((r.get(0)?, r.get(1)?)),
     )?;
-    let mut findings = Vec::new();
-    if untold > 0 {
-        let waited = humantime::format_duration(UNTOLD);
-        findings.push(Finding::bad(
-            Severity::Warning,
-            "webhooks",
-            format!(
-                "{} overdue for more than {waited}",
-                counted(untold, "webhook delivery has been", "webhook deliveries have been")
-            ),
-            "start `haulage serve --webhook-secret-file FILE`, or see the log of the one that runs",
-        ));
-    }
-    if dead > 0 {
-        findings.push(Finding::bad(
-            Severity::Warning,
-            "webhooks",
-            counted(dead, "webhook delivery is dead", "webhook deliveries are dead"),
-            "see `haulage webhook list --dead`; mend the cause, then `haulage webhook redrive --all`",
-        ));
-    }
-    Ok(findings)
+    Ok(Finding::webhooks(untold.into(), dead.into(), None))
 }
 
 /// The slots that have given jobs back of late, as what they need did not work.
@@ -319,10 +296,6 @@ fn disk(path: &Path) -> Option<Finding> {
     })
 }
 
-fn counted(number: i64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -365,9 +338,10 @@ mod tests {
             findings.map(|finding| finding.message).collect::<Vec<_>>()
         };
         assert_eq!(said().await, Vec::<String>::new(), "there was no time yet");
-        clock.advance(UNTOLD + Duration::from_secs(1));
+        clock.advance(Finding::UNTOLD + Duration::from_secs(1));
         assert_eq!(said().await, ["2 webhook deliveries have been overdue for more than 10m"]);
-        let request = DeliveryRequest { max: 1, per_host: 1, in_flight: BTreeMap::new(), lease: UNTOLD };
+        let request =
+            DeliveryRequest { max: 1, per_host: 1, in_flight: BTreeMap::new(), lease: Finding::UNTOLD };
         let deliveries = backend.deliveries().expect("webhooks");
         let one = deliveries.claim_deliveries(request).await.expect("claim").deliveries.remove(0).delivery;
         let outcome = DeliveryOutcome::Dead { error: "no".into() };

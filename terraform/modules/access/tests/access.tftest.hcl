@@ -47,7 +47,7 @@ run "who_submits_writes_no_record_that_is_there" {
 
 run "who_reads_writes_nothing" {
   assert {
-    condition     = length(setintersection(flatten(concat(data.aws_iam_policy_document.read.statement[*].actions, data.aws_iam_policy_document.read_records.statement[*].actions)), ["dynamodb:UpdateItem", "dynamodb:PartiQLInsert", "sqs:SendMessage", "s3:PutObject"])) == 0
+    condition     = length(setintersection(flatten(concat(data.aws_iam_policy_document.read.statement[*].actions, data.aws_iam_policy_document.read_records.statement[*].actions)), ["dynamodb:UpdateItem", "dynamodb:PutItem", "dynamodb:PartiQLInsert", "sqs:SendMessage", "s3:PutObject"])) == 0
     error_message = "Reading is all."
   }
 }
@@ -58,6 +58,16 @@ run "who_cancels_makes_up_no_result" {
       for statement in data.aws_iam_policy_document.cancel.statement : one(statement.condition).variable if contains(statement.actions, "dynamodb:UpdateItem")
     ]) == "dynamodb:Attributes"
     error_message = "A cancellation writes these attributes only."
+  }
+}
+
+run "what_webhooks_are_told_is_all_that_is_put" {
+  assert {
+    condition = alltrue([
+      for statement in concat(data.aws_iam_policy_document.cancel.statement, data.aws_iam_policy_document.write.statement) :
+      one(statement.condition).variable == "dynamodb:LeadingKeys" && toset(one(statement.condition).values) == toset(["webhook#*"]) if contains(statement.actions, "dynamodb:PutItem")
+    ])
+    error_message = "No record is replaced."
   }
 }
 

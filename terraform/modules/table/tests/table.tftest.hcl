@@ -6,12 +6,12 @@ variables {
 
 run "what_the_program_expects" {
   assert {
-    condition     = aws_dynamodb_table.records.hash_key == "message_id" && sort([for key in aws_dynamodb_table.records.attribute : "${key.name} ${key.type}"]) == tolist(["dead_of S", "message_id S", "submitted_at N"])
+    condition     = aws_dynamodb_table.records.hash_key == "message_id" && sort([for key in aws_dynamodb_table.records.attribute : "${key.name} ${key.type}"]) == tolist(["dead_of S", "due_at N", "message_id S", "submitted_at N", "webhook_of S"])
     error_message = "A record is found by the id of its job."
   }
   assert {
-    condition     = [for index in aws_dynamodb_table.records.global_secondary_index : "${index.name} ${index.hash_key} ${index.range_key} ${index.projection_type}"] == ["dead_letters dead_of submitted_at KEYS_ONLY"]
-    error_message = "Dead letters are found without a look at all other records."
+    condition     = toset([for index in aws_dynamodb_table.records.global_secondary_index : "${index.name} ${index.hash_key} ${index.range_key} ${index.projection_type}"]) == toset(["dead_letters dead_of submitted_at KEYS_ONLY", "webhooks webhook_of due_at INCLUDE"])
+    error_message = "Dead letters, and what is to be told to webhooks, are found without a look at all other records."
   }
   assert {
     condition     = aws_dynamodb_table.records.ttl[0].enabled && aws_dynamodb_table.records.ttl[0].attribute_name == "expiration"
