@@ -150,7 +150,11 @@ impl Backend for AwsBackend {
     }
 
     fn signals(&self) -> Signals {
-        Signals { scanned: Some(self.inner.scanned.subscribe()), ..Signals::default() }
+        Signals {
+            outcomes: None,
+            cancels: Some(self.inner.cancels.changed.subscribe()),
+            scanned: Some(self.inner.scanned.subscribe()),
+        }
     }
 
     async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Submitted>>> {
@@ -160,7 +164,14 @@ impl Backend for AwsBackend {
 
     async fn claim(&self, request: ClaimRequest, stop: CancellationToken) -> Result<Vec<Claimed>> {
         self.inner.queues.default().present()?;
-        self.run(|inner| claim::claim(inner, request, stop)).await
+        self.run(|inner| async move {
+            let claimed = claim::claim(inner.clone(), request, stop).await?;
+            if !claimed.is_empty() {
+                cancel::listen(&inner);
+            }
+            Ok(claimed)
+        })
+        .await
     }
 
     async fn drain(&self) -> Result<()> {

@@ -47,7 +47,8 @@ impl Builder {
         self
     }
 
-    /// Whether bodies of more than 512 bytes are kept beside their records from the submit on.
+    /// Whether bodies of more than 512 bytes that are not in the bucket are kept beside their records from the
+    /// submit on.
     pub fn keep_bodies(mut self, keep: bool) -> Self {
         self.config.keep_bodies = keep;
         self

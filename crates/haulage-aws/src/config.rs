@@ -29,7 +29,7 @@ pub struct Config {
     /// record from the submit on, which is a write for each KiB of it. Without, only the
     /// message has it until the job ends without success: it is not shown before, a job that
     /// was cancelled can be redriven once a consumer has seen its message, and none whose
-    /// message SQS has deleted. Default: it is.
+    /// message SQS has deleted. Default: it is not.
     pub keep_bodies: bool,
     /// How bodies and results of 1 KiB and more are compressed. Default: not.
     pub compression: Compression,
@@ -148,7 +148,7 @@ impl Config {
             bucket: None,
             bucket_owner: None,
             offload_above: 8 << 10,
-            keep_bodies: true,
+            keep_bodies: false,
             compression: Compression::None,
             raw_bodies: RawBodies::Json,
             unwrap: Unwrap::default(),

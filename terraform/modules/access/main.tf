@@ -8,8 +8,9 @@ locals {
   object_arns = [for bucket in var.bucket[*] : "${bucket.arn}/haulage/*"]
   # What a cancellation writes. No result, no body, nothing of the holder's.
   cancelled_attributes = [
-    "cancel_requested", "dead_of", "deliveries", "due_at", "error", "error_kind", "error_type", "expiration",
-    "expires_at", "finished_at", "message_id", "op", "receipt", "received_at", "status", "told_at", "updated_at",
+    "cancel_requested", "cancelled_jobs", "dead_of", "deliveries", "due_at", "error", "error_kind", "error_type",
+    "expiration", "expires_at", "finished_at", "message_id", "op", "receipt", "received_at", "status", "told_at",
+    "updated_at",
   ]
   # The items of what is to be told to webhooks.
   deliveries = ["webhook#*"]
@@ -47,11 +48,17 @@ data "aws_iam_policy_document" "submit" {
     resources = local.queue_arns
   }
 
-  # An insert changes no record that is there.
+  # An insert changes no record that is there; and what it adds is a record, not a note for servers and workers.
   statement {
     sid       = "NewRecords"
     actions   = ["dynamodb:PartiQLInsert"]
     resources = [var.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringNotLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["cancelled#*", "paused#*", "webhook#*"]
+    }
   }
 
   statement {

@@ -26,6 +26,9 @@ use self::{parts::Part, visibility::Receipts};
 mod parts;
 mod visibility;
 
+/// The name of the service whose calls have no header `X-Amz-Target`.
+const S3: &str = "S3";
+
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -156,7 +159,7 @@ impl Stub {
     }
 
     /// From now on, all calls of a service go wrong so, by the beginning of its name in the header
-    /// `X-Amz-Target`; `None` ends that.
+    /// `X-Amz-Target`, or `S3`; `None` ends that.
     pub fn outage(&self, outage: Option<(&str, Fault)>) {
         self.shared.state().outage = outage.map(|(service, fault)| (service.to_owned(), fault));
     }
@@ -233,8 +236,11 @@ async fn handle(
     request: Request<Incoming>,
 ) -> io::Result<Response<Full<Bytes>>> {
     let target = request.headers().get("x-amz-target").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-    let service = target.split('.').next().unwrap_or_default().to_owned();
+    let (service, operation) = match target.rsplit_once('.') {
+        Some((service, operation)) => (service.to_owned(), operation.to_owned()),
+        // S3 names what it is asked for in the request itself.
+        None => (S3.to_owned(), request.method().to_string()),
+    };
     if let Some(key) = access_key(&request) {
         let service = service.clone();
         shared.state().keys.entry(service).or_default().insert(key);
@@ -270,6 +276,7 @@ async fn handle(
             tokio::time::sleep(Duration::from_millis(millis)).await;
             forward(body).await
         }
+        Some(Fault::Throttle) if service == S3 => Ok(slow_down()),
         Some(Fault::Throttle) => Ok(error(&operation, StatusCode::BAD_REQUEST, "ThrottlingException")),
         Some(Fault::Error) => Ok(error(&operation, StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError")),
         Some(Fault::ErrorAfter) => {
@@ -364,6 +371,14 @@ fn ended(body: &[u8]) -> Option<(String, Option<String>)> {
     let update = call["TransactItems"].get(0).map_or(&call, |item| &item["Update"]);
     let job = update["Key"]["message_id"]["S"].as_str()?.to_owned();
     Some((job, call["ClientRequestToken"].as_str().map(str::to_owned)))
+}
+
+/// As S3 throttles.
+fn slow_down() -> Response<Full<Bytes>> {
+    let body = "<Error><Code>SlowDown</Code><Message>planned</Message></Error>";
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
 }
 
 fn error(operation: &str, status: StatusCode, code: &str) -> Response<Full<Bytes>> {

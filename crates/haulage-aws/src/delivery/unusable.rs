@@ -36,8 +36,13 @@ pub(crate) async fn dead_letter(inner: &Inner, message: &Received, poison: &Pois
         inner.store.give_up_after(round, &message.id)?;
         let write = ended(inner, &error, envelope, queue, &before);
         match inner.store.change(&before, write, None).await? {
-            // A submit whose message was broken later has its record, and somebody may be told of its end.
-            Written::Refused(Some(row)) if row.op() != before.op() => before = row,
+            // A submit whose message was broken later has its record, and somebody may be told of its end; another
+            // program may have noted one.
+            Written::Refused(Some(row))
+                if row.status().is_some() && (before.status().is_none() || row.op() != before.op()) =>
+            {
+                before = row;
+            }
             Written::Done(_) | Written::Refused(_) => break,
         }
     }

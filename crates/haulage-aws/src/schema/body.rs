@@ -256,14 +256,13 @@ mod tests {
             Body::place(&json, config, "t", |name| format!("p/{name}")).place
         };
         assert_eq!(place(&config, 512), Place::Record);
-        assert_eq!(place(&config, 513), Place::Item("body#t".into()));
-        assert_eq!(place(&config, 100_000), Place::Item("body#t".into()));
-        config.keep_bodies = false;
-        assert_eq!(place(&config, 512), Place::Record);
         let message = place(&config, 513);
         assert_eq!(message, Place::Message("body#t".into()));
         assert_eq!(message.to_text().and_then(|t| Place::from_text(&t)), Some(message));
         config.keep_bodies = true;
+        assert_eq!(place(&config, 512), Place::Record);
+        assert_eq!(place(&config, 513), Place::Item("body#t".into()));
+        assert_eq!(place(&config, 100_000), Place::Item("body#t".into()));
         config.bucket = Some("b".into());
         assert_eq!(place(&config, 8 << 10), Place::Item("body#t".into()));
         let object = place(&config, (8 << 10) + 1);

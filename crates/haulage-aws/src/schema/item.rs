@@ -158,19 +158,19 @@ impl Row {
         Terms { counted, max_attempts, cancel_requested: self.flag(name::CANCEL), late }
     }
 
-    /// Whether the job has a webhook, as most have not.
-    pub(crate) fn has_webhook(&self) -> bool {
-        self.text(name::SPEC).is_some_and(|spec| spec.contains("\"webhook\"")) && self.webhook().is_some()
+    /// What is to be told of the job, and to whom: of most, nothing.
+    pub(crate) fn webhook(&self) -> Option<Webhook> {
+        let spec = self.text(name::SPEC).filter(|spec| spec.contains("\"webhook\""))?;
+        serde_json::from_str::<JobSpec>(spec).ok()?.webhook
     }
 
-    /// What is to be told of the job, and to whom.
-    pub(crate) fn webhook(&self) -> Option<Webhook> {
-        self.json::<JobSpec>(name::SPEC)?.webhook
+    pub(crate) fn has_webhook(&self) -> bool {
+        self.webhook().is_some()
     }
 
     /// Whether its webhook is to be told of such.
     pub(crate) fn tells(&self, event: WebhookEvent) -> bool {
-        self.has_webhook() && self.webhook().is_some_and(|webhook| webhook.events.contains(&event))
+        self.webhook().is_some_and(|webhook| webhook.events.contains(&event))
     }
 
     /// The texts of a set.

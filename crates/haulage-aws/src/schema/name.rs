@@ -56,6 +56,8 @@ pub(crate) const PAST: [&str; haulage::Attempt::KEPT] = [
 /// An attempt has begun of a job that had to start in time.
 pub(crate) const BEGUN: &str = "begun";
 pub(crate) const CANCEL: &str = "cancel_requested";
+/// Of the item that names them: running jobs that are to be cancelled.
+pub(crate) const CANCELLED_JOBS: &str = "cancelled_jobs";
 /// The store of which the job is a dead letter: the key of the index of these,
 /// which has no other jobs in it and so costs nothing for them.
 pub(crate) const DEAD_OF: &str = "dead_of";

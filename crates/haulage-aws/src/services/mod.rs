@@ -1,6 +1,7 @@
 //! SQS, DynamoDB and S3, as the verbs use them.
 
 pub(crate) mod bucket;
+pub(crate) mod cancels;
 pub(crate) mod clients;
 pub(crate) mod clock;
 pub(crate) mod deleter;

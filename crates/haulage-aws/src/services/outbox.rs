@@ -2,6 +2,8 @@
 //!
 //! Of a job without a webhook nothing here costs a call or a byte more.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
     Error, JobId, Json, Result, WebhookEvent,
@@ -20,12 +22,15 @@ use crate::{
     services::{
         store::Store,
         table::Written,
+        time_limit::within,
         transaction::{Beside, MAX_ITEMS, Together},
     },
 };
 
 /// With so many deliveries noted in a record, those are left out that have been told.
 const MANY: usize = 50;
+/// So many are noted, and no more.
+const MOST: usize = 1000;
 
 /// What became of a sign of life.
 #[derive(Debug)]
@@ -53,7 +58,8 @@ impl Store {
         let mut write = if before.status().is_some() { unchanged(write, before) } else { write };
         let mut beside = Vec::new();
         // The end is newer than all progress.
-        if event == WebhookEvent::Ended && before.moment(name::TOLD_AT).is_some() {
+        let had_progress = event == WebhookEvent::Ended && before.moment(name::TOLD_AT).is_some();
+        if had_progress && !self.is_unwanted(&id).await? {
             beside.push(Beside::Put(no_progress(&id, write.at)));
             write = write.remove(&[name::TOLD_AT]);
         }
@@ -69,6 +75,11 @@ impl Store {
         })
     }
 
+    /// Whether no more progress of this job is to be told.
+    async fn is_unwanted(&self, id: &JobId) -> Result<bool> {
+        Ok(self.table.get(&progress_key(id)).await?.is_some_and(|item| Row(item).is_unwanted()))
+    }
+
     /// The record names what is to be told, so that a purge finds it.
     async fn noting(&self, before: &Row, write: Write, id: &str) -> Result<Write> {
         let noted = before.texts(name::DELIVERIES);
@@ -79,6 +90,8 @@ impl Store {
         let left = self.table.get_many(keys, Some("#message_id")).await?;
         let is_left = |id: &&String| webhook::key(id).is_some_and(|key| left.contains_key(&key));
         let mut noted: Vec<String> = noted.iter().filter(is_left).cloned().collect();
+        // A purge leaves the rest, which expire: there has to be room for the end of the job.
+        noted.truncate(MOST - MANY);
         noted.push(id.to_owned());
         Ok(write.set(name::DELIVERIES, AttributeValue::Ss(noted)))
     }
@@ -91,6 +104,7 @@ impl Store {
         seen: Option<Row>,
         write: Write,
         news: bool,
+        lease: Duration,
     ) -> Result<Said> {
         let id = key.id.as_str();
         let plain = async |told| {
@@ -98,12 +112,14 @@ impl Store {
             Ok::<_, Error>(Said { written, told })
         };
         let wants = |row: &Row| row.tells(WebhookEvent::Progress);
+        // Whoever beats has time for another write then.
+        let soon = |told| within(lease / 8, || "what webhooks are told was not written".to_owned(), told);
         let told = match seen.filter(|_| news) {
-            Some(before) if wants(&before) => self.say_and_tell(key, before, &write).await,
+            Some(before) if wants(&before) => soon(self.say_and_tell(key, before, &write)).await,
             None if news => match plain(true).await? {
                 // This process does not hold it, and knows only now what its record is.
                 Said { written: Written::Done(row), .. } if wants(&row) => {
-                    self.say_and_tell(key, row, &Write::at(write.at)).await
+                    soon(self.say_and_tell(key, row, &Write::at(write.at))).await
                 }
                 said => return Ok(said),
             },
@@ -168,18 +184,14 @@ impl Store {
         if keys.is_empty() {
             return self.table.write(id.as_str(), write).await;
         }
-        let rest = keys.split_off(keys.len().min(MAX_ITEMS - 1));
+        // First: whoever comes again after a crash finds the others, and deletes these once more.
+        for rest in keys.split_off(keys.len().min(MAX_ITEMS - 1)) {
+            self.table.delete(&rest).await?;
+        }
         let after = Row(write.applied_to(&row.0));
         let beside = keys.into_iter().map(Beside::Delete).collect();
         match self.table.write_with(id.as_str(), write, beside).await? {
-            Together::Done => {
-                for key in rest {
-                    if let Err(error) = self.table.delete(&key).await {
-                        warn!(%error, job_id = %id, "something is still to be told of a job that is purged");
-                    }
-                }
-                Ok(Written::Done(after))
-            }
+            Together::Done => Ok(Written::Done(after)),
             Together::Refused(row) => Ok(Written::Refused(row)),
             Together::OthersChanged => Err(self.table.odd("why a write was refused")),
         }

@@ -61,7 +61,7 @@ impl Pauses {
                 return seen.paused.clone();
             }
         }
-        if let Err(error) = self.look(table).await {
+        if let Err(error) = self.note(Instant::now(), table.hint(&self.key).await) {
             warn!(%error, "which queues are paused could not be looked at");
         }
         self.seen().paused.clone()
@@ -69,9 +69,12 @@ impl Pauses {
 
     /// The same as they are now.
     pub(crate) async fn look(&self, table: &Table) -> Result<HashSet<QueueName>> {
-        let began = Instant::now();
-        let item = table.get(&self.key).await?;
-        let paused = item.as_ref().map(names).unwrap_or_default();
+        self.note(Instant::now(), table.get(&self.key).await)
+    }
+
+    /// Notes what a look has brought that began then.
+    fn note(&self, began: Instant, item: Result<Option<Item>>) -> Result<HashSet<QueueName>> {
+        let paused = item?.as_ref().map(names).unwrap_or_default();
         let mut seen = self.seen();
         // What was set meanwhile is newer.
         if seen.at.is_none_or(|at| at <= began) {

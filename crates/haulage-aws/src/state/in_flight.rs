@@ -238,6 +238,17 @@ impl InFlight {
         self.holds().is_empty() && self.ready().is_empty()
     }
 
+    /// Whether there are jobs that a handler may have.
+    pub(crate) fn has_jobs(&self, now: Timestamp) -> bool {
+        self.sweep(now);
+        !self.holds().is_empty()
+    }
+
+    /// Whether this is one of them.
+    pub(crate) fn holds_job(&self, id: &str) -> bool {
+        self.holds().keys().any(|key| key.id.as_str() == id)
+    }
+
     fn sweep(&self, now: Timestamp) {
         self.holds().retain(|_, hold| hold.lease_until.max(hold.wanted_at).after(FORGET) > now);
     }

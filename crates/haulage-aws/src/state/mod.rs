@@ -41,6 +41,7 @@ use crate::{
     },
     services::{
         bucket::Bucket,
+        cancels::Cancels,
         clients::{Clients, load},
         clock::ServerClock,
         meter::Meter,
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) clients: Clients,
     pub(crate) queues: Queues,
     pub(crate) pauses: Pauses,
+    pub(crate) cancels: Cancels,
     pub(crate) store: Store,
     pub(crate) in_flight: InFlight,
     /// Jobs whose messages were found to be lost, and when they were sent again.
@@ -171,6 +173,7 @@ impl Inner {
             failures: Failures::default(),
             polls: Polls::default(),
             pauses: Pauses::of(queues.store()),
+            cancels: Cancels::of(queues.store()),
             queues,
             protection,
             capabilities,

@@ -1,12 +1,14 @@
-//! `cancel`: at once where the job waits, by a note to its consumer where it runs.
+//! `cancel`: at once where the job waits, by a note in its record where it runs, of which its consumer hears.
+
+use std::sync::{Arc, atomic::Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{JobId, Result, backend::Cancellation, lifecycle::End};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     schema::{fence::unchanged, item::Row, name, update::Write},
-    services::table::Written,
+    services::{cancels, table::Written},
     state::{Inner, Shared},
 };
 
@@ -21,9 +23,13 @@ pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancell
     let mut rows: std::collections::HashMap<String, Row> =
         found.into_iter().filter_map(|(key, item)| Some((key, Row::of(item)?))).collect();
     let (mut answers, mut failure) = (Vec::with_capacity(ids.len()), None);
+    let mut running = Vec::new();
     for id in ids {
         match one(&inner, rows.remove(id.as_str())).await {
             Ok((answer, row)) => {
+                if answer == Cancellation::Requested {
+                    running.push(id.clone());
+                }
                 if let Some(row) = row {
                     rows.insert(id.to_string(), row);
                 }
@@ -36,7 +42,39 @@ pub(crate) async fn cancel(inner: Shared, ids: Vec<JobId>) -> Result<Vec<Cancell
             }
         }
     }
+    if !running.is_empty()
+        && let Err(error) = inner.cancels.name(&inner.store.table, &running, inner.now()).await
+    {
+        warn!(%error, "workers hear of cancelled jobs with their next heartbeats only");
+    }
     failure.map_or(Ok(answers), Err)
+}
+
+/// Looks for cancels of jobs that this process holds, for as long as it holds some.
+pub(crate) fn listen(inner: &Shared) {
+    let watched = |inner: &Inner| inner.cancels.is_watched.swap(true, Ordering::SeqCst);
+    if watched(inner) {
+        return;
+    }
+    // It keeps nothing alive.
+    let weak = Arc::downgrade(inner);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(cancels::LOOK_EVERY).await;
+            let Some(inner) = weak.upgrade() else { return };
+            if !inner.in_flight.has_jobs(inner.now()) {
+                inner.cancels.is_watched.store(false, Ordering::SeqCst);
+                // Somebody may have claimed one meanwhile, and have found that this looks.
+                if !inner.in_flight.has_jobs(inner.now()) || watched(&inner) {
+                    return;
+                }
+            }
+            let look = inner.cancels.look(&inner.store.table, |id| inner.in_flight.holds_job(id));
+            if let Err(error) = look.await {
+                debug!(%error, "cancels could not be looked for; heartbeats tell of them");
+            }
+        }
+    });
 }
 
 /// The answer, and the record as it is now.
@@ -80,7 +118,10 @@ mod tests {
     use haulage::{FailureKind, JobError, Timestamp, lifecycle::End};
 
     use super::*;
-    use crate::schema::item::ended;
+    use crate::schema::{
+        item::ended,
+        update::{moment, text},
+    };
 
     /// Whoever may cancel, may write these and no others: what it writes has to be among them.
     #[test]
@@ -97,6 +138,7 @@ mod tests {
         let writes = [
             Write::at(now).set(name::CANCEL, AttributeValue::Bool(true)),
             ended(&End::Cancelled, "jobs", now, Duration::ZERO, Duration::ZERO),
+            Write::at(now).set(name::CANCELLED_JOBS, text("j")).set(name::EXPIRATION, moment(now)),
             // What is told to a webhook of that is noted, and its progress taken back.
             ended(&dead, "jobs", now, Duration::ZERO, Duration::ZERO)
                 .join(name::DELIVERIES, "msg_1")

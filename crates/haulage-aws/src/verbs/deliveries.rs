@@ -34,8 +34,7 @@ use crate::{
 const FIRST_PAGE: usize = 16;
 /// And how many at once where more are due.
 const PAGE: usize = 250;
-/// How many pages one look reads. Where all that is due in them is for hosts that have enough under way, the next
-/// look goes on behind them, so none keeps others waiting for good.
+/// How many pages one look reads. The next goes on behind them, so no backlog keeps others waiting for good.
 const PAGES: usize = 5;
 
 pub(crate) async fn claim(inner: Shared, request: DeliveryRequest) -> Result<ClaimedDeliveries> {
@@ -86,16 +85,17 @@ async fn look(
                 due.push(entry);
             }
         }
-        // Each host is to have a turn.
-        let hosts = of_host.values().filter(|count| **count > 0).count();
-        if all_seen || hosts >= request.max {
+        if all_seen {
             return Ok((due, next));
         }
-        (from, limit) = (last, PAGE);
+        from = last;
+        // Each host is to have a turn.
+        if due.iter().map(|entry| &entry.host).collect::<HashSet<_>>().len() >= request.max {
+            break;
+        }
+        limit = PAGE;
     }
-    if due.len() < request.max {
-        *inner.deliveries_from() = from;
-    }
+    *inner.deliveries_from() = from;
     Ok((due, next))
 }
 
@@ -219,33 +219,41 @@ fn is_meant(query: &DeliveryQuery, entry: &Entry, now: Timestamp) -> bool {
 }
 
 pub(crate) async fn redrive(inner: Shared, what: RedriveDeliveries) -> Result<Vec<String>> {
-    let keys = match what {
-        RedriveDeliveries::Dead { limit, queue, by } => {
-            let (dead, now) = (dead_of(inner.queues.store()), inner.now());
-            let (mut keys, mut from) = (Vec::new(), None);
-            while keys.len() < limit {
-                let (entries, last) =
-                    inner.store.table.deliveries(&dead, Some(by), PAGE.max(limit), from).await?;
-                let meant = entries.into_iter().filter(|entry| {
-                    queue.as_ref().is_none_or(|queue| entry.queue == *queue) && !entry.is_expired(now)
-                });
-                keys.extend(meant.map(|entry| entry.key));
-                if last.is_none() {
-                    break;
-                }
-                from = last;
-            }
-            keys.truncate(limit);
-            keys
-        }
+    let (limit, queue, by) = match what {
+        RedriveDeliveries::Dead { limit, queue, by } => (limit, queue, by),
         RedriveDeliveries::Deliveries(ids) => {
             // That of progress is named by more than its key.
             let named = stream::iter(ids).map(|id| redrive_one(&inner, key(&id), Some(id)));
             return some(named.buffered(PARALLEL).collect().await);
         }
     };
-    let redriven = stream::iter(keys).map(|key| redrive_one(&inner, Some(key), None));
-    some(redriven.buffered(PARALLEL).collect().await)
+    let (dead, now) = (dead_of(inner.queues.store()), inner.now());
+    let (mut redriven, mut from): (Vec<Result<Option<String>>>, _) = (Vec::new(), None);
+    // The index may still have some that were redriven a moment ago: those do not count.
+    let done = |redriven: &[Result<Option<String>>]| {
+        redriven.iter().filter(|one| matches!(one, Ok(Some(_)))).count()
+    };
+    while done(&redriven) < limit {
+        let page = inner.store.table.deliveries(&dead, Some(by), PAGE, from).await;
+        let (entries, last) = match page {
+            Ok(page) => page,
+            Err(error) => {
+                redriven.push(Err(error));
+                break;
+            }
+        };
+        let meant = entries.into_iter().filter(|entry| {
+            queue.as_ref().is_none_or(|queue| entry.queue == *queue) && !entry.is_expired(now)
+        });
+        let some =
+            meant.take(limit - done(&redriven)).map(|entry| redrive_one(&inner, Some(entry.key), None));
+        redriven.extend(stream::iter(some.collect::<Vec<_>>()).buffered(PARALLEL).collect::<Vec<_>>().await);
+        from = last;
+        if from.is_none() {
+            break;
+        }
+    }
+    some(redriven)
 }
 
 /// Those that were redriven are told; whoever asks for more is told of the failure.
@@ -274,8 +282,9 @@ async fn redrive_one(inner: &Inner, key: Option<String>, id: Option<String>) -> 
         .set(WEBHOOK_OF, text(store))
         .set(name::DUE_AT, moment(now))
         .remove(&[SINCE])
-        .when("#webhook_of = :dead")
-        .bind("dead", text(dead_of(store)));
+        .when("#webhook_of = :dead AND #created_at > :old")
+        .bind("dead", text(dead_of(store)))
+        .bind("old", moment(now.before(Delivery::KEPT)));
     if let Some(id) = id {
         write = write.when("#delivery = :id").bind("id", text(id));
     }

@@ -152,7 +152,7 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
     write = told.written(write);
     let seen = inner.in_flight.with(key, |hold| hold.row.clone());
     let Said { written, told: is_told } =
-        inner.store.say(key, seen, write, update.progress.is_some()).await?;
+        inner.store.say(key, seen, write, update.progress.is_some(), beat.lease).await?;
     let Written::Done(row) = written else {
         delete_soon(inner, told.place().cloned());
         // A settle that is under way, or whose answer was lost, may be why; it will tell.

@@ -174,7 +174,9 @@ async fn tell_last_progress<'a>(
     if overtaken || !told.has_progress() || !claimed.tells(WebhookEvent::Progress) {
         return Ok(Cow::Borrowed(claimed));
     }
-    let said = inner.store.say(key, Some(claimed.clone()), told.written(Write::at(now)), true).await?;
+    let lease = claimed.duration(name::LEASE).unwrap_or_default();
+    let write = told.written(Write::at(now));
+    let said = inner.store.say(key, Some(claimed.clone()), write, true, lease).await?;
     Ok(match said.written {
         Written::Done(row) => Cow::Owned(row),
         Written::Refused(_) => Cow::Borrowed(claimed),

@@ -115,7 +115,7 @@ async fn what_others_send_is_a_job_if_it_is_json() {
         assert_eq!((&claimed.key.id, claimed.body.as_str()), (&id, long.as_str()));
         settle(&backend, &claimed.key, success()).await.expect("the holder");
         let done = record(&backend, &id).await;
-        assert_eq!((done.status, done.body.expect("the body").as_str()), (Status::Success, long.as_str()));
+        assert_eq!((done.status, done.body), (Status::Success, None), "its message alone had it");
 
         let id = JobId::from(raw::send_text(&place, "hello").await);
         assert_eq!(claim(&backend, LONG).await, []);

@@ -1,5 +1,6 @@
 //! The backend against local servers that stand in for AWS.
 
+mod cancels;
 mod conformance;
 mod delivery;
 mod doctor;

@@ -149,7 +149,7 @@ async fn a_message_with_its_id_makes_it_the_record_of_that_job() {
             settle(&backend, &claimed.key, success()).await.expect("the holder");
             let done = record(&backend, &id).await;
             assert_eq!((done.status, done.request_id()), (Status::Success, "r-1"));
-            assert_eq!(done.body.expect("the body").as_str(), body);
+            assert_eq!(done.body, None, "its message alone had it");
         }
         assert_eq!(backend.stats().await.expect("stats").success, all.len() as u64);
         raw::assert_drained(&place, &place.queue).await;
@@ -197,6 +197,12 @@ async fn a_message_with_its_id_that_cannot_run_is_recorded_as_an_error() {
     let backend = place.builder().await.bucket(bucket).open().await.expect("a backend");
     let records = records(&place).await;
     let no_json = JobId::from(raw::send_text(&place, "hello").await);
+    // Its record is of the program from before, which leaves no mark.
+    let unmarked = JobId::from(raw::send_text(&place, "hello again").await);
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let put_item = place.dynamodb().await.put_item().table_name(&place.table);
+    let put_item = put_item.item("message_id", text(unmarked.as_str())).item("status", text("submitted"));
+    put_item.send().await.expect("an item");
     // Its body is in the bucket, and then is gone; so is its record.
     let large = Json::from_stored(format!("\"{}\"", "x".repeat(100_000)));
     let no_body = submit(&backend, NewJob::from_json(large)).await;
@@ -216,12 +222,12 @@ async fn a_message_with_its_id_that_cannot_run_is_recorded_as_an_error() {
     let claimed =
         backend.claim(request(LONG, Duration::from_secs(4)), Default::default()).await.expect("claim");
     assert_eq!(claimed, []);
-    for id in [no_json, no_body] {
+    for id in [no_json, no_body, unmarked] {
         let record = found(&records, id.as_str()).await;
         let kind = record.error.map(|error| error.kind);
         assert_eq!((record.status, kind), (Status::Error, Some(FailureKind::InvalidBody)), "{id}");
         assert_eq!(put(&records, id.as_str(), OwnRecord::Submitted, DAY).await, Err(Refusal::Job));
     }
     raw::assert_drained(&place, &place.queue).await;
-    assert_eq!(backend.stats().await.expect("stats").error, 2);
+    assert_eq!(backend.stats().await.expect("stats").error, 3);
 }

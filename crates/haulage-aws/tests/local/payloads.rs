@@ -25,7 +25,8 @@ async fn objects() -> Vec<String> {
 #[tokio::test]
 async fn small_ones_never_touch_the_bucket() {
     let place = Place::fifo().await;
-    let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
+    let builder = place.builder().await.bucket(bucket().await).keep_bodies(true);
+    let backend = builder.open().await.expect("a backend");
     let body = document(8_000);
     let id = submit(&backend, NewJob::from_json(body.clone())).await;
     let claimed = take(&backend, LONG).await;

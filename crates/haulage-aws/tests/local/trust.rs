@@ -80,7 +80,10 @@ async fn a_message_in_another_queue_runs_no_job_of_this_one() {
 #[tokio::test]
 async fn a_message_reads_no_body_but_its_own() {
     let place = Place::standard().await;
-    let open = async || place.builder().await.bucket(bucket().await).open().await.expect("a backend");
+    let open = async || {
+        let builder = place.builder().await.bucket(bucket().await).keep_bodies(true);
+        builder.open().await.expect("a backend")
+    };
     let backend = open().await;
     let secret = |size: usize| NewJob::from_json(Json::from_stored(format!("\"{}\"", "s".repeat(size))));
     for size in [2_000, 40_000] {

@@ -134,8 +134,12 @@ async fn unwanted(t: &Trial<'_>) {
     assert_eq!(all(t).await, [], "nobody redrives what is long past");
     tell(t, &claimed.key, 0.75).await;
     assert_eq!(all(t).await, [], "nor is there more of it");
-    t.finish(&claimed.key, success(1)).await;
+    t.finish(&claimed.key, fail("no")).await;
     assert_eq!(told(t).await.len(), 1, "its end is told all the same");
+    assert_eq!(t.redrive(&[&claimed.key.id]).await, std::slice::from_ref(&claimed.key.id));
+    let again = t.take().await;
+    tell(t, &again.key, 0.5).await;
+    assert_eq!(all(t).await, [], "it is the same job");
 }
 
 async fn last_progress(t: &Trial<'_>) {

@@ -17,7 +17,7 @@ use self::run::{Actor, FAILURES, Run, WORKERS, clear, number, verify};
 
 /// Kills workers until all jobs are over; then lets others clear the queue.
 async fn crash(queue: &str, jobs: u64) {
-    let run = Run::start(queue).await;
+    let run = Run::start(queue, None).await;
     run.stub.fail_at_random(FAILURES);
     let mut workers: Vec<Actor> = Vec::new();
     let began = Instant::now();

@@ -44,12 +44,14 @@ pub(crate) struct Run {
     server: Server,
     pub(crate) stub: Stub,
     queue: String,
+    /// Where large bodies and results go, if anywhere.
+    bucket: Option<&'static str>,
     folder: tempfile::TempDir,
     pub(crate) random: fastrand::Rng,
 }
 
 impl Run {
-    pub(crate) async fn start(queue: &str) -> Self {
+    pub(crate) async fn start(queue: &str, bucket: Option<&'static str>) -> Self {
         let seed = number("HAULAGE_CRASH_SEED", fastrand::u64(..100_000));
         eprintln!("HAULAGE_CRASH_SEED={seed}");
         let server = ministack();
@@ -57,6 +59,7 @@ impl Run {
         let run = Self {
             stub,
             queue: queue.to_owned(),
+            bucket,
             folder: tempfile::tempdir().expect("a folder"),
             random: fastrand::Rng::with_seed(seed),
             server,
@@ -67,7 +70,10 @@ impl Run {
     }
 
     fn url(&self, endpoint: &str) -> String {
-        format!("sqs://{}?region=us-east-1&endpoint={endpoint}", self.queue)
+        // Numbers from 1,000 on, as bodies and as results, are large enough.
+        let bucket =
+            self.bucket.map(|bucket| format!("&bucket={bucket}&offload_above=3")).unwrap_or_default();
+        format!("sqs://{}?region=us-east-1&endpoint={endpoint}{bucket}", self.queue)
     }
 
     /// A backend that nothing happens to.
@@ -191,6 +197,9 @@ pub(crate) async fn verify(run: &Run, backend: &AwsBackend, acknowledged: &[JobI
         let Lookup::Found(record) = lookup else { panic!("an acknowledged job is lost: {lookup:?}") };
         assert_eq!(record.status, Status::Success, "{record:?}");
         assert_eq!(record.body, record.result, "{record:?}");
+        // Nothing ran again but what was lost, given back, or had failed.
+        let again = record.attempts.split_last().map(|(_, before)| before).unwrap_or_default();
+        assert!(again.iter().all(|attempt| attempt.error.is_some()), "{record:?}");
     }
     let ends = run.stub.ends();
     assert_eq!(ends.len() as u64, jobs, "no job but those");

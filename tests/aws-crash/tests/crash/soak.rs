@@ -1,5 +1,6 @@
-//! The same for half an hour, with outages: of SQS, of DynamoDB, or of both, for longer than a lease, in
-//! which calls are refused, break off, or are made and their answers lost.
+//! The same for half an hour, with most bodies and results in a bucket, and with outages: of SQS, of DynamoDB, of
+//! S3, or of all of them, for longer than a lease, in which calls are refused, break off, or are made and their
+//! answers lost.
 //!
 //! `HAULAGE_SOAK_MINUTES` says for how long, of which each kind of queue has one half.
 
@@ -18,20 +19,23 @@ const CALM: std::ops::Range<u64> = 10_000..40_000;
 const PORTION: u64 = 300;
 
 /// What happens in an outage, and of which services: the beginning of their names.
-const OUTAGES: [(&str, Fault); 9] = [
+const OUTAGES: [(&str, Fault); 12] = [
     ("AmazonSQS", Fault::Reset),
     ("AmazonSQS", Fault::Throttle),
     ("AmazonSQS", Fault::LostAnswer),
     ("DynamoDB", Fault::Reset),
     ("DynamoDB", Fault::Throttle),
     ("DynamoDB", Fault::LostAnswer),
+    ("S3", Fault::Reset),
+    ("S3", Fault::Throttle),
+    ("S3", Fault::LostAnswer),
     ("", Fault::Reset),
     ("", Fault::Error),
     ("", Fault::LostAnswer),
 ];
 
 async fn soak(queue: &str, time: Duration) {
-    let run = Run::start(queue).await;
+    let run = Run::start(queue, Some("soak-bodies")).await;
     run.stub.fail_at_random(FAILURES);
     let calm = run.calm().await;
     let mut random = run.random.clone();

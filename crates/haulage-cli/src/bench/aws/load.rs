@@ -12,9 +12,9 @@ use haulage::{
     Backend, Consumer, Context, Failure, Job, Json, NewJob, Producer, consumer::Event, shutdown::Shutdown,
 };
 use haulage_aws::{AwsBackend, Usage};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
-use super::super::failed;
+use super::super::{failed, report::median};
 use crate::{bench::actor, exit::Result};
 
 /// Jobs that are worked on at once.
@@ -152,6 +152,54 @@ pub(super) async fn heartbeats(backend: AwsBackend, jobs: usize) -> Result<f64> 
     running.await.map_err(|e| failed("a consumer", e))?;
     let requests: u64 = [&usage.sqs, &usage.dynamodb].iter().flat_map(|calls| calls.values()).sum();
     Ok(requests as f64 / f64::from(INTERVALS) / jobs as f64)
+}
+
+/// What is known of cancels of running jobs.
+pub(super) struct Cancels {
+    /// Until the handler hears that another process has cancelled its job: the median.
+    pub(super) heard_s: f64,
+    /// What a process asks for in 20 s while it runs one long job.
+    pub(super) requests_per_20_s: f64,
+}
+
+/// Runs so many long jobs, one after the other, and cancels each by another process.
+pub(super) async fn cancels(backend: AwsBackend, operator: AwsBackend, jobs: u64) -> Result<Cancels> {
+    const WATCHED: Duration = Duration::from_secs(20);
+    let backend = Arc::new(backend);
+    let (producer, operator) =
+        (Producer::new(backend.clone() as Arc<dyn Backend>), Producer::new(Arc::new(operator)));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let consumer = Consumer::builder(backend.clone() as Arc<dyn Backend>)
+        .handler(move |job: Job<Json>, context: Context| {
+            let tell = tell.clone();
+            async move {
+                let _ = tell.send(job.id);
+                context.cancelled().await;
+                let _ = tell.send(context.job_id().clone());
+                Ok::<_, Failure>(())
+            }
+        })
+        .build()?;
+    let shutdown = Shutdown::new();
+    let running = tokio::spawn(consumer.run(shutdown.clone()));
+    let (mut heard, mut requests) = (Vec::new(), 0);
+    for n in 0..jobs {
+        actor::produce(&producer, 1, actor::job()).await?;
+        let Some(id) = told.recv().await else { break };
+        if n == 0 {
+            let before = backend.usage();
+            tokio::time::sleep(WATCHED).await;
+            let usage = backend.usage().since(&before);
+            requests = [&usage.sqs, &usage.dynamodb].iter().flat_map(|calls| calls.values()).sum();
+        }
+        operator.cancel(&id).await?;
+        let began = Instant::now();
+        told.recv().await;
+        heard.push(began.elapsed().as_secs_f64());
+    }
+    shutdown.stop();
+    running.await.map_err(|e| failed("a consumer", e))?;
+    Ok(Cancels { heard_s: median(&mut heard), requests_per_20_s: requests as f64 })
 }
 
 /// The most `BatchGetItem` calls that so many waits make in one poll. Counted

@@ -36,6 +36,8 @@ const QUICK: Effort = Effort { jobs: 1_000, runs: 1, idle: Duration::from_secs(2
 /// How many waits, and how many long jobs, there are at once.
 const WAITS: usize = 1_000;
 const LONG_JOBS: usize = 100;
+/// How many running jobs are cancelled.
+const CANCELS: u64 = 9;
 
 /// A queue and a table that were made for a measurement.
 #[derive(Clone, Debug)]
@@ -119,6 +121,11 @@ async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<R
     say("long jobs");
     let beats =
         on(config, true, async |place| load::heartbeats(place.open().await?, LONG_JOBS).await).await?;
+    say("cancels of running jobs");
+    let cancels = on(config, true, async |place| {
+        load::cancels(place.open().await?, place.open().await?, CANCELS).await
+    })
+    .await?;
     say("a consumer that idles");
     let idle = on(config, true, async |place| load::idle(place.open().await?, effort.idle).await).await?;
     say("what bodies and results cost by their size");
@@ -138,6 +145,8 @@ async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<R
         batch_gets_per_1000_waits: waits,
         idle_requests_per_20_s: idle,
         requests_per_heartbeat_interval: beats,
+        requests_of_one_long_job_per_20_s: cancels.requests_per_20_s,
+        cancel_heard_s: cancels.heard_s,
         costs,
         by_operation: Requests::new(&fifo, jobs),
         prices_region: prices::REGION,

@@ -21,6 +21,8 @@ pub(super) struct Report {
     pub(super) batch_gets_per_1000_waits: u64,
     pub(super) idle_requests_per_20_s: f64,
     pub(super) requests_per_heartbeat_interval: f64,
+    pub(super) requests_of_one_long_job_per_20_s: f64,
+    pub(super) cancel_heard_s: f64,
     pub(super) costs: Costs,
     pub(super) by_operation: Requests,
     pub(super) prices_region: &'static str,
@@ -68,6 +70,11 @@ impl Report {
             "requests a long job and heartbeat interval, of 100 in a process",
             format!("{:.2}", self.requests_per_heartbeat_interval),
         );
+        row(
+            "requests of a process with one long job in 20 s",
+            format!("{:.0}", self.requests_of_one_long_job_per_20_s),
+        );
+        row("seconds until a running job hears of a cancel", format!("{:.1}", self.cancel_heard_s));
         row(
             "jobs a run, runs, concurrency",
             format!("{}, {}, {}", self.jobs_per_run, self.runs, self.concurrency),
