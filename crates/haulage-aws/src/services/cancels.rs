@@ -86,18 +86,23 @@ impl Cancels {
     /// Looks whether there is one of those that are held.
     pub(crate) async fn look(&self, table: &Table, is_held: impl Fn(&str) -> bool) -> Result<()> {
         let row = Row(table.hint(&self.key).await?.unwrap_or_default());
-        let there: BTreeSet<String> = row.texts(name::CANCELLED_JOBS).iter().cloned().collect();
-        // Of one that is not held, it may be the claim that is not through yet.
-        let is_meant =
-            |entry: &String| entry.split_once(' ').is_some_and(|(_, job)| job == MANY || is_held(job));
-        let meant: BTreeSet<String> = there.into_iter().filter(is_meant).collect();
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if meant.difference(&heard).next().is_some() {
+        if hear(&mut heard, row.texts(name::CANCELLED_JOBS), is_held) {
             self.changed.send_modify(|count| *count += 1);
         }
-        *heard = meant;
         Ok(())
     }
+}
+
+/// Takes note of those that concern this process, and tells whether one is new. One that is not held is judged
+/// anew at the next look: its claim may not be through yet.
+fn hear(heard: &mut BTreeSet<String>, there: &[String], is_held: impl Fn(&str) -> bool) -> bool {
+    let is_meant =
+        |entry: &&String| entry.split_once(' ').is_some_and(|(_, job)| job == MANY || is_held(job));
+    let meant: BTreeSet<String> = there.iter().filter(is_meant).cloned().collect();
+    let is_new = !meant.is_subset(heard);
+    *heard = meant;
+    is_new
 }
 
 /// What the item names with these jobs: each with the moment of its cancel.
@@ -118,6 +123,20 @@ fn named(before: &[String], ids: &[JobId], now: Timestamp) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_that_is_held_is_heard_of_once_whenever_it_comes_to_be_held() {
+        let entries = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+        let (none, a) = (|_: &str| false, |job: &str| job == "a");
+        let mut heard = BTreeSet::new();
+        let there = entries(&["1 a", "1 b"]);
+        assert!(!hear(&mut heard, &there, none), "its claim is under way");
+        assert!(hear(&mut heard, &there, a), "now it is held");
+        assert!(!hear(&mut heard, &there, a));
+        assert!(hear(&mut heard, &entries(&["1 a", "2 a"]), a), "it was cancelled again");
+        assert!(hear(&mut heard, &entries(&["3 *"]), none), "too many to name");
+        assert!(!hear(&mut heard, &entries(&["3 *"]), none));
+    }
 
     #[test]
     fn what_is_named_is_recent_and_bounded() {

@@ -112,8 +112,8 @@ impl Store {
             Ok::<_, Error>(Said { written, told })
         };
         let wants = |row: &Row| row.tells(WebhookEvent::Progress);
-        // Whoever beats has time for another write then.
-        let soon = |told| within(lease / 8, || "what webhooks are told was not written".to_owned(), told);
+        // Whoever beats has time for another write then, also after a checkpoint that was slow.
+        let soon = |told| within(lease / 16, || "what webhooks are told was not written".to_owned(), told);
         let told = match seen.filter(|_| news) {
             Some(before) if wants(&before) => soon(self.say_and_tell(key, before, &write)).await,
             None if news => match plain(true).await? {

@@ -287,8 +287,29 @@ async fn progress_that_cannot_be_told_yet_costs_no_lease() {
     assert!(matches!(&waits[..], [waits] if waits.event == WebhookEvent::Progress), "{waits:?}");
 }
 
+#[tokio::test]
+async fn progress_whose_telling_hangs_costs_no_lease() {
+    let place = Place::fifo().await;
+    let stub = Stub::start(ministack(), 7);
+    let backend = place.through(stub.url()).open().await;
+    let id = submit(&backend, telling(1)).await;
+    let claimed = take(&backend, LONG).await;
+    stub.fail_next("TransactWriteItems", Fault::Slow(20_000));
+    let update = Update::default().progress(Progress { fraction: 0.25, message: None });
+    // It has eight seconds.
+    let beat = Heartbeat::new(claimed.key, Duration::from_secs(32)).update(update);
+    let status = backend.heartbeat(vec![beat]).await;
+    assert!(matches!(status.as_deref(), Ok([HeartbeatStatus::Held(_)])), "{status:?}");
+    assert_eq!(record(&backend, &id).await.progress.expect("it is recorded").fraction, 0.25);
+}
+
 /// Deliveries like this one, with these numbers, to another host and due at the moments of these numbers.
-async fn copy(place: &Place, delivery: &Item, host: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
+async fn copy(
+    place: &Place,
+    delivery: &Item,
+    host: &str,
+    numbers: impl IntoIterator<Item = usize>,
+) -> Vec<String> {
     let id = |n: usize| format!("msg_{n:024}");
     let put = |n: usize| {
         let mut copy = delivery.clone();
@@ -299,7 +320,7 @@ async fn copy(place: &Place, delivery: &Item, host: &str, numbers: std::ops::Ran
         let put = PutRequest::builder().set_item(Some(copy)).build().expect("an item");
         WriteRequest::builder().put_request(put).build()
     };
-    let numbers: Vec<usize> = numbers.collect();
+    let numbers: Vec<usize> = numbers.into_iter().collect();
     for batch in numbers.chunks(25) {
         let batch: Vec<_> = batch.iter().map(|n| put(*n)).collect();
         let write = place.dynamodb().await.batch_write_item().request_items(&place.table, batch);
@@ -384,15 +405,19 @@ async fn of_several_servers_each_tells_its_part() {
 }
 
 #[tokio::test]
-async fn no_backlog_of_a_slow_host_hides_the_others_for_good() {
+async fn no_backlog_of_slow_hosts_hides_the_others_for_good() {
     let place = Place::fifo().await;
     let backend = place.open().await;
     let id = submit(&backend, job(1).webhook(Webhook::new("https://quick.example"))).await;
     backend.cancel(vec![id]).await.expect("cancel");
     let quick = items(&place).await.remove(0);
-    copy(&place, &quick, "slow.example", 0..1500).await;
-    let busy =
-        DeliveryRequest { per_host: 8, in_flight: [("slow.example".to_owned(), 8)].into(), ..request() };
+    let slow: Vec<String> = (0..20).map(|n| format!("slow-{n}.example")).collect();
+    for (n, host) in slow.iter().enumerate() {
+        copy(&place, &quick, host, (n..1500).step_by(slow.len())).await;
+    }
+    // More hosts than there is room for, and each has as much under way as it may.
+    let in_flight = slow.into_iter().map(|host| (host, 8)).collect();
+    let busy = DeliveryRequest { max: 16, per_host: 8, in_flight, ..request() };
     let look = async || {
         let claimed = backend.deliveries().expect("webhooks").claim_deliveries(busy.clone()).await;
         claimed.expect("claim").deliveries
