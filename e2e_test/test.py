@@ -6,9 +6,8 @@ on top. What is not there, or not allowed, fails or is skipped with its reason.
 
 from __future__ import annotations
 
-import boto3
 import pytest
-from conftest import Pipeline, Run, ask, without_tasks
+from conftest import Pipeline, Run, without_tasks
 
 CHECKS = ["small", "large", "slow", "failing", "dead-letter", "duplicate", "cancelled", "stopped"]
 
@@ -30,14 +29,7 @@ def test_jobs_are_deleted_again(run: Run) -> None:
 
 
 def test_alarms_exist(pipeline: Pipeline) -> None:
-    if pipeline.alarms is None:
-        pytest.skip(f"no alarms are known: {pipeline.unknown}")
-    if not pipeline.alarms:
-        pytest.skip("the pipeline is deployed without alarms (enable_alarms)")
-    client = boto3.client("cloudwatch")
-    found = ask("the alarms", lambda: client.describe_alarms(AlarmNames=pipeline.alarms, MaxRecords=100))
-    missing = set(pipeline.alarms) - {alarm["AlarmName"] for alarm in found["MetricAlarms"]}
-    if missing:
+    if missing := pipeline.missing_alarms_or_skip():
         pytest.fail(f"alarms that are not there: {', '.join(sorted(missing))}", pytrace=False)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Generator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 MINISTACK = HERE.parent / ".tools" / "ministack" / "bin" / "ministack"
 # So long until a server that does not answer is given up, in seconds.
 START = 90
@@ -28,15 +28,33 @@ STOP = 60
 
 def settings_of(file: str) -> dict[str, str]:
     """As the programs see them: what the environment says goes before the file."""
-    lines = (HERE / file).read_text().splitlines()
+    path = HERE / file
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        sys.exit(f"example: {file} is missing in {HERE}; bring it back: git checkout {path}")
+    except OSError as error:
+        sys.exit(f"example: {path} cannot be read: {error.strerror}")
     settings = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return {**settings, **os.environ}
 
 
+def port_of(settings: dict[str, str], name: str) -> int:
+    """The port of this machine that a server is to have."""
+    url = settings.get(name, "")
+    # A port that is not a number is told when it is read.
+    with contextlib.suppress(ValueError):
+        if port := urlsplit(url).port:
+            return port
+    sys.exit(f"example: {name} is {url!r}; local.env needs an address with a port, as http://localhost:9324")
+
+
 @contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str]) -> Generator[subprocess.Popen[bytes]]:
-    """Starts a program in this folder, and stops it at the end."""
-    with subprocess.Popen(command, cwd=HERE, env={**os.environ, **environment}) as process:
+def running(
+    command: list[str], environment: dict[str, str], folder: str
+) -> Generator[subprocess.Popen[bytes]]:
+    """Starts a program in a folder, and stops it at the end."""
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}) as process:
         try:
             yield process
         finally:
@@ -49,9 +67,8 @@ def running(command: list[str], environment: dict[str, str]) -> Generator[subpro
 
 
 @contextlib.contextmanager
-def server(service: str, url: str) -> Generator[None]:
-    """A local server in place of one of AWS, at the address that the settings name."""
-    port = urlsplit(url).port
+def server(service: str, port: int) -> Generator[None]:
+    """A local server in place of one of AWS, at the port that the settings name."""
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             sys.exit(
@@ -61,11 +78,12 @@ def server(service: str, url: str) -> Generator[None]:
     environment |= {"IOT_MTLS_ENABLED": "0", "LOG_LEVEL": "WARNING"}
     with (
         tempfile.TemporaryDirectory() as folder,
-        running([str(MINISTACK)], {**environment, "TMPDIR": folder}) as process,
+        running([str(MINISTACK)], {**environment, "TMPDIR": folder}, folder) as process,
     ):
+        health = f"http://127.0.0.1:{port}/_ministack/health"
         until = time.monotonic() + START
         while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/_ministack/health"):
+            with contextlib.suppress(OSError), urllib.request.urlopen(health):
                 break
             if process.poll() is not None or time.monotonic() > until:
                 sys.exit(f"example: the server for {service} does not start")
@@ -76,25 +94,32 @@ def server(service: str, url: str) -> Generator[None]:
 def run(file: str) -> None:
     """Creates queue and table, starts the consumer, sends a message, and shows the result."""
     print(f"with {file}:", flush=True)
-    environment = {"DOTENV_FILE": file}
+    environment = {"DOTENV_FILE": str(HERE / file)}
     python = sys.executable
-    subprocess.run([python, "create.py"], cwd=HERE, env={**os.environ, **environment}, check=True)
-    consumer = [python, "-m", "uvicorn", "app:app", "--port", "0", "--log-level", "warning"]
-    with running(consumer, environment):
-        subprocess.run(
-            [python, "send_message.py", "four words and more"],
-            cwd=HERE,
-            env={**os.environ, **environment},
-            check=True,
-        )
+
+    def finish(program: str, *arguments: str) -> None:
+        command = [python, str(HERE / program), *arguments]
+        subprocess.run(command, cwd=folder, env={**os.environ, **environment}, check=True)
+
+    # A file of jobs is made where the programs run.
+    with tempfile.TemporaryDirectory() as folder:
+        finish("create.py")
+        consumer = [python, "-m", "uvicorn", "app:app", "--app-dir", str(HERE)]
+        consumer += ["--port", "0", "--log-level", "warning"]
+        with running(consumer, environment, folder):
+            finish("send_message.py", "four words and more")
 
 
 def main() -> None:
-    # Where this interpreter's `haulage` is.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # What Python would keep of the modules beside this file.
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     os.environ.pop("HAULAGE_URL", None)
-    local = settings_of("local.env")
-    with server("sqs", local["QUEUE_ENDPOINT_URL"]), server("dynamodb", local["TABLE_ENDPOINT_URL"]):
+    # Before anything is started.
+    local, _ = settings_of("local.env"), settings_of("embedded.env")
+    sqs, dynamodb = port_of(local, "QUEUE_ENDPOINT_URL"), port_of(local, "TABLE_ENDPOINT_URL")
+    if not MINISTACK.is_file():
+        sys.exit(f"example: {MINISTACK} is missing; install it: make tools")
+    with server("sqs", sqs), server("dynamodb", dynamodb):
         run("local.env")
     run("embedded.env")
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 import settings
-from haulage import DynamoDBClient, HaulageError, Producer
+from haulage import BaseError, DynamoDBClient, Producer
 
 
 def main() -> None:
@@ -41,5 +41,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except HaulageError as error:
+    except BaseError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -34,6 +34,14 @@ def _required(name: str) -> str:
     return value
 
 
+def _seconds(name: str, default: str) -> float:
+    value = os.environ.get(name) or default
+    try:
+        return float(value)
+    except ValueError:
+        sys.exit(f"{name} is {value!r}; give seconds, such as {default}")
+
+
 def _of(what: str) -> dict[str, Any]:
     """The region and the endpoint of the queue or the table, as boto3 calls them."""
     settings = {
@@ -49,7 +57,7 @@ QUEUE, TABLE = _of("QUEUE"), _of("TABLE")
 # Off where no ECS agent is: elsewhere, no job is run without its protection.
 SCALEIN_PROTECTION = os.environ.get("SCALEIN_PROTECTION", "on") == "on"
 # How long jobs may finish once the consumer stops, in seconds; then they are given back.
-SHUTDOWN_GRACE_PERIOD = float(os.environ.get("SHUTDOWN_GRACE_PERIOD", "30"))
+SHUTDOWN_GRACE_PERIOD = _seconds("SHUTDOWN_GRACE_PERIOD", "30")
 
 
 def url() -> str:

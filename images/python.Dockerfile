@@ -32,7 +32,8 @@ LABEL org.opencontainers.image.title="haulage-python" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /out /opt/haulage-install
 RUN sh /opt/haulage-install/install.sh
-ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+# What the base has on its PATH stays there, such as that of CUDA or conda.
+ENV PATH=/opt/venv/bin:$PATH \
     VIRTUAL_ENV=/opt/venv \
     PYTHONUNBUFFERED=1 \
     HOME=/data \

@@ -28,5 +28,8 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     apt-get install -qq --yes --no-install-recommends python3 python3-venv >/dev/null
 fi
 python3 -m venv /opt/build
-/opt/build/bin/pip install --quiet --disable-pip-version-check "$(sed -n 's/^\(maturin==[^ ]*\).*/\1/p' python/requirements.txt)"
+# With its hashes, which are on the lines after it. Its program needs nothing else.
+sed -n '/^maturin==/,/[^\]$/p' python/requirements.txt > /opt/build/requirements.txt
+/opt/build/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+    --requirement /opt/build/requirements.txt
 /opt/build/bin/maturin build --locked --profile dist --features aws --manifest-path python/Cargo.toml --out "$folder"

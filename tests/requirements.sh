@@ -45,6 +45,13 @@ lint() {
     "$cargo" clippy --version >/dev/null 2>&1 || missing clippy "rustup component add clippy"
 }
 
+# What runs targets side by side, tests/timed.sh.
+lanes() {
+    [ $((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1])) -ge 501 ] \
+        || missing "bash 5.1 or newer (here is $BASH_VERSION)" "apt-get install bash, or brew install bash"
+    has flock "apt-get install util-linux, or brew install flock" || true
+}
+
 python() {
     local remedy="apt-get install python3 python3-venv"
     has "$python" "$remedy" || return 0
@@ -78,6 +85,10 @@ jq() {
     has jq "apt-get install jq" || true
 }
 
+systemd() {
+    has systemd-analyze "apt-get install systemd" || true
+}
+
 # The Rust targets of the Lambda, or somebody to add them.
 musl() {
     command -v rustup >/dev/null 2>&1 || [ -d "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/aarch64-unknown-linux-musl" ] \
@@ -96,6 +107,10 @@ root() {
 debian() {
     has debootstrap "apt-get install debootstrap" || true
     has git "apt-get install git" || true
+}
+
+apt() {
+    has apt-get "run this on Debian or Ubuntu" || true
 }
 
 for name in "$@"; do

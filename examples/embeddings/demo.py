@@ -1,4 +1,4 @@
-"""Submits sentences, lets two workers embed them, and answers questions from the results.
+"""Submits sentences, has each GPU embed some of them, and answers questions from the results.
 
 `make demo-python` runs it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,6 @@ import numpy as np
 from sentences import sentences
 
 HERE = Path(__file__).parent
-WORKERS = 2
 QUESTIONS = (
     "delete a folder and everything in it",
     "the middle value of a list of numbers",
@@ -28,15 +28,21 @@ QUESTIONS = (
 )
 
 
-# One thread of arithmetic each, in the workers and in the loop: for matrices of this size, more
+# One thread of arithmetic each, in the slots and in the loop: for matrices of this size, more
 # threads only wait for each other.
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 
+def gpus() -> str:
+    """All GPUs; where there is no driver, two made-up ones, as this model needs none."""
+    return "all" if shutil.which("nvidia-smi") or shutil.which("rocm-smi") else "0,1"
+
+
 def worker(url: str) -> subprocess.Popen[bytes]:
-    """A worker as one starts it in a shell."""
-    command = [sys.executable, "-m", "haulage", "worker", "--url", url, "--python", "tasks:embed"]
-    return subprocess.Popen(command, cwd=HERE, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    """A worker as one starts it in a shell, with a process for each GPU, which sees no other."""
+    words = ["worker", "--url", url, "--python", "tasks:embed", "--gpus", gpus()]
+    environment = {**ENVIRONMENT, "HAULAGE_LOG": "warn"}
+    return subprocess.Popen([sys.executable, "-m", "haulage", *words], cwd=HERE, env=environment)
 
 
 def plain_loop(texts: list[str]) -> float:
@@ -60,22 +66,27 @@ def main() -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         url = f"sqlite://{folder}/embeddings.db"
         client = haulage.connect(url)
-        for _ in range(WORKERS):
-            process = worker(url)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-        # The workers have loaded the model when they have answered.
-        client.submit_many(["warm"] * 16 * WORKERS)
-        while client.stats()["success"] < 16 * WORKERS:
-            time.sleep(0.01)
+        process = worker(url)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        # The model is loaded when a sentence has its vector.
+        warm = client.submit("warm")
+        while True:
+            try:
+                warm.result(timeout=1)
+                break
+            except haulage.WaitTimeoutError:
+                if process.poll() is not None:
+                    sys.exit(f"the worker ended with code {process.returncode}")
         began = time.perf_counter()
         vectors = np.array(list(client.map(texts, progress=True)), np.float32)
         took = time.perf_counter() - began
-        workers = {record.worker for record in client.records(limit=len(texts))}
+        slots = sorted({record.slot or "?" for record in client.records(limit=len(texts))})
         answers = np.array(list(client.map(QUESTIONS)), np.float32)
     plain = plain_loop(texts)
     print(f"sentences   {len(texts)} from the documentation of Python {sys.version.split()[0]}")
-    print(f"workers     {len(workers)} processes, batches of up to 16")
+    print(f"slots       {len(slots)}, each in a process of its own: {'; '.join(slots)}")
+    print("batches     of up to 256 words, 32 sentences at most")
     print(f"queue       {took:.1f} s, {len(texts) / took:.0f} a second")
     print(f"plain loop  {plain:.1f} s, {len(texts) / plain:.0f} a second")
     print(f"            the queue took {took / plain:.0%} of the loop's time")

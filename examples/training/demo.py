@@ -1,12 +1,12 @@
-"""Trains a network as one long job, on a machine that is taken away every few seconds.
+"""Trains a network as one long job, on machines that are taken away as Spot machines of AWS were.
 
 `make demo-python` runs it.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -16,27 +16,34 @@ from pathlib import Path
 import haulage
 import numpy as np
 
+from lives import lives
 from network import Training
 
 HERE = Path(__file__).parent
-STEPS = 20_000
+STEPS = 80_000
 
 # Most of the steps that may be made twice.
 REPEATED = 0.05
 
-# How long machines last, in seconds: drawn once for all runs. Where machines are taken away at any
-# moment with the same probability, this is how their lives are distributed.
-LIVES = [min(12.0, max(1.0, life)) for life in map(random.Random(1).expovariate, [1 / 4] * 1000)]
+# How long a machine lasts on average, in seconds.
+LIFE = 4.0
+
+# With more than this, the training does not get on.
+ATTEMPTS = 1000
 
 # One thread of arithmetic: for matrices of this size, more only wait for each other.
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def worker(url: str) -> subprocess.Popen[bytes]:
-    """A worker as one starts it in a shell; a lease so short that the next one need not wait for long."""
+    """A worker as one starts it in a shell; a lease so short that the next one need not wait for long, and
+    heartbeats, which take checkpoints along, so often that a short life is not for nothing."""
     command = [sys.executable, "-m", "haulage", "worker", "--url", url, "--python", "tasks:train"]
     return subprocess.Popen(
-        [*command, "--lease", "2s", "--until-empty"], cwd=HERE, env=ENVIRONMENT, stderr=subprocess.DEVNULL
+        [*command, "--lease", "2s", "--heartbeat-interval", "200ms", "--until-empty"],
+        cwd=HERE,
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
     )
 
 
@@ -46,9 +53,10 @@ def main() -> int:
         url = f"sqlite://{folder}/training.db"
         client = haulage.connect(url)
         began = time.monotonic()
-        job = client.submit({"folder": folder, "steps": STEPS}, max_attempts=len(LIVES))
+        job = client.submit({"folder": folder, "steps": STEPS}, max_attempts=ATTEMPTS)
         kills = 0
-        for life in LIVES:
+        # In the order of the record, and from its start again, should it end before the training does.
+        for life in itertools.islice(itertools.cycle(lives(LIFE)), ATTEMPTS):
             machine = worker(url)
             try:
                 machine.wait(life)

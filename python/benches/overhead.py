@@ -104,7 +104,7 @@ def rust_worker(url: str, program: str) -> float:
     """The same by the Rust worker."""
     haulage.connect(url).submit_many([BODY] * JOBS)
     process = subprocess.Popen(
-        [program, "--url", url, "bench-actor", "consume", str(JOBS)],
+        [program, "--url", url, "bench-actor", "consume", str(JOBS), str(CONCURRENCY)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

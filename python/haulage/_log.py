@@ -35,8 +35,8 @@ def _hand_on() -> None:
     while (lines := _haulage.next_logs()) is not None:
         for level, name, text, job in lines:
             try:
-                job_id, request_id, attempt = job or ("", "", 0)
-                more = {"of_core": True, "job_id": job_id, "request_id": request_id, "attempt": attempt}
+                more: dict[str, object] = {"of_core": True}
+                more.update(zip(("job_id", "request_id", "attempt", "slot"), job or ("", "", 0, "")))
                 logging.getLogger(name).log(level, "%s", text, extra=more)
             except Exception as error:
                 # A filter of the program's own; the other lines are not its fault.

@@ -44,7 +44,7 @@ class _Text(logging.Formatter):
     """Further lines, as of a traceback, are marked: none of them looks like a line of ours."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n  | ".join(_harmless(super().format(record)).splitlines())
+        return "\n  | ".join(_sanitized(super().format(record)).splitlines())
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line itself, and of which job it is; what the core tells of one says so by itself."""
@@ -73,13 +73,13 @@ class _Json(logging.Formatter):
 
 def _job(record: logging.LogRecord) -> dict[str, Any]:
     """Of which job a record is; the request id only where it is not the job's own."""
-    known = {name: getattr(record, name, None) for name in ("job_id", "request_id", "attempt")}
+    known = {name: getattr(record, name, None) for name in ("job_id", "request_id", "attempt", "slot")}
     if known["request_id"] == known["job_id"]:
         del known["request_id"]
     return {name: value for name, value in known.items() if value}
 
 
-def _harmless(text: str) -> str:
+def _sanitized(text: str) -> str:
     """With what plays with a terminal escaped."""
     if text.isprintable():
         return text
@@ -149,7 +149,7 @@ def say(level: str, message: str, **more: Any) -> None:
         line = {"timestamp": now, "level": level, "target": "haulage", "message": message, **more}
         text = json.dumps(line)
     else:
-        text = "haulage: " + "\n  ".join(_harmless(message).splitlines())
+        text = "haulage: " + "\n  ".join(_sanitized(message).splitlines())
     if not _haulage.log_line(text + "\n"):
         print(text, file=sys.stderr)
 

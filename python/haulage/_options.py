@@ -21,7 +21,7 @@ class TaskOptions(TypedDict, total=False):
     """A second submit with this key finds the first job, as long as that is not over, and within
     ``idempotency_window``; with another body it is refused. Default: none."""
     idempotency_window: Seconds | None
-    """How long the key counts, also where the job ends sooner. Default: 24 hours."""
+    """How long the key counts, even if the job ends sooner. Default: 24 hours."""
     queue: str | None
     """The queue in which the job waits. Default: ``default``."""
     group: str | None
@@ -96,6 +96,9 @@ class WorkerOptions(TypedDict, total=False):
     max_memory_per_child: int | None
     """A child process that has more bytes in memory after a call is replaced, once the next one has
     loaded. Linux only. Default: no limit."""
+    max_device_memory_per_child: int | None
+    """With ``gpus``, a child process that holds more bytes of its GPU's memory after a call is replaced, once
+    the next one has loaded. It is ``nvidia-smi`` that says what it holds. Default: no limit."""
     child_timeout: Seconds | None
     """How long a child process may take to load the handler; to be said by whoever starts the worker, where
     only the children import what ``@worker`` says. Default: no limit."""
@@ -138,7 +141,7 @@ class WorkerOptions(TypedDict, total=False):
     """Ends by itself when no job waits or runs any more; jobs with a delay and retries are waited
     for. Default: False."""
     max_jobs: int | None
-    """Ends by itself when so many jobs have ended here, failed attempts among them. Default: no limit."""
+    """Ends by itself when this many jobs have ended here, failed attempts among them. Default: no limit."""
     worker_name: str | None
     """The worker's name in the records. Default: host and process id."""
     http_listen: str | None
@@ -175,11 +178,13 @@ OF_CHILDREN = frozenset(
         "slots_per_gpu",
         "max_jobs_per_child",
         "max_memory_per_child",
+        "max_device_memory_per_child",
         "child_timeout",
         "health_check",
         "quarantine_limit",
     }
 )
+OF_GPUS = frozenset({"slots_per_gpu", "max_device_memory_per_child"})
 _OWN = OF_CHILDREN | {
     *OF_BATCHES,
     "concurrency",
@@ -204,6 +209,7 @@ def check_options(options: WorkerOptions) -> None:
         ("slots_per_gpu", options.get("slots_per_gpu", 1), 1),
         ("max_jobs_per_child", options.get("max_jobs_per_child") or 1, 1),
         ("max_memory_per_child", options.get("max_memory_per_child") or 1, 1),
+        ("max_device_memory_per_child", options.get("max_device_memory_per_child") or 1, 1),
     ):
         if not isinstance(count, int) or count < least:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"{name} is {count!r}; it is a whole number, {least} at least")

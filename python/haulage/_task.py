@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
@@ -34,6 +35,15 @@ else:
 
 _clients: dict[str, Client] = {}
 _connecting = threading.Lock()
+
+
+def _after_fork() -> None:
+    # The child connects for itself, and another thread may have held the lock.
+    global _clients, _connecting
+    _clients, _connecting = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _default_client() -> Client:

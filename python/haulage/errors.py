@@ -128,7 +128,7 @@ class WaitTimeoutError(HaulageError, TimeoutError):
 
 
 class ConfigError(HaulageError, ValueError):
-    """The URL is not usable, or what is at that place; a mistake to mend."""
+    """The URL is not usable, or what is at that place; a mistake to fix."""
 
 
 class UnavailableError(HaulageError, ConnectionError):
@@ -136,7 +136,8 @@ class UnavailableError(HaulageError, ConnectionError):
 
 
 class ForkError(HaulageError, RuntimeError):
-    """Something made before a fork was used after it, in the child."""
+    """Something made before a fork was used after it, in the child; or the child cannot open an SQLite
+    database, as its parent had one open at the fork."""
 
 
 class HandlerLoadError(HaulageError):

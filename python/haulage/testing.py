@@ -91,7 +91,7 @@ class _InlineCore:
         else:
             self._run = single(signature, lambda: non_retryable, _go_on)
         # One thread, the caller's, which takes calls while it waits.
-        self._queue = _haulage.Queue(1, _no_thread)
+        self._queue = _haulage.CallQueue(1, _no_thread)
         self._queue.enter()
         self._lock = threading.RLock()
         self._in_handler = False

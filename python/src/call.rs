@@ -9,10 +9,10 @@ use pyo3::{
     types::{PyList, PyString, PyTuple},
 };
 
-use crate::{context::Context, convert, encode::encode, errors, process};
+use crate::{context::Context, convert, encode::encode, errors, process::Here};
 
 #[derive(Debug)]
-struct State {
+struct CallState {
     /// Until it has ended.
     call: Option<CoreCall>,
     /// How many of its jobs have been taken, and wait for an answer.
@@ -24,36 +24,37 @@ struct State {
 /// A call: one job, or a batch. Dropped unfinished, it gives its jobs back.
 #[pyclass(frozen, module = "haulage._haulage")]
 #[derive(Debug)]
-pub(crate) struct Call(Mutex<State>);
+pub(crate) struct Call(Here<Mutex<CallState>>);
 
 impl Call {
     pub(crate) fn new(call: CoreCall) -> Self {
-        Self(Mutex::new(State { call: Some(call), taken: 0, contexts: Vec::new() }))
+        Self(Here::new(Mutex::new(CallState { call: Some(call), taken: 0, contexts: Vec::new() })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> PyResult<MutexGuard<'_, CallState>> {
+        Ok(self.0.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn take_jobs(&self) -> Vec<(haulage::Job<Json>, haulage::Context)> {
-        let mut state = self.lock();
+    fn take_jobs(&self) -> PyResult<Vec<(haulage::Job<Json>, haulage::Context)>> {
+        let mut state = self.lock()?;
         let jobs = state.call.as_mut().map(CoreCall::take_jobs).unwrap_or_default();
         state.taken += jobs.len();
         state.contexts.extend(jobs.iter().map(|(_, context)| context.clone()));
-        jobs
+        Ok(jobs)
     }
 
     /// Ends the job at this place, whose body cannot be decoded.
-    fn refuse(&self, index: usize, why: &str) {
-        let mut state = self.lock();
+    fn refuse(&self, index: usize, why: &str) -> PyResult<()> {
+        let mut state = self.lock()?;
         if let Some(call) = &mut state.call {
             call.refuse(index, why);
             state.taken = state.taken.saturating_sub(1);
         }
+        Ok(())
     }
 
     fn end(&self, answers: Vec<Result<Json, Failure>>) -> PyResult<()> {
-        let call = self.lock().call.take();
+        let call = self.lock()?.call.take();
         call.ok_or_else(|| errors::invalid("the call has been finished already"))?.finish(answers);
         Ok(())
     }
@@ -107,15 +108,14 @@ impl Call {
     /// whose bodies cannot be decoded are ended, and left out; where that is all
     /// of them, so is the call.
     fn jobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        process::runtime()?;
         let list = PyList::empty(py);
-        let jobs = self.take_jobs();
+        let jobs = self.take_jobs()?;
         let refused_all = !jobs.is_empty();
         for (job, context) in jobs {
             match convert::loads(py, "the body", job.body.as_str()) {
                 Ok(body) => list.append((body, Context::new(context)))?,
                 Err(why) if why.is_instance_of::<PyValueError>(py) => {
-                    self.refuse(list.len(), &why.value(py).to_string());
+                    self.refuse(list.len(), &why.value(py).to_string())?;
                 }
                 Err(why) => return Err(why),
             }
@@ -129,7 +129,7 @@ impl Call {
     /// The same, the bodies as text.
     fn texts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
-        for (job, context) in self.take_jobs() {
+        for (job, context) in self.take_jobs()? {
             list.append((job.body.as_str(), Context::new(context)))?;
         }
         Ok(list)
@@ -137,17 +137,17 @@ impl Call {
 
     /// Whether its jobs are over, or are to be, without its answer.
     #[getter]
-    fn is_unwanted(&self) -> bool {
-        let state = self.lock();
-        state.call.is_some()
+    fn is_unwanted(&self) -> PyResult<bool> {
+        let state = self.lock()?;
+        Ok(state.call.is_some()
             && !state.contexts.is_empty()
-            && state.contexts.iter().all(haulage::Context::is_cancelled)
+            && state.contexts.iter().all(haulage::Context::is_cancelled))
     }
 
     /// The ids of the jobs that were taken.
     #[getter]
-    fn job_ids(&self) -> Vec<String> {
-        self.lock().contexts.iter().map(|context| context.job_id().to_string()).collect()
+    fn job_ids(&self) -> PyResult<Vec<String>> {
+        Ok(self.lock()?.contexts.iter().map(|context| context.job_id().to_string()).collect())
     }
 
     /// Ends a call of one job with its result.
@@ -163,7 +163,7 @@ impl Call {
         let mut made = Vec::with_capacity(answers.len());
         for one in &answers {
             if one.get_item(0)?.eq("invalid_body")? {
-                self.refuse(made.len(), &one.get_item(1)?.extract::<String>()?);
+                self.refuse(made.len(), &one.get_item(1)?.extract::<String>()?)?;
             } else {
                 made.push(answer(one)?);
             }
@@ -173,12 +173,12 @@ impl Call {
 
     /// Ends the call, unless it has ended: all its jobs have failed, and are
     /// tried again. Tells whether it had to.
-    fn retry(&self, message: &str) -> bool {
-        self.take_jobs();
-        let mut state = self.lock();
-        let Some(call) = state.call.take() else { return false };
+    fn retry(&self, message: &str) -> PyResult<bool> {
+        self.take_jobs()?;
+        let mut state = self.lock()?;
+        let Some(call) = state.call.take() else { return Ok(false) };
         let failures = (0..state.taken).map(|_| Err::<Json, _>(Failure::retry(message)));
         call.finish(failures.collect());
-        true
+        Ok(true)
     }
 }

@@ -10,6 +10,7 @@ use haulage::{
     backend::{Cancellation, Detail, ListQuery, Purge, Redrive},
     memory::MemoryBackend,
     sqlite::SqliteBackend,
+    url::Scheme,
 };
 use haulage_http::HttpBackend;
 use pyo3::{exceptions::PyTypeError, prelude::*, types::PyDict};
@@ -18,7 +19,7 @@ use crate::{
     convert, errors,
     job::NewJob,
     operation::{AsJson, Failed, Operation},
-    process::Here,
+    process::{Here, PerProcess},
     record::Record,
 };
 
@@ -45,6 +46,10 @@ pub(crate) fn connect(
     credentials: Option<Credentials>,
     table_credentials: Option<Credentials>,
 ) -> PyResult<Operation> {
+    let scheme = haulage::url::split(&url).map(|(scheme, _)| scheme);
+    if matches!(scheme, Ok(Scheme::Sqlite)) && haulage::sqlite::was_forked_while_open() {
+        return Err(errors::forked_while_open());
+    }
     Operation::start(async move {
         let (backend, database) = open(&url, credentials, table_credentials).await?;
         let client = Client::new(Producer::new(backend), None);
@@ -65,29 +70,19 @@ const CANCELLED_TOGETHER: usize = 1_000;
 
 type Opened = (Arc<dyn Backend>, Option<SqliteBackend>);
 
-#[cfg(feature = "aws")]
-const KNOWN: &str = "sqlite://, https://, memory:// and sqs://";
-#[cfg(not(feature = "aws"))]
-const KNOWN: &str = "sqlite://, https:// and memory://";
-
 async fn open(
     url: &str,
     credentials: Option<Credentials>,
     table_credentials: Option<Credentials>,
 ) -> haulage::Result<Opened> {
-    let scheme = url.trim().split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    let (backend, database): Opened = match scheme.as_deref() {
-        Some("sqs") => (aws(url, credentials, table_credentials).await?, None),
-        Some("sqlite") => {
+    let (backend, database): Opened = match haulage::url::split(url)?.0 {
+        Scheme::Sqs => (aws(url, credentials, table_credentials).await?, None),
+        Scheme::Sqlite => {
             let database = SqliteBackend::connect(url).await?;
             (Arc::new(database.clone()), Some(database))
         }
-        Some("http" | "https") => (Arc::new(HttpBackend::connect(url).await?), None),
-        Some("memory") | None => (haulage::connect(url).await?, None),
-        Some(scheme) => {
-            let message = format!("unknown URL scheme `{scheme}`; this build knows {KNOWN}");
-            return Err(haulage::Error::Config(message));
-        }
+        Scheme::Http => (Arc::new(HttpBackend::connect(url).await?), None),
+        Scheme::Memory => (haulage::connect(url).await?, None),
     };
     opened().retain(|other| other.strong_count() > 0);
     opened().push(Arc::downgrade(&backend));
@@ -96,8 +91,8 @@ async fn open(
 
 /// What is open, to be closed when the interpreter ends.
 fn opened() -> MutexGuard<'static, Vec<Weak<dyn Backend>>> {
-    static OPENED: Mutex<Vec<Weak<dyn Backend>>> = Mutex::new(Vec::new());
-    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+    static OPENED: PerProcess<Mutex<Vec<Weak<dyn Backend>>>> = PerProcess::new();
+    OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Closes all backends that are still open.

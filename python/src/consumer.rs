@@ -20,12 +20,13 @@ use haulage::{
 use pyo3::{prelude::*, types::PyDict};
 
 use crate::{
+    calls::{CallQueue, Inner},
     client::Client,
     convert, errors,
     operation::{AsJson, Operation},
     output,
     pages::Pages,
-    queue::{Inner, Queue},
+    process::PerProcess,
 };
 
 const SIGHUP: u8 = 1;
@@ -33,11 +34,11 @@ const SIGINT: u8 = 2;
 const SIGTERM: u8 = 15;
 
 /// The consumers that run, to be stopped when the interpreter ends.
-static RUNNING: Mutex<Vec<(usize, Shutdown)>> = Mutex::new(Vec::new());
-static ENDED: Condvar = Condvar::new();
+static RUNNING: PerProcess<Mutex<Vec<(usize, Shutdown)>>> = PerProcess::new();
+static ENDED: PerProcess<Condvar> = PerProcess::new();
 
 fn running() -> MutexGuard<'static, Vec<(usize, Shutdown)>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    RUNNING.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Stops every consumer at once, and waits for them for so long at most.
@@ -52,7 +53,8 @@ pub(crate) fn stop_all(limit: Duration) {
         if left.is_zero() {
             return;
         }
-        all = ENDED.wait_timeout(all, left).unwrap_or_else(PoisonError::into_inner).0;
+        all =
+            ENDED.get_or_init(Condvar::new).wait_timeout(all, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
@@ -66,7 +68,7 @@ impl Drop for CallGuard {
     fn drop(&mut self) {
         self.calls.close();
         running().retain(|(other, _)| *other != self.number);
-        ENDED.notify_all();
+        ENDED.get_or_init(Condvar::new).notify_all();
     }
 }
 
@@ -75,7 +77,7 @@ impl Drop for CallGuard {
 #[derive(Debug)]
 pub(crate) struct Consumer {
     consumer: Mutex<Option<CoreConsumer>>,
-    queue: Py<Queue>,
+    queue: Py<CallQueue>,
     shutdown: Shutdown,
     meter: Meter,
     slots: Slots,
@@ -93,7 +95,7 @@ impl Consumer {
     #[pyo3(signature = (client, queue, pages=None, **options))]
     fn new(
         client: &Client,
-        queue: Bound<'_, Queue>,
+        queue: Bound<'_, CallQueue>,
         pages: Option<Bound<'_, Pages>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
@@ -191,6 +193,11 @@ impl Consumer {
     /// Give back everything at once.
     fn stop_now(&self) {
         self.shutdown.stop_now();
+    }
+
+    /// What the slots are called, for metrics that tell them apart.
+    fn set_slot_names(&self, names: Vec<String>) {
+        self.slots.set_names(names);
     }
 
     /// Takes a slot out of service, for this reason: it has one call less at once from now on.

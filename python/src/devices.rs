@@ -63,7 +63,8 @@ impl Health {
         Self(Mutex::new(health::Health::new(devices)))
     }
 
-    /// A call has ended in this slot. Of each job: its id, the kind of its answer, and why it failed.
+    /// A call has ended in this slot. Of each job: its id, the kind of its answer (`retry_after` where
+    /// the handler has said when), and why it failed.
     /// The verdict (`go_on`, `replace` or `quarantine`), the reason for it, and what becomes of each
     /// job: `keep`, `count` or `put_back`.
     #[allow(clippy::needless_pass_by_value, reason = "pyo3 makes it of a list")]
@@ -79,6 +80,7 @@ impl Health {
                 sign: match kind.as_str() {
                     "json" => Sign::Succeeded,
                     "retry" => Sign::Failed,
+                    "retry_after" => Sign::Deferred,
                     "broken" => Sign::Broken,
                     _ => Sign::Silent,
                 },

@@ -34,9 +34,19 @@ pub(crate) fn unavailable(message: impl Into<String>) -> PyErr {
 pub(crate) fn forked() -> PyErr {
     plain(
         "ForkError",
-        "this process was forked from one that had Haulage running, and its threads and database connections \
-         do not survive a fork; connect in the child only, or start processes with multiprocessing's `spawn` \
-         or `forkserver` method",
+        "this was made before the process was forked, and neither its threads nor its connections survive that; \
+         call haulage.connect() in the child, or start processes with multiprocessing's `spawn` or `forkserver` \
+         method",
+    )
+}
+
+/// A database was open at the fork, and so no other can be opened here.
+pub(crate) fn forked_while_open() -> PyErr {
+    plain(
+        "ForkError",
+        "this process was forked while its parent had an SQLite database open, and can open none itself; have \
+         the parent call client.close() before it forks, or connect only in the child, or start processes with \
+         multiprocessing's `spawn` or `forkserver` method",
     )
 }
 

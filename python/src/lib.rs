@@ -4,17 +4,19 @@
 //!
 //! | file | what lives there |
 //! | --- | --- |
-//! | `process` | what there is once a process: runtime, fork, the end |
+//! | `process`, `closing` | what there is once a process: runtime, fork, the end |
 //! | `operation` | a call of the core, to be waited for in either way |
 //! | `client`, `job`, `record`, `records` | the producer's side |
-//! | `consumer`, `pages`, `queue`, `call`, `context` | the consumer's side |
+//! | `consumer`, `pages`, `calls`, `call`, `context` | the consumer's side |
 //! | `devices` | GPUs, and whether slots work |
 //! | `command` | the command line of the program `haulage` |
 //! | `encode`, `errors`, `convert` | values on their way between the languages |
 //! | `log`, `output` | from `tracing` to `logging`, and from there, and from handlers, to stderr |
 
 mod call;
+mod calls;
 mod client;
+mod closing;
 mod command;
 mod consumer;
 mod context;
@@ -28,7 +30,6 @@ mod operation;
 mod output;
 mod pages;
 mod process;
-mod queue;
 mod record;
 #[cfg(feature = "aws")]
 mod records;
@@ -40,7 +41,9 @@ mod _haulage {
     #[pymodule_export]
     use super::{
         call::Call,
+        calls::CallQueue,
         client::{Client, connect, connect_manual},
+        closing::close,
         command::command,
         consumer::Consumer,
         context::Context,
@@ -52,8 +55,6 @@ mod _haulage {
         operation::Operation,
         output::{keep_stdout, log_flush, log_line, log_start, stdout_is_terminal},
         pages::Pages,
-        process::close,
-        queue::Queue,
         record::Attempt,
         record::Record,
     };

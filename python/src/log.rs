@@ -18,47 +18,49 @@ use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
+    subscriber::Interest,
 };
 
-use crate::process;
+use crate::process::{self, PerProcess};
 
 /// Lines that nobody takes are dropped beyond this many, rather than kept.
 const MOST: usize = 10_000;
 
 /// A line: Python's level, the logger, the text, and of which job it is.
 type Line = (u8, String, String, Option<Job>);
-/// Its id, the request id and the attempt.
-type Job = (String, String, u64);
+/// Its id, the request id, the attempt, and the slot in which that ran, if slots have names.
+type Job = (String, String, u64, String);
 
 /// Lines on their way.
+#[derive(Default)]
 struct Lines {
     waiting: VecDeque<Line>,
     /// Some were taken out that are not written yet.
     taken: bool,
 }
 
-static LINES: Mutex<Lines> = Mutex::new(Lines { waiting: VecDeque::new(), taken: false });
-static NEWS: Condvar = Condvar::new();
+static LINES: PerProcess<Mutex<Lines>> = PerProcess::new();
+static NEWS: PerProcess<Condvar> = PerProcess::new();
 static CLOSED: AtomicBool = AtomicBool::new(false);
 /// The lowest of Python's levels that anybody wants.
 static LEVEL: AtomicUsize = AtomicUsize::new(30);
 
 fn lines() -> MutexGuard<'static, Lines> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+    LINES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn news() -> &'static Condvar {
+    NEWS.get_or_init(Condvar::new)
 }
 
 /// Sets the lowest of Python's levels that anybody wants.
 #[pyfunction]
-pub(crate) fn log_level(level: usize) -> PyResult<()> {
-    // A thread that is not there after a fork may hold a lock of `tracing`.
-    process::check()?;
+pub(crate) fn log_level(level: usize) {
     static START: Once = Once::new();
     START.call_once(|| {
         let _ = tracing::subscriber::set_global_default(ToPython);
     });
     LEVEL.store(level, Ordering::Relaxed);
-    tracing::callsite::rebuild_interest_cache();
-    Ok(())
 }
 
 /// Waits for lines, and takes them; `None` when there will be no more.
@@ -67,9 +69,9 @@ pub(crate) fn next_logs(py: Python<'_>) -> Option<Vec<Line>> {
     py.detach(|| {
         let mut lines = lines();
         lines.taken = false;
-        NEWS.notify_all();
+        news().notify_all();
         while lines.waiting.is_empty() && !CLOSED.load(Ordering::SeqCst) {
-            lines = NEWS.wait(lines).unwrap_or_else(PoisonError::into_inner);
+            lines = news().wait(lines).unwrap_or_else(PoisonError::into_inner);
         }
         let taken: Vec<_> = lines.waiting.drain(..).collect();
         lines.taken = !taken.is_empty();
@@ -85,7 +87,7 @@ pub(crate) fn logs_written(py: Python<'_>, seconds: f64) {
     py.detach(|| {
         let limit = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let under_way = |lines: &mut Lines| lines.taken || !lines.waiting.is_empty();
-        drop(NEWS.wait_timeout_while(lines(), limit, under_way));
+        drop(news().wait_timeout_while(lines(), limit, under_way));
         process::before_attaching();
     });
 }
@@ -94,7 +96,7 @@ pub(crate) fn logs_written(py: Python<'_>, seconds: f64) {
 pub(crate) fn close() {
     let _lines = lines();
     CLOSED.store(true, Ordering::SeqCst);
-    NEWS.notify_all();
+    news().notify_all();
 }
 
 struct ToPython;
@@ -110,6 +112,17 @@ fn python_level(level: Level) -> u8 {
 }
 
 impl Subscriber for ToPython {
+    /// Asked again for each event, as the level may change: to have all of
+    /// them asked anew takes a lock of `tracing`, which a thread that is not
+    /// there after a fork may hold.
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_event() && metadata.target().starts_with("haulage") {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Spans are not: each line names its job by itself.
         metadata.is_event()
@@ -130,13 +143,14 @@ impl Subscriber for ToPython {
         event.record(&mut text);
         let metadata = event.metadata();
         let logger = metadata.target().replace("::", ".");
-        let job = text.job_id.map(|id| (id.clone(), text.request_id.unwrap_or(id), text.attempt));
+        let (request_id, attempt, slot) = (text.request_id, text.attempt, text.slot.unwrap_or_default());
+        let job = text.job_id.map(|id| (id.clone(), request_id.unwrap_or(id), attempt, slot));
         let line = (python_level(*metadata.level()), logger, text.message + &text.fields, job);
         let mut lines = lines();
         if lines.waiting.len() < MOST {
             lines.waiting.push_back(line);
             drop(lines);
-            NEWS.notify_all();
+            news().notify_all();
         }
     }
 
@@ -152,6 +166,7 @@ struct Text {
     job_id: Option<String>,
     request_id: Option<String>,
     attempt: u64,
+    slot: Option<String>,
 }
 
 impl Visit for Text {
@@ -160,6 +175,7 @@ impl Visit for Text {
         match field.name() {
             "job_id" => self.job_id = Some(format!("{value:?}")),
             "request_id" => self.request_id = Some(format!("{value:?}")),
+            "slot" => self.slot = Some(format!("{value:?}")),
             _ => {}
         }
         // Writing to a string does not fail.

@@ -12,7 +12,11 @@ use pyo3::{IntoPyObjectExt as _, prelude::*};
 use serde::Serialize;
 use tokio::task::AbortHandle;
 
-use crate::{convert, errors, process, record::Record};
+use crate::{
+    convert, errors,
+    process::{self, Here},
+    record::Record,
+};
 
 /// How often a waiting thread looks whether a signal came in. Python runs the
 /// handlers of signals in the main thread only, when that comes back to it.
@@ -59,7 +63,7 @@ impl Failed {
 }
 
 #[derive(Default)]
-struct State {
+struct OperationState {
     /// Records that came in on the way, with their places.
     items: Vec<(usize, CoreRecord)>,
     end: Option<Result<Output, Failed>>,
@@ -69,21 +73,21 @@ struct State {
 
 /// Where the task tells what it has.
 pub(crate) struct Shared {
-    state: Mutex<State>,
-    news: Condvar,
+    state: Mutex<OperationState>,
+    changed: Condvar,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OperationState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: impl FnOnce(&mut State)) {
+    fn tell(&self, change: impl FnOnce(&mut OperationState)) {
         let mut state = self.lock();
         change(&mut state);
         let callback = state.callback.take();
         drop(state);
-        self.news.notify_all();
+        self.changed.notify_all();
         if let Some(callback) = callback {
             process::call_soon(callback);
         }
@@ -117,7 +121,7 @@ impl Drop for OperationGuard {
 #[pyclass(frozen, module = "haulage._haulage")]
 pub(crate) struct Operation {
     shared: Arc<Shared>,
-    task: AbortHandle,
+    task: Here<AbortHandle>,
 }
 
 impl Operation {
@@ -137,23 +141,24 @@ impl Operation {
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
         let runtime = process::runtime()?;
-        let shared = Arc::new(Shared { state: Mutex::default(), news: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let guard = OperationGuard(shared.clone());
         let task = task(shared.clone());
         let task = runtime.spawn(async move {
             let end = task.await;
             guard.0.end(end.map(|value| Box::new(|py: Python<'_>| value.into_py_any(py)) as Output));
         });
-        Ok(Self { shared, task: task.abort_handle() })
+        Ok(Self { shared, task: Here::new(task.abort_handle()) })
     }
 
     /// Waits until this holds, or a signal raises an exception.
-    fn wait_until(&self, py: Python<'_>, ready: impl Fn(&State) -> bool + Sync) -> PyResult<()> {
+    fn wait_until(&self, py: Python<'_>, ready: impl Fn(&OperationState) -> bool + Sync) -> PyResult<()> {
+        self.task.get()?;
         loop {
             let done = py.detach(|| {
                 let mut state = self.shared.lock();
                 if !ready(&state) {
-                    let waited = self.shared.news.wait_timeout(state, SIGNALS);
+                    let waited = self.shared.changed.wait_timeout(state, SIGNALS);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 let done = ready(&state);
@@ -169,8 +174,15 @@ impl Operation {
     }
 
     /// The same; a signal's exception aborts the task, as nobody takes its outcome then.
-    fn wait_or_abort(&self, py: Python<'_>, ready: impl Fn(&State) -> bool + Sync) -> PyResult<()> {
-        self.wait_until(py, ready).inspect_err(|_| self.task.abort())
+    fn wait_or_abort(&self, py: Python<'_>, ready: impl Fn(&OperationState) -> bool + Sync) -> PyResult<()> {
+        self.wait_until(py, ready).inspect_err(|_| self.give_up())
+    }
+
+    fn give_up(&self) {
+        // In a forked child there is no such task.
+        if let Ok(task) = self.task.get() {
+            task.abort();
+        }
     }
 }
 
@@ -179,7 +191,6 @@ impl Operation {
     /// Waits for the end, and takes what it brought. The interpreter is free
     /// meanwhile.
     pub(crate) fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        process::runtime()?;
         self.wait_or_abort(py, |state| state.ended)?;
         let end = self.shared.lock().end.take();
         end.unwrap_or(Err(Failed::Bug("its outcome was taken already"))).map_err(|failed| failed.raise(py))?(
@@ -199,7 +210,6 @@ impl Operation {
     /// Waits for records, and takes those that are there, with their places;
     /// `None` when there will be no more.
     fn wait_items(&self, py: Python<'_>) -> PyResult<Option<Vec<(usize, Record)>>> {
-        process::runtime()?;
         self.wait_or_abort(py, |state| state.ended || !state.items.is_empty())?;
         let items = std::mem::take(&mut self.shared.lock().items);
         if items.is_empty() {
@@ -211,19 +221,22 @@ impl Operation {
 
     /// Has a function called when there is news; `False` where there is some
     /// already, and the function is not called.
-    fn notify(&self, callback: Py<PyAny>) -> bool {
+    fn notify(&self, callback: Py<PyAny>) -> PyResult<bool> {
+        self.task.get()?;
         let mut state = self.shared.lock();
         let ready = state.ended || !state.items.is_empty();
         if !ready {
             state.callback = Some(callback);
         }
-        !ready
+        Ok(!ready)
     }
 
     /// Gives it up. What it has done so far stays done.
     fn abort(&self) {
-        self.shared.lock().callback = None;
-        self.task.abort();
+        if let Ok(task) = self.task.get() {
+            self.shared.lock().callback = None;
+            task.abort();
+        }
     }
 }
 

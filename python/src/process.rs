@@ -3,19 +3,19 @@
 use std::{
     fmt,
     mem::ManuallyDrop,
+    ptr,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicPtr, Ordering},
         mpsc::{Sender, channel},
     },
     thread,
-    time::Duration,
 };
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{client, consumer, errors, log};
+use crate::errors;
 
 /// Set when the interpreter ends. From then on, a thread that waits without
 /// the interpreter must not come back to it: Python ends such threads.
@@ -24,28 +24,69 @@ static CLOSING: AtomicBool = AtomicBool::new(false);
 /// The thread that ends the interpreter.
 static ENDING: OnceLock<thread::ThreadId> = OnceLock::new();
 
-static RUNTIME: OnceLock<(u32, Runtime)> = OnceLock::new();
+static RUNTIME: PerProcess<Runtime> = PerProcess::new();
+
+/// Something that there is once a process. A forked child gets one of its
+/// own: threads of its parent's are not there, and locks may be held for ever.
+pub(crate) struct PerProcess<T>(AtomicPtr<(u32, T)>);
+
+impl<T: Send + Sync + 'static> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Where there is one.
+    #[allow(unsafe_code)]
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        // SAFETY: null, or from `Box::into_raw` below, and never freed once it is here.
+        let (pid, value) = unsafe { self.0.load(Ordering::Acquire).as_ref() }?;
+        (*pid == std::process::id()).then_some(value)
+    }
+
+    /// The same, made where there is none. Of several that make one at the same time, one is kept.
+    #[allow(unsafe_code)]
+    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> PyResult<T>) -> PyResult<&'static T> {
+        let known = self.0.load(Ordering::Acquire);
+        if let Some(value) = self.get() {
+            return Ok(value);
+        }
+        let made = Box::into_raw(Box::new((std::process::id(), make()?)));
+        let kept = match self.0.compare_exchange(known, made, Ordering::AcqRel, Ordering::Acquire) {
+            // The parent's stays where it is: to drop it would be to use it.
+            Ok(_) => made,
+            Err(other) => {
+                // SAFETY: made above, and nobody else has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                other
+            }
+        };
+        // SAFETY: as in `get`; another that came first is of this process, too.
+        Ok(unsafe { &(*kept).1 })
+    }
+
+    pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &'static T {
+        self.get_or_try_init(|| Ok(make())).unwrap_or_else(|_| unreachable!("nothing fails here"))
+    }
+}
 
 /// The runtime of everything that waits. Its threads never run Python code.
 pub(crate) fn runtime() -> PyResult<&'static Runtime> {
-    if let Some((pid, runtime)) = RUNTIME.get() {
-        check_fork(*pid)?;
-        return Ok(runtime);
-    }
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("haulage")
-        .enable_all()
-        .build()
-        .map_err(|e| errors::unavailable(format!("cannot start a thread: {e}")))?;
-    Ok(&RUNTIME.get_or_init(|| (std::process::id(), runtime)).1)
+    RUNTIME.get_or_try_init(|| {
+        Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("haulage")
+            .enable_all()
+            .build()
+            .map_err(|e| errors::unavailable(format!("cannot start a thread: {e}")))
+    })
 }
 
-/// Whether this process may use what the package has begun.
-pub(crate) fn check() -> PyResult<()> {
-    RUNTIME.get().map_or(Ok(()), |(pid, _)| check_fork(*pid))
+/// The same, if anything has waited yet.
+pub(crate) fn started_runtime() -> Option<&'static Runtime> {
+    RUNTIME.get()
 }
 
+/// Whether this is the process that made something.
 fn check_fork(pid: u32) -> PyResult<()> {
     if pid == std::process::id() { Ok(()) } else { Err(errors::forked()) }
 }
@@ -95,7 +136,7 @@ pub(crate) fn before_attaching() {
 /// Calls Python functions without arguments from the threads of the runtime,
 /// which must not wait for the interpreter: one thread does it for all.
 pub(crate) fn call_soon(callback: Py<PyAny>) {
-    static CALLBACKS: OnceLock<Sender<Py<PyAny>>> = OnceLock::new();
+    static CALLBACKS: PerProcess<Sender<Py<PyAny>>> = PerProcess::new();
     let callbacks = CALLBACKS.get_or_init(|| {
         let (sender, inbox) = channel::<Py<PyAny>>();
         // Without a thread, whoever waits looks again by themselves.
@@ -121,21 +162,8 @@ pub(crate) fn call_soon(callback: Py<PyAny>) {
     let _ = callbacks.send(callback);
 }
 
-/// To be called when the interpreter ends: stops what still works, and gives
-/// its jobs back.
-#[pyfunction]
-pub(crate) fn close(py: Python<'_>) {
-    if let Some((pid, runtime)) = RUNTIME.get()
-        && *pid == std::process::id()
-    {
-        py.detach(|| {
-            consumer::stop_all(Duration::from_secs(3));
-            // A database that somebody else keeps busy is left as it is.
-            let closing = async { tokio::time::timeout(Duration::from_secs(3), client::close_all()).await };
-            let _ = runtime.block_on(closing);
-            log::close();
-        });
-    }
+/// From now on, no thread but this one goes back to the interpreter.
+pub(crate) fn end() {
     let _ = ENDING.set(thread::current().id());
     CLOSING.store(true, Ordering::SeqCst);
 }

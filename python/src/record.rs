@@ -241,24 +241,10 @@ impl Record {
     /// The result, or the error that says why there is none.
     #[getter]
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let record = &self.0;
-        let id = record.id.clone();
-        let error = match (record.status, &record.result) {
-            (haulage::Status::Success, Some(json)) => return convert::loads(py, "the result", json.as_str()),
-            (haulage::Status::Success, None) => {
-                return Err(errors::unavailable(format!(
-                    "the result of job {id} did not come with its record"
-                )));
-            }
-            (haulage::Status::Error, _) => {
-                let unknown =
-                    || haulage::JobError::new(haulage::FailureKind::Handler, "no error was recorded");
-                haulage::Error::JobFailed { id, error: record.error.clone().unwrap_or_else(unknown) }
-            }
-            (haulage::Status::Cancelled, _) => haulage::Error::JobCancelled(id),
-            (status, _) => haulage::Error::NotFinished { id, status },
-        };
-        Err(errors::raise(py, &error))
+        match self.0.clone().into_result() {
+            Ok(json) => convert::loads(py, "the result", json.as_str()),
+            Err(error) => Err(errors::raise(py, &error)),
+        }
     }
 
     /// As the command line shows it.
@@ -275,7 +261,7 @@ impl Record {
     fn from_json(json: &str) -> PyResult<Self> {
         serde_json::from_str(json)
             .map(Self)
-            .map_err(|error| errors::invalid_json(format!("this is no record: {error}")))
+            .map_err(|error| errors::invalid_json(format!("this is not a record: {error}")))
     }
 
     fn __eq__(&self, other: &Self) -> bool {

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import random
 import socket
+import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -34,6 +36,14 @@ def until(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < limit
         time.sleep(0.01)
+
+
+def tool(folder: Path, name: str, lines: str) -> tuple[str, ...]:
+    """A program in a folder, which is these lines of a shell."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return (str(path),)
 
 
 def free_port() -> int:
@@ -119,9 +129,12 @@ def ended(pid: int) -> bool:
 
 
 def line(process: subprocess.Popen[str]) -> str:
-    """The next line that a program writes."""
+    """The next line that a program writes. One that hangs is killed."""
     assert process.stdout is not None
+    limit = threading.Timer(SOON, process.kill)
+    limit.start()
     text = process.stdout.readline()
+    limit.cancel()
     if not text:
         _, errors = process.communicate(timeout=SOON)
         pytest.fail(f"the program ended with {process.returncode}: {errors}")

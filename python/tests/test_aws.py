@@ -15,7 +15,7 @@ import pytest
 from haulage import Consumer, DynamoDBClient, Producer, ResultStatus, Status
 
 from servers import ministack
-from support import SOON
+from support import SOON, Program, line
 
 
 def call(service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +97,25 @@ def test_the_compatible_interface(names: tuple[str, str]) -> None:
         producer.ddb_client.result_put(message_id=id_, result=1)
     assert not producer.ddb_client.item_exists("nobody") and not producer.ddb_client.result_exists("nobody")
     consumer.stop_consuming()
+
+
+def test_a_forked_child_has_a_connection_of_its_own(program: Program, names: tuple[str, str]) -> None:
+    queue, table = names
+    process = program(
+        """
+        import os, sys, haulage
+        client = haulage.connect(sys.argv[1])
+        print(client.submit(1).status(), flush=True)
+        child = os.fork()
+        if child == 0:
+            print(haulage.connect(sys.argv[1]).submit(2).status(), flush=True)
+            sys.exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(client.submit(3).status(), flush=True)
+        """,
+        f"sqs://{queue}?table={table}",
+    )
+    assert [line(process) for _ in range(4)] == ["SUBMITTED", "SUBMITTED", "0", "SUBMITTED"]
 
 
 def test_a_ping_is_of_the_queue(names: tuple[str, str]) -> None:

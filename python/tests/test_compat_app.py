@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import haulage
 import pytest
 from fastapi import FastAPI
-from haulage import Consumer, DynamoDBClient, ResultStatus, get_app, get_router
+from haulage import Consumer, DynamoDBClient, ResultStatus, Status, get_app, get_router
 
-from support import SOON, StartConsumer, ask, new_producer
+from support import SOON, StartConsumer, ask, line, new_producer, running
 
 pytestmark = pytest.mark.usefixtures("haulage_url", "framework")
 
@@ -99,7 +104,7 @@ def live(app: Any, meanwhile: Callable[[], object]) -> list[dict[str, str]]:
         sent.append(message)
 
     # FastAPI raises an error as well as telling of it.
-    with contextlib.suppress(haulage.ConfigError):
+    with contextlib.suppress(haulage.ConfigError, ZeroDivisionError):
         asyncio.run(app({"type": "lifespan"}, receive, send))
     return sent
 
@@ -159,9 +164,77 @@ def test_the_app_gives_back_what_outlasts_the_grace_period() -> None:
     assert (record.attempt, record.uncounted) == (1, 1), "the attempt does not count"
 
 
-def test_the_app_tells_why_the_consumer_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_app_tells_why_the_consumer_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("HAULAGE_URL", "nowhere://")
     consumer = Consumer("q", ddb_client=DynamoDBClient("results"), compute_result=lambda body, message_id: 1)
     (answer,) = live(get_app(consumer), lambda: None)
     assert answer["type"] == "lifespan.startup.failed"
-    assert "nowhere" in answer["message"]
+    with pytest.raises(haulage.ConfigError) as error:
+        consumer.start_consuming()
+    # The server writes it into its log; nothing else is said.
+    assert answer["message"] == str(error.value)
+    assert "nowhere" in answer["message"] and not caplog.records
+
+
+def test_where_an_error_that_nobody_foresaw_came_from_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Consumer, "start_consuming", lambda self: 1 / 0)
+    consumer = Consumer("q", ddb_client=DynamoDBClient("results"), compute_result=lambda body, message_id: 1)
+    (answer,) = live(get_app(consumer), lambda: None)
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "Traceback" in answer["message"] + caplog.text
+
+
+# A job that ends when it is told to by a byte.
+UVICORN_APP = """
+import os, sys
+if os.environ["FRAMEWORK"] == "nothing":
+    sys.modules["fastapi"] = None       # as if it were not installed
+from haulage import Consumer, DynamoDBClient, get_app
+
+def work(body, message_id):
+    print("begun", flush=True)
+    os.read(0, 1)
+    return body
+
+grace = float(os.environ["GRACE"]) if "GRACE" in os.environ else None
+consumer = Consumer(
+    "jobs.fifo", ddb_client=DynamoDBClient("results"), compute_result=work, shutdown_grace_period=grace
+)
+app = get_app(consumer)
+"""
+
+
+@pytest.mark.parametrize("grace", [None, "0.1"], ids=["done", "given back"])
+def test_a_job_in_flight_at_sigterm_under_uvicorn_ends_or_is_given_back(
+    tmp_path: Path, haulage_url: str, framework: str, grace: str | None
+) -> None:
+    (tmp_path / "app.py").write_text(UVICORN_APP)
+    job = new_producer().post_non_blocking("here")
+    environment = os.environ | {"FRAMEWORK": framework} | ({} if grace is None else {"GRACE": grace})
+    with running(
+        *(sys.executable, "-m", "uvicorn", "app:app", "--port", "0"),
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as server:
+        assert line(server) == "begun"
+        server.send_signal(signal.SIGTERM)
+        assert server.stderr is not None and server.stdin is not None
+        told = iter(server.stderr.readline, "")
+        assert any("Waiting for application shutdown" in text for text in told)
+        if grace is None:
+            server.stdin.write(".")
+            server.stdin.flush()
+        assert any("Application shutdown complete" in text for text in told)
+        assert server.wait(SOON) == -signal.SIGTERM
+    record = haulage.connect(haulage_url).record(job)
+    if grace is None:
+        assert (record.status, record.result) == (Status.SUCCESS, "here")
+    else:
+        assert (record.status, record.attempt, record.uncounted) == (Status.SUBMITTED, 1, 1)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
+from typing import Any
 
 import haulage
 import pytest
 from haulage import Producer
 
-from support import SOON, Program, line
+from support import SOON, Program, line, until
 
 
 def jobs(path: Path) -> int:
@@ -104,3 +106,24 @@ def test_a_queue_name_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(ValueError, match="is not a name for a queue"):
         Producer(queue_name=name, ddb_client=haulage.DynamoDBClient(table_name="results"))
     assert [path.name for path in tmp_path.rglob("*")] == ["queues"]
+
+
+def test_a_worker_that_is_not_ready_tells_its_store_until_it_is(client: haulage.Client) -> None:
+    server = threading.Event()
+
+    def handler(body: int) -> int:
+        if not server.is_set():
+            raise haulage.NotReady("the model server is down")
+        return body
+
+    def told() -> list[dict[str, Any]]:
+        return client.sql("SELECT worker, queues, reason FROM unready")
+
+    with haulage.Worker(handler, client, worker_name="gpu-7", queues="high,default"):
+        job = client.submit(7)
+        until(told)
+        known = {"worker": "gpu-7", "queues": '["high","default"]', "reason": "the model server is down"}
+        assert told() == [known]
+        server.set()
+        assert job.result(SOON) == 7
+        until(lambda: not told())

@@ -11,6 +11,7 @@ from typing import Any
 
 import haulage
 import pytest
+from haulage import _haulage
 
 from support import SOON, starting
 
@@ -81,6 +82,8 @@ def test_what_the_worker_tells_of_a_job_has_its_id_too(url: str, lines: pytest.L
         job = client.submit(1, request_id="r-1")
         with pytest.raises(haulage.JobFailedError):
             job.result(SOON)
+    # A thread of its own writes what the core logs.
+    _haulage.logs_written(SOON)
     assert of(lines, "failed") == [(job.id, "r-1", 1)]
 
 

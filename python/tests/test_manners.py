@@ -201,13 +201,16 @@ def test_a_worker_stops_at_a_signal_and_finishes_what_runs(
         def handler(body):
             print("started", flush=True)
             return sys.stdin.readline()
-        print(haulage.Worker(handler, sys.argv[1]).run(), flush=True)
+        worker = haulage.Worker(handler, sys.argv[1])
+        print(worker.run(on_signal=lambda number: print(number, flush=True)), flush=True)
         """,
         url,
     )
     jobs = client.submit_many([1, 2])
     assert line(process) == "started"
-    process.send_signal(getattr(signal, name))
+    number = getattr(signal, name)
+    process.send_signal(number)
+    assert line(process) == str(int(number)), "heard, before what runs ends"
     assert process.stdin is not None
     process.stdin.write("go\n")
     process.stdin.flush()
@@ -275,98 +278,6 @@ def test_the_end_of_the_program_gives_jobs_back(program: Program, client: haulag
     output, errors = process.communicate(timeout=SOON)
     assert (process.returncode, output, errors) == (0, "", "")
     assert job.status() is Status.SUBMITTED
-
-
-def test_a_fork_is_refused_with_a_reason(program: Program, url: str) -> None:
-    process = program(
-        """
-        import os, sys, haulage
-        client = haulage.connect(sys.argv[1])
-        job = client.submit(1)
-        child = os.fork()
-        if child == 0:
-            for call in (job.status, lambda: client.submit(2), lambda: haulage.connect(sys.argv[1])):
-                try:
-                    call()
-                except haulage.ForkError as error:
-                    print(error, flush=True)
-            del client, job
-            sys.exit(0)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        print(job.status(), client.submit(3).status(), flush=True)
-        """,
-        url,
-    )
-    for _ in range(3):
-        message = line(process)
-        assert "forked" in message and "`spawn`" in message
-    assert line(process) == "0"
-    assert line(process) == "SUBMITTED SUBMITTED"
-    assert process.wait(SOON) == 0
-
-
-def test_a_fork_is_refused_though_another_thread_was_connecting(program: Program, url: str) -> None:
-    process = program(
-        """
-        import os, sys, threading, haulage
-        from haulage import _log
-        haulage.connect(sys.argv[1])
-        held, forked = threading.Event(), threading.Event()
-        def connecting():
-            with _log._started:
-                held.set()
-                forked.wait()
-        threading.Thread(target=connecting).start()
-        held.wait()
-        child = os.fork()
-        if child == 0:
-            try:
-                haulage.connect(sys.argv[1])
-            except haulage.ForkError:
-                print("refused", flush=True)
-            os._exit(0)
-        forked.set()
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        """,
-        url,
-    )
-    assert (line(process), line(process)) == ("refused", "0")
-
-
-def test_a_fork_before_the_first_connect_is_fine(program: Program, url: str) -> None:
-    process = program(
-        """
-        import os, sys, haulage
-        if os.fork() == 0:
-            print(haulage.connect(sys.argv[1]).submit(1).status(), flush=True)
-            sys.exit(0)
-        os.wait()
-        print(haulage.connect(sys.argv[1]).stats()["visible"], flush=True)
-        """,
-        url,
-    )
-    assert (line(process), line(process)) == ("SUBMITTED", "1")
-
-
-def test_processes_that_are_spawned_work(program: Program, url: str) -> None:
-    process = program(
-        """
-        import multiprocessing, pathlib, sys
-        pathlib.Path("tasks.py").write_text(
-            "import haulage\\n"
-            "def submit(url, n):\\n"
-            "    return haulage.connect(url).submit(n).id\\n"
-        )
-        sys.path.insert(0, ".")
-        import haulage, tasks
-        client = haulage.connect(sys.argv[1])
-        with multiprocessing.get_context("spawn").Pool(2) as pool:
-            ids = pool.starmap(tasks.submit, [(sys.argv[1], n) for n in range(4)])
-        print(len({client.job(i).record().id for i in ids}), flush=True)
-        """,
-        url,
-    )
-    assert line(process) == "4"
 
 
 def test_threads_share_a_client(client: haulage.Client) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -15,9 +17,10 @@ from urllib.request import urlopen
 import haulage
 import pytest
 from haulage import InvalidArgumentError, Status, testing
+from haulage._worker import threads
 from haulage._worker.overdue import Overdue
 
-from support import free_port, until
+from support import SOON, free_port, until
 
 # The time limit of a job whose handler has begun by then, in seconds, also where the machine is slow.
 BEGUN = 3.0
@@ -60,16 +63,128 @@ def test_a_handler_that_ignores_its_time_limit_loses_its_slot_to_another_thread(
         caplog.at_level(logging.WARNING, "haulage"),
         haulage.Worker(deaf, client, cancel_grace_period=0.1, http_listen=address) as worker,
     ):
-        assert [job.result() for job in others] == ["fine"] * 5, "though the only slot was taken"
+        assert [job.result(SOON) for job in others] == ["fine"] * 5, "though the only slot was taken"
         assert late.status() is Status.ERROR
         assert f"{late.id}: the handler has not stopped in time; as nothing can end" in caplog.text
         assert json.loads(page(address, "/health")) == {"status": "ok", "stuck": 1}
         assert 'haulage_calls_stuck{store="memory"} 1\n' in page(address, "/metrics")
         deaf.go.set()
         until(lambda: 'haulage_calls_stuck{store="memory"} 0\n' in page(address, "/metrics"))
-        assert client.submit("again").result() == "again"
+        assert client.submit("again").result(SOON) == "again"
         assert worker.is_running
     assert "has stopped" in caplog.text
+
+
+class DeafTask(Deaf):
+    """The same as a task of a worker that serves an async one as well."""
+
+    def jobs(
+        self, client: haulage.Client
+    ) -> tuple[Any, haulage.JobHandle[str], list[haulage.JobHandle[str]]]:
+        """What a worker runs; a job that ignores its time limit, and others."""
+
+        @haulage.task
+        def deaf(body: str) -> str:
+            return self(body)
+
+        @haulage.task
+        async def fine(body: str) -> str:
+            return body
+
+        late = deaf.using(client, timeout=BEGUN, max_attempts=1).submit("deaf")
+        others = [task.using(client).submit("fine") for task in (deaf, fine, deaf, fine)]
+        return [deaf, fine], late, others
+
+
+class DeafCoroutine(Deaf):
+    """The same as an async handler that catches its cancel."""
+
+    async def wait(self, body: str) -> str:
+        if body == "deaf":
+            self.begun += 1
+            while not self.go.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+        return body
+
+    def jobs(
+        self, client: haulage.Client
+    ) -> tuple[Any, haulage.JobHandle[str], list[haulage.JobHandle[str]]]:
+        """What a worker runs; a job that ignores its time limit, and others."""
+        late = client.submit("deaf", timeout=BEGUN, max_attempts=1)
+        return self.wait, late, client.submit_many(["fine"] * 4)
+
+
+@pytest.mark.parametrize("deaf", [DeafTask(), DeafCoroutine()], ids=["task", "coroutine"])
+def test_what_ignores_its_time_limit_beside_an_event_loop_loses_its_slot_too(
+    deaf: DeafTask | DeafCoroutine, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = testing.memory()
+    address = f"127.0.0.1:{free_port()}"
+    handler, late, others = deaf.jobs(client)
+    with (
+        caplog.at_level(logging.WARNING, "haulage"),
+        haulage.Worker(handler, client, cancel_grace_period=0.1, http_listen=address) as worker,
+    ):
+        assert [job.result(SOON) for job in others] == ["fine"] * 4, "though the only slot was taken"
+        assert deaf.begun == 1
+        assert late.status() is Status.ERROR
+        assert f"{late.id}: the handler has not stopped in time; as nothing can end" in caplog.text
+        assert json.loads(page(address, "/health")) == {"status": "ok", "stuck": 1}
+        assert 'haulage_calls_stuck{store="memory"} 1\n' in page(address, "/metrics")
+        deaf.go.set()
+        until(lambda: 'haulage_calls_stuck{store="memory"} 0\n' in page(address, "/metrics"))
+        assert worker.is_running
+    assert "has stopped" in caplog.text
+    assert "could not be carried out" not in caplog.text
+
+
+def test_a_worker_ends_with_more_deaf_coroutines_than_slots() -> None:
+    client = testing.memory()
+    deaf = DeafCoroutine()
+    jobs = [client.submit("deaf", timeout=BEGUN, max_attempts=1) for _ in range(2)]
+    with pytest.raises(haulage.WorkerBroken, match=r"2 handlers go on .* let CancelledError pass"):
+        haulage.Worker(deaf.wait, client, cancel_grace_period=0.1).run()
+    deaf.go.set()
+    assert deaf.begun == 2
+    assert [job.status() for job in jobs] == [Status.ERROR, Status.ERROR]
+
+
+def test_an_event_loop_that_answers_late_does_not_end_the_worker() -> None:
+    client = testing.memory()
+    deaf = DeafCoroutine()
+    late = client.submit("deaf", timeout=BEGUN, max_attempts=1)
+    # The loop has not answered at the moment at which it is asked.
+    with haulage.Worker(deaf.wait, client, cancel_grace_period=0) as worker:
+        assert client.submit("fine").result(SOON) == "fine", "the slot has gone to it"
+        assert late.status() is Status.ERROR
+        assert worker.is_running
+        deaf.go.set()
+
+
+def test_a_handler_that_blocks_the_event_loop_for_good_ends_the_worker_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "_ANSWER", 0.1)
+    client = testing.memory()
+    blocked, go = threading.Event(), threading.Event()
+
+    async def handler(body: str) -> str:
+        if body == "block":
+            blocked.set()
+            while not go.is_set():
+                time.sleep(0.01)
+        return body
+
+    late = client.submit("block", timeout=BEGUN, max_attempts=1)
+    beside = client.submit("beside", max_attempts=1, delay=0.5)
+    with pytest.raises(haulage.WorkerBroken, match="blocks the event loop in which all the others run"):
+        haulage.Worker(handler, client, concurrency=2, cancel_grace_period=0.1).run()
+    assert blocked.is_set()
+    go.set()
+    assert late.status() is Status.ERROR
+    record = client.record(beside.id)
+    assert (record.status, record.uncounted) == (Status.SUBMITTED, 1), "it is given back, uncounted"
 
 
 class Unwanted:
@@ -96,6 +211,20 @@ def test_a_handler_has_its_grace_period_to_stop() -> None:
     until(lambda: call.looks >= 3)
     overdue.close()
     assert not overdue.end(1), "nobody has taken its place"
+
+
+def test_calls_that_end_within_their_grace_period_are_forgotten() -> None:
+    overdue = Overdue(1, lambda: None, lambda _: None)
+    overdue.grace = 300
+    overdue.start()
+    call = Unwanted()
+    given: Any = call
+    overdue.begin(1, given)
+    until(lambda: call.looks >= 2)
+    assert overdue._unwanted
+    assert not overdue.end(1)
+    overdue.close()
+    assert overdue._unwanted == {}
 
 
 def test_a_worker_with_more_deaf_handlers_than_slots_ends_with_a_code_of_its_own(

@@ -325,7 +325,13 @@ def test_a_child_that_is_killed_while_it_loads_does_not_end_a_starting_worker(
     (folder / "killed.py").write_text(KILLED.replace("if not os.path.exists", "if True or os.path.exists"))
     words = ["--url", client.url, "worker", "--python", "killed:act", "--processes", "1"]
     assert __main__.main(words) == __main__.FAILURE
-    assert "died of SIGKILL, perhaps for want of memory while it loaded the handler" in capfd.readouterr().err
+    assert (
+        "died of SIGKILL while it loaded the handler, perhaps for want of memory; give the machine more "
+        "memory, or the worker fewer child processes (processes, slots_per_gpu)"
+    ) in capfd.readouterr().err
+    (folder / "killed.py").write_text("import os\nos._exit(3)")
+    assert __main__.main(words) == __main__.FAILURE
+    assert "exited with code 3 while it loaded the handler; see what it printed" in capfd.readouterr().err
     # A module that cannot be loaded is a mistake, and told at once.
     (folder / "killed.py").write_text("import weights_of_last_week")
     assert __main__.main(words) == __main__.USAGE

@@ -44,7 +44,7 @@ def test_a_record_is_plain_values_and_comes_back(record: Record) -> None:
         Record.from_json(record.to_json()),
     ):
         assert back == record and back.finished_at == record.finished_at
-    with pytest.raises(haulage.InvalidJSONError, match="no record"):
+    with pytest.raises(haulage.InvalidJSONError, match="not a record"):
         Record.from_json("{}")
 
 

@@ -74,7 +74,8 @@ def test_a_poll_waits_for_an_id_that_comes_later() -> None:
 def test_a_poll_waits_for_an_item_of_ones_own() -> None:
     client = DynamoDBClient("results")
     client.submitted_put(60, message_id="mine")
-    with pytest.raises(haulage.AwaitingResultTimeoutError):
+    late = "^mine has no result after 0.05 s; it goes on, and can be waited for again$"
+    with pytest.raises(haulage.AwaitingResultTimeoutError, match=late):
         client.result_poll("mine", timeout_seconds=0.05, poll_time_seconds=0)
     threading.Timer(0.05, client.result_put, [], {"message_id": "mine", "result": 7}).start()
     assert client.result_poll("mine", timeout_seconds=SOON, poll_time_seconds=0.01) == 7
@@ -105,11 +106,21 @@ def test_credentials_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
         Producer("jobs", ddb_client=theirs, aws_access_key_id="B")
 
 
+def test_the_environment_adds_to_its_own_table_on_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAULAGE_URL", "sqs://jobs.fifo?table=results&keep_successes=true&queue_owner=1")
+    (own,) = DynamoDBClient("results", region_name="eu-central-1")._places
+    assert own.records == "dynamodb://results?keep_successes=true&region=eu-central-1"
+    (other,) = DynamoDBClient("others")._places
+    assert other.records == "dynamodb://others?"
+
+
 def test_the_environment_adds_to_its_own_queue_on_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAULAGE_URL", "sqs://jobs.fifo?table=other&bucket=payloads&region=eu-north-1")
+    more = "bucket=payloads&keep_successes=true"
+    monkeypatch.setenv("HAULAGE_URL", f"sqs://jobs.fifo?table=other&{more}&region=eu-north-1")
     records = DynamoDBClient("results", region_name="eu-central-1")
-    url = Producer("jobs.fifo", ddb_client=records)._place.url
-    assert url == "sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1"
+    place = Producer("jobs.fifo", ddb_client=records)._place
+    assert place.url == f"sqs://jobs.fifo?table=results&{more}&region=eu-central-1"
+    assert place.records == f"dynamodb://results?{more}&region=eu-central-1"
     assert (
         Producer("others", ddb_client=records)._place.url == "sqs://others?table=results&region=eu-central-1"
     )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes what a release consists of, into dist/: for each target that is named the
-# program, in an archive, and the wheel, and for musl the scaling Lambda; then the SBOM, the licences of what is
-# linked in, and checksums of all of it. Without a target: all of Linux. What was in
+# program, in an archive, and the wheel, and for musl the scaling Lambda; then the bills of materials, the
+# licences of what is linked in, and checksums of all of it. Without a target: all of Linux. What was in
 # dist/ before stays until all of it is there.
 #
 # A program is static. Those of Linux are built for musl, on any machine. Without
@@ -30,7 +30,7 @@ python/install-tools.sh
 new=$tools/dist/new
 rm -rf "$new"
 mkdir -p "$new"
-"$python" scripts/dist/licenses.py python/licenses/THIRD-PARTY.txt "$@"
+"$python" scripts/dist/licenses.py wheel python/licenses/THIRD-PARTY.txt "$@"
 
 archive() {
     local target=$1 name program
@@ -61,8 +61,10 @@ lambda() {
     architecture=${architecture/aarch64/arm64}
     crates/haulage-autoscale/package/build.sh "$architecture"
     cp "$tools/lambda/haulage-autoscale-$architecture.zip" "$new/haulage-autoscale-$version-$architecture.zip"
+    lambdas+=("$1")
 }
 
+lambdas=()
 for target in "$@"; do
     echo "dist: the wheel for $target"
     wheel "$target"
@@ -82,7 +84,9 @@ for target in "$@"; do
         ;;
     esac
 done
-"$python" scripts/dist/sbom.py "$new" "$new/haulage-$version.cdx.json"
+"$python" scripts/dist/sbom.py wheel "$new" "$new/haulage-$version.cdx.json"
+[ ${#lambdas[@]} = 0 ] \
+    || "$python" scripts/dist/sbom.py lambda "$new/haulage-autoscale-$version.cdx.json" "${lambdas[@]}"
 cp python/licenses/THIRD-PARTY.txt "$new/haulage-$version-third-party-licenses.txt"
 (cd "$new" && sha256sum -- * > ../SHA256SUMS && mv ../SHA256SUMS .)
 rm -rf dist

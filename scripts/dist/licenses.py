@@ -1,7 +1,8 @@
-"""Gathers the licences of what is linked in: `licenses.py FILE TARGET…`.
+"""Gathers the licences of what is linked in: `licenses.py wheel|lambda FILE TARGET…`.
 
-Each crate is named with its licence, and with the texts that it comes with, those of C sources in it as
-well. A text that several have stands there once.
+The program is in the wheel; the Lambda is the one that scales. Each crate is named with its licence, and
+with the texts that it comes with, those of C sources in it as well. A text that several have stands there
+once.
 """
 
 import json
@@ -9,8 +10,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-PACKAGE = ("--locked", "--package", "haulage-python", "--features", "haulage-python/aws")
+PACKAGES = {
+    "wheel": ("haulage-python", "haulage-python/aws"),
+    "lambda": ("haulage-autoscale", "haulage-autoscale/lambda"),
+}
 NAMES = ("license", "licence", "copying", "copyright", "notice", "unlicense")
 
 # What a program holds besides crates, if it is static.
@@ -25,14 +30,19 @@ def cargo(*words: str) -> str:
     return done.stdout.decode()
 
 
-def linked(targets: list[str]) -> set[tuple[str, str]]:
-    """The name and the version of each crate that is part of a program or a wheel."""
+def linked(what: str, targets: list[str]) -> list[dict[str, Any]]:
+    """What cargo knows of each crate that is part of it on these targets, those of the workspace included."""
+    package, feature = PACKAGES[what]
     where = [word for target in targets for word in ("--target", target)]
-    tree = cargo(
-        "tree", *PACKAGE, *where, "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}"
-    )
+    shown = ("--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}")
+    tree = cargo("tree", "--locked", "--package", package, "--features", feature, *where, *shown)
     lines = (line.split() for line in tree.splitlines())
-    return {(name, version.removeprefix("v")) for name, version, *_ in filter(None, lines)}
+    names = {(name, version.removeprefix("v")) for name, version, *_ in filter(None, lines)}
+    # With the targets, cargo has no need of what other systems would use.
+    here = [word for target in targets for word in ("--filter-platform", target)]
+    everything = cargo("metadata", "--locked", "--all-features", "--format-version", "1", *here)
+    known = {(package["name"], package["version"]): package for package in json.loads(everything)["packages"]}
+    return [known[name] for name in sorted(names)]
 
 
 def texts(folder: Path) -> list[str]:
@@ -43,14 +53,12 @@ def texts(folder: Path) -> list[str]:
     return [file.read_text(encoding="utf-8", errors="replace").strip() for file in sorted(found)]
 
 
-def main(file: Path, targets: list[str]) -> None:
-    names = linked(targets)
-    packages = json.loads(cargo("metadata", "--locked", "--format-version", "1"))["packages"]
+def main(what: str, file: Path, targets: list[str]) -> None:
     # By the words, since the same text is broken into lines in many ways.
     users: dict[str, tuple[str, list[str]]] = {}
     lines = []
-    for package in sorted(packages, key=lambda package: (package["name"], package["version"])):
-        if package["source"] is None or (package["name"], package["version"]) not in names:
+    for package in linked(what, targets):
+        if package["source"] is None:
             continue
         crate = f"{package['name']} {package['version']}"
         lines.append(f"{crate}: {package['license'] or 'see its text below'}")
@@ -65,4 +73,4 @@ def main(file: Path, targets: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

@@ -13,7 +13,7 @@ locals {
   repository_arn = local.create_repository ? module.repository[0].arn : format(
     "arn:%s:ecr:%s:%s:repository/%s",
     data.aws_partition.current.partition,
-    split(".", var.ecr)[3],
+    regex("[.-]ecr\\.([a-z0-9-]+)\\.", var.ecr)[0],
     split(".", var.ecr)[0],
     join("/", slice(split("/", var.ecr), 1, length(split("/", var.ecr)))),
   )
@@ -49,6 +49,14 @@ locals {
     ? ["FARGATE", "FARGATE_SPOT"]
     : [service.capacity_provider != null ? service.capacity_provider : var.capacity_provider]
   ])
+  # Nobody else starts them where there is no autoscaling.
+  more_desired_counts = { for service in var.more_services : service.name => var.enable_autoscaling ? service.min_capacity : max(service.min_capacity, 1) }
+  more_sidecars       = { for service in var.more_services : service.name => service.sidecars != null ? service.sidecars : var.sidecars }
+  # A worker that is told to use GPUs does not start where there are none.
+  more_environments = { for service in var.more_services : service.name => merge(
+    { for name, value in var.container_environment : name => value if !(service.on_fargate && name == "HAULAGE_GPUS") },
+    service.environment,
+  ) }
   # What is scaled: each service with the queue, and what comes before it.
   services = concat(
     [{
@@ -68,6 +76,7 @@ locals {
   pairs = { for index, service in local.services : index == 0 ? var.name : "${var.name}-${var.more_services[index - 1].name}" => {
     cluster                 = module.worker.cluster_name
     service                 = service.name
+    task_family             = service.name # The worker's module names both alike.
     queue                   = module.queue.name
     queue_url               = module.queue.url
     more_queues             = [for name in local.named_queues : { name = module.queue.named[name].name, url = module.queue.named[name].url }]
@@ -242,6 +251,7 @@ module "worker" {
   lease_seconds              = var.heartbeat_visibility_timeout_seconds
   heartbeat_interval         = var.heartbeat_interval
   scale_in_protection        = var.enable_ecs_scalein_protection
+  keep_successes             = var.keep_successes
   command                    = var.container_command
   environment                = var.container_environment
   health_check               = var.health_check
@@ -295,28 +305,30 @@ module "more_workers" {
   ephemeral_storage_gib      = each.value.ephemeral_storage_gib
   capacity_provider          = each.value.on_fargate ? null : try(coalesce(each.value.capacity_provider, var.capacity_provider), null)
   capacity_provider_type     = coalesce(each.value.capacity_provider_type, var.capacity_provider_type)
-  desired_count              = each.value.min_capacity
+  desired_count              = local.more_desired_counts[each.key]
   concurrency                = coalesce(each.value.concurrency, var.concurrency)
   lease_seconds              = var.heartbeat_visibility_timeout_seconds
   heartbeat_interval         = var.heartbeat_interval
   scale_in_protection        = var.enable_ecs_scalein_protection
+  keep_successes             = var.keep_successes
   command                    = each.value.command != null ? each.value.command : var.container_command
-  environment                = merge(var.container_environment, each.value.environment)
+  environment                = local.more_environments[each.key]
   health_check               = var.health_check
-  sidecars                   = var.sidecars
+  sidecars                   = local.more_sidecars[each.key]
   secrets                    = var.container_secrets
   secrets_kms_key_arns       = var.container_secrets_kms_key_arns
-  volumes                    = var.volumes
-  container                  = var.container
-  container_definitions      = var.container_definitions
-  enable_execute_command     = var.enable_execute_command
-  rollback                   = var.rollback
-  wait_for_steady_state      = var.wait_for_steady_state
-  log_retention_days         = var.log_retention_days
-  permissions_boundary       = var.permissions_boundary
-  iam_path                   = var.iam_path
-  kms_key_arn                = var.kms_key_arn
-  tags                       = var.tags
+  volumes                    = each.value.volumes != null ? each.value.volumes : var.volumes
+  container                  = each.value.container != null ? each.value.container : var.container
+  # Of the containers that it has.
+  container_definitions  = { for name, parts in var.container_definitions : name => parts if contains(concat(["worker"], keys(local.more_sidecars[each.key])), name) }
+  enable_execute_command = var.enable_execute_command
+  rollback               = var.rollback
+  wait_for_steady_state  = var.wait_for_steady_state
+  log_retention_days     = var.log_retention_days
+  permissions_boundary   = var.permissions_boundary
+  iam_path               = var.iam_path
+  kms_key_arn            = var.kms_key_arn
+  tags                   = var.tags
 }
 
 module "scaler" {

@@ -52,6 +52,19 @@ variable "queues" {
     condition     = alltrue([for queue in var.queues : can(regex("^[A-Za-z0-9_-]+$", queue)) && length("${var.name}--${queue}.fifo") <= 80]) && length(distinct(var.queues)) == length(var.queues) && length(setsubtract(var.queues, ["default"])) <= 9
     error_message = "There are 9 named queues at most, each once, of letters, digits, hyphens and underscores, such as bulk; with the name of the pipeline they are no longer than the 80 characters that SQS has."
   }
+
+  validation {
+    # A policy has 6144 characters at most ("IAM and AWS STS quotas"), and operate, the longest, has each queue in
+    # three statements. What else it has is counted with a key; tests/checks.py counts a policy that was made.
+    condition = 6144 >= (
+      2777 + 19 * length("${var.name}${data.aws_region.current.region}") + 20 * length(data.aws_partition.current.partition)
+      + 3 * sum(concat([0], [
+        for queue in setsubtract(var.queues, ["default"]) :
+        length("'arn:${data.aws_partition.current.partition}:sqs:${data.aws_region.current.region}:123456789012:${var.name}--${queue}.fifo',")
+      ]))
+    )
+    error_message = "The policy operate would be longer than the 6144 characters that IAM takes: it names each queue three times. Give the queues shorter names, or have fewer of them."
+  }
 }
 
 variable "queue_senders" {

@@ -86,7 +86,7 @@ variable "approx_num_backlog_messages" {
 }
 
 variable "more_services" {
-  description = "More services on the same queue, in this order: each is scaled for the jobs that those before it, at their most, have no slots for. Such as tasks on Spot beyond some on demand, or on CPUs beyond those on GPUs. What is not said is as in the first service; environment comes on top of container_environment."
+  description = "More services on the same queue, in this order: each is scaled for the jobs that those before it, at their most, have no slots for. Such as tasks on Spot beyond some on demand, or on CPUs beyond those on GPUs. What is not given is as in the first service; sidecars, volumes and container replace those of the first as a whole, and environment is added to container_environment, without HAULAGE_GPUS for a service on_fargate."
   type = list(object({
     name                   = string
     container_tag          = optional(string)
@@ -104,6 +104,42 @@ variable "more_services" {
     concurrency            = optional(number)
     min_capacity           = optional(number, 0)
     max_capacity           = optional(number, 10)
+    sidecars = optional(map(object({
+      image       = string
+      command     = optional(list(string))
+      entry_point = optional(list(string))
+      environment = optional(map(string), {})
+      secrets     = optional(map(string), {})
+      cpu         = optional(number)
+      memory      = optional(number)
+      gpus        = optional(number, 0)
+      essential   = optional(bool, true)
+      wait_for    = optional(string, "START")
+      mounts      = optional(map(string), {})
+      health_check = optional(object({
+        command      = list(string)
+        start_period = optional(number, 120)
+      }))
+    })))
+    volumes = optional(map(object({
+      path      = string
+      read_only = optional(bool, false)
+      host_path = optional(string)
+      efs = optional(object({
+        file_system_arn   = string
+        access_point_arn  = optional(string)
+        root_directory    = optional(string, "/")
+        security_group_id = optional(string)
+      }))
+    })))
+    container = optional(object({
+      user              = optional(string)
+      read_only         = optional(bool, false)
+      add               = optional(list(string), [])
+      drop              = optional(list(string), [])
+      ulimits           = optional(map(object({ soft = number, hard = number })), {})
+      shared_memory_mib = optional(number)
+    }))
   }))
   default  = []
   nullable = false
@@ -116,6 +152,15 @@ variable "more_services" {
   validation {
     condition     = alltrue([for service in var.more_services : !service.on_fargate || service.capacity_provider == null])
     error_message = "A service has either a capacity_provider, or on_fargate = true where the first service is not on Fargate."
+  }
+
+  validation {
+    condition = alltrue([for service in var.more_services : !service.on_fargate || (
+      (service.sidecars != null || alltrue([for sidecar in values(var.sidecars) : sidecar.gpus == 0])) &&
+      (service.volumes != null || alltrue([for volume in values(var.volumes) : volume.host_path == null])) &&
+      (service.container != null || var.container.shared_memory_mib == null)
+    )])
+    error_message = "The first service has what Fargate has not (GPUs of sidecars, a host_path, or shared_memory_mib): beside on_fargate = true, give sidecars, volumes or container of its own, such as sidecars = {} for none."
   }
 }
 

@@ -1,17 +1,17 @@
 # The tasks.
 
 variable "ecr" {
-  description = "URL of the ECR repository with the image, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com/model; in the region of the pipeline; null makes one of the pipeline's name."
+  description = "URL of the ECR repository with the image, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com/model, or in subnets with IPv6 only 123456789012.dkr-ecr.eu-central-1.on.aws/model; in the region of the pipeline; null makes one of the pipeline's name."
   type        = string
   default     = null
 
   validation {
-    condition     = var.ecr == null || can(regex("^[0-9]{12}\\.dkr\\.ecr\\.[a-z0-9-]+\\.amazonaws\\.com(\\.cn)?/[a-z0-9._/-]+$", var.ecr))
+    condition     = var.ecr == null || can(regex("^[0-9]{12}(\\.dkr\\.ecr\\.[a-z0-9-]+\\.amazonaws\\.com(\\.cn)?|\\.dkr-ecr\\.[a-z0-9-]+\\.on\\.aws)/[a-z0-9._/-]+$", var.ecr))
     error_message = "Give the URL of a repository without a tag, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com/model."
   }
 
   validation {
-    condition     = var.ecr == null || try(split(".", var.ecr)[3] == data.aws_region.current.region, true)
+    condition     = var.ecr == null || try(regex("[.-]ecr\\.([a-z0-9-]+)\\.", var.ecr)[0] == data.aws_region.current.region, true)
     error_message = "The repository is not in ${data.aws_region.current.region}, and tasks reach no ECR but that of their region: push the image there, or replicate the repository."
   }
 }
@@ -274,6 +274,13 @@ variable "enable_ecs_scalein_protection" {
   description = "Whether a task that works is protected from scale-in and deployments."
   type        = bool
   default     = true
+  nullable    = false
+}
+
+variable "keep_successes" {
+  description = "Whether results are written so that the earlier package of `Consumer` and `Producer` can read them: without a time at which DynamoDB deletes them."
+  type        = bool
+  default     = false
   nullable    = false
 }
 

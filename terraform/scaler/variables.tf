@@ -11,12 +11,13 @@ variable "name" {
 }
 
 variable "pairs" {
-  description = "The services to scale, each with its queue, by a name of your choice: names of cluster, service and queue (queue_url, if it is not the one of this account and region); more_queues that it works off beside that one; min_tasks, max_tasks; slots_per_task: jobs that a task runs side by side; slots_before: of several services on one queue, the slots of those that come before this one, at their most; job_seconds: how long a job takes, until tasks of Haulage have measured it; target_seconds: within how long a backlog is to be drained; scale_in_window_seconds: for how long tasks that are not needed are kept; scaler: direct, or alarms, which are modules/scaling_alarms; dashboard: whether the Lambda also puts the metrics that only people look at, and policies of your own."
+  description = "The services to scale, each with its queue, by a name of your choice: names of cluster, service and queue (queue_url, if it is not the one of this account and region); task_family: the family of the service's task definitions; the Lambda may run no tasks in it but those of the families that pairs name; more_queues that it works off beside that one; min_tasks, max_tasks; slots_per_task: jobs that a task runs side by side; slots_before: of several services on one queue, the slots of those that come before this one, at their most; job_seconds: how long a job takes, until tasks of Haulage have measured it; target_seconds: within how long a backlog is to be drained; scale_in_window_seconds: for how long tasks that are not needed are kept; scaler: direct, or alarms, which are modules/scaling_alarms; dashboard: whether the Lambda also puts the metrics that only people look at, and policies of your own."
   type = map(object({
     cluster                 = string
     service                 = string
     queue                   = string
     queue_url               = optional(string)
+    task_family             = optional(string)
     more_queues             = optional(list(object({ name = string, url = optional(string) })), [])
     min_tasks               = optional(number, 0)
     max_tasks               = optional(number, 10)

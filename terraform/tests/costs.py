@@ -12,6 +12,7 @@ ENDPOINT_HOUR = 0.01  # "AWS PrivateLink pricing": an interface endpoint, in eac
 VCPU_HOUR, GB_HOUR = 0.04048, 0.004445  # "AWS Fargate pricing": Linux on x86, on demand
 METRIC = 0.30  # "Amazon CloudWatch pricing": a custom metric, a month
 ALARM, FAST_ALARM = 0.10, 0.30  # the same: for each metric of an alarm; of high resolution
+COMPOSITE_ALARM = 0.50  # the same: one that is made of others
 METRIC_READ = 0.01 / 1000  # the same: a metric of GetMetricData
 METRICS_PUT = 0.01 / 1000  # the same: a call of PutMetricData
 SQS_REQUEST = 0.50 / 1e6  # "Amazon SQS pricing": a FIFO queue
@@ -33,6 +34,7 @@ SCALING_METRICS, TASK_METRICS, DASHBOARD_METRICS = 1, 6, 2  # docs/scaling.md an
 METRICS_READ = 3  # each minute, as long as no service is scaled in
 ALARM_METRICS, FAST_ALARMS = 10, 0  # those for people
 SAMPLES, LAMBDA_GB = 6, 0.125
+NAMED_QUEUE_METRICS = 6  # more of those, for each named queue
 # And with scaler = "alarms": more metrics, the alarms on them and, as an
 # assumption, two that Application Auto Scaling makes for its target tracking.
 ALARMS_SCALING_METRICS, ALARMS_ALARM_METRICS, ALARMS_FAST_ALARMS, ALARMS_SAMPLES = 4, 11 + 2, 1, 4
@@ -105,6 +107,11 @@ def choices() -> list[str]:
         ("`container_secrets`: each secret of Secrets Manager", SECRET),
         ("`volumes` of EFS: each GB", FILES_GB),
         ("`dynamodb_point_in_time_recovery_enabled`: each GB of the table", BACKUP_GB),
+        (
+            f"`queues`: each named queue, for {NAMED_QUEUE_METRICS} metrics of alarms at {ALARM:.2f}, and the requests for its counts",
+            NAMED_QUEUE_METRICS * ALARM + MINUTES * SAMPLES * SQS_REQUEST,
+        ),
+        ("and with three or more, a composite alarm, once", COMPOSITE_ALARM),
         ("`more_services`: each, for its scaling", on_a_shared_lambda()),
         (f"`enable_dashboard`: {DASHBOARD_METRICS} metrics at {METRIC:.2f}", DASHBOARD_METRICS * METRIC),
         ("and each dashboard beyond the third of the account", DASHBOARD),

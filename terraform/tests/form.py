@@ -33,7 +33,31 @@ def faults(root: pathlib.Path) -> list[str]:
                         f"{folder.relative_to(root)} leaves {name} of {source} at its default"
                         for name in _variables(module) - arguments.get(source, set())
                     ]
+    return found + _differing_types(root)
+
+
+# What one of more_services gives in place of what the first service has, and the worker is given.
+SERVICE_PARTS = ("sidecars", "volumes", "container")
+
+
+def _differing_types(root: pathlib.Path) -> list[str]:
+    """Terraform has no names for types, so these stand three times; what one of them lacks is dropped."""
+    of_pipeline, of_module = _types(root / "inference_pipeline"), _types(root / "modules" / "worker")
+    more = of_pipeline["more_services"]
+    found = []
+    for name in SERVICE_PARTS:
+        if of_module[name] != of_pipeline[name]:
+            found.append(f"modules/worker and inference_pipeline differ in the type of {name}")
+        if f"{name}=optional({of_pipeline[name]})" not in more:
+            found.append(f"inference_pipeline: more_services has another type of {name} than the variable {name}")
     return found
+
+
+def _types(folder: pathlib.Path) -> dict[str, str]:
+    """The types of the variables, without what is between their words."""
+    text = "\n".join(path.read_text() for path in sorted(folder.glob("variables*.tf")))
+    found = re.findall(r'^variable "(\w+)" \{\n.*?^  type\s*= (.*?)\n(?=  \w|\}|\n)', text, re.M | re.S)
+    return {name: re.sub(r"\s+", "", kind) for name, kind in found}
 
 
 def unnamed_outputs(root: pathlib.Path, page: str) -> list[str]:

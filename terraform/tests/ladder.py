@@ -21,7 +21,9 @@ import zipfile
 import checks
 import costs
 import form
+import full
 import planned
+import released
 import schema
 import task_tokens
 from downlevel import Downlevel
@@ -105,7 +107,7 @@ def current_schema(work: pathlib.Path) -> None:
                     terraform(current / root, "init", "-input=false", **reattach)
                     terraform(current / root, "validate", **reattach)
             with step("current provider: what is planned for a pipeline"):
-                planned.pipeline(plan(current / "inference_pipeline", work / "planned", PLANNED, reattach))
+                planned.pipeline(plan(current / "inference_pipeline", work / "planned", PLANNED, reattach), PLANNED)
             vpc = {key: PLANNED[key] for key in ("vpc_id", "subnet_ids")}
             package = {"lambda_package": str(ROOT / "inference_pipeline" / "tests" / "package.zip")}
             server = {"server_image": f"{checks.ACCOUNT}.dkr.ecr.eu-central-1.amazonaws.com/server:v3"}
@@ -118,6 +120,8 @@ def current_schema(work: pathlib.Path) -> None:
             with step("current provider: what is planned for a pipeline in public subnets"):
                 public = PLANNED | {"sqs_vpc_endpoint_id": None, "assign_public_ip": True}
                 planned.in_public(plan(current / "inference_pipeline", work / "public", public, reattach))
+            with step("current provider: the stack scaler, from a repository"):
+                published(work, reattach)
             with step("current provider: what is refused is told with what would do"):
                 for values, words in REFUSED:
                     refused(current / "inference_pipeline", work / "refused.tfvars.json", PLANNED | values, words, reattach)
@@ -130,6 +134,22 @@ def current_schema(work: pathlib.Path) -> None:
                         raise Failed(f"no test ran:\n{said}")
 
 
+def published(work: pathlib.Path, reattach: dict) -> None:
+    """What the README of the stack scaler shows: its source, from a repository, as others take it."""
+    repository, root = work / "repository", work / "published"
+    shutil.copytree(ROOT, repository / "terraform", ignore=shutil.ignore_patterns("tests"))
+    git = ["git", "-C", str(repository), "-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "A version"], ["tag", "v0.1.0"]):
+        subprocess.run([*git, *command], check=True)
+    call = (ROOT / "scaler" / "README.md").read_text().split("```hcl\n")[1].split("```")[0]
+    source = "git::https://github.com/haulage/haulage//"
+    assert source in call, call
+    root.mkdir()
+    (root / "main.tf").write_text(call.replace(source, f"git::file://{repository}//").replace("…", "0" * 64))
+    terraform(root, "init", "-input=false", **reattach)
+    terraform(root, "validate", **reattach)
+
+
 PLANNED = {
     "vpc_id": "vpc-0123456789abcdef0",
     "subnet_ids": ["subnet-0123456789abcdef0"],
@@ -139,6 +159,11 @@ PLANNED = {
     "container_tag": "v1",
     "ecr_keep_images": 100,
     "enable_dashboard": True,
+    # With all that has roles.
+    "completion_events": {},
+    "step_functions": {},
+    "permissions_boundary": f"arn:aws:iam::{checks.ACCOUNT}:policy/bounds",
+    "iam_path": "/search/",
     "tags": {"team": "search"},
 }
 
@@ -307,7 +332,8 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         for name, pipeline in pipelines.items():
             with step(f"emulator: apply the pipeline {name}"):
                 outputs[name] = pipeline.apply()
-        pairs = outputs["staging"]["scaler_pairs"]
+        # Beside a pipeline, a service that is there already.
+        pairs = outputs["staging"]["scaler_pairs"] | {"thumbnails": checks.THUMBNAILS}
         scaler = stack("scaler", "scaler", pairs=pairs, lambda_package=common["lambda_package"])
         with step("emulator: apply the stack scaler"):
             shared["alarm_names"] = scaler.apply()["alarm_names"]
@@ -317,21 +343,31 @@ def on_emulator(work: pathlib.Path, configuration: pathlib.Path) -> None:
         for name, check in checks.all_checks():
             with step(f"emulator: {name}"):
                 check(aws, shared, outputs)
-        public = stack(
-            "inference_pipeline", "public", name="public", assign_public_ip=True, enable_autoscaling=False,
-            **{key: value for key, value in common.items() if key != "sqs_vpc_endpoint_id"},
-        )
-        with step("emulator: apply a pipeline in public subnets"):
-            public.apply()
-            checks.public(aws)
-        with step("emulator: a second plan of public is empty"):
-            public.assert_settled()
+        with step("emulator: the Lambda from the file of a release"):
+            of_release = lambda package: stack(
+                "scaler", "released", name="released", pairs={"thumbnails": checks.THUMBNAILS}, lambda_package=package,
+            )
+            released.check(of_release, work, package)
+        # Without endpoints, and with all that a task may have.
+        everything = full.variables(aws, vpc["vpc_id"])
+        outside = {key: value for key, value in common.items() if key != "sqs_vpc_endpoint_id"}
+        for where, public_ip in (("public subnets", True), ("private subnets with a NAT gateway", False)):
+            alone = stack(
+                "inference_pipeline", "full", name="full", assign_public_ip=public_ip, enable_autoscaling=False,
+                **outside, **everything,
+            )
+            with step(f"emulator: apply a pipeline in {where}"):
+                alone.apply()
+                full.check(aws, everything, public_ip)
+            with step(f"emulator: a second plan of it in {where} is empty"):
+                alone.assert_settled()
         package.unlink()  # A destroy does without.
-        for each in [public, scaler, *pipelines.values(), endpoints]:
+        for each in [alone, scaler, *pipelines.values(), endpoints]:
             with step(f"emulator: destroy {each.name}"):
                 each.destroy()
         package = empty_package(work)
         with step("emulator: nothing is left"):
+            full.remove_cluster(aws, everything["cluster_arn"])
             aws.assert_nothing_left()
         # Made of what was applied above; that they go as a whole, with nothing
         # there yet, is what is left to see. The emulator ends with them.

@@ -2,11 +2,12 @@
 
 import json
 
+import completion_events
 import costs
 
 
-def pipeline(plan: dict) -> None:
-    """What holds for each resource of a pipeline, as planned with the current
+def pipeline(plan: dict, variables: dict) -> None:
+    """What holds for each resource of a pipeline with these variables, as planned with the current
     provider. Here are the arguments that the emulator's provider is too old for."""
     resources = list(_resources(plan["planned_values"]["root_module"]))
     of = lambda kind: [resource["values"] for resource in resources if resource["type"] == kind]
@@ -17,6 +18,12 @@ def pipeline(plan: dict) -> None:
         assert not rule.get("cidr_ipv4") and not rule.get("cidr_ipv6"), f"open to addresses: {rule}"
     for group in of("aws_security_group"):
         assert not group.get("ingress") and not group.get("egress"), "rules are resources of their own"
+    roles = {role["name"]: (role.get("permissions_boundary"), role["path"]) for role in of("aws_iam_role")}
+    kept = {variables["permissions_boundary"]}, {variables["iam_path"]}
+    assert (set(bound for bound, _ in roles.values()), set(path for _, path in roles.values())) == kept, roles
+    ends = ("autoscale", "consumer", "events", "execution", "task-tokens", "task-tokens-pipe")
+    assert set(roles) == {f"haulage-{end}" for end in ends}, roles
+    assert {policy["path"] for policy in of("aws_iam_policy")} == {variables["iam_path"]}, "policies are in the path"
     for queue in of("aws_sqs_queue"):
         assert queue["sqs_managed_sse_enabled"] is True, queue["name"]
         assert queue["fifo_queue"] == queue["name"].endswith(".fifo"), queue["name"]
@@ -37,8 +44,12 @@ def pipeline(plan: dict) -> None:
         assert group["retention_in_days"] == 30, f"logs for ever: {group['name']}"
     for alarm in of("aws_cloudwatch_metric_alarm"):
         assert alarm["treat_missing_data"] in ("breaching", "notBreaching"), f"{alarm['alarm_name']} leaves it open"
+        asked = [query for query in alarm.get("metric_query") or [] if query.get("metric")]
+        assert len(asked) <= 10, f"{alarm['alarm_name']} has more metrics than CloudWatch takes: {len(asked)}"
     for name, count in costs.counts(of).items():
         assert count == getattr(costs, name), f"costs.py has another {name} than {count}"
+    (pipe,) = [p for p in of("aws_pipes_pipe") if p["name"].endswith("-completion-events")]
+    completion_events.check(pipe)
     # What is not said is not known before the apply, as the provider may say it.
     untagged = [
         change["address"] for change in plan["resource_changes"]

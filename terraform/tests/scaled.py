@@ -1,7 +1,8 @@
-"""A pipeline on the emulator that the scaling Lambda's own program scales: applied, out for a
-job, in after it, destroyed. `make test-scaled` runs it: `scaled.py PROGRAM`.
+"""A pipeline on the emulator that the scaling Lambda's own program scales: applied, out for
+jobs, in once a worker has done them, destroyed. `make test-scaled` runs it:
+`scaled.py LAMBDA HAULAGE`, with the two programs.
 
-The program gets its events from a runtime API here, as Terraform has EventBridge send them.
+The Lambda gets its events from a runtime API here, as Terraform has EventBridge send them.
 It speaks to CloudWatch in CBOR, which the emulator does not; ministack does.
 """
 
@@ -123,7 +124,23 @@ def scaler(program: pathlib.Path, metrics: str, log: pathlib.Path):
         runtime.close()
 
 
-def main(program: pathlib.Path) -> None:
+def said(haulage: pathlib.Path, url: str, *arguments: str) -> list[str]:
+    """The lines that the command line says of a pipeline."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HAULAGE_URL": url,
+        "AWS_ENDPOINT_URL": ladder.ENDPOINT,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    ran = subprocess.run([haulage, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    if ran.returncode != 0:
+        raise ladder.Failed(f"haulage {' '.join(arguments)} ended with {ran.returncode}\n{ran.stdout}\n{ran.stderr}")
+    return ran.stdout.splitlines()
+
+
+def main(program: pathlib.Path, haulage: pathlib.Path) -> None:
     work = ladder.prepared()
     configuration = ladder.downleveled(work)
     with ladder.emulator(work), cloudwatch(work / "ministack.log") as metrics:
@@ -143,7 +160,7 @@ def main(program: pathlib.Path) -> None:
         pipeline = ladder.Stack(configuration / "inference_pipeline", "scaled", work, variables)
         with ladder.step("scaled: apply the pipeline"):
             outputs = pipeline.apply()
-        sqs, ecs, url = aws("sqs"), aws("ecs"), outputs["queue_url"]
+        ecs, url = aws("ecs"), outputs["haulage_url"]
         target = aws("events").list_targets_by_rule(Rule="scaled-autoscale")["Targets"][0]
         event = json.loads(target["Input"])
 
@@ -157,13 +174,13 @@ def main(program: pathlib.Path) -> None:
                 runtime.invoke(event, OUT)
                 assert desired() == 0, log.read_text()
             with ladder.step("scaled: out for three jobs"):
-                for number in range(3):
-                    sqs.send_message(QueueUrl=url, MessageBody=json.dumps(number))
+                jobs = [job for number in range(3) for job in said(haulage, url, "submit", str(number))]
                 runtime.invoke(event, OUT)
                 assert desired() == 3, log.read_text()
             with ladder.step("scaled: in once they are done"):
-                for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]:
-                    sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                said(haulage, url, "worker", "--until-empty", "--claim-wait", "1s", "--shell", "cat")
+                results = [said(haulage, url, "result", job) for job in jobs]
+                assert results == [["0"], ["1"], ["2"]], results
                 runtime.invoke(event, IN)
                 assert desired() == 0, log.read_text()
         with ladder.step("scaled: destroy the pipeline"):
@@ -171,4 +188,4 @@ def main(program: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]).absolute())
+    main(*(pathlib.Path(program).absolute() for program in sys.argv[1:]))

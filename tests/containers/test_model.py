@@ -1,4 +1,4 @@
-"""A stock model server behind the queue."""
+"""A stock model server behind the queue, as in docs/containers.md."""
 
 from __future__ import annotations
 

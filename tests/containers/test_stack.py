@@ -1,4 +1,4 @@
-"""The local stack, end to end, as a user of the example meets it."""
+"""The local stack, end to end, as a user of the example meets it, and as docs/containers.md shows it."""
 
 from __future__ import annotations
 

@@ -94,14 +94,29 @@ def test_checksums_are_those_of_all_files() -> None:
     assert {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()} == sums
 
 
-def test_what_is_linked_in_is_named_with_its_licence() -> None:
-    (bom,) = (json.loads(path.read_text()) for path in DIST.glob("*.cdx.json"))
-    assert bom["bomFormat"] == "CycloneDX"
-    components = {component["name"]: component for component in bom["components"]}
-    (texts,) = (path.read_text() for path in DIST.glob("*-third-party-licenses.txt"))
-    for name in ("aws-sdk-dynamodb", "aws-sdk-sqs", "clap", "libsqlite3-sys", "rustls", "tokio"):
-        assert components[name]["licenses"] and components[name]["version"] in texts
+def named(bom: str, texts: str, *crates: str) -> None:
+    """These are in the bill of materials, and with the same version among the licences."""
+    (content,) = (json.loads(path.read_text()) for path in DIST.glob(bom))
+    assert content["bomFormat"] == "CycloneDX"
+    components = {component["name"]: component for component in content["components"]}
+    for name in crates:
+        assert components[name]["licenses"]
         assert f"\n{name} {components[name]['version']}: " in texts
+
+
+def test_what_is_linked_in_is_named_with_its_licence() -> None:
+    (texts,) = (path.read_text() for path in DIST.glob("*-third-party-licenses.txt"))
+    crates = ("aws-sdk-dynamodb", "aws-sdk-sqs", "clap", "libsqlite3-sys", "rustls", "tokio")
+    named("haulage-[0-9]*.cdx.json", texts, *crates)
+
+
+# There are none where only this machine's gnu target was built.
+@pytest.mark.parametrize("package", sorted(DIST.glob("*.zip")), ids=lambda path: path.name)
+def test_a_lambda_comes_with_its_licences(package: Path) -> None:
+    with zipfile.ZipFile(package) as members:
+        assert members.namelist() == ["bootstrap", "THIRD-PARTY.txt", "LICENSE-APACHE", "LICENSE-MIT"]
+        texts = members.read("THIRD-PARTY.txt").decode()
+    named("haulage-autoscale-*.cdx.json", texts, "aws-sdk-cloudwatch", "aws-sdk-ecs", "lambda_runtime")
 
 
 def test_the_wheel_brings_the_whole_command_line(venv: Path, tmp_path: Path) -> None:

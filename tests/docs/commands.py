@@ -7,7 +7,8 @@ blocks whose first line is a comment with a file's name, such as `# tasks.py`, a
 Comments directly before a block say what is to be done with it:
 
     <!-- not run: needs an AWS account -->      with the reason
-    <!-- run by crates/haulage/src/lib.rs -->   a test of the repository runs it
+    <!-- run by crates/haulage/src/lib.rs -->   a test or a workflow of the repository runs it: that
+                                                has all of its commands, or names the page
     <!-- first                                  commands that are run before, for what
     ID=$(haulage submit 1)                      the reader has and the test has not
     -->
@@ -31,14 +32,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tomllib
-from pages import ROOT, Block, Page
+from pages import ROOT, SHELL, Block, Page
 
 # What takes longer than this hangs.
 LONG = 300
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-FILE = re.compile(r"^(?:#|//|;|<!--) (\S+\.\w+|\S*/\S+|Dockerfile)(?: -->)?$")
 PORT = re.compile(r"\b(?:127\.0\.0\.1|localhost):(\d{4,5})\b")
-SHELL = ("sh", "console")
 CODE = ("python", "rust")
 
 
@@ -94,9 +93,10 @@ def _steps(page: Page, report: Report) -> list[Step]:
         first = block.comment("first")
         if first is not None:
             steps.append(Step(block, first, shown=False))
-        named = FILE.match(block.text.split("\n", 1)[0])
         reason = block.comment("not run")
-        elsewhere = next((c[7:].split(":")[0] for c in block.comments if c.startswith("run by ")), None)
+        elsewhere = next(
+            (c[7:].split(":")[0].strip() for c in block.comments if c.startswith("run by ")), None
+        )
         count = len(_commands(block)) if block.language in SHELL else 1
         if block.comment("prints") is not None:
             if steps and steps[-1].shown:
@@ -108,14 +108,17 @@ def _steps(page: Page, report: Report) -> list[Step]:
                 report.faults.append(f"{block.where}: it says no reason")
             report.left_out[reason] = report.left_out.get(reason, 0) + count
         elif elsewhere is not None:
-            if not (ROOT / elsewhere.strip()).exists():
+            if not (ROOT / elsewhere).is_file():
                 report.faults.append(f"{block.where}: there is no {elsewhere}")
+            elif not _has(ROOT / elsewhere, block):
+                report.faults.append(
+                    f"{block.where}: {elsewhere} has not all of it, and does not name the page"
+                )
             report.elsewhere[elsewhere] = report.elsewhere.get(elsewhere, 0) + count
         elif block.language in SHELL:
             steps += _shell(block)
             report.ran += count
-        elif named:
-            name = named[1].lstrip("/")
+        elif name := block.file:
             parent = os.path.dirname(name)
             make = f"mkdir -p '{parent}'\n" if parent else ""
             steps.append(
@@ -128,6 +131,19 @@ def _steps(page: Page, report: Report) -> list[Step]:
         elif block.language in CODE:
             report.faults.append(f"{block.where}: no test runs it, and it does not say why")
     return steps
+
+
+def _has(file: Path, block: Block) -> bool:
+    """Whether a file has the commands of a block, or the lines of a program, or else names the page."""
+    text = file.read_text(encoding="utf-8")
+    # Of another README, the folder stands before the name. A workflow names pages besides what it runs.
+    if file.suffix != ".yml" and re.search(
+        rf"(?<![\w/])(?:\.\./)*{re.escape(str(block.page.relative_to(ROOT)))}", text
+    ):
+        return True
+    lines = _commands(block) if block.language in SHELL else block.text.split("\n")
+    folded = " ".join(text.split())
+    return all(" ".join(re.sub(r"\s+# .*", "", line).split()) in folded for line in lines)
 
 
 def _form(block: Block, report: Report) -> None:

@@ -1,15 +1,22 @@
-"""What the pages of the documentation consist of: headings, links and blocks of code."""
+"""What the pages of the documentation consist of: headings, links and blocks of code.
+
+`pages.py FOLDER PAGE …` writes into the folder what is a file on these pages.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# What is built or installed.
-NOT_OURS = {".git", ".tools", ".terraform", "__pycache__", "node_modules", "target"}
+# What git ignores, and a virtual environment as the README has it.
+NOT_OURS = {".git", ".tools", ".terraform", "__pycache__", "node_modules", "target", "venv"}
+SHELL = ("sh", "console")
+# The first line of a block that is a file, in whichever kind of comment.
+FILE = re.compile(r"^(?:#|//|;|<!--) (\S+\.\w+|\S*/\S+|Dockerfile)(?: -->)?$")
 FENCE = re.compile(r"^( *)(`{3,})(\S*)\s*$")
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 # A link or an image, and one in a reference or in HTML. Titles are not used here.
@@ -30,6 +37,12 @@ class Block:
     @property
     def where(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def file(self) -> str | None:
+        """Of which file this is the text, relative to the reader's folder or to the root."""
+        named = None if self.language in SHELL else FILE.match(self.text.split("\n", 1)[0])
+        return named[1].lstrip("/") if named else None
 
     def comment(self, name: str) -> str | None:
         """What stands behind this name in a comment before the block."""
@@ -138,3 +151,16 @@ def _unused(anchor: str, taken: set[str]) -> str:
         number += 1
         name = f"{anchor}-{number}"
     return name
+
+
+def main(folder: Path, names: list[str]) -> None:
+    for name in names:
+        for block in read(ROOT / name).blocks:
+            if block.file:
+                file = folder / block.file
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(block.text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

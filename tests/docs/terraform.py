@@ -115,6 +115,8 @@ def _value(block: str, name: str) -> str | None:
         lines = [re.sub(r"\s+#.*", "", line).strip() for line in rest[: end.end()].split("\n")]
         lines = [line.rstrip(",") for line in lines if line and not line.startswith("#")]
         text += " " + ", ".join(lines[:-1]) + " " + lines[-1]
+    # Brackets within it may go over several lines as well.
+    text = re.sub(r"([({\[]), ", r"\1 ", re.sub(r", ([})\]])", r" \1", text))
     return re.sub(r"\s+", " ", text)
 
 

@@ -2,6 +2,7 @@
 
 `test.py HAULAGE PYTHON`: the program, and an interpreter that has the package `haulage`.
 Names of pages behind them limit what is run. `test.py --links`: only what needs no program.
+`test.py --outside`: only whether links to other sites are answered.
 
 Pages whose commands need more than Haulage (`NEEDS`) are left out where that is missing, unless
 they are named.
@@ -33,6 +34,8 @@ PROJECT = {"ARCHITECTURE.md", "CHANGELOG.md", "docs/SUMMARY.md"}
 def main() -> int:
     paths = files()
     everything = pages(paths)
+    if sys.argv[1:] == ["--outside"]:
+        return told(links.unanswered(everything))
     wrong, inside, outside = links.faults(everything, paths)
     summary = next(page for page in everything if page.path == ROOT / "docs/SUMMARY.md")
     wrong += links.unlisted(summary, everything)
@@ -40,6 +43,11 @@ def main() -> int:
     print(f"{len(everything)} pages; {inside} links lead to files that are there, {outside} elsewhere")
     if sys.argv[1:] != ["--links"]:
         wrong += run(everything, *sys.argv[1:])
+    return told(wrong)
+
+
+def told(wrong: list[str]) -> int:
+    """The exit code, after what is wrong has been printed."""
     for fault in wrong:
         print(f"\n{fault}", file=sys.stderr)
     print(f"{len(wrong)} faults")

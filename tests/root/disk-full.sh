@@ -112,9 +112,8 @@ assert (status, problem["type"]) == (503, "haulage:unavailable"), body
 assert "full" in problem["detail"] and int(headers["Retry-After"]) > 0, body
 status, headers, body = ask("application/jsonl", '{"body": 1}\n' * 3)
 lines = [json.loads(line) for line in body.splitlines()]
-assert status == 200 and [line["line"] for line in lines] == [1, 2, 3, 4], body
+assert status == 200 and [line["line"] for line in lines] == [1, 2, 3], body
 assert all("full" in line["error"]["detail"] for line in lines), body
-assert lines[-1]["error"]["detail"].endswith("nothing from line 4 on was submitted"), body
 END
 rm "$folder/other"
 ends_with 0 "$haulage" submit 1

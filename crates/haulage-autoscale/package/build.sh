@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the scaling Lambda for both architectures of AWS Lambda, or for those
-# that are named (arm64, x86_64), and packs each as
+# that are named (arm64, x86_64), and packs each, with its licences, as
 # .tools/lambda/haulage-autoscale-ARCHITECTURE.zip. The same sources give the
 # same bytes wherever they are, with the same versions of Rust, of zig
 # (scripts/zig-requirements.txt), and of Python and the zlib that it packs with. The
@@ -22,6 +22,7 @@ for architecture in "$@"; do
         --features lambda --bin haulage-autoscale
     mkdir -p "$tools/lambda/$architecture"
     install -m 0755 "$built/$triple/lambda/haulage-autoscale" "$tools/lambda/$architecture/bootstrap"
-    "$python" "$here/pack.py" "$tools/lambda/$architecture/bootstrap" \
-        "$tools/lambda/haulage-autoscale-$architecture.zip"
+    "$python" scripts/dist/licenses.py lambda "$tools/lambda/$architecture/THIRD-PARTY.txt" "$triple"
+    "$python" "$here/pack.py" "$tools/lambda/haulage-autoscale-$architecture.zip" \
+        "$tools/lambda/$architecture/bootstrap" "$tools/lambda/$architecture/THIRD-PARTY.txt" LICENSE-APACHE LICENSE-MIT
 done

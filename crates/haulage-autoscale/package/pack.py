@@ -1,6 +1,6 @@
-"""Packs one program for Lambda, so that the same program makes the same zip.
+"""Packs a program for Lambda with what lies beside it: `pack.py ZIP PROGRAM FILE…`.
 
-With another version of zlib it may be other bytes, of the same program.
+The same files make the same zip. With another version of zlib it may be other bytes, of the same files.
 """
 
 import pathlib
@@ -11,14 +11,15 @@ import zipfile
 # starts more slowly.
 LIMIT_MB = 4
 
-program, package = map(pathlib.Path, sys.argv[1:])
-# The earliest time that a zip can hold.
-entry = zipfile.ZipInfo(program.name, date_time=(1980, 1, 1, 0, 0, 0))
-entry.create_system = 3  # Unix, which has permissions, whatever runs this
-entry.external_attr = 0o100755 << 16
-entry.compress_type = zipfile.ZIP_DEFLATED
+package, program, *beside = map(pathlib.Path, sys.argv[1:])
 with zipfile.ZipFile(package, "w") as archive:
-    archive.writestr(entry, program.read_bytes(), compresslevel=9)
+    for path in [program, *beside]:
+        # The earliest time that a zip can hold.
+        entry = zipfile.ZipInfo(path.name, date_time=(1980, 1, 1, 0, 0, 0))
+        entry.create_system = 3  # Unix, which has permissions, whatever runs this
+        entry.external_attr = (0o100755 if path == program else 0o100644) << 16
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        archive.writestr(entry, path.read_bytes(), compresslevel=9)
 size = package.stat().st_size / 1e6
 print(f"{package}: {size:.2f} MB")
 if size > LIMIT_MB:

@@ -19,10 +19,8 @@
 //!
 //! // 34 jobs of a minute each, on two tasks that run two side by side.
 //! assert_eq!(metrics.backlog_seconds.get(), 510.0);
-//! assert_eq!(metrics.backlog_per_task.get(), 17.0);
 //! // Four tasks have eight slots, which drain that in 255 seconds; three would take 340.
 //! assert_eq!(metrics.required_tasks.get(), 4);
-//! assert!(!metrics.queue_requires_consumer.get());
 //! # Ok::<(), haulage_autoscale::Invalid>(())
 //! ```
 
@@ -33,8 +31,8 @@ pub mod sim;
 
 pub use direct::{Direct, History, ScaleInWindow, TaskRange};
 pub use metrics::{
-    BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
-    SCALE_IN, SCALE_OUT, ScaleInTo, ScaleOutTo,
+    BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, RequiredTasks, SCALE_IN, SCALE_OUT, ScaleInTo,
+    ScaleOutTo,
 };
 pub use observation::{
     BUSY_OVER, BusySlots, Estimate, Invalid, JobSeconds, MEASURED_OVER, Observation, QueueDepth, Service,

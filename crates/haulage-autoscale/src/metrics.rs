@@ -17,22 +17,6 @@ const TOLERANCE: f64 = 0.1;
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
 pub struct BacklogSeconds(f64);
 
-/// Due jobs, those that run included, for each task. For dashboards, and for
-/// policies of one's own: none here acts on it.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
-pub struct BacklogPerTask(f64);
-
-/// Whether work waits while the service is scaled to zero. For dashboards, and
-/// for policies of one's own: none here acts on it.
-///
-/// Not while a task is desired, even if none is to be had: asking again would
-/// not help, and a policy that sets an exact capacity would scale in. Only
-/// visible jobs count: the in-flight count lags, and after the last task has
-/// stopped it would start another one for nothing. A job that a dead task
-/// held becomes visible when its lease ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct QueueRequiresConsumer(bool);
-
 /// How many tasks drain what is due within the target, rounded up.
 ///
 /// Where the desired tasks are more than that, by a tenth at most, they are
@@ -57,7 +41,10 @@ pub const SCALE_IN: [u64; 20] = [0, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20, 28, 40, 56,
 /// look does no harm: to set the same capacity again changes nothing, where to
 /// grow again by the same percentage would be too much. It is rounded here,
 /// and not by the policy alone, as a step below what is there would scale in.
-/// At zero tasks it takes a visible job, as for [`QueueRequiresConsumer`].
+///
+/// At zero tasks it takes a visible job: the in-flight count lags, and after
+/// the last task has stopped it would start another one for nothing. A job that
+/// a dead task held becomes visible when its lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ScaleOutTo(u64);
 
@@ -87,26 +74,6 @@ impl BacklogSeconds {
 
     /// Seconds.
     pub const fn get(self) -> f64 {
-        self.0
-    }
-}
-
-impl BacklogPerTask {
-    /// The name of the metric in CloudWatch.
-    pub const NAME: &str = "BacklogPerTask";
-
-    /// Jobs.
-    pub const fn get(self) -> f64 {
-        self.0
-    }
-}
-
-impl QueueRequiresConsumer {
-    /// The name of the metric in CloudWatch, where it is 1 or 0.
-    pub const NAME: &str = "QueueRequiresConsumer";
-
-    /// The answer.
-    pub const fn get(self) -> bool {
         self.0
     }
 }
@@ -161,10 +128,6 @@ pub struct Metrics {
     pub running_tasks: u32,
     /// Time to drain what is due.
     pub backlog_seconds: BacklogSeconds,
-    /// Due jobs for each task.
-    pub backlog_per_task: BacklogPerTask,
-    /// Whether work waits at zero tasks.
-    pub queue_requires_consumer: QueueRequiresConsumer,
     /// Tasks for the target.
     pub required_tasks: RequiredTasks,
     /// The step to scale out to, or 0.
@@ -197,19 +160,17 @@ impl Observation {
         let slots = f64::from(self.slots.get());
         let desired = u64::from(self.service.desired);
         let required = self.required_tasks(target);
-        let from_zero = self.queue.visible > 0 && self.service.is_at_zero();
+        let starts = self.queue.visible > 0 || !self.service.is_at_zero();
         let up = SCALE_OUT.into_iter().rev().find(|step| *step <= required);
-        let up = up.filter(|step| *step > desired && (from_zero || !self.service.is_at_zero()));
+        let up = up.filter(|step| *step > desired && starts);
         let down = SCALE_IN.into_iter().find(|step| *step >= required).filter(|step| *step < desired);
         let there = self.service.desired.max(self.service.running).max(1);
         let demand = if up.is_some() { 100.0 } else { 100.0 * required as f64 / f64::from(there) };
         Metrics {
             running_tasks: self.service.running,
-            // At zero tasks these two are those of a service of one: they stay
-            // finite, and grow with the queue.
+            // At zero tasks it is that of a service of one: it stays finite, and
+            // grows with the queue.
             backlog_seconds: BacklogSeconds(due * self.job_time.get().get() / (tasks * slots)),
-            backlog_per_task: BacklogPerTask(due / tasks),
-            queue_requires_consumer: QueueRequiresConsumer(from_zero),
             required_tasks: RequiredTasks(required),
             scale_out_to: ScaleOutTo(up.unwrap_or(0)),
             scale_in_to: ScaleInTo(down.unwrap_or(ScaleInTo::STAY)),
@@ -219,7 +180,7 @@ impl Observation {
 
     fn required_tasks(&self, target: Target) -> u64 {
         let desired = u64::from(self.service.desired);
-        let jobs_per_task = self.rounds(target).saturating_mul(u64::from(self.slots.get()));
+        let jobs_per_task = self.jobs_within(target, self.slots.get().into());
         // A task that is there need not be started again for a job that will be due.
         let held = self.hidden() > 0 && !self.service.is_at_zero();
         let tasks = self.due().div_ceil(jobs_per_task).max(u64::from(held));
@@ -227,16 +188,15 @@ impl Observation {
         if tasks > 0 && spare as f64 <= TOLERANCE * desired as f64 { tasks.max(desired) } else { tasks }
     }
 
-    /// How many jobs a slot takes one after the other within the target.
+    /// How many jobs so many slots take within the target.
     ///
-    /// Whole ones, as a slot that has begun a job has to end it: at one and a
-    /// half, half the slots would take two. And one at least: where a job takes
-    /// longer than the target, more slots than jobs would not make it faster.
-    pub(crate) fn rounds(&self, target: Target) -> u64 {
-        let exact = target.get() / self.job_time.get().get();
+    /// Whole ones, as a slot that has begun a job has to end it. And one in each at least:
+    /// where a job takes longer than the target, more slots than jobs would not make it faster.
+    pub(crate) fn jobs_within(&self, target: Target, slots: u64) -> u64 {
+        let exact = slots as f64 * target.get() / self.job_time.get().get();
         let (down, up) = (exact.floor(), exact.ceil());
-        let rounds = if up <= exact * (1.0 + TOLERANCE) { up } else { down };
-        (rounds as u64).max(1)
+        let jobs = if up <= exact * (1.0 + TOLERANCE) { up } else { down };
+        (jobs as u64).max(slots)
     }
 }
 

@@ -224,7 +224,7 @@ impl Observation {
     pub fn after(self, slots: u64, target: Target) -> Self {
         let QueueDepth { visible, in_flight, delayed } = self.queue;
         let in_theirs = in_flight.min(slots);
-        let theirs = slots.saturating_mul(self.rounds(target)).saturating_sub(in_theirs);
+        let theirs = self.jobs_within(target, slots).saturating_sub(in_theirs);
         // A job that is hidden is the first one's to wait for.
         let delayed = if slots == 0 { delayed } else { 0 };
         let queue =

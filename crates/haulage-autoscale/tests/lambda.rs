@@ -104,8 +104,6 @@ fn the_metrics_of_several_pairs_arrive() {
     assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 2 })));
     for (metric, of_busy, of_asleep) in [
         ("BacklogSeconds", 150.0, 90.0),
-        ("BacklogPerTask", 5.0, 3.0),
-        ("QueueRequiresConsumer", 0.0, 1.0),
         ("RequiredTasks", 5.0, 2.0),
         ("ScaleOutTo", 5.0, 2.0),
         ("ScaleInTo", 1_000_000.0, 1_000_000.0),
@@ -184,7 +182,7 @@ fn without_a_dashboard_what_only_that_shows_is_not_put() {
     assert_eq!(answer, Told::Answer(json!({ "samples": 1, "pairs": 2 })));
     for name in ["bare-direct", "bare-alarms"] {
         assert_eq!(put(name, "RequiredTasks").len(), 1);
-        for metric in ["RunningTasks", "BacklogSeconds", "BacklogPerTask", "QueueRequiresConsumer"] {
+        for metric in ["RunningTasks", "BacklogSeconds"] {
             assert_eq!(points(name, metric), [] as [Value; 0], "{name}: {metric}");
         }
     }

@@ -35,14 +35,13 @@ fn nothing_to_do_needs_nothing() {
     assert_eq!(idle.backlog_seconds.get(), 0.0);
     assert_eq!(idle.required_tasks.get(), 0);
     assert_eq!(idle.capacity_demand.get(), 0.0);
-    assert!(!idle.queue_requires_consumer.get());
+    assert_eq!(idle.scale_out_to.get(), 0);
 }
 
 #[test]
 fn one_job_at_zero_tasks_asks_for_a_consumer() {
     let waiting = metrics((1, 0, 0), (0, 0, 0), 300.0);
-    assert!(waiting.queue_requires_consumer.get());
-    assert_eq!(waiting.required_tasks.get(), 1);
+    assert_eq!((waiting.required_tasks.get(), waiting.scale_out_to.get()), (1, 1));
     assert_eq!(waiting.backlog_seconds.get(), 60.0, "as of a service of one, so that it is a number");
 }
 
@@ -73,14 +72,12 @@ fn all_in_flight_is_not_idle() {
 #[test]
 fn in_flight_counts_that_lag_behind_the_last_task_start_none() {
     let lagging = metrics((0, 1, 0), (0, 0, 0), 300.0);
-    assert!(!lagging.queue_requires_consumer.get());
     assert_eq!(lagging.scale_out_to.get(), 0);
 }
 
 #[test]
 fn tasks_that_start_are_not_asked_for_again() {
     let starting = metrics((100, 0, 0), (0, 20, 20), 300.0);
-    assert!(!starting.queue_requires_consumer.get());
     assert_eq!(starting.capacity_demand.get(), 100.0);
     assert_eq!(starting.scale_out_to.get(), 0);
     // Nor where ECS has not got round to starting them.
@@ -161,7 +158,6 @@ fn tasks_on_their_way_out_do_not_hide_work() {
     // Scaled in to zero while two protected tasks still work: they would go on
     // alone for as long as they find jobs.
     let draining = metrics((5, 2, 0), (2, 0, 0), 300.0);
-    assert!(draining.queue_requires_consumer.get());
     assert_eq!(draining.scale_out_to.get(), 2);
 }
 
@@ -176,12 +172,16 @@ fn a_tenth_less_moves_nothing_and_one_job_more_does() {
 }
 
 #[test]
-fn a_slot_takes_whole_jobs_within_the_target() {
-    let required =
-        |seconds| look((60, 0, 0), (1, 0, 1), 1, 60.0).metrics(target(seconds)).required_tasks.get();
+fn a_task_takes_whole_jobs_within_the_target() {
+    let of_slots = |slots, seconds| {
+        look((60, 0, 0), (1, 0, 1), slots, 60.0).metrics(target(seconds)).required_tasks.get()
+    };
+    let required = |seconds| of_slots(1, seconds);
     // One job in up to 1.8 times its time, and two from there: a tenth too long.
     assert_eq!([30.0, 60.0, 90.0, 108.0, 110.0, 120.0].map(required), [60, 60, 60, 60, 30, 30]);
     assert_eq!([150.0, 180.0].map(required), [30, 20]);
+    // Four slots take five in one and a quarter, and six in one and a half.
+    assert_eq!([60.0, 75.0, 90.0, 120.0].map(|seconds| of_slots(4, seconds)), [15, 12, 10, 8]);
     // A measured time a little above the configured one changes nothing.
     assert_eq!(look((60, 0, 0), (1, 0, 1), 1, 61.0).metrics(target(180.0)).required_tasks.get(), 20);
 }
@@ -210,14 +210,13 @@ fn jobs_longer_than_the_target_get_a_slot_each_and_no_more() {
 fn delayed_jobs_hold_a_task_and_start_none() {
     assert_eq!(metrics((0, 0, 7), (3, 0, 3), 300.0).required_tasks.get(), 1);
     let cold = metrics((0, 0, 7), (0, 0, 0), 300.0);
-    assert_eq!(cold.required_tasks.get(), 0);
-    assert!(!cold.queue_requires_consumer.get());
+    assert_eq!((cold.required_tasks.get(), cold.scale_out_to.get()), (0, 0));
 }
 
 #[test]
 fn the_metrics_have_their_names() {
     let json = serde_json::to_value(metrics((1, 0, 0), (0, 0, 0), 300.0)).expect("JSON");
-    assert_eq!(json["queue_requires_consumer"], true);
+    assert_eq!(json["required_tasks"], 1);
     assert_eq!(json["backlog_seconds"], 60.0);
 }
 
@@ -265,7 +264,7 @@ proptest! {
         };
         let metrics = look.metrics(Target::new(target).unwrap_or(self::target(60.0)));
         for number in [
-            metrics.backlog_seconds.get(), metrics.backlog_per_task.get(), metrics.capacity_demand.get(),
+            metrics.backlog_seconds.get(), metrics.capacity_demand.get(),
             metrics.required_tasks.get() as f64, metrics.scale_out_to.get() as f64,
             metrics.scale_in_to.get() as f64,
         ] {
@@ -280,11 +279,12 @@ proptest! {
         let required = look.metrics(target).required_tasks.get();
         let due = look.due();
         prop_assume!(due > 0);
-        let slots = u64::from(look.slots.get());
+        let slots = f64::from(look.slots.get());
         // What a job takes beyond the target no task can shorten.
         let seconds = look.job_time.get().get();
         let bound = target.get().max(seconds) * 1.1 * (1.0 + 1e-9);
-        let drain = |tasks: u64| due.div_ceil(tasks * slots) as f64 * seconds;
+        // A task takes whole jobs, and its slots share them.
+        let drain = |tasks: u64| (due.div_ceil(tasks) as f64 / slots).max(1.0) * seconds;
         prop_assert!(drain(required) <= bound);
         // And none that could be done without: one fewer would be too slow, or
         // leave no time to spare, or they are a tenth of what is there.
@@ -309,7 +309,6 @@ proptest! {
         let (before, after) = (look.metrics(target), fuller.metrics(target));
         prop_assert!(before.required_tasks <= after.required_tasks);
         prop_assert!(before.backlog_seconds <= after.backlog_seconds);
-        prop_assert!(before.queue_requires_consumer.get() <= after.queue_requires_consumer.get());
     }
 
     #[test]
@@ -391,11 +390,10 @@ proptest! {
     }
 
     #[test]
-    fn a_consumer_is_asked_for_only_from_zero(look in observations(), target in targets()) {
+    fn from_zero_tasks_only_a_visible_job_starts_one(look in observations(), target in targets()) {
         let metrics = look.metrics(target);
-        if metrics.queue_requires_consumer.get() {
-            prop_assert!(look.service.is_at_zero() && look.queue.visible > 0);
-            prop_assert!(metrics.required_tasks.get() >= 1);
+        if look.service.is_at_zero() {
+            prop_assert_eq!(metrics.scale_out_to.get() > 0, look.queue.visible > 0);
         }
     }
 }

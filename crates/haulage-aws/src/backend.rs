@@ -16,7 +16,7 @@ use haulage::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Builder, check,
+    check,
     config::Config,
     runtime::Runtime,
     services::meter::Usage,
@@ -33,16 +33,6 @@ pub struct AwsBackend {
 }
 
 impl AwsBackend {
-    /// Sets up a backend for this queue: its name, or its URL.
-    pub fn builder(queue: impl Into<String>) -> Builder {
-        Builder::new(Config::new(queue))
-    }
-
-    /// Sets up a backend from a configuration.
-    pub fn with_config(config: Config) -> Builder {
-        Builder::new(config)
-    }
-
     /// Opens the backend that an `sqs://` URL names.
     ///
     /// # Errors

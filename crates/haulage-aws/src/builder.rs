@@ -8,6 +8,18 @@ use haulage::Result;
 
 use crate::{AwsBackend, Compression, Config, RawBodies, Records, ScaleInProtection, Unwrap, state::Tuning};
 
+impl AwsBackend {
+    /// Sets up a backend for this queue: its name, or its URL.
+    pub fn builder(queue: impl Into<String>) -> Builder {
+        Builder::new(Config::new(queue))
+    }
+
+    /// Sets up a backend from a configuration.
+    pub fn with_config(config: Config) -> Builder {
+        Builder::new(config)
+    }
+}
+
 /// Sets up an [`AwsBackend`]; each method is also a parameter of the URL, of the
 /// same name. The defaults are at [`Config`].
 #[derive(Clone, Debug)]
@@ -51,6 +63,13 @@ impl Builder {
     /// submit on.
     pub fn keep_bodies(mut self, keep: bool) -> Self {
         self.config.keep_bodies = keep;
+        self
+    }
+
+    /// Whether successes are written without `expiration`, for readers that are not Haulage's: see
+    /// [`Config::keep_successes`](crate::Config::keep_successes).
+    pub fn keep_successes(mut self, keep: bool) -> Self {
+        self.config.keep_successes = keep;
         self
     }
 
@@ -164,6 +183,20 @@ impl Builder {
     #[doc(hidden)]
     pub fn record_patience(mut self, patience: Duration) -> Self {
         self.tuning.record_patience = Some(patience);
+        self
+    }
+
+    /// For how long a submit waits for others with the same idempotency keys. Default: five minutes.
+    #[doc(hidden)]
+    pub fn key_patience(mut self, patience: Duration) -> Self {
+        self.tuning.key_patience = Some(patience);
+        self
+    }
+
+    /// For how long a look into the dead-letter queue hides what it finds, at least. Default: a minute.
+    #[doc(hidden)]
+    pub fn copies_hidden(mut self, hidden: Duration) -> Self {
+        self.tuning.copies_hidden = Some(hidden);
         self
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use haulage::{Error, Result};
+use haulage::{
+    Error, Result,
+    url::{self, Scheme, decode, parameters},
+};
 
 use crate::{ScaleInProtection, queue_name::of_sqs};
 
@@ -31,6 +34,11 @@ pub struct Config {
     /// was cancelled can be redriven once a consumer has seen its message, and none whose
     /// message SQS has deleted. Default: it is not.
     pub keep_bodies: bool,
+    /// Whether successes are written without `expiration`, so that the client of the earlier package
+    /// of `Consumer` and `Producer` can read them: it takes a success that expires for one that it
+    /// cannot read. To Haulage they expire as others do, but DynamoDB deletes none; a purge does.
+    /// Default: with it.
+    pub keep_successes: bool,
     /// How bodies and results of 1 KiB and more are compressed. Default: not.
     pub compression: Compression,
     /// How bodies are read that other programs have sent. Default: as JSON.
@@ -133,8 +141,8 @@ impl std::str::FromStr for Unwrap {
 }
 
 /// The names of the parameters of an `sqs://` URL.
-const PARAMETERS: &str = "table, bucket, bucket_owner, offload_above, keep_bodies, compression, raw_bodies, unwrap, region, \
-                          profile, endpoint, table_region, table_endpoint, ecs_protection, \
+const PARAMETERS: &str = "table, bucket, bucket_owner, offload_above, keep_bodies, keep_successes, compression, raw_bodies, \
+                          unwrap, region, profile, endpoint, table_region, table_endpoint, ecs_protection, \
                           ecs_protection_expires, visibility_limit";
 
 impl Config {
@@ -149,6 +157,7 @@ impl Config {
             bucket_owner: None,
             offload_above: 8 << 10,
             keep_bodies: false,
+            keep_successes: false,
             compression: Compression::None,
             raw_bodies: RawBodies::Json,
             unwrap: Unwrap::default(),
@@ -184,12 +193,11 @@ impl Config {
     ///
     /// [`Error::Config`] that names the mistake and what would be right.
     pub fn from_url(url: &str) -> Result<Self> {
-        let (scheme, rest) = url.trim().split_once("://").unwrap_or_default();
-        if !scheme.eq_ignore_ascii_case("sqs") {
+        let Ok((Scheme::Sqs, rest)) = url::split(url) else {
             return Err(Error::Config(format!(
                 "`{url}` is not an sqs:// URL; write sqs://jobs.fifo?table=results"
             )));
-        }
+        };
         let (queue, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut config = Self::new(decode(queue.trim_end_matches('/'))?);
         config.set_all(query)?;
@@ -219,9 +227,9 @@ impl Config {
     }
 
     fn set_all(&mut self, query: &str) -> Result<()> {
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            self.set(name, &decode(value)?)?;
+        for parameter in parameters(query) {
+            let (name, value) = parameter?;
+            self.set(name, &value)?;
         }
         Ok(())
     }
@@ -239,11 +247,8 @@ impl Config {
                     Error::Config(format!("offload_above is `{value}`, and should be a number of bytes"))
                 })?;
             }
-            "keep_bodies" => {
-                self.keep_bodies = value.parse().map_err(|_| {
-                    Error::Config(format!("keep_bodies is `{value}`, and can be true or false"))
-                })?;
-            }
+            "keep_bodies" => self.keep_bodies = truth(name, value)?,
+            "keep_successes" => self.keep_successes = truth(name, value)?,
             "compression" => self.compression = value.parse()?,
             "raw_bodies" => self.raw_bodies = value.parse()?,
             "unwrap" => self.unwrap = value.parse()?,
@@ -337,26 +342,13 @@ fn queue_name(queue: &str) -> &str {
     if queue.contains("://") { queue.rsplit('/').next().unwrap_or(queue) } else { queue }
 }
 
+fn truth(name: &str, value: &str) -> Result<bool> {
+    value.parse().map_err(|_| Error::Config(format!("{name} is `{value}`, and can be true or false")))
+}
+
 pub(crate) fn duration(name: &str, value: &str) -> Result<Duration> {
     haulage::parse_duration(value)
         .map_err(|e| Error::Config(format!("{name}={value}: {e}; write it like 30s or 2h")))
-}
-
-/// Takes the percent-encoding off.
-pub(crate) fn decode(text: &str) -> Result<String> {
-    let bad =
-        || Error::Config(format!("`{text}` is not percent-encoded UTF-8; write %25 for a percent sign"));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let mut digit = || rest.next().and_then(|b| (b as char).to_digit(16)).ok_or_else(bad);
-            bytes.push(u8::try_from(digit()? * 16 + digit()?).map_err(|_| bad())?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| bad())
 }
 
 #[cfg(test)]
@@ -390,8 +382,11 @@ mod tests {
         let config = Config::from_url(&format!("sqs://jobs?table={arn}")).expect("a URL");
         assert_eq!(config.table_arn(), Some(TableArn { region: "cn-north-1", table: "results" }));
         assert_eq!(Config::from_url("SQS://jobs.fifo/").expect("a URL").table, "jobs");
-        let config = Config::from_table_url("dynamodb://results?bucket=b").expect("a URL");
+        assert!(!config.keep_successes);
+        let config =
+            Config::from_table_url("dynamodb://results?bucket=b&keep_successes=true").expect("a URL");
         assert_eq!((config.table.as_str(), config.bucket.as_deref()), ("results", Some("b")));
+        assert!(config.keep_successes);
     }
 
     #[test]
@@ -414,7 +409,8 @@ mod tests {
             ("sqs://jobs?raw_bodies=xml", "json or text"),
             ("sqs://jobs?unwrap=sns,sqs", "sns, s3 or sns,s3"),
             ("sqs://jobs?offload_above=1MiB", "number of bytes"),
-            ("sqs://jobs?keep_bodies=no", "true or false"),
+            ("sqs://jobs?keep_bodies=no", "keep_bodies is `no`, and can be true or false"),
+            ("sqs://jobs?keep_successes=1", "keep_successes is `1`, and can be true or false"),
             ("sqs://jobs?offload_above=1048576", "262144 at most"),
             ("sqs://jobs?visibility_limit=soon", "30s"),
             ("sqs://jobs?visibility_limit=13h", "12 hours"),

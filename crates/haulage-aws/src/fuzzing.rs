@@ -10,10 +10,11 @@ use crate::{
     config::Config,
     protection,
     schema::{
-        body::{Packed, Place},
-        envelope::{ATTRIBUTE, Envelope, Poison, attributes},
+        body::{DocumentPlace, Packed},
+        envelope::{Envelope, Poison, attributes},
         item::{Row, submitted},
         update::Item,
+        wire::ATTRIBUTE,
     },
     services::redrive_policy::RedrivePolicy,
 };
@@ -124,7 +125,7 @@ pub fn body(data: &[u8]) {
         assert_eq!(packed.unpack(data.len()).expect("it fits").as_str().as_bytes(), data);
     }
     if let Ok(text) = std::str::from_utf8(data)
-        && let Some(place) = Place::from_text(text)
+        && let Some(place) = DocumentPlace::from_text(text)
     {
         assert_eq!(place.to_text().as_deref(), Some(text));
     }

@@ -8,7 +8,7 @@ use haulage::{
 };
 
 use crate::{
-    Builder, Config,
+    Config,
     runtime::Runtime,
     schema::{
         fence::noted,
@@ -41,6 +41,7 @@ use crate::{
 pub struct Records {
     store: Arc<Store>,
     runtime: Arc<Runtime>,
+    keep_successes: bool,
 }
 
 /// What a record of one's own says.
@@ -86,7 +87,7 @@ impl Records {
     ///
     /// [`Error::Config`] where the URL is wrong.
     pub async fn connect(url: &str) -> Result<Self> {
-        Builder::new(Config::from_table_url(url)?).open_records().await
+        Self::open(Config::from_table_url(url)?, None, Tuning::default()).await
     }
 
     pub(crate) async fn open(
@@ -96,6 +97,7 @@ impl Records {
     ) -> Result<Self> {
         config.validate_storage()?;
         let runtime = Runtime::new()?;
+        let keep_successes = config.keep_successes;
         let opened = async move {
             let sdk = match sdk {
                 Some(sdk) => sdk,
@@ -112,7 +114,7 @@ impl Records {
             })
         };
         let store = Arc::new(runtime.run(opened).await?);
-        Ok(Self { store, runtime })
+        Ok(Self { store, runtime, keep_successes })
     }
 
     /// The records with these ids, in the same order. Those of a program's own
@@ -147,16 +149,26 @@ impl Records {
         if let OwnRecord::Success(result) = &own
             && result.size() > MAX_IN_TABLE
         {
-            let hint = "a record that is no job's has its result in the table; keep it elsewhere, and put a \
+            let hint = "a record that does not belong to a job has its result in the table; keep it elsewhere, and put a \
                         reference to it"
                 .into();
             return Err(Error::TooLarge { what: "result", size: result.size(), limit: MAX_IN_TABLE, hint });
         }
         let store = self.store.clone();
+        // Like a success of a job.
+        let stays = self.keep_successes && matches!(own, OwnRecord::Success(_));
         self.runtime
             .run(async move {
                 let now = store.now();
-                let write = |over| write(over, &own, request_id.as_ref(), ttl, now);
+                let ends = now.after(ttl);
+                let write = |over| {
+                    let write = write(over, &own, request_id.as_ref(), ends, now);
+                    if stays {
+                        write.remove(&[name::EXPIRATION])
+                    } else {
+                        write.set(name::EXPIRATION, seconds(ends))
+                    }
+                };
                 let first = if own == OwnRecord::Submitted { Over::Expired } else { Over::Unfinished };
                 let mut written = store.table.write(id.as_str(), write(first)).await?;
                 if first == Over::Unfinished
@@ -190,13 +202,8 @@ enum Over {
 }
 
 /// The write, on the condition that the item is none, or such a record, and no job's.
-fn write(over: Over, own: &OwnRecord, request_id: Option<&String>, ttl: Duration, now: Timestamp) -> Write {
-    let ends = now.after(ttl);
-    let mut says = vec![
-        (name::STATUS, spelled(own.status())),
-        (name::EXPIRES_AT, moment(ends)),
-        (name::EXPIRATION, seconds(ends)),
-    ];
+fn write(over: Over, own: &OwnRecord, request_id: Option<&String>, ends: Timestamp, now: Timestamp) -> Write {
+    let mut says = vec![(name::STATUS, spelled(own.status())), (name::EXPIRES_AT, moment(ends))];
     says.extend(request_id.map(|id| (name::REQUEST_ID, text(id))));
     match own {
         OwnRecord::Submitted | OwnRecord::InProgress => {}

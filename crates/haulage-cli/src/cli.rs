@@ -2,10 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{
-    ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
-    parser::ValueSource,
-};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 
 #[cfg(feature = "bench")]
 use crate::bench;
@@ -17,8 +14,7 @@ use crate::{
     env,
     exit::{Code, Exit, Result},
     handlers::guard,
-    logging::Format,
-    output::Output,
+    output::{LogFormat, Output},
     session::Session,
 };
 
@@ -118,7 +114,7 @@ impl Command {
             #[cfg(feature = "bench")]
             Self::BenchActor(args) => args.run(session).await,
             Self::Completions(args) => args.run(session.output),
-            Self::Docs(args) => args.run(session.output),
+            Self::Docs(args) => args.run(Cli::command(), session.output),
             Self::Guard(args) => args.run(),
         }
     }
@@ -129,11 +125,11 @@ impl Command {
     }
 
     /// How the lines on stderr look.
-    pub(crate) fn log_format(&self) -> Format {
+    pub(crate) fn log_format(&self) -> LogFormat {
         match self {
             Self::Worker(args) => args.log_format(),
             Self::Serve(args) => args.log_format(),
-            _ => Format::Text,
+            _ => LogFormat::Text,
         }
     }
 }
@@ -142,27 +138,14 @@ impl Command {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) cli: Cli,
-    pub(crate) given: Given,
-}
-
-/// Which of the options of a command were given, by a flag or a variable, and
-/// are no defaults.
-#[derive(Debug)]
-pub(crate) struct Given(Option<ArgMatches>);
-
-impl Given {
-    /// By the name of the field.
-    pub(crate) fn has(&self, option: &str) -> bool {
-        let source = self.0.as_ref().and_then(|matches| matches.value_source(option));
-        source.is_some_and(|source| source != ValueSource::DefaultValue)
-    }
+    pub(crate) given: worker::Given,
 }
 
 impl Cli {
     /// What a worker in Python is to do, where a Python function runs the jobs.
-    pub(crate) fn python_worker(&self, given: &Given) -> Result<Option<serde_json::Value>> {
+    pub(crate) fn python_worker(&self, given: &worker::Given) -> Result<Option<serde_json::Value>> {
         match &self.command {
-            Command::Worker(args) => args.for_python(self, given),
+            Command::Worker(args) => args.for_python(&self.url, self.json, given),
             _ => Ok(None),
         }
     }
@@ -172,7 +155,7 @@ impl Cli {
     pub(crate) fn read(arguments: &[OsString]) -> std::result::Result<Read, Code> {
         let read = |mut matches: ArgMatches| {
             let cli = Self::from_arg_matches(&matches)?;
-            Ok(Read { cli, given: Given(matches.remove_subcommand().map(|(_, matches)| matches)) })
+            Ok(Read { cli, given: worker::Given(matches.remove_subcommand().map(|(_, matches)| matches)) })
         };
         let matches = without_empty_variables(Self::command()).try_get_matches_from(arguments);
         let error = match matches.and_then(read) {
@@ -180,7 +163,7 @@ impl Cli {
             Err(error) => error,
         };
         let json = arguments.iter().any(|arg| arg == OsStr::new("--json"));
-        let output = Output::new(json, Format::of(arguments));
+        let output = Output::new(json, LogFormat::of(arguments));
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 // A closed pipe is all that can go wrong.
@@ -195,7 +178,7 @@ impl Cli {
                 let text = error.render().to_string();
                 let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
                 let exit = Exit::usage(text);
-                output.report(exit.report(output).unwrap_or_default());
+                output.exit(&exit);
                 Err(exit.code)
             }
         }

@@ -83,6 +83,10 @@ pub(crate) const MAX_MEMORY_PER_CHILD: Setting = setting(
     "HAULAGE_MAX_MEMORY_PER_CHILD",
     "With --processes or --gpus: a child that has more in memory after a call is replaced, on Linux",
 );
+pub(crate) const MAX_DEVICE_MEMORY_PER_CHILD: Setting = setting(
+    "HAULAGE_MAX_DEVICE_MEMORY_PER_CHILD",
+    "With --gpus: a child that holds more of its GPU's memory after a call is replaced; needs nvidia-smi",
+);
 pub(crate) const CHILD_TIMEOUT: Setting = setting(
     "HAULAGE_CHILD_TIMEOUT",
     "With --processes or --gpus: how long a child may take to load the function; no limit by default",
@@ -181,7 +185,7 @@ pub(crate) const UNTIL_EMPTY: Setting = setting(
 );
 pub(crate) const MAX_JOBS: Setting = setting(
     "HAULAGE_MAX_JOBS",
-    "End, with code 0, when so many jobs have ended here, failed attempts among them [default: no limit]",
+    "End, with code 0, when this many jobs have ended here, failed attempts among them [default: no limit]",
 );
 pub(crate) const HTTP_LISTEN: Setting = setting(
     "HAULAGE_HTTP_LISTEN",
@@ -212,7 +216,7 @@ pub(crate) const MAX_CONNECTIONS: Setting =
     setting("HAULAGE_MAX_CONNECTIONS", "The most connections at a time; others wait").or("16384");
 pub(crate) const MAX_WAITING: Setting = setting(
     "HAULAGE_MAX_WAITING",
-    "How many jobs may wait in each queue; a submit of more is refused, with HTTP 429 [default: any number]",
+    "How many jobs may wait in each queue; more are refused, with HTTP 429 [default: any number]",
 );
 pub(crate) const CORS_ORIGIN: Setting = setting(
     "HAULAGE_CORS_ORIGIN",
@@ -220,11 +224,11 @@ pub(crate) const CORS_ORIGIN: Setting = setting(
 );
 pub(crate) const TRUST_FORWARDED: Setting = setting(
     "HAULAGE_TRUST_FORWARDED",
-    "Address or network of a proxy that is believed what it says of its clients, such as 127.0.0.1 or 10.0.0.0/8; may be given several times [default: none]",
+    "Address or network of a proxy that is trusted to name its clients, such as 127.0.0.1 or 10.0.0.0/8; may be given several times [default: none]",
 );
 pub(crate) const WEBHOOK_SECRET_FILE: Setting = setting(
     "HAULAGE_WEBHOOK_SECRET_FILE",
-    "File with the secret by which webhooks are signed, of `haulage webhook secret`, or two of them, one a line, while \
+    "File with the secret that signs webhooks, made by `haulage webhook secret`, or two of them, one a line, while \
      receivers change from one to the other; it is read again when it changes [default: jobs with webhooks are refused]",
 );
 pub(crate) const WEBHOOK_ALLOW: Setting = setting(
@@ -280,6 +284,7 @@ pub(crate) const SECTIONS: [(&str, &[&Setting]); 5] = [
             &SLOTS_PER_GPU,
             &MAX_JOBS_PER_CHILD,
             &MAX_MEMORY_PER_CHILD,
+            &MAX_DEVICE_MEMORY_PER_CHILD,
             &CHILD_TIMEOUT,
             &HEALTH_CHECK,
             &QUARANTINE_LIMIT,
@@ -389,7 +394,7 @@ const COMMON: [(&str, &str); 2] = [
     ("NO_COLOR", "Set to anything but nothing: no colour"),
     (
         "SSL_CERT_FILE",
-        "Certificates to trust for `--http https://…` and `--url https://…`, in place of the system's",
+        "Certificates to trust for `--http https://…`, `--url https://…` and AWS, in place of the system's",
     ),
 ];
 

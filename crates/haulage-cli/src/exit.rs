@@ -3,12 +3,6 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use haulage::Error;
-use serde_json::json;
-
-use crate::{
-    logging::{self, Format},
-    output::{Output, sanitized, sanitized_json},
-};
 
 /// A command's result.
 pub(crate) type Result<T = (), E = Exit> = std::result::Result<T, E>;
@@ -172,30 +166,6 @@ impl Exit {
         let Some(mut first) = exits.next() else { return Ok(()) };
         exits.for_each(|exit| first.messages.extend(exit.messages));
         Err(first)
-    }
-
-    /// The text for stderr: one object with `--json`, a line of the log where
-    /// that is JSON.
-    pub(crate) fn report(&self, output: Output) -> Option<String> {
-        if self.messages.is_empty() {
-            return None;
-        }
-        let code = self.code;
-        Some(if output.json {
-            let error = json!({
-                "code": code.name(),
-                "exit_code": code.number(),
-                "message": self.messages.join("\n"),
-            });
-            sanitized_json(&json!({ "error": error }).to_string()).into_owned()
-        } else if output.log == Format::Json {
-            let more = [("code", json!(code.name())), ("exit_code", json!(code.number()))];
-            let more = more.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-            logging::json_line("ERROR", &self.messages.join("\n"), more)
-        } else {
-            let lines = self.messages.iter().map(|message| format!("haulage: {}", sanitized(message)));
-            lines.collect::<Vec<_>>().join("\n")
-        })
     }
 }
 

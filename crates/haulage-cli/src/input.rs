@@ -14,28 +14,46 @@ use crate::exit::{Code, Exit, Result};
 /// How many bad lines are shown before the rest is only counted.
 const SHOWN: usize = 10;
 
-/// Reads one JSON document; `name` says where it is from.
+/// Reads one JSON document that was written on the command line; `name` says where.
+pub(crate) fn argument(text: &str, name: &str) -> Result<Json> {
+    parse(text.as_bytes(), name, "put double quotes inside the shell's: '\"…\"'")
+}
+
+/// Reads one JSON document from a file or stdin; `name` says which.
 pub(crate) fn document(bytes: &[u8], name: &str) -> Result<Json> {
-    let json =
-        Json::from_slice(bytes).map_err(|error| Exit::from(error).about(&format!("{name} is not JSON")));
-    match json {
-        Err(_) if bytes.trim_ascii().is_empty() => {
-            Err(Exit::usage(format!("{name} is empty; a job's body is a JSON document, and may be null")))
-        }
-        Err(exit) if is_plain_text(bytes) => {
-            let [message] = exit.messages.as_slice() else { return Err(exit) };
-            Err(Exit::usage(format!(
-                "{message}; to send it as a text, put double quotes inside the shell's: '\"…\"'"
-            )))
-        }
-        other => other,
+    parse(bytes, name, "make a JSON string of it, such as by `jq --raw-input --slurp .`")
+}
+
+fn parse(bytes: &[u8], name: &str, quoted: &str) -> Result<Json> {
+    let error = match Json::from_slice(bytes) {
+        Ok(json) => return Ok(json),
+        Err(error) => error,
+    };
+    if bytes.trim_ascii().is_empty() {
+        return Err(Exit::usage(format!(
+            "{name} is empty; a job's body is a JSON document, and may be null"
+        )));
     }
+    let exit = Exit::from(error).about(&format!("{name} is not JSON"));
+    Err(if is_plain_text(bytes) {
+        exit.and(&format!("to send it as a text, {quoted}"))
+    } else if is_lines(bytes) {
+        exit.and("for a job for each line, give --jsonl")
+    } else {
+        exit.and("nothing was submitted; correct it and try again")
+    })
 }
 
 /// Words that somebody may have forgotten to quote.
 fn is_plain_text(bytes: &[u8]) -> bool {
-    let start = bytes.trim_ascii_start();
-    start.first().is_some_and(u8::is_ascii_alphabetic) && !start.contains(&b'\n')
+    let text = bytes.trim_ascii();
+    text.first().is_some_and(u8::is_ascii_alphabetic) && !text.contains(&b'\n')
+}
+
+/// A document on the first line, and more behind it.
+fn is_lines(bytes: &[u8]) -> bool {
+    let mut lines = bytes.trim_ascii().splitn(2, |&byte| byte == b'\n');
+    lines.next().is_some_and(|first| Json::from_slice(first).is_ok()) && lines.next().is_some()
 }
 
 /// All of stdin.
@@ -126,7 +144,7 @@ impl Lines {
         if more > 0 {
             bad.push(format!("and {more} more bad lines in {}", self.name));
         }
-        bad.push("nothing was submitted; mend these lines and try again".into());
+        bad.push("nothing was submitted; fix these lines and try again".into());
         Err(Exit { code: Code::Usage, messages: bad })
     }
 
@@ -188,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn says_what_to_do_about_a_document_that_is_not_json() {
+        for (bytes, remedy) in [
+            (
+                &b"hello\n"[..],
+                "; to send it as a text, make a JSON string of it, such as by `jq --raw-input --slurp .`",
+            ),
+            (b"1\n{\"a\": 2}\n", "; for a job for each line, give --jsonl"),
+            (b"{\"a\": 1,\n", "; nothing was submitted; correct it and try again"),
+        ] {
+            let exit = document(bytes, "stdin").map(drop).expect_err("bad");
+            assert_eq!(exit.code, Code::Usage);
+            let message = exit.messages.concat();
+            assert!(message.starts_with("stdin is not JSON: ") && message.ends_with(remedy), "{message}");
+        }
+    }
+
+    #[test]
     fn counts_and_measures() {
         let survey = lines("1\n\n  \r\n\"four\"\r\n[]").survey().expect("good");
         assert_eq!((survey.count, survey.largest, survey.largest_line), (3, 6, 4));
@@ -204,7 +239,7 @@ mod tests {
             [
                 "f line 2 column 6: expected value",
                 "f line 4 column 3: EOF while parsing a value",
-                "nothing was submitted; mend these lines and try again"
+                "nothing was submitted; fix these lines and try again"
             ]
         );
         let exit = lines(&"x\n".repeat(25)).survey().expect_err("bad");

@@ -18,10 +18,13 @@ mod input;
 mod logging;
 mod options;
 mod output;
+mod pool;
 mod progress;
 mod session;
 
 use std::{ffi::OsString, time::Duration};
+
+use clap::CommandFactory as _;
 
 pub use crate::host::Host;
 use crate::{
@@ -52,7 +55,7 @@ pub enum Ended {
 pub fn run(arguments: Vec<OsString>, host: Host) -> Ended {
     let is_python = matches!(host, Host::Python { .. });
     host::set(host);
-    if commands::completions::answer(&arguments) {
+    if commands::completions::answer(&arguments, Cli::command) {
         return Ended::Code(Code::Ok.number());
     }
     let Read { cli, given } = match Cli::read(&arguments) {
@@ -88,14 +91,12 @@ fn end(result: Result, output: Output) -> Code {
     let code = match result {
         Ok(()) => Code::Ok,
         Err(exit) => {
-            if let Some(report) = exit.report(output) {
-                output.report(report);
-            }
+            output.exit(&exit);
             exit.code
         }
     };
     // Who was told twice to end does not wait for whoever reads the log.
-    logging::flush(if matches!(code, Code::Signal(_)) { FLUSH_LIMIT_NOW } else { FLUSH_LIMIT });
+    output::flush(if matches!(code, Code::Signal(_)) { FLUSH_LIMIT_NOW } else { FLUSH_LIMIT });
     code
 }
 

@@ -2,18 +2,56 @@
 
 use std::{
     borrow::Cow,
+    ffi::OsString,
     fmt::{Display, Write as _},
     io::{self, IsTerminal as _, Write as _},
+    sync::OnceLock,
     time::Duration,
 };
 
+use clap::ValueEnum;
+use haulage::log::LogWriter;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::{
     env,
     exit::{Code, Exit, Result},
-    logging::{self, Format},
 };
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl LogFormat {
+    /// As the flag has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    /// What a command line asks for that cannot be read as a whole.
+    pub(crate) fn of(args: &[OsString]) -> Self {
+        let flag = args.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
+        let flag = flag || args.iter().any(|arg| arg == "--log-format=json");
+        let variable = || env::LOG_FORMAT.read().is_some_and(|value| value == "json");
+        if args.iter().any(|arg| arg == "worker" || arg == "serve") && (flag || variable()) {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// The thread that writes to stderr, once there is a log.
+static LOG: OnceLock<LogWriter> = OnceLock::new();
 
 /// Where a command's words go.
 #[derive(Clone, Copy, Debug)]
@@ -21,18 +59,18 @@ pub(crate) struct Output {
     /// JSON for programs in place of text for people.
     pub(crate) json: bool,
     /// How the lines of stderr look, those of a worker's log.
-    pub(crate) log: Format,
+    pub(crate) log: LogFormat,
     colour: bool,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool, log: Format) -> Self {
+    pub(crate) fn new(json: bool, log: LogFormat) -> Self {
         Self { json, log, colour: io::stdout().is_terminal() && !env::no_color() }
     }
 
     /// Text without colour, whatever stdout is.
     #[cfg(test)]
-    pub(crate) fn plain(log: Format) -> Self {
+    pub(crate) fn plain(log: LogFormat) -> Self {
         Self { json: false, log, colour: false }
     }
 
@@ -70,7 +108,35 @@ impl Output {
     /// What went wrong, for a person or a program. It waits for no reader where
     /// a worker's log goes to stderr, too.
     pub(crate) fn report(&self, text: impl Display) {
-        logging::say(&text.to_string());
+        let line = format!("{text}\n");
+        match LOG.get() {
+            Some(log) => log.line(line),
+            None => drop(io::stderr().lock().write_all(line.as_bytes())),
+        }
+    }
+
+    /// Why the program ends: one object with `--json`, a line of the log where
+    /// that is JSON.
+    pub(crate) fn exit(&self, exit: &Exit) {
+        let Exit { code, messages } = exit;
+        if messages.is_empty() {
+            return;
+        }
+        if self.json {
+            let error = json!({
+                "code": code.name(),
+                "exit_code": code.number(),
+                "message": messages.join("\n"),
+            });
+            self.report(sanitized_json(&json!({ "error": error }).to_string()));
+        } else if self.log == LogFormat::Json {
+            let more = [("code", json!(code.name())), ("exit_code", json!(code.number()))];
+            let more = more.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+            self.report(json_line("ERROR", &messages.join("\n"), more));
+        } else {
+            let lines = messages.iter().map(|message| format!("haulage: {}", sanitized(message)));
+            self.report(lines.collect::<Vec<_>>().join("\n"));
+        }
     }
 
     /// Talk that waits for an answer on the same line.
@@ -120,12 +186,42 @@ impl Output {
     }
 }
 
+/// From now on, what is said on stderr goes through this thread, too.
+pub(crate) fn write_through(log: LogWriter) -> &'static LogWriter {
+    LOG.get_or_init(|| log)
+}
+
+/// Waits for what was logged to be written, and no longer than `limit`.
+pub(crate) fn flush(limit: Duration) {
+    if let Some(log) = LOG.get() {
+        log.flush(limit);
+    }
+}
+
 /// Nobody reads on: that ends the program, and is nothing to complain of.
 fn written(result: io::Result<()>) -> Result {
     result.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Exit::silent(Code::Ok),
         _ => Exit::new(Code::Failure, format!("cannot write to stdout: {error}")),
     })
+}
+
+/// A line of the JSON log that is written whatever the filter.
+pub(crate) fn json_line(
+    level: &str,
+    message: &str,
+    more: serde_json::Map<String, serde_json::Value>,
+) -> String {
+    let mut line = json!({
+        "timestamp": haulage::Timestamp::from(std::time::SystemTime::now()).to_string(),
+        "level": level,
+        "message": message,
+        "target": "haulage",
+    });
+    if let Some(object) = line.as_object_mut() {
+        object.extend(more);
+    }
+    sanitized_json(&line.to_string()).into_owned()
 }
 
 /// JSON on one line. A line end in it can only be white space between its
@@ -356,7 +452,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let output = Output::plain(Format::Text);
+        let output = Output::plain(LogFormat::Text);
         let rows = [vec!["a".to_owned(), "SUCCESS".to_owned()], vec!["ähm".to_owned(), "x".to_owned()]];
         assert_eq!(output.table(&["ID", "STATUS"], &rows), "ID   STATUS\na    SUCCESS\nähm  x\n");
     }

@@ -5,7 +5,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use haulage::{Backend, Producer, sqlite::SqliteBackend};
+use haulage::{
+    Backend, Producer,
+    sqlite::SqliteBackend,
+    url::{self, Scheme},
+};
 use haulage_http::HttpBackend;
 
 use crate::{
@@ -56,33 +60,29 @@ impl Session {
     }
 
     async fn open(&self) -> Result<Arc<dyn Backend>> {
-        if self.url.trim().starts_with("memory:") {
-            let why = "memory:// is gone when this command ends, and other commands cannot see it";
-            return Err(Exit::usage(format!("{why}; keep the jobs in a file, with sqlite://haulage.db")));
-        }
-        match self.scheme() {
-            Some(scheme) if scheme.eq_ignore_ascii_case("sqs") => aws(&self.url).await,
-            Some(_) if self.is_server() => Ok(Arc::new(HttpBackend::connect(&self.url).await?)),
-            Some(scheme) if !scheme.eq_ignore_ascii_case("sqlite") => Err(Exit::usage(format!(
-                "unknown URL scheme `{scheme}`; write sqlite://haulage.db for a file of this machine, \
-                 https://jobs.example.com for a Haulage server, or sqs://jobs.fifo?table=results for AWS"
-            ))),
-            _ => Ok(haulage::connect(&self.url).await?),
+        match url::split(&self.url)?.0 {
+            Scheme::Sqlite => Ok(haulage::connect(&self.url).await?),
+            Scheme::Http => Ok(Arc::new(HttpBackend::connect(&self.url).await?)),
+            Scheme::Sqs => aws(&self.url).await,
+            Scheme::Memory => Err(Exit::usage(
+                "memory:// is gone when this command ends, and other commands cannot see it; keep the jobs in a \
+                 file, with sqlite://haulage.db",
+            )),
         }
     }
 
-    fn scheme(&self) -> Option<&str> {
-        self.url.trim().split_once("://").map(|(scheme, _)| scheme)
+    fn is_of(&self, scheme: Scheme) -> bool {
+        url::split(&self.url).is_ok_and(|(found, _)| found == scheme)
     }
 
     /// Whether a server keeps the jobs, by whatever.
     pub(crate) fn is_server(&self) -> bool {
-        self.scheme().is_some_and(|scheme| ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()))
+        self.is_of(Scheme::Http)
     }
 
     /// Whether the jobs are in SQS and DynamoDB.
     pub(crate) fn is_aws(&self) -> bool {
-        self.scheme().is_some_and(|scheme| scheme.eq_ignore_ascii_case("sqs"))
+        self.is_of(Scheme::Sqs)
     }
 
     /// Opens a backend that there is already: looking at jobs in the wrong
@@ -141,6 +141,7 @@ async fn aws(_url: &str) -> Result<Arc<dyn Backend>> {
 #[cfg(not(feature = "aws"))]
 pub(crate) fn without_aws() -> Exit {
     Exit::usage(
-        "this program is built without AWS; `cargo install haulage-cli --features aws` builds one that has it",
+        "this program is built without AWS; build it with `--features aws`, or use the one that comes with the \
+         Python package",
     )
 }

@@ -48,7 +48,16 @@ pub(crate) const INFLATED: &str = "haulage-inflated";
 /// How many records one list gives at most; of more, there are several.
 pub(crate) const MOST_LISTED: usize = 1000;
 
-/// What a server says of itself.
+/// What any version of a server says of itself, in whichever form it says the rest: read first.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Version {
+    /// See [`VERSION`].
+    pub(crate) protocol: u32,
+    /// The version of the program.
+    pub(crate) version: String,
+}
+
+/// What a server says of itself. Whatever is added later has a default, for servers that do not say it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
     /// See [`VERSION`].
@@ -58,6 +67,7 @@ pub(crate) struct Hello {
     /// The name of the store's backend.
     pub(crate) backend: String,
     pub(crate) capabilities: Capabilities,
+    #[serde(default)]
     pub(crate) signals: HasSignals,
     /// It takes bodies in gzip.
     #[serde(default)]

@@ -8,7 +8,7 @@
 //! What every implementation promises is written at each method, and tested
 //! by the conformance suite (feature `conformance`).
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ pub use crate::{
     holder::{Holder, holders},
     list_query::ListQuery,
     stats::{Backlog, QueueBacklog, QueueStats, Stats, WholeRead},
+    unready::Unready,
 };
 
 /// A queue and store of jobs. Shared as `Arc<dyn Backend>`.
@@ -194,6 +195,20 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`Capabilities::webhooks`], then.
     fn deliveries(&self) -> Option<&dyn Deliveries> {
         None
+    }
+
+    /// Takes note that this worker is not ready for jobs, or is no longer so (`None`): it is ready, or has
+    /// ended. That is for people who ask why jobs wait, and changes nothing else.
+    ///
+    /// It is forgotten [`Unready::KEPT`] after it was told last, so whoever is not ready tells it again and
+    /// again. A backend that does not declare [`Capabilities::keeps_unready`] takes note of nothing.
+    async fn set_unready(&self, worker: String, unready: Option<Unready>) -> Result<()> {
+        self.capabilities().check_unready(&worker, unready.as_ref())
+    }
+
+    /// The workers that are not ready, by name, as far as they have told.
+    async fn unready_workers(&self) -> Result<BTreeMap<String, Unready>> {
+        Ok(BTreeMap::new())
     }
 
     /// Checks the backend's health and set-up, one finding a check.

@@ -7,15 +7,17 @@ use serde::{Deserialize, Serialize};
 #[allow(unused_imports)] // for the documentation
 use crate::backend::Backend;
 use crate::{
-    Error, Json, NewJob, Result,
-    backend::{ClaimRequest, Heartbeat, Settlement},
+    Error, Json, NewJob, Queues, Result,
+    backend::{ClaimRequest, Heartbeat, Settlement, Unready},
     seconds,
-    spec::check_name,
+    spec::{check_name, check_size},
 };
 
 /// What a backend can do. The conformance suite runs what is declared, and
-/// counts what is not.
+/// counts what is not. Of one that was written down by another version, what that did not know is as in
+/// [`Capabilities::default`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// What becomes of groups.
@@ -53,8 +55,9 @@ pub struct Capabilities {
     pub joins_claims: bool,
     /// It keeps what is to be told to webhooks: there are [`Backend::deliveries`]. Without, a job with a webhook is
     /// refused.
-    #[serde(default)]
     pub webhooks: bool,
+    /// It keeps which workers are not ready: see [`Backend::set_unready`]. Without, a consumer does not tell.
+    pub keeps_unready: bool,
     /// How many [`Backend::settle`] calls a consumer has under way at once. One
     /// makes the largest batches; with more, a call that takes long (a large
     /// result) does not hold up all others.
@@ -77,6 +80,7 @@ impl Capabilities {
         claims_again: true,
         joins_claims: true,
         webhooks: true,
+        keeps_unready: true,
         settles_at_once: 1,
     };
 
@@ -168,6 +172,39 @@ impl Capabilities {
         check_name("worker", Some(&request.worker))?;
         request.queues.validate()?;
         self.check_lease(request.lease)
+    }
+
+    /// Checks what [`Backend::set_unready`] is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`].
+    pub fn check_unready(&self, worker: &str, unready: Option<&Unready>) -> Result<()> {
+        check_name("worker", Some(worker))?;
+        let Some(Unready { queues, reason, .. }) = unready else { return Ok(()) };
+        check_size("reason", reason, Unready::MAX_REASON_BYTES)?;
+        Queues::InOrder(queues.clone()).validate()
+    }
+}
+
+impl Default for Capabilities {
+    /// Of a backend that does not say what it can do: nothing is relied on, and it refuses by itself what is too
+    /// much for it.
+    fn default() -> Self {
+        Self {
+            groups: Groups::Ignored,
+            atomic_submit: false,
+            list: false,
+            finds_by_prefix: false,
+            cheap_looks: false,
+            keeps_bodies: false,
+            suspects: false,
+            claims_again: false,
+            joins_claims: false,
+            webhooks: false,
+            keeps_unready: false,
+            ..Self::ALL
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Event {
         error: JobError,
         /// How long the job waits now.
         delay: Duration,
+        /// How long it took up a slot.
+        took: Duration,
     },
     /// The job failed for good.
     Failed {
@@ -65,6 +67,8 @@ pub enum Event {
         attempt: u32,
         /// Why it failed.
         error: JobError,
+        /// How long it took up a slot.
+        took: Duration,
     },
     /// The job ended because somebody cancelled it.
     Cancelled {
@@ -72,6 +76,8 @@ pub enum Event {
         id: JobId,
         /// The attempt.
         attempt: u32,
+        /// How long it took up a slot: zero where its handler had not been called.
+        took: Duration,
     },
     /// The job was given back; the attempt does not count.
     Released {
@@ -111,19 +117,19 @@ impl Event {
     ) -> Self {
         let ClaimKey { id, attempt } = key;
         match (outcome, status) {
-            (Outcome::Cancelled, _) | (_, Status::Cancelled) => Self::Cancelled { id, attempt },
+            (Outcome::Cancelled, _) | (_, Status::Cancelled) => Self::Cancelled { id, attempt, took },
             // The backend takes no result like that.
             (Outcome::Success(result), Status::Error) => {
-                Self::Failed { id, attempt, error: why_not_stored(&result, limits) }
+                Self::Failed { id, attempt, error: why_not_stored(&result, limits), took }
             }
             (Outcome::Success(_), _) => Self::Succeeded { id, attempt, took },
             // The attempts are used up.
-            (Outcome::Retry { error, .. }, Status::Error) => Self::Failed { id, attempt, error },
-            (Outcome::Retry { error, delay }, _) => Self::Retried { id, attempt, error, delay },
-            (Outcome::Fail(error), _) => Self::Failed { id, attempt, error },
+            (Outcome::Retry { error, .. }, Status::Error) => Self::Failed { id, attempt, error, took },
+            (Outcome::Retry { error, delay }, _) => Self::Retried { id, attempt, error, delay, took },
+            (Outcome::Fail(error), _) => Self::Failed { id, attempt, error, took },
             // It came back too late to be started again.
             (Outcome::Release { reason, .. }, Status::Error) => {
-                Self::Failed { id, attempt, error: JobError::expired(None, reason.as_deref()) }
+                Self::Failed { id, attempt, error: JobError::expired(None, reason.as_deref()), took }
             }
             (Outcome::Release { after, reason, .. }, _) => Self::Released { id, attempt, after, reason },
         }
@@ -140,7 +146,7 @@ impl Event {
     }
 
     /// Failures and losses as warnings, the course of things for those who want it.
-    pub(crate) fn log(&self, request_id: Option<&str>) {
+    pub(crate) fn log(&self, request_id: Option<&str>, slot: Option<&str>) {
         let (job_id, attempt) = (self.id(), self.attempt());
         // Where the caller gave none, it is the job's id.
         let request_id = request_id.filter(|id| *id != job_id.as_str());
@@ -148,24 +154,26 @@ impl Event {
             Self::Claimed { .. } => debug!(target: TARGET, %job_id, request_id, attempt, "claimed"),
             Self::Started { .. } => debug!(target: TARGET, %job_id, request_id, attempt, "started"),
             Self::Succeeded { took, .. } => {
-                debug!(target: TARGET, %job_id, request_id, attempt, ?took, "succeeded");
+                debug!(target: TARGET, %job_id, request_id, attempt, slot, ?took, "succeeded");
             }
-            Self::Retried { error, delay, .. } => {
-                warn!(target: TARGET, %job_id, request_id, attempt, %error, ?delay, "failed; to be tried again");
+            Self::Retried { error, delay, took, .. } => {
+                warn!(target: TARGET, %job_id, request_id, attempt, slot, %error, ?took, ?delay, "failed; to be tried again");
             }
-            Self::Failed { error, .. } => {
-                warn!(target: TARGET, %job_id, request_id, attempt, %error, "failed");
+            Self::Failed { error, took, .. } => {
+                warn!(target: TARGET, %job_id, request_id, attempt, slot, %error, ?took, "failed");
             }
-            Self::Cancelled { .. } => info!(target: TARGET, %job_id, request_id, attempt, "cancelled"),
+            Self::Cancelled { took, .. } => {
+                info!(target: TARGET, %job_id, request_id, attempt, slot, ?took, "cancelled");
+            }
             // The consumer says itself that it is not ready, once.
             Self::Released { after: Duration::ZERO, reason: Some(reason), .. } => {
-                debug!(target: TARGET, %job_id, request_id, attempt, reason, "given back");
+                debug!(target: TARGET, %job_id, request_id, attempt, slot, reason, "given back");
             }
             Self::Released { after, reason, .. } => {
                 let reason = reason.as_deref();
-                info!(target: TARGET, %job_id, request_id, attempt, ?after, reason, "given back");
+                info!(target: TARGET, %job_id, request_id, attempt, slot, ?after, reason, "given back");
             }
-            Self::Lost { .. } => warn!(target: TARGET, %job_id, request_id, attempt, "claim lost"),
+            Self::Lost { .. } => warn!(target: TARGET, %job_id, request_id, attempt, slot, "claim lost"),
         }
     }
 
@@ -176,7 +184,7 @@ impl Event {
             | Self::Succeeded { id, attempt, .. }
             | Self::Retried { id, attempt, .. }
             | Self::Failed { id, attempt, .. }
-            | Self::Cancelled { id, attempt }
+            | Self::Cancelled { id, attempt, .. }
             | Self::Released { id, attempt, .. }
             | Self::Lost { id, attempt } => (id, *attempt),
         }

@@ -1,8 +1,13 @@
 //! What a health check found.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+use crate::{QueueName, Timestamp, backend::Unready};
+
+/// Of so many workers that are not ready, a health check tells.
+const MOST_UNREADY: usize = 10;
 
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,6 +51,28 @@ impl Finding {
         Self { severity, check: check.into(), message: message.into(), remedy: Some(remedy.into()) }
     }
 
+    /// What there is to say of workers that are not ready: of those that have not been for longest.
+    pub fn unready(workers: &BTreeMap<String, Unready>, now: Timestamp) -> Vec<Self> {
+        let mut workers: Vec<_> = workers.iter().collect();
+        workers.sort_by_key(|(_, unready)| unready.since);
+        let finding = |(worker, Unready { queues, reason, since }): (&String, &Unready)| {
+            let queues: Vec<_> = queues.iter().map(QueueName::as_str).collect();
+            let time = Duration::from_secs(now.since(*since).as_secs());
+            Self::bad(
+                Severity::Warning,
+                "workers",
+                format!(
+                    "worker {worker} of {} {} has not been ready for {}: {reason}",
+                    if queues.len() == 1 { "the queue" } else { "the queues" },
+                    queues.join(", "),
+                    humantime::format_duration(time)
+                ),
+                "fix what it says is wrong; it tries again by itself, and takes jobs as soon as it is ready",
+            )
+        };
+        workers.into_iter().take(MOST_UNREADY).map(finding).collect()
+    }
+
     /// How long a delivery to a webhook is due before that is worth a warning.
     pub const UNTOLD: Duration = Duration::from_secs(600);
 
@@ -70,7 +97,7 @@ impl Finding {
         if dead > 0 {
             findings.push(warning(
                 counted(dead, "webhook delivery is dead", "webhook deliveries are dead"),
-                "see `haulage webhook list --dead`; mend the cause, then `haulage webhook redrive --all`",
+                "see `haulage webhook list --dead`; fix the cause, then `haulage webhook redrive --all`",
             ));
         }
         findings

@@ -47,6 +47,7 @@ struct Inner {
     /// What it has said and no heartbeat has taken along yet.
     update: Mutex<Update>,
     checkpoint: Mutex<Checkpoint>,
+    slot: Mutex<Option<Arc<str>>>,
     signal: Arc<Signal>,
 }
 
@@ -75,7 +76,7 @@ impl Signal {
         self.wake.notified().await;
     }
 
-    /// From here on, signal rings again. To be called before the cells are read.
+    /// From here on, it notifies again. To be called before the cells are read.
     pub(crate) fn take(&self) {
         self.any.store(false, SeqCst);
     }
@@ -93,6 +94,7 @@ impl Context {
             cancel: CancellationToken::new(),
             update: Mutex::default(),
             checkpoint: Mutex::new(Checkpoint { last: claimed.checkpoint, is_own: false }),
+            slot: Mutex::default(),
             signal,
             spec: claimed.spec,
         };
@@ -193,13 +195,17 @@ impl Context {
         self.0.signal.notify();
     }
 
-    /// Tells in which slot of its worker the attempt runs, by a name for people such as
-    /// `slot 3, GPU 1`: it is kept in the job's record
-    /// ([`Record::slot`](crate::Record::slot)), of which the next heartbeat or the end tells.
-    ///
-    /// For consumers whose slots differ, as each has a device of its own.
+    /// Tells in which slot of its worker the attempt runs, where slots differ, by a name for people such
+    /// as `slot 3, GPU 1`: the job's record has it ([`Record::slot`](crate::Record::slot)) from the next
+    /// heartbeat on, and so has what the consumer logs and [measures](crate::consumer::Slots::set_names).
     pub fn set_slot(&self, name: impl Into<String>) {
-        self.update().slot = Some(name.into());
+        let name = name.into();
+        self.0.slot.lock().unwrap_or_else(PoisonError::into_inner).replace(name.as_str().into());
+        self.update().slot = Some(name);
+    }
+
+    pub(crate) fn slot(&self) -> Option<Arc<str>> {
+        self.0.slot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Leaves a value for the next attempt, should there be one: how far the work

@@ -57,6 +57,9 @@ pub mod sqlite;
 mod stats;
 mod suspicion;
 pub mod testing;
+mod unready;
+#[doc(hidden)]
+pub mod url;
 mod webhook;
 
 use std::time::Duration;

@@ -397,6 +397,29 @@ impl Record {
         }
     }
 
+    /// The result, or the error that says why there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::JobFailed`], [`Error::JobCancelled`]; [`Error::NotFinished`] while the job goes on;
+    /// [`Error::Unavailable`] for a success whose result was not asked for.
+    pub fn into_result(self) -> Result<Json, Error> {
+        let Self { id, status, .. } = self;
+        match (status, self.result) {
+            (Status::Success, Some(result)) => Ok(result),
+            (Status::Success, None) => {
+                let message = format!("job {id} is SUCCESS, but its result did not come with the record");
+                Err(Error::Unavailable { message, source: None })
+            }
+            (Status::Error, _) => {
+                let unknown = || JobError::new(FailureKind::Handler, "no error was recorded");
+                Err(Error::JobFailed { id, error: self.error.unwrap_or_else(unknown) })
+            }
+            (Status::Cancelled, _) => Err(Error::JobCancelled(id)),
+            (Status::Submitted | Status::InProgress, _) => Err(Error::NotFinished { id, status }),
+        }
+    }
+
     /// The caller's correlation id; the job's id where the caller gave none.
     pub fn request_id(&self) -> &str {
         self.spec.request_id.as_deref().unwrap_or(self.id.as_str())
@@ -429,5 +452,36 @@ impl Record {
     /// Whether the record has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|t| t <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_a_result_or_says_why_not() {
+        let new = |status| {
+            let spec = JobSpec::default();
+            Record { status, ..Record::new(JobId::from("7"), spec, Timestamp::from_micros(0)) }
+        };
+        let done = Record { result: Some(Json::from_stored("null")), ..new(Status::Success) };
+        assert_eq!(done.into_result().expect("a result"), Json::from_stored("null"));
+        let failed = Record { error: Some(JobError::cancelled()), ..new(Status::Error) };
+        let mut said: Vec<_> = Status::ALL.map(new).into();
+        said.push(failed);
+        let said: Vec<_> =
+            said.into_iter().map(|record| record.into_result().expect_err("no result").to_string()).collect();
+        assert_eq!(
+            said,
+            [
+                "job 7 has no result yet: it is SUBMITTED",
+                "job 7 has no result yet: it is IN_PROGRESS",
+                "job 7 is SUCCESS, but its result did not come with the record",
+                "job 7 failed: no error was recorded",
+                "job 7 was cancelled",
+                "job 7 failed: cancelled",
+            ]
+        );
     }
 }

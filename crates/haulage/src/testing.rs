@@ -60,7 +60,7 @@
 //! let records = run_until_empty(&backend, flaky).await?;
 //! assert_eq!(records.len(), 1);
 //! assert_eq!((records[0].status, records[0].attempt), (Status::Success, 3));
-//! assert_eq!(job.result::<u32>().await?, 42);
+//! assert_eq!(job.try_result::<u32>().await?, 42);
 //! # Ok(())
 //! # }
 //! ```
@@ -70,6 +70,8 @@
 //! [`until_empty`](crate::consumer::ConsumerBuilder::until_empty).
 //!
 //! **A backend of your own:** the feature `conformance` has the suite for it.
+
+// docs/rust.md shows the middle of both examples.
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -42,13 +42,12 @@ fn the_command_line() {
     assert_light("haulage-cli", 122);
 }
 
-/// What comes from a registry has the same features in `selection`, without what its
-/// own tests need, as in `everything` with that: or else cargo compiles it again, and
-/// with it the SDK of AWS, which takes minutes.
+/// What `selection` is made of, but for itself, has the same features without what its own tests need, as in
+/// `everything` with that: or else cargo compiles it again, and with it the SDK of AWS, which takes minutes.
 fn assert_shared(selection: &str, everything: &str) {
     let features = |edges, selection| {
         let mut lines = tree(edges, "{p} with {f}", selection);
-        lines.retain(|line| !line.starts_with("haulage"));
+        lines.retain(|line| !line.starts_with("haulage-python "));
         lines
     };
     let (alone, all) = (features("normal,build", selection), features("normal,build,dev", everything));
@@ -65,8 +64,7 @@ fn assert_shared(selection: &str, everything: &str) {
 fn tests_compile_the_sdk_once() {
     let everything = "--workspace --features haulage-cli/aws,haulage-autoscale/lambda";
     assert_shared("--package haulage-python --features haulage-python/test-build", everything);
-    let program =
-        "--package haulage-cli --package haulage-servers --features haulage-cli/aws,haulage-autoscale/lambda";
+    let program = "--package haulage-cli --package haulage-servers --package haulage-autoscale --features haulage-cli/aws,haulage-autoscale/lambda";
     assert_shared(program, everything);
 }
 

@@ -73,7 +73,7 @@ async fn another_programs_lock_that_outlasts_the_leases_costs_no_job_its_attempt
     }
     gate.add_permits(2);
     for (n, job) in jobs.iter().enumerate() {
-        assert_eq!(soon(job.wait_result::<usize>(None)).await.expect("result"), n);
+        assert_eq!(soon(job.result::<usize>(None)).await.expect("result"), n);
         assert_eq!(job.record().await.expect("record").attempt, 1);
     }
     assert!(matches!(one.ending().await, Event::Succeeded { attempt: 1, .. }));

@@ -7,9 +7,11 @@ import contextlib
 import importlib.util
 import json
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import _haulage
+from ..errors import BaseError
 from .errors import SQSConnectionError
 
 if TYPE_CHECKING:
@@ -99,8 +101,26 @@ def _fastapi(consumer: Consumer, options: dict[str, Any]) -> App:
     options.setdefault("title", "Consumer")
     options.setdefault("version", _haulage.VERSION)
     app = FastAPI(lifespan=lifespan, **options)
+    app.add_middleware(_Sentences)
     app.include_router(get_router(consumer))
     return app
+
+
+class _Sentences:
+    """Tells a server in a sentence why the consumer does not start, where Starlette tells a traceback."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        async def plainly(message: Message) -> None:
+            # Starlette tells of an error while it handles it.
+            error = sys.exc_info()[1]
+            if message["type"].endswith(".failed") and isinstance(error, BaseError):
+                message = {**message, "message": str(error)}
+            await send(message)
+
+        await self._app(scope, receive, plainly if scope["type"] == "lifespan" else send)
 
 
 async def _start(consumer: Consumer) -> None:
@@ -119,7 +139,9 @@ async def _lifespan(consumer: Consumer, receive: Receive, send: Send) -> None:
         try:
             await (_stop if event == "lifespan.shutdown" else _start)(consumer)
         except Exception as error:
-            _log.exception("the consumer of %s: %s failed", consumer.queue_name, event)
+            # The server tells the message; of an error that nobody foresaw, that is not enough.
+            if not isinstance(error, BaseError):
+                _log.exception("the consumer of %s: %s failed", consumer.queue_name, event)
             await send({"type": f"{event}.failed", "message": str(error)})
             return
         await send({"type": f"{event}.complete"})

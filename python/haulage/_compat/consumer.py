@@ -137,7 +137,7 @@ class Consumer:
         self._non_retryable = tuple(errors or ())
         for error in self._non_retryable:
             if not (isinstance(error, type) and issubclass(error, BaseException)):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ValueError(f"non_retryable_errors has {error!r}, which is no class of exceptions")
+                raise ValueError(f"non_retryable_errors has {error!r}, which is not an exception class")
 
     def _call(self, body: Any, message_id: str, ctx: Context) -> Any:
         function = self._compute_result
@@ -212,7 +212,7 @@ class Consumer:
         return ping(self._place)
 
 
-# What the established manager of protection takes. How long and how often its agent is asked is
+# What the manager of protection took before. How long and how often its agent is asked is
 # bounded here by itself.
 _OF_PROTECTION = frozenset(
     {

@@ -225,8 +225,11 @@ class DynamoDBClient:
                 return (result, request_id) if return_request_id else result
             except (KeyNotFoundError, NotFoundError, ResultInProgressStatusError, WaitTimeoutError) as error:
                 if until <= time.monotonic():
+                    # Of a job that is known, the error says what is said here already.
+                    unknown = isinstance(error, (KeyNotFoundError, NotFoundError))
+                    more = f": {error}" if unknown else "; it goes on, and can be waited for again"
                     raise AwaitingResultTimeoutError(
-                        f"{message_id} has no result after {timeout_seconds} s: {error}"
+                        f"{message_id} has no result after {timeout_seconds:g} s{more}"
                     ) from error
             time.sleep(min(max(poll_time_seconds, 0.01), max(until - time.monotonic(), 0)))
 

@@ -110,6 +110,13 @@ class Items:
         return None
 
 
+def _after_fork() -> None:
+    # The child opens its own, and another thread may have held the lock.
+    Items._known, Items._lock = {}, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 _OVER = (ResultStatus.SUCCESS, ResultStatus.ERROR)
 
 

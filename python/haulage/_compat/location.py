@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 from urllib.parse import parse_qsl, quote, unquote
 
 from .. import _haulage, _log
@@ -34,9 +34,9 @@ class ClientSettings(TypedDict, total=False):
     aws_secret_access_key: str | None
     aws_session_token: str | None
     use_ssl: bool | None
-    verify: bool | None
+    verify: bool | str | None
     api_version: str | None
-    config: None
+    config: object
 
 
 _SETTINGS = frozenset(ClientSettings.__annotations__)
@@ -90,6 +90,16 @@ _clients: weakref.WeakValueDictionary[tuple[object, ...], Client] = weakref.Weak
 _lock = threading.Lock()
 
 
+def _after_fork() -> None:
+    # The child connects for itself, and another thread may have held the lock.
+    global _lock
+    _clients.clear()
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def _shared(url: str, *credentials: Credentials | None) -> Client:
     key = (url, *credentials)
     with _lock:
@@ -104,21 +114,41 @@ def _shared(url: str, *credentials: Credentials | None) -> Client:
 
 
 def check_settings(settings: Mapping[str, object], api_version: str) -> None:
-    """Refuses what boto3's clients do not know either, and what has no meaning here."""
-    for name, value in settings.items():
+    """Refuses what boto3's clients do not know either; and on AWS, what has no meaning here."""
+    for name in settings:
         if name not in _SETTINGS:
             raise TypeError(f"unknown client setting {name!r}; known are {', '.join(sorted(_SETTINGS))}")
-        if name == "config" and value is not None:
-            raise ConfigError(
-                "config= is botocore's, and sets nothing here; give region_name and endpoint_url, and the "
-                "rest by the environment of AWS's SDKs, such as AWS_MAX_ATTEMPTS"
-            )
-        if name == "verify" and value not in (None, True):
-            raise ConfigError(
-                f"verify={value!r}: certificates are always checked, against those that the system trusts"
-            )
-        if name == "api_version" and value not in (None, api_version):
-            raise ConfigError(f"api_version={value!r} is not {api_version}, which is the one that is spoken")
+    if elsewhere() is not None:
+        return
+    more = sorted(_of_config(settings).keys() - {"region_name"})
+    if more:
+        raise ConfigError(
+            f"config= sets {', '.join(more)}, and nothing but its region_name has an effect here; leave it "
+            "out, and set it in the environment where the SDKs of AWS have a variable for it, such as "
+            "AWS_MAX_ATTEMPTS"
+        )
+    verify, version = settings.get("verify"), settings.get("api_version")
+    if isinstance(verify, str):
+        raise ConfigError(
+            f"verify={verify!r} has no effect here; set SSL_CERT_FILE={verify} in the environment"
+        )
+    if verify not in (None, True):
+        raise ConfigError(
+            f"verify={verify!r}: certificates are always checked; SSL_CERT_FILE in the environment names a "
+            "file with those to trust"
+        )
+    if version not in (None, api_version):
+        raise ConfigError(f"api_version={version!r} is not {api_version}, which is the one that is spoken")
+
+
+def _of_config(settings: Mapping[str, object]) -> Mapping[str, object]:
+    """What was said to botocore's ``Config``, by name."""
+    config = settings.get("config")
+    if config is None:
+        return {}
+    # It has no public name for it; all else that it has are defaults.
+    said: object = getattr(config, "_user_provided_options", None)
+    return cast("dict[str, object]", said) if isinstance(said, dict) else {type(config).__name__: config}
 
 
 def ping(where: Place) -> Literal["pong"]:
@@ -155,9 +185,9 @@ def place(
     url = elsewhere()
     if url is not None:
         return Place(_filled_in(_filled_in(url, "queue", queue), "table", table))
-    of_table = of_table or {}
-    first, of_both = {"table": table}, _aws({**of_table, **_given(settings)})
-    own = {f"table_{name}": value for name, value in _aws(of_table).items()}
+    settings, of_table = _given(settings), _given(of_table or {})
+    first, of_both = {"table": table}, _aws({**of_table, **settings}, "SQS", "DYNAMODB")
+    own = {f"table_{name}": value for name, value in _aws(of_table, "DYNAMODB").items()}
     parameters = {**first, **_environment(queue), **of_both, **own, **first, **(more or {})}
     for name, value in of_both.items():
         if parameters.get(f"table_{name}") == value:
@@ -181,14 +211,29 @@ def _filled_in(url: str, what: str, name: str) -> str:
 
 def table_place(table: str, settings: ClientSettings) -> Place:
     """The place of a table on AWS, where no queue is known."""
-    return Place("", f"dynamodb://{quote(table)}?{_query(_aws(settings))}", _credentials(settings))
+    # What `HAULAGE_URL` says of the same table on AWS, such as the bucket, holds here, too.
+    name, _, query = _table_url(os.environ.get("HAULAGE_URL", "")).partition("://")[2].partition("?")
+    known = dict(parse_qsl(query)) if unquote(name) == table else {}
+    parameters = {**known, **_aws(_given(settings), "DYNAMODB")}
+    return Place("", f"dynamodb://{quote(table)}?{_query(parameters)}", _credentials(settings))
 
 
-def _aws(settings: ClientSettings) -> dict[str, str]:
+def _aws(settings: ClientSettings, *services: str) -> dict[str, str]:
     if settings.get("use_ssl") is False and not settings.get("endpoint_url"):
-        raise ConfigError("use_ssl=False needs an endpoint_url that begins with http://")
+        for service in services:
+            if not _has_plain_endpoint(service):
+                raise ConfigError(
+                    "use_ssl=False needs an endpoint that begins with http://; give endpoint_url, or set "
+                    f"AWS_ENDPOINT_URL_{service} or AWS_ENDPOINT_URL in the environment"
+                )
     given = {"region": settings.get("region_name"), "endpoint": settings.get("endpoint_url")}
     return {name: value for name, value in given.items() if value}
+
+
+def _has_plain_endpoint(service: str) -> bool:
+    """Whether the environment names an endpoint without TLS for this service."""
+    own = os.environ.get(f"AWS_ENDPOINT_URL_{service}")
+    return (own or os.environ.get("AWS_ENDPOINT_URL", "")).startswith("http://")
 
 
 def _environment(queue: str) -> dict[str, str]:
@@ -210,7 +255,7 @@ def _table_url(url: str) -> str:
     return f"dynamodb://{quote(table)}?{_query(concerned)}"
 
 
-_OF_TABLE = frozenset({"bucket", "endpoint", "profile", "region"})
+_OF_TABLE = frozenset({"bucket", "endpoint", "keep_successes", "profile", "region"})
 
 
 def _credentials(settings: ClientSettings) -> Credentials | None:
@@ -223,5 +268,9 @@ def _credentials(settings: ClientSettings) -> Credentials | None:
 
 
 def _given(settings: ClientSettings) -> ClientSettings:
+    """What is set, wherever it was said."""
     given: ClientSettings = {k: v for k, v in settings.items() if v is not None}  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    region = _of_config(settings).get("region_name")
+    if region:
+        given.setdefault("region_name", str(region))
     return given

@@ -118,6 +118,9 @@ class Child:
         # Before anything that may take long: the end of the parent is the end of it, too.
         threading.Thread(target=self._listen, name="haulage-parent", daemon=True).start()
         try:
+            if "HAULAGE_GPU" in os.environ:
+                slot = int(os.environ["HAULAGE_SLOT"])
+                running.in_slot(_haulage.slot_name(slot, os.environ["HAULAGE_GPU"]))
             if message["log"] is not None:
                 wanted, form, limit = message["log"]
                 _logging.start(wanted, form, limit, self._log_fd)

@@ -142,8 +142,7 @@ class ChildProcess:
         try:
             message, _ = self._line.receive()
         except Closed:
-            how = f"took longer than {self._timeout} s, and was ended," if late.is_set() else self._death()
-            raise ProcessError(f"the child process {how} while it loaded the handler") from None
+            raise ProcessError(f"the child process {self._death_at_load(late.is_set())}") from None
         finally:
             if timer is not None:
                 timer.cancel()
@@ -196,7 +195,7 @@ class ChildProcess:
                     self._gone.wait()
                 if self._begun != call:
                     raise
-                why = "sent what no handler can answer, and was ended" if garbled else self._death()
+                why = "sent what no handler can answer, and was ended" if garbled else "".join(self._death())
                 return [("retry", f"the process that ran the job {why}", None, None)] * len(jobs)
         finally:
             watch.end()
@@ -225,19 +224,35 @@ class ChildProcess:
         with contextlib.suppress(Closed):
             self._line.send({"call": call, "stop": index})
 
-    def _death(self) -> str:
+    def _death_at_load(self, is_late: bool) -> str:
+        if is_late:
+            return (
+                f"had not loaded the handler after {self._timeout} s, and was ended; allow more by "
+                "child_timeout (--child-timeout)"
+            )
+        how, guess = self._death()
+        if guess:
+            remedy = (
+                "give the machine more memory, or the worker fewer child processes (processes, slots_per_gpu)"
+            )
+        else:
+            remedy = "see what it printed"
+        return f"{how} while it loaded the handler{guess}; {remedy}"
+
+    def _death(self) -> tuple[str, str]:
+        """How it ended, and what that may have been for; empty where nobody knows."""
         if not self._gone.wait(LAST_OUTPUT):
             self.kill()
             self._gone.wait()
-            return "let go of the worker, and was ended"
+            return "let go of the worker, and was ended", ""
         code = self._process.wait()
         if code >= 0:
-            return f"exited with code {code}"
+            return f"exited with code {code}", ""
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        return f"died of {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+        return f"died of {name}", ", perhaps for want of memory" if name == "SIGKILL" else ""
 
     def kill(self) -> None:
         """Ends it at once; with it ends what it has started."""

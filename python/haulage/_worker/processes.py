@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .._haulage import Health, slot_environment, slot_name
-from ..errors import HandlerLoadError, ProcessError
+from ..errors import HandlerLoadError, InvalidArgumentError, ProcessError
+from .device_memory import DeviceMemory
 from .frames import Closed
 from .process import LAST_OUTPUT, ChildProcess
 from .threads import Threads
@@ -80,6 +81,8 @@ class _Slot:
         # `None` in place of one that could not be replaced.
         self.child: ChildProcess | None = None
         self.heir: _Heir | None = None
+        # What ends its last child, beside the next one.
+        self.ending: threading.Thread | None = None
 
     def __str__(self) -> str:
         return slot_name(self.number, self.device)
@@ -96,18 +99,18 @@ class Processes:
         self._health = Health(devices)
         # Since when no slot has worked, where none is in service.
         self._dead_since: float | None = None
-        self.cancel_grace_period = 5.0
-        """How long a handler may take to stop before its process is ended, in seconds."""
+        # How long a handler may take to stop before its process is ended, in seconds.
+        self._cancel_grace_period = 5.0
         self.max_jobs: int | None = None
         """After how many calls a child is replaced."""
         self.max_memory: int | None = None
         """With how many bytes in memory it is."""
+        self._device_memory: DeviceMemory | None = None
         self.health_check: list[str] = []
         """What has to succeed before a slot that is out of service is let try again."""
         self.quarantine_limit = 300.0
         """For how long no slot may work until the worker gives up, in seconds."""
-        self.consumer: Consumer | None = None
-        """What has the calls carried out; to be set before the first."""
+        self._consumer: Consumer | None = None
         self._idle: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         self._all: set[ChildProcess] = set()
         self._checks: set[subprocess.Popen[str]] = set()
@@ -120,6 +123,12 @@ class Processes:
     def slots(self) -> int:
         """How many there are."""
         return len(self._slots)
+
+    def limit_device_memory(self, limit: int) -> None:
+        """With how many bytes of its GPU's memory a child is replaced."""
+        if not self._has_devices:
+            raise InvalidArgumentError("max_device_memory_per_child goes with gpus, and there are none")
+        self._device_memory = DeviceMemory(limit)
 
     def load(self) -> dict[str, Any]:
         """Starts the children, and waits until they have loaded; the options of ``@worker``.
@@ -168,6 +177,13 @@ class Processes:
                 _log.warning("%s: %s; another takes its place with its first job", slot, why)
             self._idle.put(slot)
         return options
+
+    def serve(self, consumer: Consumer, grace: float | None) -> None:
+        """As that of ``Threads``."""
+        self._consumer = consumer
+        self._cancel_grace_period = self._cancel_grace_period if grace is None else grace
+        if self._has_devices:
+            consumer.set_slot_names([str(slot) for slot in self._slots])
 
     def start(self) -> None:
         """Starts to take calls."""
@@ -221,7 +237,7 @@ class Processes:
             if self.max_jobs is not None and child.calls + 1 >= self.max_jobs:
                 self._begin_heir(slot)
             with contextlib.suppress(Closed):
-                return child.work(jobs, self.cancel_grace_period)
+                return child.work(jobs, self._cancel_grace_period)
             # It had died with nothing to do.
             self._part_with(slot, keep_heir=True)
         # Those that were new had loaded the handler: it is what they were handed, such as a body
@@ -235,8 +251,11 @@ class Processes:
         """What the answers say of the slot, and what becomes of the jobs where it is at fault."""
         told: list[tuple[str, str, str]] = []
         for answer, (_, context) in zip(answers, jobs):
+            kind: str = answer[0]
             words = str(answer[1]) if answer[0] == "retry" or answer[0] == "broken" else ""
-            told.append((context.job_id, answer[0], words))
+            if answer[0] == "retry" and answer[2] is not None:
+                kind = "retry_after"
+            told.append((context.job_id, kind, words))
         verdict, reason, dispositions = self._health.judge(slot.number, told)
         if any(answer[0] == "json" for answer in answers):
             with self._lock:
@@ -253,8 +272,8 @@ class Processes:
     def _quarantine(self, slot: _Slot, reason: str) -> None:
         heal = threading.Thread(target=self._heal, args=(slot,), name="haulage-heal", daemon=True)
         heal.start()
-        if self.consumer is not None:
-            self.consumer.quarantine(slot.number, f"{slot}: {_first_line(reason)}")
+        if self._consumer is not None:
+            self._consumer.quarantine(slot.number, f"{slot}: {_first_line(reason)}")
         _log.error("%s does not work, and takes no jobs until it does: %s", slot, _first_line(reason))
         self._look_at_all(reason)
 
@@ -285,8 +304,8 @@ class Processes:
             if why is None:
                 _log.warning("%s takes jobs again; the first one decides whether it stays in service", slot)
                 self._health.back(slot.number)
-                if self.consumer is not None:
-                    self.consumer.restore(slot.number)
+                if self._consumer is not None:
+                    self._consumer.restore(slot.number)
                 self._idle.put(slot)
                 return
             _log.warning("%s still does not work: %s", slot, _first_line(why))
@@ -338,10 +357,25 @@ class Processes:
             used_up = self.max_jobs is not None and child.calls >= self.max_jobs
             if used_up or (heir is not None and not heir.is_loading):
                 self._part_with(slot, keep_heir=True)
-            elif self.max_memory is not None and heir is None and (child.memory or 0) > self.max_memory:
-                # It goes on until the other has loaded.
-                self._begin_heir(slot)
+            elif heir is None:
+                why = self._outgrown(child)
+                if why is not None:
+                    # It goes on until the other has loaded.
+                    _log.info("%s: its process is replaced once another has loaded: %s", slot, why)
+                    self._begin_heir(slot)
         self._living(slot)
+
+    def _outgrown(self, child: ChildProcess) -> str | None:
+        """What of a child is more than it may hold."""
+        held = child.memory if self.max_memory is not None else None
+        if held is not None and self.max_memory is not None and held > self.max_memory:
+            return f"it holds {_mib(held)} of main memory, and may hold {_mib(self.max_memory)}"
+        if self._device_memory is None:
+            return None
+        held = self._device_memory.excess(child.pid)
+        if held is None:
+            return None
+        return f"it holds {_mib(held)} of its GPU's memory, and may hold {_mib(self._device_memory.limit)}"
 
     def _begin_heir(self, slot: _Slot) -> None:
         if slot.heir is None:
@@ -357,6 +391,9 @@ class Processes:
             heir, slot.heir = slot.heir, None
             slot.child = heir.child()
         if slot.child is None:
+            if slot.ending is not None:
+                # The device may have no room for two.
+                slot.ending.join()
             slot.child = self._loaded(slot)
         return slot.child
 
@@ -385,7 +422,8 @@ class Processes:
         child, slot.child = slot.child, None
         if child is not None and slot.heir is not None and keep_heir:
             # The other one need not wait for its end.
-            threading.Thread(target=self._end, args=(child,), name="haulage-end", daemon=True).start()
+            slot.ending = threading.Thread(target=self._end, args=(child,), name="haulage-end", daemon=True)
+            slot.ending.start()
         elif child is not None:
             self._end(child)
         if not keep_heir and slot.heir is not None:
@@ -394,6 +432,8 @@ class Processes:
 
     def _end(self, child: ChildProcess) -> None:
         child.end(time.monotonic() + LAST_OUTPUT)
+        if self._device_memory is not None:
+            self._device_memory.forget(child.pid)
         with self._lock:
             self._all.discard(child)
 
@@ -411,6 +451,10 @@ class Processes:
             child.tell_to_end()
         for child in children:
             child.end(until)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
 
 
 def _first_line(text: str) -> str:

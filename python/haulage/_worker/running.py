@@ -29,6 +29,9 @@ _LEAST = 100
 # How much is logged for one job, in characters; `None` where nothing that is printed is logged.
 _limit: int | None = None
 
+# The slot of this process, where it has a GPU of its own.
+_slot = ""
+
 _current: ContextVar[Running | None] = ContextVar("haulage_running", default=None)
 
 
@@ -116,6 +119,12 @@ def limit(size: int) -> None:
     _limit = size
 
 
+def in_slot(name: str) -> None:
+    """What jobs log from now on names this slot."""
+    global _slot
+    _slot = name
+
+
 def takes(record: logging.LogRecord) -> bool:
     """Whether this is logged: what is not of a job is, and what tells of one."""
     running = _current.get()
@@ -172,19 +181,21 @@ def current_job() -> Context | None:
 
 
 class JobFilter(logging.Filter):
-    """Gives each log record ``job_id``, ``request_id`` and ``attempt`` of the job that logs.
+    """Gives each log record ``job_id``, ``request_id``, ``attempt`` and ``slot`` of the job that logs.
 
     For ``handler.addFilter(haulage.JobFilter())``, with a format such as ``%(job_id)s``. Where no
-    job runs, they are ``""``, ``""`` and 0; in the handler of a batch, ids are joined by commas.
+    job runs, they are ``""``, ``""``, 0 and ``""``; in the handler of a batch, ids are joined by commas.
+    The slot is such as ``slot 3, GPU 1`` with ``gpus``, and ``""`` without.
     What the worker itself tells of a job has them as well. It lets every record through.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Sets the three, where the record has not got them already."""
+        """Sets the four, where the record has not got them already."""
         if not hasattr(record, "job_id"):
             running = _current.get()
             jobs = () if running is None else running.jobs
             record.job_id = ",".join(job.job_id for job in jobs)
             record.request_id = ",".join(job.request_id for job in jobs)
             record.attempt = jobs[0].attempt if len(jobs) == 1 else 0
+            record.slot = _slot if jobs else ""
         return True

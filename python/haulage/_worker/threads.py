@@ -7,7 +7,7 @@ import logging
 import threading
 import weakref
 
-from .._haulage import Queue
+from .._haulage import CallQueue
 from .batch import Batch, Sorting
 from .handler import Signature, describe, failure, interrupts
 from .overdue import Overdue
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .._haulage import Call, Context
+    from .._haulage import Call, Consumer, Context
     from .handler import Answer
     from .router import Router
     from .running import Place
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     NonRetryable = Callable[[], tuple[type[BaseException], ...]]
 
 _log = logging.getLogger("haulage.threads")
+
+# How long the event loop has to answer at the least, in seconds: a machine may be busy.
+_ANSWER = 5.0
 
 
 def broken(call: Call, error: BaseException) -> None:
@@ -69,7 +72,7 @@ class Threads:
         """With ``give_up``, calls that go on when their jobs are over are looked after."""
         self._run = run
         self._count = 0
-        self.overdue = None if give_up is None else Overdue(concurrency, self._replace, give_up)
+        self._overdue = None if give_up is None else Overdue(concurrency, self._replace, give_up)
         # The queue does not hold what holds it: the collector does not see through it.
         start_one = weakref.WeakMethod(self._start_one)
 
@@ -78,13 +81,20 @@ class Threads:
             if method is not None:
                 method()
 
-        self.queue = Queue(concurrency, start)
+        self.queue = CallQueue(concurrency, start)
+
+    def serve(self, consumer: Consumer, grace: float | None) -> None:
+        """Tells it of the consumer that has the calls carried out, and of its ``cancel_grace_period``,
+        before the first.
+        """
+        if self._overdue is not None:
+            self._overdue.serve(consumer, grace)
 
     def start(self) -> None:
         """Starts the first."""
         self._start_one()
-        if self.overdue is not None:
-            self.overdue.start()
+        if self._overdue is not None:
+            self._overdue.start()
 
     def _start_one(self) -> None:
         self._count += 1
@@ -97,7 +107,7 @@ class Threads:
         self._start_one()
 
     def _work(self, number: int) -> None:
-        overdue = self.overdue
+        overdue = self._overdue
         call = self.queue.take(True)
         while call is not None:
             if overdue is not None:
@@ -114,8 +124,8 @@ class Threads:
     def close(self) -> None:
         """Sends them home."""
         self.queue.close()
-        if self.overdue is not None:
-            self.overdue.close()
+        if self._overdue is not None:
+            self._overdue.close()
 
 
 def single(
@@ -177,30 +187,43 @@ class Tasks:
 
     def __init__(
         self,
+        concurrency: int,
         signature: Signature | Router,
         sorting: Sorting | None,
         non_retryable: NonRetryable,
         give_up: Callable[[str], None],
+        give_up_now: Callable[[str], None],
         place: Place | None = None,
     ) -> None:
-        """``sorting`` is that of batches, where the function takes them."""
+        """``sorting`` is that of batches, where the function takes them.
+
+        ``give_up_now`` is for where what runs beside cannot come to its end either.
+        """
         import asyncio
 
         self._signature = signature
         self._non_retryable = non_retryable
         self._sorting = sorting
         self._give_up = give_up
+        self._give_up_now = give_up_now
         self._place = place
+        self._overdue = Overdue(concurrency, self._look_at_loop, self._too_many)
+        self._begun = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._pump = Threads(1, self._hand_over)
         self.queue = self._pump.queue
 
+    def serve(self, consumer: Consumer, grace: float | None) -> None:
+        """As that of ``Threads``."""
+        self._overdue.serve(consumer, grace)
+
     def start(self) -> None:
         """Starts the loop."""
         threading.Thread(target=self._serve, name="haulage-asyncio", daemon=True).start()
         self._pump.start()
+        self._overdue.start()
 
     def _serve(self) -> None:
         import asyncio
@@ -236,12 +259,33 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, call: Call) -> None:
+        self._begun += 1
+        number = self._begun
+        self._overdue.begin(number, call)
         try:
             jobs = call.jobs()
             if jobs:
                 call.finish(told(await self._answers(jobs), jobs, self._give_up))
         except BaseException as error:
             broken(call, error)
+        finally:
+            self._overdue.end(number)
+
+    def _too_many(self, why: str) -> None:
+        self._give_up(why)
+        self._look_at_loop()
+
+    def _look_at_loop(self) -> None:
+        # The slot is free, as the call is over. All that the next one needs is the event loop.
+        answered = threading.Event()
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(answered.set)
+            if not answered.wait(max(self._overdue.grace, _ANSWER)) and not self._closed:
+                self._give_up_now(
+                    "a handler still runs though its job is over, and blocks the event loop in which all the "
+                    "others run; have async handlers await what takes long, by asyncio.to_thread where it "
+                    "is not async"
+                )
 
     async def _answers(self, jobs: list[tuple[Any, Any]]) -> list[Answer]:
         import asyncio
@@ -291,5 +335,6 @@ class Tasks:
         """Ends what still runs, and the loop."""
         self._closed = True
         self._pump.close()
+        self._overdue.close()
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)

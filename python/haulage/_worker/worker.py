@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union, overload
 
 from .. import _haulage, _log
 from .._client import Client, connect, default_url
-from .._options import CORE, OF_BATCHES, OF_CHILDREN, WorkerOptions, check_options, in_children, seconds
+from .._options import (
+    CORE,
+    OF_BATCHES,
+    OF_CHILDREN,
+    OF_GPUS,
+    WorkerOptions,
+    check_options,
+    in_children,
+    seconds,
+)
 from ..errors import InvalidArgumentError, WorkerBroken
 from .batch import Sorting
 from .handler import Signature
@@ -19,12 +28,13 @@ from .load import load, load_handler
 from .router import Router, options_of, tasks_of
 from .run import Run
 from .running import Place
+from .signals import heard
 from .threads import Tasks, Threads, batch, single
 
 R = TypeVar("R")
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import ParamSpec, Self, Unpack
 
@@ -157,7 +167,8 @@ class Worker:
         options, signature = self._options, self._signature
         sorting = Sorting(options) if options.get("max_batch_size") is not None else None
         if signature.is_async:
-            return Tasks(signature, sorting, self._non_retryable, self._give_up, place)
+            give_up, now = self._give_up, self._give_up_now
+            return Tasks(concurrency, signature, sorting, self._non_retryable, give_up, now, place)
         if sorting is not None and isinstance(signature, Signature):
             run = batch(signature, sorting, self._non_retryable, self._give_up, place)
         else:
@@ -170,6 +181,11 @@ class Worker:
         run = self._now
         if run is not None:
             run.consumer.stop()
+
+    def _give_up_now(self, why: str) -> None:
+        """The same, where nothing that runs can come to its end."""
+        self._give_up(why)
+        self.stop_now()
 
     def set_non_retryable(self, errors: NonRetryable) -> None:
         """Has a function asked, at each failure, which exceptions fail a job for good."""
@@ -201,10 +217,11 @@ class Worker:
                 runner = self._children(self._target, client.url)
                 undo.callback(runner.close)
                 options = {**runner.load(), **options}
-                grace = seconds(options.get("cancel_grace_period"))
-                runner.cancel_grace_period = runner.cancel_grace_period if grace is None else grace
                 runner.max_jobs = options.get("max_jobs_per_child")
                 runner.max_memory = options.get("max_memory_per_child")
+                device_memory = options.get("max_device_memory_per_child")
+                if device_memory is not None:
+                    runner.limit_device_memory(device_memory)
                 runner.health_check = shlex.split(options.get("health_check") or "")
                 limit = seconds(options.get("quarantine_limit"))
                 runner.quarantine_limit = runner.quarantine_limit if limit is None else limit
@@ -221,16 +238,12 @@ class Worker:
             if self._target is None:
                 for name in sorted(OF_CHILDREN & options.keys()):
                     if options[name] is not None:
-                        raise InvalidArgumentError(f"{name} goes with processes or gpus, and there are none")
+                        what = "gpus" if name in OF_GPUS else "processes or gpus"
+                        raise InvalidArgumentError(f"{name} goes with {what}, and there are none")
             consumer = _haulage.Consumer(
                 client._core, runner.queue, pages, url=client.url, concurrency=concurrency, **core
             )
-            if not isinstance(runner, (Threads, Tasks)):
-                runner.consumer = consumer
-            elif isinstance(runner, Threads) and runner.overdue is not None:
-                runner.overdue.consumer = consumer
-                grace = seconds(options.get("cancel_grace_period"))
-                runner.overdue.grace = runner.overdue.grace if grace is None else grace
+            runner.serve(consumer, seconds(options.get("cancel_grace_period")))
             on_start = options.get("on_start")
             if self._target is None and on_start is not None:
                 (load(on_start) if isinstance(on_start, str) else on_start)()
@@ -346,7 +359,7 @@ class Worker:
         runner, consumer = self._prepared()
         if handle_signals and threading.current_thread() is threading.main_thread():
             # Before the first claim: from then on, no signal may end the process as it is.
-            with _signals(consumer, on_signal):
+            with heard(consumer, on_signal):
                 summary = self._finished(self._launch(runner, consumer))
         else:
             summary = self._finished(self._launch(runner, consumer))
@@ -402,36 +415,6 @@ def _path(function: Callable[..., Any]) -> str:
             "as package.module:function"
         )
     return f"{module}:{name}"
-
-
-@contextlib.contextmanager
-def _signals(
-    consumer: _haulage.Consumer, on_signal: Callable[[int], object] | None
-) -> Generator[None, None, None]:
-    """SIGTERM, SIGINT and SIGHUP stop the consumer, even while something else holds the interpreter."""
-    import signal
-
-    def heard(number: int, _frame: object) -> None:
-        # The core has read the number from the descriptor already.
-        if on_signal is not None:
-            on_signal(number)
-
-    names = [signal.SIGTERM, signal.SIGINT]
-    # `nohup` has it ignored.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        names.append(signal.SIGHUP)
-    # The descriptor first: a signal that is heard has to reach the core.
-    old_fd = signal.set_wakeup_fd(consumer.signal_fd(), warn_on_full_buffer=False)
-    old = [signal.signal(name, heard) for name in names]
-    try:
-        yield
-    finally:
-        # First what would go on writing to the descriptor.
-        signal.set_wakeup_fd(old_fd)
-        consumer.close_signal_fd()
-        for name, handler in zip(names, old):
-            # One that was not installed by Python cannot be put back by it.
-            signal.signal(name, signal.SIG_DFL if handler is None else handler)
 
 
 class WorkerFunction(Generic[P, R]):

@@ -229,6 +229,31 @@ run "all_that_a_task_may_have" {
   }
 }
 
+run "more_services_without_autoscaling" {
+  command = plan
+  variables {
+    enable_autoscaling = false
+    more_services      = [{ name = "spot" }, { name = "two", min_capacity = 2 }]
+  }
+  assert {
+    condition     = local.more_desired_counts == { spot = 1, two = 2 } && local.desired_count == 1
+    error_message = "Each starts a task, as nothing else would."
+  }
+}
+
+run "ipv6_alone" {
+  command = plan
+  variables {
+    sqs_vpc_endpoint_id   = null
+    ecr                   = "123456789012.dkr-ecr.eu-central-1.on.aws/models/speech"
+    container_environment = { AWS_USE_DUALSTACK_ENDPOINT = "true" }
+  }
+  assert {
+    condition     = local.repository_arn == "arn:aws:ecr:eu-central-1:123456789012:repository/models/speech" && length(module.repository) == 0
+    error_message = "The image may be pulled by its dual-stack name: ${local.repository_arn}"
+  }
+}
+
 run "more_services_on_one_queue" {
   command = plan
   variables {
@@ -254,6 +279,41 @@ run "more_services_on_one_queue" {
   assert {
     condition     = join(" ", local.more_capacity_providers) == "FARGATE FARGATE_SPOT gpu"
     error_message = "The cluster has what each of them starts on."
+  }
+}
+
+# A GPU, a model server on it, and all that only an instance has; beyond it, CPUs of Fargate.
+run "on_cpus_beyond_those_on_gpus" {
+  command = plan
+  variables {
+    capacity_provider     = "gpu"
+    container_environment = { HAULAGE_GPUS = "all", MODE = "fast" }
+    sidecars              = { server = { image = "public.ecr.aws/model/server:1", gpus = 1 } }
+    volumes               = { models = { path = "/models", host_path = "/opt/models" } }
+    container             = { shared_memory_mib = 1024 }
+    container_definitions = { server = { workingDirectory = "/srv" }, worker = { workingDirectory = "/app" } }
+    concurrency           = 4
+    more_services = [
+      { name = "cpu", on_fargate = true, sidecars = {}, volumes = {}, container = { read_only = true }, environment = { MODE = "slow" } },
+      { name = "served", on_fargate = true, sidecars = { server = { image = "public.ecr.aws/model/server:1-cpu" } }, volumes = {}, container = {} },
+      { name = "more" },
+    ]
+  }
+  assert {
+    condition     = { for name, sidecars in local.more_sidecars : name => [for sidecar in values(sidecars) : sidecar.gpus] } == { cpu = [], served = [0], more = [1] }
+    error_message = "Each has the sidecars that it says, or those of the first."
+  }
+  assert {
+    condition = { for name, environment in local.more_environments : name => jsonencode(environment) } == {
+      cpu    = jsonencode({ MODE = "slow" })
+      served = jsonencode({ MODE = "fast" })
+      more   = jsonencode({ HAULAGE_GPUS = "all", MODE = "fast" })
+    }
+    error_message = "Each has its own over those of the first, and no worker of Fargate looks for GPUs: ${jsonencode(local.more_environments)}"
+  }
+  assert {
+    condition     = [for pair in output.scaler_pairs : pair.slots_per_task] == [4, 4, 4, 4]
+    error_message = "Each has its slots."
   }
 }
 

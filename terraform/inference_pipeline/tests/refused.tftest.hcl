@@ -146,6 +146,14 @@ run "a_repository_of_another_region" {
   expect_failures = [var.ecr]
 }
 
+run "a_dual_stack_repository_of_another_region" {
+  command = plan
+  variables {
+    ecr = "123456789012.dkr-ecr.eu-west-1.on.aws/model"
+  }
+  expect_failures = [var.ecr]
+}
+
 run "a_repository_that_keeps_nothing_to_go_back_to" {
   command = plan
   variables {
@@ -207,6 +215,16 @@ run "services_that_share_a_name" {
   expect_failures = [var.more_services]
 }
 
+run "what_fargate_has_not_after_instances_that_have" {
+  command = plan
+  variables {
+    capacity_provider = "gpu"
+    sidecars          = { server = { image = "public.ecr.aws/model/server:1", gpus = 1 } }
+    more_services     = [{ name = "cpu", on_fargate = true }]
+  }
+  expect_failures = [var.more_services]
+}
+
 run "events_to_two_places" {
   command = plan
   variables {
@@ -228,6 +246,14 @@ run "a_queue_with_a_dot" {
   command = plan
   variables {
     queues = ["bulk.slow"]
+  }
+  expect_failures = [var.queues]
+}
+
+run "queues_too_long_for_a_policy" {
+  command = plan
+  variables {
+    queues = [for n in range(9) : "${n}-${join("", [for _ in range(58) : "q"])}"]
   }
   expect_failures = [var.queues]
 }

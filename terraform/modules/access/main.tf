@@ -6,14 +6,21 @@ locals {
   queue_arns  = var.queues[*].arn
   dlq_arns    = distinct(var.queues[*].dlq_arn)
   object_arns = [for bucket in var.bucket[*] : "${bucket.arn}/haulage/*"]
+  # What a submit writes. No result, no error, nothing of an end.
+  submitted_attributes = [
+    "attempt", "attempts_left", "body", "body_at", "due_at", "job_group", "max_attempts", "message_id", "op", "proof",
+    "queue", "request_id", "result_ttl_us", "spec", "status", "submitted_at", "task_token", "uncounted", "updated_at",
+  ]
+  # And into the item of a body that is beside its record.
+  body_attributes = [
+    "body", "expiration", "message_id",
+  ]
   # What a cancellation writes. No result, no body, nothing of the holder's.
   cancelled_attributes = [
     "cancel_requested", "cancelled_jobs", "dead_of", "deliveries", "due_at", "error", "error_kind", "error_type",
     "expiration", "expires_at", "finished_at", "message_id", "op", "receipt", "received_at", "status", "told_at",
     "updated_at",
   ]
-  # The items of what is to be told to webhooks.
-  deliveries = ["webhook#*"]
   # By a key of one's own, data is encrypted and decrypted in the caller's name.
   key_reads  = ["kms:Decrypt", "kms:DescribeKey"]
   key_writes = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
@@ -58,6 +65,34 @@ data "aws_iam_policy_document" "submit" {
       test     = "ForAllValues:StringNotLike"
       variable = "dynamodb:LeadingKeys"
       values   = ["cancelled#*", "paused#*", "webhook#*"]
+    }
+
+    # The record may not be there yet: its job's message can come first, or be of a
+    # program that makes no records. It is not to begin with a result.
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "dynamodb:Attributes"
+      values   = local.submitted_attributes
+    }
+  }
+
+  # With keep_bodies in the URL, a body that is too large for its record is an item of its
+  # own, with a time at which it is deleted.
+  statement {
+    sid       = "Bodies"
+    actions   = ["dynamodb:PartiQLInsert"]
+    resources = [var.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["body#*"]
+    }
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "dynamodb:Attributes"
+      values   = local.body_attributes
     }
   }
 
@@ -183,8 +218,23 @@ data "aws_iam_policy_document" "read" {
   }
 }
 
+# What all do who end jobs: a job's webhook is told of that in the same step.
+data "aws_iam_policy_document" "tell" {
+  statement {
+    sid       = "TellWebhooks"
+    actions   = ["dynamodb:PutItem"]
+    resources = [var.table.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["webhook#*"]
+    }
+  }
+}
+
 data "aws_iam_policy_document" "cancel" {
-  source_policy_documents = [data.aws_iam_policy_document.find.json]
+  source_policy_documents = [data.aws_iam_policy_document.find.json, data.aws_iam_policy_document.tell.json]
 
   statement {
     sid       = "Look"
@@ -201,19 +251,6 @@ data "aws_iam_policy_document" "cancel" {
       test     = "ForAllValues:StringEquals"
       variable = "dynamodb:Attributes"
       values   = local.cancelled_attributes
-    }
-  }
-
-  # A job's webhook is told of its end, in the same step.
-  statement {
-    sid       = "TellWebhooks"
-    actions   = ["dynamodb:PutItem"]
-    resources = [var.table.arn]
-
-    condition {
-      test     = "ForAllValues:StringLike"
-      variable = "dynamodb:LeadingKeys"
-      values   = local.deliveries
     }
   }
 
@@ -236,7 +273,7 @@ data "aws_iam_policy_document" "cancel" {
 
 # What consumers and operators do besides reading: send, and write any record.
 data "aws_iam_policy_document" "write" {
-  source_policy_documents = [data.aws_iam_policy_document.read_records.json]
+  source_policy_documents = [data.aws_iam_policy_document.read_records.json, data.aws_iam_policy_document.tell.json]
 
   statement {
     sid       = "Send"
@@ -248,19 +285,6 @@ data "aws_iam_policy_document" "write" {
     sid       = "WriteRecords"
     actions   = ["dynamodb:PartiQLInsert", "dynamodb:UpdateItem"]
     resources = [var.table.arn]
-  }
-
-  # With what ends a job, its webhook is told of that.
-  statement {
-    sid       = "TellWebhooks"
-    actions   = ["dynamodb:PutItem"]
-    resources = [var.table.arn]
-
-    condition {
-      test     = "ForAllValues:StringLike"
-      variable = "dynamodb:LeadingKeys"
-      values   = local.deliveries
-    }
   }
 
   # The attributes are for `haulage doctor`.

@@ -4,15 +4,42 @@ locals {
   actions = var.topic_arn == null ? [] : [var.topic_arn]
   # By the ends of the names of their alarms.
   queues = merge({ "" = var.queue_name }, { for name, queue in var.more_queues : "-${name}" => queue })
-  # What tells whether anything goes on, of each queue.
-  waiting = [for index in range(length(local.queues)) : "waiting${index}"]
-  running = [for index in range(length(local.queues)) : "running${index}"]
-  ended   = [for index in range(length(local.queues)) : "ended${index}"]
-  progress = merge([for index, queue in values(local.queues) : {
+  # Names are unique among alarms of all kinds. With one of its own, the composite alarm
+  # can be made while the plain one is deleted, and the other way round.
+  no_progress = {
+    name        = "${var.name}-no-progress${local.in_parts ? "-all" : ""}"
+    description = "Jobs wait, and for ${var.no_progress_minutes} minutes none ran or ended. Do tasks start?"
+  }
+  # What tells whether anything goes on, of each queue. SQS stops reporting a
+  # queue that is empty and unused, which must not silence the others.
+  names   = values(local.queues)
+  nothing = { for kind in ["running", "ended"] : kind => [for index in range(length(local.names)) : "FILL(${kind}${index}, 0)"] }
+  waiting = join(" + ", [for index in range(length(local.names)) : "FILL(waiting${index}, 0)"])
+  metrics = merge([for index, queue in local.names : {
     "waiting${index}" = { queue = queue, metric = "ApproximateNumberOfMessagesVisible", stat = "Minimum" }
     "running${index}" = { queue = queue, metric = "ApproximateNumberOfMessagesNotVisible", stat = "Maximum" }
     "ended${index}"   = { queue = queue, metric = "NumberOfMessagesDeleted", stat = "Sum" }
   }]...)
+
+  # An alarm has 10 metrics at most, which no request can raise ("Amazon
+  # CloudWatch Developer Guide", CloudWatch service quotas). Where there are more
+  # than three queues, it is made of parts that have 10 or fewer: that jobs wait
+  # in any queue, and that nothing goes on in these five of them. Each part is
+  # over the same minutes, so all of them at once say what one alarm would.
+  in_parts = length(local.names) > 3
+  fives    = chunklist(range(length(local.names)), 5)
+  parts = { for id, part in merge(
+    { waiting = {
+      description = "Jobs wait, in any queue."
+      expression  = local.waiting
+      metrics     = [for index in range(length(local.names)) : "waiting${index}"]
+    } },
+    { for number, five in local.fives : "idle${number + 1}" => {
+      description = "No job runs or ended in ${join(", ", [for index in five : local.names[index]])}."
+      expression  = "IF(${join(" + ", flatten([for index in five : [local.nothing.running[index], local.nothing.ended[index]]]))} == 0, 1, 0)"
+      metrics     = flatten([for index in five : ["running${index}", "ended${index}"]])
+    } },
+  ) : id => part if local.in_parts }
 }
 
 data "aws_region" "current" {}
@@ -28,7 +55,7 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   evaluation_periods  = 1
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
-  # SQS stops to report of a queue that is empty and unused.
+  # SQS stops reporting a queue that is empty and unused.
   treat_missing_data = "notBreaching"
   alarm_actions      = local.actions
   ok_actions         = local.actions
@@ -108,8 +135,10 @@ resource "aws_cloudwatch_metric_alarm" "retention" {
 
 # Jobs that run for hours are progress, although none ends: they are in flight.
 resource "aws_cloudwatch_metric_alarm" "no_progress" {
-  alarm_name          = "${var.name}-no-progress"
-  alarm_description   = "Jobs wait, and for ${var.no_progress_minutes} minutes none ran or ended. Do tasks start?"
+  count = local.in_parts ? 0 : 1
+
+  alarm_name          = local.no_progress.name
+  alarm_description   = local.no_progress.description
   evaluation_periods  = var.no_progress_minutes
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
@@ -121,12 +150,12 @@ resource "aws_cloudwatch_metric_alarm" "no_progress" {
   metric_query {
     id          = "stuck"
     label       = "Jobs that wait while none runs or ends"
-    expression  = "IF(${join(" + ", local.running)} == 0 AND ${join(" + ", [for id in local.ended : "FILL(${id}, 0)"])} == 0, ${join(" + ", local.waiting)}, 0)"
+    expression  = "IF(${join(" + ", concat(local.nothing.running, local.nothing.ended))} == 0, ${local.waiting}, 0)"
     return_data = true
   }
 
   dynamic "metric_query" {
-    for_each = local.progress
+    for_each = local.metrics
 
     content {
       id = metric_query.key
@@ -140,4 +169,52 @@ resource "aws_cloudwatch_metric_alarm" "no_progress" {
       }
     }
   }
+}
+
+# They tell nobody: a pipeline at rest is idle, and one at work has jobs that wait.
+resource "aws_cloudwatch_metric_alarm" "no_progress_part" {
+  for_each = local.parts
+
+  alarm_name          = "${var.name}-no-progress-${each.key}"
+  alarm_description   = "${each.value.description} A part of ${local.no_progress.name}, and by itself no reason to look."
+  evaluation_periods  = var.no_progress_minutes
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  # Of queues that report nothing, nothing goes on, and nothing waits.
+  treat_missing_data = each.key == "waiting" ? "notBreaching" : "breaching"
+  tags               = var.tags
+
+  metric_query {
+    id          = "part"
+    label       = each.value.description
+    expression  = each.value.expression
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = each.value.metrics
+
+    content {
+      id = metric_query.value
+
+      metric {
+        namespace   = "AWS/SQS"
+        metric_name = local.metrics[metric_query.value].metric
+        dimensions  = { QueueName = local.metrics[metric_query.value].queue }
+        stat        = local.metrics[metric_query.value].stat
+        period      = 60
+      }
+    }
+  }
+}
+
+resource "aws_cloudwatch_composite_alarm" "no_progress" {
+  count = local.in_parts ? 1 : 0
+
+  alarm_name        = local.no_progress.name
+  alarm_description = local.no_progress.description
+  alarm_rule        = join(" AND ", [for part in aws_cloudwatch_metric_alarm.no_progress_part : "ALARM(\"${part.alarm_name}\")"])
+  alarm_actions     = local.actions
+  ok_actions        = local.actions
+  tags              = var.tags
 }

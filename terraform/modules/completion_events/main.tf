@@ -2,6 +2,8 @@
 # EventBridge or SNS. Nothing is paid for while no job ends.
 
 locals {
+  pipe_name = "${var.name}-completion-events"
+
   ended = ["success", "error", "cancelled"]
   # The record of a job, and not what else is in the table.
   job = { status = { S = local.ended }, queue = { S = [{ exists = true }] } }
@@ -24,6 +26,10 @@ locals {
 
 data "aws_caller_identity" "current" {}
 
+data "aws_partition" "current" {}
+
+data "aws_region" "current" {}
+
 data "aws_iam_policy_document" "assume" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -33,11 +39,18 @@ data "aws_iam_policy_document" "assume" {
       identifiers = ["pipes.amazonaws.com"]
     }
 
-    # Not for a pipe of another account.
+    # Not for another pipe, nor one of another account ("Amazon EventBridge User
+    # Guide", cross-service confused deputy prevention in pipes).
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
       values   = [data.aws_caller_identity.current.account_id]
+    }
+
+    condition {
+      test     = "ArnEquals"
+      variable = "aws:SourceArn"
+      values   = ["arn:${data.aws_partition.current.partition}:pipes:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:pipe/${local.pipe_name}"]
     }
   }
 }
@@ -81,7 +94,7 @@ resource "aws_iam_role_policy" "pipe" {
 }
 
 resource "aws_pipes_pipe" "this" {
-  name        = "${var.name}-completion-events"
+  name        = local.pipe_name
   description = "Tells of each job of ${var.name} that ends"
   role_arn    = aws_iam_role.pipe.arn
   source      = var.stream_arn

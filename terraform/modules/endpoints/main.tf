@@ -10,7 +10,7 @@ locals {
     # Workers put their metrics into the logs. This is for handlers that call
     # CloudWatch themselves, which would else wait in vain.
     monitoring = "monitoring"
-    # What the agent on an instance speaks to; Fargate's has its own way.
+    # What the agent on an instance speaks to; in newer regions that of Fargate, too (see older_regions).
     ecs           = "ecs"
     ecs_agent     = "ecs-agent"
     ecs_telemetry = "ecs-telemetry"
@@ -31,6 +31,26 @@ locals {
   accounts        = concat([data.aws_caller_identity.current.account_id], coalesce(var.only_accounts, []))
   policy          = var.only_accounts == null ? null : data.aws_iam_policy_document.own.json
   route_table_ids = var.route_table_ids != null ? var.route_table_ids : data.aws_route_tables.all[0].ids
+
+  # In regions that are newer than these, Fargate's agent speaks to ECS through the
+  # VPC, too (ECS Developer Guide, "Amazon ECS interface VPC endpoints": those opened
+  # since December 2023). No older one is opened any more, so the list stays as it is.
+  older_regions = [
+    "af-south-1", "ap-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2",
+    "ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-4", "ca-central-1", "cn-north-1",
+    "cn-northwest-1", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1", "eu-south-2", "eu-west-1",
+    "eu-west-2", "eu-west-3", "il-central-1", "me-central-1", "me-south-1", "sa-east-1", "us-east-1", "us-east-2",
+    "us-gov-east-1", "us-gov-west-1", "us-west-1", "us-west-2",
+  ]
+  missing_of_ecs = setsubtract(["ecs", "ecs_agent", "ecs_telemetry"], var.endpoints)
+}
+
+# A warning and no error: the VPC may have them already.
+check "tasks_reach_ecs" {
+  assert {
+    condition     = contains(local.older_regions, data.aws_region.current.region) || length(local.missing_of_ecs) == 0
+    error_message = "In ${data.aws_region.current.region}, tasks without a way out to the internet need endpoints for ECS itself, on Fargate too: add ${join(", ", local.missing_of_ecs)} to endpoints, unless the VPC has them already."
+  }
 }
 
 data "aws_region" "current" {}

@@ -44,7 +44,7 @@ variable "route_table_ids" {
 }
 
 variable "endpoints" {
-  description = "The endpoints to make. Leave out what the VPC has already; add ecs, ecs_agent and ecs_telemetry where tasks run on instances, secretsmanager or ssm where they have secrets, and ssmmessages for enable_execute_command."
+  description = "The endpoints to make. Leave out what the VPC has already; add ecs, ecs_agent and ecs_telemetry where tasks run on instances, and in regions that were opened since December 2023; secretsmanager or ssm where they have secrets, and ssmmessages for enable_execute_command."
   type        = set(string)
   default     = ["ecr_api", "ecr_dkr", "logs", "sqs", "monitoring", "s3", "dynamodb"]
   nullable    = false

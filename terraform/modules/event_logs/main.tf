@@ -24,6 +24,14 @@ data "aws_iam_policy_document" "events" {
       variable = "aws:SourceAccount"
       values   = [data.aws_caller_identity.current.account_id]
     }
+
+    # EventBridge names no rule when it creates a stream ("Amazon EventBridge User
+    # Guide", CloudWatch Logs permissions), but does when it writes to it.
+    condition {
+      test     = "ArnLikeIfExists"
+      variable = "aws:SourceArn"
+      values   = ["arn:${data.aws_partition.current.partition}:events:${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}:rule/*"]
+    }
   }
 }
 

@@ -13,9 +13,14 @@ locals {
   ]]))
   queue_url = "https://sqs.${data.aws_region.current.region}.${data.aws_partition.current.dns_suffix}/${local.account_id}/%s"
   # Of services that alarms scale.
-  looked_at_arns      = [for name in local.names : format(local.arn, "ecs", "service/${var.pairs[name].cluster}/${var.pairs[name].service}") if var.pairs[name].scaler != "direct"]
-  direct_service_arns = [for pair in local.direct : format(local.arn, "ecs", "service/${pair.cluster}/${pair.service}")]
-  direct_cluster_arns = distinct([for pair in local.direct : format(local.arn, "ecs", "cluster/${pair.cluster}")])
+  looked_at_arns = [for name in local.names : format(local.arn, "ecs", "service/${var.pairs[name].cluster}/${var.pairs[name].service}") if var.pairs[name].scaler != "direct"]
+  # The services that it scales itself: with the families of their tasks where a pair names one,
+  # and the others. The list is one for all, as the policy has no room for 50 statements.
+  families = distinct([for pair in local.direct : pair.task_family if pair.task_family != null])
+  scaled = { for sid, arns in {
+    Scale    = [for pair in local.direct : format(local.arn, "ecs", "service/${pair.cluster}/${pair.service}") if pair.task_family != null]
+    ScaleAny = [for pair in local.direct : format(local.arn, "ecs", "service/${pair.cluster}/${pair.service}") if pair.task_family == null]
+  } : sid => arns if length(arns) > 0 }
 
   # Within which the Lambda sets the count itself.
   bounds = merge({ "" = null }, { for pair in local.direct : "${pair.cluster}/${pair.service}" => {
@@ -51,7 +56,9 @@ data "aws_iam_policy_document" "assume" {
       identifiers = ["lambda.amazonaws.com"]
     }
 
-    # Not for a function of another account.
+    # Not for a function of another account. Whether Lambda names the function, too
+    # (aws:SourceArn), when it assumes a role, its pages do not say, and a condition
+    # on what it does not send would stop the Lambda.
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
@@ -85,19 +92,26 @@ data "aws_iam_policy_document" "lambda" {
     }
   }
 
-  # The keys of UpdateService say which cluster it is in, and nothing of the count.
+  # UpdateService has no key for the count, but for most of what else it changes
+  # ("Service Authorization Reference", Amazon ECS). Whether a key is sent with calls
+  # that do not name it, no page says, so no condition wants one absent. Tasks of
+  # other families are refused in any case.
   dynamic "statement" {
-    for_each = length(local.direct) > 0 ? [1] : []
+    for_each = local.scaled
 
     content {
-      sid       = "Scale"
+      sid       = statement.key
       actions   = ["ecs:DescribeServices", "ecs:UpdateService"]
-      resources = local.direct_service_arns
+      resources = statement.value
 
-      condition {
-        test     = "ArnEquals"
-        variable = "ecs:cluster"
-        values   = local.direct_cluster_arns
+      dynamic "condition" {
+        for_each = statement.key == "Scale" ? [1] : []
+
+        content {
+          test     = "ArnLikeIfExists"
+          variable = "ecs:task-definition"
+          values   = [for family in local.families : format(local.arn, "ecs", "task-definition/${family}:*")]
+        }
       }
     }
   }

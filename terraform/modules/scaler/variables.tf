@@ -7,12 +7,13 @@ variable "name" {
 }
 
 variable "pairs" {
-  description = "The services to scale, each with its queue, by a name of your choice: names of cluster, service and queue (queue_url, if it is not the one of this account and region); more_queues that it works off beside that one; min_tasks, max_tasks; slots_per_task: jobs that a task runs side by side; slots_before: of several services on one queue, the slots of those that come before this one, at their most; job_seconds: how long a job takes, until tasks of Haulage have measured it; target_seconds: within how long a backlog is to be drained; scale_in_window_seconds: for how long tasks that are not needed are kept; scaler: direct, or alarms, which are modules/scaling_alarms; dashboard: whether the Lambda also puts the metrics that only people look at, and policies of your own."
+  description = "The services to scale, each with its queue, by a name of your choice: names of cluster, service and queue (queue_url, if it is not the one of this account and region); task_family: the family of the service's task definitions; the Lambda may run no tasks in it but those of the families that pairs name; more_queues that it works off beside that one; min_tasks, max_tasks; slots_per_task: jobs that a task runs side by side; slots_before: of several services on one queue, the slots of those that come before this one, at their most; job_seconds: how long a job takes, until tasks of Haulage have measured it; target_seconds: within how long a backlog is to be drained; scale_in_window_seconds: for how long tasks that are not needed are kept; scaler: direct, or alarms, which are modules/scaling_alarms; dashboard: whether the Lambda also puts the metrics that only people look at, and policies of your own."
   type = map(object({
     cluster                 = string
     service                 = string
     queue                   = string
     queue_url               = optional(string)
+    task_family             = optional(string)
     more_queues             = optional(list(object({ name = string, url = optional(string) })), [])
     min_tasks               = optional(number, 0)
     max_tasks               = optional(number, 10)
@@ -37,6 +38,11 @@ variable "pairs" {
   }
 
   validation {
+    condition     = alltrue([for pair in values(var.pairs) : pair.task_family == null || can(regex("^[A-Za-z0-9_-]{1,255}$", pair.task_family))])
+    error_message = "task_family is the family of task definitions without a revision, such as thumbnails."
+  }
+
+  validation {
     condition     = length(distinct([for pair in values(var.pairs) : "${pair.cluster}/${pair.service}"])) == length(var.pairs)
     error_message = "A service is in one pair only: two that scale it would undo what the other does."
   }
@@ -45,7 +51,7 @@ variable "pairs" {
     condition = alltrue([for pair in values(var.pairs) :
       pair.min_tasks >= 0 && floor(pair.min_tasks) == pair.min_tasks && pair.max_tasks >= 1 && floor(pair.max_tasks) == pair.max_tasks && pair.max_tasks >= pair.min_tasks
     ])
-    error_message = "min_tasks is a whole number from 0, and max_tasks one from 1 that is no less."
+    error_message = "min_tasks is a whole number from 0, and max_tasks one from 1 that is not less."
   }
 
   validation {

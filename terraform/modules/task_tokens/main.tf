@@ -3,6 +3,10 @@
 # workers, and tells of each end that was recorded, whoever recorded it.
 
 locals {
+  # Of the pipe, and of the state machine.
+  name  = "${var.name}-task-tokens"
+  place = "${data.aws_region.current.region}:${data.aws_caller_identity.current.account_id}"
+
   ended = ["success", "error", "cancelled"]
   # The record of a job for which a state waits.
   job = { queue = { S = [{ exists = true }] }, task_token = { S = [{ exists = true }] } }
@@ -28,21 +32,31 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 data "aws_iam_policy_document" "assume" {
-  for_each = { pipe = "pipes.amazonaws.com", states = "states.amazonaws.com" }
+  for_each = {
+    pipe   = { service = "pipes.amazonaws.com", source = "pipes:${local.place}:pipe/${local.name}" }
+    states = { service = "states.amazonaws.com", source = "states:${local.place}:stateMachine:*" }
+  }
 
   statement {
     actions = ["sts:AssumeRole"]
 
     principals {
       type        = "Service"
-      identifiers = [each.value]
+      identifiers = [each.value.service]
     }
 
-    # Not for a pipe or a state machine of another account.
+    # Not for another pipe, nor for any state machine of another account ("AWS Step
+    # Functions Developer Guide", preventing cross-service confused deputy issues).
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
       values   = [data.aws_caller_identity.current.account_id]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:${data.aws_partition.current.partition}:${each.value.source}"]
     }
   }
 }
@@ -89,7 +103,7 @@ resource "aws_cloudwatch_log_group" "states" {
 }
 
 resource "aws_sfn_state_machine" "this" {
-  name     = "${var.name}-task-tokens"
+  name     = local.name
   type     = "EXPRESS"
   role_arn = aws_iam_role.states.arn
   definition = templatefile("${path.module}/definition.json", {
@@ -145,7 +159,7 @@ resource "aws_iam_role_policy" "pipe" {
 }
 
 resource "aws_pipes_pipe" "this" {
-  name        = "${var.name}-task-tokens"
+  name        = local.name
   description = "Tells Step Functions how the jobs of ${var.name} go that they wait for"
   role_arn    = aws_iam_role.pipe.arn
   source      = var.stream_arn

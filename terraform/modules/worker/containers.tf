@@ -97,9 +97,9 @@ locals {
   # What the tasks may pull besides the worker's image.
   sidecar_repositories = [for image in distinct(values(var.sidecars)[*].image) :
     format(
-      "arn:%s:ecr:%s:%s:repository/%s", data.aws_partition.current.partition, split(".", image)[3],
+      "arn:%s:ecr:%s:%s:repository/%s", data.aws_partition.current.partition, regex("[.-]ecr\\.([a-z0-9-]+)\\.", image)[0],
       split(".", image)[0], regex("/([^:@]+)", image)[0],
-    ) if can(regex("^[0-9]{12}\\.dkr\\.ecr\\.", image))
+    ) if can(regex("^[0-9]{12}\\.dkr[.-]ecr\\.", image))
   ]
 
   file_systems = { for name, volume in var.volumes : name => merge(volume.efs, { read_only = volume.read_only }) if volume.efs != null }

@@ -31,11 +31,14 @@ locals {
     "sqs://${var.queue_name}?table=${var.table_name}&region=${data.aws_region.current.region}",
     var.bucket_name == null ? "" : "&bucket=${var.bucket_name}&bucket_owner=${data.aws_caller_identity.current.account_id}",
     "&ecs_protection=${var.scale_in_protection ? "require" : "off"}",
+    var.keep_successes ? "&keep_successes=true" : "",
   ])
 
   # With processes or GPUs, these are the slots, and a worker refuses a concurrency besides.
+  # To a worker, a variable that is empty is one that is not there.
   in_children = length(setintersection(
-    concat(keys(var.environment), coalesce(var.command, [])), ["HAULAGE_GPUS", "HAULAGE_PROCESSES", "--gpus", "--processes"],
+    concat([for name, value in var.environment : name if value != ""], coalesce(var.command, [])),
+    ["HAULAGE_GPUS", "HAULAGE_PROCESSES", "--gpus", "--processes"],
   )) > 0
 
   environment = merge({

@@ -95,7 +95,7 @@ variable "volumes" {
 
   validation {
     condition     = alltrue([for volume in values(var.volumes) : volume.host_path == null || (volume.efs == null && var.capacity_provider != null)])
-    error_message = "A host_path is one of an instance: it needs a capacity_provider, and is no file system of EFS."
+    error_message = "A host_path is a path of an instance: it needs a capacity_provider, and cannot be combined with efs."
   }
 
   validation {

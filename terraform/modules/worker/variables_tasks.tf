@@ -180,6 +180,13 @@ variable "scale_in_protection" {
   nullable    = false
 }
 
+variable "keep_successes" {
+  description = "Whether results are written so that the earlier package of `Consumer` and `Producer` can read them: without a time at which DynamoDB deletes them."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "command" {
   description = "Command of the container, in place of the image's."
   type        = list(string)

@@ -1,5 +1,5 @@
 //! The same promises where producers and consumers know of nothing but a server, which is killed
-//! as they are, and started again at its address.
+//! as they are, and started again at its address; and where the way there is a bad one besides.
 //!
 //! See `crash.rs` for what chooses the moments of the kills, and how many jobs: a quarter of those.
 #![allow(missing_docs)]
@@ -15,7 +15,10 @@ use support::{CONSUMERS, Kept, PRODUCERS, Place, number, seed, survives_kills};
 #[test]
 fn killed_at_random_moments_the_server_too() {
     let jobs = number("HAULAGE_CRASH_JOBS", 20_000) / 4;
-    survives_kills(&Place::with_server(), jobs, Duration::from_secs(15));
+    let place = Place::with_server();
+    place.fail_at_random(0.02);
+    survives_kills(&place, jobs, Duration::from_secs(15));
+    assert!(place.faults() > 20, "{} faults", place.faults());
 }
 
 #[test]

@@ -13,7 +13,7 @@ const STARTS: usize = 40;
 const PAIRS: usize = 10;
 const TIME: Duration = Duration::from_secs(59);
 
-/// What it must not grow beyond: some times what is measured (docs/scaling.md),
+/// What it must not grow beyond: some times what is measured (docs/deploy.md),
 /// and half of the memory that the Lambda has.
 const LIMITS: [(&str, f64); 4] =
     [("/zip_mb/arm64", 4.0), ("/zip_mb/x86_64", 4.0), ("/cold_start_ms", 60.0), ("/resident_mb", 64.0)];

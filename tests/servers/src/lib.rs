@@ -23,13 +23,13 @@ pub use process::Process;
 pub use server::Server;
 pub use stub::Stub;
 
-/// SQS, DynamoDB, S3 and Step Functions in one: ministack.
+/// SQS, DynamoDB, S3, Step Functions, and what else sends messages to SQS, in one: ministack.
 ///
 /// # Panics
 ///
 /// If it is not installed or does not start.
 pub fn ministack() -> Server {
-    start_ministack("sqs,dynamodb,s3,states")
+    start_ministack("sqs,dynamodb,s3,states,sns,events,apigateway")
 }
 
 /// What scaling reads and writes, SQS, ECS and CloudWatch: ministack.

@@ -50,6 +50,8 @@ pub enum Fault {
     LostPart,
     /// DynamoDB refuses it, as a transaction writes the same item.
     Conflict,
+    /// DynamoDB refuses it, if it is for a record as it was seen: another writer was faster.
+    Changed,
 }
 
 impl Fault {
@@ -88,6 +90,7 @@ struct State {
     next: Vec<(String, Fault)>,
     calls: BTreeMap<String, u64>,
     keys: BTreeMap<String, BTreeSet<String>>,
+    bucket_owners: BTreeSet<(String, Option<String>)>,
     faults: u64,
     ends: BTreeMap<String, u32>,
     tokens: BTreeSet<String>,
@@ -136,6 +139,7 @@ impl Stub {
             next: Vec::new(),
             calls: BTreeMap::new(),
             keys: BTreeMap::new(),
+            bucket_owners: BTreeSet::new(),
             faults: 0,
             ends: BTreeMap::new(),
             tokens: BTreeSet::new(),
@@ -184,6 +188,12 @@ impl Stub {
     /// the header `X-Amz-Target`.
     pub fn keys(&self) -> BTreeMap<String, BTreeSet<String>> {
         self.shared.state().keys.clone()
+    }
+
+    /// The calls of S3, each as its method and what is asked for besides an object (`GET`, `GET ?lifecycle`),
+    /// with the account that the bucket has to be in, where they say it.
+    pub fn bucket_owners(&self) -> BTreeSet<(String, Option<String>)> {
+        self.shared.state().bucket_owners.clone()
     }
 
     /// How often each job's record was brought to an end, by the writes that
@@ -245,6 +255,9 @@ async fn handle(
         let service = service.clone();
         shared.state().keys.entry(service).or_default().insert(key);
     }
+    if service == S3 {
+        shared.state().bucket_owners.insert(bucket_owner(&request));
+    }
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let fault = shared.called(&service, &operation);
@@ -284,6 +297,14 @@ async fn handle(
             Ok(error(&operation, StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"))
         }
         Some(Fault::Conflict) => Ok(conflict(&operation)),
+        Some(Fault::Changed) => {
+            let mut json: Value = serde_json::from_slice(&body).unwrap_or_default();
+            // The server answers with the record as it is.
+            if let Some(seen) = json["ExpressionAttributeValues"].get_mut(":seen_op") {
+                *seen = serde_json::json!({ "S": "another" });
+            }
+            forward(Bytes::from(json.to_string())).await
+        }
         Some(Fault::Reset) => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::LostAnswer) => {
             forward(body).await?;
@@ -358,6 +379,16 @@ async fn forward(
 fn access_key<B>(request: &Request<B>) -> Option<String> {
     let signature = request.headers().get("authorization")?.to_str().ok()?;
     Some(signature.split_once("Credential=")?.1.split('/').next()?.to_owned())
+}
+
+/// What a call of S3 asks for, and the account that the bucket has to be in.
+fn bucket_owner<B>(request: &Request<B>) -> (String, Option<String>) {
+    let asked = request.uri().query().unwrap_or_default().split('&');
+    // The SDK adds the operation's name to the calls for objects.
+    let asked: String =
+        asked.filter(|of| !of.is_empty() && !of.starts_with("x-id=")).map(|of| format!(" ?{of}")).collect();
+    let owner = request.headers().get("x-amz-expected-bucket-owner").and_then(|owner| owner.to_str().ok());
+    (format!("{}{asked}", request.method()), owner.map(str::to_owned))
 }
 
 /// The job whose record this call brings to an end, and the token of the call where it is a transaction.

@@ -6,15 +6,14 @@ use aws_sdk_cloudwatch::{
 };
 use futures_util::future::join_all;
 use haulage_autoscale::{
-    BacklogPerTask, BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, QueueRequiresConsumer, RequiredTasks,
-    ScaleInTo, ScaleOutTo,
+    BacklogSeconds, CapacityDemand, Metrics, NAMESPACE, RequiredTasks, ScaleInTo, ScaleOutTo,
 };
 
 use crate::{event::Pair, failure::Failure, limit::Limit};
 
 const CALL: &str = "cloudwatch:PutMetricData";
 
-/// Pairs in one call, of eight metrics each at most: 1,000 metrics and 1 MB are the
+/// Pairs in one call, of six metrics each at most: 1,000 metrics and 1 MB are the
 /// limits (CloudWatch API Reference, "PutMetricData"), and the names of a pair
 /// may be long.
 const BATCH: usize = 100;
@@ -71,13 +70,6 @@ fn data(pair: &Pair, metrics: &Metrics) -> Vec<MetricDatum> {
         data.extend([
             datum(BacklogSeconds::NAME, Seconds, metrics.backlog_seconds.get(), STANDARD),
             datum(Metrics::RUNNING_TASKS, Count, f64::from(metrics.running_tasks), STANDARD),
-        ]);
-    }
-    if pair.dashboard && pair.direct.is_none() {
-        let requires_consumer = f64::from(u8::from(metrics.queue_requires_consumer.get()));
-        data.extend([
-            datum(BacklogPerTask::NAME, Count, metrics.backlog_per_task.get(), STANDARD),
-            datum(QueueRequiresConsumer::NAME, Count, requires_consumer, STANDARD),
         ]);
     }
     if pair.direct.is_none() {
@@ -140,8 +132,6 @@ mod tests {
                 ("RequiredTasks", 4.0, "Count", 1),
                 ("BacklogSeconds", 510.0, "Seconds", 60),
                 ("RunningTasks", 1.0, "Count", 60),
-                ("BacklogPerTask", 17.0, "Count", 60),
-                ("QueueRequiresConsumer", 0.0, "Count", 60),
                 ("ScaleOutTo", 4.0, "Count", 1),
                 ("ScaleInTo", 1_000_000.0, "Count", 60),
                 ("CapacityDemand", 100.0, "Percent", 60),

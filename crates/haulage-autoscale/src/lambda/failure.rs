@@ -116,7 +116,8 @@ fn advice(operation: &str, code: &str) -> String {
     .to_owned()
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. `haulage` has the same, but this crate is to depend on
+/// nothing of it: the Lambda is small for that.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -114,7 +114,7 @@ pub(crate) enum Missing {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum AlarmState {
     Ok,
     Alarm,
     InsufficientData,
@@ -131,7 +131,7 @@ pub(crate) struct Alarm {
     statistic: Statistic,
     /// So many of the metric's periods are one of the alarm's.
     width: usize,
-    state: State,
+    state: AlarmState,
     /// When its action was invoked last, since it is in ALARM.
     acted: Option<u32>,
 }
@@ -139,7 +139,7 @@ pub(crate) struct Alarm {
 impl Alarm {
     /// On all of the latest `periods` data points.
     pub(crate) fn all(breach: Breach, threshold: f64, periods: usize, missing: Missing) -> Self {
-        let state = State::InsufficientData;
+        let state = AlarmState::InsufficientData;
         Self {
             breach,
             threshold,
@@ -174,7 +174,7 @@ impl Alarm {
         let maximum = |period: &[Option<f64>]| period.iter().flatten().copied().reduce(f64::max);
         let range: Vec<Option<f64>> = points.chunks(self.width).map(maximum).collect();
         self.state = self.judge(&range);
-        if self.state != State::Alarm {
+        if self.state != AlarmState::Alarm {
             self.acted = None;
             return None;
         }
@@ -195,14 +195,14 @@ impl Alarm {
     }
 
     /// The state after a sample at `range`, the oldest data point first.
-    fn judge(&self, range: &[Option<f64>]) -> State {
+    fn judge(&self, range: &[Option<f64>]) -> AlarmState {
         // The latest that there are, each with its age in periods.
         let points = range.iter().rev().zip(1..).filter_map(|(point, age)| Some(((*point)?, age)));
         let latest: Vec<(bool, usize)> =
             points.take(self.periods).map(|(value, age)| (self.breaches(value), age)).collect();
         let breaching = latest.iter().filter(|(breaches, _)| *breaches).count();
         let filled = self.periods - latest.len();
-        let alarm_if = |alarm: bool| if alarm { State::Alarm } else { State::Ok };
+        let alarm_if = |alarm: bool| if alarm { AlarmState::Alarm } else { AlarmState::Ok };
         if filled == 0 || self.missing == Missing::NotBreaching || breaching >= self.needed {
             return alarm_if(breaching >= self.needed);
         }
@@ -210,11 +210,11 @@ impl Alarm {
             return alarm_if(breaching + filled >= self.needed);
         }
         match latest.last() {
-            Some(_) if breaching < latest.len() => State::Ok,
+            Some(_) if breaching < latest.len() => AlarmState::Ok,
             // "Avoiding premature transitions to alarm state": one breach is
             // not enough before others could have come after it.
-            Some((_, age)) if *age >= self.needed && self.missing == Missing::Absent => State::Alarm,
-            None if self.missing == Missing::Absent => State::InsufficientData,
+            Some((_, age)) if *age >= self.needed && self.missing == Missing::Absent => AlarmState::Alarm,
+            None if self.missing == Missing::Absent => AlarmState::InsufficientData,
             _ => self.state,
         }
     }
@@ -235,7 +235,7 @@ mod tests {
         text.chars().filter_map(point).collect()
     }
 
-    fn judge(text: &str, needed: usize, missing: Missing, before: State) -> State {
+    fn judge(text: &str, needed: usize, missing: Missing, before: AlarmState) -> AlarmState {
         let alarm = Alarm { needed, state: before, ..Alarm::all(Breach::Above, 0.5, 3, missing) };
         alarm.judge(&points(text))
     }
@@ -247,7 +247,7 @@ mod tests {
         let ways = [Missing::Absent, Missing::Ignore, Missing::Breaching, Missing::NotBreaching];
         for (text, expected) in rows {
             for (missing, expected) in ways.into_iter().zip(expected) {
-                for before in [State::Ok, State::Alarm] {
+                for before in [AlarmState::Ok, AlarmState::Alarm] {
                     let state = match expected {
                         Expected::Is(state) => *state,
                         Expected::Retained => before,
@@ -259,11 +259,11 @@ mod tests {
     }
 
     enum Expected {
-        Is(State),
+        Is(AlarmState),
         Retained,
     }
+    use AlarmState::{Alarm as A, InsufficientData as I, Ok as O};
     use Expected::{Is, Retained};
-    use State::{Alarm as A, InsufficientData as I, Ok as O};
 
     #[test]
     fn three_of_three_as_documented() {
@@ -297,9 +297,9 @@ mod tests {
     #[test]
     fn one_breach_after_a_gap_is_not_enough() {
         for text in ["- - - - X", "- - - X -"] {
-            assert_eq!(judge(text, 3, Missing::Absent, State::Ok), State::Ok, "{text}");
+            assert_eq!(judge(text, 3, Missing::Absent, AlarmState::Ok), AlarmState::Ok, "{text}");
         }
-        assert_eq!(judge("- - X - -", 3, Missing::Absent, State::Ok), State::Alarm);
+        assert_eq!(judge("- - X - -", 3, Missing::Absent, AlarmState::Ok), AlarmState::Alarm);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! minutes it reads from its own metrics, which can be read 5 s after they were
 //! put; it looks every 10 s at most, so it knows all of them.
 
-use super::{Setup, policy::View};
+use super::{Setup, view::View};
 use crate::{Direct, Estimate, History, JobSeconds, ScaleInWindow, Target};
 
 /// Seconds between decisions, and what they rest on.

@@ -33,6 +33,7 @@ mod policy;
 mod random;
 mod scaling;
 mod trace;
+mod view;
 
 use std::collections::VecDeque;
 
@@ -47,8 +48,9 @@ use self::{
     counts::{Busy, Lagging, Measured},
     ecs::{Fleet, TaskKind, Waiting},
     outcome::Seen,
-    policy::{Controller, View},
+    policy::Controller,
     random::Random,
+    view::View,
 };
 use crate::{Invalid, JobSeconds, QueueDepth, Slots, TaskRange, observation::not_negative};
 

@@ -8,10 +8,11 @@ use super::{
     direct::Scaler,
     keda::Keda,
     scaling::{Capacity, Cooldowns, Policy as Scaling, ScalableTarget, Step, StepPolicy, TargetTracking},
+    view::View,
 };
 use crate::{
-    BusySlots, Direct, Estimate, Invalid, JobSeconds, Observation, QueueDepth, SCALE_IN, SCALE_OUT,
-    ScaleInWindow, Service, Target, TaskRange, observation::positive,
+    Direct, Estimate, History, Invalid, JobSeconds, Metrics, Observation, SCALE_IN, SCALE_OUT, ScaleInWindow,
+    Target, TaskRange, observation::positive,
 };
 
 /// Seconds until a custom metric can be seen: put by the Lambda, it is there
@@ -169,30 +170,6 @@ impl Policy {
     }
 }
 
-/// What a policy can see.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct View {
-    pub(crate) queue: QueueDepth,
-    pub(crate) service: Service,
-    /// Seconds per job of the jobs that ended lately, and their number.
-    pub(crate) measured: (f64, u64),
-    /// What tasks published of their slots.
-    pub(crate) busy: Option<BusySlots>,
-}
-
-impl View {
-    /// What the Lambda makes of it.
-    pub(crate) fn observed(&self, setup: &Setup, configured: Estimate) -> Observation {
-        Observation {
-            queue: self.queue,
-            service: self.service,
-            slots: setup.slots,
-            job_time: configured.with_measured(self.measured.0, self.measured.1),
-            busy: self.busy,
-        }
-    }
-}
-
 /// A policy at work.
 #[derive(Debug)]
 pub(crate) enum Controller {
@@ -273,6 +250,26 @@ enum Metric {
     CapacityDemand,
 }
 
+impl Metric {
+    /// What is put, where there is anything to put; `ours` is what our Lambda makes of it.
+    fn value(self, view: &View, ours: Option<Metrics>) -> Option<f64> {
+        let visible = view.queue.visible as f64;
+        let running = view.service.running;
+        match self {
+            Self::ReferenceBacklog { job_seconds, slots } => {
+                Some(visible * job_seconds / (f64::from(running.max(1)) * slots))
+            }
+            Self::ReferenceRequiresConsumer => {
+                Some(f64::from(u8::from(visible > 0.0 && view.service.is_at_zero())))
+            }
+            Self::VisiblePerRunningTask => (running > 0).then(|| visible / f64::from(running)),
+            Self::ScaleOutTo => ours.map(|metrics| metrics.scale_out_to.get() as f64),
+            Self::ScaleInTo => ours.map(|metrics| metrics.scale_in_to.get() as f64),
+            Self::CapacityDemand => ours.map(|metrics| metrics.capacity_demand.get()),
+        }
+    }
+}
+
 /// Metrics, alarms and policies in AWS.
 #[derive(Debug)]
 pub(crate) struct Aws {
@@ -284,7 +281,31 @@ pub(crate) struct Aws {
     offset: u32,
     target: ScalableTarget,
     /// For the metrics of this crate.
-    look: Option<(Setup, Estimate, Target)>,
+    look: Option<Looking>,
+}
+
+/// The Lambda that puts this crate's metrics.
+#[derive(Debug)]
+struct Looking {
+    setup: Setup,
+    configured: Estimate,
+    target: Target,
+    history: History,
+}
+
+impl Looking {
+    /// What it puts of what it sees. What was required before it reads from its own
+    /// metrics, as the one that sets the count does.
+    fn at(&mut self, now: u32, view: &View) -> Metrics {
+        const WINDOW: u32 = Observation::BUSY_KNOWN_AFTER;
+        let observation = view.observed(&self.setup, self.configured);
+        let metrics = observation.metrics(self.target);
+        let now = u64::from(now);
+        self.history.forget_before(now.saturating_sub(u64::from(WINDOW) + History::LOOKS_APART));
+        self.history.record(now, metrics.required_tasks.get());
+        let idle = observation.may_be_idle(0) && self.history.was_idle(&observation, self.target, WINDOW);
+        if idle { metrics.of_idle() } else { metrics }
+    }
 }
 
 impl Aws {
@@ -356,42 +377,26 @@ impl Aws {
                     (2, step(fewer, &SCALE_IN)),
                 ],
             },
-            look: Some((*setup, Estimate::configured(job_seconds), target)),
+            look: Some(Looking {
+                setup: *setup,
+                configured: Estimate::configured(job_seconds),
+                target,
+                history: History::default(),
+            }),
         }
     }
 
     fn tick(&mut self, now: u32, view: &View) -> u32 {
         if now >= self.offset && (now - self.offset).is_multiple_of(self.every) {
-            for index in 0..self.metrics.len() {
-                if let Some(value) = self.value(self.metrics[index], view) {
-                    self.series[index].put(now, value);
+            let ours = self.look.as_mut().map(|look| look.at(now, view));
+            for (metric, series) in self.metrics.iter().zip(&mut self.series) {
+                if let Some(value) = metric.value(view, ours) {
+                    series.put(now, value);
                 }
             }
         }
         let found = Capacity { desired: view.service.desired, running: view.service.running };
         self.target.evaluate(now, found, &self.series)
-    }
-
-    fn value(&self, metric: Metric, view: &View) -> Option<f64> {
-        let visible = view.queue.visible as f64;
-        let running = view.service.running;
-        match metric {
-            Metric::ReferenceBacklog { job_seconds, slots } => {
-                Some(visible * job_seconds / (f64::from(running.max(1)) * slots))
-            }
-            Metric::ReferenceRequiresConsumer => {
-                Some(f64::from(u8::from(visible > 0.0 && view.service.is_at_zero())))
-            }
-            Metric::VisiblePerRunningTask => (running > 0).then(|| visible / f64::from(running)),
-            Metric::ScaleOutTo => self.observed(view).map(|metrics| metrics.scale_out_to.get() as f64),
-            Metric::ScaleInTo => self.observed(view).map(|metrics| metrics.scale_in_to.get() as f64),
-            Metric::CapacityDemand => self.observed(view).map(|metrics| metrics.capacity_demand.get()),
-        }
-    }
-
-    fn observed(&self, view: &View) -> Option<crate::Metrics> {
-        let (setup, configured, target) = self.look.as_ref()?;
-        Some(view.observed(setup, *configured).metrics(*target))
     }
 }
 

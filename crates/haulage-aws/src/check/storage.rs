@@ -168,8 +168,9 @@ pub(super) async fn bucket(inner: &Inner) -> Vec<Finding> {
 
 async fn lifecycle(bucket: &Bucket) -> Vec<Finding> {
     let (check, name) = ("bucket lifecycle", bucket.name());
-    let call = bucket.client().get_bucket_lifecycle_configuration().bucket(name).send();
-    let rules = match judge(call.await, &[NO_LIFECYCLE]) {
+    let call = bucket.client().get_bucket_lifecycle_configuration().bucket(name);
+    let call = call.set_expected_bucket_owner(bucket.owner());
+    let rules = match judge(call.send().await, &[NO_LIFECYCLE]) {
         Ok(output) => output.and_then(|output| output.rules).unwrap_or_default(),
         Err(refusal) => {
             return vec![not_read(

@@ -16,7 +16,7 @@ use tracing::warn;
 use crate::{
     random,
     schema::{
-        body::{Packed, Place},
+        body::{DocumentPlace, Packed},
         fence::while_held,
         item::{Row, seconds, spelled},
         name,
@@ -40,7 +40,7 @@ pub(crate) struct Told {
 #[derive(Debug)]
 enum Checkpoint {
     Here(Json),
-    At(Place),
+    At(DocumentPlace),
 }
 
 impl Told {
@@ -61,7 +61,7 @@ impl Told {
     }
 
     /// Where the checkpoint is, if it is not in the record.
-    pub(crate) fn place(&self) -> Option<&Place> {
+    pub(crate) fn place(&self) -> Option<&DocumentPlace> {
         match &self.checkpoint {
             Some(Checkpoint::At(place)) => Some(place),
             _ => None,
@@ -115,7 +115,7 @@ impl Inner {
                 let name = format!("checkpoint-{}-{mark}.{end}", key.attempt);
                 let object = object_key(days, self.queues.store(), key.id.as_str(), &name);
                 bucket.put(&object, &packed).await?;
-                Place::Object(object)
+                DocumentPlace::Object(object)
             }
             None => {
                 let item_key = format!("checkpoint#{}#{mark}", key.id);
@@ -123,7 +123,7 @@ impl Inner {
                 for written in self.store.table.insert(vec![item]).await {
                     written.map_err(|not_written| not_written.error)?;
                 }
-                Place::Item(item_key)
+                DocumentPlace::Item(item_key)
             }
         };
         told.checkpoint = Some(Checkpoint::At(place));

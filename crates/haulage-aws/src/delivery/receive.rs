@@ -36,24 +36,24 @@ const SHARED_WAIT: Duration = Duration::from_secs(5);
 const TURN_WAIT: Duration = Duration::from_secs(1);
 
 /// Receives up to as many messages as are asked for, from these queues. It waits for no
-/// longer than until there is news.
+/// longer than until the signal.
 pub(crate) async fn receive(
     inner: &Shared,
     request: &ClaimRequest,
     queues: &[Arc<Queue>],
     deadline: Instant,
-    news: impl Future<Output = ()> + Send,
+    signal: impl Future<Output = ()> + Send,
 ) -> Result<Vec<Received>> {
     let all_open = queues.len() == request.queues.names().count();
     let longest = if all_open { MAX_WAIT } else { LOOK_EVERY };
     let wait = deadline.saturating_duration_since(Instant::now()).min(longest);
     match queues {
         [] => {
-            let _ = tokio::time::timeout(wait, news).await;
+            let _ = tokio::time::timeout(wait, signal).await;
             Ok(Vec::new())
         }
-        [only] => from_one(inner, request, only, wait, news).await,
-        several => from_several(inner, request, several, wait, news).await,
+        [only] => from_one(inner, request, only, wait, signal).await,
+        several => from_several(inner, request, several, wait, signal).await,
     }
 }
 
@@ -63,7 +63,7 @@ async fn from_one(
     request: &ClaimRequest,
     queue: &Arc<Queue>,
     wait: Duration,
-    news: impl Future<Output = ()> + Send,
+    signal: impl Future<Output = ()> + Send,
 ) -> Result<Vec<Received>> {
     let lease = request.lease;
     // A claim that does not wait asks for itself.
@@ -71,7 +71,7 @@ async fn from_one(
     let mut watch = adopted.unwrap_or_else(|| poll::begin(inner, queue, request.max, lease, wait));
     let mut received = tokio::select! {
         answer = watch.answer() => answer?,
-        () = news => return Ok(Vec::new()),
+        () = signal => return Ok(Vec::new()),
         // A poll that an earlier claim began may last longer than this one wants.
         () = tokio::time::sleep(wait + SOON), if !wait.is_zero() => return Ok(Vec::new()),
     };
@@ -117,7 +117,7 @@ async fn from_several(
     request: &ClaimRequest,
     queues: &[Arc<Queue>],
     wait: Duration,
-    news: impl Future<Output = ()> + Send,
+    signal: impl Future<Output = ()> + Send,
 ) -> Result<Vec<Received>> {
     // What earlier claims have asked for may still come, and takes slots.
     let mut watches = Vec::new();
@@ -136,7 +136,7 @@ async fn from_several(
     if received.is_empty() && !wait.is_zero() {
         let (begun, wait) = long_polls(inner, request, queues, &watches, free, wait);
         watches.extend(begun);
-        received = first_of(&mut watches, wait, news).await?;
+        received = first_of(&mut watches, wait, signal).await?;
     }
     if !received.is_empty() {
         inner.busy.store(true, Ordering::Relaxed);
@@ -254,16 +254,16 @@ fn long_polls(
 async fn first_of(
     watches: &mut Vec<Watch>,
     wait: Duration,
-    news: impl Future<Output = ()> + Send,
+    signal: impl Future<Output = ()> + Send,
 ) -> Result<Vec<Received>> {
     let enough = Instant::now() + wait + SOON;
-    let mut news = pin!(news);
+    let mut signal = pin!(signal);
     let (mut received, mut failure) = (Vec::new(), None);
     while received.is_empty() && !watches.is_empty() {
         let answers = watches.iter_mut().map(|watch| Box::pin(watch.answer()));
         let (answer, at) = tokio::select! {
             (answer, at, _) = select_all(answers) => (answer, at),
-            () = &mut news => break,
+            () = &mut signal => break,
             () = tokio::time::sleep_until(enough) => break,
         };
         watches.swap_remove(at);

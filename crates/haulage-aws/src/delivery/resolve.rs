@@ -16,7 +16,7 @@ use crate::{
         revival, unusable,
     },
     schema::{
-        body::Place,
+        body::DocumentPlace,
         envelope::Envelope,
         fence::{NOTED, noted, unchanged, while_held},
         item::{Row, begun, described, remember, spelled, with_error},
@@ -100,21 +100,25 @@ async fn meant<'a>(
     Ok(ControlFlow::Continue(envelope))
 }
 
-/// The body of its job.
+/// The body of its job; or why there is none, which the job's attempt then ends with.
 async fn fetched(
     inner: &Shared,
     message: &Received,
     envelope: &Envelope,
     limit: Duration,
-) -> Result<ControlFlow<Disposition, Json>> {
+) -> Result<ControlFlow<Disposition, Result<Json, JobError>>> {
     let slow = || format!("the body of job {} has not come", message.id);
     let why = match within(limit, slow, inner.body(&envelope.body)).await {
-        Ok(Some(body)) => return Ok(ControlFlow::Continue(body)),
-        Ok(None) => "is gone".to_owned(),
-        Err(Error::InvalidJson { message, .. }) => message,
+        Ok(Some(body)) => return Ok(ControlFlow::Continue(Ok(body))),
+        Ok(None) => None,
+        Err(Error::InvalidJson { message, .. }) => Some(message),
         Err(error) => return Err(error),
     };
-    unusable::no_body(inner, message, envelope, &why).await.map(ControlFlow::Break)
+    let error = unusable::no_body(&envelope.body.place, why);
+    Ok(match unusable::without_record(inner, message, envelope, &error).await? {
+        Some(disposition) => ControlFlow::Break(disposition),
+        None => ControlFlow::Continue(Err(error)),
+    })
 }
 
 /// What came of the attempt to claim a message's job.
@@ -255,11 +259,15 @@ fn first_claim(
     may_create: bool,
     now: Timestamp,
 ) -> Write {
+    // A record that has come since the look says itself whether the message may speak for it.
+    let proves = if message.needs_proof() { " AND #proof = :proof" } else { "" };
     // Other programs may have written a record without the moment.
-    let waits = "(#queue = :queue AND #status = :waits AND (attribute_not_exists(#due_at) OR #due_at <= :now) \
-                 AND #attempts_left > :none)";
+    let waits = format!(
+        "(#queue = :queue AND #status = :waits AND (attribute_not_exists(#due_at) OR #due_at <= :now) \
+         AND #attempts_left > :none{proves})"
+    );
     let max = i64::from(envelope.spec.max_attempts);
-    let mut write = held(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
+    let mut write = claim_write(request, now).add(name::ATTEMPT, 0, 1).add(name::LEFT, max, -1);
     if may_create {
         write = noted(write)
             .keep(name::QUEUE, text(&message.queue.name))
@@ -270,17 +278,17 @@ fn first_claim(
             write = write.keep(name, value);
         }
     } else {
-        write = write.when(waits);
+        write = write.when(&waits);
     }
-    if message.needs_proof() && !may_create {
-        write = write.when("#proof = :proof").bind("proof", text(&envelope.proof));
+    if message.needs_proof() {
+        write = write.bind("proof", text(&envelope.proof));
     }
     let write = write.bind("queue", text(&message.queue.name));
     write.bind("waits", spelled(Status::Submitted)).bind("now", moment(now)).bind("none", number(0))
 }
 
 /// What every claim writes.
-fn held(request: &ClaimRequest, now: Timestamp) -> Write {
+fn claim_write(request: &ClaimRequest, now: Timestamp) -> Write {
     let write = Write::at(now);
     let mark = text(&write.op);
     write
@@ -357,7 +365,7 @@ async fn consider(
         None => elsewhere(inner, message, &row, now).await,
         Some(Transition::Wait(Wait { error, .. })) => {
             let left = row.count(name::LEFT);
-            let write = remember(held(request, now), row.attempt_over(now, error.as_ref()).as_ref());
+            let write = remember(claim_write(request, now), row.attempt_over(now, error.as_ref()).as_ref());
             let mut write = begun(write, &row);
             if let Some(error) = &error {
                 write = with_error(write, error);
@@ -397,31 +405,50 @@ async fn elsewhere(inner: &Shared, message: &Received, row: &Row, now: Timestamp
         .map(|disposition| disposition.map_or(Next::ResolveAgain, Next::Disposition))
 }
 
-/// The job is ours; if it has not come too late.
+/// The job is ours. It ends here where it has come too late, or has no body.
 async fn ours(
+    inner: &Shared,
+    request: &ClaimRequest,
+    message: &Received,
+    envelope: &Arc<Envelope>,
+    body: Result<Json, JobError>,
+    row: Row,
+) -> Result<Disposition> {
+    let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
+    let (end, uncounted) = match (row.claimed_late(), body) {
+        (Some(end), body) => {
+            if body.is_ok() {
+                inner.keep_body(&row, envelope).await?;
+            }
+            (end, 1)
+        }
+        (None, Err(error)) => (End::failed(error), 0),
+        (None, Ok(body)) => return handed_out(inner, request, message, envelope, body, row, key).await,
+    };
+    let write = inner.ended(&end, &message.queue.name, inner.now(), row.result_ttl());
+    let write = while_held(write.add(name::UNCOUNTED, 0, uncounted), &key);
+    Ok(match inner.store.change(&row, write, None).await? {
+        Written::Done(_) => Disposition::Dropped,
+        Written::Refused(_) => Disposition::Hidden(LEAST),
+    })
+}
+
+/// The job goes to its handler.
+async fn handed_out(
     inner: &Shared,
     request: &ClaimRequest,
     message: &Received,
     envelope: &Arc<Envelope>,
     body: Json,
     row: Row,
+    key: ClaimKey,
 ) -> Result<Disposition> {
-    let key = ClaimKey { id: message.id.clone(), attempt: row.attempt() };
-    if let Some(end) = row.claimed_late() {
-        inner.keep_body(&row, envelope).await?;
-        let write = inner.ended(&end, &message.queue.name, inner.now(), row.result_ttl());
-        let write = while_held(write.add(name::UNCOUNTED, 0, 1), &key);
-        return Ok(match inner.store.change(&row, write, None).await? {
-            Written::Done(_) => Disposition::Dropped,
-            Written::Refused(_) => Disposition::Hidden(LEAST),
-        });
-    }
     let submitted_at = row.moment(name::SUBMITTED_AT).unwrap_or(envelope.submitted_at);
     let lease_until = row.due_at().unwrap_or(message.hidden_until);
     let mut claimed = Claimed::new(key, body, row.spec(), submitted_at, lease_until);
     claimed.counted = row.counted();
     claimed.checkpoint = inner.left_for(&row).await?;
-    let checkpoint_at = row.text(name::CHECKPOINT_AT).and_then(Place::from_text);
+    let checkpoint_at = row.text(name::CHECKPOINT_AT).and_then(DocumentPlace::from_text);
     let mut hold = Hold {
         message: Some(message.clone()),
         queue: message.queue.clone(),

@@ -6,7 +6,7 @@ use haulage::{Result, Status, Timestamp};
 use crate::{
     random,
     schema::{
-        body::{Body, Packed, Place},
+        body::{Body, DocumentPlace, Packed},
         envelope::Envelope,
         fence::unchanged,
         item::{Row, remember, spelled},
@@ -73,13 +73,13 @@ pub(crate) async fn revive(inner: &Inner, row: &Row, token: &str) -> Result<bool
 /// A new message for a job, from its record; `None` where there is no body for it.
 pub(crate) async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Result<Option<Envelope>> {
     let (place, packed) = match row.body_place() {
-        Some(place @ Place::Object(_)) => (place, None),
+        Some(place @ DocumentPlace::Object(_)) => (place, None),
         Some(place) => {
             let Some(body) = inner.store.fetch(&place).await? else { return Ok(None) };
             (place, Some(Packed::new(&body, inner.config.compression)))
         }
         None => match row.0.get(name::BODY).and_then(Packed::from_attribute) {
-            Some(packed) => (Place::Record, Some(packed)),
+            Some(packed) => (DocumentPlace::Record, Some(packed)),
             None => return Ok(None),
         },
     };
@@ -92,7 +92,7 @@ pub(crate) async fn envelope_of(inner: &Inner, row: &Row, proof: String) -> Resu
         spec: row.spec(),
         key: None,
         redrive: row.ending(),
-        queue: None,
+        came_from: None,
         bound_for: None,
         body: Body { packed, place },
     }))

@@ -7,12 +7,9 @@ use haulage::{Error, FailureKind, JobError, Result, lifecycle::End};
 use tracing::warn;
 
 use crate::{
-    delivery::{
-        deduplication,
-        disposition::{Disposition, hand_over, misplaced},
-    },
+    delivery::{deduplication, disposition::Disposition},
     schema::{
-        body::Place,
+        body::DocumentPlace,
         envelope::{Envelope, Poison},
         fence::{NOTED, noted, unchanged},
         item::{Row, document},
@@ -75,62 +72,46 @@ fn ended(inner: &Inner, error: &JobError, envelope: &Envelope, queue: &str, befo
 /// A submit has written its record after so long, or never will.
 const RECORDED: Duration = Duration::from_secs(3600);
 
-/// The body of a job is gone, or is not what was stored.
-pub(crate) async fn no_body(
+/// What is wrong with a job whose body is gone, or is not what was stored.
+pub(crate) fn no_body(place: &DocumentPlace, why: Option<String>) -> JobError {
+    let at = match place {
+        DocumentPlace::Object(key) => format!("object {key}"),
+        place => place.to_text().unwrap_or_default(),
+    };
+    let what = match why {
+        Some(why) => format!("the body in {at} cannot be read: {why}"),
+        None => format!("the body in {at} is gone"),
+    };
+    JobError::new(FailureKind::InvalidBody, what)
+}
+
+/// What becomes of a message without a body whose job has no record that could say so: no claim makes one, as
+/// the job may be over and purged.
+pub(crate) async fn without_record(
     inner: &Shared,
     message: &Received,
     envelope: &Envelope,
-    why: &str,
-) -> Result<Disposition> {
-    let at = match &envelope.body.place {
-        Place::Object(key) => format!("object {key}"),
-        place => place.to_text().unwrap_or_default(),
-    };
-    let error = JobError::new(FailureKind::InvalidBody, format!("the body in {at}: {why}"));
-    let mut round = 0;
-    loop {
-        inner.store.give_up_after(round, &message.id)?;
-        round += 1;
-        let now = inner.now();
-        let Some(row) = inner.store.table.get(message.id.as_str()).await?.and_then(Row::of) else {
-            // A second message of a submit whose first one was the job, and is over.
-            match deduplication::job_of(inner, &message.queue, envelope, &message.id).await? {
-                Some(job) if job == message.id => {}
-                Some(job) => {
-                    let row = inner.store.table.get(job.as_str()).await?.and_then(Row::of);
-                    if row.is_none_or(|row| row.is_over()) {
-                        return Ok(Disposition::Dropped);
-                    }
-                }
-                None => return Ok(Disposition::Dropped),
-            }
-            // Its submit may be about to write it; or it has ended, and expired.
-            if envelope.redrive.is_some() || now > envelope.submitted_at.after(RECORDED) {
-                warn!(job_id = %message.id, error = error.message, "a message of a job that has no record; dropped");
-                return Ok(Disposition::Dropped);
-            }
-            let message = format!("job {} has no record yet, and no body: {}", message.id, error.message);
-            return Err(Error::Unavailable { message, source: None });
-        };
-        if row.is_over() {
-            return Ok(Disposition::Dropped);
-        }
-        if let Some(disposition) = misplaced(message, &row) {
-            return Ok(disposition);
-        }
-        // Whoever runs it has had the body.
-        if row.is_leased(now) {
-            let left = row.due_at().map(|end| end.since(now)).unwrap_or_default();
-            match hand_over(inner, message, &row, left).await? {
-                Some(disposition) => return Ok(disposition),
-                None => continue,
-            }
-        }
-        let queue = &message.queue.name;
-        let end = inner.ended(&End::failed(error.clone()), queue, now, row.result_ttl());
-        let end = end.keep(name::QUEUE, text(queue));
-        if let Written::Done(_) = inner.store.change(&row, unchanged(end, &row), None).await? {
-            return Ok(Disposition::Dropped);
-        }
+    error: &JobError,
+) -> Result<Option<Disposition>> {
+    if inner.store.table.get(message.id.as_str()).await?.and_then(Row::of).is_some() {
+        return Ok(None);
     }
+    // A second message of a submit whose first one was the job, and is over.
+    match deduplication::job_of(inner, &message.queue, envelope, &message.id).await? {
+        Some(job) if job == message.id => {}
+        Some(job) => {
+            let row = inner.store.table.get(job.as_str()).await?.and_then(Row::of);
+            if row.is_none_or(|row| row.is_over()) {
+                return Ok(Some(Disposition::Dropped));
+            }
+        }
+        None => return Ok(Some(Disposition::Dropped)),
+    }
+    // Its submit may be about to write it; or it has ended, and expired.
+    if envelope.redrive.is_some() || inner.now() > envelope.submitted_at.after(RECORDED) {
+        warn!(job_id = %message.id, error = error.message, "a message of a job that has no record; dropped");
+        return Ok(Some(Disposition::Dropped));
+    }
+    let message = format!("job {} has no record yet, and no body: {}", message.id, error.message);
+    Err(Error::Unavailable { message, source: None })
 }

@@ -87,11 +87,11 @@ struct Shared {
     /// Held during each call, so that the agent sees them in order.
     turn: tokio::sync::Mutex<()>,
     /// Never held across a wait: a hold of what is protected looks here only.
-    state: Mutex<State>,
+    state: Mutex<ProtectionState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ProtectionState {
     /// Whether a hold came after the last release.
     wanted: bool,
     /// While held: when the protection runs out if nobody renews it.
@@ -209,7 +209,7 @@ fn refused(why: &str) -> Error {
     Error::Unavailable { message, source: None }
 }
 
-impl State {
+impl ProtectionState {
     /// Whether the protection is held and not near its end. It is renewed at
     /// half of its time; with a quarter left, that has not worked.
     fn lasts(&self, expires: Duration) -> bool {
@@ -218,7 +218,7 @@ impl State {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProtectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

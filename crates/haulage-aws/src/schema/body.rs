@@ -118,13 +118,13 @@ impl Packed {
 }
 
 /// The key of the item of a body that is too large for its record.
-pub(crate) fn body_item(token: &str) -> String {
+pub(crate) fn body_key(token: &str) -> String {
     format!("body#{token}")
 }
 
 /// Where a document is, other than in its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum DocumentPlace {
     /// In the record.
     Record,
     /// In an item of its own, with this key.
@@ -136,7 +136,7 @@ pub(crate) enum Place {
     Object(String),
 }
 
-impl Place {
+impl DocumentPlace {
     /// How the record says where it is.
     pub(crate) fn to_text(&self) -> Option<String> {
         match self {
@@ -160,7 +160,7 @@ impl Place {
     pub(crate) fn is_of(&self, store: &str, token: &str) -> bool {
         match self {
             Self::Record => true,
-            Self::Item(key) | Self::Message(key) => *key == body_item(token),
+            Self::Item(key) | Self::Message(key) => *key == body_key(token),
             Self::Object(key) => BODY_OBJECTS
                 .iter()
                 .any(|name| KEEP_DAYS.iter().any(|days| *key == object_key(*days, store, token, name))),
@@ -169,9 +169,9 @@ impl Place {
 }
 
 /// Where a body goes that is too large for its record, and not for its message.
-pub(crate) fn beside_record(config: &Config, token: &str) -> Place {
-    let key = body_item(token);
-    if config.keep_bodies { Place::Item(key) } else { Place::Message(key) }
+pub(crate) fn beside_record(config: &Config, token: &str) -> DocumentPlace {
+    let key = body_key(token);
+    if config.keep_bodies { DocumentPlace::Item(key) } else { DocumentPlace::Message(key) }
 }
 
 /// The body of a job, as an envelope carries it.
@@ -179,7 +179,7 @@ pub(crate) fn beside_record(config: &Config, token: &str) -> Place {
 pub(crate) struct Body {
     /// The document, unless it is in the bucket and was not fetched.
     pub(crate) packed: Option<Packed>,
-    pub(crate) place: Place,
+    pub(crate) place: DocumentPlace,
 }
 
 impl Body {
@@ -193,9 +193,9 @@ impl Body {
     ) -> Self {
         let packed = Packed::new(json, config.compression);
         let place = if packed.size() <= IN_RECORD {
-            Place::Record
+            DocumentPlace::Record
         } else if config.bucket.is_some() && packed.size() > config.offload_above {
-            Place::Object(object(BODY_OBJECTS[usize::from(packed.is_zstd())]))
+            DocumentPlace::Object(object(BODY_OBJECTS[usize::from(packed.is_zstd())]))
         } else {
             beside_record(config, token)
         };
@@ -255,18 +255,18 @@ mod tests {
             let json = Json::from_stored(format!("\"{}\"", "x".repeat(size - 2)));
             Body::place(&json, config, "t", |name| format!("p/{name}")).place
         };
-        assert_eq!(place(&config, 512), Place::Record);
+        assert_eq!(place(&config, 512), DocumentPlace::Record);
         let message = place(&config, 513);
-        assert_eq!(message, Place::Message("body#t".into()));
-        assert_eq!(message.to_text().and_then(|t| Place::from_text(&t)), Some(message));
+        assert_eq!(message, DocumentPlace::Message("body#t".into()));
+        assert_eq!(message.to_text().and_then(|t| DocumentPlace::from_text(&t)), Some(message));
         config.keep_bodies = true;
-        assert_eq!(place(&config, 512), Place::Record);
-        assert_eq!(place(&config, 513), Place::Item("body#t".into()));
-        assert_eq!(place(&config, 100_000), Place::Item("body#t".into()));
+        assert_eq!(place(&config, 512), DocumentPlace::Record);
+        assert_eq!(place(&config, 513), DocumentPlace::Item("body#t".into()));
+        assert_eq!(place(&config, 100_000), DocumentPlace::Item("body#t".into()));
         config.bucket = Some("b".into());
-        assert_eq!(place(&config, 8 << 10), Place::Item("body#t".into()));
+        assert_eq!(place(&config, 8 << 10), DocumentPlace::Item("body#t".into()));
         let object = place(&config, (8 << 10) + 1);
-        assert_eq!(object, Place::Object("p/body.json".into()));
-        assert_eq!(object.to_text().and_then(|t| Place::from_text(&t)), Some(object));
+        assert_eq!(object, DocumentPlace::Object("p/body.json".into()));
+        assert_eq!(object.to_text().and_then(|t| DocumentPlace::from_text(&t)), Some(object));
     }
 }

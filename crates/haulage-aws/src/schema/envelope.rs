@@ -4,26 +4,23 @@
 //! consumer look. Its body is the job's body, so that people can read it and
 //! other programs can write it; the options are in one message attribute.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use haulage::{Error, JobId, JobSpec, Json, NewJob, QueueName, Result, Timestamp};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
     config::Config,
     random,
     schema::{
-        body::{Body, Packed, Place, beside_record, body_item},
+        body::{Body, DocumentPlace, Packed, beside_record, body_key},
         object_retention::{keep_days, object_key},
         raw::{self, Raw},
+        wire::{ATTRIBUTE, Encoding, Wire},
     },
 };
-
-/// The message attribute that holds everything but the body.
-pub(crate) const ATTRIBUTE: &str = "haulage";
 
 /// How large the options of a job, labels included, may be, in bytes: they are
 /// part of the message and of the record.
@@ -49,7 +46,7 @@ pub(crate) struct Envelope {
     /// Puts the job back to work if it ended so.
     pub(crate) redrive: Option<Ending>,
     /// In a dead-letter queue, which several queues may share: where it is from, as SQS calls that.
-    pub(crate) queue: Option<String>,
+    pub(crate) came_from: Option<String>,
     /// The queue of the store in which it is to wait, where it is sent to another one.
     pub(crate) bound_for: Option<QueueName>,
     pub(crate) body: Body,
@@ -81,47 +78,12 @@ pub(crate) struct Poison {
     pub(crate) plain: HashMap<String, String>,
 }
 
-/// The attribute's JSON; what is a default is left out.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Wire {
-    v: u8,
-    token: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<JobId>,
-    /// Nothing is the token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    proof: Option<String>,
-    submitted_at: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_before: Option<i64>,
-    #[serde(flatten)]
-    spec: JobSpec,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    redrive: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queue: Option<String>,
-    /// How the message's body is encoded; nothing is plain JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<Encoding>,
-    /// Where the body is besides; nothing is "in the record".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_at: Option<String>,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Encoding {
-    /// JSON with characters that SQS refuses, in Base64.
-    Base64,
-    /// Compressed, in Base64.
-    Zstd,
-    /// The body is an object of the bucket; the message holds its address.
-    Object,
+/// What a message has in its body.
+enum Content {
+    /// The body of a job; nothing where the attribute says where it is.
+    Job(Option<Packed>),
+    /// Nothing to do.
+    Nothing,
 }
 
 impl Envelope {
@@ -137,7 +99,7 @@ impl Envelope {
             spec: job.spec.clone(),
             key: job.idempotency_key.as_deref().map(|key| key_item(config, key)),
             redrive: None,
-            queue: None,
+            came_from: None,
             bound_for: None,
             body: Body::place(&job.body, config, &token, object),
             proof: token.clone(),
@@ -158,7 +120,7 @@ impl Envelope {
 
     fn encoding(&self) -> Option<Encoding> {
         match (&self.body.place, &self.body.packed) {
-            (Place::Object(_), _) => Some(Encoding::Object),
+            (DocumentPlace::Object(_), _) => Some(Encoding::Object),
             (_, Some(Packed::Zstd(_))) => Some(Encoding::Zstd),
             (_, Some(Packed::Plain(json))) if !json.as_str().chars().all(is_allowed) => {
                 Some(Encoding::Base64)
@@ -183,7 +145,7 @@ impl Envelope {
             key: self.key.clone(),
             redrive: self.redrive.map(|ending| ending.attempt),
             ended_at: self.redrive.map(|ending| ending.at.as_micros()),
-            queue: self.queue.clone(),
+            queue: self.came_from.clone(),
             encoding: self.encoding(),
             body_at: self.body.place.to_text(),
         };
@@ -195,7 +157,7 @@ impl Envelope {
     /// The text of the message body.
     pub(crate) fn message_body(&self) -> String {
         match (self.encoding(), &self.body.packed, &self.body.place) {
-            (Some(Encoding::Object), _, Place::Object(key)) => format!("\"s3:{key}\""),
+            (Some(Encoding::Object), _, DocumentPlace::Object(key)) => format!("\"s3:{key}\""),
             (None, Some(Packed::Plain(json)), _) => json.as_str().to_owned(),
             (_, Some(packed), _) => STANDARD.encode(packed.bytes()),
             (_, None, _) => "null".to_owned(),
@@ -208,132 +170,103 @@ impl Envelope {
         config: &Config,
         queue: &QueueName,
     ) -> std::result::Result<Self, Box<Poison>> {
-        let (store, body) = (config.queue_name(), message.body().unwrap_or_default());
+        let text = message.body().unwrap_or_default();
         let attribute = message.message_attributes().and_then(|all| all.get(ATTRIBUTE));
         let options = attribute.and_then(MessageAttributeValue::string_value);
         let sent = system(message, &MessageSystemAttributeName::SentTimestamp)
             .filter(|millis| *millis >= 0)
             .map(|millis| Timestamp::from_micros(millis.saturating_mul(1000)));
-        let id = message.message_id().unwrap_or_default();
 
-        let (wire, mistake) = match options.map(serde_json::from_str::<Wire>) {
-            Some(Ok(wire)) if wire.v > 1 => {
-                let of = wire.v;
-                (
-                    wire,
-                    Some(format!("it has format {of}, of a later version of Haulage; update this consumer")),
-                )
-            }
-            Some(Ok(wire)) => (wire, None),
-            Some(Err(e)) => {
-                (Wire::default(), Some(format!("the message attribute `{ATTRIBUTE}` is broken: {e}")))
-            }
-            // Somebody else's message: its body is a job with all defaults.
-            None => (Wire::default(), None),
+        let (wire, place, mistake) = Wire::read(options, config.queue_name(), sent);
+        let (encoding, is_newer, is_foreign) = (wire.encoding, wire.is_newer(), wire.is_foreign());
+        let mut envelope = Self::written(wire, place, message.message_id().unwrap_or_default(), sent);
+        let content = match (mistake, encoding) {
+            (Some(mistake), _) => Err(mistake),
+            (None, Some(encoding)) => encoding.decode(text).map(Content::Job),
+            // What another program has sent; unless it says how to read it, as we do.
+            (None, None) if is_foreign => envelope.take_raw(message, config, queue),
+            (None, None) => Ok(Content::Job(Some(Packed::Plain(Json::from_stored(text))))),
         };
-        let is_newer = wire.v > 1;
-        let (wire, place, mistake) = match wire.check(store, sent) {
-            Ok(place) => (wire, place, mistake),
-            // Nothing of it may reach a record or a key.
-            Err(why) => {
-                let bare = Wire { encoding: wire.encoding, ..Wire::default() };
-                (
-                    bare,
-                    Place::Record,
-                    mistake.or(Some(format!("the message attribute `{ATTRIBUTE}` is refused: {why}"))),
-                )
-            }
-        };
-        let foreign = wire.token.is_empty();
-        let mut envelope = Self {
-            // What others send has an id that everybody may know.
-            proof: match wire.proof {
-                Some(proof) => proof,
-                None if foreign => random::token(),
-                None => wire.token.clone(),
-            },
-            token: if foreign { id.to_owned() } else { wire.token },
-            id: wire.id,
-            submitted_at: if foreign {
-                sent.unwrap_or(Timestamp::from_micros(0))
-            } else {
-                Timestamp::from_micros(wire.submitted_at)
-            },
-            not_before: wire.not_before.map(Timestamp::from_micros),
-            spec: wire.spec,
-            key: wire.key,
-            redrive: wire
-                .redrive
-                .map(|attempt| Ending { attempt, at: Timestamp::from_micros(wire.ended_at.unwrap_or(0)) }),
-            queue: wire.queue,
-            bound_for: None,
-            body: Body { packed: None, place },
-        };
-        // What another program has sent; unless it says how to read it, as we do.
-        let is_raw = foreign && mistake.is_none() && wire.encoding.is_none();
-        let (mut raw, mut is_nothing) = (None, false);
-        let mut mistake = mistake;
-        if is_raw {
-            match raw::read(message, envelope.spec.clone(), config) {
-                Ok(Raw::Job { job, queue: bound_for }) => {
-                    if !job.delay.is_zero() {
-                        envelope.not_before = Some(envelope.submitted_at.after(job.delay));
-                    }
-                    envelope.key =
-                        job.idempotency_key.as_deref().map(|key| key_item(config, key)).or(envelope.key);
-                    envelope.spec = job.spec;
-                    envelope.bound_for = bound_for.filter(|bound_for| bound_for != queue);
-                    raw = Some(job.body);
-                }
-                Ok(Raw::Nothing) => is_nothing = true,
-                Err(why) => {
-                    // Whoever waits for the job by what its metadata says is told of the mistake.
-                    envelope.spec.metadata = raw::metadata(message);
-                    mistake = Some(why);
-                }
-            }
-        }
-        if foreign && envelope.spec.group.is_none() {
+        if is_foreign && envelope.spec.group.is_none() {
             // What others send is in a group of SQS, which is kept in order.
             let group = system_text(message, &MessageSystemAttributeName::MessageGroupId);
             envelope.spec.group = group.map(str::to_owned);
         }
         // Submits check them; others may write what no record can hold.
-        let refused = envelope.spec.validate().err();
-        if refused.is_some() {
-            envelope.spec = JobSpec::default();
-        }
+        let content = match envelope.spec.validate() {
+            Ok(()) => content,
+            Err(why) => {
+                envelope.spec = JobSpec::default();
+                content.and(Err(format!("the message attribute `{ATTRIBUTE}` is refused: {why}")))
+            }
+        };
         envelope.spec.queue = queue.clone();
-        let mistake =
-            mistake.or_else(|| Some(format!("the message attribute `{ATTRIBUTE}` is refused: {}", refused?)));
-        let packed = match (mistake, wire.encoding) {
-            (Some(mistake), _) => Err(mistake),
-            (None, Some(Encoding::Object)) => Ok(None),
-            (None, Some(encoding)) => STANDARD
-                .decode(body)
-                .map_err(|e| e.to_string())
-                .and_then(|bytes| {
-                    Packed::from_bytes(bytes, matches!(encoding, Encoding::Zstd)).map_err(|e| e.to_string())
-                })
-                .map(Some)
-                .map_err(|e| format!("the message's body is broken: {e}")),
-            (None, None) if is_nothing => Err("it is a test of whoever sends".to_owned()),
-            (None, None) => Ok(Some(Packed::Plain(raw.take().unwrap_or_else(|| Json::from_stored(body))))),
-        };
-        let poison = |reason, envelope| {
-            let (body, options) = (body.to_owned(), options.map(str::to_owned));
-            let plain = raw::attributes(message);
-            Err(Box::new(Poison { reason, is_newer, is_nothing, envelope, body, options, plain }))
-        };
-        match packed {
-            Ok(packed) => {
-                if foreign && envelope.id.is_none() && packed.as_ref().is_some_and(|p| p.size() > 512) {
+        let (reason, is_nothing) = match content {
+            Ok(Content::Job(packed)) => {
+                let is_large = packed.as_ref().is_some_and(|packed| packed.size() > 512);
+                if is_foreign && envelope.id.is_none() && is_large {
                     envelope.body.place = beside_record(config, &envelope.proof);
                 }
                 envelope.body.packed = packed;
-                Ok(envelope)
+                return Ok(envelope);
             }
-            Err(reason) => poison(reason, envelope),
+            Ok(Content::Nothing) => ("it is a test of whoever sends".to_owned(), true),
+            Err(reason) => (reason, false),
+        };
+        let (body, options) = (text.to_owned(), options.map(str::to_owned));
+        let plain = raw::attributes(message);
+        Err(Box::new(Poison { reason, is_newer, is_nothing, envelope, body, options, plain }))
+    }
+
+    /// What the attribute says, of the message with this id.
+    fn written(wire: Wire, place: DocumentPlace, id: &str, sent: Option<Timestamp>) -> Self {
+        let micros = Timestamp::from_micros;
+        let is_foreign = wire.is_foreign();
+        Self {
+            // What others send has an id that everybody may know.
+            proof: match wire.proof {
+                Some(proof) => proof,
+                None if is_foreign => random::token(),
+                None => wire.token.clone(),
+            },
+            token: if is_foreign { id.to_owned() } else { wire.token },
+            id: wire.id,
+            submitted_at: if is_foreign { sent.unwrap_or(micros(0)) } else { micros(wire.submitted_at) },
+            not_before: wire.not_before.map(micros),
+            spec: wire.spec,
+            key: wire.key,
+            redrive: wire.redrive.map(|attempt| Ending { attempt, at: micros(wire.ended_at.unwrap_or(0)) }),
+            came_from: wire.queue,
+            bound_for: None,
+            body: Body { packed: None, place },
+        }
+    }
+
+    /// Adds what a message of another program asks for, and gives its body.
+    fn take_raw(
+        &mut self,
+        message: &Message,
+        config: &Config,
+        queue: &QueueName,
+    ) -> std::result::Result<Content, String> {
+        match raw::read(message, self.spec.clone(), config) {
+            Ok(Raw::Job { job, queue: bound_for }) => {
+                if !job.delay.is_zero() {
+                    self.not_before = Some(self.submitted_at.after(job.delay));
+                }
+                if let Some(key) = &job.idempotency_key {
+                    self.key = Some(key_item(config, key));
+                }
+                self.spec = job.spec;
+                self.bound_for = bound_for.filter(|bound_for| bound_for != queue);
+                Ok(Content::Job(Some(Packed::Plain(job.body))))
+            }
+            Ok(Raw::Nothing) => Ok(Content::Nothing),
+            Err(why) => {
+                // Whoever waits for the job by what its metadata says is told of the mistake.
+                self.spec.metadata = raw::metadata(message);
+                Err(why)
+            }
         }
     }
 
@@ -341,10 +274,14 @@ impl Envelope {
     /// draws a proof, and names a large body by it; there it lies under the first one.
     pub(crate) fn speaking_for(&self, id: JobId, proof: String) -> Self {
         let mut same = Self { id: Some(id), proof, ..self.clone() };
-        let key = body_item(&self.proof);
+        let key = body_key(&self.proof);
         match &self.body.place {
-            Place::Item(at) if *at == key => same.body.place = Place::Item(body_item(&same.proof)),
-            Place::Message(at) if *at == key => same.body.place = Place::Message(body_item(&same.proof)),
+            DocumentPlace::Item(at) if *at == key => {
+                same.body.place = DocumentPlace::Item(body_key(&same.proof));
+            }
+            DocumentPlace::Message(at) if *at == key => {
+                same.body.place = DocumentPlace::Message(body_key(&same.proof));
+            }
             _ => {}
         }
         same
@@ -360,58 +297,6 @@ impl Envelope {
         }
         hash(group)
     }
-}
-
-/// How much later than its message a job may say that it was submitted, as
-/// clocks differ.
-const AHEAD: Duration = Duration::from_secs(24 * 3600);
-
-impl Wire {
-    /// Whether what it names can be its own, and where its body is. What is
-    /// refused here would be a key, a place or a moment that no submit has written.
-    fn check(&self, store: &str, sent: Option<Timestamp>) -> std::result::Result<Place, String> {
-        // Without a token, it is somebody else's message.
-        let token = Some(&self.token).filter(|token| !token.is_empty());
-        for (name, value) in [("token", token), ("proof", self.proof.as_ref())] {
-            if value.is_some_and(|value| !is_token(value)) {
-                return Err(format!("its {name} is not one that a submit makes"));
-            }
-        }
-        if self.id.as_ref().is_some_and(|id| !is_id(id.as_str())) {
-            return Err("it names its job by an id that no job has".into());
-        }
-        if self.key.as_ref().is_some_and(|key| !is_key_item(key, store)) {
-            return Err(format!("its idempotency key is not one of {store}"));
-        }
-        let submitted_at = Timestamp::from_micros(self.submitted_at);
-        if self.submitted_at < 0 || sent.is_some_and(|sent| submitted_at > sent.after(AHEAD)) {
-            return Err("it says that it was submitted at a moment that cannot be".into());
-        }
-        let delay = self.not_before.map(|moment| Timestamp::from_micros(moment).since(submitted_at));
-        if delay.is_some_and(|delay| delay > NewJob::MAX_DURATION) {
-            return Err("its delay is longer than 366 days".into());
-        }
-        let Some(text) = &self.body_at else { return Ok(Place::Record) };
-        let own = [token, self.proof.as_ref()];
-        let own = |place: &Place| own.into_iter().flatten().any(|token| place.is_of(store, token));
-        Place::from_text(text).filter(own).ok_or_else(|| "its body is at a place that is not its own".into())
-    }
-}
-
-/// Whether this can be a token: it is a part of keys, and a group of SQS.
-fn is_token(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() && c != '#' && c != '/')
-}
-
-/// Whether this can be the id of a job. With `#` begin or continue the keys of
-/// items that are no records.
-fn is_id(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && !text.chars().any(|c| c == '#' || c.is_control())
-}
-
-fn is_key_item(key: &str, store: &str) -> bool {
-    let hash = key.strip_prefix("key#").and_then(|rest| rest.strip_prefix(store)?.strip_prefix('#'));
-    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// A number among the attributes that SQS adds to a message.

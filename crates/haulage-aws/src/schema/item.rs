@@ -12,7 +12,7 @@ use haulage::{
 use crate::{
     queue_name::of_sqs,
     schema::{
-        body::Place,
+        body::DocumentPlace,
         envelope::{Ending, Envelope},
         name,
         update::{Item, Write, moment, number, text, whole_seconds},
@@ -102,8 +102,8 @@ impl Row {
     }
 
     /// Where its body is, if that is not the record.
-    pub(crate) fn body_place(&self) -> Option<Place> {
-        Place::from_text(self.text(name::BODY_AT)?)
+    pub(crate) fn body_place(&self) -> Option<DocumentPlace> {
+        DocumentPlace::from_text(self.text(name::BODY_AT)?)
     }
 
     pub(crate) fn attempt(&self) -> u32 {
@@ -350,15 +350,25 @@ pub(crate) fn document(spec: &JobSpec) -> Option<String> {
     if rest.is_default() { None } else { serde_json::to_string(&rest).ok() }
 }
 
-/// The write that says that a job is over. `retention` is that of the queue: as
-/// long, a message of this job may still turn up, and must find that.
-pub(crate) fn over(status: Status, now: Timestamp, kept: Duration, retention: Duration) -> Write {
-    Write::at(now)
+/// The write that says that a job is over. Without `deleted_after`, DynamoDB does not delete the item:
+/// as the job ran, it has no `expiration`.
+fn over(status: Status, now: Timestamp, kept: Duration, deleted_after: Option<Duration>) -> Write {
+    let write = Write::at(now)
         .set(name::STATUS, spelled(status))
         .set(name::FINISHED_AT, moment(now))
         .set(name::EXPIRES_AT, moment(now.after(kept)))
-        .set(name::EXPIRATION, seconds(now.after(kept.max(retention))))
-        .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT])
+        .remove(&[name::DUE_AT, name::RECEIPT, name::RECEIVED_AT]);
+    match deleted_after {
+        Some(after) => write.set(name::EXPIRATION, seconds(now.after(after))),
+        None => write,
+    }
+}
+
+/// The write of a success, which other programs may have to read
+/// ([`Config::keep_successes`](crate::Config::keep_successes)). `retention` is that of the queue: as
+/// long, a message of this job may still turn up, and must find that it is over.
+pub(crate) fn succeeded(now: Timestamp, kept: Duration, retention: Duration, keep_successes: bool) -> Write {
+    over(Status::Success, now, kept, (!keep_successes).then(|| kept.max(retention)))
 }
 
 /// The same of one of this queue of SQS that has failed, or was cancelled. It is written by
@@ -370,7 +380,8 @@ pub(crate) fn ended(
     result_ttl: Duration,
     retention: Duration,
 ) -> Write {
-    let mut write = over(end.status(), now, end.kept(result_ttl), retention);
+    let kept = end.kept(result_ttl);
+    let mut write = over(end.status(), now, kept, Some(kept.max(retention)));
     if let Some(error) = end.error() {
         write = with_error(write, &error);
     }

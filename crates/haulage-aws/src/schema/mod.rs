@@ -9,3 +9,4 @@ pub(crate) mod object_retention;
 pub(crate) mod raw;
 pub(crate) mod update;
 pub(crate) mod webhook;
+pub(crate) mod wire;

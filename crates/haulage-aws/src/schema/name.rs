@@ -98,3 +98,13 @@ pub(crate) const WEBHOOKS: &str = "webhooks";
 /// The status of a job that an operator has purged. The item stays for as long
 /// as the queue may still hold a message of it.
 pub(crate) const PURGED: &str = "purged";
+
+/// The attributes in a list of this name of `terraform/modules/access`.
+#[cfg(test)]
+pub(crate) fn in_terraform(list: &str) -> std::collections::BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../terraform/modules/access/main.tf");
+    let module = std::fs::read_to_string(path).expect("the module");
+    let list = module.split(&format!("{list} = [")).nth(1).and_then(|rest| rest.split(']').next());
+    let names = list.expect("a list").split(['"', ',', '\n', ' ']).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}

@@ -9,7 +9,7 @@ use haulage::{JobSpec, Json, Metadata, NewJob, QueueName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::{Config, RawBodies, decode, duration};
+use crate::config::{Config, RawBodies, duration};
 
 /// With what the names of these attributes begin.
 pub(crate) const PREFIX: &str = "haulage.";
@@ -135,7 +135,7 @@ fn s3_event(body: &str) -> Option<Event> {
     }
     let object = record.pointer("/s3/object")?;
     // Keys are encoded as in forms.
-    let key = decode(&object.get("key")?.as_str()?.replace('+', " ")).ok()?;
+    let key = haulage::url::decode(&object.get("key")?.as_str()?.replace('+', " ")).ok()?;
     let mut told = json!({
         "event": record.get("eventName")?,
         "bucket": record.pointer("/s3/bucket/name")?,

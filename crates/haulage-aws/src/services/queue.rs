@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     queue_name::in_sqs,
     random,
-    schema::{envelope::ATTRIBUTE, raw::PREFIX},
+    schema::{raw::PREFIX, wire::ATTRIBUTE},
     services::{
         fault::{fault, is_denied, is_missing, may_pass},
         redrive_policy::RedrivePolicy,

@@ -12,7 +12,10 @@ use futures_util::{StreamExt, stream};
 use haulage::{Error, JobId, Result, Timestamp};
 
 use crate::{
-    schema::envelope::{ATTRIBUTE, Envelope, Poison, attributes, hash},
+    schema::{
+        envelope::{Envelope, Poison, attributes, hash},
+        wire::ATTRIBUTE,
+    },
     services::{
         fault::{fault, may_pass},
         queue::{MAX_BATCH, MAX_ROUNDS, Queue, whole_seconds},
@@ -135,7 +138,7 @@ impl Queue {
             .set_message_attributes(Some(attributes(envelope)));
         if self.fifo {
             // A retry of this send within five minutes is the same message.
-            let copy = match (&envelope.id, envelope.redrive.filter(|_| envelope.queue.is_some())) {
+            let copy = match (&envelope.id, envelope.redrive.filter(|_| envelope.came_from.is_some())) {
                 // Whoever copies this death makes the same copy.
                 (Some(_), Some(end)) => format!("-{}-{}", end.attempt, end.at.as_micros()),
                 (Some(_), None) => format!("-{}", now.as_micros()),

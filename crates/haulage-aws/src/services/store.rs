@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use crate::{
     random,
     schema::{
-        body::{Packed, Place, unpack},
+        body::{DocumentPlace, Packed, unpack},
         fence::unchanged,
         item::{Row, ended, seconds, sort},
         name,
@@ -69,14 +69,14 @@ impl Store {
     }
 
     /// Fetches a document from wherever it is.
-    pub(crate) async fn fetch(&self, place: &Place) -> Result<Option<Json>> {
+    pub(crate) async fn fetch(&self, place: &DocumentPlace) -> Result<Option<Json>> {
         let packed = match place {
-            Place::Record => None,
-            Place::Item(key) | Place::Message(key) => {
+            DocumentPlace::Record => None,
+            DocumentPlace::Item(key) | DocumentPlace::Message(key) => {
                 let item = self.table.get(key).await?;
                 item.and_then(|item| item.get(name::BODY).and_then(Packed::from_attribute))
             }
-            Place::Object(key) => self.bucket()?.get(key).await?,
+            DocumentPlace::Object(key) => self.bucket()?.get(key).await?,
         };
         packed.map(unpack).transpose()
     }
@@ -87,9 +87,9 @@ impl Store {
             return unpack(packed).map(Some);
         }
         let Some(place) = row.text(at) else { return Ok(None) };
-        let document = match Place::from_text(place) {
+        let document = match DocumentPlace::from_text(place) {
             // Its message has it.
-            Some(place @ Place::Message(_)) => return self.fetch(&place).await,
+            Some(place @ DocumentPlace::Message(_)) => return self.fetch(&place).await,
             Some(place) => self.fetch(&place).await?,
             None => None,
         };
@@ -104,12 +104,12 @@ impl Store {
     }
 
     /// Deletes what is kept besides the record; what stays expires.
-    pub(crate) async fn delete_documents(&self, places: impl IntoIterator<Item = Place>) {
+    pub(crate) async fn delete_documents(&self, places: impl IntoIterator<Item = DocumentPlace>) {
         for place in places {
             let deleted = match &place {
-                Place::Record => Ok(()),
-                Place::Item(key) | Place::Message(key) => self.table.delete(key).await,
-                Place::Object(key) => match &self.bucket {
+                DocumentPlace::Record => Ok(()),
+                DocumentPlace::Item(key) | DocumentPlace::Message(key) => self.table.delete(key).await,
+                DocumentPlace::Object(key) => match &self.bucket {
                     Some(bucket) => bucket.delete(key).await,
                     None => Ok(()),
                 },
@@ -122,11 +122,12 @@ impl Store {
 
     /// The same for consumers, which need not be allowed to delete items: those are emptied,
     /// and have expired.
-    pub(crate) async fn let_go(&self, places: impl IntoIterator<Item = Place>) {
-        let (items, objects): (Vec<_>, Vec<_>) =
-            places.into_iter().partition(|place| matches!(place, Place::Item(_) | Place::Message(_)));
+    pub(crate) async fn let_go(&self, places: impl IntoIterator<Item = DocumentPlace>) {
+        let (items, objects): (Vec<_>, Vec<_>) = places
+            .into_iter()
+            .partition(|place| matches!(place, DocumentPlace::Item(_) | DocumentPlace::Message(_)));
         for place in items {
-            let (Place::Item(key) | Place::Message(key)) = place else { continue };
+            let (DocumentPlace::Item(key) | DocumentPlace::Message(key)) = place else { continue };
             let now = self.now();
             let write = Write::at(now).set(name::EXPIRATION, seconds(now)).remove(&[name::BODY]);
             if let Err(error) = self.table.write(&key, write.when("attribute_exists(#message_id)")).await {
@@ -251,8 +252,8 @@ impl Store {
 }
 
 /// Where a job's documents are, other than in its record.
-pub(crate) fn places(row: &Row) -> impl Iterator<Item = Place> {
+pub(crate) fn places(row: &Row) -> impl Iterator<Item = DocumentPlace> {
     [name::BODY_AT, name::RESULT_AT, name::CHECKPOINT_AT]
         .into_iter()
-        .filter_map(|at| Place::from_text(row.text(at)?))
+        .filter_map(|at| DocumentPlace::from_text(row.text(at)?))
 }

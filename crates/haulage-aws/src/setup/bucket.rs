@@ -50,26 +50,41 @@ pub(crate) fn place(
     }
 }
 
-async fn find(s3: &Client, name: &str) -> Result<Found> {
-    let answer = s3.head_bucket().bucket(name).send().await;
+/// A bucket by its name, and the account that it has to be in, where that is known.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) name: &'a str,
+    pub(super) owner: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// As a call has it: S3 refuses to touch one of another account.
+    fn owner(self) -> Option<String> {
+        self.owner.map(str::to_owned)
+    }
+}
+
+async fn find(s3: &Client, bucket: Named<'_>) -> Result<Found> {
+    let name = bucket.name;
+    let answer = s3.head_bucket().bucket(name).set_expected_bucket_owner(bucket.owner()).send().await;
     match (place(&answer), answer) {
         (None, Err(error)) => Err(fault(format_args!("find bucket {name}"), error)),
         (found, _) => Ok(found.unwrap_or(Found::Here)),
     }
 }
 
-pub(super) async fn create(clients: &Clients, name: &str) -> Result<Step> {
-    let s3 = &clients.s3;
+pub(super) async fn create(clients: &Clients, bucket: Named<'_>) -> Result<Step> {
+    let (s3, name) = (&clients.s3, bucket.name);
     let what = format!("bucket {name}");
-    let outcome = match find(s3, name).await? {
+    let outcome = match find(s3, bucket).await? {
         Found::Elsewhere(region) => return Ok(elsewhere(clients, what, &region)),
         Found::Here => Outcome::Exists,
         Found::Missing => {
-            make(clients, name).await?;
+            make(clients, bucket).await?;
             Outcome::Created
         }
     };
-    let mut all = rules(s3, name).await?;
+    let mut all = rules(s3, bucket).await?;
     let mut step = Step::new(what, outcome);
     for note in early(&all) {
         step = step.note(note);
@@ -82,7 +97,8 @@ pub(super) async fn create(clients: &Clients, name: &str) -> Result<Step> {
         }
         let rules = BucketLifecycleConfiguration::builder().set_rules(Some(all)).build();
         let rules = rules.map_err(|e| Error::unavailable(format!("cannot write lifecycle rules: {e}"), e))?;
-        let call = s3.put_bucket_lifecycle_configuration().bucket(name).lifecycle_configuration(rules).send();
+        let call = s3.put_bucket_lifecycle_configuration().bucket(name).lifecycle_configuration(rules);
+        let call = call.set_expected_bucket_owner(bucket.owner()).send();
         call.await.map_err(|e| fault(format_args!("set the lifecycle of bucket {name}"), e))?;
         let prefixes: Vec<_> = missing.iter().map(|days| prefix(*days)).collect();
         step = step.note(format!("lifecycle rules added: objects expire under {}", prefixes.join(", ")));
@@ -91,7 +107,8 @@ pub(super) async fn create(clients: &Clients, name: &str) -> Result<Step> {
 }
 
 /// Makes a bucket that nobody but its account sees.
-async fn make(clients: &Clients, name: &str) -> Result<()> {
+async fn make(clients: &Clients, bucket: Named<'_>) -> Result<()> {
+    let name = bucket.name;
     // The oldest region has no name of its own here.
     let place = (clients.region != "us-east-1").then(|| {
         let constraint = BucketLocationConstraint::from(clients.region.as_str());
@@ -105,8 +122,8 @@ async fn make(clients: &Clients, name: &str) -> Result<()> {
         .ignore_public_acls(true)
         .restrict_public_buckets(true)
         .build();
-    let call =
-        clients.s3.put_public_access_block().bucket(name).public_access_block_configuration(block).send();
+    let call = clients.s3.put_public_access_block().bucket(name).public_access_block_configuration(block);
+    let call = call.set_expected_bucket_owner(bucket.owner()).send();
     call.await.map(drop).map_err(|e| fault(format_args!("close bucket {name} to the public"), e))
 }
 
@@ -116,8 +133,10 @@ fn elsewhere(clients: &Clients, what: String, region: &str) -> Step {
 }
 
 /// The lifecycle rules of a bucket.
-async fn rules(s3: &Client, name: &str) -> Result<Vec<LifecycleRule>> {
-    match s3.get_bucket_lifecycle_configuration().bucket(name).send().await {
+async fn rules(s3: &Client, bucket: Named<'_>) -> Result<Vec<LifecycleRule>> {
+    let name = bucket.name;
+    let call = s3.get_bucket_lifecycle_configuration().bucket(name);
+    match call.set_expected_bucket_owner(bucket.owner()).send().await {
         Ok(output) => Ok(output.rules.unwrap_or_default()),
         Err(error) if error.code() == Some(lifecycle::NONE) => Ok(Vec::new()),
         Err(error) => Err(fault(format_args!("read the lifecycle of bucket {name}"), error)),
@@ -149,14 +168,14 @@ fn early(rules: &[LifecycleRule]) -> impl Iterator<Item = String> {
         .map(|early| format!("{early}; Haulage never changes rules: do that yourself"))
 }
 
-pub(super) async fn describe(clients: &Clients, name: &str) -> Result<Step> {
-    let what = format!("bucket {name}");
-    match find(&clients.s3, name).await? {
+pub(super) async fn describe(clients: &Clients, bucket: Named<'_>) -> Result<Step> {
+    let what = format!("bucket {}", bucket.name);
+    match find(&clients.s3, bucket).await? {
         Found::Here => {}
         Found::Elsewhere(region) => return Ok(elsewhere(clients, what, &region)),
         Found::Missing => return Ok(Step::new(what, Outcome::Missing)),
     }
-    let rules = rules(&clients.s3, name).await?;
+    let rules = rules(&clients.s3, bucket).await?;
     let mut step = Step::new(what, Outcome::Exists);
     for rule in lifecycle::of_haulage(&rules) {
         step = step.note(format!("lifecycle: {rule}"));
@@ -172,9 +191,10 @@ pub(super) async fn describe(clients: &Clients, name: &str) -> Result<Step> {
 }
 
 /// Deletes the bucket if there is nothing in it. S3 itself refuses otherwise.
-pub(super) async fn delete(clients: &Clients, name: &str) -> Result<Step> {
-    let what = format!("bucket {name}");
-    match clients.s3.delete_bucket().bucket(name).send().await {
+pub(super) async fn delete(clients: &Clients, bucket: Named<'_>) -> Result<Step> {
+    let what = format!("bucket {}", bucket.name);
+    let call = clients.s3.delete_bucket().bucket(bucket.name);
+    match call.set_expected_bucket_owner(bucket.owner()).send().await {
         Ok(_) => Ok(Step::new(what, Outcome::Deleted)),
         Err(error) => match error.code() {
             Some("NoSuchBucket") => Ok(Step::new(what, Outcome::Missing)),

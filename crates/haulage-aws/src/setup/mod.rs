@@ -151,8 +151,8 @@ pub async fn create(config: &Config, settings: &QueueSettings, sdk: Option<SdkCo
     let clients = clients(config, sdk).await?;
     let mut steps = queue::create(&clients, config, settings).await?;
     steps.push(table::create(&clients, config).await?);
-    if let Some(name) = &config.bucket {
-        steps.push(bucket::create(&clients, name).await?);
+    if let Some(bucket) = bucket_of(config) {
+        steps.push(bucket::create(&clients, bucket).await?);
     }
     Ok(steps)
 }
@@ -166,8 +166,8 @@ pub async fn describe(config: &Config, sdk: Option<SdkConfig>) -> Result<Vec<Ste
     let clients = clients(config, sdk).await?;
     let mut steps = queue::describe(&clients, config).await?;
     steps.push(table::describe(&clients, config).await?);
-    if let Some(name) = &config.bucket {
-        steps.push(bucket::describe(&clients, name).await?);
+    if let Some(bucket) = bucket_of(config) {
+        steps.push(bucket::describe(&clients, bucket).await?);
     }
     Ok(steps)
 }
@@ -196,10 +196,15 @@ pub async fn delete(config: &Config, sdk: Option<SdkConfig>) -> Result<Vec<Step>
 pub async fn delete_with_bucket(config: &Config, sdk: Option<SdkConfig>) -> Result<Vec<Step>> {
     let clients = clients(config, sdk).await?;
     let mut steps = queue_and_table(&clients, config).await?;
-    if let Some(name) = &config.bucket {
-        steps.push(bucket::delete(&clients, name).await?);
+    if let Some(bucket) = bucket_of(config) {
+        steps.push(bucket::delete(&clients, bucket).await?);
     }
     Ok(steps)
+}
+
+fn bucket_of(config: &Config) -> Option<bucket::Named<'_>> {
+    let owner = config.bucket_owner.as_deref();
+    config.bucket.as_deref().map(|name| bucket::Named { name, owner })
 }
 
 async fn queue_and_table(clients: &Clients, config: &Config) -> Result<Vec<Step>> {

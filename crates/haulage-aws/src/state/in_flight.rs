@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     config::Config,
     schema::{
-        body::Place,
+        body::DocumentPlace,
         envelope::{Envelope, Poison, system, system_text},
         item::Row,
         name,
@@ -206,7 +206,7 @@ pub(crate) struct Hold {
     /// What its handler said and no heartbeat has got through yet; and its slot, which stays.
     pub(crate) update: Update,
     /// Where its checkpoint is, if that is not the record.
-    pub(crate) checkpoint_at: Option<Place>,
+    pub(crate) checkpoint_at: Option<DocumentPlace>,
     /// What follows in its group, hidden as long as we hold this one.
     pub(crate) followers: Chain,
 }
@@ -218,8 +218,8 @@ pub(crate) struct InFlight {
     /// Chains whose first message may be claimed now.
     ready: Mutex<VecDeque<Chain>>,
     inserts: AtomicUsize,
-    /// Rings when `ready` is no longer empty.
-    pub(crate) news: Notify,
+    /// Notified when `ready` is no longer empty.
+    pub(crate) signal: Notify,
 }
 
 impl InFlight {
@@ -316,7 +316,7 @@ impl InFlight {
     pub(crate) fn go_on(&self, chain: Chain) {
         if !chain.is_empty() {
             self.ready().push_back(chain);
-            self.news.notify_one();
+            self.signal.notify_one();
         }
     }
 

@@ -31,7 +31,7 @@ use crate::{
     protection::Protection,
     queue_name,
     schema::{
-        body::{Body, MAX_DOCUMENT, Packed, Place, unpack},
+        body::{Body, DocumentPlace, MAX_DOCUMENT, Packed, unpack},
         envelope::{Envelope, MAX_OPTIONS},
         fence::unchanged,
         item::{self, Row, seconds},
@@ -62,6 +62,11 @@ pub(crate) const MAX_IN_TABLE: usize = 350_000;
 /// For how long a submit tries to write its records, before it goes on behind
 /// the caller's back.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
+/// For how long a submit waits for others with the same idempotency keys: some of
+/// their [reservations](crate::delivery::deduplication::reserve).
+const KEY_PATIENCE: Duration = Duration::from_secs(300);
+/// For how long a look into the dead-letter queue hides what it finds, at least.
+const COPIES_HIDDEN: Duration = Duration::from_secs(60);
 
 /// What is set beside the configuration, mostly for tests and measurements.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +83,10 @@ pub(crate) struct Tuning {
     pub(crate) queue_optional: bool,
     /// For how long a submit tries to write its record, where that is not the usual.
     pub(crate) record_patience: Option<Duration>,
+    /// For how long a submit waits for others with its keys, where that is not the usual.
+    pub(crate) key_patience: Option<Duration>,
+    /// For how long a look into the dead-letter queue hides what it finds, where that is not the usual.
+    pub(crate) copies_hidden: Option<Duration>,
 }
 
 /// The backend, without its runtime.
@@ -100,6 +109,10 @@ pub(crate) struct Inner {
     pub(crate) meter: Meter,
     /// For how long a submit tries to write the records of what it has sent.
     pub(crate) record_patience: Duration,
+    /// For how long a submit waits for others with the same idempotency keys.
+    pub(crate) key_patience: Duration,
+    /// For how long a look into the dead-letter queue hides what it finds, at least.
+    pub(crate) copies_hidden: Duration,
     /// How many receives at once brought full batches lately.
     pub(crate) fan_out: AtomicUsize,
     /// Whether the last look at several queues brought something.
@@ -150,6 +163,8 @@ impl Inner {
         // The queue knows which message is delivered again, and not with which others it was lost.
         capabilities.suspects = false;
         capabilities.joins_claims = false;
+        // It would be a write, three times a minute from each of them, and a scan for whoever looks.
+        capabilities.keeps_unready = false;
         // A claim is a message in hand, which another process does not have.
         capabilities.claims_again = false;
         capabilities.max_payload = if config.bucket.is_some() { MAX_DOCUMENT } else { MAX_IN_TABLE };
@@ -179,6 +194,8 @@ impl Inner {
             capabilities,
             meter,
             record_patience: tuning.record_patience.unwrap_or(RECORD_PATIENCE),
+            key_patience: tuning.key_patience.unwrap_or(KEY_PATIENCE),
+            copies_hidden: tuning.copies_hidden.unwrap_or(COPIES_HIDDEN),
             fan_out: AtomicUsize::new(1),
             busy: AtomicBool::new(false),
             next_poll: AtomicUsize::new(0),
@@ -279,8 +296,8 @@ impl Inner {
         let (mut items, mut objects) = (Vec::new(), Vec::new());
         for envelope in envelopes {
             match (&envelope.body.place, &envelope.body.packed) {
-                (Place::Item(key), Some(packed)) => items.push(body_item(key, packed, envelope)),
-                (Place::Object(key), Some(packed)) => objects.push((key.clone(), packed.clone())),
+                (DocumentPlace::Item(key), Some(packed)) => items.push(body_item(key, packed, envelope)),
+                (DocumentPlace::Object(key), Some(packed)) => objects.push((key.clone(), packed.clone())),
                 _ => {}
             }
         }
@@ -299,7 +316,8 @@ impl Inner {
     /// it: it may be looked at, and put back to work. Where the record says that it is to be; of
     /// what others have sent, each reader has a place of its own in mind.
     pub(crate) async fn keep_body(&self, row: &Row, envelope: &Envelope) -> Result<()> {
-        let (Some(Place::Message(key)), Some(packed)) = (row.body_place(), &envelope.body.packed) else {
+        let (Some(DocumentPlace::Message(key)), Some(packed)) = (row.body_place(), &envelope.body.packed)
+        else {
             return Ok(());
         };
         for answer in self.store.table.insert(vec![body_item(&key, packed, envelope)]).await {
@@ -337,7 +355,7 @@ impl Inner {
         let proof = row.text(name::PROOF).unwrap_or(&envelope.proof).to_owned();
         let copy = Envelope {
             redrive: row.ending(),
-            queue: Some(queue.name.clone()),
+            came_from: Some(queue.name.clone()),
             not_before: None,
             ..envelope.speaking_for(row.id(), proof)
         };
@@ -371,3 +389,25 @@ fn body_item(key: &str, packed: &Packed, envelope: &Envelope) -> Item {
 
 /// Shares the inner part with tasks.
 pub(crate) type Shared = Arc<Inner>;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use haulage::NewJob;
+
+    use super::*;
+
+    /// As with `terraform_lets_a_submit_write_what_it_writes`.
+    #[test]
+    fn terraform_lets_a_submit_keep_a_body_beside_the_record() {
+        let mut config = Config::new("jobs.fifo");
+        config.keep_bodies = true;
+        let job = NewJob::new(&"x".repeat(1000)).expect("JSON");
+        let envelope = Envelope::new(&job, &config, Timestamp::from_micros(7)).expect("an envelope");
+        let packed = envelope.body.packed.as_ref().expect("a body");
+        let item = body_item("body#t", packed, &envelope);
+        let written: BTreeSet<String> = item.into_keys().collect();
+        assert_eq!(written, name::in_terraform("body_attributes"));
+    }
+}

@@ -22,13 +22,13 @@ pub(crate) struct Poll {
     pub(crate) queue: Arc<Queue>,
     pub(crate) max: usize,
     pub(crate) lease: Duration,
-    state: Mutex<State>,
+    state: Mutex<PollState>,
     /// Fires when it is over, and what it brought has found its way.
     over: CancellationToken,
 }
 
 #[derive(Debug)]
-enum State {
+enum PollState {
     Watched(oneshot::Sender<Answer>),
     Unwatched,
     Over,
@@ -42,20 +42,20 @@ impl Poll {
     /// One that begins, and what its answer comes by.
     pub(crate) fn new(queue: Arc<Queue>, max: usize, lease: Duration) -> (Self, oneshot::Receiver<Answer>) {
         let (tell, answer) = oneshot::channel();
-        let (state, over) = (Mutex::new(State::Watched(tell)), CancellationToken::new());
+        let (state, over) = (Mutex::new(PollState::Watched(tell)), CancellationToken::new());
         (Self { queue, max, lease, state, over }, answer)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PollState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for this one, unless it is over or somebody else does.
     fn watch(&self) -> Option<oneshot::Receiver<Answer>> {
         let mut state = self.state();
-        matches!(*state, State::Unwatched).then(|| {
+        matches!(*state, PollState::Unwatched).then(|| {
             let (tell, answer) = oneshot::channel();
-            *state = State::Watched(tell);
+            *state = PollState::Watched(tell);
             answer
         })
     }
@@ -63,18 +63,18 @@ impl Poll {
     /// Nobody waits for it any more. Tells whether it goes on.
     pub(crate) fn unwatch(&self) -> bool {
         let mut state = self.state();
-        let goes_on = matches!(*state, State::Watched(_));
+        let goes_on = matches!(*state, PollState::Watched(_));
         if goes_on {
-            *state = State::Unwatched;
+            *state = PollState::Unwatched;
         }
         goes_on
     }
 
     /// It has brought this, which comes back where nobody waits for it.
     pub(crate) fn answer(&self, answer: Answer) -> Option<Answer> {
-        match std::mem::replace(&mut *self.state(), State::Over) {
-            State::Watched(tell) => tell.send(answer).err(),
-            State::Unwatched | State::Over => Some(answer),
+        match std::mem::replace(&mut *self.state(), PollState::Over) {
+            PollState::Watched(tell) => tell.send(answer).err(),
+            PollState::Unwatched | PollState::Over => Some(answer),
         }
     }
 }

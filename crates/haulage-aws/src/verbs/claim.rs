@@ -20,7 +20,7 @@ use tracing::warn;
 
 use crate::{
     delivery::{disposition::Disposition, receive::receive, resolve::resolve},
-    schema::body::Place,
+    schema::body::DocumentPlace,
     services::{queue::Queue, table::PARALLEL, time_limit::SOON},
     state::{
         Inner, Shared,
@@ -54,14 +54,14 @@ pub(crate) async fn claim(
         let mut found = inner.in_flight.take_ready(&queues, request.max, inner.now());
         if found.is_empty() {
             // What is to be looked at first.
-            let news = async {
+            let signal = async {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = inner.in_flight.news.notified() => {}
+                    () = inner.in_flight.signal.notified() => {}
                     _ = pauses.changed() => {}
                 }
             };
-            let received = receive(&inner, &request, &queues, deadline, news).await?;
+            let received = receive(&inner, &request, &queues, deadline, signal).await?;
             found = still_open(&inner, chains(received)).await;
         }
         if found.is_empty() {
@@ -161,7 +161,7 @@ async fn turn(inner: &Inner, chain: &Chain) -> Option<OwnedSemaphorePermit> {
 
 fn is_in_bucket(chain: &Chain) -> bool {
     let envelope = chain.front().and_then(|message| message.envelope.as_ref().ok());
-    envelope.is_some_and(|envelope| matches!(envelope.body.place, Place::Object(_)))
+    envelope.is_some_and(|envelope| matches!(envelope.body.place, DocumentPlace::Object(_)))
 }
 
 /// Extends the leases that have run down while other messages were looked at.

@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::{
     delivery::checkpoint::{Told, UNKNOWN_TTL},
     schema::{
-        body::Place,
+        body::DocumentPlace,
         item::Row,
         name,
         update::{Write, moment, number},
@@ -186,7 +186,7 @@ async fn one(inner: &Shared, beat: Heartbeat) -> Result<HeartbeatStatus> {
 }
 
 /// Deletes a checkpoint behind the caller's back that no record names any more.
-fn delete_soon(inner: &Shared, place: Option<Place>) {
+fn delete_soon(inner: &Shared, place: Option<DocumentPlace>) {
     if place.is_some() {
         let inner = inner.clone();
         inner.tasks.clone().spawn(async move { inner.store.let_go(place).await });

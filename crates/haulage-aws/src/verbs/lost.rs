@@ -6,14 +6,14 @@
 //! second message does no harm, since the record decides.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     pin::pin,
     time::Duration,
 };
 
 use futures_util::TryStreamExt;
 use haulage::{
-    Error, FailureKind, JobError, JobId, Record, Result, Status, Timestamp,
+    Error, FailureKind, JobError, JobId, QueueName, Record, Result, Status, Timestamp,
     backend::{Finding, Lookup, Severity},
     lifecycle::End,
 };
@@ -44,9 +44,10 @@ const MOST_SEEN: usize = 10_000;
 /// Sends another message for the jobs that have lost theirs, up to so many,
 /// oldest first. One that cannot be sent ends as an error.
 pub(crate) async fn redrive(inner: &Inner, limit: usize) -> Result<Vec<JobId>> {
-    let (mut rows, _) = rows(inner, usize::MAX).await?;
+    let Overdue { mut rows, gone, .. } = overdue(inner, usize::MAX).await?;
     sort(&mut rows);
-    let (mut sent, mut failure) = (Vec::new(), None);
+    let mut failure = stranded(&gone).map(|what| Error::Config(format!("{what}; {REMEDY}")));
+    let mut sent = Vec::new();
     // One after the other, as they may be of one group.
     for row in rows {
         if sent.len() >= limit {
@@ -89,7 +90,7 @@ pub(crate) async fn redrive(inner: &Inner, limit: usize) -> Result<Vec<JobId>> {
 /// may not be looked at: that is told elsewhere.
 pub(crate) async fn check(inner: &Inner) -> Option<Finding> {
     const CHECK: &str = "lost messages";
-    let (rows, whole) = match rows(inner, CHECK_PAGES).await {
+    let Overdue { rows, gone, whole } = match overdue(inner, CHECK_PAGES).await {
         Ok(found) => found,
         Err(error) => {
             debug!(%error, "lost messages were not looked for");
@@ -97,13 +98,16 @@ pub(crate) async fn check(inner: &Inner) -> Option<Finding> {
         }
     };
     let among = if whole { "" } else { "; the table is large, and only a part of it was looked at" };
-    Some(match rows.len() {
-        0 => Finding::ok(CHECK, format!("no job waits for a message that is gone{among}")),
-        count => Finding::bad(
+    let stranded = stranded(&gone);
+    Some(match (rows.len(), stranded) {
+        (0, None) => Finding::ok(CHECK, format!("no job waits for a message that is gone{among}")),
+        (0, Some(what)) => Finding::bad(Severity::Warning, CHECK, format!("{what}{among}"), REMEDY),
+        (count, stranded) => Finding::bad(
             Severity::Warning,
             CHECK,
             format!(
-                "jobs that wait for a message that SQS has deleted, as nobody received it in time: {count}{among}"
+                "jobs that wait for a message that SQS has deleted, as nobody received it in time: {count}{}{among}",
+                stranded.map(|what| format!("; besides, {what}: {REMEDY}")).unwrap_or_default()
             ),
             "send them again with `haulage dead redrive --lost`; if work may wait for so long, lengthen the \
              queue's retention",
@@ -213,9 +217,31 @@ async fn send(inner: &Inner, row: &Row) -> Result<bool> {
 /// SetQueueAttributes).
 const LEAST_RETENTION: Duration = Duration::from_secs(60);
 
-/// The jobs of this store that have lost their messages, as far as they are in so
-/// many pages of the table; and whether that is all of it.
-async fn rows(inner: &Inner, most_pages: usize) -> Result<(Vec<Row>, bool)> {
+/// What to do about jobs whose queue is gone.
+const REMEDY: &str = "make it again with `haulage queue create --queue NAME`, or cancel them";
+
+/// The jobs of a store that have lost their messages.
+#[derive(Default)]
+struct Overdue {
+    rows: Vec<Row>,
+    /// How many wait in queues that are gone, which do not tell for how long they kept a message.
+    gone: BTreeMap<QueueName, u64>,
+    /// Whether the whole table was looked at.
+    whole: bool,
+}
+
+/// Says how many jobs wait where no queue is.
+fn stranded(gone: &BTreeMap<QueueName, u64>) -> Option<String> {
+    let mut of_each = gone.iter().map(|(queue, count)| format!("{count} in {queue}"));
+    let first = of_each.next()?;
+    Some(format!(
+        "jobs wait in a queue that is gone: {}",
+        of_each.fold(first, |all, next| format!("{all}, {next}"))
+    ))
+}
+
+/// Those jobs, as far as they are in so many pages of the table.
+async fn overdue(inner: &Inner, most_pages: usize) -> Result<Overdue> {
     let filter = format!("{OF_STORE} AND (#status = :waits OR #status = :runs) AND #due_at < :gone");
     let gone = inner.now().before(LEAST_RETENTION);
     let mut values = HashMap::from([
@@ -226,15 +252,28 @@ async fn rows(inner: &Inner, most_pages: usize) -> Result<(Vec<Row>, bool)> {
     values.extend(inner.of_store());
     let names = format!("{OUTLINE}, #resent_at");
     let mut pages = pin!(inner.store.table.scan_pages(&filter, values, &names, inner.counting()));
-    let mut rows = Vec::new();
+    let mut found = Overdue::default();
     for _ in 0..most_pages {
-        let Some(page) = pages.try_next().await? else { return Ok((rows, true)) };
+        let Some(page) = pages.try_next().await? else {
+            found.whole = true;
+            break;
+        };
         for row in page.into_iter().filter(|row| inner.is_ours(row)) {
             // Which says for how long it keeps messages.
-            inner.queues.get(&row.queue()).await?;
+            let queue = row.queue();
+            let is_gone = found.gone.contains_key(&queue)
+                || match inner.queues.get(&queue).await {
+                    Ok(_) => false,
+                    Err(Error::Config(_)) => true,
+                    Err(error) => return Err(error),
+                };
+            if is_gone {
+                *found.gone.entry(queue).or_default() += 1;
+                continue;
+            }
             // A claim that was abandoned is noted before: its job waits again, or is over.
-            rows.extend(inner.store.seen(row).await.filter(|row| has_lost(inner, row)));
+            found.rows.extend(inner.store.seen(row).await.filter(|row| has_lost(inner, row)));
         }
     }
-    Ok((rows, false))
+    Ok(found)
 }

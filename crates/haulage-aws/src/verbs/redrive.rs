@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::{
     delivery::revival::{can_go_back, envelope_of, revive},
-    schema::{body::Place, item::Row, name},
+    schema::{body::DocumentPlace, item::Row, name},
     services::{
         queue::{MAX_BATCH, MAX_VISIBILITY, Queue},
         scan::Order,
@@ -68,32 +68,36 @@ async fn dead(
             std::future::ready(meant)
         })
         .boxed();
-    let (mut ids, mut failure) = (Vec::new(), None);
+    let (mut ids, mut failure, mut room) = (Vec::new(), None, limit);
     // Some cannot be put back, and must not hide those that come after them.
-    while ids.len() < limit {
-        let rows = dead.as_mut().take(limit - ids.len()).try_collect::<Vec<_>>().await;
-        let redriven = match rows {
-            Ok(rows) if rows.is_empty() => {
-                let queues = match &only {
-                    Some(only) => BTreeSet::from([only.clone()]),
-                    None => inner.queues.all().await.into_iter().collect(),
-                };
-                ids.extend(clear_copies(inner, queues, only.as_ref(), limit - ids.len()).await);
+    while ids.len() < room {
+        let rows = match dead.as_mut().take(room - ids.len()).try_collect::<Vec<_>>().await {
+            Ok(rows) if rows.is_empty() => break,
+            Ok(rows) => rows,
+            Err(error) => {
+                (failure, room) = (Some(error), 0);
                 break;
             }
-            Ok(rows) => all(inner, rows).await,
-            Err(error) => Err(error),
         };
-        match redriven {
+        match all(inner, rows).await {
             Ok(some) => ids.extend(some),
             Err(error) => {
                 let passes = matches!(error, Error::Unavailable { .. });
                 failure = Some(error);
+                // Whoever gets as many as they asked for takes it that all before them were redriven.
+                room = limit - 1;
                 if passes {
                     break;
                 }
             }
         }
+    }
+    if ids.len() < room {
+        let queues = match &only {
+            Some(only) => BTreeSet::from([only.clone()]),
+            None => inner.queues.all().await.into_iter().collect(),
+        };
+        ids.extend(clear_copies(inner, queues, only.as_ref(), room - ids.len()).await);
     }
     // Those that were put back are told; whoever asks for more is told of the failure.
     match failure {
@@ -139,7 +143,7 @@ async fn all(inner: &Inner, rows: Vec<Row>) -> Result<Vec<JobId>> {
 async fn without_bodies(inner: &Inner, rows: &[Row]) -> Result<BTreeSet<QueueName>> {
     let mut queues = BTreeSet::new();
     for row in rows.iter().filter(|row| row.has_failed()) {
-        if let Some(Place::Message(key)) = row.body_place()
+        if let Some(DocumentPlace::Message(key)) = row.body_place()
             && inner.store.table.get(&key).await?.is_none()
         {
             queues.insert(row.queue());
@@ -154,7 +158,7 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
     }
     let Some(proof) = inner.store.proof(&row).await? else { return Ok(None) };
     let Some(envelope) = envelope_of(inner, &row, proof).await? else {
-        if let Some(Place::Message(_)) = row.body_place() {
+        if let Some(DocumentPlace::Message(_)) = row.body_place() {
             let message = format!(
                 "job {} cannot be redriven yet: its message alone has its body (keep_bodies=false), and no \
                  consumer has seen that since the job ended; try again while one runs",
@@ -162,7 +166,7 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
             );
             return Err(Error::Unavailable { message, source: None });
         }
-        warn!(job_id = %row.id(), "not redriven: its message was no job, or its body is gone");
+        warn!(job_id = %row.id(), "not redriven: its message was not a job, or its body is gone");
         return Ok(None);
     };
     let token = envelope.token.clone();
@@ -175,9 +179,7 @@ async fn one(inner: &Inner, row: Row) -> Result<Option<JobId>> {
     Ok(revived.then(|| row.id()))
 }
 
-/// How long a look into the dead-letter queue hides what it finds, at least; and how
-/// long it waits, so that SQS asks all of its servers.
-const COPIES_HIDDEN: Duration = Duration::from_secs(60);
+/// How long a look into the dead-letter queue waits, so that SQS asks all of its servers.
 const COPIES_WAIT: Duration = Duration::from_secs(1);
 
 /// Goes through the dead-letter queues of these queues: copies of jobs that are no longer
@@ -215,7 +217,7 @@ async fn clear(inner: &Inner, queue: &Arc<Queue>, only: Option<&QueueName>, limi
     let mut seen = HashSet::new();
     let began = Instant::now();
     loop {
-        let hidden = (began.elapsed() * 2).clamp(COPIES_HIDDEN, MAX_VISIBILITY);
+        let hidden = (began.elapsed() * 2).clamp(inner.copies_hidden, MAX_VISIBILITY);
         let messages = match queue.receive(dead, MAX_BATCH, hidden, COPIES_WAIT).await {
             Ok(messages) if messages.is_empty() => break,
             Ok(messages) => messages,
@@ -228,7 +230,9 @@ async fn clear(inner: &Inner, queue: &Arc<Queue>, only: Option<&QueueName>, limi
             .into_iter()
             .partition(|message| seen.insert(message.message_id().unwrap_or_default().to_owned()));
         keep.extend(again.into_iter().filter_map(|message| message.receipt_handle));
-        let stale = sort_out(inner, queue, only, fresh, limit, &mut back, &mut keep).await;
+        let Some(stale) = sort_out(inner, queue, only, fresh, limit, &mut back, &mut keep).await else {
+            break;
+        };
         queue.delete(dead, stale).await;
     }
     queue.show_in(dead, keep).await;
@@ -246,7 +250,7 @@ enum Verdict {
 
 /// The queue that a message of a dead-letter queue is from, as SQS calls it.
 fn origin<'a>(message: &'a Received, row: Option<&'a Row>) -> Option<&'a str> {
-    let from = message.moved_from.as_deref().or(message.says().queue.as_deref());
+    let from = message.moved_from.as_deref().or(message.says().came_from.as_deref());
     from.or_else(|| row?.text(name::QUEUE))
 }
 
@@ -266,7 +270,7 @@ fn judge(retention: Duration, message: &Received, row: Option<&Row>, now: Timest
         None => envelope.redrive.is_none() && never_recorded(),
     };
     // What we have put there names its queue.
-    let is_copy = envelope.queue.is_some() && message.moved_from.is_none();
+    let is_copy = envelope.came_from.is_some() && message.moved_from.is_none();
     let dead = row.filter(|row| row.is_dead() && !row.is_expired(now));
     match (&envelope.redrive, dead) {
         // Moved by SQS itself, and then the job died another way: that has its copy.
@@ -279,6 +283,7 @@ fn judge(retention: Duration, message: &Received, row: Option<&Row>, now: Timest
     }
 }
 
+/// Which of these messages can be deleted. Nothing, where their records cannot be read now.
 async fn sort_out(
     inner: &Inner,
     queue: &Arc<Queue>,
@@ -287,18 +292,18 @@ async fn sort_out(
     limit: usize,
     back: &mut Vec<JobId>,
     keep: &mut Vec<String>,
-) -> Vec<String> {
+) -> Option<Vec<String>> {
     let now = inner.now();
     let received: Vec<Received> = messages
         .iter()
-        .map(|message| Received::new(message, &inner.config, queue, now, COPIES_HIDDEN))
+        .map(|message| Received::new(message, &inner.config, queue, now, inner.copies_hidden))
         .collect();
     let rows = match inner.store.table.get_many(received.iter().map(|r| r.id.to_string()), None).await {
         Ok(rows) => rows,
         Err(error) => {
             warn!(%error, "some messages stay in the dead-letter queue");
             keep.extend(received.into_iter().map(|message| message.receipt));
-            return Vec::new();
+            return None;
         }
     };
     let mut stale = Vec::new();
@@ -350,5 +355,5 @@ async fn sort_out(
             Verdict::Keep | Verdict::Back => keep.push(message.receipt),
         }
     }
-    stale
+    Some(stale)
 }

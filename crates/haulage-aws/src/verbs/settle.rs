@@ -23,7 +23,7 @@ use crate::{
     delivery::checkpoint::Told,
     random,
     schema::{
-        body::{Packed, Place},
+        body::{DocumentPlace, Packed},
         envelope::Envelope,
         fence::while_held,
         item::{self, Row, begun, remember, spelled, with_error},
@@ -144,8 +144,8 @@ async fn one(inner: &Shared, key: &ClaimKey, outcome: Outcome, update: &Update) 
             let status = row.status().unwrap_or(Status::Error);
             let dropped = (status == Status::Success && row.spec().drop_body).then(|| row.body_place());
             let earlier = inner.in_flight.with(key, |hold| hold.checkpoint_at.clone());
-            let earlier =
-                earlier.unwrap_or_else(|| claimed.text(name::CHECKPOINT_AT).and_then(Place::from_text));
+            let earlier = earlier
+                .unwrap_or_else(|| claimed.text(name::CHECKPOINT_AT).and_then(DocumentPlace::from_text));
             let replaced = status == Status::Success || told.has_checkpoint();
             let mut afterwards = let_go(inner, key, row, stored.delay());
             afterwards.dropped.extend(earlier.filter(|_| replaced));
@@ -253,7 +253,7 @@ enum Stored {
     /// `result`: as far as a webhook is told of it.
     Success {
         packed: Packed,
-        place: Place,
+        place: DocumentPlace,
         result: Option<Json>,
     },
     /// `goes_back`: the handler wanted another attempt, and there is none.
@@ -290,7 +290,7 @@ async fn store(
 
 async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Row) -> Result<Stored> {
     let packed = Packed::new(result, inner.config.compression);
-    let mut place = Place::Record;
+    let mut place = DocumentPlace::Record;
     if let Some(bucket) = inner.store.bucket.as_ref().filter(|_| packed.size() > inner.config.offload_above) {
         let days = keep_result_days(claimed.result_ttl());
         let end = if packed.is_zstd() { "json.zst" } else { "json" };
@@ -298,7 +298,7 @@ async fn store_result(inner: &Inner, key: &ClaimKey, result: &Json, claimed: &Ro
         let name = format!("result-{}-{}.{end}", key.attempt, random::mark());
         let object = object_key(days, inner.queues.store(), key.id.as_str(), &name);
         match bucket.put(&object, &packed).await {
-            Ok(()) => place = Place::Object(object),
+            Ok(()) => place = DocumentPlace::Object(object),
             // Trying on would not help; the job has ended, and its record says how.
             Err(error @ Error::Config(_)) => {
                 let message = format!("the result has {} bytes: {error}", packed.size());
@@ -318,7 +318,7 @@ impl Stored {
         let write = match self {
             Self::Success { packed, place, .. } => {
                 let retention = inner.store.retentions.of(queue);
-                let mut write = item::over(Status::Success, now, ttl, retention)
+                let mut write = item::succeeded(now, ttl, retention, inner.config.keep_successes)
                     .remove(&[name::CHECKPOINT, name::CHECKPOINT_AT]);
                 if claimed.spec().drop_body {
                     // Where it is elsewhere, a purge can still find it.
@@ -365,9 +365,9 @@ impl Stored {
     }
 
     /// The result's own object, which nobody needs if the claim was lost.
-    fn object(&self) -> Option<Place> {
+    fn object(&self) -> Option<DocumentPlace> {
         match self {
-            Self::Success { place: place @ Place::Object(_), .. } => Some(place.clone()),
+            Self::Success { place: place @ DocumentPlace::Object(_), .. } => Some(place.clone()),
             _ => None,
         }
     }
@@ -429,7 +429,7 @@ struct Afterwards {
     give_back: Vec<(Received, Duration)>,
     dead_letters: Vec<Dead>,
     /// Bodies that nobody needs any more.
-    dropped: Vec<Place>,
+    dropped: Vec<DocumentPlace>,
 }
 
 /// A dead letter and its message.

@@ -3,11 +3,7 @@
 //! If we die between the two, or the table is away, nothing is lost: the consumer
 //! that receives the message makes the record.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures_util::future::join_all;
 use haulage::{Error, JobId, NewJob, Result, Timestamp, backend::Submitted};
@@ -18,10 +14,6 @@ use crate::{
     services::{queue::Queue, queues::by_queue, send::Sent, table::pause},
     state::{Inner, Shared},
 };
-
-/// For how long a submit waits for others with the same idempotency keys: some of
-/// their [reservations](deduplication::reserve).
-const KEY_PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is known of a job's submit so far.
 enum Reservation {
@@ -170,7 +162,7 @@ async fn reserve(inner: &Inner, envelopes: &[Envelope], keys: &[Option<Wanted>])
             return Err(error);
         }
         // Whoever has one of them sends it, or loses it, in a reservation's time.
-        if since.elapsed() > KEY_PATIENCE {
+        if since.elapsed() > inner.key_patience {
             return Err(Error::Unavailable {
                 message: "another submit with the same idempotency key does not end; try again".into(),
                 source: None,
@@ -245,4 +237,34 @@ async fn name_job(
 /// submitted it has to know.
 fn unrecorded(id: &JobId, error: &Error) -> Error {
     Error::Config(format!("job {id} is in the queue, and cannot be recorded or run: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{config::Config, schema::name};
+
+    /// Whoever may submit, may begin a record with these and no others: with a result least of all.
+    #[test]
+    fn terraform_lets_a_submit_write_what_it_writes() {
+        let mut config = Config::new("jobs.fifo");
+        config.bucket = Some("payloads".into());
+        // In the record, and in the bucket.
+        let written: BTreeSet<String> = [1, 100_000]
+            .into_iter()
+            .flat_map(|length| {
+                let job = NewJob::new(&"x".repeat(length))
+                    .expect("JSON")
+                    .request_id("r-1")
+                    .group("g")
+                    .metadata(name::TASK_TOKEN, "t")
+                    .timeout(std::time::Duration::from_secs(9));
+                let envelope = Envelope::new(&job, &config, Timestamp::from_micros(7)).expect("an envelope");
+                item::submitted(&"j-1".into(), &envelope, "jobs.fifo").into_keys()
+            })
+            .collect();
+        assert_eq!(written, name::in_terraform("submitted_attributes"));
+    }
 }

@@ -116,14 +116,78 @@ fn a_standard_queue_agrees_with_the_model() {
     conformance::run_model(&subject, MODEL);
 }
 
-/// DynamoDB's own judgement of our expressions; needs Java.
-#[cfg(feature = "test-full")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_dynamodb_local() {
-    let server = ministack();
-    let bucket = Some(bucket_on(server.url()).await);
-    let dynamodb = Some(haulage_servers::dynamodb_local());
-    let subject =
-        Aws { server, fifo: true, bucket, compression: Compression::None, keep_bodies: true, dynamodb };
-    conformance::run(&subject).await.assert_ok();
+/// What only `make test-servers` runs.
+mod full {
+    use std::sync::Mutex;
+
+    use haulage_http::{
+        HttpBackend,
+        server::{Server, WebhookSecret, Webhooks},
+    };
+
+    use super::*;
+
+    fn aws(server: haulage_servers::Server) -> Aws {
+        let compression = Compression::None;
+        Aws { server, fifo: true, bucket: None, compression, keep_bodies: true, dynamodb: None }
+    }
+
+    /// DynamoDB's own judgement of our expressions.
+    #[ignore = "needs Java"]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_dynamodb_local() {
+        let server = ministack();
+        let bucket = Some(bucket_on(server.url()).await);
+        let dynamodb = Some(haulage_servers::dynamodb_local());
+        conformance::run(&Aws { bucket, dynamodb, ..aws(server) }).await.assert_ok();
+    }
+
+    /// The backend as a client of a server has it, which stands before the queue.
+    struct Served {
+        aws: Aws,
+        folder: tempfile::TempDir,
+        servers: Mutex<Vec<Server>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Subject for Served {
+        async fn fresh(&self) -> Arc<dyn Backend> {
+            let secrets = self.folder.path().join("secrets");
+            std::fs::write(&secrets, WebhookSecret::create().expect("a secret")).expect("write");
+            let server = Server::builder(self.aws.fresh().await).listen("127.0.0.1:0");
+            // The suite tells itself.
+            let server = server.webhooks(Webhooks::new(secrets).leave_to_others()).start().expect("a server");
+            let client = HttpBackend::builder(format!("http://{}", server.address()));
+            self.servers.lock().expect("servers").push(server);
+            Arc::new(client.open().await.expect("the server answers"))
+        }
+
+        fn tick(&self) -> Duration {
+            self.aws.tick()
+        }
+
+        async fn pass(&self, backend: &dyn Backend, by: Duration) {
+            self.aws.pass(backend, by).await;
+        }
+
+        fn longest_pass(&self) -> Duration {
+            self.aws.longest_pass()
+        }
+
+        fn at_once(&self) -> usize {
+            self.aws.at_once()
+        }
+
+        fn patience(&self) -> Duration {
+            self.aws.patience()
+        }
+    }
+
+    #[ignore = "takes minutes"]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn behind_a_server() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let subject = Served { aws: aws(ministack()), folder, servers: Mutex::default() };
+        conformance::run(&subject).await.assert_ok();
+    }
 }

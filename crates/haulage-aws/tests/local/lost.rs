@@ -23,12 +23,17 @@ const LONG_AGO: Duration = Duration::from_secs(15 * 24 * 3600);
 pub(crate) async fn lost(place: &Place, backend: &AwsBackend, job: NewJob) -> JobId {
     let id = submit(backend, job).await;
     raw::lose(place).await;
+    age(place, backend, &id).await;
+    id
+}
+
+/// Makes its record that old.
+async fn age(place: &Place, backend: &AwsBackend, id: &JobId) {
     let then = backend.clock().now().before(LONG_AGO).as_micros().to_string();
     let update = place.dynamodb().await.update_item().table_name(&place.table);
     let update = update.key("message_id", AttributeValue::S(id.to_string()));
     let update = update.update_expression("SET due_at = :then, submitted_at = :then");
     update.expression_attribute_values(":then", AttributeValue::N(then)).send().await.expect("an update");
-    id
 }
 
 /// One that keeps bodies beside their records.
@@ -146,4 +151,32 @@ async fn a_job_that_cannot_be_sent_again_ends() {
     }
     assert_eq!(FailureKind::from_name("message_lost"), FailureKind::MessageLost);
     assert_eq!(raw::count(&place, &place.queue).await, 0);
+}
+
+/// Somebody has deleted a named queue with jobs in it.
+#[tokio::test]
+async fn a_queue_that_is_gone_hides_no_lost_job_of_others() {
+    let place = Place::fifo().await;
+    place.make_queue("bulk").await;
+    let backend = keeping(&place).await;
+    let stranded = submit(&backend, job(1).queue("bulk".parse().expect("a name"))).await;
+    age(&place, &backend, &stranded).await;
+    let queue =
+        place.sqs().await.get_queue_url().queue_name(place.named("bulk")).send().await.expect("a URL");
+    let delete = place.sqs().await.delete_queue().set_queue_url(queue.queue_url);
+    delete.send().await.expect("deleted");
+    let id = lost(&place, &backend, job(2)).await;
+    // It is not remembered where that queue was.
+    let backend = keeping(&place).await;
+    let found = backend.check().await.expect("check");
+    let found = found.iter().find(|finding| finding.check == "lost messages").expect("it is looked for");
+    assert!(
+        found.message.contains("in time: 1; besides, jobs wait in a queue that is gone: 1 in bulk"),
+        "{}",
+        found.message
+    );
+    assert_eq!(redrive(&backend).await, [id]);
+    let error = backend.redrive(Redrive::Lost { limit: 10 }).await.expect_err("the other is left");
+    assert!(error.to_string().contains("1 in bulk; make it again"), "{error}");
+    assert_eq!(crate::helpers::record(&backend, &stranded).await.status, Status::Submitted);
 }

@@ -4,6 +4,7 @@ mod cancels;
 mod conformance;
 mod delivery;
 mod doctor;
+mod examples;
 mod faults;
 mod helpers;
 mod kept_bodies;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
-    Backend, JobId, Status,
+    Backend, Error, JobId, Status,
     backend::{Cancellation, Detail, ListQuery, Lookup, Purge, Redrive},
 };
 use haulage_aws::AwsBackend;
@@ -14,6 +14,7 @@ use haulage_servers::{Stub, stub::Fault};
 use crate::{
     helpers::{LONG, TRIES, job, record, retry, settle, submit, take, work_off},
     place::{Place, ministack},
+    raw,
 };
 
 async fn die(backend: &AwsBackend, count: u64) -> Vec<JobId> {
@@ -43,6 +44,19 @@ async fn set(place: &Place, key: &str, name: &str, value: AttributeValue) {
         .send()
         .await
         .expect("an update");
+}
+
+async fn remove(place: &Place, key: &str, names: &str) {
+    let update = place.dynamodb().await.update_item().table_name(&place.table);
+    let update = update.key("message_id", AttributeValue::S(key.into()));
+    update.update_expression(format!("REMOVE {names}")).send().await.expect("an update");
+}
+
+/// The key of the item of the one idempotency key that there is.
+async fn key_of_key(place: &Place) -> String {
+    let items = place.dynamodb().await.scan().table_name(&place.table).send().await.expect("a scan");
+    let mut keys = items.items().iter().filter_map(|item| item["message_id"].as_s().ok());
+    keys.find(|key| key.starts_with("key#")).expect("the item of the key").clone()
 }
 
 #[tokio::test]
@@ -124,15 +138,104 @@ async fn a_key_that_nobody_has_is_taken_whatever_its_item_says() {
     let place = Place::fifo().await;
     let backend = place.open().await;
     let first = submit(&backend, job(1).idempotency_key("k")).await;
-    let items = place.dynamodb().await.scan().table_name(&place.table).send().await.expect("a scan");
-    let keys = items.items().iter().filter_map(|item| item["message_id"].as_s().ok());
-    let key = keys.clone().find(|key| key.starts_with("key#")).expect("the item of the key").clone();
-    let update = place.dynamodb().await.update_item().table_name(&place.table);
-    let update = update.key("message_id", AttributeValue::S(key));
-    update.update_expression("REMOVE job_id, reserved_until").send().await.expect("an update");
+    let key = key_of_key(&place).await;
+    remove(&place, &key, "job_id, reserved_until").await;
     let second = tokio::time::timeout(LONG, submit(&backend, job(2).idempotency_key("k"))).await;
     assert_ne!(second.expect("it ends"), first);
     assert_eq!(work_off(&backend).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_its_submit_never_gives_up_holds_up_no_other_for_ever() {
+    let place = Place::fifo().await;
+    let backend = place.builder().await.key_patience(Duration::from_secs(1)).open().await;
+    let backend = backend.expect("a backend");
+    let first = submit(&backend, job(1).idempotency_key("k")).await;
+    let key = key_of_key(&place).await;
+    let in_a_year = backend.clock().now().after(Duration::from_secs(365 * 24 * 3600));
+    set(&place, &key, "token", AttributeValue::S("another".into())).await;
+    set(&place, &key, "reserved_until", AttributeValue::N(in_a_year.as_micros().to_string())).await;
+    remove(&place, &key, "job_id").await;
+    let second = backend.submit(vec![job(2).idempotency_key("k"), job(3)]);
+    let second = tokio::time::timeout(Duration::from_secs(60), second).await.expect("it ends");
+    let error = second.expect_err("another has the key");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    assert!(error.to_string().contains("does not end; try again"), "{error}");
+    assert_eq!(work_off(&backend).await, [first], "nothing else was sent");
+}
+
+/// How often a record that others keep changing is looked at again.
+const LOOKS: u64 = 50;
+
+#[tokio::test]
+async fn a_record_that_changes_with_every_look_is_given_up_and_stops_no_other() {
+    let place = Place::fifo().await;
+    let stub = Stub::start(ministack(), 7);
+    let backend = place.through(stub.url()).open().await;
+    let ids = [submit(&backend, job(1)).await, submit(&backend, job(2)).await];
+    let updates = || stub.calls().get("UpdateItem").copied().unwrap_or_default();
+    let change = || (0..LOOKS).for_each(|_| stub.fail_next("UpdateItem", Fault::Changed));
+    let given_up = |error: Error| {
+        assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("job {}", ids[0])), "{error}");
+        assert!(error.to_string().contains("changes with every look"), "{error}");
+        assert!(stub.is_through(), "what was planned has happened");
+    };
+    let before = updates();
+    change();
+    given_up(backend.cancel(ids.to_vec()).await.expect_err("one of them was not"));
+    assert_eq!(updates() - before, LOOKS + 1);
+    assert_eq!(record(&backend, &ids[0]).await.status, Status::Submitted);
+    assert_eq!(record(&backend, &ids[1]).await.status, Status::Cancelled);
+
+    assert_eq!(backend.cancel(ids[..1].to_vec()).await.expect("cancel"), [Cancellation::Done]);
+    let before = updates();
+    change();
+    given_up(backend.redrive(Redrive::Jobs(ids[..1].to_vec())).await.expect_err("it was not"));
+    assert_eq!(updates() - before, LOOKS);
+    // Its message has been sent, and a consumer that receives it does the rest.
+    assert_eq!(work_off(&backend).await, ids[..1]);
+}
+
+#[tokio::test]
+async fn a_redrive_clears_more_copies_than_one_look_brings() {
+    let place = Place::fifo().await;
+    let backend = place.open().await;
+    let dead = die(&backend, 25).await;
+    drop(backend);
+    assert_eq!(raw::count(&place, &place.dead).await, 25);
+    let backend = place.open().await;
+    assert_eq!(backend.redrive(Redrive::dead(100)).await.expect("redrive"), dead);
+    assert_eq!(raw::count(&place, &place.dead).await, 0);
+    assert_eq!(work_off(&backend).await.len(), 25);
+}
+
+/// A look may take so long that what the one before has hidden shows again.
+#[tokio::test]
+async fn a_redrive_finds_the_copies_behind_messages_that_come_again() {
+    for place in [Place::fifo().await, Place::standard().await] {
+        // As many as one look brings, and they stay.
+        for n in 0..10 {
+            raw::send_text_to(&place, &place.dead, &format!("no job of ours, {n}")).await;
+        }
+        let backend = place.open().await;
+        let dead = die(&backend, 5).await;
+        drop(backend);
+        assert_eq!(raw::count(&place, &place.dead).await, 15);
+
+        let stub = Stub::start(ministack(), 7);
+        let builder = place.through(stub.url()).builder().await.copies_hidden(Duration::from_secs(1));
+        let backend = builder.open().await.expect("a backend");
+        for wait in [0, 1_500] {
+            stub.fail_next("ReceiveMessage", Fault::Slow(wait));
+        }
+        assert_eq!(backend.redrive(Redrive::dead(100)).await.expect("redrive"), dead);
+        assert!(stub.is_through(), "what was planned has happened");
+        assert_eq!(raw::count(&place, &place.dead).await, 10, "on {}", place.queue);
+        let left = raw::receive(&place, &place.dead, 0).await;
+        assert_eq!(left.len(), 10, "and they are not hidden on {}", place.queue);
+        assert_eq!(work_off(&backend).await.len(), 5);
+    }
 }
 
 /// As that of another account has to be.

@@ -69,6 +69,19 @@ async fn jobs_of_a_group_stay_in_order_when_a_batch_of_messages_fails() {
 }
 
 #[tokio::test]
+async fn what_follows_a_batch_of_its_group_that_fails_for_good_is_not_sent() {
+    let place = Place::fifo().await;
+    let stub = Stub::start(ministack(), 7);
+    let backend = place.through(stub.url()).open().await;
+    // The first batch fails as often as it is sent; those after it would be taken.
+    (0..=6).for_each(|_| stub.fail_next("SendMessageBatch", Fault::Error));
+    let answers = backend.submit((0..25).map(|n| job(n).group("g")).collect()).await.expect("submit");
+    assert!(answers.iter().all(Result::is_err), "{answers:?}");
+    assert_eq!((stub.is_through(), stub.calls()["SendMessageBatch"]), (true, 7));
+    assert_eq!(raw::count(&place, &place.queue).await, 0);
+}
+
+#[tokio::test]
 async fn a_short_outage_of_the_table_hides_no_job_for_long_however_often_it_was_received() {
     for place in [Place::fifo().await, Place::standard().await] {
         let stub = Stub::start(ministack(), 7);

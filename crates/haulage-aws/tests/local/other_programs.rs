@@ -1,6 +1,6 @@
 //! Jobs that other programs send, and what they say of them: see docs/aws-messages.md.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::time::Duration;
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 use haulage::{
@@ -11,7 +11,7 @@ use haulage_aws::{AwsBackend, RawBodies, Unwrap};
 
 use crate::{
     helpers::{LONG, claim, record, request, settle, success, take, work_off},
-    place::{Place, ministack},
+    place::Place,
     raw::{assert_drained, count, item, receive},
 };
 
@@ -139,38 +139,4 @@ async fn bodies_are_read_as_the_url_says() {
     assert_drained(&place, &place.queue).await;
     let found = backend.get(vec![id], Detail::Status).await.expect("get").remove(0);
     assert!(matches!(found, Lookup::Unrecorded { .. }), "{found:?}");
-}
-
-/// The example of docs/aws-messages.md, as it stands there.
-#[tokio::test]
-async fn the_example_of_the_documentation_runs() {
-    let place = Place::fifo().await;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = std::fs::read_to_string(root.join("docs/aws-messages.md")).expect("the page");
-    let code =
-        page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    let code = code.replace("jobs.fifo", &place.queue);
-    // boto3 is botocore with a client like this.
-    let boto3 = "import sys, types, botocore.session\n\
-                 sys.modules['boto3'] = types.SimpleNamespace(client=botocore.session.get_session().create_client)\n";
-    let python = root.join(".tools/ministack/bin/python");
-    let ran = Command::new(python)
-        .arg("-c")
-        .arg(format!("{boto3}{code}"))
-        .env("AWS_ENDPOINT_URL", ministack())
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_DEFAULT_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "local")
-        .env("AWS_SECRET_ACCESS_KEY", "local")
-        .output()
-        .expect("python");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
-    let backend = place.open().await;
-    let claimed = take(&backend, LONG).await;
-    assert_eq!(claimed.key.id.as_str(), id);
-    assert_eq!(claimed.body.as_str(), "{\"prompt\": \"a red bicycle\"}");
-    let spec = &claimed.spec;
-    let said = (spec.request_id.as_deref(), spec.group.as_deref(), spec.max_attempts);
-    assert_eq!(said, (Some("order-7"), Some("user-1"), 5));
 }

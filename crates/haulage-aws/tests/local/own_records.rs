@@ -1,13 +1,17 @@
 //! Records of a program's own, beside the jobs of a queue.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use haulage::{
-    Backend, Error, FailureKind, JobId, Json, NewJob, Status,
-    backend::{Cancellation, ListQuery, Lookup, Outcome, Redrive},
+    Backend, Error, FailureKind, JobError, JobId, Json, NewJob, Status,
+    backend::{Cancellation, ListQuery, Lookup, Outcome, Purge, Redrive},
 };
 use haulage_aws::{OwnRecord, Records, Refusal};
+use serde_json::{Value, json};
 
 use crate::{
     helpers::{LONG, claim, record, request, settle, submit, success, take},
@@ -112,6 +116,75 @@ async fn other_programs_can_read_the_records_of_jobs() {
     assert_eq!((status.as_str(), result.as_deref(), request_id), ("success", Some(r#"{"n":[1]}"#), request));
     let kept = expiration.expect("a time to live") - began;
     assert!((NewJob::DEFAULT_RESULT_TTL.as_secs()..30 * 86_400).contains(&kept), "{kept} s");
+}
+
+/// What the client of the package from before Haulage makes of an item: its result, or why it cannot read it.
+fn read_as_before(item: &HashMap<String, AttributeValue>) -> Result<Value, &'static str> {
+    let text = |name: &str| item.get(name).map(|value| value.as_s().expect("text").as_str());
+    let seconds = |name: &str| {
+        item.get(name).map(|value| value.as_n().expect("a number").parse::<f64>().expect("a number"))
+    };
+    if !["submitted", "in_progress", "success", "error"].contains(&text("status").ok_or("no status")?) {
+        return Err("an unknown status");
+    }
+    // Of a moment after the year 9999 there is no `datetime`.
+    if [seconds("updated_at").ok_or("no moment")?, seconds("expiration").unwrap_or(0.0)]
+        .iter()
+        .any(|moment| !(0.0..253_402_300_800.0).contains(moment))
+    {
+        return Err("no moment in seconds");
+    }
+    let Some(result) = text("result") else { return Err("no result") };
+    let result: Value = serde_json::from_str(result).map_err(|_| "a result that is not JSON")?;
+    if text("error").is_some() {
+        return Err("a result and an error");
+    }
+    if seconds("expiration").is_some() {
+        return Err("a result that expires");
+    }
+    Ok(result)
+}
+
+/// `keep_successes` is for that client, as long as it reads a table that Haulage writes.
+#[tokio::test]
+async fn successes_that_are_kept_can_be_read_by_the_package_from_before() {
+    let place = Place::fifo().await;
+    for keep in [false, true] {
+        let builder = async || place.builder().await.keep_successes(keep);
+        let backend = builder().await.open().await.expect("a backend");
+        let records = builder().await.open_records().await.expect("a table");
+        let expected = if keep { Ok(json!({"n": [1]})) } else { Err("a result that expires") };
+        let result = Json::from_stored(r#"{"n":[1]}"#);
+
+        // Its own producer has written a record before the message came, with an `expiration`.
+        let message = JobId::from(raw::send_text(&place, "1").await);
+        put_foreign(&place, message.as_str(), "submitted", NEVER).await;
+        let job = submit(&backend, NewJob::from_json(Json::from_stored("1"))).await;
+        for _ in [&message, &job] {
+            let claimed = take(&backend, LONG).await;
+            settle(&backend, &claimed.key, Outcome::Success(result.clone())).await.expect("the holder");
+        }
+        let own = JobId::from(format!("own-{keep}"));
+        assert_eq!(put(&records, own.as_str(), OwnRecord::InProgress, DAY).await, Ok(()));
+        assert_eq!(put(&records, own.as_str(), OwnRecord::Success(result), DAY).await, Ok(()));
+        for id in [message, job, own] {
+            assert_eq!(read_as_before(&raw::item(&place, &id).await), expected, "{id}");
+            // To Haulage, it has the end that it had.
+            assert!(found(&records, id.as_str()).await.expires_at.is_some(), "{id}");
+        }
+
+        // What failed is deleted in time.
+        let failed = submit(&backend, NewJob::from_json(Json::from_stored("1"))).await;
+        let claimed = take(&backend, LONG).await;
+        let error = JobError::new(FailureKind::Handler, "no");
+        settle(&backend, &claimed.key, Outcome::Fail(error)).await.expect("the holder");
+        assert!(raw::item(&place, &failed).await.contains_key("expiration"));
+    }
+    // A purge finds those that DynamoDB leaves, and lets it delete them.
+    let backend = place.open().await;
+    let purge = Purge::Status { status: Status::Success, older_than: Duration::ZERO, queue: None };
+    backend.purge(purge).await.expect("a purge");
+    assert_eq!(backend.stats().await.expect("stats").success, 0);
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! Bodies and results: where they go, and what is said where they cannot.
 
+use std::{io, iter};
+
 use haulage::{
     Backend, Error, FailureKind, Json, NewJob, Status,
-    backend::{ClaimKey, Heartbeat, HeartbeatStatus, Lookup, Outcome, Purge, Update},
+    backend::{ClaimKey, Detail, Heartbeat, HeartbeatStatus, Lookup, Outcome, Purge, Update},
 };
+use haulage_aws::Compression;
 use haulage_servers::{Stub, stub::Fault};
 
 use crate::{
@@ -82,6 +85,28 @@ async fn a_body_that_is_dropped_is_gone_and_a_second_message_of_its_submit_is_dr
         }
     }
 }
+
+/// Who reads somebody else's bucket of this name is told so, and nothing is written there.
+#[tokio::test]
+async fn s3_is_told_with_each_call_whose_bucket_it_is() {
+    let place = Place::fifo().await;
+    let stub = Stub::start(ministack(), 7);
+    let builder = place.through(stub.url()).builder().await.endpoint(stub.url());
+    let builder = builder.bucket(bucket().await).bucket_owner(OWNER);
+    let backend = builder.open().await.expect("a backend");
+    let body = document(300_000);
+    submit(&backend, NewJob::from_json(body.clone())).await;
+    let claimed = take(&backend, LONG).await;
+    settle(&backend, &claimed.key, Outcome::Success(body)).await.expect("the holder");
+    backend.purge(Purge::Jobs(vec![claimed.key.id])).await.expect("purge");
+    backend.check().await.expect("findings");
+    let expected = ["DELETE", "GET", "GET ?lifecycle", "HEAD", "PUT"];
+    let expected = expected.map(|call| (call.to_owned(), Some(OWNER.to_owned()))).into();
+    assert_eq!(stub.bucket_owners(), expected);
+}
+
+/// The account that ministack is.
+const OWNER: &str = "000000000000";
 
 #[tokio::test]
 async fn a_result_of_a_lost_claim_leaves_nothing() {
@@ -199,23 +224,41 @@ async fn a_bucket_that_is_not_there() {
     assert!(failed.message.contains("no-such-bucket"), "{failed}");
 }
 
+/// A body that cannot be had is the end of the attempt that was to run it, and is not read again and again.
 #[tokio::test]
-async fn a_body_that_is_gone_ends_its_job() {
+async fn a_body_that_is_gone_broken_or_huge_ends_its_job() {
     let place = Place::fifo().await;
-    let backend = place.builder().await.bucket(bucket().await).open().await.expect("a backend");
-    let id = submit(&backend, NewJob::from_json(document(100_000))).await;
-    let key = objects().await.into_iter().find(|key| key.contains(&place.queue)).expect("an object");
+    let builder = place.builder().await.bucket(bucket().await).compression(Compression::Zstd);
+    let backend = builder.open().await.expect("a backend");
     let config = aws_sdk_s3::config::Builder::from(&sdk(ministack()).await).force_path_style(true).build();
-    let delete = aws_sdk_s3::Client::from_conf(config).delete_object().bucket(bucket().await).key(key);
-    delete.send().await.expect("delete");
-    assert_eq!(crate::helpers::claim(&backend, LONG).await, []);
-    let lookup =
-        backend.get(vec![id.clone()], haulage::backend::Detail::Result).await.expect("get").remove(0);
-    let record = lookup.into_record(&id).expect("a record");
-    assert_eq!(
-        (record.status, record.error.map(|e| e.kind)),
-        (Status::Error, Some(FailureKind::InvalidBody))
-    );
+    let s3 = aws_sdk_s3::Client::from_conf(config);
+    let huge = zstd::encode_all(io::Read::take(io::repeat(b'1'), (256 << 20) + 1), 1).expect("packed");
+    for (instead, why) in [
+        (None, "is gone"),
+        (Some(b"hello".to_vec()), "Unknown frame descriptor"),
+        (Some(huge), "larger than 268435456 bytes when it is unpacked"),
+    ] {
+        let mut random = fastrand::Rng::with_seed(7);
+        let body: String = iter::repeat_with(|| random.alphanumeric()).take(100_000).collect();
+        let id = submit(&backend, NewJob::from_json(Json::from_stored(format!("\"{body}\"")))).await;
+        let key = objects().await.into_iter().find(|key| key.contains(&place.queue)).expect("an object");
+        match instead {
+            None => drop(s3.delete_object().bucket(bucket().await).key(key).send().await.expect("delete")),
+            Some(bytes) => {
+                let put = s3.put_object().bucket(bucket().await).key(&key).body(bytes.into());
+                put.send().await.expect("put");
+            }
+        }
+        assert_eq!(crate::helpers::claim(&backend, LONG).await, []);
+        let lookup = backend.get(vec![id.clone()], Detail::Result).await.expect("get").remove(0);
+        let record = lookup.into_record(&id).expect("a record");
+        let error = record.error.expect("an error");
+        assert_eq!((record.status, record.attempt, error.kind), (Status::Error, 1, FailureKind::InvalidBody));
+        assert_eq!(record.worker.as_deref(), Some("tester"));
+        assert!(error.message.contains(why), "{error}");
+        backend.purge(Purge::Jobs(vec![id])).await.expect("purge");
+    }
+    raw::assert_drained(&place, &place.queue).await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) async fn look(records: &Records, id: &str) -> Lookup {
-    records.get(vec![JobId::from(id)], Detail::Full).await.expect("get").remove(0)
+    records.get(vec![JobId::from(id)], Detail::Result).await.expect("get").remove(0)
 }
 
 pub(crate) async fn found(records: &Records, id: &str) -> Record {

@@ -16,6 +16,7 @@ use haulage_aws::{
     AwsBackend, Config,
     setup::{self, Outcome, QueueSettings, Step},
 };
+use haulage_servers::Stub;
 
 use crate::{
     helpers::{LONG, job, settle, submit, success, take},
@@ -224,6 +225,27 @@ async fn only_an_empty_bucket_is_deleted_and_only_when_asked() {
     assert_eq!(last(setup::delete(&config, sdk.clone()).await.expect("delete")), Outcome::Kept);
     assert_eq!(last(delete().await.expect("delete")), Outcome::Deleted);
     assert_eq!(last(delete().await.expect("delete")), Outcome::Missing);
+}
+
+/// Rules are set, and a bucket is deleted, only where it is of that account.
+#[tokio::test]
+async fn s3_is_told_whose_bucket_it_is() {
+    let stub = Stub::start(ministack(), 7);
+    let mut config = config("setup-owner");
+    config.endpoint = Some(stub.url().into());
+    config.bucket_owner = Some("000000000000".into());
+    let sdk = Some(sdk(stub.url()).await);
+    setup::create(&config, &QueueSettings::default(), sdk.clone()).await.expect("create");
+    setup::describe(&config, sdk.clone()).await.expect("describe");
+    setup::delete_with_bucket(&config, sdk).await.expect("delete");
+    let calls = stub.bucket_owners();
+    // That it is made says who owns it.
+    let untold: Vec<&str> =
+        calls.iter().filter(|(_, owner)| owner.is_none()).map(|(call, _)| &**call).collect();
+    assert_eq!(untold, ["PUT"]);
+    let told = calls.iter().filter(|(_, owner)| *owner == config.bucket_owner).map(|(call, _)| &**call);
+    let expected = ["DELETE", "GET ?lifecycle", "HEAD", "PUT ?lifecycle", "PUT ?publicAccessBlock"];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]

@@ -23,9 +23,11 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use super::{failed, pipeline::BODY_BYTES};
+use super::failed;
 use crate::{exit::Result, session::Session};
 
+/// The size of each body and each result.
+pub(super) const BODY_BYTES: usize = 200;
 /// Jobs of one bulk submit.
 pub(super) const BATCH: u64 = 4_000;
 /// Jobs that the consumer of the throughput run works on at once.

@@ -10,7 +10,7 @@ use std::{
 
 use rusqlite::{Connection, params};
 
-use super::{failed, pipeline::BODY_BYTES, report::median};
+use super::{actor::BODY_BYTES, failed, report::median};
 use crate::exit::Result;
 
 /// Sizes of transactions to try; the best counts.

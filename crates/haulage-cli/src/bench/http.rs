@@ -3,15 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use haulage::{
-    Producer,
-    backend::{Backend, ClaimRequest, Outcome, Settlement},
-};
-use haulage_http::HttpBackend;
+use haulage::backend::{Backend, ClaimRequest, Outcome, Settlement};
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -26,6 +21,7 @@ use super::{
     pipeline::{self, TASKS},
     ratio,
     report::{Machine, median, percentile, row},
+    served::Served,
     worker::{cpu_seconds, most_resident_mb, resident_mb},
 };
 use crate::{exit::Result, session::Session};
@@ -40,7 +36,7 @@ const LEASE: Duration = Duration::from_secs(600);
 
 /// What was measured. Rates and ratios are medians of the runs.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct HttpReport {
     http_jobs_per_s: f64,
     http_jobs_ratio: f64,
     http_submit_per_s: f64,
@@ -69,26 +65,6 @@ pub(super) struct Report {
     settings: Machine,
 }
 
-/// A server, on a database of its own.
-pub(super) struct Served {
-    pub(super) server: Actor,
-    pub(super) url: String,
-}
-
-impl Served {
-    pub(super) async fn start(path: &Path) -> Result<Self> {
-        let mut server = Actor::start(&pipeline::url(path), &["serve"]).await?;
-        server.go().await?;
-        let url = server.line().await?;
-        Ok(Self { server, url })
-    }
-
-    async fn producer(&self) -> Result<(Producer, Arc<HttpBackend>)> {
-        let backend = Arc::new(HttpBackend::connect(&self.url).await?);
-        Ok((Producer::new(Arc::clone(&backend) as Arc<dyn Backend>), backend))
-    }
-}
-
 #[derive(Default)]
 struct Rounds {
     with: Vec<f64>,
@@ -102,7 +78,7 @@ impl Rounds {
     }
 }
 
-pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) -> Result<Report> {
+pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) -> Result<HttpReport> {
     let say = |what: &str| session.output.talk(format!("bench: {what} …"));
     let (mut bulk, mut submits, mut singles) = (Rounds::default(), Rounds::default(), Rounds::default());
     let mut answers = Vec::new();
@@ -147,7 +123,7 @@ pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) ->
     let (http_jobs_per_s, jobs_per_s, http_jobs_ratio) = bulk.medians();
     let (http_submit_per_s, single_submit_per_s, http_submit_ratio) = submits.medians();
     let (http_one_by_one_per_s, one_by_one_per_s, http_one_by_one_ratio) = singles.medians();
-    Ok(Report {
+    Ok(HttpReport {
         http_jobs_per_s,
         http_jobs_ratio,
         http_submit_per_s,
@@ -176,7 +152,7 @@ pub(super) async fn measure(folder: &Path, effort: Effort, session: &Session) ->
 /// Answers a second, from as many connections as there are tasks that submit.
 async fn answers_per_s(url: &str, watch: Duration) -> Result<f64> {
     let address = url.trim_start_matches("http://").to_owned();
-    let request = format!("GET /v1/backend/hello HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let request = format!("GET /v1/backend HTTP/1.1\r\nHost: {address}\r\n\r\n");
     let until = Instant::now() + watch;
     let mut clients = JoinSet::new();
     for _ in 0..TASKS {
@@ -184,8 +160,17 @@ async fn answers_per_s(url: &str, watch: Duration) -> Result<f64> {
         clients.spawn(async move {
             let mut stream = BufReader::new(TcpStream::connect(&address).await?);
             let (mut answers, mut line, mut body) = (0_u32, String::new(), Vec::new());
-            while Instant::now() < until {
+            loop {
                 stream.write_all(request.as_bytes()).await?;
+                line.clear();
+                stream.read_line(&mut line).await?;
+                // How fast a server refuses says nothing of how fast it answers.
+                if !line.starts_with("HTTP/1.1 200 ") {
+                    let told = line.trim_end();
+                    return Err(std::io::Error::other(format!(
+                        "the answer began with {told:?}, and not with a 200"
+                    )));
+                }
                 let mut length = 0;
                 loop {
                     line.clear();
@@ -200,8 +185,10 @@ async fn answers_per_s(url: &str, watch: Duration) -> Result<f64> {
                 body.resize(length, 0);
                 stream.read_exact(&mut body).await?;
                 answers += 1;
+                if Instant::now() >= until {
+                    return Ok::<_, std::io::Error>(answers);
+                }
             }
-            Ok::<_, std::io::Error>(answers)
         });
     }
     let mut answers = 0;
@@ -274,7 +261,7 @@ async fn waits(path: &Path) -> Result<Waits> {
     Ok(Waits { server_mb, p50_ms: percentile(&mut times, 0.5), last_ms: percentile(&mut times, 1.0) })
 }
 
-impl Report {
+impl HttpReport {
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
         row(&mut text, "", "through HTTP", "without", "ratio");
@@ -311,5 +298,46 @@ impl Report {
         }
         text.push_str(&self.settings.footer(&format!("{} runs of {} jobs", self.runs, self.jobs_per_run)));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use haulage::sqlite::SqliteBackend;
+    use haulage_http::server::Server;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const WATCH: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn answers_that_are_counted_are_those_that_were_asked_for() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let store = SqliteBackend::open(folder.path().join("x.db")).await.expect("open");
+        let server = Server::builder(Arc::new(store)).listen("127.0.0.1:0").start().expect("a server");
+        assert!(answers_per_s(&server.url(), WATCH).await.expect("answers") > 0.0);
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let refusing = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                tokio::spawn(async move {
+                    let mut asked = [0; 1024];
+                    while stream.read(&mut asked).await.is_ok_and(|read| read > 0) {
+                        let refusal = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+                        if stream.write_all(refusal).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let refused = answers_per_s(&url, WATCH).await.expect_err("no answer is the right one");
+        refusing.abort();
+        assert!(format!("{refused:?}").contains("404"), "{refused:?}");
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn measure(producer: &Producer, url: &str, samples: usize) -> R
         let began = Instant::now();
         let job = producer.submit(&serde_json::Value::Null).await?;
         let acknowledged = Clock::system().now().as_micros();
-        let started: i64 = job.wait_result(Some(Duration::from_secs(30))).await?;
+        let started: i64 = job.result(Some(Duration::from_secs(30))).await?;
         let roundtrip = began.elapsed();
         if sample >= WARM_UP {
             // The handler can start before the acknowledgement arrives here.

@@ -12,6 +12,7 @@ mod latency;
 mod pages;
 mod pipeline;
 mod report;
+mod served;
 mod size;
 mod soak;
 mod turns;
@@ -23,7 +24,7 @@ use haulage::{Producer, sqlite::SqliteBackend};
 use tempfile::TempDir;
 
 pub(crate) use self::actor::Args as ActorArgs;
-use self::report::{Report, Settings, median};
+use self::report::{PipelineReport, Settings, median};
 use crate::{
     exit::{Code, Exit, Result},
     options,
@@ -173,7 +174,7 @@ impl Args {
     }
 }
 
-async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<Report> {
+async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<PipelineReport> {
     let say = |what: &str| session.output.talk(format!("bench: {what} …"));
     let place = |name: &str| folder.path().join(name);
     let watch = effort.watch;
@@ -232,7 +233,7 @@ async fn measure(folder: &TempDir, effort: Effort, session: &Session) -> Result<
         }
         None => None,
     };
-    Ok(Report {
+    Ok(PipelineReport {
         jobs_ratio: ratio(&rounds.jobs, &rounds.floor_jobs),
         backlog_ratio: ratio(&rounds.jobs_many, &rounds.jobs),
         submit_ratio: ratio(&rounds.submits, &rounds.floor_submits),

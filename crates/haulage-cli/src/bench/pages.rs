@@ -10,8 +10,8 @@ use tokio::{
 
 use super::{
     failed,
-    http::Served,
     report::median,
+    served::Served,
     size::{Records, fill},
 };
 use crate::exit::Result;
@@ -65,7 +65,8 @@ async fn get(address: &str, target: &str) -> Result<f64> {
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.map_err(broken)?;
-    if !answer.starts_with(b"HTTP/1.1 200 ") {
+    // A search that finds one job leads to its page.
+    if ![&b"HTTP/1.1 200 "[..], b"HTTP/1.1 303 "].iter().any(|good| answer.starts_with(good)) {
         let head = String::from_utf8_lossy(&answer);
         return Err(failed("a page", format!("{target}: {}", head.lines().next().unwrap_or_default())));
     }

@@ -7,8 +7,6 @@ use haulage::Producer;
 use super::actor::{self, Actor, Seen};
 use crate::exit::Result;
 
-/// The size of each body and each result.
-pub(super) const BODY_BYTES: usize = 200;
 /// Tasks that submit single jobs at once.
 pub(super) const TASKS: u64 = 64;
 

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{
-    Effort, FEW, MANY, actor,
-    pipeline::{BODY_BYTES, TASKS},
+    Effort, FEW, MANY,
+    actor::{self, BODY_BYTES},
+    pipeline::TASKS,
 };
 
 /// What was measured. Every rate is a median of the runs.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct PipelineReport {
     pub(super) jobs_per_s: f64,
     pub(super) floor_jobs_per_s: f64,
     pub(super) jobs_ratio: f64,
@@ -125,7 +126,7 @@ impl Settings {
     }
 }
 
-impl Report {
+impl PipelineReport {
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
         let mut row = |what: &str, value: String, floor: String, ratio: String| {

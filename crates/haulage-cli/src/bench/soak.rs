@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct SoakReport {
     seconds: f64,
     records: i64,
     submitted: u64,
@@ -65,7 +65,12 @@ pub(super) struct Report {
     settings: Machine,
 }
 
-pub(super) async fn measure(path: &Path, soak: Duration, records: i64, session: &Session) -> Result<Report> {
+pub(super) async fn measure(
+    path: &Path,
+    soak: Duration,
+    records: i64,
+    session: &Session,
+) -> Result<SoakReport> {
     let say = |what: String| session.output.talk(format!("bench: {what} …"));
     say(format!("{records} records"));
     let part = records / 10;
@@ -80,7 +85,7 @@ pub(super) async fn measure(path: &Path, soak: Duration, records: i64, session: 
     say(format!("all kinds of work for {}", humantime::format_duration(soak)));
     let backend = SqliteBackend::open(path).await?;
     let producer = Producer::new(std::sync::Arc::new(backend.clone()));
-    let mut report = Report {
+    let mut report = SoakReport {
         seconds: 0.0,
         records,
         submitted: 0,
@@ -157,7 +162,7 @@ fn round() -> [Vec<NewJob>; 4] {
 }
 
 /// Looks at the numbers; tells how many jobs are not over, those of the beginning left out.
-async fn look(backend: &SqliteBackend, report: &mut Report) -> Result<u64> {
+async fn look(backend: &SqliteBackend, report: &mut SoakReport) -> Result<u64> {
     let at = Instant::now();
     let stats = backend.stats().await?;
     report.longest_stats_ms = report.longest_stats_ms.max(millis(at));
@@ -171,7 +176,7 @@ fn millis(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-impl Report {
+impl SoakReport {
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
         let mut line = |what: &str, value: String| row(&mut text, what, &value, "", "");

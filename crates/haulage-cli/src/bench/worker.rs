@@ -97,7 +97,7 @@ pub(super) async fn burn(path: &Path, time: Duration) -> Result<u32> {
     let mut actor = Actor::start(&url(path), &["burn", &time.as_secs().to_string()]).await?;
     actor.go().await?;
     let job = producer.submit("burn").await?;
-    let attempt: u32 = job.wait_result(Some(time * 3)).await?;
+    let attempt: u32 = job.result(Some(time * 3)).await?;
     actor.stop().await?;
     Ok(attempt - 1)
 }

@@ -12,7 +12,7 @@ use crate::{
 /// Copy an embedded database, as it is at one moment, into a new file, while jobs go on
 ///
 /// A file that is there is never overwritten. The copy can be read by its owner alone (mode 0600), and
-/// is on the disk when this ends; without that, there is no file of its name. It is a database like
+/// is on the disk when this ends; where it fails, there is no file of that name. It is a database like
 /// the first: jobs that are in progress now run again where workers serve the copy.
 #[derive(Debug, clap::Args)]
 #[command(

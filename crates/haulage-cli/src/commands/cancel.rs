@@ -27,14 +27,14 @@ const UNFINISHED: [Status; 2] = [Status::Submitted, Status::InProgress];
 
 /// Cancel jobs: those that wait at once, those that run through their worker
 ///
-/// By their ids; or, by the filters, all that match of those that wait or run: then it says how many
-/// those are, and asks before it cancels them.
+/// By their ids, or by filters: then all jobs that wait or run and match. It says how many those are,
+/// and asks before it cancels them.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haulage cancel \"$(haulage list --json --status in-progress --limit 1 | jq -r .id)\"\n  haulage cancel --status submitted --metadata user=anna --older-than 1h"
 )]
 pub(crate) struct Args {
-    /// Job ids, or the beginnings of some
+    /// Job ids, or the beginnings of some: 8 characters or more
     #[arg(value_name = "ID", conflicts_with_all = ["status", "Filter", "yes"], add = completing::unfinished())]
     ids: Vec<String>,
 

@@ -10,7 +10,11 @@ use std::{
 use clap_complete::{ArgValueCompleter, CompletionCandidate};
 use haulage::{Record, Status, backend::ListQuery};
 
-use crate::{env, logging::Format, output::Output, session::Session};
+use crate::{
+    env,
+    output::{LogFormat, Output},
+    session::Session,
+};
 
 /// How many jobs are named; more are no help.
 const MOST: usize = 50;
@@ -55,7 +59,7 @@ fn completer(statuses: &'static [Option<Status>]) -> ArgValueCompleter {
 /// The newest records whose ids begin so.
 fn newest(begin: &str, statuses: &[Option<Status>]) -> Option<Vec<Record>> {
     let line = LINE.get().into_iter().flatten().map(|word| word.to_string_lossy().into_owned());
-    let session = Session::new(url(line), Output::new(false, Format::Text));
+    let session = Session::new(url(line), Output::new(false, LogFormat::Text));
     // On AWS the whole table would be read.
     if session.is_aws() {
         return None;

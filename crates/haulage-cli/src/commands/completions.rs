@@ -5,12 +5,11 @@ use std::{
     io::{self, Write as _},
 };
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::{CompleteEnv, Shell, env::Shells};
 
 use super::completing;
 use crate::{
-    cli::Cli,
     exit::{Code, Exit, Result},
     output::Output,
 };
@@ -47,13 +46,13 @@ impl Args {
     }
 }
 
-/// Answers a script that asks; whether one did.
-pub(crate) fn answer(arguments: &[OsString]) -> bool {
+/// Answers a script that asks about this program; whether one did.
+pub(crate) fn answer(arguments: &[OsString], program: fn() -> Command) -> bool {
     if arguments.is_empty() || std::env::var_os(VARIABLE).is_none() {
         return false;
     }
     completing::line_is(arguments);
-    let complete = CompleteEnv::with_factory(|| visible(&Cli::command())).var(VARIABLE);
+    let complete = CompleteEnv::with_factory(|| visible(&program())).var(VARIABLE);
     let folder = std::env::current_dir().ok();
     let answered = complete.try_complete(arguments, folder.as_deref()).unwrap_or_else(|error| error.exit());
     // Its last line may have no end, and in an interpreter nothing else writes it.
@@ -62,7 +61,7 @@ pub(crate) fn answer(arguments: &[OsString]) -> bool {
 }
 
 /// The program without the commands that are not for people.
-fn visible(root: &clap::Command) -> clap::Command {
+fn visible(root: &Command) -> Command {
     let commands = root.get_subcommands().filter(|command| !command.is_hide_set());
-    clap::Command::new("haulage").args(root.get_arguments().cloned()).subcommands(commands.cloned())
+    Command::new("haulage").args(root.get_arguments().cloned()).subcommands(commands.cloned())
 }

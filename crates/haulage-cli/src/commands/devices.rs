@@ -3,11 +3,11 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
-    devices::{self, gpus},
+    devices::gpus,
     env,
     exit::{Exit, Result},
     handlers::split,
-    options,
+    options, pool,
 };
 
 /// For how long nothing may work until the worker ends.
@@ -44,7 +44,7 @@ impl DeviceArgs {
     }
 
     /// The slots of a worker whose jobs a program runs, or a server, if there is none.
-    pub(crate) fn slots(&self, concurrency: usize, has_program: bool) -> Result<devices::Options> {
+    pub(crate) fn slots(&self, concurrency: usize, has_program: bool) -> Result<pool::Options> {
         let health_check = self.health_check.as_deref().map(split).transpose().map_err(|why| {
             Exit::usage(format!("cannot split the command of --health-check into words: {why}"))
         })?;
@@ -53,7 +53,7 @@ impl DeviceArgs {
         }
         let gpus = self.gpus(concurrency, has_program)?;
         let per_gpu = self.slots_per_gpu.map_or(1, NonZeroUsize::get);
-        Ok(devices::Options {
+        Ok(pool::Options {
             slots: if gpus.is_empty() { concurrency } else { gpus.len() * per_gpu },
             gpus,
             health_check: health_check.unwrap_or_default(),

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use clap::{CommandFactory as _, ValueEnum};
+use clap::{Command, ValueEnum};
 
-use crate::{cli::Cli, env, exit::Result, output::Output};
+use crate::{env, exit::Result, output::Output};
 
 /// Print a page of the documentation, in Markdown
 #[derive(Debug, clap::Args)]
@@ -22,26 +22,26 @@ enum Page {
 }
 
 impl Args {
-    pub(crate) fn run(self, output: Output) -> Result {
+    pub(crate) fn run(self, root: Command, output: Output) -> Result {
         output.text(&match self.page {
             Page::Environment => env::markdown(),
-            Page::Cli => commands(),
+            Page::Cli => commands(root),
         })
     }
 }
 
-fn commands() -> String {
+fn commands(root: Command) -> String {
     let mut page = String::from(
         "# Commands\n\n<!-- Made by `haulage docs cli` from the program's own help: edit there. -->\n",
     );
     // Without a terminal, help is as wide as this says.
-    let mut root = Cli::command().term_width(100);
+    let mut root = root.term_width(100);
     root.build();
     describe(&mut root, &mut page);
     page
 }
 
-fn describe(command: &mut clap::Command, page: &mut String) {
+fn describe(command: &mut Command, page: &mut String) {
     let name = command.get_bin_name().unwrap_or_else(|| command.get_name()).to_owned();
     let is_root = !name.contains(' ');
     // Not the value that the environment happens to have, nor the same

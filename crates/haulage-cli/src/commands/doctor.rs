@@ -8,7 +8,7 @@ use crate::{
     session::Session,
 };
 
-/// Check the health of the backend, and say how to mend what is wrong
+/// Check the health of the backend, and say how to fix what is wrong
 ///
 /// Ends with exit code 1 where something does not work.
 #[derive(Debug, clap::Args)]

@@ -24,8 +24,17 @@ pub(super) async fn whole(backend: &dyn Backend, given: Vec<String>) -> Result<V
 
 /// The same, of one job.
 pub(super) async fn one(backend: &dyn Backend, given: String) -> Result<JobId> {
-    if !(SHORTEST..WHOLE).contains(&given.len()) || !backend.capabilities().finds_by_prefix {
+    if given.len() >= WHOLE || !backend.capabilities().finds_by_prefix {
         return Ok(JobId::from(given));
+    }
+    if given.len() < SHORTEST {
+        // What cannot begin an id is that of no job, and whoever looks for it says so.
+        if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(JobId::from(given));
+        }
+        return Err(Exit::usage(format!(
+            "`{given}` is too short for the beginning of an id; write at least {SHORTEST} characters"
+        )));
     }
     let prefix = given.to_ascii_lowercase();
     let found = backend.list(ListQuery::new().id_prefix(&prefix).limit(NAMED + 1)).await?;

@@ -44,7 +44,7 @@ pub(crate) struct Page {
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
 
-    /// Only jobs that were submitted before this one, by its id or the beginning of that
+    /// Only jobs that were submitted before this one, by its id or the beginning of that: 8 characters or more
     #[arg(long, value_name = "ID")]
     before: Option<String>,
 }

@@ -26,7 +26,7 @@ use crate::{
     after_help = "Examples:\n  haulage purge --status success --older-than 1d --yes\n  haulage purge 0193a1b2-7c00-7000-8000-00000004d2f1"
 )]
 pub(crate) struct Args {
-    /// Job ids, or the beginnings of some
+    /// Job ids, or the beginnings of some: 8 characters or more
     #[arg(value_name = "ID", conflicts_with_all = ["status", "older_than", "queue"], add = completing::any())]
     ids: Vec<String>,
 

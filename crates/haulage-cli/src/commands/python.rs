@@ -33,6 +33,12 @@ pub(crate) struct PythonArgs {
     max_memory_per_child: Option<u64>,
 
     #[arg(
+        long, value_name = "SIZE", value_parser = options::size,
+        env = env::MAX_DEVICE_MEMORY_PER_CHILD.name, help = env::MAX_DEVICE_MEMORY_PER_CHILD.help
+    )]
+    max_device_memory_per_child: Option<u64>,
+
+    #[arg(
         long, value_name = "DURATION", value_parser = options::duration,
         env = env::CHILD_TIMEOUT.name, help = env::CHILD_TIMEOUT.help
     )]
@@ -53,12 +59,13 @@ pub(crate) struct PythonArgs {
 
 impl PythonArgs {
     /// All of it, under the names that `haulage.Worker` has for it.
-    pub(crate) fn options(&self) -> [(&'static str, serde_json::Value); 7] {
+    pub(crate) fn options(&self) -> [(&'static str, serde_json::Value); 8] {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64()).into();
         [
             ("processes", self.processes.into()),
             ("max_jobs_per_child", self.max_jobs_per_child.into()),
             ("max_memory_per_child", self.max_memory_per_child.into()),
+            ("max_device_memory_per_child", self.max_device_memory_per_child.into()),
             ("child_timeout", seconds(self.child_timeout)),
             ("max_batch_size", self.max_batch_size.into()),
             ("batch_timeout", seconds(self.batch_timeout)),

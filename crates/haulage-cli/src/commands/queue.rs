@@ -48,9 +48,10 @@ pub(crate) enum Command {
     },
     /// Make the queue of an sqs:// URL, its dead-letter queue and the table
     ///
-    /// The URL names all of them: sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1
-    /// With --queue, named queues of it are made as well: bulk is jobs--bulk.fifo in SQS. What is there already is left as it is; where it differs, that is said. A
-    /// bucket in the URL is made as well, or gets the lifecycle rules that it lacks.
+    /// The URL names all of them, as in sqs://jobs.fifo?table=results&bucket=payloads&region=eu-central-1;
+    /// with --queue, named queues of it are made as well: bulk is jobs--bulk.fifo in SQS. What is there
+    /// already is left as it is; where it differs, that is said. A bucket in the URL is made as well, or
+    /// gets the lifecycle rules that it lacks.
     #[command(
         after_help = "Example:\n  haulage queue create --url 'sqs://jobs.fifo?table=results' --visibility-timeout 1m"
     )]

@@ -1,6 +1,6 @@
 //! `haulage result`
 
-use haulage::{Error, Record, Status, backend::Detail};
+use haulage::{Error, Record, backend::Detail};
 
 use super::{completing, ids};
 use crate::{
@@ -11,14 +11,14 @@ use crate::{
 
 /// Print the result of a job that is done, as raw JSON
 ///
-/// Does not wait: see `haulage wait` for that. A job that failed, was
+/// This one does not wait; `haulage wait` does. A job that failed, was
 /// cancelled, or has not ended yet is an error, each with its own exit code.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  haulage result \"$(haulage list --json --status success --limit 1 | jq -r .id)\""
 )]
 pub(crate) struct Args {
-    /// Job id, or the beginning of one
+    /// Job id, or the beginning of one: 8 characters or more
     #[arg(value_name = "ID", add = completing::any())]
     id: String,
 }
@@ -29,33 +29,21 @@ impl Args {
         let id = ids::one(&*backend, self.id).await?;
         let found = backend.get(vec![id.clone()], Detail::Result).await?;
         let record = found.into_iter().next().ok_or_else(|| Error::NotFound(id.clone()))?.into_record(&id)?;
-        if !record.status.is_terminal() {
-            let (id, status) = (record.id, record.status);
-            let exit = Exit::from(Error::NotFinished { id: id.clone(), status });
-            return Err(exit.and(&format!("wait for it with `haulage wait {id}`")));
+        match record.clone().into_result() {
+            Err(error @ Error::NotFinished { .. }) => {
+                Err(Exit::from(error).and(&format!("wait for it with `haulage wait {}`", record.id)))
+            }
+            _ => tell(session.output, record),
         }
-        print(session.output, &record)?;
-        ending(&record)
     }
 }
 
-/// Prints the result, where there is one; with `--json`, the record.
-pub(super) fn print(output: Output, record: &Record) -> Result {
+/// Prints the result of a job that is over, or with `--json` its record. That there is no
+/// result is an error.
+pub(super) fn tell(output: Output, record: Record) -> Result {
     if output.json {
-        return output.json(record);
+        output.json(&record)?;
     }
-    match &record.result {
-        Some(result) => output.json_text(result.as_str()),
-        None => Ok(()),
-    }
-}
-
-/// How a job that is over makes the program end.
-pub(super) fn ending(record: &Record) -> Result {
-    let id = record.id.clone();
-    match (record.status, record.error.clone()) {
-        (Status::Error, Some(error)) => Err(Error::JobFailed { id, error }.into()),
-        (Status::Cancelled, _) => Err(Error::JobCancelled(id).into()),
-        _ => Ok(()),
-    }
+    let result = record.into_result()?;
+    if output.json { Ok(()) } else { output.json_text(result.as_str()) }
 }

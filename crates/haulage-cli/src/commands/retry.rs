@@ -19,7 +19,7 @@ use crate::{
     after_help = "Examples:\n  haulage retry 0193a1b2-7c00-7000-8000-00000004d2f1\n  haulage list --json --status error --newer-than 1h | jq -r .id | xargs haulage retry"
 )]
 pub(crate) struct Args {
-    /// Job ids, or the beginnings of some
+    /// Job ids, or the beginnings of some: 8 characters or more
     #[arg(required = true, value_name = "ID", add = completing::over())]
     ids: Vec<String>,
 }

@@ -12,6 +12,7 @@ use crate::{
     env,
     exit::{Exit, Result},
     logging, options,
+    output::LogFormat,
     session::Session,
 };
 
@@ -98,12 +99,12 @@ pub(crate) struct Args {
         long, value_name = "FORMAT", value_enum,
         env = env::LOG_FORMAT.name, default_value = env::LOG_FORMAT.fallback()
     )]
-    log_format: logging::Format,
+    log_format: LogFormat,
 }
 
 impl Args {
     /// How the lines of the log look.
-    pub(crate) const fn log_format(&self) -> logging::Format {
+    pub(crate) const fn log_format(&self) -> LogFormat {
         self.log_format
     }
 

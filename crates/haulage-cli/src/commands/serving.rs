@@ -4,11 +4,11 @@ use std::{convert::Infallible, time::Duration};
 
 use haulage::{
     JobId, Producer, QueueName, Record, Status,
-    backend::{Detail, Lookup, QueueStats},
+    backend::{Detail, Lookup, QueueStats, Unready},
 };
 
 use crate::{
-    output::{brief, count},
+    output::{brief, count, sanitized_line},
     session::Session,
 };
 
@@ -37,6 +37,14 @@ pub(super) async fn watch(
     }
 }
 
+/// What there is to say of a job that may be in the queue alone.
+pub(super) fn unrecorded(session: &Session, id: &JobId) -> String {
+    let url = &session.url;
+    format!(
+        "job {id} has no record: no worker of {url} has received its message yet, or there is no such job"
+    )
+}
+
 /// What there is to say. A backend that cannot be reached is told of by whoever
 /// waits.
 async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Option<String> {
@@ -45,10 +53,7 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
     if let Some((id, _)) =
         ids.iter().zip(&found).find(|(_, found)| matches!(found, Lookup::Unrecorded { .. }))
     {
-        let url = &session.url;
-        return Some(format!(
-            "job {id} has no record: no worker of {url} has received its message yet, or there is no such job"
-        ));
+        return Some(unrecorded(session, id));
     }
     let records: Vec<Record> = found
         .into_iter()
@@ -104,9 +109,23 @@ async fn unserved(session: &Session, producer: &Producer, ids: &[JobId]) -> Opti
         false => (format!(" of the queue {name}"), format!(" with --queue {name}")),
     };
     let busy = if stats.in_progress > 0 { ", unless it is busy with jobs of other queues" } else { "" };
+    // Who may submit need not be allowed to see workers.
+    let unready = backend.unready_workers().await.unwrap_or_default();
+    let unready = unready.iter().filter(|(_, unready)| unready.queues.contains(name));
+    let more = match unready.min_by_key(|(_, unready)| unready.since) {
+        Some((worker, Unready { reason, since, .. })) => {
+            let (worker, reason) = (sanitized_line(worker), sanitized_line(reason));
+            format!(
+                "{worker} has not been ready for {}: {reason}",
+                brief(backend.clock().now().since(*since))
+            )
+        }
+        None => format!(
+            "start a worker on {url}{with}, or see in the log of the one that runs why it takes no jobs{busy}"
+        ),
+    };
     Some(format!(
-        "no worker takes jobs{of}: {} {}, the oldest for {}, and none is in progress; start a worker on \
-         {url}{with}, or see in the log of the one that runs why it takes no jobs{busy}",
+        "no worker takes jobs{of}: {} {}, the oldest for {}, and none is in progress; {more}",
         count(queue.due, "job"),
         if queue.due == 1 { "waits" } else { "wait" },
         brief(oldest)

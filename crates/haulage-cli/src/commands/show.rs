@@ -14,7 +14,7 @@ use crate::{exit::Result, session::Session};
     after_help = "Example:\n  haulage show \"$(haulage list --json --status error --limit 1 | jq -r .id)\""
 )]
 pub(crate) struct Args {
-    /// Job ids, or the beginnings of some
+    /// Job ids, or the beginnings of some: 8 characters or more
     #[arg(required = true, value_name = "ID", add = completing::any())]
     ids: Vec<String>,
 }

@@ -110,6 +110,10 @@ pub(crate) struct Args {
     /// A line for each trace: against how many settings ours is no worse, and the worst case
     #[arg(long, requires = "compare")]
     summary: bool,
+
+    /// Only the settings against which ours is worse, of all traces in one table
+    #[arg(long, requires = "compare", conflicts_with = "summary")]
+    worse: bool,
 }
 
 /// Who sets the number of tasks.
@@ -131,7 +135,7 @@ impl Args {
         if output.json && (self.csv || self.chart) {
             return Err(Exit::usage("--csv and --chart are not JSON; leave out one or the other"));
         }
-        let mut summaries = Vec::new();
+        let (mut summaries, mut worse) = (Vec::new(), Vec::new());
         for trace in &traces {
             if self.csv {
                 output.text(&trace.to_csv())?;
@@ -139,6 +143,8 @@ impl Args {
                 let comparisons = sim::compare(trace, &setup, &self.ours()?).map_err(usage)?;
                 if self.summary {
                     summaries.extend(sim::Summary::of(&comparisons));
+                } else if self.worse {
+                    worse.extend(comparisons.into_iter().filter(|c| c.verdict == Verdict::Worse));
                 } else {
                     compared(output, trace, &comparisons)?;
                 }
@@ -146,7 +152,13 @@ impl Args {
                 self.simulated(output, trace, &setup)?;
             }
         }
-        if self.summary { summarized(output, &summaries) } else { Ok(()) }
+        if self.summary {
+            summarized(output, &summaries)
+        } else if self.worse {
+            worse_than(output, &worse)
+        } else {
+            Ok(())
+        }
     }
 
     fn traces(&self) -> Result<Vec<Trace>> {
@@ -297,19 +309,34 @@ fn summarized(output: Output, summaries: &[sim::Summary]) -> Result {
     }
     let header = ["TRACE", "NO WORSE", "WORST AGAINST", "P99", "DOLLARS", "OURS", "P99", "DOLLARS"];
     let row = |summary: &sim::Summary| {
-        let (other, ours) = (&summary.worst.other, &summary.worst.ours);
-        vec![
-            other.trace.clone(),
-            format!("{} of {}", summary.no_worse, summary.of),
-            format!("{}, {}, min {}", other.policy.name(), other.policy.setting(), other.min_tasks),
-            format!("{:.0} s", other.waiting.p99),
-            format!("{:.3}", other.dollars),
-            format!("{}, min {}", ours.policy.setting(), ours.min_tasks),
-            format!("{:.0} s", ours.waiting.p99),
-            format!("{:.3}", ours.dollars),
-        ]
+        let [trace, others @ ..] = beside(&summary.worst);
+        let no_worse = format!("{} of {}", summary.no_worse, summary.of);
+        [vec![trace, no_worse], others.to_vec()].concat()
     };
     output.text(&output.table(&header, &summaries.iter().map(row).collect::<Vec<_>>()))
+}
+
+fn worse_than(output: Output, worse: &[Comparison]) -> Result {
+    if output.json {
+        return worse.iter().try_for_each(|comparison| output.json(comparison));
+    }
+    let header = ["TRACE", "WORSE THAN", "P99", "DOLLARS", "OURS", "P99", "DOLLARS"];
+    let rows: Vec<_> = worse.iter().map(|comparison| beside(comparison).to_vec()).collect();
+    output.text(&output.table(&header, &rows))
+}
+
+/// The trace, the other one's setting, waiting time and cost, and the same of ours.
+fn beside(comparison: &Comparison) -> [String; 7] {
+    let (other, ours) = (&comparison.other, &comparison.ours);
+    [
+        other.trace.clone(),
+        format!("{}, {}, min {}", other.policy.name(), other.policy.setting(), other.min_tasks),
+        format!("{:.0} s", other.waiting.p99),
+        format!("{:.3}", other.dollars),
+        format!("{}, min {}", ours.policy.setting(), ours.min_tasks),
+        format!("{:.0} s", ours.waiting.p99),
+        format!("{:.3}", ours.dollars),
+    ]
 }
 
 fn scale_in_window(text: &str) -> Result<ScaleInWindow, String> {

@@ -10,9 +10,9 @@ use crate::{
 
 /// Look inside an embedded database with an SQL query, which reads and cannot write
 ///
-/// The view `jobs` has what there is to know of each job: id, status, attempt,
-/// max_attempts, dead, group_id, worker, submitted_at, started_at,
-/// finished_at, due_at, error, body, result.
+/// The view `jobs` has of each job: id, status, attempt, max_attempts, dead,
+/// queue, group_id, worker, slot, submitted_at, started_at, finished_at, due_at,
+/// error_kind, error_type, error, body, result.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  haulage sql 'SELECT status, count(*) AS jobs FROM jobs GROUP BY status'")]
 pub(crate) struct Args {

@@ -17,7 +17,7 @@ use crate::{
 
 /// Show how many jobs there are in each state, and how long they wait
 ///
-/// On AWS, what is shown are the counts of SQS, for a request each: they may be a minute old, jobs that
+/// On AWS, it shows the counts of SQS, for a request each: they may be a minute old, jobs that
 /// wait for a retry are among those in progress, and of what ended only the dead-letter queue is
 /// counted. With --exact the records are counted there, for which the whole table is read.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long)]
     watch: bool,
 
-    /// Count every record, also where all of them have to be read for that
+    /// Count every record, even if all of them have to be read
     #[arg(long, conflicts_with = "watch")]
     exact: bool,
 

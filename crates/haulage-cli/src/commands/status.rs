@@ -1,10 +1,10 @@
 //! `haulage status`
 
-use haulage::backend::Detail;
+use haulage::backend::{Detail, Lookup};
 
-use super::{completing, ids, view};
+use super::{completing, ids, serving, view};
 use crate::{
-    exit::{Exit, Result},
+    exit::{Code, Exit, Result},
     session::Session,
 };
 
@@ -16,7 +16,7 @@ use crate::{
     after_help = "Examples:\n  haulage status 0193a1b2-7c00-7000-8000-00000004d2f1\n  haulage list --json | jq -r .id | xargs haulage status --json"
 )]
 pub(crate) struct Args {
-    /// Job ids, or the beginnings of some
+    /// Job ids, or the beginnings of some: 8 characters or more
     #[arg(required = true, value_name = "ID", add = completing::any())]
     ids: Vec<String>,
 }
@@ -35,7 +35,17 @@ pub(super) async fn show(session: &Session, ids: Vec<String>, detail: Detail) ->
     let now = backend.clock().now();
     let mut missing = Vec::new();
     let mut first = true;
-    for (id, lookup) in ids.iter().zip(found) {
+    for (id, mut lookup) in ids.iter().zip(found) {
+        if matches!(lookup, Lookup::Incomplete { .. }) && detail == Detail::Full {
+            // What there is says what has become of the job; what is missing is told after it.
+            let rest = backend.get(vec![id.clone()], Detail::Status).await?.pop();
+            let whole = std::mem::replace(&mut lookup, rest.unwrap_or(Lookup::Missing));
+            missing.extend(whole.into_record(id).err().map(Exit::from));
+        }
+        if matches!(lookup, Lookup::Unrecorded { .. }) {
+            missing.push(Exit::new(Code::NotFound, serving::unrecorded(session, id)));
+            continue;
+        }
         match lookup.into_record(id) {
             Ok(record) if session.output.json => session.output.json(&record)?,
             Ok(record) => {

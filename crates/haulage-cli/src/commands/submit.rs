@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "body")]
     file: Option<PathBuf>,
 
-    /// Submit a job for each line of a file, or of stdin with `-`; not one if any line is not JSON
+    /// Submit a job for each line of a file, or of stdin with `-`; none if any line is not JSON
     #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "file"])]
     jsonl: Option<PathBuf>,
 
@@ -66,7 +66,7 @@ struct JobOptions {
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 
-    /// How long the key counts, also where the job ends sooner
+    /// How long the key counts, even if the job ends sooner
     #[arg(
         long, value_name = "DURATION", value_parser = options::duration, default_value = "24h",
         requires = "idempotency_key"
@@ -185,16 +185,13 @@ impl Args {
         if !self.wait {
             return output.line(line(output, &handle));
         }
-        if io::stderr().is_terminal() {
-            output.talk(format_args!("waiting for {}", handle.id()));
-        }
         wait::one(session, &producer, handle.id(), &self.limit).await
     }
 
     fn read_body(&self) -> Result<Json> {
         match (&self.file, self.body.as_deref()) {
             (Some(path), _) => input::document(&input::file(path)?, &path.display().to_string()),
-            (None, Some(text)) if text != "-" => input::document(text.as_bytes(), "the body"),
+            (None, Some(text)) if text != "-" => input::argument(text, "the body"),
             (None, None) if io::stdin().is_terminal() => {
                 Err(Exit::usage("there is no body; give it as an argument, with --file, or on stdin"))
             }

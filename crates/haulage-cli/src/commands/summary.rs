@@ -6,8 +6,7 @@ use haulage::consumer::Summary;
 
 use crate::{
     exit::{Code, Exit, Result},
-    logging,
-    output::Output,
+    output::{LogFormat, Output, json_line},
 };
 
 /// How long the summary may take to be printed.
@@ -33,8 +32,8 @@ pub(super) fn report(output: Output, summary: &Summary) -> Result {
     let some = if some.is_empty() { "no jobs".to_owned() } else { some.join(", ") };
     let message = format!("worker stopped: {some}");
     output.talk(match output.log {
-        logging::Format::Text => format!("haulage: {message}"),
-        logging::Format::Json => logging::json_line("INFO", &message, object()),
+        LogFormat::Text => format!("haulage: {message}"),
+        LogFormat::Json => json_line("INFO", &message, object()),
     });
     Ok(())
 }

@@ -89,17 +89,23 @@ fn note(record: &Record, now: Timestamp) -> String {
     match record.status {
         Status::InProgress if record.cancel_requested => "is being cancelled".into(),
         Status::InProgress => progress(record).map(|text| summary_line(&text)).unwrap_or_default(),
-        Status::Submitted => {
-            let wait = match record.due_at {
-                None => "waits for its group".into(),
-                Some(due) if due > now => format!("due in {}", brief(due.since(now))),
-                Some(_) => String::new(),
-            };
-            [wait, error()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
-        }
+        Status::Submitted => [hold(record, now), error()]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(": "),
         Status::Error if record.dead => format!("dead letter: {}", error()),
         Status::Error => error(),
         Status::Success | Status::Cancelled => String::new(),
+    }
+}
+
+/// Why a job that is to run may not start yet; nothing, where it may.
+pub(super) fn hold(record: &Record, now: Timestamp) -> String {
+    match record.due_at {
+        None => "waits for its group".into(),
+        Some(due) if due > now => format!("due in {}", brief(due.since(now))),
+        Some(_) => String::new(),
     }
 }
 
@@ -218,7 +224,7 @@ fn attempt_line(attempt: &Attempt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging::Format;
+    use crate::output::LogFormat;
 
     fn records() -> Vec<Record> {
         let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
@@ -244,7 +250,7 @@ mod tests {
 
     fn shown(width: Option<usize>) -> String {
         let now = Timestamp::from_micros(7_200_000_000);
-        table(Output::plain(Format::Text), &records(), now, width)
+        table(Output::plain(LogFormat::Text), &records(), now, width)
     }
 
     #[test]

@@ -1,15 +1,22 @@
 //! `haulage wait`
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
-use haulage::{Error, JobId, Producer, Record, Status};
+use haulage::{
+    Error, JobId, Producer, Record, Status,
+    backend::{Detail, Lookup},
+};
 
-use super::{completing, ids, result, serving};
+use super::{completing, ids, result, serving, view};
 use crate::{
     env,
     exit::{Code, Exit, Result},
     input, options,
-    output::{count, sanitized_line},
+    output::{Output, count, sanitized_line},
     progress,
     session::Session,
 };
@@ -18,11 +25,11 @@ use crate::{
 ///
 /// Writes the id and the status of each job as it ends; with --json its record,
 /// result included. The exit code says whether all succeeded. Where no worker takes jobs, it says
-/// so after ten seconds, and waits on.
+/// so after ten seconds, and goes on waiting.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  haulage submit --jsonl bodies.jsonl | haulage wait --stdin")]
 pub(crate) struct Args {
-    /// Job ids, or the beginnings of some
+    /// Job ids, or the beginnings of some: 8 characters or more
     #[arg(value_name = "ID", conflicts_with = "stdin", add = completing::any())]
     ids: Vec<String>,
 
@@ -73,16 +80,16 @@ impl Args {
 /// Waits for one job and prints its result.
 pub(super) async fn one(session: &Session, producer: &Producer, id: &JobId, limit: &Limit) -> Result {
     let (output, ids) = (session.output, std::slice::from_ref(id));
+    let watched = async {
+        announce(output, producer, id).await;
+        serving::watch(session, producer, ids, |message| output.talk(message)).await
+    };
     let waited = tokio::select! {
         waited = producer.wait_all(ids, limit.wait_timeout) => waited,
-        never = serving::watch(session, producer, ids, |message| output.talk(message)) => match never {},
+        never = watched => match never {},
     };
-    let record = waited.map_err(|error| late(error, &format!("`haulage wait {id}`")))?;
-    for record in &record {
-        result::print(output, record)?;
-        result::ending(record)?;
-    }
-    Ok(())
+    let records = waited.map_err(|error| late(error, &format!("`haulage wait {id}`")))?;
+    records.into_iter().try_for_each(|record| result::tell(output, record))
 }
 
 /// Waits for jobs and prints their records, in the order of `ids`.
@@ -100,6 +107,31 @@ pub(super) async fn in_order(session: &Session, producer: &Producer, ids: &[JobI
     for_each(session, producer, ids, limit, tell).await
 }
 
+/// How long a person looks at nothing.
+const PROMPT: Duration = Duration::from_secs(1);
+
+/// Tells a person for what the command waits, and until when nothing will happen. Beside the wait, whose time
+/// runs from the start.
+async fn announce(output: Output, producer: &Producer, id: &JobId) {
+    if output.json || !io::stderr().is_terminal() {
+        return;
+    }
+    let backend = producer.backend();
+    let look = backend.get(vec![id.clone()], Detail::Status);
+    let found = tokio::time::timeout(PROMPT, look).await.map(|found| found.unwrap_or_default().pop());
+    let hold = match found {
+        Ok(Some(Lookup::Found(record))) if record.status.is_terminal() => return,
+        Ok(Some(Lookup::Found(record))) if record.status == Status::Submitted => {
+            view::hold(&record, backend.clock().now())
+        }
+        Ok(Some(Lookup::Found(_) | Lookup::Unrecorded { .. })) | Err(_) => String::new(),
+        // Whoever waits says that there is no such job, or that the backend cannot be reached.
+        Ok(_) => return,
+    };
+    let hold = if hold.is_empty() { hold } else { format!(" ({hold})") };
+    output.talk(format_args!("waiting for {}{hold}", sanitized_line(id.as_str())));
+}
+
 /// Calls `tell` as each job ends, with a progress bar where several are
 /// waited for. Jobs that did not succeed, and time that ran out, are an error.
 async fn for_each(
@@ -110,14 +142,18 @@ async fn for_each(
     mut tell: impl FnMut(usize, Record) -> Result + Send,
 ) -> Result {
     let output = session.output;
-    let bar = (ids.len() > 1).then(|| progress::bar("waiting", ids.len() as u64));
+    let bar = (ids.len() != 1).then(|| progress::bar("waiting", ids.len() as u64));
+    if let Some(bar) = &bar {
+        // Otherwise it would be there only when the first of them is over.
+        bar.tick();
+    }
     let (mut failures, mut cancelled) = (Vec::new(), 0);
     let mut told = Ok(());
     let done = |index: usize, record: Record| {
-        match (record.status, result::ending(&record)) {
-            (Status::Cancelled, Err(_)) => cancelled += 1,
-            (_, Err(exit)) => failures.push(exit),
-            _ => {}
+        match record.clone().into_result() {
+            Ok(_) => {}
+            Err(Error::JobCancelled(_)) => cancelled += 1,
+            Err(error) => failures.push(error.into()),
         }
         let write = || {
             if told.is_ok() {
@@ -141,9 +177,15 @@ async fn for_each(
         Some(bar) => bar.suspend(|| output.talk(message)),
         None => output.talk(message),
     };
+    let watched = async {
+        if let [id] = ids {
+            announce(output, producer, id).await;
+        }
+        serving::watch(session, producer, ids, say).await
+    };
     let waited = tokio::select! {
         waited = producer.wait_each(ids, limit.wait_timeout, done) => waited,
-        never = serving::watch(session, producer, ids, say) => match never {},
+        never = watched => match never {},
     };
     if let Some(bar) = bar {
         bar.finish_and_clear();

@@ -52,7 +52,7 @@ pub(crate) struct List {
     #[arg(long)]
     dead: bool,
 
-    /// Only those of this job, by its id or the beginning of that
+    /// Only those of this job, by its id or the beginning of that: 8 characters or more
     #[arg(long, value_name = "ID")]
     job: Option<String>,
 

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
+use clap::{ArgMatches, parser::ValueSource};
 use haulage::{
     Consumer, Context, Failure, Job, Json, Queues, RetryPolicy, backend::Backend, consumer::Event,
     metrics::Meter,
@@ -16,12 +17,12 @@ use super::{
     summary,
 };
 use crate::{
-    cli::{Cli, Given},
-    devices::Pool,
     env,
     exit::{Code, Exit, Result},
     handlers::{Exec, Handler, Headers, Http},
     logging, options,
+    output::LogFormat,
+    pool::Pool,
     session::Session,
 };
 
@@ -56,13 +57,13 @@ const SHOW_LIFE: Duration = Duration::from_secs(5);
 /// is tried. When nothing has worked for --quarantine-limit, the worker ends with code 75.
 ///
 /// A Python function gets the body and returns the result. Tasks, functions under `@haulage.task`, get
-/// the jobs that name them: all those of a module, or of an app in it. They are run by the Python package
-/// `haulage`, where this is the package's command; the program becomes the python3 of the PATH,
-/// which needs the package.
+/// the jobs that name them: all those of a module, or of an app in it. Where this command came with the
+/// Python package, that Python runs them; otherwise it is the python3 of the PATH, which needs the
+/// package `haulage`.
 ///
 /// SIGTERM, SIGHUP or Ctrl-C stops the worker when its jobs are done, or are given back after the
 /// grace period; a second one stops it at once. It ends by itself with --until-empty, for a batch of
-/// jobs that there are already, and with --max-jobs, for a program around it that starts it anew.
+/// jobs that is there already, and with --max-jobs, for a program around it that starts it again.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  haulage worker --exec 'python infer.py'\n  \
@@ -127,7 +128,7 @@ pub(crate) struct Args {
         long, value_name = "FORMAT", value_enum,
         env = env::LOG_FORMAT.name, default_value = env::LOG_FORMAT.fallback(), help = env::LOG_FORMAT.help
     )]
-    log_format: logging::Format,
+    log_format: LogFormat,
 }
 
 #[derive(Debug, clap::Args)]
@@ -307,19 +308,37 @@ impl WorkArgs {
     }
 }
 
+/// Which of the options of a command were given, by a flag or a variable, and
+/// are no defaults.
+#[derive(Debug)]
+pub(crate) struct Given(pub(crate) Option<ArgMatches>);
+
+impl Given {
+    /// By the name of the field.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        let source = self.0.as_ref().and_then(|matches| matches.value_source(option));
+        source.is_some_and(|source| source != ValueSource::DefaultValue)
+    }
+}
+
 /// How long a worker that is to stop waits for what it is opening.
 const OPENING: Duration = Duration::from_secs(1);
 
 impl Args {
     /// How the lines of the log look.
-    pub(crate) const fn log_format(&self) -> logging::Format {
+    pub(crate) const fn log_format(&self) -> LogFormat {
         self.log_format
     }
 
     /// What a worker in Python is to do, under the names that `haulage.Worker`
     /// has for it, where a Python function runs the jobs. What was not given is
     /// left out: the function may have a say.
-    pub(crate) fn for_python(&self, cli: &Cli, given: &Given) -> Result<Option<serde_json::Value>> {
+    pub(crate) fn for_python(
+        &self,
+        url: &str,
+        json: bool,
+        given: &Given,
+    ) -> Result<Option<serde_json::Value>> {
         if !matches!(self.work.choose()?, Work::Python) {
             return Ok(None);
         }
@@ -333,7 +352,7 @@ impl Args {
                 options.insert(name.to_owned(), value);
             }
         };
-        option("url", "url", cli.url.as_str().into());
+        option("url", "url", url.into());
         option("queues", "queue", queues.to_string().into());
         option("concurrency", "concurrency", self.concurrency.into());
         option("until_empty", "until_empty", self.until_empty.into());
@@ -350,7 +369,7 @@ impl Args {
         Ok(Some(serde_json::json!({
             "function": function,
             "options": options,
-            "json": cli.json,
+            "json": json,
             "log": self.log,
             "log_format": self.log_format.name(),
             "log_limit": self.program.log_limit(),

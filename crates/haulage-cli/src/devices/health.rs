@@ -16,7 +16,7 @@ const SUSPICIOUS: u32 = 3;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// How many jobs are remembered that broke a slot.
+/// How many jobs are remembered that broke a slot, and how many that failed in one that is in doubt.
 const REMEMBERED: usize = 1000;
 
 /// For how long a job is put off whose slot is broken; and how many of its attempts may end so until
@@ -47,6 +47,8 @@ pub enum Sign {
     Succeeded,
     /// The attempt failed, and may be tried again.
     Failed,
+    /// The same, and the handler has said when: nothing of the slot, unless the error names the device.
+    Deferred,
     /// It does not work, as whatever ran the job has said itself.
     Broken,
     /// Nothing.
@@ -99,20 +101,43 @@ struct Slot {
     is_out: bool,
 }
 
+/// The last jobs of which something is to be known, and in which slot that was.
+#[derive(Debug, Default)]
+struct Remembered {
+    slots: HashMap<String, usize>,
+    order: VecDeque<String>,
+}
+
+impl Remembered {
+    fn insert(&mut self, job: &str, slot: usize) {
+        if self.slots.contains_key(job) {
+            return;
+        }
+        self.slots.insert(job.to_owned(), slot);
+        self.order.push_back(job.to_owned());
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.slots.remove(&oldest);
+        }
+    }
+}
+
 /// The slots of one worker.
 #[derive(Debug)]
 pub struct Health {
     slots: Vec<Slot>,
-    /// Jobs that broke a slot, and which; and in which order they came.
-    breakers: HashMap<String, usize>,
-    order: VecDeque<String>,
+    /// Jobs that broke a slot.
+    breakers: Remembered,
+    /// Jobs that failed in a slot that was in doubt, and so are tried elsewhere.
+    second_tries: Remembered,
 }
 
 impl Health {
     /// For slots with these devices; `None` where slots do not differ.
     pub fn new(devices: impl IntoIterator<Item = Option<String>>) -> Self {
         let slots = devices.into_iter().map(|device| Slot { device, ..Slot::default() }).collect();
-        Self { slots, breakers: HashMap::new(), order: VecDeque::new() }
+        Self { slots, breakers: Remembered::default(), second_tries: Remembered::default() }
     }
 
     /// A call has ended in this slot: what that means for the slot, and for the jobs.
@@ -120,34 +145,35 @@ impl Health {
         let has_device = self.slots.get(slot).is_some_and(|slot| slot.device.is_some());
         let blames = |end: &JobEnd<'_>| match end.sign {
             Sign::Broken => true,
-            Sign::Failed => has_device && names_device(end.words),
+            Sign::Failed | Sign::Deferred => has_device && names_device(end.words),
             Sign::Succeeded | Sign::Silent => false,
         };
         let has_success = jobs.iter().any(|end| end.sign == Sign::Succeeded);
         let mut blaming: Vec<bool> = jobs.iter().map(blames).collect();
         let mut verdict = Verdict::GoOn;
+        let mut is_in_doubt = false;
         if blaming.contains(&true) {
             let ids = jobs.iter().zip(&blaming).filter(|(_, blames)| **blames).map(|(end, _)| end.job);
             verdict = self.blamed(slot, &ids.collect::<Vec<_>>(), jobs.len());
         } else if has_success {
             self.succeeded(slot);
         } else if let Some(first) = jobs.iter().find(|end| end.sign == Sign::Failed) {
+            is_in_doubt = self.is_in_doubt(slot);
             verdict = self.failed(slot, first.words);
             if verdict != Verdict::GoOn {
                 blaming = jobs.iter().map(|end| end.sign == Sign::Failed).collect();
             }
         }
         let reason = jobs.iter().zip(&blaming).find(|(_, blames)| **blames).map(|(end, _)| end.words);
+        let reason = reason.unwrap_or_default().to_owned();
         let disposition = |(end, blames): (&JobEnd<'_>, &bool)| match blames {
-            false => Disposition::Keep,
             true if self.is_breaker(end.job, slot) => Disposition::Count,
             true => Disposition::PutBack,
+            false if is_in_doubt && end.sign == Sign::Failed => self.second_try(end.job, slot),
+            false => Disposition::Keep,
         };
-        Judgement {
-            verdict,
-            reason: reason.unwrap_or_default().to_owned(),
-            dispositions: jobs.iter().zip(&blaming).map(disposition).collect(),
-        }
+        let dispositions = jobs.iter().zip(&blaming).map(disposition).collect();
+        Judgement { verdict, reason, dispositions }
     }
 
     /// These of so many jobs say that the slot is broken.
@@ -159,7 +185,7 @@ impl Health {
         if jobs == 1 || ids.len() < jobs {
             // In a batch that broke as a whole, nobody knows which it was.
             for id in ids {
-                self.remember(id, slot);
+                self.breakers.insert(id, slot);
             }
         }
         self.broke(slot)
@@ -191,6 +217,24 @@ impl Health {
         Verdict::GoOn
     }
 
+    /// Whether the next failure may well be the slot's fault: it has not worked yet, or failed the last
+    /// time as well, and the other devices do not fail.
+    fn is_in_doubt(&self, slot: usize) -> bool {
+        let is_new = |slot: &Slot| slot.device.is_some() && (!slot.worked || slot.failed > 0);
+        self.slots.get(slot).is_some_and(is_new) && self.is_alone(slot)
+    }
+
+    /// A job has failed in a slot that is in doubt: it is tried elsewhere before an attempt counts. It
+    /// may come to the same device again, which soon is out of service.
+    fn second_try(&mut self, job: &str, slot: usize) -> Disposition {
+        let device = |slot: usize| self.slots.get(slot).and_then(|slot| slot.device.as_deref());
+        if self.second_tries.slots.get(job).is_some_and(|other| device(*other) != device(slot)) {
+            return Disposition::Keep;
+        }
+        self.second_tries.insert(job, slot);
+        Disposition::PutBack
+    }
+
     /// Whether the other devices have no such failures, or few of them have.
     fn is_alone(&self, slot: usize) -> bool {
         let device = &self.slots[slot].device;
@@ -217,20 +261,7 @@ impl Health {
 
     /// Whether this job broke another slot.
     fn is_breaker(&self, job: &str, slot: usize) -> bool {
-        self.breakers.get(job).is_some_and(|other| *other != slot)
-    }
-
-    fn remember(&mut self, job: &str, slot: usize) {
-        if self.breakers.contains_key(job) {
-            return;
-        }
-        self.breakers.insert(job.to_owned(), slot);
-        self.order.push_back(job.to_owned());
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.breakers.remove(&oldest);
-        }
+        self.breakers.slots.get(job).is_some_and(|other| *other != slot)
     }
 
     /// How long to leave a slot that is out of service alone.

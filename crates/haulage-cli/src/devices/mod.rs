@@ -3,6 +3,10 @@
 
 pub mod gpus;
 pub mod health;
-mod pool;
 
-pub(crate) use self::pool::{Options, Pool, Slot};
+/// Where a job runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot<'a> {
+    pub(crate) number: usize,
+    pub(crate) device: Option<&'a str>,
+}

@@ -4,14 +4,14 @@ use std::{convert::Infallible, fs, time::Duration};
 
 use haulage::{Context, Json, backend::Update};
 
-use super::results::{Place, Written};
+use super::results::{AttemptFile, Written};
 
 /// How often it is looked at while the program runs.
 const EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct CheckpointFile<'a> {
-    place: Place,
+    place: AttemptFile,
     context: &'a Context,
     /// What it held when it was last looked at.
     known: Option<Vec<u8>>,
@@ -19,7 +19,7 @@ pub(super) struct CheckpointFile<'a> {
 
 impl<'a> CheckpointFile<'a> {
     /// With what an earlier attempt has left; there is no file where that is nothing.
-    pub(super) fn new(place: Place, context: &'a Context) -> std::io::Result<Self> {
+    pub(super) fn new(place: AttemptFile, context: &'a Context) -> std::io::Result<Self> {
         let known = context.last_checkpoint().map(|json| json.as_str().as_bytes().to_vec());
         if let Some(known) = &known {
             fs::write(place.path(), known)?;
@@ -27,7 +27,7 @@ impl<'a> CheckpointFile<'a> {
         Ok(Self { place, context, known })
     }
 
-    pub(super) const fn place(&self) -> &Place {
+    pub(super) const fn place(&self) -> &AttemptFile {
         &self.place
     }
 

@@ -22,7 +22,7 @@ use super::{
     confine::Confinement,
     guard::{Group, Guard},
     result,
-    results::{Folder, Place, Written},
+    results::{AttemptFile, Folder, Written},
     shell_words,
     stderr::{Allowance, Lines},
     too_large, unix, which,
@@ -229,7 +229,7 @@ impl Exec {
     fn spawn(
         &self,
         serving: &Serving,
-        [result, checkpoint]: [Option<&Place>; 2],
+        [result, checkpoint]: [Option<&AttemptFile>; 2],
         job: &Job<Json>,
         context: &Context,
         slot: Slot<'_>,

@@ -41,16 +41,16 @@ impl Folder {
     }
 
     /// A place for something of one attempt. There is no file yet.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<AttemptFile> {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        self.path().map(|folder| Place(folder.join(format!("{number}.json"))))
+        self.path().map(|folder| AttemptFile(folder.join(format!("{number}.json"))))
     }
 }
 
 /// Where something of one attempt goes. Dropping it deletes the file.
 #[derive(Debug)]
-pub(super) struct Place(PathBuf);
+pub(super) struct AttemptFile(PathBuf);
 
 /// What a program left there.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(super) enum Written {
     TooMuch,
 }
 
-impl Place {
+impl AttemptFile {
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
@@ -81,7 +81,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for AttemptFile {
     fn drop(&mut self) {
         // Usually there is none.
         let _ = fs::remove_file(&self.0);

@@ -6,13 +6,9 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _, Write},
     os::fd::AsFd as _,
-    sync::OnceLock,
-    time::Duration,
 };
 
-use clap::ValueEnum;
 use haulage::log::LogWriter;
-use serde_json::json;
 use tracing_subscriber::{
     Layer as _,
     filter::{LevelFilter, Targets},
@@ -24,42 +20,8 @@ use tracing_subscriber::{
 use crate::{
     env,
     exit::{Code, Exit, Result},
-    output::sanitized_json,
+    output::{self, LogFormat, count, json_line, sanitized_json},
 };
-
-/// How a line of the log looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
-impl Format {
-    /// As the flag has it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
-
-    /// What a command line asks for that cannot be read as a whole.
-    pub(crate) fn of(args: &[std::ffi::OsString]) -> Self {
-        let flag = args.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
-        let flag = flag || args.iter().any(|arg| arg == "--log-format=json");
-        let variable = || env::LOG_FORMAT.read().is_some_and(|value| value == "json");
-        if args.iter().any(|arg| arg == "worker" || arg == "serve") && (flag || variable()) {
-            Self::Json
-        } else {
-            Self::Text
-        }
-    }
-}
-
-/// The thread that writes to stderr, once there is a log.
-static LOG: OnceLock<LogWriter> = OnceLock::new();
 
 /// What is logged of whom. The SDK of AWS says at the level INFO what concerns nobody but its
 /// authors, for each call that fails: it is heard where the filter names it, or is for all of DEBUG.
@@ -75,21 +37,21 @@ fn targets(filter: &str) -> Result<Targets> {
 }
 
 /// Starts logging. `filter` is a level, or pairs of target and level.
-pub(crate) fn start(filter: &str, format: Format) -> Result {
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result {
     let targets = targets(filter)?;
     let failed = |error| Exit::new(Code::Failure, format!("cannot start logging: {error}"));
     // A descriptor of its own: whoever holds the lock of `io::stderr` may wait
     // for a reader, and others for the lock.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned().map_err(failed)?);
     let log = LogWriter::start(stderr, move |dropped| told(format, dropped)).map_err(failed)?;
-    let log = LOG.get_or_init(|| log);
+    let log = output::write_through(log);
     let layer = match format {
-        Format::Text => {
+        LogFormat::Text => {
             let ansi = io::stderr().is_terminal() && !env::no_color();
             let layer = fmt::layer().with_ansi(ansi).fmt_fields(text::Fields).event_format(text::Lines);
             layer.with_writer(|| log.clone()).boxed()
         }
-        Format::Json => {
+        LogFormat::Json => {
             let layer = fmt::layer().json().flatten_event(true).with_span_list(false);
             layer.with_writer(|| Harmless(log.clone())).boxed()
         }
@@ -101,46 +63,11 @@ pub(crate) fn start(filter: &str, format: Format) -> Result {
     Ok(())
 }
 
-/// Writes a line to stderr, by way of the log where there is one: then it
-/// waits for no reader.
-pub(crate) fn say(line: &str) {
-    match LOG.get() {
-        Some(log) => log.line(format!("{line}\n")),
-        None => drop(writeln!(io::stderr().lock(), "{line}")),
-    }
-}
-
-/// Waits for what was logged to be written, and no longer than `limit`.
-pub(crate) fn flush(limit: Duration) {
-    if let Some(log) = LOG.get() {
-        log.flush(limit);
-    }
-}
-
-/// A line of the JSON log that is written whatever the filter.
-pub(crate) fn json_line(
-    level: &str,
-    message: &str,
-    more: serde_json::Map<String, serde_json::Value>,
-) -> String {
-    let mut line = json!({
-        "timestamp": haulage::Timestamp::from(std::time::SystemTime::now()).to_string(),
-        "level": level,
-        "message": message,
-        "target": "haulage",
-    });
-    if let Some(object) = line.as_object_mut() {
-        object.extend(more);
-    }
-    sanitized_json(&line.to_string()).into_owned()
-}
-
-fn told(format: Format, dropped: u64) -> String {
-    let message =
-        format!("{} of the log were dropped, as nobody read it", crate::output::count(dropped, "line"));
+fn told(format: LogFormat, dropped: u64) -> String {
+    let message = format!("{} of the log were dropped, as nobody read it", count(dropped, "line"));
     match format {
-        Format::Text => format!("haulage: {message}\n"),
-        Format::Json => {
+        LogFormat::Text => format!("haulage: {message}\n"),
+        LogFormat::Json => {
             let more = [("dropped".to_owned(), dropped.into())].into_iter().collect();
             json_line("WARN", &message, more) + "\n"
         }

@@ -4,11 +4,15 @@
 #[allow(dead_code)] // not all of it is needed here
 #[path = "../cli/place.rs"]
 mod place;
+#[allow(dead_code)] // nor of this
+#[path = "../cli/server.rs"]
+mod server;
 
-use std::process::Command;
+use std::{process::Command, time::SystemTime};
 
 use haulage_servers::{Process, Server};
-use place::{Done, Place};
+use place::{Done, Place, Worker};
+use serde_json::json;
 
 /// A folder, a server, and the variables that lead to it.
 struct Aws {
@@ -51,6 +55,7 @@ fn backend(aws: &Aws, queue: &str) -> haulage_aws::Builder {
     backend.region("us-east-1").credentials("local", "local", None)
 }
 
+/// What docs/aws.md begins with, among others.
 #[test]
 fn the_same_commands_on_another_url() {
     let aws = Aws::start();
@@ -119,6 +124,11 @@ fn a_bucket_is_made_and_deleted_with_the_rest() {
     let large = format!("\"{}\"", "x".repeat(500_000));
     aws.place.write("large.json", &large);
     let id = aws.ok(&url, &["submit", "--file", "large.json"]);
+    // Whoever cannot read the body sees the rest.
+    let shown = aws.run(&url.replace("bucket=payloads&", ""), &["show", id.trim()]);
+    assert_eq!(shown.code, Some(2), "{shown:?}");
+    assert!(shown.stdout.contains("SUBMITTED"), "{shown:?}");
+    assert!(shown.stderr.contains("add bucket=… to the URL"), "{shown:?}");
     assert!(aws.ok(&url, &["doctor"]).contains("may s3:PutObject: on objects under haulage/"), "{id}");
 
     let delete = |more: &[&str]| aws.ok(&url, &[&["queue", "delete", "--yes", "--json"], more].concat());
@@ -161,6 +171,102 @@ fn redrive_all_brings_back_what_has_died_and_what_sqs_has_moved() {
     worker.output();
     let none = aws.run(url, &["dead", "redrive", "--all"]);
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "0 jobs put back to work\n"));
+}
+
+#[test]
+fn a_job_whose_message_sqs_has_deleted_is_named_and_sent_again() {
+    let aws = Aws::start();
+    let url = "sqs://jobs.fifo?table=results";
+    aws.ok(url, &["queue", "create"]);
+    let id = aws.ok(url, &["submit", "[4]"]).trim().to_owned();
+    // It has waited for longer than SQS keeps messages.
+    let then = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_micros() - 15 * 24 * 3_600_000_000;
+    aws.server.call(
+        "DynamoDB_20120810.UpdateItem",
+        &json!({
+            "TableName": "results",
+            "Key": { "message_id": { "S": id } },
+            "UpdateExpression": "SET due_at = :then, submitted_at = :then",
+            "ExpressionAttributeValues": { ":then": { "N": then.to_string() } },
+        }),
+    );
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let backend = backend(&aws, "jobs.fifo").open().await.expect("a backend");
+        backend.sqs().purge_queue().queue_url(backend.queue_url()).send().await.expect("purged");
+    });
+    let doctor = aws.run(url, &["doctor"]);
+    assert!(doctor.stdout.contains("warning  lost messages: "), "{doctor:?}");
+    assert!(doctor.stdout.contains("haulage dead redrive --lost"), "{doctor:?}");
+    let again = aws.run(url, &["dead", "redrive", "--lost"]);
+    assert_eq!((again.code, again.stdout), (Some(0), format!("{id}\n")), "{}", again.stderr);
+    aws.ok(url, &["worker", "--shell", "cat", "--until-empty"]);
+    assert_eq!(aws.ok(url, &["result", &id]).trim(), "[4]");
+    let none = aws.run(url, &["dead", "redrive", "--lost"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(0), ""), "{none:?}");
+}
+
+#[test]
+fn a_job_of_another_program_has_no_record_until_a_worker_receives_it() {
+    let aws = Aws::start();
+    let url = "sqs://jobs?table=results";
+    aws.ok(url, &["queue", "create"]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let id = runtime.block_on(async {
+        let backend = backend(&aws, "jobs").open().await.expect("a backend");
+        let send = backend.sqs().send_message().queue_url(backend.queue_url()).message_body("[4]");
+        send.send().await.expect("sent").message_id.expect("its id")
+    });
+    for verb in ["status", "show"] {
+        let none = aws.run(url, &[verb, &id]);
+        assert_eq!((none.code, none.stdout.as_str()), (Some(3), ""), "{none:?}");
+        let said = format!("job {id} has no record: no worker of {url} has received its message yet");
+        assert!(none.stderr.contains(&said), "{none:?}");
+    }
+    aws.ok(url, &["worker", "--shell", "cat", "--until-empty"]);
+    assert!(aws.ok(url, &["status", &id]).contains("SUCCESS"));
+}
+
+/// Producer and worker have no credentials of AWS, nor has the receiver of the webhook.
+#[test]
+fn a_server_stands_before_the_queue() {
+    let aws = Aws::start();
+    let url = "sqs://jobs.fifo?table=results";
+    aws.ok(url, &["queue", "create"]);
+    aws.place.write("secret", aws.ok(url, &["webhook", "secret"]));
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--webhook-secret-file", "secret"];
+    let serve = [&serve[..], &["--webhook-allow", "127.0.0.1"]].concat();
+    let server = Worker::start(aws.command(url, &serve));
+    let line = server.says("serving on http");
+    let front = line.split_whitespace().find(|word| word.starts_with("http")).expect("a URL");
+    let ok = |args: &[&str]| aws.place.ok([&["--url", front], args].concat());
+    let receiver = server::Server::start(|_| server::Answer::new("204 No Content", ""));
+    let hook = receiver.url("/hooks");
+
+    let id = ok(&["submit", "{\"number\": 4}", "--webhook", &hook]).trim().to_owned();
+    let worker = aws.place.command([
+        "--url",
+        front,
+        "worker",
+        "--shell",
+        "python3 -c 'import json, sys; print(json.load(sys.stdin)[\"number\"])'",
+    ]);
+    let worker = Worker::start(worker);
+    assert!(ok(&["wait", &id, "--wait-timeout", "300s"]).contains("SUCCESS"));
+    assert_eq!(aws.ok(url, &["result", &id]).trim(), "4");
+    let dead = ok(&["submit", "{}", "--webhook", &hook, "--max-attempts", "1"]).trim().to_owned();
+    let mut told = [receiver.request(), receiver.request()].map(|request| {
+        let body: serde_json::Value = serde_json::from_str(&request.body).expect("JSON");
+        (body["data"]["id"].as_str().expect("an id").to_owned(), body["data"]["status"].clone())
+    });
+    told.sort_by_key(|(told, _)| *told != id);
+    assert_eq!(told, [(id.clone(), json!("SUCCESS")), (dead.clone(), json!("ERROR"))]);
+    assert!(aws.ok(url, &["list", "--status", "error"]).contains(&dead));
+    let slow = ok(&["submit", "1", "--delay", "1h"]).trim().to_owned();
+    ok(&["cancel", &slow]);
+    assert!(aws.ok(url, &["status", &slow]).contains("CANCELLED"));
+    worker.stop();
+    server.stop();
 }
 
 #[test]

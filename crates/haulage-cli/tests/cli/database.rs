@@ -21,7 +21,10 @@ fn a_query_looks_inside_and_changes_nothing() {
     assert!(!place.path("other.db").exists());
     assert_eq!(place.ok(["list", "--json"]).lines().count(), 2);
     let done = place.run(["sql", "DELETE FROM job"]);
-    assert_eq!((done.code, done.stderr.as_str()), (Some(2), "haulage: a query can only read\n"));
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(2), "haulage: a query can only read, and this one would write; nothing was changed\n")
+    );
     assert_eq!(place.run(["sql", query, "--url", "sqlite://none.db"]).code, Some(2));
 }
 

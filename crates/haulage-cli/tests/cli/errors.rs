@@ -44,7 +44,8 @@ fn malformed_json_is_pointed_at() {
         &place,
         &["submit", "{\"a\": nope}"],
         2,
-        "haulage: the body is not JSON: expected ident at line 1 column 8",
+        "haulage: the body is not JSON: expected ident at line 1 column 8; \
+         nothing was submitted; correct it and try again",
     );
     fails(
         &place,
@@ -71,7 +72,8 @@ fn malformed_json_is_pointed_at() {
         &place,
         &["submit", "--file", "body.json"],
         2,
-        "haulage: body.json is not JSON: EOF while parsing a list at line 2 column 2",
+        "haulage: body.json is not JSON: EOF while parsing a list at line 2 column 2; \
+         nothing was submitted; correct it and try again",
     );
     fails(
         &place,
@@ -231,17 +233,4 @@ fn a_closed_pipe_is_quiet() {
     // A reader that goes away does not leave half of the file submitted.
     let stats: Value = serde_json::from_str(&place.ok(["stats", "--json"])).expect("stats");
     assert_eq!(stats["visible"], 5000);
-}
-
-#[cfg(not(feature = "aws"))]
-#[test]
-fn without_aws() {
-    let place = Place::new();
-    let words = "haulage: this program is built without AWS; `cargo install haulage-cli --features aws` builds one \
-                 that has it";
-    for args in [&["stats"][..], &["submit", "1"], &["queue", "describe"], &["bench"]] {
-        let url = ["--url", "sqs://jobs.fifo"];
-        fails(&place, &[&url[..], args].concat(), 2, words);
-    }
-    assert!(!place.path("haulage.db").exists(), "nothing is made");
 }

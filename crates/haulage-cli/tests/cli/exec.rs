@@ -104,6 +104,7 @@ fn the_program_knows_its_job() {
     assert_eq!((&result["url"], &result["task"]), (&json!("sqlite://haulage.db"), &json!("embed")));
 }
 
+/// docs/operations.md has such a program in Python.
 #[test]
 fn the_next_attempt_of_a_program_has_the_checkpoint_of_the_last() {
     let place = Place::new();

@@ -71,8 +71,14 @@ fn ids_by_their_beginnings() {
     assert_eq!(place.record(&id[..35].to_uppercase())["id"], json!(id));
     let words = place.run(["result", &id[..13]]).stderr;
     assert!(words.contains(&format!("job {id} has no result yet")), "{words}");
-    // Too short, or of none.
-    for text in [&id[..7], "00000000", "nonsense-id"] {
+    for text in [&id[..7], "7"] {
+        let words = format!(
+            "haulage: `{text}` is too short for the beginning of an id; write at least 8 characters\n"
+        );
+        let done = place.run(["status", text]);
+        assert_eq!((done.code, done.stderr), (Some(2), words));
+    }
+    for text in ["00000000", "nonsense-id", "job-7"] {
         let done = place.run(["status", text]);
         assert_eq!(done.stderr, format!("haulage: there is no job {text}\n"));
         assert_eq!(done.code, Some(3));

@@ -107,10 +107,15 @@ fn what_one_job_may_log_has_an_end() {
 }
 
 #[test]
-fn a_success_says_how_long_it_took_and_a_job_is_named_once() {
+fn an_end_says_how_long_it_took_and_a_job_is_named_once() {
     let lines = log(&["1"], &["--shell", "echo hello >&2; echo 1"]);
     let succeeded = lines.iter().find(|line| line.contains("succeeded job_id=")).expect("a success");
     assert!(succeeded.contains(" took="), "{succeeded}");
+    for (code, what) in [("1", "failed; to be tried again job_id="), ("65", "failed job_id=")] {
+        let lines = log(&["1"], &["--shell", &format!("exit {code}")]);
+        let line = lines.iter().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{lines:#?}"));
+        assert!(line.contains(" took="), "{line}");
+    }
     assert!(!lines.iter().any(|line| line.contains("request_id")), "{lines:#?}");
     let lines = log(&["1", "--request-id", "r-1"], &["--shell", "echo hello >&2; echo 1"]);
     assert!(
@@ -119,6 +124,7 @@ fn a_success_says_how_long_it_took_and_a_job_is_named_once() {
     );
 }
 
+/// docs/operations.md has such a program in Python.
 #[test]
 fn a_result_may_have_a_file_of_its_own() {
     let place = Place::new();

@@ -31,4 +31,6 @@ mod signals;
 mod simulate;
 mod site;
 mod submit;
+mod terminal;
+mod unready;
 mod webhooks;

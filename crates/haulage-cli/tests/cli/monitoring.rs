@@ -74,7 +74,7 @@ fn not_ready_while_the_database_cannot_be_written() {
     let database = rusqlite::Connection::open(place.path("haulage.db")).expect("open");
     database.execute_batch("BEGIN IMMEDIATE").expect("the only writer");
     std::fs::write(go, "go\n").expect("write");
-    site.becomes("/ready", 500, "the queue does not answer");
+    site.becomes("/ready", 500, "the store does not answer");
     site.becomes("/metrics", 200, "haulage_ready{store=\"haulage.db\"} 0\n");
     assert_eq!(site.get("/health").0, 200, "a restart would not help");
     database.execute_batch("ROLLBACK").expect("roll back");
@@ -167,6 +167,36 @@ fn health_for_containers() {
     let done = place.run(["health", "--http-listen", url.trim_start_matches("http://")]);
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("HTTP 500 Internal Server Error: {\"status\":\"stuck\"}"), "{done:?}");
+}
+
+#[test]
+fn health_of_a_server() {
+    let place = Place::new();
+    place.ok(["key", "create", "--name", "web", "--scope", "submit"]);
+    let server = Worker::start(place.command(["serve", "--listen", "127.0.0.1:0"]));
+    let line = server.says("serving on http");
+    let address = line.split_whitespace().find_map(|word| word.strip_prefix("http://")).expect("an address");
+    // Whoever asks has no key. In an image, the worker's address is set as well.
+    let mut health = place.command(["health"]);
+    health
+        .env("HAULAGE_LISTEN", address.replace("127.0.0.1", "0.0.0.0"))
+        .env("HAULAGE_HTTP_LISTEN", "127.0.0.1:1");
+    let done = health.output().expect("run");
+    assert_eq!(
+        (done.status.code(), done.stdout.as_slice()),
+        (Some(0), &b"the server answers\n"[..]),
+        "{done:?}"
+    );
+    // What is written counts before the variable of a server.
+    let mut health = place.command(["health", "--http-listen", "127.0.0.1:1"]);
+    let done = health.env("HAULAGE_LISTEN", address).output().expect("run");
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("the worker at 127.0.0.1:1"), "{done:?}");
+    let address = address.to_owned();
+    server.stop();
+    let done = place.run(["health", "--listen", &address]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains(&format!("the server at {address} is not well: ")), "{done:?}");
 }
 
 #[test]

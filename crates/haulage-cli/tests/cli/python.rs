@@ -32,6 +32,11 @@ fn what_goes_with_python_alone_is_refused_without() {
     let done = place().run(["worker", "--exec", "cat", "--processes", "2"]);
     assert_eq!(done.code, Some(2));
     assert_eq!(done.stderr, "haulage: --processes goes with --python, and there is none\n");
+    // A program is started for each job, and keeps nothing.
+    let done =
+        place().run(["worker", "--exec", "cat", "--gpus", "0", "--max-device-memory-per-child", "70GiB"]);
+    assert_eq!(done.code, Some(2));
+    assert_eq!(done.stderr, "haulage: --max-device-memory-per-child goes with --python, and there is none\n");
     let done = place().run(["worker", "--exec", "cat", "--python", "tasks:double"]);
     assert_eq!(done.code, Some(2));
 }

@@ -55,7 +55,7 @@ fn a_paused_queue_holds_its_jobs_until_it_is_resumed() {
         "{stats}"
     );
     let doctor = place.run(["doctor"]);
-    assert!(doctor.stdout.contains("the queue bulk is paused, and 1 jobs wait in it"), "{doctor:?}");
+    assert!(doctor.stdout.contains("the queue bulk is paused, and 1 job waits in it"), "{doctor:?}");
     let worker = place.worker(&["--queue", "bulk", "--exec", "cat"]);
     let resumed = place.ok(["queue", "resume", "bulk", "--json"]);
     assert_eq!(lines(&resumed), [json!({"queue": "bulk", "paused": false, "changed": true})]);
@@ -126,7 +126,7 @@ fn a_queue_that_nobody_serves_is_told_while_another_is_busy() {
     let line = submit.says("no worker takes jobs of the queue bulk: 1 job waits");
     assert!(line.contains("start a worker on sqlite://haulage.db with --queue bulk"), "{line}");
     let text = place.ok(["doctor"]);
-    assert!(text.contains("warning  workers: 1 jobs wait in the queue bulk, the oldest for "), "{text}");
+    assert!(text.contains("warning  workers: 1 job waits in the queue bulk, the oldest for "), "{text}");
     assert!(text.contains("→ start a worker with --queue bulk"), "{text}");
 }
 

@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// A server, and where it is.
-struct Served {
+pub(crate) struct Served {
     server: Worker,
     url: String,
 }
 
 impl Served {
-    fn start(place: &Place, args: &[&str]) -> Self {
+    pub(crate) fn start(place: &Place, args: &[&str]) -> Self {
         Self::start_at("127.0.0.1:0", place, args)
     }
 
@@ -34,7 +34,7 @@ impl Served {
     }
 
     /// `haulage` at this server.
-    fn command(&self, place: &Place, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, place: &Place, args: &[&str]) -> Command {
         let mut command = place.command(args);
         command.env("HAULAGE_URL", &self.url);
         command
@@ -46,14 +46,14 @@ impl Served {
 
     /// Runs a command, which must succeed, and gives its stdout.
     #[track_caller]
-    fn ok(&self, place: &Place, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, place: &Place, args: &[&str]) -> String {
         let done = self.run(place, args);
         assert_eq!(done.code, Some(0), "{args:?}: {done:?}");
         done.stdout.trim_end().to_owned()
     }
 
     /// Sends a request by hand, and gives the answer.
-    fn ask(&self, request: &str) -> String {
+    pub(crate) fn ask(&self, request: &str) -> String {
         let address = self.url.split_once("://").expect("a URL").1;
         let mut stream = TcpStream::connect(address).expect("connect");
         let request = format!("{request}\r\nhost: {address}\r\nconnection: close\r\n\r\n");
@@ -226,6 +226,7 @@ fn over_tls_a_server_proves_who_it_is() {
     assert_eq!(known.code, Some(0), "{known:?}");
     let stranger = submit(&tls_file("stranger.pem"));
     assert_eq!(stranger.code, Some(7), "{stranger:?}");
+    assert!(stranger.stderr.contains("set SSL_CERT_FILE to a file with it"), "{stranger:?}");
     served.server.stop();
     let serve = |certificate: &str| place.run(["serve", "--tls-cert", certificate, "--tls-key", &key]);
     let other = serve(&tls_file("stranger.pem"));
@@ -270,4 +271,22 @@ fn where_there_is_no_server_that_is_said() {
         assert_eq!(done.code, Some(code), "{done:?}");
         assert!(done.stderr.contains(says), "{done:?}");
     }
+}
+
+#[test]
+fn of_a_file_with_more_jobs_than_may_wait_the_first_are_submitted() {
+    let place = Place::new();
+    let served = Served::start(&place, &["--max-waiting", "50"]);
+    let bodies: String = (1..=60).map(|n| format!("{n}\n")).collect();
+    fs::write(place.path("bodies.jsonl"), bodies).expect("write");
+    let done = served.run(&place, &["submit", "--jsonl", "bodies.jsonl"]);
+    assert_ne!(done.code, Some(0), "{done:?}");
+    assert_eq!(done.stdout.lines().count(), 50, "{done:?}");
+    for said in [
+        "50 of 60 jobs were submitted; the first that was not is line 51 of bodies.jsonl",
+        "50 jobs are waiting in the queue default, and no more than 50 may; submit again later",
+    ] {
+        assert!(done.stderr.contains(said), "{said:?} is not in {}", done.stderr);
+    }
+    served.server.stop();
 }

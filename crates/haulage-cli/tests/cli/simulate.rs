@@ -1,5 +1,7 @@
 //! `haulage simulate`, as somebody who tunes a service uses it.
 
+use haulage_autoscale::sim::Shipped;
+
 use crate::place::Place;
 
 #[test]
@@ -73,6 +75,8 @@ fn mistakes_say_what_would_be_right() {
         (vec!["--json", "simulate", "steady", "--csv"], "--csv and --chart are not JSON"),
         (vec!["--json", "simulate", "steady", "--chart"], "--csv and --chart are not JSON"),
         (vec!["simulate", "steady", "--summary"], "--compare"),
+        (vec!["simulate", "steady", "--worse"], "--compare"),
+        (vec!["simulate", "steady", "--compare", "--summary", "--worse"], "cannot be used with"),
     ] {
         let done = place.run(args.clone());
         assert_eq!(done.code, Some(2), "{args:?}: {}", done.stderr);
@@ -119,14 +123,64 @@ fn the_numbers_in_the_documentation_are_current() {
     assert!(PAGE.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
 }
 
-/// And what it prints of one seed; those of the others it prints only, as they take minutes.
+/// And the summary of one seed. The settings against which ours is worse, and the other seeds, are
+/// for the night, as they take minutes.
 #[test]
 fn so_are_its_comparisons() {
+    comparisons_are_current("--summary");
+}
+
+fn comparisons_are_current(what: &str) {
     let place = Place::new();
     for slots in ["1", "4"] {
-        let shown = place.ok(["simulate", "all", "--compare", "--summary", "--concurrency", slots]);
+        let shown = place.ok(["simulate", "all", "--compare", what, "--concurrency", slots]);
         assert!(PAGE.contains(shown.trim_end()), "put this into docs/scaling.md:\n{shown}");
     }
+}
+
+#[test]
+#[ignore = "it takes minutes, and is for the night: make test-scaling"]
+fn so_are_the_settings_against_which_it_is_worse() {
+    comparisons_are_current("--worse");
+}
+
+/// The table of all seeds.
+#[test]
+#[ignore = "it takes minutes, and is for the night: make test-scaling"]
+fn so_are_the_other_seeds() {
+    let place = Place::new();
+    let no_worse = |scaler: &str, slots: &str, seed: &str| -> Vec<String> {
+        let flags = ["--scaler", scaler, "--concurrency", slots, "--seed", seed];
+        let all = ["--json", "simulate", "all", "--compare", "--summary"].into_iter().chain(flags);
+        let summaries: serde_json::Value = serde_json::from_str(&place.ok(all)).expect("JSON");
+        let traces = summaries.as_array().expect("a list").iter();
+        traces.map(|summary| summary["no_worse"].to_string()).collect()
+    };
+    let columns = [("direct", "1"), ("direct", "4"), ("alarms", "1"), ("alarms", "4")]
+        .map(|(scaler, slots)| ["1", "2", "3"].map(|seed| no_worse(scaler, slots, seed)));
+    for (at, trace) in Shipped::ALL.into_iter().enumerate() {
+        let cells = columns.each_ref().map(|seeds| seeds.each_ref().map(|all| all[at].clone()).join(", "));
+        let row = format!("| {} | {} |", trace.name(), cells.join(" | "));
+        assert!(PAGE.contains(&row), "put this into docs/scaling.md: {row}");
+    }
+}
+
+#[test]
+fn what_is_worse_is_in_one_table_of_all_traces() {
+    let place = Place::new();
+    let compare = |what: &[&str]| {
+        let all = ["--json", "simulate", "steady", "--compare", "--concurrency", "4"];
+        let text = place.ok(all.into_iter().chain(what.iter().copied()));
+        let worse = text.lines().filter(|line| line.contains(r#""verdict":"worse""#)).count();
+        (text.lines().count(), worse)
+    };
+    let ((all, worse), only_worse) = (compare(&[]), compare(&["--worse"]));
+    assert!(worse > 0 && all > worse, "{worse} of {all}");
+    assert_eq!(only_worse, (worse, worse));
+    let table = place.ok(["simulate", "steady", "--compare", "--worse", "--concurrency", "4"]);
+    let mut lines = table.lines();
+    assert!(lines.next().is_some_and(|line| line.starts_with("TRACE ") && line.contains(" WORSE THAN ")));
+    assert!(lines.clone().all(|line| line.starts_with("steady ")) && lines.count() == worse, "{table}");
 }
 
 /// What the page says in words: each pair of a flag's line and what it quotes.

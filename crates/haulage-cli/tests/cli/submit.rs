@@ -108,7 +108,7 @@ fn a_bad_line_submits_nothing() {
         done.stderr,
         "haulage: jobs.jsonl line 3 column 7: EOF while parsing an object\n\
          haulage: jobs.jsonl line 5 column 2: expected ident\n\
-         haulage: nothing was submitted; mend these lines and try again\n"
+         haulage: nothing was submitted; fix these lines and try again\n"
     );
     assert!(!place.path("haulage.db").exists());
     // The same through stdin, which can be read but once.

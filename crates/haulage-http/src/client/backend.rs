@@ -1,6 +1,7 @@
 //! The backend itself: every verb, by a request to the server.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use haulage::{
     backend::{
         Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, ClaimedDeliveries, Deliveries, Delivery,
         DeliveryQuery, DeliveryRequest, DeliverySettlement, Detail, Finding, Heartbeat, HeartbeatStatus,
-        ListQuery, Lookup, Purge, Redrive, RedriveDeliveries, Settlement, Signals, Stats, Submitted,
+        ListQuery, Lookup, Purge, Redrive, RedriveDeliveries, Settlement, Signals, Stats, Submitted, Unready,
         WholeRead,
     },
 };
@@ -27,7 +28,7 @@ use super::{
     HttpBackendBuilder, call::Manner, claim, connection::Connection, runtime::Runtime, settle,
     signals::Stream,
 };
-use crate::protocol::{self, Answer, Hello};
+use crate::protocol::{self, Answer, Hello, Version};
 
 /// How long the server may take to say what it can do.
 const HELLO: Duration = Duration::from_secs(10);
@@ -65,14 +66,6 @@ impl HttpBackend {
         let runtime = Runtime::new()?;
         let correction = Arc::new(AtomicI64::new(0));
         let hello = runtime.run(hello(Arc::clone(&connection), Arc::clone(&correction))).await?;
-        if hello.protocol != protocol::VERSION {
-            let (theirs, ours) = (&hello.version, env!("CARGO_PKG_VERSION"));
-            return Err(Error::Config(format!(
-                "{} has version {theirs} of Haulage, which speaks another protocol than this one, {ours}; use the \
-                 same version on both sides",
-                connection.base()
-            )));
-        }
         connection.server_takes_gzip(hello.gzip);
         Ok(Self {
             connection,
@@ -130,9 +123,22 @@ async fn hello(connection: Arc<Connection>, correction: Arc<AtomicI64>) -> Resul
     });
     let answer = answer.await.map_err(|_| silent(format!("no answer in {HELLO:?}")))?;
     let body = answer.map_err(|none| silent(none.why))??;
-    let hello: Hello = serde_json::from_slice(&body).map_err(|error| {
-        Error::Config(format!("{} does not answer as a server of Haulage does: {error}", connection.base()))
-    })?;
+    let base = connection.base();
+    let stranger =
+        |error| Error::Config(format!("{base} does not answer as a server of Haulage does: {error}"));
+    // What another protocol has beside this, only its own versions know.
+    let theirs: Version = serde_json::from_slice(&body).map_err(stranger)?;
+    if theirs.protocol != protocol::VERSION {
+        return Err(Error::Config(format!(
+            "{base} is Haulage {}, which speaks version {} of the protocol between servers and clients, and this \
+             program speaks version {}, as Haulage {}; upgrade the older of the two",
+            theirs.version,
+            theirs.protocol,
+            protocol::VERSION,
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    let hello: Hello = serde_json::from_slice(&body).map_err(stranger)?;
     // It was that time there at some moment between the two.
     let answered = Clock::system().now();
     let middle = asked.after(answered.since(asked) / 2);
@@ -290,6 +296,21 @@ impl Backend for HttpBackend {
 
     fn deliveries(&self) -> Option<&dyn Deliveries> {
         self.capabilities.webhooks.then_some(self)
+    }
+
+    async fn set_unready(&self, worker: String, unready: Option<Unready>) -> Result<()> {
+        self.capabilities.check_unready(&worker, unready.as_ref())?;
+        match self.capabilities.keeps_unready {
+            true => self.ask("set_unready", (worker, unready), Manner::LOOK).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn unready_workers(&self) -> Result<BTreeMap<String, Unready>> {
+        match self.capabilities.keeps_unready {
+            true => self.ask("unready_workers", (), Manner::LOOK).await,
+            false => Ok(BTreeMap::new()),
+        }
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {

@@ -116,11 +116,12 @@ fn server_url(url: &str) -> Result<ServerUrl> {
         return Err(wrong("the port is not a number from 1 to 65535"));
     }
     let (mut allows_plain, mut compress) = (false, None);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("allow_plain_http", value) => allows_plain = flag("allow_plain_http", value)?,
-            ("compress", value) => compress = Some(flag("compress", value)?),
-            (name, _) => {
+    for parameter in haulage::url::parameters(query) {
+        let (name, value) = parameter?;
+        match name {
+            "allow_plain_http" => allows_plain = flag(name, &value)?,
+            "compress" => compress = Some(flag(name, &value)?),
+            _ => {
                 return Err(Error::Config(format!(
                     "unknown parameter `{name}`; http:// and https:// know allow_plain_http and compress"
                 )));

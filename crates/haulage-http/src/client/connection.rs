@@ -122,7 +122,7 @@ impl Connection {
 
     /// There is no answer, for this reason.
     pub(super) fn unreachable(&self, why: &str) -> Error {
-        let message = format!("cannot reach {}: {why}; is `haulage serve` running there?", self.base);
+        let message = format!("cannot reach {}: {why}; {}", self.base, remedy(why));
         Error::Unavailable { message, source: None }
     }
 
@@ -254,5 +254,36 @@ fn is_temporary(status: StatusCode) -> bool {
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => true,
         status => status.is_server_error(),
+    }
+}
+
+/// What to do about a server that gives no answer, for this reason.
+fn remedy(why: &str) -> &'static str {
+    // The texts of rustls: something answers, with a certificate that is not trusted, or not valid.
+    // A self-signed one of the same name as a trusted one has a bad signature.
+    if ["UnknownIssuer", "BadSignature"].iter().any(|fault| why.contains(fault)) {
+        "if its certificate is one of your own, set SSL_CERT_FILE to a file with it"
+    } else if why.contains("certificate") {
+        "the server needs a certificate that is valid now, and for this name"
+    } else {
+        "is `haulage serve` running there?"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CertificateError, Error};
+
+    use super::remedy;
+
+    #[test]
+    fn each_fault_of_a_certificate_has_its_own_remedy() {
+        let of = |fault| remedy(&Error::InvalidCertificate(fault).to_string());
+        for fault in [CertificateError::UnknownIssuer, CertificateError::BadSignature] {
+            assert!(of(fault).contains("set SSL_CERT_FILE"));
+        }
+        for fault in [CertificateError::Expired, CertificateError::NotValidForName] {
+            assert!(of(fault).contains("valid now, and for this name"));
+        }
     }
 }

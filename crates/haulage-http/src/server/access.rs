@@ -59,11 +59,13 @@ POST   /v1/backend/purge            operate
 POST   /v1/backend/redrive          operate
 POST   /v1/backend/redrive_deliveries operate
 POST   /v1/backend/set_paused       operate
+POST   /v1/backend/set_unready      work
 POST   /v1/backend/settle           work
 POST   /v1/backend/settle_deliveries operate
 POST   /v1/backend/stats            read work operate
 POST   /v1/backend/stop             work
 POST   /v1/backend/submit           submit
+POST   /v1/backend/unready_workers  read
 POST   /v1/backend/whole_read       read work operate
 POST   /v1/jobs                     submit
 POST   /v1/jobs/{id}/cancel         submit operate

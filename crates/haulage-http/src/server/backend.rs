@@ -12,11 +12,13 @@ use tokio::time::Instant;
 
 use super::{
     Api,
+    call_table::{Answered, CallId, Fingerprint},
     caller::Caller,
-    calls::{Answered, CallId, Fingerprint, NewCall, Sent, Start},
+    calls::{NewCall, Sent, Start},
     keys::Identity,
     reply::{self, Handled, Reply},
     request::{self, Request},
+    watch::signal,
     webhooks,
 };
 use crate::{
@@ -70,9 +72,9 @@ pub(super) async fn signals(api: Arc<Api>, _: Request) -> Handled {
             }
             let began = Instant::now();
             line = tokio::select! {
-                true = changed(&mut signals.outcomes) => "outcomes\n".to_owned(),
-                true = changed(&mut signals.cancels) => "cancels\n".to_owned(),
-                true = changed(&mut signals.scanned) => {
+                () = signal(&mut signals.outcomes) => "outcomes\n".to_owned(),
+                () = signal(&mut signals.cancels) => "cancels\n".to_owned(),
+                () = signal(&mut signals.scanned) => {
                     let scanned = signals.scanned.as_mut().map_or(0, |scanned| *scanned.borrow_and_update());
                     format!("scanned {scanned}\n")
                 }
@@ -86,17 +88,6 @@ pub(super) async fn signals(api: Arc<Api>, _: Request) -> Handled {
     Ok(reply)
 }
 
-/// Waits for the next signal; false where there will be none.
-pub(super) async fn changed(signal: &mut Option<tokio::sync::watch::Receiver<u64>>) -> bool {
-    match signal {
-        Some(receiver) => match receiver.changed().await {
-            Ok(()) => true,
-            Err(_) => std::future::pending().await,
-        },
-        None => std::future::pending().await,
-    }
-}
-
 pub(super) async fn submit(api: Arc<Api>, request: Request) -> Handled {
     once(api, request, "submit", |api, who, jobs: Vec<NewJob>, start| async move {
         if start.is_doubtful && jobs.iter().any(|job| job.idempotency_key.is_none()) {
@@ -106,7 +97,8 @@ pub(super) async fn submit(api: Arc<Api>, request: Request) -> Handled {
         who.need_queues(jobs.iter().map(|job| &job.spec.queue))?;
         jobs.iter().try_for_each(|job| webhooks::check(&api, job.spec.webhook.as_ref()))?;
         let submitted = api.submit(&who, jobs).await?;
-        Ok(submitted.into_iter().map(Answer::from).collect::<Vec<_>>())
+        let answer = |submitted: Result<_, Problem>| submitted.map_or_else(Answer::Error, Answer::Ok);
+        Ok(submitted.into_iter().map(answer).collect::<Vec<_>>())
     })
     .await
 }

@@ -97,9 +97,9 @@ impl Builder {
         self
     }
 
-    /// How many jobs may wait in each queue. A submit of more is refused, with 429 and
-    /// `Retry-After`. Counts are half a second old at most; on AWS, as old as those of SQS. Default:
-    /// any number.
+    /// How many jobs may wait in each queue. More are refused, with 429 and `Retry-After`; of a submit of
+    /// several, the first are accepted as far as there is room. Counts are half a second old at most; on AWS,
+    /// as old as those of SQS. Default: any number.
     pub fn max_waiting(mut self, jobs: u64) -> Self {
         self.max_waiting = Some(jobs);
         self
@@ -181,6 +181,7 @@ impl Builder {
             memory: Arc::new(Memory::new(max_body.saturating_add(backend::BESIDE))),
             pressure: Pressure::new(max_waiting),
             history: pages::History::default(),
+            failing_slots: pages::FailingSlots::default(),
             origins,
             proxies,
             reach: teller.as_ref().map(|teller| Arc::clone(&teller.reach)),

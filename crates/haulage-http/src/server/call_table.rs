@@ -10,11 +10,10 @@ use std::{
 };
 
 use haulage::backend::ClaimKey;
-use hyper::body::Bytes;
+use hyper::{StatusCode, body::Bytes};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::calls::{Answered, CallId, Fingerprint, Joined};
 use crate::protocol::KEPT;
 
 /// How many bytes all that is kept takes at most.
@@ -22,6 +21,40 @@ const MOST_BYTES: usize = 64 << 20;
 /// What a call takes beside the body of its answer, and what a claim in it takes, about.
 const CALL_BYTES: usize = 512;
 const CLAIM_BYTES: usize = 96;
+
+/// The id that the client has given, and the key with which it came: nobody is told
+/// another's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CallId {
+    pub(super) key: String,
+    pub(super) id: String,
+}
+
+/// What a call asks for, by which one is known that has the id of another: of clients that
+/// are copies of each other, the second would take the answer of the first for its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    pub(super) verb: &'static str,
+    /// The hash of its body. None where a repeat may say it in other words.
+    pub(super) body: Option<[u8; 32]>,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug)]
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
+    pub(super) kind: &'static str,
+    pub(super) body: Bytes,
+    /// The claims that are in it.
+    pub(super) claims: Arc<[ClaimKey]>,
+}
+
+/// A call of which a request has become one that waits.
+pub(super) struct Joined {
+    pub(super) serial: u64,
+    pub(super) answer: watch::Receiver<Option<Answered>>,
+    pub(super) given_up: CancellationToken,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct CallTable {
@@ -235,8 +268,6 @@ impl CallTable {
 
 #[cfg(test)]
 mod tests {
-    use hyper::StatusCode;
-
     use super::*;
 
     fn id(n: usize) -> CallId {

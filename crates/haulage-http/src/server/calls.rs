@@ -19,11 +19,10 @@ use haulage::{
     Backend, Error, Result,
     backend::{ClaimKey, Outcome, Settlement},
 };
-use hyper::{StatusCode, body::Bytes};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::call_table::{CallTable, KeptCall};
+use super::call_table::{Answered, CallId, CallTable, Fingerprint, Joined, KeptCall};
 use crate::{Problem, protocol};
 
 /// How long a claim goes on without its client.
@@ -44,23 +43,6 @@ impl Shared {
     fn table(&self) -> MutexGuard<'_, CallTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The id that the client has given, and the key with which it came: nobody is told
-/// another's answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct CallId {
-    pub(super) key: String,
-    pub(super) id: String,
-}
-
-/// What a call asks for, by which one is known that has the id of another: of clients that
-/// are copies of each other, the second would take the answer of the first for its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint {
-    pub(super) verb: &'static str,
-    /// The hash of its body. None where a repeat may say it in other words.
-    pub(super) body: Option<[u8; 32]>,
 }
 
 /// Whether a client has sent a call before.
@@ -90,23 +72,6 @@ pub(super) struct Start {
     pub(super) is_repeat: bool,
     /// It may have been made before.
     pub(super) is_doubtful: bool,
-}
-
-/// What a call came to.
-#[derive(Clone, Debug)]
-pub(super) struct Answered {
-    pub(super) status: StatusCode,
-    pub(super) kind: &'static str,
-    pub(super) body: Bytes,
-    /// The claims that are in it.
-    pub(super) claims: Arc<[ClaimKey]>,
-}
-
-/// A call of which a request has become one that waits.
-pub(super) struct Joined {
-    pub(super) serial: u64,
-    pub(super) answer: watch::Receiver<Option<Answered>>,
-    pub(super) given_up: CancellationToken,
 }
 
 impl Calls {

@@ -12,9 +12,10 @@ use serde_json::json;
 use super::{
     Api,
     caller::Caller,
-    jobs::{mark, record},
+    jobs::record,
     reply::{self, Gone, Reply, Sender},
     request::Request,
+    tag::mark,
 };
 use crate::Problem;
 

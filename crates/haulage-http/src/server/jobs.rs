@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use haulage::{
-    Error, FailureKind, JobError, JobId, Record, Status,
+    Error, JobId, Record, Status,
     backend::{Cancellation, Detail, ListQuery, Lookup, Purge},
 };
 use hyper::{
@@ -11,7 +11,6 @@ use hyper::{
     body::Bytes,
     header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE},
 };
-use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,12 +21,11 @@ use super::{
     keys::Identity,
     reply::{self, Handled},
     request::{Query, Request, invalid},
-    stopping, to_the_end,
+    stopping,
+    tag::{fingerprint, mark_with_checkpoint, matches},
+    to_the_end,
 };
-use crate::{
-    Problem,
-    protocol::{MOST_LISTED, hex},
-};
+use crate::{Problem, protocol::MOST_LISTED};
 
 /// How soon it is worth to ask again for a result.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -70,34 +68,11 @@ fn wait(request: &Request) -> Result<Option<Duration>, Problem> {
     Ok(request.query.duration("wait")?.map(|wait| wait.min(LONGEST_WAIT)))
 }
 
-/// Tells one state of a job from another. Heartbeats move its lease on, which is nothing new to
-/// anybody.
-pub(super) fn mark(record: &Record) -> String {
-    let mut state = record.clone();
-    if record.status == Status::InProgress {
-        state.due_at = None;
-    }
-    (state.body, state.result) = (None, None);
-    (state.attempts, state.checkpoint) = (Vec::new(), None);
-    fingerprint(&serde_json::to_vec(&state).unwrap_or_default())
-}
-
-pub(super) fn fingerprint(bytes: &[u8]) -> String {
-    hex(&digest(&SHA256, bytes).as_ref()[..12])
-}
-
-/// Whether `If-None-Match` names this tag.
-pub(super) fn matches(request: &Request, tag: &str) -> bool {
-    let tags = request.header(IF_NONE_MATCH).unwrap_or_default().split(',');
-    let bare = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"').to_owned();
-    tags.into_iter().any(|given| bare(given) == bare(tag))
-}
-
 pub(super) async fn get(api: Arc<Api>, request: Request) -> Handled {
     let (wait, full) = (wait(&request)?, request.query.flag("body")?);
     let detail = if full { Detail::Full } else { Detail::Result };
     let mut found = record(&api, &request, detail).await?;
-    let tag = |record: &Record| format!("W/\"{}\"", mark(record));
+    let tag = |record: &Record| format!("W/\"{}\"", mark_with_checkpoint(record));
     if let Some(wait) = wait.filter(|_| !found.status.is_terminal()) {
         if request.headers.contains_key(IF_NONE_MATCH) {
             if matches(&request, &tag(&found)) {
@@ -136,24 +111,15 @@ pub(super) async fn result(api: Arc<Api>, request: Request) -> Handled {
             Ended::Stopping => return Err(stopping()),
         }
     }
-    let Record { id, status, result, error, .. } = found;
-    match (status, result) {
-        (Status::Success, Some(result)) => part(&request, Bytes::copy_from_slice(result.as_str().as_bytes())),
-        (Status::Success, None) => {
-            let message = format!("job {id} is SUCCESS, but its result did not come with the record");
-            Err(Error::Unavailable { message, source: None }.into())
-        }
-        (Status::Error, _) => {
-            let unknown = || JobError::new(FailureKind::Handler, "no error was recorded");
-            Err(Error::JobFailed { id, error: error.unwrap_or_else(unknown) }.into())
-        }
-        (Status::Cancelled, _) => Err(Error::JobCancelled(id).into()),
-        (Status::Submitted | Status::InProgress, _) => {
-            let problem = Problem { status: 202, ..Error::NotFinished { id, status }.into() };
+    match found.into_result() {
+        Ok(result) => part(&request, Bytes::copy_from_slice(result.as_str().as_bytes())),
+        Err(error @ Error::NotFinished { .. }) => {
+            let problem = Problem { status: 202, ..error.into() };
             let mut answer = reply::problem(&problem);
             reply::retry_after(&mut answer, LOOK_AGAIN);
             Ok(answer)
         }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -354,6 +320,21 @@ pub(super) async fn delete_job(api: &Arc<Api>, who: &Arc<Caller>, id: &JobId) ->
         return Err(Problem { id: Some(id), job_status: Some(status), ..problem });
     }
     Ok(())
+}
+
+/// Records, the newest first, of the queues that the key is for.
+pub(super) async fn find(api: &Arc<Api>, who: &Identity, query: ListQuery) -> Result<Vec<Record>, Problem> {
+    let (None, Some(own)) = (&query.queue, who.confined_to()) else {
+        confine_list(who, query.queue.as_ref())?;
+        return Ok(api.backend.list(query).await?);
+    };
+    let mut found = Vec::new();
+    for queue in own {
+        found.extend(api.backend.list(query.clone().queue(queue.clone())).await?);
+    }
+    found.sort_by(|a, b| (b.submitted_at, &b.id).cmp(&(a.submitted_at, &a.id)));
+    found.truncate(query.limit);
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -22,10 +22,14 @@ mod pressure;
 mod queues;
 mod reply;
 mod request;
+mod route;
 mod routes;
 mod settle;
+mod submission;
 mod submit;
+mod tag;
 mod tls;
+mod unready;
 mod upload;
 mod waiting;
 mod watch;
@@ -38,10 +42,7 @@ use std::{
     time::Duration,
 };
 
-use haulage::{
-    Backend, Error, JobId, NewJob, Producer,
-    backend::{Capabilities, Submitted},
-};
+use haulage::{Backend, Error, JobId, Producer, backend::Capabilities};
 use hyper::{
     HeaderMap, Method, StatusCode,
     body::{Bytes, Incoming},
@@ -69,7 +70,7 @@ use self::{
     pressure::Pressure,
     reply::Reply,
     request::{Query, Request},
-    routes::Route,
+    route::Route,
     watch::Watches,
     webhooks::Reach,
 };
@@ -166,6 +167,7 @@ struct Api {
     patience: Duration,
     pressure: Pressure,
     history: pages::History,
+    failing_slots: pages::FailingSlots,
     /// Pages of these origins may ask.
     origins: BTreeSet<String>,
     /// These are believed what they say of their clients.
@@ -339,35 +341,11 @@ impl Api {
         self.keys.as_ref().is_none_or(|keys| keys.still_has(who, haulage::Clock::system().now()))
     }
 
-    /// Submits jobs for whoever asks, all that may be. The queues are theirs.
-    async fn submit(
-        self: &Arc<Self>,
-        who: &Arc<Caller>,
-        mut jobs: Vec<NewJob>,
-    ) -> Result<Vec<haulage::Result<Submitted>>, Problem> {
-        self.capabilities().check_submit(&jobs)?;
-        let (api, who) = (Arc::clone(self), Arc::clone(who));
-        to_the_end(async move {
-            let given: Vec<_> = jobs.iter().map(|job| job.idempotency_key.clone()).collect();
-            jobs.iter_mut().for_each(|job| who.sign(job));
-            let admitted = api.pressure.admit(&*api.backend, &jobs).await?;
-            let mut submitted = api.backend.submit(jobs).await?;
-            api.pressure.accepted(admitted, &submitted);
-            for (answer, given) in submitted.iter_mut().zip(given) {
-                if let (Err(Error::IdempotencyConflict { key, .. }), Some(given)) = (answer, given) {
-                    *key = given;
-                }
-            }
-            api.audit(&who, "submit", submitted.iter().flatten().map(|submitted| &submitted.id));
-            Ok(submitted)
-        })
-        .await
-    }
-
     /// What the store can, within the limits of this server.
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.backend.capabilities();
         capabilities.max_payload = capabilities.max_payload.min(self.max_body);
+        capabilities.atomic_submit &= !self.pressure.is_limited();
         capabilities
     }
 

@@ -10,7 +10,7 @@ use super::{
     Api,
     reply::{self, Reply},
     request::Request,
-    routes::{QUEUE, Route},
+    route::{QUEUE, Route},
 };
 use crate::{Problem, problem::MEDIA_TYPE};
 

@@ -16,6 +16,8 @@ use crate::Problem;
 const FRESH: Duration = Duration::from_millis(500);
 /// When to come back.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The kind of problem of whoever is.
+pub(super) const TOO_MANY: &str = "too_many_waiting";
 /// How many idempotency keys are remembered, the last ones: some 5 MB of them.
 const KEYS: usize = 65_536;
 
@@ -46,25 +48,31 @@ struct Keys {
     order: VecDeque<Hash>,
 }
 
-/// Of each of the jobs that were let in, its idempotency key and how long that counts.
+/// What was let in of a submit: the first of its jobs, as many as there was room for. So the order stays what it
+/// was, also where the others are submitted again later.
 #[derive(Debug)]
-pub(super) struct Admitted(Vec<Option<(Hash, Duration)>>);
+pub(super) struct Admitted {
+    pub(super) count: usize,
+    /// Why the others were not.
+    pub(super) refusal: Option<Problem>,
+    /// Of each, its idempotency key and how long that counts.
+    keys: Vec<Option<(Hash, Duration)>>,
+}
 
 impl Pressure {
     pub(super) fn new(limit: Option<u64>) -> Self {
         Self { limit, ..Self::default() }
     }
 
-    /// Lets jobs in, all of them or none.
+    /// Whether some may be refused.
+    pub(super) const fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// Lets jobs in, as many as there is room for.
     pub(super) async fn admit(&self, backend: &dyn Backend, jobs: &[NewJob]) -> Result<Admitted, Problem> {
-        let Some(limit) = self.limit else { return Ok(Admitted(Vec::new())) };
-        let keys: Vec<_> = jobs.iter().map(key).collect();
-        let mut more: BTreeMap<&QueueName, u64> = BTreeMap::new();
-        for (job, key) in jobs.iter().zip(&keys) {
-            if key.is_none_or(|(key, _)| !self.knows(&key)) {
-                *more.entry(&job.spec.queue).or_default() += 1;
-            }
-        }
+        let mut admitted = Admitted { count: jobs.len(), refusal: None, keys: Vec::new() };
+        let Some(limit) = self.limit else { return Ok(admitted) };
         let mut counted = self.counted.lock().await;
         if counted.at.is_none_or(|at| at.elapsed() >= FRESH) {
             let queues = backend.backlog().await?.queues;
@@ -72,33 +80,37 @@ impl Pressure {
                 queues.into_iter().map(|(queue, count)| (queue, count.visible + count.delayed)).collect();
             counted.at = Some(Instant::now());
         }
-        for (queue, count) in &more {
-            let waiting = counted.waiting.get(*queue).copied().unwrap_or(0);
-            if waiting.saturating_add(*count) > limit {
-                let detail = format!(
-                    "{waiting} jobs are waiting in the queue {queue}; with {count} more they would pass the limit \
-                     of {limit}"
-                );
-                return Err(Problem::new(429, "too_many_waiting", "Too many jobs wait", detail)
-                    .field("queue")
-                    .remedy("submit again later"));
+        for job in jobs {
+            let key = key(job);
+            if key.is_none_or(|(key, _)| !self.knows(&key)) {
+                let queue = &job.spec.queue;
+                let waiting = counted.waiting.entry(queue.clone()).or_default();
+                if *waiting >= limit {
+                    let jobs = if *waiting == 1 { "job is" } else { "jobs are" };
+                    let detail = format!(
+                        "{waiting} {jobs} waiting in the queue {queue}, and no more than {limit} may"
+                    );
+                    let refusal = Problem::new(429, TOO_MANY, "Too many jobs wait", detail);
+                    admitted.refusal = Some(refusal.field("queue").remedy("submit again later"));
+                    break;
+                }
+                *waiting += 1;
             }
+            admitted.keys.push(key);
         }
-        for (queue, count) in more {
-            *counted.waiting.entry(queue.clone()).or_default() += count;
-        }
-        Ok(Admitted(keys))
+        admitted.count = admitted.keys.len();
+        Ok(admitted)
     }
 
     /// Takes note of the jobs that the store has taken of those that were let in.
-    pub(super) fn accepted(&self, admitted: Admitted, answers: &[Result<Submitted>]) {
+    pub(super) fn accepted(&self, admitted: &Admitted, answers: &[Result<Submitted>]) {
         let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        for (key, answer) in admitted.0.into_iter().zip(answers) {
+        for (key, answer) in admitted.keys.iter().zip(answers) {
             if let (Some((key, window)), Ok(_)) = (key, answer)
-                && known.until.insert(key, now + window).is_none()
+                && known.until.insert(*key, now + *window).is_none()
             {
-                known.order.push_back(key);
+                known.order.push_back(*key);
             }
         }
         while known.order.len() > KEYS {

@@ -88,7 +88,8 @@ pub(super) async fn workers(api: Arc<Api>, request: Request) -> Handled {
     request.who.need_all_queues()?;
     let query = ListQuery::new().status(Status::InProgress).limit(MOST_HELD);
     let held = api.backend.list(query).await?;
-    Ok(reply::json(StatusCode::OK, &json!({ "workers": holders(&held) })))
+    let unready = api.unready_workers(&request.who).await?;
+    Ok(reply::json(StatusCode::OK, &json!({ "workers": holders(&held, unready) })))
 }
 
 impl Api {

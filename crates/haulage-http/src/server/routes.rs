@@ -1,64 +1,18 @@
 //! Every route, in one list: from it come what is answered, who may ask, and `/openapi.json`.
 
-use std::{future::Future, pin::Pin, sync::Arc};
-
 use hyper::Method;
 
 use super::{
-    Api, backend, deliveries, events, jobs, keys::Scope, openapi, pages, queues, reply::Reply,
-    request::Request, settle, submit, waiting,
+    backend, deliveries, events, jobs,
+    keys::Scope,
+    openapi, pages, queues,
+    route::{Parameter, QUEUE, Route, TEXT, header, query, to},
+    settle, submit, unready, waiting,
 };
-use crate::Problem;
 
-pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
-
-/// One thing that can be asked for.
-pub(super) struct Route {
-    pub(super) method: Method,
-    /// With `{name}` for what differs.
-    pub(super) path: &'static str,
-    /// Whoever has one of these scopes; anybody, where there are none.
-    pub(super) scopes: &'static [Scope],
-    /// What it does, in a line; of pages, and of a route that is for this crate's backend alone, nothing.
-    pub(super) summary: &'static str,
-    pub(super) parameters: &'static [Parameter],
-    /// The schema of the body, and its media types.
-    pub(super) body: Option<(&'static str, &'static [&'static str])>,
-    /// Status, what it means, and the schema of what comes with it: of each form, where there are several.
-    pub(super) answers: &'static [(u16, &'static str, &'static str)],
-    pub(super) handler: fn(Arc<Api>, Request) -> Answer,
-}
-
-/// A query parameter, or where its name says so, a header.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Parameter {
-    pub(super) name: &'static str,
-    pub(super) is_header: bool,
-    /// A JSON schema.
-    pub(super) schema: &'static str,
-    pub(super) what: &'static str,
-}
-
-pub(super) const fn query(name: &'static str, schema: &'static str, what: &'static str) -> Parameter {
-    Parameter { name, is_header: false, schema, what }
-}
-
-const fn header(name: &'static str, what: &'static str) -> Parameter {
-    Parameter { name, is_header: true, schema: TEXT, what }
-}
-
-impl Parameter {
-    const fn schema(mut self, schema: &'static str) -> Self {
-        self.schema = schema;
-        self
-    }
-}
-
-const TEXT: &str = r#"{"type":"string"}"#;
 const YES: &str = r#"{"type":"boolean"}"#;
 const TIME: &str = r##"{"$ref":"#/components/schemas/Time"}"##;
 const STATUS: &str = r##"{"$ref":"#/components/schemas/Status"}"##;
-pub(super) const QUEUE: &str = r##"{"$ref":"#/components/schemas/QueueName"}"##;
 const LABEL: &str = r##"{"$ref":"#/components/schemas/Label"}"##;
 
 const WAIT: Parameter = query(
@@ -82,72 +36,6 @@ const LOOK: &[Scope] = &[Scope::Read, Scope::Work];
 const ANY: &[Scope] = &Scope::ALL;
 
 const JSON_LINES: &[&str] = &["application/json", "application/jsonl"];
-
-impl Route {
-    fn new(
-        method: Method,
-        path: &'static str,
-        scopes: &'static [Scope],
-        handler: fn(Arc<Api>, Request) -> Answer,
-    ) -> Self {
-        Self { method, path, scopes, summary: "", parameters: &[], body: None, answers: &[], handler }
-    }
-
-    pub(super) fn get(
-        path: &'static str,
-        scopes: &'static [Scope],
-        handler: fn(Arc<Api>, Request) -> Answer,
-    ) -> Self {
-        Self::new(Method::GET, path, scopes, handler)
-    }
-
-    pub(super) fn post(
-        path: &'static str,
-        scopes: &'static [Scope],
-        handler: fn(Arc<Api>, Request) -> Answer,
-    ) -> Self {
-        Self::new(Method::POST, path, scopes, handler)
-    }
-
-    const fn summary(mut self, summary: &'static str) -> Self {
-        self.summary = summary;
-        self
-    }
-
-    pub(super) const fn parameters(mut self, parameters: &'static [Parameter]) -> Self {
-        self.parameters = parameters;
-        self
-    }
-
-    const fn body(mut self, schema: &'static str, kinds: &'static [&'static str]) -> Self {
-        self.body = Some((schema, kinds));
-        self
-    }
-
-    const fn answers(mut self, answers: &'static [(u16, &'static str, &'static str)]) -> Self {
-        self.answers = answers;
-        self
-    }
-
-    /// The names in its path.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
-    }
-
-    /// The parameters of its query.
-    pub(super) fn known(&self) -> impl Iterator<Item = &'static str> + Clone {
-        self.parameters.iter().filter(|parameter| !parameter.is_header).map(|parameter| parameter.name)
-    }
-}
-
-/// A handler, in the form that the list has.
-macro_rules! to {
-    ($handler:path) => {
-        |api, request| Box::pin($handler(api, request))
-    };
-}
-
-pub(super) use to;
 
 /// A verb of [`haulage::Backend`]; see [`crate::protocol`].
 macro_rules! verb {
@@ -174,6 +62,8 @@ pub(super) fn routes() -> Vec<Route> {
         verb!("redrive", OPERATE, backend::redrive),
         verb!("purge", OPERATE, backend::purge),
         verb!("set_paused", OPERATE, backend::set_paused),
+        verb!("set_unready", WORK, unready::set_verb),
+        verb!("unready_workers", READ, unready::list_verb),
         verb!("stats", COUNT, backend::stats),
         verb!("backlog", COUNT, backend::backlog),
         verb!("whole_read", COUNT, backend::whole_read),
@@ -320,7 +210,7 @@ fn public() -> Vec<Route> {
             .parameters(const { &[IN_QUEUE] })
             .answers(&[(200, "Numbers", "Scale")]),
         Route::get("/v1/workers", READ, to!(queues::workers))
-            .summary("The workers that hold jobs")
+            .summary("The workers that hold jobs, and those that are not ready for any")
             .answers(&[(200, "By name", "Workers")]),
         Route::get("/v1/webhooks", READ, to!(deliveries::list))
             .summary("Pending and dead webhook deliveries, newest first; with dead, most recently dead first")

@@ -10,7 +10,8 @@ use haulage::{
 use super::{
     Api,
     backend::{answered, call, failed, give, named, need_jobs},
-    calls::{Answered, Start},
+    call_table::Answered,
+    calls::Start,
     reply::Reply,
     request::{self, Request},
 };

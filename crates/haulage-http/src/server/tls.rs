@@ -96,3 +96,48 @@ fn read(certificate: &PathBuf, key: &PathBuf) -> Result<Arc<ServerConfig>> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, ptr};
+
+    use super::*;
+
+    /// As if the last look were long ago.
+    fn look_again(tls: &Tls) -> Arc<ServerConfig> {
+        let Some(long_ago) = Instant::now().checked_sub(LOOK) else { panic!("the machine has just started") };
+        tls.0.read.lock().expect("lock").looked = long_ago;
+        drop(tls.acceptor());
+        Arc::clone(&tls.0.read.lock().expect("lock").config)
+    }
+
+    /// A file changes, at a moment of its own.
+    fn replace(path: &Path, text: &[u8], second: u64) {
+        fs::write(path, text).expect("write");
+        let file = fs::File::options().write(true).open(path).expect("open");
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).expect("a time");
+    }
+
+    #[test]
+    fn a_certificate_that_is_replaced_is_read_again() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("../haulage-cli/tests/cli/tls");
+        let given = |name: &str| fs::read(given.join(name)).expect("read");
+        let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
+        replace(&certificate, &given("certificate.pem"), 1);
+        replace(&key, &given("key.pem"), 1);
+        let tls = Tls::open(certificate.clone(), key).expect("TLS");
+        let first = look_again(&tls);
+        assert!(ptr::eq(&*first, &*look_again(&tls)), "nothing has changed");
+        // The key that fits this one has not come yet.
+        replace(&certificate, &given("stranger.pem"), 2);
+        assert!(ptr::eq(&*first, &*look_again(&tls)), "the old one stays in use");
+        replace(&certificate, &given("certificate.pem"), 3);
+        drop(tls.acceptor());
+        assert!(
+            ptr::eq(&*first, &*tls.0.read.lock().expect("lock").config),
+            "each file is looked at now and then"
+        );
+        assert!(!ptr::eq(&*first, &*look_again(&tls)), "the new one is in use");
+    }
+}

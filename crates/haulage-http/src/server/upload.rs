@@ -12,9 +12,10 @@ use super::{
     caller::Caller,
     content::Content,
     memory::{FREE, Room},
+    pressure::TOO_MANY,
     reply::{self, Reply, Sender},
     request::{self, Request},
-    submit,
+    submission,
 };
 use crate::Problem;
 
@@ -45,10 +46,11 @@ enum LineAnswer {
 pub(super) fn upload(api: Arc<Api>, request: Request) -> Result<Reply, Problem> {
     let (sender, reply) = reply::stream_ahead(StatusCode::OK, "application/jsonl", UNREAD);
     let Request { body, who, .. } = request;
-    let limit = api.max_body.saturating_add(submit::OPTIONS);
+    let limit = api.max_body.saturating_add(submission::OPTIONS);
     let (batch, line) = (Vec::new(), Vec::new());
     tokio::spawn(async move {
-        let mut upload = Upload { api, who, sender, batch, bytes: 0, lines: 0, line, limit, room: None };
+        let mut upload =
+            Upload { api, who, sender, batch, bytes: 0, lines: 0, line, limit, room: None, failure: None };
         if let Err(UploadEnd::Problem(problem)) = upload.run(body).await {
             upload.answer(vec![(upload.lines + 1, Err(problem))]).await.ok();
         }
@@ -77,6 +79,8 @@ struct Upload {
     limit: usize,
     /// What the batch and the line take.
     room: Option<Room>,
+    /// Why the store did not take jobs, or had no room: more of them would only wait for the same.
+    failure: Option<Problem>,
 }
 
 impl Upload {
@@ -102,6 +106,9 @@ impl Upload {
             // A little that was sent may be much to read: others are to have their turn.
             tokio::task::yield_now().await;
             for piece in part.split_inclusive(|byte| *byte == b'\n') {
+                if let Some(problem) = self.failure.take_if(|_| !piece.trim_ascii().is_empty()) {
+                    return Err(self.end(problem));
+                }
                 let (size, limit) = (self.line.len() + piece.len(), self.limit);
                 if size > limit {
                     self.submit().await?;
@@ -166,8 +173,8 @@ impl Upload {
         if text.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        let job = submit::job(&text);
-        let job = job.and_then(|job| submit::check(&self.api, &self.who, &job).map(|()| job));
+        let job = submission::job(&text);
+        let job = job.and_then(|job| submission::check(&self.api, &self.who, &job).map(|()| job));
         self.batch.push((self.lines, job));
         self.bytes += text.len();
         if self.batch.len() >= BATCH_JOBS.min(self.api.backend.capabilities().max_submit.max(1))
@@ -191,36 +198,32 @@ impl Upload {
             true => Ok(Vec::new()),
             false => self.api.submit(&self.who, jobs).await,
         };
-        let mut failure = None;
-        let mut submitted = match submitted {
-            Ok(submitted) => submitted.into_iter(),
-            Err(error) => {
-                failure = Some(error);
-                Vec::new().into_iter()
+        let (mut submitted, failure) = match submitted {
+            Ok(submitted) => {
+                let last = submitted.last().and_then(|last| last.as_ref().err());
+                let refusal = last.filter(|problem| problem.name() == TOO_MANY).cloned();
+                (submitted.into_iter(), refusal)
             }
+            Err(error) => (Vec::new().into_iter(), Some(error)),
         };
         let answers: Vec<_> = batch
             .into_iter()
             .map(|(line, job)| {
                 let answer = job.and_then(|_| {
-                    let lost = || failure.clone().unwrap_or_else(|| submit::no_answer().into());
-                    submitted.next().map_or_else(|| Err(lost()), |answer| answer.map_err(Problem::from))
+                    let lost = || failure.clone().unwrap_or_else(|| submission::no_answer().into());
+                    submitted.next().unwrap_or_else(|| Err(lost()))
                 });
                 (line, answer)
             })
             .collect();
         self.leave_room();
-        self.answer(answers).await?;
-        match failure {
-            None => Ok(()),
-            // The store does not take jobs now; more of them would only wait for the same.
-            Some(problem) => Err(self.end(problem)),
-        }
+        self.failure = failure;
+        self.answer(answers).await
     }
 
     /// The end of the stream, for a reason that has nothing to do with the next line.
     fn end(&self, problem: Problem) -> UploadEnd {
-        let detail = format!("{}; nothing from line {} on was submitted", problem.detail, self.lines + 1);
+        let detail = format!("{}; no line after line {} was read", problem.detail, self.lines);
         UploadEnd::Problem(Problem { detail, ..problem })
     }
 

@@ -13,7 +13,7 @@ use haulage::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::jobs::mark;
+use super::tag::mark;
 
 /// How often to look, where a signal tells of ends: for progress.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -136,15 +136,7 @@ async fn look(backend: Arc<dyn Backend>, watched: Weak<Mutex<Table>>) {
         }
         let took = began.elapsed();
         tokio::time::sleep((took * PAUSE).clamp(LEAST_PAUSE, OFTEN)).await;
-        let signal = async {
-            if let Some(outcomes) = &mut outcomes
-                && outcomes.changed().await.is_ok()
-            {
-                return;
-            }
-            std::future::pending::<()>().await;
-        };
-        let _ = tokio::time::timeout(often, signal).await;
+        let _ = tokio::time::timeout(often, signal(&mut outcomes)).await;
         let Some(watched) = watched.upgrade() else { return };
         let mut watched = lock(&watched);
         if watched.jobs.is_empty() {
@@ -152,6 +144,16 @@ async fn look(backend: Arc<dyn Backend>, watched: Weak<Mutex<Table>>) {
             return;
         }
     }
+}
+
+/// Waits for a signal of the store; for ever where there will be none.
+pub(super) async fn signal(signals: &mut Option<watch::Receiver<u64>>) {
+    if let Some(signals) = signals
+        && signals.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Many jobs in one request, line by line.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use haulage::{
-    JobId,
+    Backend as _, Error, JobId, NewJob, Producer,
     backend::{Detail, ListQuery, Lookup},
 };
+use haulage_http::HttpBackend;
 use hyper::{Method, StatusCode};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -195,4 +196,69 @@ async fn a_line_without_an_end_is_refused() {
     stream.write_all(part.as_bytes()).await.expect("send");
     let rest = read_until(&mut stream, "too_large").await;
     assert!(rest.contains("\"line\":2"), "{rest}");
+}
+
+#[tokio::test]
+async fn of_more_lines_than_may_wait_the_first_go_in() {
+    let site = Site::with(|builder, _| builder.max_waiting(50)).await;
+    let keyed = |n: u32| format!("{{\"body\": {n}, \"idempotency_key\": \"k{n}\"}}\n");
+    let other = "{\"body\": 1, \"queue\": \"other\"}\n";
+    // Line 56 is for a queue that has room: what comes after a refusal is for the next upload all the same.
+    let lines: String = (1..=55).map(keyed).chain([other.to_owned()]).chain((56..=60).map(keyed)).collect();
+    let upload =
+        || async { answers(&site.client().send(Method::POST, "/v1/jobs", &LINES, lines.clone()).await.body) };
+    let first = upload().await;
+    let is_in = |answer: &serde_json::Value| answer["id"].is_string();
+    assert!(first[..50].iter().all(is_in), "{first:?}");
+    assert!(!first[50..].iter().any(is_in), "{first:?}");
+    let refused = &first[50]["error"];
+    assert_eq!(
+        (&refused["type"], &refused["status"], &refused["field"]),
+        (&"haulage:too_many_waiting".into(), &429.into(), &"queue".into())
+    );
+    assert_eq!(refused["detail"], "50 jobs are waiting in the queue default, and no more than 50 may");
+    assert_eq!(refused["remedy"], "submit again later");
+    assert_eq!(site.backend.stats().await.expect("stats").visible, 50);
+
+    // Sent again, what is in is found, and each job that ends makes room for one.
+    site.succeed("1").await;
+    let again = async || loop {
+        let answers = upload().await;
+        assert!(answers.iter().zip(&first[..50]).all(|(now, then)| now["id"] == then["id"]), "{answers:?}");
+        if is_in(&answers[50]) {
+            return answers;
+        }
+        // What waits is counted twice a second.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let again = tokio::time::timeout(Duration::from_secs(60), again()).await.expect("there is room");
+    assert_eq!((is_in(&again[50]), is_in(&again[51])), (true, false), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_comes_after_a_line_that_has_no_room_is_not_read() {
+    let site = Site::with(|builder, _| builder.max_waiting(1)).await;
+    let mut stream = begin(&site).await;
+    chunk(&mut stream, "{\"body\": 1}\n").await;
+    read_until(&mut stream, "\"id\":").await;
+    chunk(&mut stream, "{\"body\": 2}\n").await;
+    read_until(&mut stream, "too_many_waiting").await;
+    chunk(&mut stream, "\n{\"body\": 3}\n").await;
+    let end = read_until(&mut stream, "was read").await;
+    assert!(end.contains("no line after line 3 was read"), "{end}");
+    assert_eq!(site.backend.stats().await.expect("stats").visible, 1);
+}
+
+#[tokio::test]
+async fn of_more_jobs_than_may_wait_a_producer_elsewhere_hears_which_are_in() {
+    let site = Site::with(|builder, _| builder.max_waiting(50)).await;
+    let backend = Arc::new(HttpBackend::builder(site.server.url()).open().await.expect("open"));
+    assert!(!backend.capabilities().atomic_submit, "a submit may be accepted in part");
+    let jobs = (0..60).map(|n| NewJob::new(&n).expect("JSON")).collect();
+    let failed = Producer::new(backend).submit_many(jobs).await.expect_err("too many");
+    assert_eq!((failed.accepted.len(), failed.index, failed.accepted_later.len()), (50, 50, 0));
+    assert!(matches!(failed.error, Error::Unavailable { .. }), "{failed}");
+    let said = failed.error.to_string();
+    assert!(said.contains("no more than 50 may; submit again later"), "{said}");
+    assert_eq!(site.backend.stats().await.expect("stats").visible, 50);
 }

@@ -295,7 +295,7 @@ async fn who_submits_more_than_may_wait_is_told_to_come_back() {
     let full = client.post("/v1/jobs", r#"{"body": 3}"#).await;
     assert_eq!(full.problem(429)["field"], "queue");
     assert!(full.header("retry-after").parse::<u64>().is_ok(), "{full:?}");
-    let detail = "3 jobs are waiting in the queue default; with 1 more they would pass the limit of 3";
+    let detail = "3 jobs are waiting in the queue default, and no more than 3 may";
     assert_eq!(full.json()["detail"], detail);
     client.post("/v1/jobs", r#"{"body": 3, "idempotency_key": "l"}"#).await.problem(429);
     // What was accepted is said again, also where there is no more room.
@@ -306,22 +306,36 @@ async fn who_submits_more_than_may_wait_is_told_to_come_back() {
     assert_eq!(again.json(), serde_json::json!({ "line": 1, "id": first, "duplicate": true }), "{again:?}");
     let other = client.post("/v1/jobs", r#"{"body": 1, "idempotency_key": "k"}"#).await;
     assert_eq!(other.problem(422)["type"], "haulage:idempotency_conflict");
-    // Another queue has room of its own, and a batch goes in as a whole or not at all.
+    // Another queue has room of its own.
     client.submit(r#"{"body": 1, "queue": "bulk"}"#).await;
-    let lines = "{\"body\": 1, \"queue\": \"bulk\"}\n".repeat(3);
-    let answer = client.send(Method::POST, "/v1/jobs", &[("content-type", "application/jsonl")], lines).await;
-    let text = std::str::from_utf8(&answer.body).expect("UTF-8");
-    assert!(text.contains("haulage:too_many_waiting") && !text.contains("\"id\""), "{text}");
-    // The last answer is about what was not read any more; what was submitted before stays so.
-    let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
-    let said = last["error"]["detail"].as_str().expect("a detail");
-    assert!(said.ends_with("; nothing from line 4 on was submitted"), "{last}");
-    assert_eq!(last["error"]["remedy"], "submit again later");
-    assert_eq!(site.backend.stats().await.expect("stats").visible, 4);
     site.succeed("1").await;
     let until = std::time::Instant::now() + Duration::from_secs(60);
     while client.post("/v1/jobs", r#"{"body": 3}"#).await.status != StatusCode::ACCEPTED {
         assert!(std::time::Instant::now() < until, "there is room, and nobody is let in");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn a_new_checkpoint_is_another_answer_where_it_is_in_it() {
+    let site = Site::new().await;
+    let client = site.client();
+    let path = format!("/v1/jobs/{}", client.submit(r#"{"body": 1}"#).await);
+    let job = site.claim().await;
+    let leave = async |checkpoint: &str| {
+        let update = Update::default().checkpoint(haulage::Json::parse(checkpoint).expect("JSON"));
+        let beat = Heartbeat::new(job.key.clone(), Duration::from_secs(60)).update(update.expect("small"));
+        site.backend.heartbeat(vec![beat]).await.expect("heartbeat");
+    };
+    leave(r#"{"step": 1}"#).await;
+    let (short, whole) = (client.get(&path).await, client.get(&format!("{path}?body=true")).await);
+    let status = async |path: &str, tag: &str| client.get_with(path, &[("if-none-match", tag)]).await.status;
+    let full = format!("{path}?body=true");
+    assert_eq!(status(&full, whole.header("etag")).await, StatusCode::NOT_MODIFIED);
+    assert_eq!(status(&full, short.header("etag")).await, StatusCode::OK, "the short answer is another one");
+    leave(r#"{"step": 2}"#).await;
+    let changed =
+        client.get_with(&format!("{full}&wait=60"), &[("if-none-match", whole.header("etag"))]).await;
+    assert_eq!((changed.status, &changed.json()["checkpoint"]["step"]), (StatusCode::OK, &2.into()));
+    assert_eq!(status(&path, short.header("etag")).await, StatusCode::NOT_MODIFIED, "it has no checkpoint");
 }

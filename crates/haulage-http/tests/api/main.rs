@@ -13,6 +13,8 @@ mod outage;
 mod pages;
 mod receiver;
 mod sessions;
+mod slots;
 mod stopping;
 mod store;
+mod unready;
 mod webhooks;

@@ -67,10 +67,8 @@ async fn whatever_needs_a_store_that_is_out_of_reach_is_a_503_and_nothing_is_hal
     let lines = client.send(Method::POST, "/v1/jobs", &LINES, "{\"body\": 3}\n{\"body\": 4}\n").await;
     let said: Vec<Value> =
         lines.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(said.len(), 3, "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
     assert!(said.iter().all(|line| line["error"]["type"] == "haulage:unavailable"), "{said:?}");
-    let end = said[2]["error"]["detail"].as_str().expect("a detail");
-    assert!(end.ends_with("nothing from line 3 on was submitted"), "{end}");
 
     store.state.send_replace(State::Works);
     let stats = client.get("/v1/stats").await.json();

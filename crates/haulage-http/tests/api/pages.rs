@@ -91,8 +91,15 @@ async fn a_job_says_why_it_waits() {
     let site = Site::new().await;
     let client = site.client();
     let first = client.submit(r#"{"body": 1}"#).await;
-    let unserved = "No worker seems to take jobs from the queue default: none of its jobs is running.";
+    let unserved = "No worker seems to take jobs from the queue default: none of its jobs is running. Either there is no \
+                    worker for it, or none is ready: one that is not says why in its log, and at /ready.";
     assert_eq!(why(&client, &first).await, unserved);
+    // Of a worker that is not ready, there is what it said when it gave the job back.
+    let given_back =
+        Outcome::Release { after: Duration::ZERO, reason: Some("the model is loading".into()), begun: false };
+    site.settle(&site.claim().await, given_back).await;
+    let last = "The last worker that had it gave it back: the model is loading";
+    assert_eq!(why(&client, &first).await, format!("{unserved} {last}"));
     let running = site.claim().await;
     let second = client.submit(r#"{"body": 2}"#).await;
     let third = client.submit(r#"{"body": 3}"#).await;
@@ -401,6 +408,28 @@ async fn a_page_that_has_not_changed_is_not_sent_again() {
         assert_eq!(changed.status, StatusCode::OK, "{path}: {changed:?}");
         site.settle(&job, Outcome::release()).await;
     }
+}
+
+#[tokio::test]
+async fn the_page_of_a_job_that_runs_is_sent_again_with_a_new_checkpoint() {
+    let site = Site::new().await;
+    let client = site.client();
+    let path = format!("/jobs/{}", client.submit(r#"{"body": 1}"#).await);
+    let job = site.claim().await;
+    let mut tag = String::new();
+    for step in 1..3 {
+        let checkpoint = Json::parse(&format!("{{\"step\": {step}}}")).expect("JSON");
+        let update = Update::default().checkpoint(checkpoint).expect("small");
+        let beat = Heartbeat::new(job.key.clone(), Duration::from_secs(60)).update(update);
+        site.backend.heartbeat(vec![beat]).await.expect("heartbeat");
+        let again = client.get_with(&path, &[("accept", "text/html"), ("if-none-match", &tag)]).await;
+        assert_eq!(again.status, StatusCode::OK, "step {step}");
+        let page = again.text();
+        assert!(page.contains(&format!("{{&quot;step&quot;: {step}}}</pre>")), "{page}");
+        tag = format!("\"{}\"", between(&page, r#"<div id="live" data-tag=""#, "\""));
+    }
+    let again = client.get_with(&path, &[("accept", "text/html"), ("if-none-match", &tag)]).await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED, "nothing has changed");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A store that fails, or takes its time, where a test says so.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,7 +15,7 @@ use haulage::{
     backend::{
         Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, ClaimedDeliveries, Deliveries, Delivery,
         DeliveryQuery, DeliveryRequest, DeliverySettlement, Detail, Finding, Heartbeat, HeartbeatStatus,
-        ListQuery, Lookup, Purge, Redrive, RedriveDeliveries, Settlement, Signals, Stats, Submitted,
+        ListQuery, Lookup, Purge, Redrive, RedriveDeliveries, Settlement, Signals, Stats, Submitted, Unready,
         WholeRead,
     },
 };
@@ -208,6 +209,14 @@ impl Backend for Store {
 
     fn deliveries(&self) -> Option<&dyn Deliveries> {
         self.inner.deliveries().map(|_| self as _)
+    }
+
+    async fn set_unready(&self, worker: String, unready: Option<Unready>) -> Result<()> {
+        self.reached().await?.set_unready(worker, unready).await
+    }
+
+    async fn unready_workers(&self) -> Result<BTreeMap<String, Unready>> {
+        self.reached().await?.unready_workers().await
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {

@@ -4,4 +4,5 @@ mod claims;
 mod compression;
 mod conformance;
 mod faults;
+mod hello;
 mod place;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Case,
-    trial::{End, LONG, Trial, error, fail, job, retry, success},
+    trial::{LONG, Trial, TrialEnd, error, fail, job, retry, success},
 };
 use crate::{
     Attempt, FailureKind, JobError, Status,
@@ -80,7 +80,7 @@ async fn last_ten(t: &Trial<'_>) {
 }
 
 async fn redriven(t: &Trial<'_>) {
-    let id = t.end(job(1), End::Failed).await;
+    let id = t.end(job(1), TrialEnd::Failed).await;
     let before = t.record(&id).await.attempts;
     t.redrive(&[&id]).await;
     assert_eq!(t.record(&id).await.attempts, before);

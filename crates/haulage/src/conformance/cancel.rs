@@ -1,8 +1,10 @@
 //! `cancel`: of what waits, of what runs, and of what is over.
 
+use std::time::Duration;
+
 use super::{
     Case,
-    trial::{End, Trial, error, job, retry, success},
+    trial::{Trial, TrialEnd, error, job, retry, success},
 };
 use crate::{
     Backend, FailureKind, JobId, NewJob, Status,
@@ -14,9 +16,9 @@ pub(super) const CASES: &[Case] = &[
     Case::new("cancel: a delayed job, and one that waits for its retry", &[4, 7], |t| Box::pin(delayed(t))),
     Case::new("cancel: a running job is asked to stop", &[4, 5], |t| Box::pin(running(t))),
     Case::new("cancel: answers in order, and what is over stays so", &[2], |t| Box::pin(in_order(t))),
-    Case::new("cancel: rings for a running job", &[5], |t| Box::pin(rings(t)))
+    Case::new("cancel: signals for a running job", &[5], |t| Box::pin(signals(t)))
         .needs(|b| b.signals().cancels.is_none().then_some("no signal for cancels")),
-    Case::new("cancel: of a waiting job is an outcome, and rings", &[1], |t| Box::pin(outcome_rings(t)))
+    Case::new("cancel: of a waiting job is an outcome, and signals", &[1], |t| Box::pin(outcome_signals(t)))
         .needs(no_outcomes),
 ];
 
@@ -30,11 +32,12 @@ async fn cancel(t: &Trial<'_>, id: &JobId) -> Cancellation {
 
 async fn waiting(t: &Trial<'_>) {
     let id = t.submit(job(1)).await;
+    let before = t.now();
     assert_eq!(cancel(t, &id).await, Cancellation::Done);
     let record = t.record(&id).await;
     assert_eq!((record.status, record.attempt, record.dead), (Status::Cancelled, 0, false));
     assert_eq!(record.error.map(|e| e.kind), Some(FailureKind::Cancelled));
-    t.assert_near(record.finished_at, t.now());
+    t.assert_near(record.finished_at, before, Duration::ZERO);
     assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(NewJob::DEFAULT_RESULT_TTL)));
     assert_eq!(record.due_at, None);
     t.assert_idle().await;
@@ -66,8 +69,8 @@ async fn running(t: &Trial<'_>) {
 }
 
 async fn in_order(t: &Trial<'_>) {
-    let success = t.end(job(1), End::Success).await;
-    let dead = t.end(job(2), End::Dead).await;
+    let success = t.end(job(1), TrialEnd::Success).await;
+    let dead = t.end(job(2), TrialEnd::Dead).await;
     let running = t.start(job(3)).await.key.id;
     let waiting = t.submit(job(4)).await;
     let asked = vec![
@@ -99,22 +102,22 @@ async fn in_order(t: &Trial<'_>) {
     }
 }
 
-async fn rings(t: &Trial<'_>) {
+async fn signals(t: &Trial<'_>) {
     let mut cancels = t.backend.signals().cancels.expect("the signal");
     let claimed = t.start(job(1)).await;
     cancels.borrow_and_update();
     cancel(t, &claimed.key.id).await;
-    let rung = t.soon(cancels.changed()).await;
-    assert!(rung.is_ok(), "no ring");
+    let notified = t.soon(cancels.changed()).await;
+    assert!(notified.is_ok(), "no signal");
 }
 
-async fn outcome_rings(t: &Trial<'_>) {
+async fn outcome_signals(t: &Trial<'_>) {
     let mut outcomes = t.backend.signals().outcomes.expect("the signal");
     let claimed = t.start(job(1)).await;
     t.finish(&claimed.key, retry("again")).await;
     outcomes.borrow_and_update();
     cancel(t, &claimed.key.id).await;
-    let rung = t.soon(outcomes.changed()).await;
-    assert!(rung.is_ok(), "no ring");
+    let notified = t.soon(outcomes.changed()).await;
+    assert!(notified.is_ok(), "no signal");
     assert!(t.settle(&claimed.key, success(1)).await.is_err());
 }

@@ -33,7 +33,7 @@ pub(super) const CASES: &[Case] = &[
         Box::pin(lost_cancelled(t))
     }),
     Case::new("claim: a lost job is cancelled at once", &[6], |t| Box::pin(lost_then_cancelled(t))),
-    Case::new("claim: rings for a job that died with its worker", &[6], |t| Box::pin(death_rings(t)))
+    Case::new("claim: signals for a job that died with its worker", &[6], |t| Box::pin(death_signals(t)))
         .needs(|b| b.signals().outcomes.is_none().then_some("no signal for outcomes")),
     Case::new("claim: looks that only read leave a silent holder its job", &[5], |t| {
         Box::pin(looks_take_nothing(t))
@@ -66,16 +66,17 @@ async fn due_order(t: &Trial<'_>) {
 async fn recorded(t: &Trial<'_>) {
     let id = t.submit(job(41)).await;
     let request = ClaimRequest { worker: "gpu-7".into(), lease: t.ticks(30), ..t.request() };
+    let before = t.now();
     let claimed = t.take_as(request).await;
     assert_eq!((&claimed.key.id, claimed.key.attempt, claimed.counted), (&id, 1, 1));
     assert_eq!(claimed.body.as_str(), "41");
-    t.assert_near(Some(claimed.lease_until), t.now().after(t.ticks(30)));
+    t.assert_near(Some(claimed.lease_until), before, t.ticks(30));
 
     let record = t.record(&id).await;
     assert_eq!((record.status, record.attempt, record.uncounted), (Status::InProgress, 1, 0));
     assert_eq!(record.worker.as_deref(), Some("gpu-7"));
     assert_eq!(record.due_at, Some(claimed.lease_until));
-    t.assert_near(record.started_at, t.now());
+    t.assert_near(record.started_at, before, Duration::ZERO);
     assert_eq!((record.finished_at, record.expires_at, record.error), (None, None, None));
     assert_eq!(record.submitted_at, claimed.submitted_at);
 }
@@ -116,6 +117,7 @@ async fn made_again(t: &Trial<'_>) {
     assert_eq!(first.len(), 2);
     t.pass(1).await;
     // However few are asked for now: they are in nobody's hands.
+    let before = t.now();
     let again = claim(request.clone().max(1).again()).await;
     assert_eq!(keys(&again), keys(&first), "no attempt more");
     assert!(
@@ -124,7 +126,7 @@ async fn made_again(t: &Trial<'_>) {
             .zip(&first)
             .all(|(again, first)| again.counted == first.counted && again.body == first.body)
     );
-    t.assert_near(Some(again[0].lease_until), t.now().after(t.ticks(LONG)));
+    t.assert_near(Some(again[0].lease_until), before, t.ticks(LONG));
     // What has ended is not brought again, and neither is what another has.
     t.finish(&first[0].key, success(1)).await;
     assert_eq!(keys(&claim(request.clone().again()).await), [first[1].key.clone()]);
@@ -220,7 +222,7 @@ async fn lost_then_cancelled(t: &Trial<'_>) {
     assert_eq!(t.status(&id).await, Status::Cancelled);
 }
 
-async fn death_rings(t: &Trial<'_>) {
+async fn death_signals(t: &Trial<'_>) {
     let mut outcomes = t.backend.signals().outcomes.expect("the signal");
     t.submit(job(1).max_attempts(1)).await;
     t.take_for(2).await;
@@ -229,7 +231,7 @@ async fn death_rings(t: &Trial<'_>) {
     t.pass(2).await;
     outcomes.borrow_and_update();
     t.assert_idle().await;
-    outcomes.changed().await.expect("a ring");
+    outcomes.changed().await.expect("a signal");
 }
 
 async fn looks_take_nothing(t: &Trial<'_>) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Case,
-    trial::{End, Trial, job, jobs, success},
+    trial::{Trial, TrialEnd, job, jobs, success},
 };
 use crate::{
     ERROR_TTL, JobId, Status,
@@ -37,7 +37,7 @@ async fn order(t: &Trial<'_>) {
 }
 
 async fn detail(t: &Trial<'_>) {
-    let id = t.end(job(5), End::Success).await;
+    let id = t.end(job(5), TrialEnd::Success).await;
     for (detail, body, result) in [
         (Detail::Status, None, None),
         (Detail::Result, None, Some("7")),
@@ -54,7 +54,7 @@ async fn detail(t: &Trial<'_>) {
 }
 
 async fn expires(t: &Trial<'_>) {
-    for end in [End::Success, End::Cancelled] {
+    for end in [TrialEnd::Success, TrialEnd::Cancelled] {
         let id = t.end(job(1).result_ttl(t.ticks(4)), end).await;
         t.pass(2).await;
         assert_eq!(t.status(&id).await, end.status());
@@ -68,13 +68,13 @@ async fn expires(t: &Trial<'_>) {
 }
 
 async fn not_kept(t: &Trial<'_>) {
-    let id = t.end(job(1).result_ttl(Duration::ZERO), End::Success).await;
+    let id = t.end(job(1).result_ttl(Duration::ZERO), TrialEnd::Success).await;
     assert_eq!(t.lookup(&id).await, Lookup::Expired);
 }
 
 async fn gone(t: &Trial<'_>) {
     let mut ids = Vec::new();
-    for end in [End::Success, End::Cancelled, End::Cancelled] {
+    for end in [TrialEnd::Success, TrialEnd::Cancelled, TrialEnd::Cancelled] {
         ids.push(t.end(job(1).result_ttl(t.ticks(2)), end).await);
     }
     t.pass(2).await;
@@ -85,7 +85,7 @@ async fn gone(t: &Trial<'_>) {
     }
     assert_eq!(t.redrive(&ids.iter().collect::<Vec<_>>()).await, []);
     assert_eq!(t.backend.redrive(Redrive::dead(10)).await.expect("redrive"), []);
-    for end in End::ALL {
+    for end in TrialEnd::ALL {
         assert_eq!(t.purge(end.status()).await, 0, "{end:?}");
     }
     let answers = t.backend.cancel(ids.clone()).await.expect("cancel");
@@ -110,8 +110,8 @@ async fn unfinished(t: &Trial<'_>) {
 }
 
 async fn wrong(t: &Trial<'_>) {
-    let dead = t.end(job(1).result_ttl(t.ticks(1)), End::Dead).await;
-    let failed = t.end(job(2).result_ttl(t.ticks(1)), End::Failed).await;
+    let dead = t.end(job(1).result_ttl(t.ticks(1)), TrialEnd::Dead).await;
+    let failed = t.end(job(2).result_ttl(t.ticks(1)), TrialEnd::Failed).await;
     t.pass_time(ERROR_TTL - t.ticks(1)).await;
     assert!(t.record(&dead).await.dead);
     assert_eq!(t.status(&failed).await, Status::Error);
@@ -126,13 +126,13 @@ async fn wrong(t: &Trial<'_>) {
 
 async fn dead_longer(t: &Trial<'_>) {
     let ttl = ERROR_TTL * 2;
-    let id = t.end(job(1).result_ttl(ttl), End::Dead).await;
+    let id = t.end(job(1).result_ttl(ttl), TrialEnd::Dead).await;
     let record = t.record(&id).await;
     assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(ttl)));
 }
 
 async fn redriven(t: &Trial<'_>) {
-    let id = t.end(job(1).result_ttl(t.ticks(4)), End::Cancelled).await;
+    let id = t.end(job(1).result_ttl(t.ticks(4)), TrialEnd::Cancelled).await;
     t.pass(2).await;
     t.redrive(&[&id]).await;
     t.pass(4).await;

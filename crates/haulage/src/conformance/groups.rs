@@ -1,8 +1,10 @@
 //! Groups: in order, one job at a time, others go on.
 
+use std::time::Duration;
+
 use super::{
     Case,
-    trial::{End, Trial, error, fail, job, jobs, retry, success},
+    trial::{Trial, TrialEnd, error, fail, job, jobs, retry, success},
 };
 use crate::{
     Backend, JobId, NewJob, Status,
@@ -145,8 +147,9 @@ async fn delay_in_turn(t: &Trial<'_>) {
     t.assert_idle().await;
     t.pass(6).await;
     let second = t.take().await;
+    let ended = t.now();
     t.finish(&second.key, success(1)).await;
-    t.assert_near(t.record(&ids[2]).await.due_at, t.now());
+    t.assert_near(t.record(&ids[2]).await.due_at, ended, Duration::ZERO);
     assert_eq!(t.take().await.key.id, ids[2]);
 }
 
@@ -217,13 +220,14 @@ async fn no_due_time(t: &Trial<'_>) {
     }
     let head = t.take().await;
     t.pass(1).await;
+    let ended = t.now();
     t.finish(&head.key, success(1)).await;
-    t.assert_near(t.record(&ids[1]).await.due_at, t.now());
+    t.assert_near(t.record(&ids[1]).await.due_at, ended, Duration::ZERO);
     assert_eq!(t.record(&ids[2]).await.due_at, None);
 }
 
 async fn redrive_behind(t: &Trial<'_>) {
-    let first = t.end(of("g", 0), End::Dead).await;
+    let first = t.end(of("g", 0), TrialEnd::Dead).await;
     let second = t.start(of("g", 1)).await;
     let third = t.submit(of("g", 2)).await;
     t.redrive(&[&first]).await;
@@ -238,7 +242,7 @@ async fn redrive_behind(t: &Trial<'_>) {
 }
 
 async fn redrive_before(t: &Trial<'_>) {
-    let first = t.end(of("g", 0), End::Failed).await;
+    let first = t.end(of("g", 0), TrialEnd::Failed).await;
     let rest = submit_group(t, 2).await;
     t.redrive(&[&first]).await;
     assert_eq!(t.record(&rest[0]).await.due_at, None, "no longer the head");
@@ -253,7 +257,7 @@ async fn redrive_before(t: &Trial<'_>) {
 async fn redrive_overtakes(t: &Trial<'_>) {
     let ways: [fn() -> Option<Outcome>; 3] = [|| Some(retry("again")), || Some(Outcome::release()), || None];
     for outcome in ways.map(|way| way()) {
-        let first = t.end(of("g", 0), End::Cancelled).await;
+        let first = t.end(of("g", 0), TrialEnd::Cancelled).await;
         t.submit(of("g", 1)).await;
         let second = t.take_for(2).await;
         t.redrive(&[&first]).await;
@@ -286,7 +290,7 @@ async fn redrive_delayed(t: &Trial<'_>) {
 async fn redrive_many(t: &Trial<'_>) {
     let mut ids = Vec::new();
     for n in 0..3 {
-        ids.push(t.end(of("g", n), End::Dead).await);
+        ids.push(t.end(of("g", n), TrialEnd::Dead).await);
     }
     t.redrive(&[&ids[2], &ids[0], &ids[1]]).await;
     for id in &ids {

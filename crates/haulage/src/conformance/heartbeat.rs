@@ -43,7 +43,7 @@ async fn extends(t: &Trial<'_>) {
         let before = t.now();
         let statuses = send(t, vec![beat(t, &claimed, 6)]).await;
         let HeartbeatStatus::Held(until) = statuses[0] else { panic!("{statuses:?}") };
-        t.assert_near(Some(until), before.after(t.ticks(6)));
+        t.assert_near(Some(until), before, t.ticks(6));
         assert_eq!(t.record(&id).await.due_at, Some(until));
         t.assert_idle().await;
     }
@@ -52,9 +52,10 @@ async fn extends(t: &Trial<'_>) {
 
 async fn from_now(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
+    let before = t.now();
     let statuses = send(t, vec![beat(t, &claimed, 2)]).await;
     let HeartbeatStatus::Held(until) = statuses[0] else { panic!("{statuses:?}") };
-    t.assert_near(Some(until), t.now().after(t.ticks(2)));
+    t.assert_near(Some(until), before, t.ticks(2));
     assert_eq!(t.retake(2).await.key.attempt, 2, "it can be shorter than the one before");
     t.assert_lost(&claimed.key).await;
 }
@@ -78,9 +79,10 @@ async fn tells_cancel(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
     t.backend.cancel(vec![claimed.key.id.clone()]).await.expect("cancel");
     for _ in 0..2 {
+        let before = t.now();
         let statuses = send(t, vec![beat(t, &claimed, 30)]).await;
         let HeartbeatStatus::CancelRequested(until) = statuses[0] else { panic!("{statuses:?}") };
-        t.assert_near(Some(until), t.now().after(t.ticks(30)));
+        t.assert_near(Some(until), before, t.ticks(30));
     }
 }
 
@@ -90,9 +92,10 @@ async fn revives(t: &Trial<'_>) {
     // Longer than a lease, and than two.
     for silence in [3, 9] {
         t.pass(silence).await;
+        let before = t.now();
         let statuses = send(t, vec![beat(t, &claimed, 2)]).await;
         let HeartbeatStatus::Held(until) = statuses[0] else { panic!("after {silence} ticks: {statuses:?}") };
-        t.assert_near(Some(until), t.now().after(t.ticks(2)));
+        t.assert_near(Some(until), before, t.ticks(2));
         let record = t.record(&id).await;
         assert_eq!((record.status, record.attempt, record.error), (Status::InProgress, 1, None));
     }

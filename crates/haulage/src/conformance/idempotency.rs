@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Case,
-    trial::{End, Trial, job, jobs, json, retry, success},
+    trial::{Trial, TrialEnd, job, jobs, json, retry, success},
 };
 use crate::{
     Error, JobId, NewJob, Result, Status,
@@ -77,7 +77,7 @@ async fn other_keys(t: &Trial<'_>) {
 }
 
 async fn whatever_became(t: &Trial<'_>) {
-    for end in End::ALL {
+    for end in TrialEnd::ALL {
         let key = format!("{end:?}");
         let id = t.end(job(1).idempotency_key(&key), end).await;
         assert_eq!(submit(t, job(1).idempotency_key(&key)).await, found(&id));
@@ -89,7 +89,7 @@ async fn whatever_became(t: &Trial<'_>) {
 }
 
 async fn record_gone(t: &Trial<'_>) {
-    let expired = t.end(job(1).idempotency_key("expired").result_ttl(t.ticks(2)), End::Success).await;
+    let expired = t.end(job(1).idempotency_key("expired").result_ttl(t.ticks(2)), TrialEnd::Success).await;
     t.pass(2).await;
     assert_eq!(t.lookup(&expired).await, Lookup::Expired);
     assert_eq!(submit(t, job(1).idempotency_key("expired")).await, found(&expired));
@@ -151,7 +151,7 @@ async fn white_space(t: &Trial<'_>) {
 }
 
 async fn own_window(t: &Trial<'_>) {
-    let id = t.end(keyed(1).idempotency_window(t.ticks(40)), End::Success).await;
+    let id = t.end(keyed(1).idempotency_window(t.ticks(40)), TrialEnd::Success).await;
     assert_eq!(submit(t, keyed(1)).await, found(&id));
     t.pass(40).await;
     // What comes now is a new job, with any body.
@@ -174,13 +174,13 @@ async fn as_its_job(t: &Trial<'_>) {
 
 async fn window(t: &Trial<'_>) {
     let window = NewJob::DEFAULT_IDEMPOTENCY_WINDOW;
-    let first = t.end(keyed(1), End::Success).await;
+    let first = t.end(keyed(1), TrialEnd::Success).await;
     t.pass_time(window / 2).await;
     assert_eq!(submit(t, keyed(1)).await, found(&first), "which does not extend the window");
     t.pass_time(window / 2 - Duration::from_secs(1)).await;
     assert_eq!(submit(t, keyed(1)).await, found(&first));
     t.pass_time(Duration::from_secs(1)).await;
-    let second = t.end(keyed(4), End::Success).await;
+    let second = t.end(keyed(4), TrialEnd::Success).await;
     assert_ne!(second, first);
     t.pass_time(window / 2).await;
     assert_eq!(submit(t, keyed(4)).await, found(&second), "it has a window of its own");

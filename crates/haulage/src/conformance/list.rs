@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Case,
-    trial::{End, LONG, Trial, error, job, jobs, retry, success},
+    trial::{LONG, Trial, TrialEnd, error, job, jobs, retry, success},
 };
 use crate::{
     Backend, Error, JobId, Status,
@@ -51,7 +51,7 @@ async fn newest_first(t: &Trial<'_>) {
 
 async fn by_status(t: &Trial<'_>) {
     let mut of_status = Vec::new();
-    for end in End::ALL {
+    for end in TrialEnd::ALL {
         of_status.push(t.end(job(1), end).await);
     }
     let [success, failed, dead, cancelled] = of_status.try_into().expect("four ends");
@@ -109,7 +109,7 @@ async fn unknown(t: &Trial<'_>) {
 }
 
 async fn no_payloads(t: &Trial<'_>) {
-    let id = t.end(job(1), End::Success).await;
+    let id = t.end(job(1), TrialEnd::Success).await;
     let listed = t.backend.list(all()).await.expect("list").remove(0);
     assert_eq!((listed.body.as_ref(), listed.result.as_ref()), (None, None));
     let alone = t.backend.get(vec![id.clone()], Detail::Status).await.expect("get").remove(0);
@@ -193,8 +193,8 @@ async fn by_error(t: &Trial<'_>) {
     t.finish(&claimed.key, retry("out of memory, at first")).await;
     let done = claimed.key.id;
     t.finish(&t.take().await.key, success(3)).await;
-    let cancelled = t.end(job(4), End::Cancelled).await;
-    t.end(job(5), End::Success).await;
+    let cancelled = t.end(job(4), TrialEnd::Cancelled).await;
+    t.end(job(5), TrialEnd::Success).await;
     for (error, expected) in [
         ("out of", vec![&done, &waiting, &failed]),
         ("out of memory", vec![&done, &failed]),

@@ -56,6 +56,7 @@ mod submit;
 mod suspects;
 mod terminal;
 mod trial;
+mod unready;
 mod waiting;
 mod webhook_progress;
 mod webhooks;
@@ -186,6 +187,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         queues::CASES,
         idempotency::CASES,
         payloads::CASES,
+        unready::CASES,
         webhook_progress::CASES,
         webhooks::CASES,
         races::CASES,

@@ -2,7 +2,7 @@
 
 use super::{
     Case,
-    trial::{End, Trial, job, jobs},
+    trial::{Trial, TrialEnd, job, jobs},
 };
 use crate::{
     Error, Status,
@@ -24,7 +24,7 @@ async fn purge(t: &Trial<'_>, status: Status, ticks: u32) -> u64 {
 
 async fn one_status(t: &Trial<'_>) {
     let mut ids = Vec::new();
-    for end in End::ALL {
+    for end in TrialEnd::ALL {
         ids.push(t.end(job(1), end).await);
     }
     ids.push(t.start(job(2)).await.key.id);
@@ -72,7 +72,7 @@ async fn running(t: &Trial<'_>) {
 }
 
 async fn missing(t: &Trial<'_>) {
-    let dead = t.end(job(1), End::Dead).await;
+    let dead = t.end(job(1), TrialEnd::Dead).await;
     let waiting = t.submit(job(2)).await;
     assert_eq!((t.purge(Status::Error).await, t.purge(Status::Submitted).await), (1, 1));
     for id in [&dead, &waiting] {
@@ -85,7 +85,7 @@ async fn missing(t: &Trial<'_>) {
 }
 
 async fn single_jobs(t: &Trial<'_>) {
-    let (kept, done) = (t.end(job(1), End::Success).await, t.end(job(2), End::Success).await);
+    let (kept, done) = (t.end(job(1), TrialEnd::Success).await, t.end(job(2), TrialEnd::Success).await);
     let running = t.start(job(3)).await.key;
     let waiting = t.submit(job(4)).await;
     let ids = vec![done.clone(), waiting.clone(), running.id.clone(), "no-such-job".into(), done.clone()];

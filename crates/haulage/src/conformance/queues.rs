@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Case,
     groups::ordered,
-    trial::{End, Trial, error, job, retry, success},
+    trial::{Trial, TrialEnd, error, job, retry, success},
 };
 use crate::{
     Backend, Error, JobId, NewJob, QueueName, Queues, Status,
@@ -336,7 +336,7 @@ async fn filters(t: &Trial<'_>) {
     for (queue, body) in [("a", 1), ("default", 2), ("a", 3), ("b", 4)] {
         let id = t.submit(in_queue(queue, body).max_attempts(1)).await;
         let claimed = t.take_as(t.of(queue, 0).lease(t.ticks(super::trial::END_LEASE))).await;
-        assert_eq!(t.finish(&claimed.key, retry("no")).await, End::Dead.status());
+        assert_eq!(t.finish(&claimed.key, retry("no")).await, TrialEnd::Dead.status());
         dead.entry(queue).or_insert_with(Vec::new).push(id);
     }
     t.submit(in_queue("a", 5)).await;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Case,
     groups::ordered,
-    trial::{End, Trial, error, every_outcome, job, jobs, retry, success},
+    trial::{Trial, TrialEnd, error, every_outcome, job, jobs, retry, success},
 };
 use crate::{
     Backend, Error, JobId, Record, Status,
@@ -169,7 +169,7 @@ async fn submitters(t: &Trial<'_>) {
 }
 
 async fn redrivers(t: &Trial<'_>) {
-    let id = t.end(job(1), End::Dead).await;
+    let id = t.end(job(1), TrialEnd::Dead).await;
     let answers = race(RACERS, |n| {
         let (backend, id) = (Arc::clone(&t.backend), id.clone());
         let what = if n % 2 == 0 { Redrive::dead(5) } else { Redrive::Jobs(vec![id]) };

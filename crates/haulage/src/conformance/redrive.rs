@@ -1,8 +1,10 @@
 //! `redrive`: an operator puts ended jobs back to work.
 
+use std::time::Duration;
+
 use super::{
     Case,
-    trial::{End, Trial, job, retry, success},
+    trial::{Trial, TrialEnd, job, retry, success},
 };
 use crate::{JobError, Status, backend::Redrive};
 
@@ -32,7 +34,7 @@ async fn dead(t: &Trial<'_>) {
     assert!(!record.dead && !record.cancel_requested);
     assert_eq!((record.finished_at, record.expires_at, &record.result), (None, None, &None));
     assert_eq!(record.error.map(|e| e.message).as_deref(), Some("not yet"), "kept until the next");
-    t.assert_near(record.due_at, before);
+    t.assert_near(record.due_at, before, Duration::ZERO);
     assert_eq!(t.stats().await.dead, 0);
 
     for counted in 1..=2 {
@@ -47,7 +49,7 @@ async fn dead(t: &Trial<'_>) {
 }
 
 async fn by_id(t: &Trial<'_>) {
-    for end in [End::Failed, End::Dead, End::Cancelled] {
+    for end in [TrialEnd::Failed, TrialEnd::Dead, TrialEnd::Cancelled] {
         let id = t.end(job(1), end).await;
         assert_eq!(t.redrive(&[&id]).await, std::slice::from_ref(&id), "{end:?}");
         assert_eq!(t.status(&id).await, Status::Submitted);
@@ -60,8 +62,8 @@ async fn by_id(t: &Trial<'_>) {
 }
 
 async fn nothing_else(t: &Trial<'_>) {
-    let success = t.end(job(1), End::Success).await;
-    let failed = t.end(job(2), End::Failed).await;
+    let success = t.end(job(1), TrialEnd::Success).await;
+    let failed = t.end(job(2), TrialEnd::Failed).await;
     let running = t.start(job(3)).await.key.id;
     let waiting = t.submit(job(4).delay(t.ticks(50))).await;
     let missing = "no-such-job".into();
@@ -85,7 +87,7 @@ async fn nothing_else(t: &Trial<'_>) {
 async fn oldest_first(t: &Trial<'_>) {
     let mut dead = Vec::new();
     for n in 0..4 {
-        dead.push(t.end(job(n), End::Dead).await);
+        dead.push(t.end(job(n), TrialEnd::Dead).await);
     }
     assert_eq!(t.backend.redrive(Redrive::dead(0)).await.expect("redrive"), []);
     assert_eq!(t.backend.redrive(Redrive::dead(3)).await.expect("redrive"), dead[..3]);
@@ -98,7 +100,7 @@ async fn oldest_first(t: &Trial<'_>) {
 async fn in_parts(t: &Trial<'_>) {
     let mut dead = Vec::new();
     for n in 0..4 {
-        dead.push(t.end(job(n).max_attempts(1), End::Dead).await);
+        dead.push(t.end(job(n).max_attempts(1), TrialEnd::Dead).await);
     }
     let redrive = async |after: Option<&crate::JobId>| {
         let what = Redrive::Dead { limit: 2, queue: None, after: after.cloned() };
@@ -135,7 +137,7 @@ async fn delayed(t: &Trial<'_>) {
 }
 
 async fn dies_again(t: &Trial<'_>) {
-    let id = t.end(job(1), End::Dead).await;
+    let id = t.end(job(1), TrialEnd::Dead).await;
     t.redrive(&[&id]).await;
     t.take_for(2).await;
     t.abandon(2).await;

@@ -41,7 +41,7 @@ pub(super) const CASES: &[Case] = &[
         Box::pin(with_a_claim(t))
     })
     .needs(tracked),
-    Case::new("settle: rings for every end", &[1], |t| Box::pin(rings(t))).needs(no_signal),
+    Case::new("settle: signals for every end", &[1], |t| Box::pin(signals(t))).needs(no_signal),
 ];
 
 fn no_signal(backend: &dyn Backend) -> Option<&'static str> {
@@ -81,12 +81,13 @@ async fn succeeds(t: &Trial<'_>) {
     let claimed = t.start(job(1).result_ttl(t.ticks(50))).await;
     let before = t.record(&claimed.key.id).await;
     t.pass(1).await;
+    let settled = t.now();
     assert_eq!(t.finish(&claimed.key, success(42)).await, Status::Success);
 
     let record = t.record(&claimed.key.id).await;
     assert_eq!(record.status, Status::Success);
     assert_eq!(record.result.as_ref().map(|r| r.as_str()), Some("42"));
-    t.assert_near(record.finished_at, t.now());
+    t.assert_near(record.finished_at, settled, Duration::ZERO);
     assert_eq!(record.expires_at, record.finished_at.map(|f| f.after(t.ticks(50))));
     assert_eq!((&record.error, record.dead, record.due_at), (&None, false, None));
     let kept =
@@ -136,12 +137,13 @@ async fn cancelled(t: &Trial<'_>) {
 
 async fn retries(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
+    let settled = t.now();
     assert_eq!(t.finish(&claimed.key, retry("try again")).await, Status::Submitted);
     let record = t.record(&claimed.key.id).await;
     assert_eq!((record.status, record.attempt, record.uncounted), (Status::Submitted, 1, 0));
     assert_eq!(record.error, Some(error("try again")));
     assert_eq!((record.finished_at, record.expires_at, record.result), (None, None, None));
-    t.assert_near(record.due_at, t.now());
+    t.assert_near(record.due_at, settled, Duration::ZERO);
     assert_eq!(record.worker.as_deref(), Some("tester"), "who held it last");
     let again = t.take().await;
     assert_eq!((again.key.id, again.key.attempt, again.counted), (claimed.key.id, 2, 2));
@@ -150,9 +152,10 @@ async fn retries(t: &Trial<'_>) {
 async fn retry_waits(t: &Trial<'_>) {
     let claimed = t.start(job(1)).await;
     let outcome = Outcome::Retry { error: error("later"), delay: t.ticks(4) };
+    let settled = t.now();
     t.finish(&claimed.key, outcome).await;
     let due = t.record(&claimed.key.id).await.due_at;
-    t.assert_near(due, t.now().after(t.ticks(4)));
+    t.assert_near(due, settled, t.ticks(4));
     assert_eq!(t.take_after(4, due.expect("near")).await.key.attempt, 2);
 }
 
@@ -192,10 +195,11 @@ async fn release_waits(t: &Trial<'_>) {
     let first = t.take().await;
     let outcome =
         Outcome::Release { after: t.ticks(4), reason: Some("no licence is free".into()), begun: true };
+    let settled = t.now();
     assert_eq!(t.finish(&first.key, outcome).await, Status::Submitted);
     let record = t.record(&id).await;
     assert_eq!((record.attempt, record.uncounted, record.dead), (1, 1, false));
-    t.assert_near(record.due_at, t.now().after(t.ticks(4)));
+    t.assert_near(record.due_at, settled, t.ticks(4));
     let second = t.take_after(4, record.due_at.expect("near")).await;
     assert_eq!((second.key.attempt, second.counted), (2, 1));
     // Given back without a delay, it does not wait again for the one before.
@@ -330,14 +334,14 @@ async fn nothing(t: &Trial<'_>) {
     assert!(t.backend.settle(Vec::new()).await.expect("settle").is_empty());
 }
 
-async fn rings(t: &Trial<'_>) {
+async fn signals(t: &Trial<'_>) {
     let mut outcomes = t.backend.signals().outcomes.expect("the signal");
     for outcome in [success(1), fail("no use"), Outcome::Cancelled, retry("the last")] {
         let claimed = t.start(job(1).max_attempts(1)).await;
         outcomes.borrow_and_update();
         let shown = format!("{outcome:?}");
         t.finish(&claimed.key, outcome).await;
-        let rung = t.soon(outcomes.changed()).await;
-        assert!(rung.is_ok(), "no ring for {shown}");
+        let notified = t.soon(outcomes.changed()).await;
+        assert!(notified.is_ok(), "no signal for {shown}");
     }
 }

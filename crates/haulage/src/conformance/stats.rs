@@ -3,7 +3,7 @@
 use super::{
     Case,
     groups::tracked,
-    trial::{End, Trial, error, job, jobs, retry},
+    trial::{Trial, TrialEnd, error, job, jobs, retry},
 };
 use crate::backend::{Outcome, Purge, Stats};
 
@@ -21,7 +21,7 @@ async fn empty(t: &Trial<'_>) {
 }
 
 async fn every_status(t: &Trial<'_>) {
-    for end in End::ALL {
+    for end in TrialEnd::ALL {
         t.end(job(1), end).await;
     }
     t.start(job(2)).await;

@@ -61,7 +61,7 @@ async fn record(t: &Trial<'_>) {
     let record = t.record(&id).await;
     assert_eq!((record.id, record.status), (id, Status::Submitted));
     assert_eq!((record.attempt, record.uncounted), (0, 0));
-    t.assert_near(Some(record.submitted_at), before);
+    t.assert_near(Some(record.submitted_at), before, Duration::ZERO);
     assert_eq!(record.due_at, Some(record.submitted_at));
     assert_eq!((record.started_at, record.finished_at, record.expires_at), (None, None, None));
     assert_eq!((record.worker, record.progress, record.error, record.result), (None, None, None, None));

@@ -2,7 +2,7 @@
 
 use super::{
     Case,
-    trial::{END_LEASE, End, Trial, job},
+    trial::{END_LEASE, Trial, TrialEnd, job},
 };
 use crate::{
     NewJob, Record, Status,
@@ -10,29 +10,29 @@ use crate::{
 };
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("terminal: no verb changes a success", &[2, 4], |t| Box::pin(unchanged(t, End::Success))),
+    Case::new("terminal: no verb changes a success", &[2, 4], |t| Box::pin(unchanged(t, TrialEnd::Success))),
     Case::new("terminal: none but redrive changes a failure", &[2, 4], |t| {
-        Box::pin(unchanged(t, End::Failed))
+        Box::pin(unchanged(t, TrialEnd::Failed))
     }),
     Case::new("terminal: none but redrive changes a dead letter", &[2, 4], |t| {
-        Box::pin(unchanged(t, End::Dead))
+        Box::pin(unchanged(t, TrialEnd::Dead))
     }),
     Case::new("terminal: none but redrive changes a cancelled job", &[2, 4], |t| {
-        Box::pin(unchanged(t, End::Cancelled))
+        Box::pin(unchanged(t, TrialEnd::Cancelled))
     }),
     Case::new("terminal: a job cancelled while it waited stays so", &[2, 4], |t| {
         Box::pin(waiting_cancelled(t))
     }),
 ];
 
-async fn unchanged(t: &Trial<'_>, end: End) {
+async fn unchanged(t: &Trial<'_>, end: TrialEnd) {
     let key = "the key";
     let id = t.end(job(1).idempotency_key(key), end).await;
     let before = t.record(&id).await;
     assert_eq!(before.status, end.status());
     try_everything(t, &before, key).await;
 
-    if end == End::Success {
+    if end == TrialEnd::Success {
         assert_eq!(t.redrive(&[&id]).await, [], "nothing leads out of SUCCESS");
         assert_eq!(t.record(&id).await, before);
     }

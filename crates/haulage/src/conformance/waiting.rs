@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Case,
     groups::{ordered, tracked},
-    trial::{End, Trial, error, job, retry, success},
+    trial::{Trial, TrialEnd, error, job, retry, success},
 };
 use crate::{
     Status,
@@ -100,7 +100,7 @@ async fn release(t: &Trial<'_>) {
 }
 
 async fn redrive(t: &Trial<'_>) {
-    let id = t.end(job(1), End::Dead).await;
+    let id = t.end(job(1), TrialEnd::Dead).await;
     let mut waiter = t.wait_for_job(50).await;
     assert_eq!(t.redrive(&[&id]).await, std::slice::from_ref(&id));
     assert_eq!(t.answer(&mut waiter).await[0].key.id, id);

@@ -221,7 +221,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Ends by itself when so many jobs have ended here: succeeded, failed, are
+    /// Ends by itself when this many jobs have ended here: succeeded, failed, are
     /// to be tried again, were cancelled or lost. Those that were given back do
     /// not count. It never holds more than are left to it. Default: no limit.
     #[must_use]

@@ -1,7 +1,6 @@
 //! One call of the handler, on the caller's runtime.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -15,34 +14,17 @@ use tracing::{Instrument, Span, error, info_span};
 
 use super::{
     dispatch::Call,
-    function::{CallContext, Delivery, Function, Verdicts},
+    function::Function,
+    report::{CallContext, CallGuard, CallReport, Delivery},
 };
 use crate::handler::Predicate;
-
-/// What a call tells the engine.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) call: u64,
-    pub(super) verdicts: Verdicts,
-    /// How the call ended; `None` while it goes on.
-    pub(super) end: Option<End>,
-}
-
-#[derive(Debug)]
-pub(super) enum End {
-    Returned,
-    Panicked(String),
-    /// It was dropped before it returned: aborted by the engine, or its
-    /// runtime is gone.
-    Dropped,
-}
 
 /// Starts calls.
 pub(super) struct Caller {
     runtime: Handle,
     function: Function,
     non_retryable: Arc<[Predicate]>,
-    reports: UnboundedSender<Report>,
+    reports: UnboundedSender<CallReport>,
     /// The span in which the consumer runs.
     parent: Span,
     /// Async calls that are ready to start.
@@ -54,7 +36,7 @@ impl Caller {
         runtime: Handle,
         function: Function,
         non_retryable: Arc<[Predicate]>,
-        reports: UnboundedSender<Report>,
+        reports: UnboundedSender<CallReport>,
         parent: Span,
     ) -> Self {
         Self { runtime, function, non_retryable, reports, parent, prepared: Vec::new() }
@@ -65,7 +47,7 @@ impl Caller {
     /// have nothing that does.
     pub(super) fn prepare(&mut self, call: u64, deliveries: Vec<Delivery>) -> Option<AbortHandle> {
         let (non_retryable, reports) = (self.non_retryable.clone(), self.reports.clone());
-        let guard = CallGuard { call, reports: Some(reports.clone()) };
+        let guard = CallGuard::new(call, reports.clone());
         let call_context = CallContext { call, non_retryable, reports };
         match &self.function {
             Function::Async(f) => {
@@ -138,36 +120,5 @@ impl Caller {
                 info_span!(parent: &self.parent, "batch", ?jobs)
             }
         }
-    }
-}
-
-/// Tells the engine of the end of a call, whatever the end is.
-pub(super) struct CallGuard {
-    call: u64,
-    reports: Option<UnboundedSender<Report>>,
-}
-
-impl CallGuard {
-    pub(super) fn end(mut self, verdicts: Verdicts, end: End) {
-        self.send(verdicts, end);
-    }
-
-    fn tell(mut self, result: Result<Verdicts, Box<dyn Any + Send>>) {
-        match result {
-            Ok(verdicts) => self.send(verdicts, End::Returned),
-            Err(panic) => self.send(Vec::new(), End::Panicked(crate::panic::message(&*panic))),
-        }
-    }
-
-    fn send(&mut self, verdicts: Verdicts, end: End) {
-        if let Some(reports) = self.reports.take() {
-            let _ = reports.send(Report { call: self.call, verdicts, end: Some(end) });
-        }
-    }
-}
-
-impl Drop for CallGuard {
-    fn drop(&mut self) {
-        self.send(Vec::new(), End::Dropped);
     }
 }

@@ -4,10 +4,7 @@ use std::{fmt, mem};
 
 use serde::Serialize;
 
-use super::{
-    call::{CallGuard, End},
-    function::{CallContext, Delivery, Verdict, judge_all},
-};
+use super::report::{CallContext, CallEnd, CallGuard, Delivery, Verdict, judge_all};
 use crate::{Context, Failure, FailureKind, Job, JobError, Json};
 
 /// A call of the handler for a dispatcher to carry out: one job, or a batch.
@@ -59,7 +56,7 @@ impl Call {
     /// number of answers is wrong, every job has failed and is tried again.
     pub fn finish<R: Serialize + 'static>(self, answers: Vec<Result<R, Failure>>) {
         let verdicts = judge_all(self.tickets, answers, &self.call_context);
-        self.guard.end(verdicts, End::Returned);
+        self.guard.end(verdicts, CallEnd::Returned);
     }
 }
 

@@ -24,14 +24,16 @@ use tracing::{Span, warn};
 use super::{
     batch::Collector,
     builder::Settings,
-    call::{Caller, Report},
+    call::Caller,
     claim::Claims,
     deadlines::Deadlines,
     drain::Drain,
     finish::Finish,
     heartbeat::Heartbeats,
+    notice::Notice,
     phase::Phase,
     readiness::Readiness,
+    report::CallReport,
     settle::{self, Settles},
     slots::Seen,
     table::{Stage, Table},
@@ -41,7 +43,7 @@ use crate::{
     backend::{ClaimKey, Claimed, HeartbeatStatus, Outcome},
     event::{Event, Summary},
     handler::Signal,
-    metrics::{Recorder, State},
+    metrics::{Recorder, WorkerState},
     shutdown::Shutdown,
 };
 
@@ -64,11 +66,12 @@ pub(super) struct Engine {
     claims: Claims,
     heartbeats: Heartbeats,
     settles: Settles,
+    notice: Notice,
     /// The backend's draining, once the consumer is idle and stops.
     drain: Drain,
     caller: Caller,
-    reports: UnboundedReceiver<Report>,
-    inbox: Vec<Report>,
+    reports: UnboundedReceiver<CallReport>,
+    inbox: Vec<CallReport>,
     signal: Arc<Signal>,
     cancels: Option<watch::Receiver<u64>>,
     /// Some job was cancelled while a claim was under way, perhaps one of its.
@@ -82,6 +85,7 @@ enum Wake {
     Settle(settle::Answer),
     Claim(Result<Vec<Claimed>>),
     Probe(Result<(), String>),
+    Noticed,
     Drained,
     Reports,
     Cancels(bool),
@@ -125,6 +129,7 @@ impl Engine {
             ),
             heartbeats: Heartbeats::new(settings.lease, settings.heartbeat_interval, backend.clock()),
             settles: Settles::new(backend.capabilities().settles_at_once),
+            notice: Notice::default(),
             drain: Drain::default(),
             cancels: backend.signals().cancels,
             cancels_during_claim: false,
@@ -153,7 +158,7 @@ impl Engine {
                 Wake::Settle(answer) => self.take_settled(answer),
                 Wake::Claim(answer) => self.take_claimed(answer),
                 Wake::Probe(answer) => self.readiness.answered(answer, self.backend.clock().monotonic()),
-                Wake::Drained => {}
+                Wake::Noticed | Wake::Drained => {}
                 Wake::Reports => self.take_reports(),
                 Wake::Cancels(true) => {
                     self.heartbeats.want_cancels();
@@ -185,6 +190,7 @@ impl Engine {
             answer = self.settles.answer() => Wake::Settle(answer),
             answer = self.claims.answer() => Wake::Claim(answer),
             answer = self.readiness.answer(), if running => Wake::Probe(answer),
+            () = self.notice.answer() => Wake::Noticed,
             () = self.drain.end(), if !running => Wake::Drained,
             _ = self.reports.recv_many(&mut self.inbox, 1024) => Wake::Reports,
             changed = changed(&mut self.cancels) => Wake::Cancels(changed),
@@ -203,6 +209,7 @@ impl Engine {
     fn deadlines(&self, deadlines: &mut Deadlines) {
         deadlines.monotonic(self.table.next_alarm(), self.backend.clock());
         self.heartbeats.deadlines(&self.table, deadlines);
+        self.notice.deadlines(self.backend.clock(), deadlines);
         match self.phase {
             Phase::Running => {
                 if self.has_free_call() {
@@ -232,7 +239,7 @@ impl Engine {
         let now = self.backend.clock().monotonic();
         self.change_phase(now);
         while let Some(alarm) = self.table.take_alarm(now) {
-            self.ring(alarm);
+            self.on_alarm(alarm);
         }
         // Before a claim asks for more: after a time in which nothing could be
         // done here, it might find jobs of ours whose holder seems to be silent.
@@ -304,8 +311,10 @@ impl Engine {
     fn is_over(&self) -> bool {
         match self.phase {
             Phase::Running => false,
-            Phase::Draining { .. } => self.is_idle() && self.drain.is_over(),
-            Phase::Ending { until, .. } => self.is_idle() || Instant::now() >= until,
+            Phase::Draining { .. } => self.is_idle() && self.drain.is_over() && self.notice.is_over(),
+            Phase::Ending { until, .. } => {
+                (self.is_idle() && self.notice.is_over()) || Instant::now() >= until
+            }
         }
     }
 
@@ -362,15 +371,15 @@ impl Engine {
         let (call, deliveries) = self.table.begin(tickets, self.backend.clock(), &self.signal);
         for delivery in &deliveries {
             let ClaimKey { id, attempt } = delivery.context.key().clone();
-            self.tell(Event::Started { id, attempt }, delivery.context.spec());
+            self.tell(Event::Started { id, attempt }, delivery.context.spec(), None);
         }
         let abort = self.caller.prepare(call, deliveries);
         self.table.set_abort(call, abort);
     }
 
-    fn tell(&mut self, event: Event, spec: &JobSpec) {
-        event.log(spec.request_id.as_deref());
-        self.recorder.count(&spec.queue, &event);
+    fn tell(&mut self, event: Event, spec: &JobSpec, slot: Option<&str>) {
+        event.log(spec.request_id.as_deref(), slot);
+        self.recorder.count(&spec.queue, slot, &event);
         if event.is_end() {
             self.finish.ended();
         }
@@ -379,14 +388,17 @@ impl Engine {
         }
     }
 
-    /// Brings the meters up to date.
+    /// Brings the meters up to date, and what the backend knows of the worker.
     fn publish(&mut self) {
-        let Seen { quarantined, quarantines, reason, stuck } = self.settings.slots.seen();
-        let none = (quarantined >= self.settings.concurrency).then_some(State::NotReady);
+        let Seen { quarantined, quarantines, reason, stuck, named } = self.settings.slots.seen();
+        let none = (quarantined >= self.settings.concurrency).then_some(WorkerState::NotReady);
         let state = self.phase.state(self.is_answered(), self.readiness.state().or(none));
         let reason = self.readiness.reason().or(reason.as_ref().filter(|_| none.is_some()));
+        let unready = reason.filter(|_| state == WorkerState::NotReady);
+        self.notice.advance(unready, self.readiness.since(), &self.settings, &self.backend);
         self.recorder.set_readiness(self.readiness.outages(), reason);
         self.recorder.set_slots(quarantined, quarantines, stuck);
+        self.recorder.set_named_slots(named);
         self.recorder.publish(state, self.table.calls(), self.table.jobs());
     }
 

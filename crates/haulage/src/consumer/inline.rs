@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::function::{Delivery, decode, judge};
+use super::{
+    function::decode,
+    report::{Delivery, judge},
+};
 use crate::{
     Backend, Context, Error, Failure, Job, QueueName, Record, Result, RetryPolicy, Status, Timestamp,
     backend::{ClaimRequest, Claimed, Detail, ListQuery, Settlement},

@@ -7,10 +7,12 @@
 //! | `phase` | how far it is on its way to the end |
 //! | `finish` | when it ends by itself |
 //! | `readiness` | whether what handlers need is there |
+//! | `notice` | tells the backend that it is not |
 //! | `table` | the claims and calls in flight |
 //! | `claim`, `heartbeat`, `settle` | when to make which call to the backend |
 //! | `batch` | gathers jobs for a call of the handler |
 //! | `call`, `function` | a call of the handler, on the caller's runtime |
+//! | `report` | what goes into a call, and what it tells the engine |
 //! | `dispatch` | the same, on threads that the caller brings |
 //! | `hook` | the user's function that is told of all that, as [`Event`]s |
 //! | `inline` | jobs without an engine, in the caller's task, for tests |
@@ -29,8 +31,10 @@ mod function;
 mod heartbeat;
 mod hook;
 pub(crate) mod inline;
+mod notice;
 mod phase;
 mod readiness;
+mod report;
 mod settle;
 mod slots;
 mod table;
@@ -67,7 +71,7 @@ use crate::{
 /// let running = tokio::spawn(consumer.run(shutdown.clone()));
 ///
 /// let job = Producer::new(backend).submit(&21).await?;
-/// assert_eq!(job.wait_result::<u32>(None).await?, 42);
+/// assert_eq!(job.result::<u32>(None).await?, 42);
 ///
 /// shutdown.stop();
 /// assert_eq!(running.await?.succeeded, 1);

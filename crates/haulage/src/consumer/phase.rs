@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::metrics::State;
+use crate::metrics::WorkerState;
 
 /// How long giving back what is left may take, retries included.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -50,12 +50,12 @@ impl Phase {
 
     /// What the meters are told. `answered`: the backend does as it is asked;
     /// `unready`: what there is to say where handlers lack what they need.
-    pub(super) const fn state(self, answered: bool, unready: Option<State>) -> State {
+    pub(super) const fn state(self, answered: bool, unready: Option<WorkerState>) -> WorkerState {
         match (self, unready) {
             (Self::Running, Some(state)) => state,
-            (Self::Running, None) if answered => State::Ready,
-            (Self::Running, None) => State::Unreachable,
-            (Self::Draining { .. } | Self::Ending { .. }, _) => State::Stopping,
+            (Self::Running, None) if answered => WorkerState::Ready,
+            (Self::Running, None) => WorkerState::Unreachable,
+            (Self::Draining { .. } | Self::Ending { .. }, _) => WorkerState::Stopping,
         }
     }
 }

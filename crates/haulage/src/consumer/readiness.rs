@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use tracing::{info, warn};
 
 use super::deadlines::Deadlines;
-use crate::{Clock, metrics::State, panic};
+use crate::{Clock, metrics::WorkerState, panic};
 
 /// The wait after a first job that came back, and the longest. Half of it is
 /// certain, the rest is random, so that workers do not come back together.
@@ -105,17 +105,22 @@ impl Readiness {
     }
 
     /// What there is to say where it is not ready.
-    pub(super) fn state(&self) -> Option<State> {
+    pub(super) fn state(&self) -> Option<WorkerState> {
         match self.stage {
             Stage::Ready | Stage::Trial { trusted: true, .. } => None,
-            _ if self.reason.is_none() => Some(State::Starting),
-            _ => Some(State::NotReady),
+            _ if self.reason.is_none() => Some(WorkerState::Starting),
+            _ => Some(WorkerState::NotReady),
         }
     }
 
     /// Why it is not ready.
     pub(super) fn reason(&self) -> Option<&Arc<str>> {
         self.reason.as_ref().filter(|_| self.state().is_some())
+    }
+
+    /// Since when it is not ready, or would not be but for a job that is to show it.
+    pub(super) fn since(&self) -> Option<Duration> {
+        self.outage.as_ref().map(|outage| outage.since)
     }
 
     /// How often it has not been, the present time included.

@@ -12,22 +12,23 @@ use tokio::sync::Notify;
 ///
 /// For whoever runs calls on devices that can break: a slot whose GPU fails each job at
 /// once would otherwise take most of the jobs. While all slots are out of service, the
-/// consumer is [not ready](crate::metrics::State::NotReady).
+/// consumer is [not ready](crate::metrics::WorkerState::NotReady).
 #[derive(Clone, Debug, Default)]
 pub struct Slots(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SlotState {
     out: BTreeMap<usize, Arc<str>>,
     /// How often one was taken out of service.
     count: u64,
     stuck: usize,
+    names: Vec<Arc<str>>,
 }
 
 /// What there is to tell of them.
@@ -37,6 +38,8 @@ pub(super) struct Seen {
     pub(super) quarantines: u64,
     pub(super) reason: Option<Arc<str>>,
     pub(super) stuck: usize,
+    /// Each that has a name, and whether it is out of service.
+    pub(super) named: Vec<(Arc<str>, bool)>,
 }
 
 impl Slots {
@@ -58,7 +61,15 @@ impl Slots {
         self.0.changed.notify_one();
     }
 
-    /// Tells how many calls go on though their jobs are over, in threads that nothing can end.
+    /// What slots are called, from the first one on, for metrics that tell them apart
+    /// ([`Snapshot::named_slots`](crate::metrics::Snapshot::named_slots)). What became of a job counts
+    /// for the slot whose name its call gave to [`Context::set_slot`](crate::Context::set_slot).
+    pub fn set_names(&self, names: impl IntoIterator<Item = String>) {
+        self.lock().names = names.into_iter().map(Into::into).collect();
+        self.0.changed.notify_one();
+    }
+
+    /// Tells how many calls go on though their jobs are over, as nothing can end their handlers.
     /// Whoever runs them has ended these calls for the consumer, so that others take their
     /// slots: see [`Snapshot::stuck`](crate::metrics::Snapshot::stuck).
     pub fn set_stuck(&self, calls: usize) {
@@ -78,6 +89,9 @@ impl Slots {
             quarantines: state.count,
             reason: state.out.values().next_back().cloned(),
             stuck: state.stuck,
+            named: (state.names.iter().enumerate())
+                .map(|(slot, name)| (name.clone(), state.out.contains_key(&slot)))
+                .collect(),
         }
     }
 
@@ -86,7 +100,7 @@ impl Slots {
         self.0.changed.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

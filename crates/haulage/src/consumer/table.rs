@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::future::AbortHandle;
 
-use super::function::Delivery;
+use super::report::Delivery;
 use crate::{
     Clock, Context, JobSpec, Timestamp,
     backend::{ClaimKey, Claimed, Update},
@@ -38,14 +38,14 @@ pub(super) enum Stage {
     /// In the handler, and its answer is wanted.
     Running { call: u64, context: Context },
     /// Its outcome is known. `sent`: a settle is under way. `ran`: how much of
-    /// a slot's time it took.
-    Settling { call: Option<u64>, sent: bool, ran: Duration },
+    /// a slot's time it took. `slot`: in which its handler ran; see [`Context::set_slot`].
+    Settling { call: Option<u64>, sent: bool, ran: Duration, slot: Option<Arc<str>> },
 }
 
 /// A call of the handler, which takes one of the consumer's `concurrency`
 /// until it has ended and each of its jobs is settled or lost.
 #[derive(Debug)]
-struct Call {
+struct HandlerCall {
     tickets: Vec<u64>,
     abort: Option<AbortHandle>,
     /// By [`Clock::monotonic`].
@@ -60,7 +60,7 @@ struct Call {
     ended: bool,
 }
 
-impl Call {
+impl HandlerCall {
     /// Whether it is over once the settles that are under way are.
     const fn is_settling(&self) -> bool {
         self.ended && self.held > 0 && self.sent == self.held
@@ -113,7 +113,7 @@ impl Hasher for NumberHasher {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     jobs: Numbered<Held>,
-    calls: Numbered<Call>,
+    calls: Numbered<HandlerCall>,
     /// By [`Clock::monotonic`]: a wall clock that is set ends no attempt.
     alarms: BTreeSet<(Duration, Alarm)>,
     /// How many calls are over once the settles that are under way are.
@@ -185,7 +185,7 @@ impl Table {
         let mut deliveries = Vec::with_capacity(tickets.len());
         for &ticket in &tickets {
             let Some(held) = self.jobs.get_mut(&ticket) else { continue };
-            let placeholder = Stage::Settling { call: None, sent: false, ran: Duration::ZERO };
+            let placeholder = Stage::Settling { call: None, sent: false, ran: Duration::ZERO, slot: None };
             let Stage::Waiting(claimed) = std::mem::replace(&mut held.stage, placeholder) else {
                 unreachable!("only jobs that wait are put into a call");
             };
@@ -200,8 +200,16 @@ impl Table {
         let jobs = deliveries.len();
         let size = u32::try_from(jobs).unwrap_or(u32::MAX).max(1);
         let started = clock.monotonic();
-        let begun =
-            Call { tickets, abort: None, started, size, wanted: jobs, held: jobs, sent: 0, ended: false };
+        let begun = HandlerCall {
+            tickets,
+            abort: None,
+            started,
+            size,
+            wanted: jobs,
+            held: jobs,
+            sent: 0,
+            ended: false,
+        };
         self.calls.insert(call, begun);
         (call, deliveries)
     }
@@ -218,14 +226,14 @@ impl Table {
     /// says; nothing where the outcome was known before, or the claim is gone.
     pub(super) fn conclude(&mut self, ticket: u64, clock: &Clock) -> Option<Update> {
         let held = self.jobs.get_mut(&ticket)?;
-        let (call, update) = match &held.stage {
-            Stage::Waiting(_) => (None, Update::default()),
-            Stage::Running { call, context } => (Some(*call), context.last_update()),
+        let (call, update, slot) = match &held.stage {
+            Stage::Waiting(_) => (None, Update::default(), None),
+            Stage::Running { call, context } => (Some(*call), context.last_update(), context.slot()),
             Stage::Settling { .. } => return None,
         };
         let ran = call.and_then(|call| self.calls.get(&call));
         let ran = ran.map_or(Duration::ZERO, |call| call.share(clock.monotonic()));
-        held.stage = Stage::Settling { call, sent: false, ran };
+        held.stage = Stage::Settling { call, sent: false, ran, slot };
         self.silence(ticket);
         if let Some(call) = call {
             self.unwant(call);
@@ -288,7 +296,7 @@ impl Table {
         }
     }
 
-    fn update(&mut self, number: u64, change: impl FnOnce(&mut Call)) {
+    fn update(&mut self, number: u64, change: impl FnOnce(&mut HandlerCall)) {
         if let Some(call) = self.calls.get_mut(&number) {
             let before = usize::from(call.is_settling());
             change(call);

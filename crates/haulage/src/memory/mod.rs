@@ -7,6 +7,7 @@ mod entry;
 mod fading;
 mod outbox;
 mod state;
+mod unready;
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +20,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::state::State;
+use self::state::MemoryState;
 use crate::{
     Clock, Error, JobId, NewJob, QueueName, Record, Result, Status, Timestamp,
     backend::{
         Backend, Cancellation, Capabilities, ClaimRequest, Claimed, ClaimedDeliveries, Deliveries, Delivery,
         DeliveryQuery, DeliveryRequest, DeliverySettlement, Detail, Finding, Heartbeat, HeartbeatStatus,
         ListQuery, Lookup, Outcome, Purge, QueueStats, Redrive, RedriveDeliveries, Settlement, Severity,
-        Signals, Stats, Submitted,
+        Signals, Stats, Submitted, Unready,
     },
     lease::Lease,
     lifecycle::{self, End},
@@ -40,7 +41,7 @@ use crate::{
 pub struct MemoryBackend {
     clock: Clock,
     capabilities: Capabilities,
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
     /// Changes when there may be something to claim sooner than was to be
     /// expected.
     work: watch::Sender<u64>,
@@ -76,7 +77,7 @@ impl MemoryBackend {
     }
 
     /// Runs a verb on the state as it is now, and tells of what it changed.
-    fn with<T>(&self, verb: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+    fn with<T>(&self, verb: impl FnOnce(&mut MemoryState, Timestamp) -> T) -> T {
         let mut state = self.lock();
         let now = self.clock.now();
         let expected = state.next_events();
@@ -98,7 +99,7 @@ impl MemoryBackend {
         answer
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, MemoryState> {
         self.state.lock().expect("an earlier verb of this memory backend panicked")
     }
 }
@@ -175,7 +176,7 @@ impl Backend for MemoryBackend {
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Result<Status>>> {
         self.capabilities.check_settlements(&settlements)?;
-        let settle = |state: &mut State, Settlement { key, outcome, update }, now| {
+        let settle = |state: &mut MemoryState, Settlement { key, outcome, update }, now| {
             let Some(seq) = state.held(&key) else {
                 return Err(Error::LostClaim { id: key.id, attempt: key.attempt });
             };
@@ -189,7 +190,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn get(&self, ids: Vec<JobId>, detail: Detail) -> Result<Vec<Lookup>> {
-        let look_up = |state: &State, id: JobId, now| match state.find(&id) {
+        let look_up = |state: &MemoryState, id: JobId, now| match state.find(&id) {
             Some(seq) => Lookup::Found(state.entry(seq).show(detail, now)),
             None if state.is_expired(&id) => Lookup::Expired,
             None => Lookup::Missing,
@@ -301,13 +302,25 @@ impl Backend for MemoryBackend {
         Some(self)
     }
 
+    async fn set_unready(&self, worker: String, unready: Option<Unready>) -> Result<()> {
+        self.capabilities.check_unready(&worker, unready.as_ref())?;
+        self.with(|state, now| state.unready.set(worker, unready, now));
+        Ok(())
+    }
+
+    async fn unready_workers(&self) -> Result<BTreeMap<String, Unready>> {
+        Ok(self.with(|state, now| state.unready.known(now)))
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
-        Ok(vec![Finding::bad(
+        let mut findings = vec![Finding::bad(
             Severity::Warning,
             "durability",
             "jobs are kept in the memory of this process, and are gone when it ends",
             "use a sqlite:// URL for jobs that must not be lost",
-        )])
+        )];
+        findings.extend(Finding::unready(&self.unready_workers().await?, self.clock.now()));
+        Ok(findings)
     }
 }
 
@@ -335,7 +348,7 @@ fn is_in(record: &Record, queue: Option<&QueueName>) -> bool {
     queue.is_none_or(|queue| record.spec.queue == *queue)
 }
 
-fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<Claimed> {
+fn claim_due(state: &mut MemoryState, request: &ClaimRequest, now: Timestamp) -> Vec<Claimed> {
     if let Some(id) = request.id.as_deref().filter(|_| request.again) {
         let brought: Vec<_> =
             state.entries().filter(|(_, entry)| entry.is_of_claim(id)).map(|(seq, _)| seq).collect();
@@ -352,7 +365,7 @@ fn claim_due(state: &mut State, request: &ClaimRequest, now: Timestamp) -> Vec<C
     claimed.unwrap_or_default()
 }
 
-fn status(state: &mut State, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus {
+fn status(state: &mut MemoryState, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus {
     let Some(seq) = state.held(&beat.key) else { return HeartbeatStatus::Lost };
     let lease = Lease::new(now, beat.lease);
     let until = lease.until;
@@ -367,7 +380,7 @@ fn status(state: &mut State, beat: Heartbeat, now: Timestamp) -> HeartbeatStatus
     })
 }
 
-fn cancel(state: &mut State, id: &JobId, now: Timestamp) -> Cancellation {
+fn cancel(state: &mut MemoryState, id: &JobId, now: Timestamp) -> Cancellation {
     let Some(seq) = state.find(id) else { return Cancellation::Missing };
     let entry = state.entry(seq);
     match entry.record.status {
@@ -389,7 +402,7 @@ fn cancel(state: &mut State, id: &JobId, now: Timestamp) -> Cancellation {
     }
 }
 
-fn redrive(state: &mut State, id: &JobId, now: Timestamp) -> bool {
+fn redrive(state: &mut MemoryState, id: &JobId, now: Timestamp) -> bool {
     let Some(seq) = state.find(id) else { return false };
     let redrivable = matches!(state.entry(seq).record.status, Status::Error | Status::Cancelled);
     if redrivable {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{entry::Entry, fading::Fading, outbox::Outbox};
+use super::{entry::Entry, fading::Fading, outbox::Outbox, unready::UnreadyWorkers};
 use crate::{
     Error, JobId, NewJob, QueueName, Record, Result, Timestamp,
     backend::{ClaimKey, ClaimRequest, DeliverySettlement, Submitted},
@@ -24,9 +24,9 @@ const REMEMBER_EXPIRED: Duration = Duration::from_secs(24 * 3600);
 const SWEEP_KEYS: Duration = Duration::from_secs(3600);
 
 /// Everything that the backend keeps. Its methods leave it consistent; each
-/// verb calls [`State::tidy`] first, and then sees no record that has expired.
+/// verb calls [`MemoryState::tidy`] first, and then sees no record that has expired.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct MemoryState {
     jobs: BTreeMap<Seq, Entry>,
     next: Seq,
     /// When it was last looked at.
@@ -49,6 +49,7 @@ pub(super) struct State {
     keys_swept_at: Option<Timestamp>,
     /// What is to be told to webhooks.
     pub(super) outbox: Outbox,
+    pub(super) unready: UnreadyWorkers,
     /// What is to be told once the state is unlocked.
     pub(super) signals: Rings,
 }
@@ -89,7 +90,7 @@ struct Group {
     head: Option<Seq>,
 }
 
-impl State {
+impl MemoryState {
     pub(super) fn submit(&mut self, job: NewJob, now: Timestamp) -> Result<Submitted> {
         if let Some(first) = self.first_with_key(&job, now) {
             return first.map(|id| Submitted { id, duplicate: true });

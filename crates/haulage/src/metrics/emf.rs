@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Histogram, Meter, Snapshot, State};
+use super::{Histogram, Meter, Snapshot, WorkerState};
 use crate::Timestamp;
 
 /// How often a line is written: CloudWatch keeps metrics by the minute.
@@ -46,7 +46,8 @@ impl Emf {
     /// | metric | unit | value |
     /// | --- | --- | --- |
     /// | `JobsSucceeded`, `JobsFailed`, `JobsRetried` | Count | how many claims ended so |
-    /// | `Slots`, `BusySlots` | Count | [`Snapshot::slots`] and [`Snapshot::busy`], at the later moment; not there while the consumer [starts](State::Starting), as it has no jobs to be busy with yet |
+    /// | `Slots`, `BusySlots` | Count | [`Snapshot::slots`] and [`Snapshot::busy`], at the later moment; not there while the consumer [starts](WorkerState::Starting), as it has no jobs to be busy with yet |
+    /// | `SlotsQuarantined` | Count | [`Snapshot::quarantined`]; of a consumer whose slots have [names](Snapshot::named_slots), or of which one was out of service once |
     /// | `JobSeconds` | Seconds | [`Snapshot::job_seconds`], in a line of its own; not there where nothing came in |
     ///
     /// Average, Sum and SampleCount of `JobSeconds` are exact; its Minimum,
@@ -59,9 +60,12 @@ impl Emf {
             ("JobsFailed", "Count", count(ended.failed, earlier.failed)),
             ("JobsRetried", "Count", count(ended.retried, earlier.retried)),
         ];
-        if now.state != State::Starting {
+        if now.state != WorkerState::Starting {
             counts.push(("Slots", "Count", now.slots.into()));
             counts.push(("BusySlots", "Count", now.busy.into()));
+        }
+        if !now.named_slots.is_empty() || now.quarantines > 0 {
+            counts.push(("SlotsQuarantined", "Count", now.quarantined.into()));
         }
         let mut lines = self.line(counts, at);
         // Of its own, as it may have a form that the specification does not
@@ -188,7 +192,7 @@ mod tests {
     use crate::{
         JobId, QueueName,
         event::Event,
-        metrics::{Recorder, State},
+        metrics::{Recorder, WorkerState},
     };
 
     fn emf() -> Emf {
@@ -198,10 +202,10 @@ mod tests {
     fn succeed(recorder: &mut Recorder, times: usize, seconds: f64) {
         let event = Event::Succeeded { id: JobId::new("a"), attempt: 1, took: Duration::ZERO };
         for _ in 0..times {
-            recorder.count(&QueueName::default(), &event);
+            recorder.count(&QueueName::default(), None, &event);
             recorder.observe(&QueueName::default(), &event, Duration::from_secs_f64(seconds));
         }
-        recorder.publish(State::Ready, 1, 1);
+        recorder.publish(WorkerState::Ready, 1, 1);
     }
 
     /// What the specification asks of documents; the answer is the documents.
@@ -255,7 +259,7 @@ mod tests {
         assert_eq!(root["_aws"]["Timestamp"], 1_700_000_000_123_u64);
         assert_eq!((&root["Slots"], &root["BusySlots"]), (&json!(4), &json!(1)));
         assert_eq!([&root["JobsSucceeded"], &root["JobsFailed"], &root["JobsRetried"]], [0, 0, 0]);
-        assert_eq!(root.get("JobSeconds"), None);
+        assert_eq!((root.get("JobSeconds"), root.get("SlotsQuarantined")), (None, None));
         let text = root["_aws"]["CloudWatchMetrics"].to_string();
         assert!(!text.contains("JobSeconds"), "a target that is not there: {text}");
         assert_eq!(root["ClusterName"], "prod");
@@ -271,6 +275,19 @@ mod tests {
         let [root] = &documents(&lines)[..] else { panic!("one line: {lines}") };
         assert!(!lines.contains("Slots"), "{lines}");
         assert_eq!(root["JobsSucceeded"], 0);
+    }
+
+    #[test]
+    fn a_consumer_whose_slots_have_names_says_how_many_are_out_of_service() {
+        let mut recorder = Recorder::new(2, [&QueueName::default()]);
+        for quarantined in [0, 1] {
+            recorder.set_named_slots(vec![("slot 0, GPU 0".into(), quarantined > 0)]);
+            recorder.set_slots(quarantined, 1, 0);
+            succeed(&mut recorder, 1, 1.0);
+            let now = recorder.meter().snapshot();
+            let lines = emf().lines(&now, &now, Timestamp::from_micros(0));
+            assert_eq!(documents(&lines)[0]["SlotsQuarantined"], quarantined);
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ const PATHS: [&str; 4] = ["/metrics", "/health", "/ready", "/busy"];
 ///
 /// A worker may take minutes to begin: to load a model, to wait for
 /// credentials. The pages are there meanwhile, and say that it is
-/// [starting](super::State::Starting), so that nobody takes it for dead.
+/// [starting](super::WorkerState::Starting), so that nobody takes it for dead.
 /// Dropped, it ends the answers, and the address is free.
 #[derive(Debug)]
 #[must_use = "dropped, it ends the answers"]
@@ -66,8 +66,8 @@ impl Listener {
     /// | path | answer to GET and HEAD |
     /// | --- | --- |
     /// | `/metrics` | 200, [`Snapshot::prometheus`] |
-    /// | `/health` | 200 while the consumer is [alive](super::State::is_alive), else 500 |
-    /// | `/ready` | 200 while it is [ready](super::State::is_ready), else 500 |
+    /// | `/health` | 200 while the consumer is [alive](super::WorkerState::is_alive), else 500 |
+    /// | `/ready` | 200 while it is [ready](super::WorkerState::is_ready), else 500 |
     /// | `/busy` | 503 while it holds jobs or a handler runs, else 200 |
     ///
     /// The last three say the same in JSON, as in `{"status":"ok"}`; `/health`

@@ -70,7 +70,7 @@ impl Meter {
     pub fn snapshot(&self) -> Snapshot {
         let (mut snapshot, age) = self.0.read();
         if snapshot.state.has_engine() && age > STUCK_AFTER {
-            snapshot.state = State::Stuck;
+            snapshot.state = WorkerState::Stuck;
         }
         snapshot
     }
@@ -78,7 +78,7 @@ impl Meter {
     /// Says that the program around the consumer is alive, for one whose
     /// handlers never block its async runtime: from the first call on, it is to
     /// come every few seconds from a task of that runtime, and a consumer that
-    /// has not heard it for 30 s is [stuck](State::Stuck).
+    /// has not heard it for 30 s is [stuck](WorkerState::Stuck).
     pub fn alive(&self) {
         self.0.alive();
     }
@@ -91,8 +91,8 @@ impl Meter {
 #[non_exhaustive]
 pub struct Snapshot {
     /// Whether it works.
-    pub state: State,
-    /// Why it is [not ready](State::NotReady), in the handler's or the probe's words.
+    pub state: WorkerState,
+    /// Why it is [not ready](WorkerState::NotReady), in the handler's or the probe's words.
     pub reason: Option<Arc<str>>,
     /// How often it has begun to be not ready.
     pub outages: u64,
@@ -102,9 +102,8 @@ pub struct Snapshot {
     pub quarantined: usize,
     /// How often a slot was taken out of service.
     pub quarantines: u64,
-    /// How many calls of the handler go on though their jobs are over, in threads that nothing
-    /// can end; others have taken their slots. See
-    /// [`Slots::set_stuck`](crate::consumer::Slots::set_stuck).
+    /// How many calls of the handler go on though their jobs are over, as nothing can end them;
+    /// others have taken their slots. See [`Slots::set_stuck`](crate::consumer::Slots::set_stuck).
     pub stuck: usize,
     /// How many of the slots are taken: by handlers that run, and by outcomes
     /// that the backend has not recorded yet.
@@ -114,6 +113,20 @@ pub struct Snapshot {
     pub held: usize,
     /// What became of the jobs of each queue that it serves.
     pub queues: Vec<QueueSnapshot>,
+    /// Its slots, where they have [names](crate::consumer::Slots::set_names).
+    pub named_slots: Vec<SlotSnapshot>,
+}
+
+/// One slot of a consumer, in a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlotSnapshot {
+    /// Its name, such as `slot 3, GPU 1`.
+    pub name: Arc<str>,
+    /// Whether it is out of service.
+    pub is_quarantined: bool,
+    /// How claims ended whose handlers ran there.
+    pub ended: Summary,
 }
 
 /// What became of the jobs of one queue, in a [`Snapshot`].
@@ -144,7 +157,7 @@ impl Snapshot {
             job_seconds: Histogram::default(),
         };
         Self {
-            state: State::Starting,
+            state: WorkerState::Starting,
             reason: None,
             outages: 0,
             slots,
@@ -154,6 +167,7 @@ impl Snapshot {
             busy: 0,
             held: 0,
             queues: queues.into_iter().map(begins).collect(),
+            named_slots: Vec::new(),
         }
     }
 
@@ -171,7 +185,7 @@ impl Snapshot {
 /// Whether a consumer works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum State {
+pub enum WorkerState {
     /// It has not begun; see [`Consumer::run`](crate::Consumer::run).
     Starting,
     /// It works, and the backend answers.
@@ -193,7 +207,7 @@ pub enum State {
     Stopped,
 }
 
-impl State {
+impl WorkerState {
     /// Whether it can still do its work, perhaps later.
     pub const fn is_alive(self) -> bool {
         !matches!(self, Self::Stuck | Self::Stopped)
@@ -213,7 +227,7 @@ impl State {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ok",
-            Self::Unreachable => "the queue does not answer",
+            Self::Unreachable => "the store does not answer",
             Self::NotReady => "not ready",
             Self::Stopping => "stopping",
             Self::Stuck => "stuck",

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Histogram, Labels, Snapshot};
+use super::{Histogram, Labels, SlotSnapshot, Snapshot};
+use crate::event::Summary;
 
 impl Snapshot {
     /// All numbers in the text format of Prometheus, version 0.0.4.
@@ -21,16 +22,7 @@ impl Snapshot {
         }
         page.begin("haulage_jobs_total", "counter", "Claims by how they ended.");
         for (labels, queue) in &queues {
-            for (outcome, count) in [
-                ("success", queue.ended.succeeded),
-                ("error", queue.ended.failed),
-                ("retry", queue.ended.retried),
-                ("cancelled", queue.ended.cancelled),
-                ("released", queue.ended.released),
-                ("lost", queue.ended.lost),
-            ] {
-                page.line("haulage_jobs_total", &format!("{labels},outcome=\"{outcome}\""), count);
-            }
+            page.ended("haulage_jobs_total", labels, &queue.ended);
         }
         page.begin(
             "haulage_outages_total",
@@ -48,12 +40,24 @@ impl Snapshot {
             ("haulage_jobs_held", "Jobs in the slots, or waiting for their batch to fill.", self.held),
             (
                 "haulage_ready",
-                "Whether the worker takes jobs, and the queue and what its handler needs answer, 1 or 0.",
+                "Whether the worker takes jobs, and the store and what its handler needs answer, 1 or 0.",
                 usize::from(self.state.is_ready()),
             ),
         ] {
             page.begin(name, "gauge", help);
             page.line(name, &store, value);
+        }
+        if !self.named_slots.is_empty() {
+            let of = |slot: &SlotSnapshot| format!("{store},slot=\"{}\"", escaped(&slot.name));
+            page.begin("haulage_slot_out_of_service", "gauge", "Whether the slot is out of service, 1 or 0.");
+            for slot in &self.named_slots {
+                page.line("haulage_slot_out_of_service", &of(slot), u8::from(slot.is_quarantined));
+            }
+            let help = "Claims by how they ended, of the slot in which the handler ran.";
+            page.begin("haulage_slot_jobs_total", "counter", help);
+            for slot in &self.named_slots {
+                page.ended("haulage_slot_jobs_total", &of(slot), &slot.ended);
+            }
         }
         page.text
     }
@@ -70,6 +74,19 @@ impl Page {
 
     fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
         let _ = writeln!(self.text, "{name}{{{labels}}} {value}");
+    }
+
+    fn ended(&mut self, name: &str, labels: &str, ended: &Summary) {
+        for (outcome, count) in [
+            ("success", ended.succeeded),
+            ("error", ended.failed),
+            ("retry", ended.retried),
+            ("cancelled", ended.cancelled),
+            ("released", ended.released),
+            ("lost", ended.lost),
+        ] {
+            self.line(name, &format!("{labels},outcome=\"{outcome}\""), count);
+        }
     }
 
     fn histogram(&mut self, labels: &str, histogram: &Histogram) {
@@ -96,7 +113,7 @@ mod tests {
     use crate::{
         JobId, QueueName,
         event::Event,
-        metrics::{Labels, Recorder, State},
+        metrics::{Labels, Recorder, WorkerState},
     };
 
     #[test]
@@ -106,9 +123,9 @@ mod tests {
         let event = Event::Succeeded { id: JobId::from("a"), attempt: 1, took: Duration::ZERO };
         for millis in [5, 700, 800, 100_000_000] {
             recorder.observe(&bulk, &event, Duration::from_millis(millis));
-            recorder.count(&bulk, &event);
+            recorder.count(&bulk, None, &event);
         }
-        recorder.publish(State::Ready, 1, 3);
+        recorder.publish(WorkerState::Ready, 1, 3);
         let labels = Labels { store: "a\"b\\".into(), default_queue: "jobs".into() };
         let text = recorder.meter().snapshot().prometheus(&labels);
         let value = |name: &str, labels: &str| {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Meter, QueueSnapshot, Snapshot, State};
+use super::{Meter, QueueSnapshot, SlotSnapshot, Snapshot, WorkerState};
 use crate::{
     QueueName,
     event::{Event, Summary},
@@ -64,8 +64,16 @@ impl Recorder {
         self.current.ended()
     }
 
-    pub(crate) fn count(&mut self, queue: &QueueName, event: &Event) {
+    /// `slot`: in which one the job's handler ran, by its name.
+    pub(crate) fn count(&mut self, queue: &QueueName, slot: Option<&str>, event: &Event) {
         self.queue(queue).ended.count(event);
+        if let Some(slot) = slot.and_then(|name| self.slot(name)) {
+            slot.ended.count(event);
+        }
+    }
+
+    fn slot(&mut self, name: &str) -> Option<&mut SlotSnapshot> {
+        self.current.named_slots.iter_mut().find(|slot| &*slot.name == name)
     }
 
     /// A claim ended so, after its job had taken up a slot for this long.
@@ -97,8 +105,20 @@ impl Recorder {
         self.current.stuck = stuck;
     }
 
+    /// The slots that have names, and whether each is out of service.
+    pub(crate) fn set_named_slots(&mut self, named: Vec<(Arc<str>, bool)>) {
+        for (name, is_quarantined) in named {
+            if let Some(slot) = self.slot(&name) {
+                slot.is_quarantined = is_quarantined;
+            } else {
+                let ended = Summary::default();
+                self.current.named_slots.push(SlotSnapshot { name, is_quarantined, ended });
+            }
+        }
+    }
+
     /// Tells the meters all of it.
-    pub(crate) fn publish(&mut self, state: State, busy: usize, held: usize) {
+    pub(crate) fn publish(&mut self, state: WorkerState, busy: usize, held: usize) {
         (self.current.state, self.current.busy, self.current.held) = (state, busy, held);
         let mut published = self.shared.lock();
         published.snapshot = self.current.clone();
@@ -109,7 +129,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.current.reason = None;
-        self.publish(State::Stopped, 0, 0);
+        self.publish(WorkerState::Stopped, 0, 0);
     }
 }
 
@@ -128,14 +148,14 @@ mod tests {
         let mut recorder = Recorder::new(1, [&QueueName::default()]);
         let meter = recorder.meter();
         age(&recorder, STUCK_AFTER * 2);
-        assert_eq!(meter.snapshot().state, State::Starting, "it has no engine yet");
-        recorder.publish(State::Ready, 1, 1);
-        assert_eq!(meter.snapshot().state, State::Ready);
+        assert_eq!(meter.snapshot().state, WorkerState::Starting, "it has no engine yet");
+        recorder.publish(WorkerState::Ready, 1, 1);
+        assert_eq!(meter.snapshot().state, WorkerState::Ready);
         age(&recorder, STUCK_AFTER * 2);
-        assert_eq!(meter.snapshot().state, State::Stuck);
+        assert_eq!(meter.snapshot().state, WorkerState::Stuck);
         assert_eq!(meter.snapshot().busy, 1);
         drop(recorder);
-        assert_eq!(meter.snapshot().state, State::Stopped);
+        assert_eq!(meter.snapshot().state, WorkerState::Stopped);
         assert_eq!(meter.snapshot().busy, 0);
     }
 
@@ -144,13 +164,13 @@ mod tests {
         let mut recorder = Recorder::new(1, [&QueueName::default()]);
         let meter = recorder.meter();
         meter.alive();
-        recorder.publish(State::Ready, 1, 1);
-        assert_eq!(meter.snapshot().state, State::Ready);
+        recorder.publish(WorkerState::Ready, 1, 1);
+        assert_eq!(meter.snapshot().state, WorkerState::Ready);
         recorder.shared.lock().alive_at = Instant::now().checked_sub(STUCK_AFTER * 2);
         // The engine comes round all the same.
-        recorder.publish(State::Ready, 1, 1);
-        assert_eq!(meter.snapshot().state, State::Stuck);
+        recorder.publish(WorkerState::Ready, 1, 1);
+        assert_eq!(meter.snapshot().state, WorkerState::Stuck);
         meter.alive();
-        assert_eq!(meter.snapshot().state, State::Ready);
+        assert_eq!(meter.snapshot().state, WorkerState::Ready);
     }
 }

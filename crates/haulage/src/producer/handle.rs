@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::Producer;
 use crate::{
-    Error, FailureKind, JobError, JobId, Progress, Record, Result, Status,
+    Error, JobId, Progress, Record, Result, Status,
     backend::{Cancellation, Detail},
 };
 
@@ -64,17 +64,6 @@ impl JobHandle {
         Ok(self.producer.get(&self.id, Detail::Status).await?.progress)
     }
 
-    /// The result, if it is there; does not wait for it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFinished`], [`Error::JobFailed`], [`Error::JobCancelled`];
-    /// [`Error::InvalidJson`] where the result does not fit `T`;
-    /// [`Error::NotFound`], [`Error::Expired`], [`Error::Unavailable`].
-    pub async fn result<T: DeserializeOwned>(&self) -> Result<T> {
-        result(self.record().await?)
-    }
-
     /// Waits until the job is over, in whichever way, for `timeout` at most
     /// (`None`: for as long as it takes).
     ///
@@ -95,8 +84,19 @@ impl JobHandle {
     /// Like [`JobHandle::wait`], and [`Error::JobFailed`],
     /// [`Error::JobCancelled`], [`Error::InvalidJson`] where the result does not
     /// fit `T`.
-    pub async fn wait_result<T: DeserializeOwned>(&self, timeout: Option<Duration>) -> Result<T> {
-        result(self.wait(timeout).await?)
+    pub async fn result<T: DeserializeOwned>(&self, timeout: Option<Duration>) -> Result<T> {
+        self.wait(timeout).await?.into_result()?.decode()
+    }
+
+    /// The result, if it is there; [`JobHandle::result`] waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinished`], [`Error::JobFailed`], [`Error::JobCancelled`];
+    /// [`Error::InvalidJson`] where the result does not fit `T`;
+    /// [`Error::NotFound`], [`Error::Expired`], [`Error::Unavailable`].
+    pub async fn try_result<T: DeserializeOwned>(&self) -> Result<T> {
+        self.record().await?.into_result()?.decode()
     }
 
     /// Cancels the job; see [`Producer::cancel`].
@@ -117,23 +117,5 @@ impl JobHandle {
     /// [`Error::NotFound`], [`Error::Expired`], [`Error::Unavailable`].
     pub async fn redrive(&self) -> Result<()> {
         self.producer.redrive(&self.id).await
-    }
-}
-
-/// The result in a record, or the error that says why there is none.
-fn result<T: DeserializeOwned>(record: Record) -> Result<T> {
-    let Record { id, status, .. } = record;
-    match (status, record.result) {
-        (Status::Success, Some(result)) => result.decode(),
-        (Status::Success, None) => {
-            let message = format!("job {id} is SUCCESS, but its result did not come with the record");
-            Err(Error::Unavailable { message, source: None })
-        }
-        (Status::Error, _) => {
-            let unknown = || JobError::new(FailureKind::Handler, "no error was recorded");
-            Err(Error::JobFailed { id, error: record.error.unwrap_or_else(unknown) })
-        }
-        (Status::Cancelled, _) => Err(Error::JobCancelled(id)),
-        (Status::Submitted | Status::InProgress, _) => Err(Error::NotFinished { id, status }),
     }
 }

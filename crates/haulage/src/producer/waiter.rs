@@ -34,14 +34,14 @@ const LAST_LOOK: Duration = Duration::from_secs(2);
 /// and is not tied to the runtime of whoever came first.
 pub(super) struct Hub {
     pub(super) backend: Arc<dyn Backend>,
-    state: Mutex<State>,
+    state: Mutex<WaiterState>,
     /// Wakes the thread. Not part of the hub for it, so that an idle thread
     /// keeps neither hub nor backend alive.
     pub(super) wake: Arc<Notify>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct WaiterState {
     jobs: HashMap<JobId, Watched>,
     /// The ids of these jobs, in the order in which they came.
     pub(super) order: BTreeMap<u64, JobId>,
@@ -87,12 +87,21 @@ struct Shared {
     heard: AtomicBool,
 }
 
+/// When the time of a wait is up.
+#[derive(Clone, Copy)]
+struct Deadline {
+    /// How long it was to wait, for the error that says so.
+    timeout: Duration,
+    /// By [`Clock::monotonic`](crate::Clock::monotonic).
+    at: Duration,
+}
+
 impl Hub {
     pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
         Self { backend, state: Mutex::default(), wake: Arc::default() }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, WaiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +118,7 @@ impl Hub {
         }
         // The wall clock may be set meanwhile.
         let now = self.backend.clock().monotonic();
-        let deadline = timeout.map(|timeout| (timeout, now.saturating_add(timeout)));
+        let deadline = timeout.map(|timeout| Deadline { timeout, at: now.saturating_add(timeout) });
         let mut told = vec![false; ids.len()];
         let mut tell = |index: usize, record| {
             told[index] = true;
@@ -135,7 +144,7 @@ impl Hub {
     async fn wait_until(
         self: &Arc<Self>,
         ids: &[JobId],
-        deadline: Option<(Duration, Duration)>,
+        deadline: Option<Deadline>,
         mut done: &mut (impl FnMut(usize, Record) + Send),
     ) -> Result<()> {
         // Of these the backend has told nothing so far.
@@ -192,19 +201,19 @@ impl Hub {
     /// What this brings, unless the time of a wait is up before.
     async fn by<T>(
         &self,
-        deadline: Option<(Duration, Duration)>,
+        deadline: Option<Deadline>,
         wait: &Shared,
         work: impl Future<Output = T>,
     ) -> Result<T> {
-        let Some((timeout, end)) = deadline else { return Ok(work.await) };
+        let Some(Deadline { timeout, at }) = deadline else { return Ok(work.await) };
         let clock = self.backend.clock();
         let mut work = pin!(work);
         loop {
-            let moment = clock.now().after(end.saturating_sub(clock.monotonic()));
+            let moment = clock.now().after(at.saturating_sub(clock.monotonic()));
             match clock.until(moment, work.as_mut()).await {
                 Some(done) => return Ok(done),
                 // The wall clock was set.
-                None if clock.monotonic() < end => {}
+                None if clock.monotonic() < at => {}
                 None => return Err(self.too_late(timeout, wait)),
             }
         }
@@ -349,7 +358,7 @@ impl Hub {
     }
 }
 
-impl State {
+impl WaiterState {
     fn number(&mut self) -> u64 {
         self.last += 1;
         self.last

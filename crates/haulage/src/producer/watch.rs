@@ -20,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::waiter::{CHUNK, Hub, State};
+use super::waiter::{CHUNK, Hub, WaiterState};
 use crate::{Error, JobId, backend_call::BackendCall, retry::Outage};
 
 /// How long the thread stays when nobody waits.
@@ -248,7 +248,7 @@ async fn sleep_until(moment: Option<Instant>) {
 }
 
 /// The next ids of a queue, less those that nobody waits for any more.
-fn watched(queue: &mut VecDeque<JobId>, state: &State) -> Vec<JobId> {
+fn watched(queue: &mut VecDeque<JobId>, state: &WaiterState) -> Vec<JobId> {
     let mut ids = Vec::new();
     while ids.len() < CHUNK
         && let Some(id) = queue.pop_front()
@@ -260,11 +260,25 @@ fn watched(queue: &mut VecDeque<JobId>, state: &State) -> Vec<JobId> {
     ids
 }
 
+/// Whether passes of one kind are asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// A signal came since such a pass last began.
+    wanted: bool,
+    /// When the next one may begin.
+    not_before: Instant,
+}
+
+impl Asked {
+    fn is_due(self, now: Instant) -> bool {
+        self.wanted && now >= self.not_before
+    }
+}
+
 /// With a signal: the passes over what is waited for.
 struct Passes {
-    /// A signal came since such a pass last began; and when the next may.
-    front: (bool, Instant),
-    full: (bool, Instant),
+    front: Asked,
+    full: Asked,
     /// When a pass over everything comes without a signal, by
     /// [`Clock::monotonic`](crate::Clock::monotonic).
     unasked: Option<Duration>,
@@ -283,22 +297,22 @@ struct Pass {
 
 impl Passes {
     fn new() -> Self {
-        let now = Instant::now();
-        Self { front: (false, now), full: (false, now), unasked: None, current: None }
+        let never = Asked { wanted: false, not_before: Instant::now() };
+        Self { front: never, full: never, unasked: None, current: None }
     }
 
     fn want(&mut self) {
-        self.front.0 = true;
-        self.full.0 = true;
+        self.front.wanted = true;
+        self.full.wanted = true;
     }
 
     /// When the next pass that a signal asked for may begin.
     fn asked(&self) -> Option<Instant> {
-        [self.front, self.full].into_iter().filter(|(wanted, _)| *wanted).map(|(_, moment)| moment).min()
+        [self.front, self.full].into_iter().filter(|asked| asked.wanted).map(|asked| asked.not_before).min()
     }
 
     /// The next ids to look at, of a pass that has begun or begins now.
-    fn next(&mut self, state: &mut State, now: Duration) -> Vec<JobId> {
+    fn next(&mut self, state: &mut WaiterState, now: Duration) -> Vec<JobId> {
         if self.current.is_none() {
             self.begin(state, now);
         }
@@ -317,16 +331,15 @@ impl Passes {
         ids
     }
 
-    fn begin(&mut self, state: &mut State, now: Duration) {
+    fn begin(&mut self, state: &mut WaiterState, now: Duration) {
         let real = Instant::now();
-        let due = |(wanted, moment): (bool, Instant)| wanted && real >= moment;
-        let full = due(self.full) || self.unasked.is_none_or(|moment| now >= moment);
-        if !full && !due(self.front) {
+        let full = self.full.is_due(real) || self.unasked.is_none_or(|moment| now >= moment);
+        if !full && !self.front.is_due(real) {
             return;
         }
-        self.front.0 = false;
+        self.front.wanted = false;
         if full {
-            self.full.0 = false;
+            self.full.wanted = false;
             let count = u32::try_from(state.order.len()).unwrap_or(u32::MAX);
             self.unasked = Some(now + UNASKED.max(UNASKED_PER_ID.saturating_mul(count)));
         }
@@ -345,9 +358,9 @@ impl Passes {
         let took = pass.began.elapsed();
         let least = PAUSE_PER_ID.saturating_mul(pass.count);
         let after = |factor| Instant::now() + (took * factor).max(least).min(LONGEST_PAUSE);
-        self.front.1 = after(FRONT_PAUSE);
+        self.front.not_before = after(FRONT_PAUSE);
         if pass.full {
-            self.full.1 = after(FULL_PAUSE);
+            self.full.not_before = after(FULL_PAUSE);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is remembered of the attempts of a job.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::tx::{Hot, Tx};
 use crate::{Attempt, FailureKind, JobError, Timestamp};
@@ -24,7 +24,7 @@ impl Tx<'_> {
         let end = self.row(
             "SELECT finished_at, error_kind, error, error_type FROM job WHERE seq = ?1",
             [job.seq],
-            |r| Ok((Timestamp::from_micros(r.get(0)?), error(r.get(1)?, r.get(2)?, r.get(3)?))),
+            |r| Ok((Timestamp::from_micros(r.get("finished_at")?), error(r)?)),
         )?;
         let Some((ended_at, error)) = end else { return Ok(()) };
         let worker = job.worker.clone();
@@ -61,20 +61,19 @@ pub(super) fn past(connection: &Connection, seq: i64) -> Sql<Vec<Attempt>> {
              WHERE seq = ?1",
         )?
         .query_map([seq], |r| {
-            let error = error(r.get(4)?, r.get(5)?, r.get(6)?);
             let moment = |column| r.get(column).map(Timestamp::from_micros);
-            let attempt = Attempt::over(r.get(0)?, r.get(1)?, moment(2)?, moment(3)?, error.as_ref());
-            Ok(attempt.in_slot(r.get(7)?))
+            let (started_at, ended_at) = (moment("started_at")?, moment("ended_at")?);
+            let attempt =
+                Attempt::over(r.get("number")?, r.get("worker")?, started_at, ended_at, error(r)?.as_ref());
+            Ok(attempt.in_slot(r.get("slot")?))
         })?
         .collect()
 }
 
-/// From the columns of one.
-pub(super) fn error(
-    kind: Option<String>,
-    message: Option<String>,
-    type_name: Option<String>,
-) -> Option<JobError> {
-    let kind = FailureKind::from_name(&kind?);
-    Some(JobError { kind, message: message.unwrap_or_default(), type_name })
+/// The error in a row of a job or of an attempt.
+pub(super) fn error(row: &Row<'_>) -> Sql<Option<JobError>> {
+    let Some(kind) = row.get::<_, Option<String>>("error_kind")? else { return Ok(None) };
+    let kind = FailureKind::from_name(&kind);
+    let message = row.get::<_, Option<String>>("error")?.unwrap_or_default();
+    Ok(Some(JobError { kind, message, type_name: row.get("error_type")? }))
 }

@@ -15,6 +15,7 @@ use super::{
     location, schema, space, stats,
     sys::{self, Disk},
     tx::micros,
+    unready,
 };
 use crate::{
     QueueName, Timestamp,
@@ -66,31 +67,38 @@ pub(super) fn jobs(
     let stats = stats::stats(connection, now, path)?;
     let mut findings = vec![counts(connection)?, clock(connection, now)?];
     for (name, queue) in unserved {
-        let (waits, serve) = match name.is_default() {
-            true => ("wait".to_owned(), "start a worker".to_owned()),
-            false => (format!("wait in the queue {name}"), format!("start a worker with --queue {name}")),
+        let (place, serve) = match name.is_default() {
+            true => (String::new(), "start a worker".to_owned()),
+            false => (format!(" in the queue {name}"), format!("start a worker with --queue {name}")),
         };
+        let wait = counted(queue.due, "waits", "wait");
         let age = queue.oldest_due_seconds.unwrap_or_default();
         let busy =
             if stats.in_progress > 0 { ", unless they are busy with jobs of other queues" } else { "" };
         findings.push(Finding::bad(
             Severity::Warning,
             "workers",
-            format!("{} jobs {waits}, the oldest for {age:.0} s, and none is in progress", queue.due),
+            format!("{wait}{place}, the oldest for {age:.0} s, and none is in progress"),
             format!("{serve}, or see in the logs of those that run why they take no jobs{busy}"),
         ));
     }
     if unserved.is_empty() {
         findings.push(Finding::ok(
             "workers",
-            format!("{} jobs wait, {} are in progress", stats.visible, stats.in_progress),
+            format!(
+                "{}, {} {} in progress",
+                counted(stats.visible, "waits", "wait"),
+                stats.in_progress,
+                if stats.in_progress == 1 { "is" } else { "are" }
+            ),
         ));
     }
+    findings.extend(Finding::unready(&unready::known(connection, now)?, now));
     for (name, queue) in stats.queues.iter().filter(|(_, queue)| queue.is_paused && queue.due > 0) {
         findings.push(Finding::bad(
             Severity::Warning,
             "queues",
-            format!("the queue {name} is paused, and {} jobs wait in it", queue.due),
+            format!("the queue {name} is paused, and {} in it", counted(queue.due, "waits", "wait")),
             format!("`haulage queue resume {name}` lets it go on"),
         ));
     }
@@ -99,12 +107,17 @@ pub(super) fn jobs(
         findings.push(Finding::bad(
             Severity::Warning,
             "dead letters",
-            format!("{} jobs have used up their attempts", stats.dead),
-            "see `haulage dead list`; mend the cause, then `haulage dead redrive --all`",
+            counted(stats.dead, "has used up its attempts", "have used up their attempts"),
+            "see `haulage dead list`; fix the cause, then `haulage dead redrive --all`",
         ));
     }
     findings.extend(webhooks(connection, now)?);
     Ok(findings)
+}
+
+/// `1 job waits`, `2 jobs wait`.
+fn counted(jobs: u64, one: &str, several: &str) -> String {
+    if jobs == 1 { format!("1 job {one}") } else { format!("{jobs} jobs {several}") }
 }
 
 /// Whether what is to be told to webhooks is told.
@@ -124,19 +137,21 @@ fn slots(connection: &Connection, now: Timestamp) -> Result<Vec<Finding>, Fault>
     let since = now.as_micros() - micros(GIVEN_BACK_WITHIN);
     // The reason is that of the row with the maximum.
     let mut select = connection.prepare(
-        "SELECT coalesce(worker, 'unknown'), slot, count(*), coalesce(error, ''), max(ended_at) FROM attempt
-         WHERE slot IS NOT NULL AND error_kind = 'released' AND ended_at > ?1
+        "SELECT coalesce(worker, 'unknown') AS worker, slot, count(*) AS count, coalesce(error, '') AS reason,
+                max(ended_at)
+         FROM attempt WHERE slot IS NOT NULL AND error_kind = 'released' AND ended_at > ?1
          GROUP BY worker, slot ORDER BY max(ended_at) DESC LIMIT 10",
     )?;
     let findings = select.query_map([since], |r| {
-        let (worker, slot, count): (String, String, i64) = (r.get(0)?, r.get(1)?, r.get(2)?);
-        let reason: String = r.get(3)?;
+        let (worker, slot): (String, String) = (r.get("worker")?, r.get("slot")?);
+        let (count, reason): (u32, String) = (r.get("count")?, r.get("reason")?);
+        let count = if count == 1 { "a job".to_owned() } else { format!("{count} jobs") };
         let reason = reason.lines().next().unwrap_or_default();
         let reason = reason.strip_prefix(&format!("{slot}: ")).unwrap_or(reason);
         Ok(Finding::bad(
             Severity::Warning,
             "slots",
-            format!("{slot} of worker {worker} gave back {count} jobs within an hour: {reason}"),
+            format!("{slot} of worker {worker} gave back {count} within an hour: {reason}"),
             "see the log of that worker, which tells whether the slot is out of service, and look after its GPU",
         ))
     })?;
@@ -169,7 +184,8 @@ fn clock(connection: &Connection, now: Timestamp) -> Result<Finding, Fault> {
         Severity::Warning,
         "clock",
         format!(
-            "{ahead} jobs have times that are up to {} ahead of this machine's clock",
+            "{} up to {} ahead of this machine's clock",
+            counted(ahead.unsigned_abs(), "has times that are", "have times that are"),
             humantime::format_duration(by)
         ),
         "if the clock is wrong, set it right; if it was wrong when they were written, they run all the same, \

@@ -48,7 +48,7 @@ fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<(i64, Record)> {
     }
     record.cancel_requested = row.get("cancel_requested")?;
     record.dead = row.get("dead")?;
-    record.error = attempts::error(row.get("error_kind")?, row.get("error")?, row.get("error_type")?);
+    record.error = attempts::error(row)?;
     if record.status == Status::InProgress && lease(row)?.is_some_and(|lease| lease.is_abandoned(now)) {
         record.show_abandoned();
     }

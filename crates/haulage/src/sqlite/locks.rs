@@ -238,7 +238,10 @@ unsafe extern "C" fn in_child() {
     // `dup3` and `close` may be called after a fork.
     unsafe {
         let table = &mut *SHARED.table.get();
-        if !table.descriptors.is_empty() || !table.shut_in_children.is_empty() {
+        // The latter are there for as long as a backend, closed or not. Where
+        // SQLite's locks are its own, nothing tells the two apart.
+        let plain = PLAIN.load(Ordering::Relaxed);
+        if !table.descriptors.is_empty() || (plain && !table.shut_in_children.is_empty()) {
             FORKED.store(true, Ordering::Relaxed);
         }
         for (lock_fd, _) in table.locks.values() {

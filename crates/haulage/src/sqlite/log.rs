@@ -11,7 +11,10 @@ use std::{
 
 use rusqlite::{Connection, Row};
 
-use super::{schema::CHECKPOINT_PAGES, space, sys};
+use super::{
+    space::{self, CHECKPOINT_PAGES},
+    sys,
+};
 
 /// How many times as long as a try in vain has taken there is no other one.
 const REST: u32 = 20;

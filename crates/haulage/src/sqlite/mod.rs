@@ -20,6 +20,7 @@ mod backup;
 mod cancel;
 mod check;
 mod claim;
+mod counts;
 mod deliveries;
 mod fault;
 mod get;
@@ -57,10 +58,12 @@ mod thread;
 mod trim;
 mod turn;
 mod tx;
+mod unready;
 mod wake;
 mod writer;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicI64},
@@ -77,14 +80,15 @@ use self::{
     wake::Wake,
     writer::{Weight, Writer},
 };
-pub use self::{options::Options, query::Table, schema::CHECKPOINT_PAGES};
+pub use self::{options::Options, query::Table, space::CHECKPOINT_PAGES};
 use crate::{
     Backend, Clock, Error, JobId, NewJob, QueueName, Record, Result, Status,
     backend::{
         Cancellation, Capabilities, ClaimRequest, Claimed, Deliveries, Detail, Finding, Heartbeat,
         HeartbeatStatus, ListQuery, Lookup, Purge, QueueStats, Redrive, Settlement, Severity, Signals, Stats,
-        Submitted,
+        Submitted, Unready,
     },
+    url::{self, Scheme},
 };
 
 /// The largest body or result: 256 MiB. SQLite could hold more, but a
@@ -151,10 +155,8 @@ impl SqliteBackend {
     }
 
     fn options_of(url: &str) -> Result<Options> {
-        match url.trim().split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sqlite") => {
-                crate::connect::sqlite::options(rest)
-            }
+        match url::split(url)? {
+            (Scheme::Sqlite, rest) => Options::of_url(rest),
             _ => {
                 Err(Error::Config(format!("`{url}` is not the URL of a database; write sqlite://haulage.db")))
             }
@@ -202,6 +204,14 @@ impl SqliteBackend {
         }
         Ok(())
     }
+}
+
+/// Whether this process was forked while its parent had a database open: it
+/// can open none, as SQLite would go on from the parent's state, without its
+/// locks. Databases that were closed before the fork do no harm.
+#[must_use]
+pub fn was_forked_while_open() -> bool {
+    locks::was_forked()
 }
 
 /// The URL under which [`connect`](crate::connect) opens the database at `path`.
@@ -401,6 +411,17 @@ impl Backend for SqliteBackend {
         Some(self)
     }
 
+    async fn set_unready(&self, worker: String, unready: Option<Unready>) -> Result<()> {
+        self.capabilities().check_unready(&worker, unready.as_ref())?;
+        let weight = Weight { rows: 1, ..Weight::default() };
+        self.connections.writer.run(weight, move |tx| unready::set(tx, &worker, unready.as_ref())).await
+    }
+
+    async fn unready_workers(&self) -> Result<BTreeMap<String, Unready>> {
+        let now = self.clock.now();
+        self.connections.scans.run(move |c| unready::known(c, now)).await
+    }
+
     async fn check(&self) -> Result<Vec<Finding>> {
         let (now, path) = (self.clock.now(), Arc::clone(&self.path));
         let scans = &self.connections.scans;
@@ -413,7 +434,7 @@ impl Backend for SqliteBackend {
         match jobs {
             Ok(jobs) => findings.extend(jobs),
             Err(error) => {
-                let remedy = "mend what else is wrong first";
+                let remedy = "fix what else is wrong first";
                 findings.push(Finding::bad(Severity::Problem, "jobs", error.to_string(), remedy));
             }
         }

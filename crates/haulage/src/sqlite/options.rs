@@ -9,7 +9,10 @@ use std::{
 use super::{
     Connections, SqliteBackend, location, locks, reader::Reader, schema, wake::Wake, writer::Writer,
 };
-use crate::{Clock, Error, Result};
+use crate::{
+    Clock, Error, Result,
+    url::{decode, parameters},
+};
 
 /// How to open a [`SqliteBackend`].
 #[derive(Clone, Debug)]
@@ -28,6 +31,48 @@ impl Options {
             busy_timeout: Duration::from_secs(30),
             allow_network_filesystem: false,
         }
+    }
+
+    /// By what follows `sqlite://` in a URL: the path, and the parameters.
+    pub(crate) fn of_url(rest: &str) -> Result<Self> {
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if path.is_empty() {
+            return Err(Error::Config(
+                "the path is missing: write sqlite://haulage.db for a file of the working directory, \
+                 or sqlite:///srv/haulage.db for an absolute path"
+                    .into(),
+            ));
+        }
+        if path == ":memory:" {
+            return Err(Error::Config(
+                "sqlite:// keeps jobs in a file; for jobs that are gone with the program, write memory://"
+                    .into(),
+            ));
+        }
+        let mut options = Self::new(decode(path)?.into());
+        for parameter in parameters(query) {
+            let (name, value) = parameter?;
+            match name {
+                "busy_timeout" => {
+                    let timeout = crate::parse_duration(&value).map_err(|e| {
+                        Error::Config(format!("busy_timeout={value}: {e}; write it like 500ms or 30s"))
+                    })?;
+                    options = options.busy_timeout(timeout);
+                }
+                "allow_network_filesystem" => {
+                    let allow = value.parse().map_err(|_| {
+                        Error::Config(format!("allow_network_filesystem={value}: write true or false"))
+                    })?;
+                    options = options.allow_network_filesystem(allow);
+                }
+                _ => {
+                    return Err(Error::Config(format!(
+                        "unknown parameter `{name}`; sqlite:// knows busy_timeout and allow_network_filesystem"
+                    )));
+                }
+            }
+        }
+        Ok(options)
     }
 
     pub(super) fn into_path(self) -> PathBuf {
@@ -77,14 +122,19 @@ impl Options {
         let Self { path, clock, busy_timeout, allow_network_filesystem } = self;
         if locks::was_forked() {
             return Err(Error::Config(format!(
-                "this process was forked from one that had a database open, and cannot open {} itself; open it in \
-                 the child only, or start the child as a program of its own",
+                "this process was forked from one that had a database open, and cannot open {} itself; close all \
+                 databases before the fork, open them in the child only, or start the child as a program of its own",
                 path.display()
             )));
         }
         locks::install();
         let path: Arc<Path> = location::resolve(&path)
-            .map_err(|e| Error::Config(format!("cannot find the folder of {}: {e}", path.display())))?
+            .map_err(|e| {
+                Error::Config(format!(
+                    "cannot find the folder of {}: {e}; create it, or name a file in another one",
+                    path.display()
+                ))
+            })?
             .into();
         location::check(&path, allow_network_filesystem)?;
         let found = schema::inspect(&path, busy_timeout)?;

@@ -42,9 +42,11 @@ fn query(path: &Path, sql: &str) -> Result<Table> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| fault::to_error(path, &e))?;
     let wrong = |error: rusqlite::Error| match error {
-        rusqlite::Error::MultipleStatement => Error::Invalid("one query at a time, please".into()),
+        rusqlite::Error::MultipleStatement => {
+            Error::Invalid("there is more than one query; give one at a time".into())
+        }
         error if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly) => {
-            Error::Invalid("a query can only read".into())
+            Error::Invalid("a query can only read, and this one would write; nothing was changed".into())
         }
         error => Error::Invalid(format!("the query failed: {error}")),
     };

@@ -23,14 +23,13 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{
-    sys::{SharedPage, Waited},
-    wake::NO_LISTENER,
-};
+use super::sys::{SharedPage, Waited};
 use crate::QueueName;
 
 /// How long the thread sleeps at most; what is meant for it wakes it.
 const LONG: Duration = Duration::from_secs(3600);
+/// What the log is told where the system gives no thread to listen.
+pub(super) const NO_LISTENER: &str = "no thread for wake-ups from other processes; they will take seconds";
 
 /// For which queues a call is, or a wait. Each queue has one of 32 bits, which
 /// the kernel knows those by who wait; the default queue has one for itself.
@@ -93,13 +92,13 @@ struct Shared {
     page: Arc<SharedPage>,
     /// The word that grows when jobs become ready.
     word: usize,
-    state: Mutex<State>,
+    state: Mutex<RosterState>,
     /// Somebody waits, or it is all over.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RosterState {
     /// Who waits and has not been called.
     entries: VecDeque<Arc<Entry>>,
     /// The lists of queues for which somebody watches.
@@ -145,8 +144,8 @@ impl Roster {
         while state.call_one(Mask::ALL) {}
     }
 
-    pub(super) fn place(&self, queues: Mask, list: Arc<[QueueName]>) -> Place {
-        Place { shared: Arc::clone(&self.0), queues, list, watches: false, seen: 0, owes: false }
+    pub(super) fn place(&self, queues: Mask, list: Arc<[QueueName]>) -> RosterPlace {
+        RosterPlace { shared: Arc::clone(&self.0), queues, list, watches: false, seen: 0, owes: false }
     }
 }
 
@@ -162,7 +161,7 @@ impl Drop for Roster {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RosterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -211,7 +210,7 @@ impl Shared {
         self.page.wake(self.word, u32::MAX, u32::MAX);
     }
 
-    fn enlist(self: &Arc<Self>, place: &mut Place) -> Arc<Entry> {
+    fn enlist(self: &Arc<Self>, place: &mut RosterPlace) -> Arc<Entry> {
         let mut state = self.state();
         // Whoever watches goes on.
         place.watches |= state.watched.insert(Arc::clone(&place.list));
@@ -272,7 +271,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl RosterState {
     /// Calls so many that each queue for which somebody waits has one of them, as nobody
     /// knows which queue it is; the queues of those.
     fn call_each(&mut self) -> Mask {
@@ -304,7 +303,7 @@ impl State {
 
 /// The place of somebody who looks for jobs and waits where there are none.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct RosterPlace {
     shared: Arc<Shared>,
     queues: Mask,
     /// All of them, of which several may have one bit.
@@ -316,7 +315,7 @@ pub(super) struct Place {
     owes: bool,
 }
 
-impl Place {
+impl RosterPlace {
     /// To be called before each look.
     pub(super) fn begin_look(&mut self) {
         self.seen = self.shared.now();
@@ -350,7 +349,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RosterPlace {
     fn drop(&mut self) {
         if self.owes {
             self.shared.call_for_each(self.queues);
@@ -382,7 +381,7 @@ pub(super) enum Left {
 /// Waits to be called, until dropped.
 #[derive(Debug)]
 pub(super) struct Waiting<'a> {
-    place: &'a mut Place,
+    place: &'a mut RosterPlace,
     entry: Arc<Entry>,
 }
 

@@ -22,12 +22,6 @@ const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 /// The version that this code writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// WAL pages after which a commit also moves them into the database file.
-/// Larger means less often, and each page once for more changes, but a longer
-/// log: this is 32 MiB of it, less on disks below 2 GiB. SQLite's own default,
-/// 1,000, costs throughput.
-pub const CHECKPOINT_PAGES: u32 = 8_000;
-
 /// What there is at a path.
 #[derive(Debug)]
 pub(super) struct Found {

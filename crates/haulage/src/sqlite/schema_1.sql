@@ -132,6 +132,15 @@ CREATE TABLE paused (
     since INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Workers that are not ready for jobs.
+CREATE TABLE unready (
+    worker  TEXT PRIMARY KEY,
+    queues  TEXT NOT NULL,     -- that it serves: a JSON array of their names
+    reason  TEXT NOT NULL,
+    since   INTEGER NOT NULL,
+    told_at INTEGER NOT NULL   -- when it said so last; it is forgotten a minute later
+) STRICT, WITHOUT ROWID;
+
 -- For people with a shell: sqlite3 haulage.db 'SELECT * FROM jobs LIMIT 10'
 CREATE VIEW jobs AS
 SELECT

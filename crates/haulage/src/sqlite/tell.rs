@@ -18,6 +18,15 @@ use crate::{
 type Sql<T> = rusqlite::Result<T>;
 
 impl Tx<'_> {
+    /// The webhook of a job is to be told of its end, and of its result as far as that is told.
+    pub(super) fn tell_end(&self, job: &Hot, end: &End) -> Sql<()> {
+        let result = match end {
+            End::Success(result) if result.size() <= Webhook::MAX_RESULT_BYTES => Some(result.clone()),
+            _ => None,
+        };
+        self.tell_webhook(job, WebhookEvent::Ended, result)
+    }
+
     /// The webhook of a job is to be told of this, if it is to be told of such. The job is as it is then.
     pub(super) fn tell_webhook(&self, job: &Hot, event: WebhookEvent, result: Option<Json>) -> Sql<()> {
         // The end is newer than all progress.
@@ -143,14 +152,6 @@ impl Tx<'_> {
     pub(super) fn has_old_deliveries(&self) -> Sql<bool> {
         let oldest = self.row("SELECT created_at FROM delivery ORDER BY seq LIMIT 1", [], |r| r.get(0))?;
         Ok(oldest.is_some_and(|at: i64| at <= old(self.now).as_micros()))
-    }
-}
-
-/// The result of an end, as far as it is told.
-pub(super) fn told_result(end: &End) -> Option<Json> {
-    match end {
-        End::Success(result) if result.size() <= Webhook::MAX_RESULT_BYTES => Some(result.clone()),
-        _ => None,
     }
 }
 

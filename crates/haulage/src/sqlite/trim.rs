@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::schema::CHECKPOINT_PAGES;
+use super::space::CHECKPOINT_PAGES;
 
 /// How many bytes a log may have before its readers are waited for: four times
 /// as many as where SQLite begins to empty it.

@@ -36,13 +36,13 @@ pub(super) struct Turns {
 #[derive(Debug)]
 struct Line {
     wake: Arc<Wake>,
-    state: Mutex<State>,
+    state: Mutex<TurnState>,
     changed: Condvar,
 }
 
 /// What the thread is doing that waits where the writer must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum TurnState {
     /// There is no such thread.
     None,
     /// It has nothing to do.
@@ -59,14 +59,14 @@ enum State {
 
 impl Turns {
     pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self { line: Arc::new(Line { wake, state: Mutex::new(State::None), changed: Condvar::new() }) }
+        Self { line: Arc::new(Line { wake, state: Mutex::new(TurnState::None), changed: Condvar::new() }) }
     }
 
     /// Waits for this writer's turn. `None` where the line does not move.
     pub(super) fn take(&self) -> Option<Turn<'_>> {
         let line = &*self.line;
         // Still in the line from an earlier time, which means that it stands.
-        if *line.state() == State::Abandoned {
+        if *line.state() == TurnState::Abandoned {
             return None;
         }
         let file = line.wake.file();
@@ -82,26 +82,26 @@ impl Turns {
     fn wait(&self, at_turnstile: bool) -> bool {
         let line = &*self.line;
         let mut state = line.state();
-        if *state == State::None && !self.start() {
+        if *state == TurnState::None && !self.start() {
             if at_turnstile {
                 let _ = sys::lock_byte(line.wake.file(), TURNSTILE, Lock::Free);
             }
             return false;
         }
-        *state = State::Waiting { at_turnstile };
+        *state = TurnState::Waiting { at_turnstile };
         line.changed.notify_all();
         let mut turns = line.wake.read(Word::Turns);
         loop {
-            let waited = line.changed.wait_timeout_while(state, PATIENCE, |s| *s != State::Granted);
+            let waited = line.changed.wait_timeout_while(state, PATIENCE, |s| *s != TurnState::Granted);
             let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             state = guard;
             if !timeout.timed_out() {
-                *state = State::Idle;
+                *state = TurnState::Idle;
                 return true;
             }
             let now = line.wake.read(Word::Turns);
             if now == turns {
-                *state = State::Abandoned;
+                *state = TurnState::Abandoned;
                 return false;
             }
             turns = now;
@@ -118,13 +118,13 @@ impl Drop for Turns {
     fn drop(&mut self) {
         // A thread that waits in a line that stands does so until it moves, or
         // the process ends.
-        *self.line.state() = State::Over;
+        *self.line.state() = TurnState::Over;
         self.line.changed.notify_all();
     }
 }
 
 impl Line {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TurnState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -134,13 +134,13 @@ impl Line {
         let mut state = self.state();
         loop {
             match *state {
-                State::Over => return,
-                State::Waiting { at_turnstile } => {
+                TurnState::Over => return,
+                TurnState::Waiting { at_turnstile } => {
                     drop(state);
                     let taken = self.queue(at_turnstile);
                     state = self.state();
-                    if taken && matches!(*state, State::Waiting { .. }) {
-                        *state = State::Granted;
+                    if taken && matches!(*state, TurnState::Waiting { .. }) {
+                        *state = TurnState::Granted;
                         self.changed.notify_all();
                         continue;
                     }
@@ -148,9 +148,9 @@ impl Line {
                         let _ = sys::lock_byte(self.wake.file(), TURN, Lock::Free);
                     }
                     match *state {
-                        State::Abandoned => *state = State::Idle,
+                        TurnState::Abandoned => *state = TurnState::Idle,
                         // There are no such locks here: nobody waits for them again.
-                        State::Waiting { .. } => *state = State::Abandoned,
+                        TurnState::Waiting { .. } => *state = TurnState::Abandoned,
                         _ => {}
                     }
                 }
@@ -251,7 +251,7 @@ mod tests {
         assert!((0..20).any(|_| comes_back_at_once()), "it waited once more");
         drop(turn);
         let state = || *goes_on.line.state();
-        while state() != State::Idle {
+        while state() != TurnState::Idle {
             thread::yield_now();
         }
         drop(goes_on.take().expect("the line moves again"));
@@ -284,7 +284,7 @@ mod tests {
             let Some(turn) = others.take() else { return false };
             thread::scope(|scope| {
                 let waiting = scope.spawn(|| waits.take().is_some());
-                while !waiting.is_finished() && !matches!(*waits.line.state(), State::Waiting { .. }) {
+                while !waiting.is_finished() && !matches!(*waits.line.state(), TurnState::Waiting { .. }) {
                     thread::yield_now();
                 }
                 let began = std::time::Instant::now();

@@ -6,9 +6,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{
-    NET, id,
-    queue::Counts,
-    spec, tell,
+    NET,
+    counts::Counts,
+    id, spec,
     wake::{Changes, Signal},
 };
 use crate::{
@@ -206,7 +206,7 @@ impl<'a> Tx<'a> {
 
     /// Commits, and says what is to be signalled.
     pub(super) fn commit(mut self) -> Sql<Changes> {
-        self.counts.store(&self)?;
+        self.counts.store(self.connection)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.open = false;
         Ok(self.changes)
@@ -361,7 +361,7 @@ impl<'a> Tx<'a> {
             self.notify_all();
         }
         self.advance_group(job)?;
-        self.tell_webhook(job, WebhookEvent::Ended, tell::told_result(&end))?;
+        self.tell_end(job, &end)?;
         Ok(status)
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::{
     location,
     locks::{self, Shut},
-    roster::{Mask, Place, Roster},
+    roster::{Mask, NO_LISTENER, Roster, RosterPlace},
     sys::{self, SharedPage},
 };
 use crate::{Error, QueueName, Result};
@@ -51,8 +51,6 @@ pub(super) enum Word {
 const MAGIC: u32 = u32::from_ne_bytes(*b"Haul");
 /// How often a listener looks whether it is still wanted.
 const LISTENER_TURN: Duration = Duration::from_secs(1);
-/// What the log is told where the system gives no thread to listen.
-pub(super) const NO_LISTENER: &str = "no thread for wake-ups from other processes; they will take seconds";
 
 /// The wake file of one database.
 #[derive(Debug)]
@@ -110,7 +108,7 @@ impl Wake {
     }
 
     /// A place among those who wait for jobs of these queues.
-    pub(super) fn place(&self, queues: Mask, list: Arc<[QueueName]>) -> Place {
+    pub(super) fn place(&self, queues: Mask, list: Arc<[QueueName]>) -> RosterPlace {
         self.roster.place(queues, list)
     }
 

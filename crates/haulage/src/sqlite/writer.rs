@@ -70,7 +70,7 @@ trait Work: Send {
     fn begin(&self) -> bool;
 }
 
-struct Call<T, F> {
+struct WriteCall<T, F> {
     weight: Weight,
     work: Option<F>,
     done: Option<T>,
@@ -79,7 +79,7 @@ struct Call<T, F> {
     taken: Arc<AtomicBool>,
 }
 
-impl<T, F> Work for Call<T, F>
+impl<T, F> Work for WriteCall<T, F>
 where
     T: Send,
     F: FnOnce(&mut Tx<'_>) -> Result<T, Fault> + Send,
@@ -159,7 +159,7 @@ impl Writer {
     {
         let (reply, mut answer) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
-        let call = Call { weight, work: Some(work), done: None, reply, taken: Arc::clone(&taken) };
+        let call = WriteCall { weight, work: Some(work), done: None, reply, taken: Arc::clone(&taken) };
         self.thread.send(Box::new(call))?;
         // The thread itself gives up after `busy_timeout`; but there may be others before this one.
         match tokio::time::timeout(self.busy_timeout + Duration::from_secs(1), &mut answer).await {

@@ -45,7 +45,7 @@ async fn a_full_batch_goes_at_once() {
         }
         let handles = producer.submit_many(jobs(2..6)).await.expect("submit");
         for handle in handles {
-            assert_eq!(handle.wait_result::<usize>(None).await.expect("result"), 3);
+            assert_eq!(handle.result::<usize>(None).await.expect("result"), 3);
         }
         running.stop().await;
     }
@@ -60,7 +60,7 @@ async fn a_batch_waits_no_longer_because_the_clock_was_set_back() {
     assert!(matches!(running.next().await, Event::Claimed { .. }));
     clock.set(clock.now().before(s(3600)));
     clock.advance(s(8));
-    assert_eq!(job.wait_result::<usize>(None).await.expect("result"), 1);
+    assert_eq!(job.result::<usize>(None).await.expect("result"), 1);
     running.stop().await;
 }
 
@@ -79,7 +79,7 @@ async fn a_batch_that_does_not_fill_goes_after_a_while() {
     // Eight seconds after the first, not after the latest.
     clock.advance(s(1));
     for handle in [first, second] {
-        assert_eq!(handle.wait_result::<usize>(None).await.expect("result"), 2);
+        assert_eq!(handle.result::<usize>(None).await.expect("result"), 2);
     }
     running.stop().await;
 }
@@ -92,7 +92,7 @@ async fn without_a_timeout_a_batch_is_what_a_claim_brought() {
     let running = Running::start(Consumer::builder(backend).batch_handler(4, s(0), size));
     let mut sizes = Vec::new();
     for handle in handles {
-        sizes.push(handle.wait_result::<usize>(None).await.expect("result"));
+        sizes.push(handle.result::<usize>(None).await.expect("result"));
     }
     assert_eq!(sizes, [4, 4, 4, 4, 1]);
     running.stop().await;
@@ -144,7 +144,7 @@ async fn a_body_that_does_not_fit_is_settled_without_waiting_for_the_batch() {
     assert_eq!(record.error.expect("error").kind, FailureKind::InvalidBody);
     assert_eq!(handles[0].status().await.expect("status"), Status::InProgress);
     open.add_permits(1);
-    handles[0].wait_result::<()>(None).await.expect("result");
+    handles[0].result::<()>(None).await.expect("result");
     running.stop().await;
 }
 
@@ -244,9 +244,9 @@ async fn an_answer_after_the_timeout_does_not_count() {
     }));
     running.started(2).await;
     clock.advance(s(5));
-    let error = handles[0].wait_result::<()>(None).await.expect_err("timed out").to_string();
+    let error = handles[0].result::<()>(None).await.expect_err("timed out").to_string();
     assert!(error.contains("ran longer than its timeout of 5s"), "{error}");
-    handles[1].wait_result::<()>(None).await.expect("result");
+    handles[1].result::<()>(None).await.expect("result");
     assert_eq!(running.stop().await, Summary { succeeded: 1, failed: 1, ..Summary::default() });
 }
 
@@ -271,7 +271,7 @@ async fn concurrency_counts_calls_and_claims_no_more_than_they_take() {
     assert_eq!(backend.calls(Verb::Claim)[0].items, 6);
     assert_eq!(handles[6].status().await.expect("status"), Status::Submitted);
     open.add_permits(10);
-    handles[9].wait_result::<()>(None).await.expect("result");
+    handles[9].result::<()>(None).await.expect("result");
     assert_eq!(sizes.lock().expect("log")[..2], [3, 3]);
     running.stop().await;
 }
@@ -302,10 +302,10 @@ async fn a_call_before_the_batch_was_full_claims_nothing_to_wait_behind_it() {
     backend.answered(Verb::Claim, 2).await;
     let second = producer.submit(&2).await.expect("submit");
     let other = Running::start(Consumer::builder(backend).handler(async |_: Job<u8>, _| Answer::Ok(())));
-    second.wait_result::<()>(None).await.expect("the other consumer had it");
+    second.result::<()>(None).await.expect("the other consumer had it");
     assert_eq!(first.status().await.expect("status"), Status::InProgress);
     open.add_permits(1);
-    first.wait_result::<()>(None).await.expect("result");
+    first.result::<()>(None).await.expect("result");
     assert_eq!(running.stop().await.succeeded, 1);
     assert_eq!(other.stop().await.succeeded, 1);
 }

@@ -20,7 +20,8 @@ type Answer<T = ()> = Result<T, Failure>;
 #[tokio::test]
 async fn a_running_handler_hears_of_it_and_stops() {
     for blocking in [false, true] {
-        let backend = Arc::new(MemoryBackend::with_clock(manual_clock()));
+        let clock = manual_clock();
+        let backend = Arc::new(MemoryBackend::with_clock(clock.clone()));
         let builder = Consumer::builder(backend.clone());
         let mut running = Running::start(if blocking {
             builder.blocking_handler(|_: Job<()>, context: Context| {
@@ -37,9 +38,11 @@ async fn a_running_handler_hears_of_it_and_stops() {
         });
         let job = Producer::new(backend).submit(&()).await.expect("submit");
         running.started(1).await;
+        clock.advance(s(7));
         assert_eq!(job.cancel().await.expect("cancel"), Cancellation::Requested);
-        assert_eq!(running.ending().await, Event::Cancelled { id: job.id().clone(), attempt: 1 });
-        let error = job.wait_result::<()>(None).await.expect_err("cancelled");
+        let expected = Event::Cancelled { id: job.id().clone(), attempt: 1, took: s(7) };
+        assert_eq!(running.ending().await, expected);
+        let error = job.result::<()>(None).await.expect_err("cancelled");
         assert!(matches!(error, Error::JobCancelled(_)), "{error}");
         assert_eq!(running.stop().await, Summary { cancelled: 1, ..Summary::default() });
     }
@@ -59,7 +62,7 @@ async fn whatever_fails_after_it_was_told_to_stop_is_a_cancelled_job() {
         let job = Producer::new(backend).submit(&()).await.expect("submit");
         running.started(1).await;
         job.cancel().await.expect("cancel");
-        assert_eq!(running.ending().await, Event::Cancelled { id: job.id().clone(), attempt: 1 });
+        assert!(matches!(running.ending().await, Event::Cancelled { attempt: 1, .. }));
         assert_eq!(job.status().await.expect("status"), Status::Cancelled);
         running.stop().await;
     }
@@ -96,11 +99,11 @@ async fn a_job_that_waits_for_its_batch_is_cancelled_unstarted() {
     let job = producer.submit(&0).await.expect("submit");
     assert!(matches!(running.next().await, Event::Claimed { .. }));
     job.cancel().await.expect("cancel");
-    assert_eq!(running.next().await, Event::Cancelled { id: job.id().clone(), attempt: 1 });
+    assert_eq!(running.next().await, Event::Cancelled { id: job.id().clone(), attempt: 1, took: s(0) });
     // Its place in the batch is free again.
     let new = [1, 2].map(|n| NewJob::new(&n).expect("body"));
     for handle in producer.submit_many(new.into()).await.expect("submit") {
-        handle.wait_result::<u8>(None).await.expect("result");
+        handle.result::<u8>(None).await.expect("result");
     }
     assert_eq!(running.stop().await, Summary { succeeded: 2, cancelled: 1, ..Summary::default() });
 }
@@ -215,7 +218,7 @@ async fn a_blocking_handler_keeps_its_slot_until_it_returns() {
     assert!(matches!(running.ending().await, Event::Failed { .. }), "settled while it runs");
     assert_eq!(next.status().await.expect("status"), Status::Submitted, "there is no room for it");
     gate.send(()).expect("the handler listens");
-    assert!(next.wait_result::<bool>(None).await.expect("result"), "started after the other's return");
+    assert!(next.result::<bool>(None).await.expect("result"), "started after the other's return");
     assert_eq!(running.stop().await, Summary { succeeded: 1, failed: 1, ..Summary::default() });
 }
 
@@ -237,7 +240,7 @@ async fn a_waiting_job_is_cancelled_without_a_consumer() {
     let second = producer.submit(&2).await.expect("submit");
     assert_eq!(second.cancel().await.expect("cancel"), Cancellation::Done);
     open.add_permits(1);
-    first.wait_result::<()>(None).await.expect("result");
+    first.result::<()>(None).await.expect("result");
     assert_eq!(first.cancel().await.expect("cancel"), Cancellation::TooLate(Status::Success));
     assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
 }

@@ -47,7 +47,7 @@ async fn each_job_of_a_call_has_its_own_answer() {
     });
     let dispatch = move |call| calls.send(call).expect("the thread lives");
     let running = Running::start(Consumer::builder(backend).dispatcher(2, s(0), dispatch));
-    assert_eq!(jobs[0].wait_result::<String>(None).await.expect("result"), "good");
+    assert_eq!(jobs[0].result::<String>(None).await.expect("result"), "good");
     let record = jobs[1].wait(None).await.expect("record");
     assert_eq!(record.error.expect("error").message, "no");
     assert_eq!(running.stop().await, Summary { succeeded: 1, failed: 1, ..Summary::default() });
@@ -69,7 +69,7 @@ async fn a_body_that_does_not_fit_is_refused_and_the_others_are_answered() {
     let running = Running::start(Consumer::builder(backend).dispatcher(2, s(0), dispatch));
     let error = jobs[0].wait(None).await.expect("record").error.expect("error");
     assert_eq!((error.kind, error.message.as_str()), (FailureKind::InvalidBody, "it is no image"));
-    assert_eq!(jobs[1].wait_result::<String>(None).await.expect("result"), "fit");
+    assert_eq!(jobs[1].result::<String>(None).await.expect("result"), "fit");
     assert_eq!(running.stop().await, Summary { succeeded: 1, failed: 1, ..Summary::default() });
 }
 
@@ -103,7 +103,7 @@ async fn a_call_that_is_dropped_or_panics_gives_its_job_back() {
         assert!(matches!(running.ending().await, Event::Released { .. }));
         backend.clock().advance(s(2));
     }
-    assert_eq!(job.wait_result::<String>(None).await.expect("result"), "third");
+    assert_eq!(job.result::<String>(None).await.expect("result"), "third");
     let record = job.record().await.expect("record");
     assert_eq!((record.status, record.attempt, record.uncounted), (Status::Success, 3, 2));
     while !matches!(running.next().await, Event::Succeeded { .. }) {}

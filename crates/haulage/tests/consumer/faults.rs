@@ -25,7 +25,7 @@ async fn claims_that_fail_are_made_again() {
         backend.called(Verb::Claim, 3).await;
         assert_eq!(job.status().await.expect("status"), Status::Submitted);
         backend.set(Verb::Claim, Mode::Works);
-        assert_eq!(job.wait_result::<u8>(None).await.expect("result"), 1);
+        assert_eq!(job.result::<u8>(None).await.expect("result"), 1);
         assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
     }
 }
@@ -63,7 +63,7 @@ async fn claims_that_fail_keep_no_result_from_being_recorded() {
             running.started(1).await;
             backend.set(Verb::Claim, mode);
             gate.notify_one();
-            assert_eq!(job.wait_result::<u8>(None).await.expect("result"), 1);
+            assert_eq!(job.result::<u8>(None).await.expect("result"), 1);
             running.stop().await;
         }
     }

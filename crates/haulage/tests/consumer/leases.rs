@@ -125,7 +125,7 @@ async fn outlives(mode: Mode) {
     assert_eq!(job.status().await.expect("status"), Status::InProgress);
     backend.set(Verb::Heartbeat, Mode::Works);
     open.add_permits(1);
-    let told_to_stop: bool = job.wait_result(Some(s(20))).await.expect("result");
+    let told_to_stop: bool = job.result(Some(s(20))).await.expect("result");
     assert!(!told_to_stop);
     assert_eq!(job.record().await.expect("record").attempt, 1);
     assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
@@ -186,7 +186,7 @@ async fn handlers_that_burn_every_thread_of_the_runtime_keep_their_leases() {
     let jobs = vec![NewJob::new(&1).expect("body"), NewJob::new(&2).expect("body")];
     let jobs = producer.submit_many(jobs).await.expect("submit");
     for job in &jobs {
-        job.wait_result::<()>(Some(s(300))).await.expect("result");
+        job.result::<()>(Some(s(300))).await.expect("result");
         assert_eq!(job.record().await.expect("record").attempt, 1);
     }
     assert_eq!(attempts.load(SeqCst), 2);
@@ -219,7 +219,7 @@ async fn keeps_its_claim(joins_claims: bool) {
     assert_eq!(jobs[2].status().await.expect("status"), Status::Submitted, "claims do not run ahead");
     backend.set(Verb::Settle, Mode::Works);
     for (n, job) in jobs.iter().enumerate() {
-        assert_eq!(job.wait_result::<usize>(None).await.expect("result"), n);
+        assert_eq!(job.result::<usize>(None).await.expect("result"), n);
         assert_eq!(job.record().await.expect("record").attempt, 1);
     }
     assert_eq!(running.stop().await, Summary { succeeded: 10, ..Summary::default() });
@@ -245,7 +245,7 @@ async fn a_result_outlasts_the_lease_while_the_backend_takes_nothing() {
     for verb in [Verb::Settle, Verb::Heartbeat] {
         backend.set(verb, Mode::Works);
     }
-    assert_eq!(job.wait_result::<u32>(Some(s(20))).await.expect("result"), 1);
+    assert_eq!(job.result::<u32>(Some(s(20))).await.expect("result"), 1);
     assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() });
 }
 

@@ -8,6 +8,7 @@ mod faults;
 mod finishing;
 mod leases;
 mod metering;
+mod notices;
 mod outcomes;
 mod readiness;
 mod slots;

@@ -12,7 +12,7 @@ use haulage::{
     Clock, Consumer, Context, Failure, Job, NewJob, Producer, QueueName, Queues, RetryPolicy,
     consumer::{ConsumerBuilder, Summary},
     memory::MemoryBackend,
-    metrics::{Labels, Meter, Snapshot, State},
+    metrics::{Labels, Meter, Snapshot, WorkerState},
     shutdown::Shutdown,
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -32,7 +32,7 @@ impl Metered {
     fn start(builder: ConsumerBuilder) -> Self {
         let consumer = builder.build().expect("the settings are in range");
         let (meter, shutdown) = (consumer.meter(), Shutdown::new());
-        assert_eq!(meter.snapshot().state, State::Starting);
+        assert_eq!(meter.snapshot().state, WorkerState::Starting);
         Self { meter, task: tokio::spawn(consumer.run(shutdown.clone())), shutdown }
     }
 
@@ -41,7 +41,7 @@ impl Metered {
         let summary = soon(self.task).await.expect("the consumer does not panic");
         let snapshot = self.meter.snapshot();
         assert_eq!(snapshot.ended(), summary);
-        assert_eq!((snapshot.state, snapshot.busy, snapshot.held), (State::Stopped, 0, 0));
+        assert_eq!((snapshot.state, snapshot.busy, snapshot.held), (WorkerState::Stopped, 0, 0));
         snapshot
     }
 }
@@ -188,7 +188,7 @@ async fn what_runs_is_seen_before_the_handler_can_ask() {
         }
     };
     let metered = Metered::start(Consumer::builder(backend.clone()).concurrency(3).handler(handler));
-    let ready = until(&metered.meter, |snapshot| snapshot.state == State::Ready).await;
+    let ready = until(&metered.meter, |snapshot| snapshot.state == WorkerState::Ready).await;
     assert_eq!((ready.slots, ready.busy, ready.held), (3, 0, 0));
     let producer = Producer::new(backend);
     let job = producer.submit(&()).await.expect("submit");
@@ -196,7 +196,7 @@ async fn what_runs_is_seen_before_the_handler_can_ask() {
     assert_eq!(metered.meter.snapshot().held, 1);
     until(&metered.meter, |snapshot| snapshot.busy == 1).await;
     metered.shutdown.stop();
-    let stopping = until(&metered.meter, |snapshot| snapshot.state == State::Stopping).await;
+    let stopping = until(&metered.meter, |snapshot| snapshot.state == WorkerState::Stopping).await;
     assert_eq!((stopping.busy, stopping.held), (1, 1));
     go.add_permits(1);
     job.wait(None).await.expect("the end");
@@ -222,16 +222,18 @@ async fn a_backend_that_fails_is_unreachable_until_it_answers() {
             .claim_wait(Duration::from_millis(20));
         let metered = Metered::start(builder.handler(handler));
         Producer::new(backend.clone()).submit(&()).await.expect("submit");
-        until(&metered.meter, |snapshot| snapshot.state == State::Ready && snapshot.busy == 1).await;
+        until(&metered.meter, |snapshot| snapshot.state == WorkerState::Ready && snapshot.busy == 1).await;
         backend.set(verb, Mode::Fails);
         if verb != Verb::Heartbeat {
             go.add_permits(1);
         }
-        until(&metered.meter, |snapshot| snapshot.state == State::Unreachable).await;
+        until(&metered.meter, |snapshot| snapshot.state == WorkerState::Unreachable).await;
         backend.set(verb, Mode::Works);
         go.add_permits(1);
-        until(&metered.meter, |snapshot| snapshot.state == State::Ready && snapshot.ended().succeeded == 1)
-            .await;
+        until(&metered.meter, |snapshot| {
+            snapshot.state == WorkerState::Ready && snapshot.ended().succeeded == 1
+        })
+        .await;
         metered.stop().await;
     }
 }
@@ -254,10 +256,10 @@ async fn an_outage_of_what_is_not_called_any_more_is_over() {
     until(&metered.meter, |snapshot| snapshot.held == 1).await;
     backend.set(Verb::Heartbeat, Mode::Fails);
     clock.advance(s(31));
-    until(&metered.meter, |snapshot| snapshot.state == State::Unreachable).await;
+    until(&metered.meter, |snapshot| snapshot.state == WorkerState::Unreachable).await;
     // The settle works, and then there is nothing to heartbeat for.
     open.add_permits(1);
-    let done = until(&metered.meter, |snapshot| snapshot.state == State::Ready).await;
+    let done = until(&metered.meter, |snapshot| snapshot.state == WorkerState::Ready).await;
     assert_eq!((done.held, done.ended().succeeded), (0, 1));
     metered.stop().await;
 }
@@ -282,11 +284,11 @@ async fn a_claim_that_failed_is_over_when_there_is_no_room_for_another() {
     until(&metered.meter, |snapshot| {
         // The claim that is under way waits by this clock.
         clock.advance(s(1));
-        snapshot.state == State::Unreachable
+        snapshot.state == WorkerState::Unreachable
     })
     .await;
     clock.advance(s(12 * 3600));
-    until(&metered.meter, |snapshot| snapshot.state == State::Ready && snapshot.busy == 1).await;
+    until(&metered.meter, |snapshot| snapshot.state == WorkerState::Ready && snapshot.busy == 1).await;
     job.cancel().await.expect("cancel");
     metered.stop().await;
 }
@@ -312,6 +314,6 @@ async fn a_consumer_that_never_ran_has_ended_when_it_is_dropped() {
     let consumer = builder.handler(async |_: Job<()>, _| Answer::Ok(())).build().expect("build");
     let meter = consumer.meter();
     drop(consumer);
-    assert_eq!(meter.snapshot().state, State::Stopped);
+    assert_eq!(meter.snapshot().state, WorkerState::Stopped);
     assert!(!meter.snapshot().state.is_alive());
 }

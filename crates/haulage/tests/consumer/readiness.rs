@@ -12,7 +12,7 @@ use haulage::{
     Backend, Clock, Consumer, Context, Failure, FailureKind, Job, JobError, NewJob, Producer, Status,
     consumer::{Call, Event, Summary},
     memory::MemoryBackend,
-    metrics::{Labels, Meter, State},
+    metrics::{Labels, Meter, WorkerState},
     shutdown::Shutdown,
 };
 use tokio::sync::{Notify, mpsc};
@@ -26,7 +26,7 @@ use crate::{
 type Answer<T = ()> = Result<T, Failure>;
 
 /// Waits until the consumer says so of itself.
-async fn becomes(meter: &Meter, state: State) {
+async fn becomes(meter: &Meter, state: WorkerState) {
     soon(async {
         while meter.snapshot().state != state {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -244,7 +244,7 @@ async fn no_job_is_claimed_before_the_probe_says_so() {
     let consumer = builder.handler(async |_: Job<u8>, _| Answer::Ok(())).build().expect("in range");
     let (meter, shutdown) = (consumer.meter(), Shutdown::new());
     let running = tokio::spawn(consumer.run(shutdown.clone()));
-    becomes(&meter, State::NotReady).await;
+    becomes(&meter, WorkerState::NotReady).await;
     assert_eq!(meter.snapshot().reason.as_deref(), Some("connection refused"));
     for _ in 0..10 {
         let before = asked.load(Ordering::SeqCst);
@@ -269,7 +269,7 @@ async fn no_job_is_claimed_before_the_probe_says_so() {
         record = job.wait(None) => assert_eq!(record.expect("record").status, Status::Success),
         () = time_passes => {}
     }
-    becomes(&meter, State::Ready).await;
+    becomes(&meter, WorkerState::Ready).await;
     let snapshot = meter.snapshot();
     assert_eq!((snapshot.reason, snapshot.outages), (None, 1));
     shutdown.stop();
@@ -327,7 +327,7 @@ async fn a_consumer_that_is_not_ready_says_so_and_stops_when_told() {
     let consumer = Consumer::builder(backend.clone()).handler(handler).build().expect("in range");
     let (meter, shutdown) = (consumer.meter(), Shutdown::new());
     let running = tokio::spawn(consumer.run(shutdown.clone()));
-    becomes(&meter, State::NotReady).await;
+    becomes(&meter, WorkerState::NotReady).await;
     let snapshot = meter.snapshot();
     assert_eq!((snapshot.reason.as_deref(), snapshot.outages), (Some("no device"), 1));
     assert!(snapshot.state.is_alive() && !snapshot.state.is_ready());
@@ -342,7 +342,7 @@ async fn a_consumer_that_is_not_ready_says_so_and_stops_when_told() {
             }
         })
         .await;
-        assert_eq!(meter.snapshot().state, State::NotReady);
+        assert_eq!(meter.snapshot().state, WorkerState::NotReady);
         wait_out(backend.clock());
     }
     shutdown.stop();
@@ -364,11 +364,11 @@ async fn a_consumer_with_nothing_to_try_is_ready_for_the_next_job() {
     let consumer = Consumer::builder(backend.clone()).handler(handler).build().expect("in range");
     let (meter, shutdown) = (consumer.meter(), Shutdown::new());
     let running = tokio::spawn(consumer.run(shutdown.clone()));
-    becomes(&meter, State::NotReady).await;
+    becomes(&meter, WorkerState::NotReady).await;
     job.cancel().await.expect("cancel");
     wait_out(&clock);
     soon(async {
-        while meter.snapshot().state != State::Ready {
+        while meter.snapshot().state != WorkerState::Ready {
             clock.advance(s(5));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -3,14 +3,43 @@
 use std::{sync::Arc, time::Duration};
 
 use haulage::{
-    Consumer, NewJob, Producer, Status,
+    Consumer, Context, Failure, Job, NewJob, Producer, Status,
     consumer::{Call, Event},
     memory::MemoryBackend,
-    metrics::{Labels, State},
+    metrics::{Labels, WorkerState},
 };
 use tokio::sync::mpsc;
 
 use crate::support::{Running, manual_clock, s, soon};
+
+/// A handler says in which slot it runs.
+#[tokio::test]
+async fn slots_that_have_names_are_told_apart_in_the_metrics() {
+    let backend = Arc::new(MemoryBackend::with_clock(manual_clock()));
+    let producer = Producer::new(backend.clone());
+    let handler = async |job: Job<String>, context: Context| {
+        context.set_slot(format!("slot {}", job.body));
+        if job.body == "b" { Err(Failure::fatal("no")) } else { Ok(()) }
+    };
+    let mut running = Running::start(Consumer::builder(backend).concurrency(2).handler(handler));
+    running.slots.set_names(["slot a", "slot b"].map(str::to_owned));
+    running.slots.quarantine(1, "CUDA error: device lost");
+    for body in ["a", "b", "c"] {
+        producer.submit(&body).await.expect("submit");
+        running.ending().await;
+    }
+    let (meter, _) = (running.meter.clone(), running.stop().await);
+    let page = meter.snapshot().prometheus(&Labels::of("memory://"));
+    for (slot, success, error, quarantined) in [("slot a", 1, 0, 0), ("slot b", 0, 1, 1)] {
+        for (outcome, count) in [("success", success), ("error", error), ("lost", 0)] {
+            let labels = format!("store=\"memory\",slot=\"{slot}\",outcome=\"{outcome}\"");
+            assert!(page.contains(&format!("haulage_slot_jobs_total{{{labels}}} {count}\n")), "{page}");
+        }
+        let line = format!("haulage_slot_out_of_service{{store=\"memory\",slot=\"{slot}\"}} {quarantined}\n");
+        assert!(page.contains(&line), "{page}");
+    }
+    assert!(!page.contains("slot c"), "only those that have names, of which there are few: {page}");
+}
 
 /// Two slots whose calls come here, and jobs for them.
 #[tokio::test]
@@ -37,7 +66,7 @@ async fn slots_that_are_out_of_service_take_no_jobs_until_they_are_back() {
     second.finish(vec![Ok(2)]);
     assert!(matches!(running.ending().await, Event::Succeeded { .. }));
     soon(async {
-        while meter.snapshot().state != State::NotReady || meter.snapshot().busy > 0 {
+        while meter.snapshot().state != WorkerState::NotReady || meter.snapshot().busy > 0 {
             tokio::time::sleep(s(1) / 1000).await;
         }
     })
@@ -71,7 +100,7 @@ async fn slots_that_are_out_of_service_take_no_jobs_until_they_are_back() {
         soon(calls.recv()).await.expect("a call").finish(vec![Ok(n)]);
     }
     for job in jobs {
-        assert!(soon(job.wait_result::<u32>(None)).await.is_ok());
+        assert!(soon(job.result::<u32>(None)).await.is_ok());
     }
     assert_eq!(running.stop().await.succeeded, 4);
 }

@@ -64,10 +64,10 @@ async fn one_job_of_a_batch_is_put_off_and_the_others_are_done() {
     };
     let running = Running::start(Consumer::builder(backend.clone()).batch_handler(3, s(0), handler));
     for n in [0, 2] {
-        assert_eq!(jobs[n].wait_result::<usize>(None).await.expect("result"), n);
+        assert_eq!(jobs[n].result::<usize>(None).await.expect("result"), n);
     }
     assert_eq!(jobs[1].status().await.expect("status"), Status::Submitted);
     backend.clock().advance(s(5));
-    assert_eq!(jobs[1].wait_result::<u8>(None).await.expect("result"), 1);
+    assert_eq!(jobs[1].result::<u8>(None).await.expect("result"), 1);
     assert_eq!(running.stop().await, Summary { succeeded: 3, released: 1, ..Summary::default() });
 }

@@ -15,7 +15,7 @@ async fn a_worker_with_one_slot_fills_it_by_the_flush_that_freed_it() {
     let builder = Consumer::builder(store.backend.clone()).concurrency(1);
     let running = Running::start(builder.handler(async |_: Job<String>, _| Ok::<_, Failure>(1)));
     for job in &jobs {
-        assert_eq!(job.wait_result::<u32>(None).await.expect("result"), 1);
+        assert_eq!(job.result::<u32>(None).await.expect("result"), 1);
     }
     let flushed = *flushes.borrow() - before;
     running.stop().await;

@@ -89,7 +89,7 @@ async fn a_job_ends_behind(obstacle: Obstacle, lasting: Duration) {
         Obstacle::Disk(_) => store.disk.mend(),
         Obstacle::Lock => other.execute_batch("ROLLBACK").expect("unlock"),
     }
-    let result: u32 = soon(handle.wait_result(None)).await.expect("result");
+    let result: u32 = soon(handle.result(None)).await.expect("result");
     let record = handle.record().await.expect("record");
     assert_eq!((result, record.status, record.attempt), (7, Status::Success, 1), "{obstacle:?}");
     assert_eq!(running.stop().await, Summary { succeeded: 1, ..Summary::default() }, "{obstacle:?}");

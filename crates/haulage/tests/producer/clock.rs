@@ -43,7 +43,7 @@ async fn a_wait_takes_no_longer_because_the_clock_was_set_back() {
         let backend = if signals { Faulty::new(memory) } else { Faulty::without_signals(memory) };
         let handle = Producer::new(backend.clone()).submit(&"job").await.expect("submit");
         let looks = {
-            let _wait = tokio::spawn(async move { handle.wait_result::<String>(None).await });
+            let _wait = tokio::spawn(async move { handle.result::<String>(None).await });
             backend.answered(Verb::Get, 1).await;
             pass(&clock, 30, STEP).await;
             backend.count(Verb::Get)
@@ -89,7 +89,7 @@ async fn a_wait_ends_after_its_time_whatever_the_clock_is_set_to() {
             let clock = manual_clock();
             let backend = Faulty::new(MemoryBackend::with_clock(clock.clone()));
             let handle = Producer::new(backend.clone()).submit(&"job").await.expect("submit");
-            let wait = tokio::spawn(async move { handle.wait_result::<String>(Some(s(60))).await });
+            let wait = tokio::spawn(async move { handle.result::<String>(Some(s(60))).await });
             backend.answered(Verb::Get, 1).await;
             let now = clock.now();
             clock.set(if ahead { now.after(s(3600)) } else { now.before(s(3600)) });
@@ -117,7 +117,7 @@ async fn without_a_signal_the_pauses_grow_and_waits_fall_into_step() {
         let mut waits = JoinSet::new();
         for handle in handles {
             let seen = backend.count(Verb::Get);
-            waits.spawn(async move { handle.wait_result::<String>(None).await });
+            waits.spawn(async move { handle.result::<String>(None).await });
             backend.answered(Verb::Get, seen + 1).await;
             pass(&clock, 3, step).await;
         }

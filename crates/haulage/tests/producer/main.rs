@@ -53,14 +53,14 @@ async fn a_handle_tells_where_its_job_is() {
     let job = producer.submit(&1).await.expect("submit");
     let rebuilt = producer.job(job.id().as_str());
     assert!(!job.is_duplicate() && !rebuilt.is_duplicate());
-    let error = rebuilt.result::<String>().await.expect_err("too early");
+    let error = rebuilt.try_result::<String>().await.expect_err("too early");
     assert!(matches!(error, Error::NotFinished { status: Status::Submitted, .. }), "{error}");
     let keys = claim(&*backend, 1).await;
     assert_eq!(rebuilt.status().await.expect("status"), Status::InProgress);
     assert_eq!(rebuilt.progress().await.expect("record"), None);
     settle(&*backend, keys, success()).await;
-    assert_eq!(rebuilt.result::<String>().await.expect("result"), "done");
-    let error = rebuilt.result::<u8>().await.expect_err("another type");
+    assert_eq!(rebuilt.try_result::<String>().await.expect("result"), "done");
+    let error = rebuilt.try_result::<u8>().await.expect_err("another type");
     assert!(matches!(error, Error::InvalidJson { .. }), "{error}");
 }
 
@@ -71,13 +71,13 @@ async fn the_ways_a_job_can_end_are_told_apart() {
     let failed = producer.submit(&1).await.expect("submit");
     let error = JobError::new(FailureKind::Handler, "no such file");
     settle(&*backend, claim(&*backend, 1).await, Outcome::Fail(error.clone())).await;
-    match failed.wait_result::<()>(None).await {
+    match failed.result::<()>(None).await {
         Err(Error::JobFailed { id, error: e }) => assert_eq!((&id, e), (failed.id(), error)),
         other => panic!("{other:?}"),
     }
     let cancelled = producer.submit(&2).await.expect("submit");
     assert_eq!(cancelled.cancel().await.expect("cancel"), Cancellation::Done);
-    let error = cancelled.wait_result::<()>(None).await.expect_err("cancelled");
+    let error = cancelled.result::<()>(None).await.expect_err("cancelled");
     assert!(matches!(error, Error::JobCancelled(_)), "{error}");
     assert_eq!(cancelled.wait(None).await.expect("a record all the same").status, Status::Cancelled);
 }
@@ -172,7 +172,7 @@ async fn thousands_of_waits_share_their_polls() {
     // all are there.
     backend.set(Verb::Get, Mode::Hangs);
     for handle in handles {
-        waits.spawn(async move { handle.wait_result::<String>(Some(s(300))).await });
+        waits.spawn(async move { handle.result::<String>(Some(s(300))).await });
     }
     soon(async {
         while !format!("{producer:?}").contains(&format!("jobs: {COUNT}")) {
@@ -303,7 +303,7 @@ async fn a_wait_outlives_an_outage() {
         let producer = Producer::new(backend.clone());
         let job = producer.submit(&1).await.expect("submit");
         backend.set(Verb::Get, mode);
-        let wait = tokio::spawn(async move { job.wait_result::<String>(Some(s(300))).await });
+        let wait = tokio::spawn(async move { job.result::<String>(Some(s(300))).await });
         backend.called(Verb::Get, 3).await;
         settle(&*backend, claim(&*backend, 1).await, success()).await;
         backend.set(Verb::Get, Mode::Works);
@@ -339,7 +339,7 @@ fn a_wait_is_tied_to_no_runtime() {
     // The first runtime is still there, but nobody drives it any more.
     runtime().block_on(async {
         let work = async { settle(&*backend, claim(&*backend, 1).await, success()).await };
-        let (result, ()) = tokio::join!(soon(job.wait_result::<String>(None)), work);
+        let (result, ()) = tokio::join!(soon(job.result::<String>(None)), work);
         assert_eq!(result.expect("result"), "done");
     });
     drop(first);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use haulage::{Error, Json, Producer, backend::Outcome, memory::MemoryBackend};
+use haulage::{Error, Json, Producer, Status, backend::Outcome, memory::MemoryBackend};
 
 use crate::{
     claim, ids, jobs, settle, success,
@@ -133,4 +133,16 @@ async fn a_wait_whose_time_is_up_while_a_result_is_on_its_way_has_all_or_says_so
     let records = soon(waiting).await.expect("joins").expect("both are over");
     let found: Vec<_> = records.iter().map(|record| (&record.id, record.result.is_some())).collect();
     assert_eq!(found, [(&ids[0], true), (&ids[1], true)]);
+}
+
+#[tokio::test]
+async fn status_and_progress_need_no_result() {
+    let backend = Faulty::new(MemoryBackend::new());
+    let job = Producer::new(backend.clone()).submit(&1).await.expect("submit");
+    settle(&*backend, claim(&*backend, 1).await, success()).await;
+    backend.keep_back(Some(job.id().clone()));
+    let error = job.record().await.expect_err("its result is out of reach");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+    assert_eq!(job.status().await.expect("status"), Status::Success);
+    assert_eq!(job.progress().await.expect("progress"), None);
 }

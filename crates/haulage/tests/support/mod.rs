@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex,
@@ -19,7 +20,7 @@ use haulage::{
     backend::{
         Backlog, Cancellation, Capabilities, ClaimRequest, Claimed, Deliveries, Detail, Finding, Heartbeat,
         HeartbeatStatus, ListQuery, Lookup, Outcome, Purge, Redrive, Settlement, Signals, Stats, Submitted,
-        WholeRead,
+        Unready, WholeRead,
     },
     consumer::{ConsumerBuilder, Event, Slots, Summary},
     memory::MemoryBackend,
@@ -63,6 +64,7 @@ pub(crate) enum Verb {
     Stats,
     Backlog,
     Drain,
+    SetUnready,
 }
 
 /// How a verb behaves.
@@ -107,7 +109,7 @@ impl Default for Control {
 #[derive(Default)]
 pub(crate) struct Faulty {
     pub(crate) inner: MemoryBackend,
-    controls: [Control; 8],
+    controls: [Control; 9],
     no_signals: bool,
     capabilities: Option<Capabilities>,
     refused: Mutex<Option<&'static str>>,
@@ -374,6 +376,15 @@ impl Backend for Faulty {
 
     fn deliveries(&self) -> Option<&dyn Deliveries> {
         self.inner.deliveries()
+    }
+
+    async fn set_unready(&self, worker: String, unready: Option<Unready>) -> Result<()> {
+        let items = usize::from(unready.is_some());
+        self.through(Verb::SetUnready, items, self.inner.set_unready(worker, unready)).await
+    }
+
+    async fn unready_workers(&self) -> Result<BTreeMap<String, Unready>> {
+        self.inner.unready_workers().await
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {

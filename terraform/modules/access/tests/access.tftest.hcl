@@ -34,6 +34,32 @@ run "who_submits_writes_no_record_that_is_there" {
     error_message = "Only its own idempotency keys."
   }
   assert {
+    condition = one([
+      for statement in data.aws_iam_policy_document.submit.statement :
+      one([for condition in statement.condition : toset(condition.values) if condition.variable == "dynamodb:Attributes" && condition.test == "ForAllValues:StringEquals"])
+      if statement.sid == "NewRecords"
+    ]) == toset(local.submitted_attributes)
+    error_message = "A record that it makes has the attributes of a submit only."
+  }
+  assert {
+    condition = {
+      for condition in one([for statement in data.aws_iam_policy_document.submit.statement : statement.condition if statement.sid == "Bodies"]) :
+      condition.variable => toset(condition.values)
+      } == {
+      "dynamodb:LeadingKeys" = toset(["body#*"])
+      "dynamodb:Attributes"  = toset(["body", "expiration", "message_id"])
+    }
+    error_message = "With keep_bodies, a body is an item of its own, and nothing else has its attributes."
+  }
+  assert {
+    condition     = toset([for statement in data.aws_iam_policy_document.submit.statement : statement.sid if contains(statement.actions, "dynamodb:PartiQLInsert")]) == toset(["NewRecords", "Bodies"])
+    error_message = "It inserts nothing else."
+  }
+  assert {
+    condition     = length(setintersection(local.submitted_attributes, ["result", "result_at", "error", "error_kind", "finished_at", "expires_at", "expiration", "claim"])) == 0
+    error_message = "And no result or end is among them."
+  }
+  assert {
     condition = alltrue([
       for statement in data.aws_iam_policy_document.submit.statement : contains(flatten([for condition in statement.condition : condition.values]), "status") if contains(statement.actions, "dynamodb:GetItem")
     ])
@@ -63,10 +89,10 @@ run "who_cancels_makes_up_no_result" {
 
 run "what_webhooks_are_told_is_all_that_is_put" {
   assert {
-    condition = alltrue([
-      for statement in concat(data.aws_iam_policy_document.cancel.statement, data.aws_iam_policy_document.write.statement) :
-      one(statement.condition).variable == "dynamodb:LeadingKeys" && toset(one(statement.condition).values) == toset(["webhook#*"]) if contains(statement.actions, "dynamodb:PutItem")
-    ])
+    condition = [
+      for statement in concat(data.aws_iam_policy_document.cancel.statement, data.aws_iam_policy_document.write.statement, data.aws_iam_policy_document.tell.statement) :
+      [one(statement.condition).variable, tolist(one(statement.condition).values)] if contains(statement.actions, "dynamodb:PutItem")
+    ] == [["dynamodb:LeadingKeys", tolist(["webhook#*"])]]
     error_message = "No record is replaced."
   }
 }

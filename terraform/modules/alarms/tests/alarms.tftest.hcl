@@ -27,7 +27,7 @@ run "somebody_is_told" {
   assert {
     condition = alltrue([for alarm in [
       aws_cloudwatch_metric_alarm.dead_letters, aws_cloudwatch_metric_alarm.oldest_job[""], aws_cloudwatch_metric_alarm.retention[""],
-      aws_cloudwatch_metric_alarm.no_progress, aws_cloudwatch_metric_alarm.task_failures,
+      aws_cloudwatch_metric_alarm.no_progress[0], aws_cloudwatch_metric_alarm.task_failures,
     ] : alarm.alarm_actions == toset([var.topic_arn]) && alarm.ok_actions == toset([var.topic_arn])])
     error_message = "Each alarm tells the topic when it begins and when it ends."
   }
@@ -40,7 +40,7 @@ run "somebody_is_told" {
     error_message = "Of these services, and no others of the cluster."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.no_progress.evaluation_periods == 15
+    condition     = aws_cloudwatch_metric_alarm.no_progress[0].evaluation_periods == 15
     error_message = "15 minutes without progress."
   }
   assert {
@@ -126,10 +126,71 @@ run "named_queues" {
     error_message = "Each has its age: ${join(", ", output.alarm_names)}"
   }
   assert {
-    condition = one([for query in aws_cloudwatch_metric_alarm.no_progress.metric_query : query.expression if query.id == "stuck"]) == (
-      "IF(running0 + running1 == 0 AND FILL(ended0, 0) + FILL(ended1, 0) == 0, waiting0 + waiting1, 0)"
+    condition = one([for query in aws_cloudwatch_metric_alarm.no_progress[0].metric_query : query.expression if query.id == "stuck"]) == (
+      "IF(FILL(running0, 0) + FILL(running1, 0) + FILL(ended0, 0) + FILL(ended1, 0) == 0, FILL(waiting0, 0) + FILL(waiting1, 0), 0)"
     )
     error_message = "A service that works off one of them makes progress."
+  }
+}
+
+# CloudWatch takes 10 metrics in an alarm, and no more.
+run "as_many_named_queues_as_there_can_be" {
+  variables {
+    more_queues = { for number in range(1, 10) : "q${number}" => "jobs--q${number}.fifo" }
+  }
+  assert {
+    condition = alltrue([for alarm in concat(values(aws_cloudwatch_metric_alarm.no_progress_part), values(aws_cloudwatch_metric_alarm.oldest_job)) :
+      length([for query in alarm.metric_query : query if length(query.metric) > 0]) <= 10
+    ]) && length(aws_cloudwatch_metric_alarm.no_progress) == 0
+    error_message = "No alarm has more than 10 metrics."
+  }
+  assert {
+    condition = (
+      aws_cloudwatch_composite_alarm.no_progress[0].alarm_rule ==
+      "ALARM(\"jobs-no-progress-idle1\") AND ALARM(\"jobs-no-progress-idle2\") AND ALARM(\"jobs-no-progress-waiting\")"
+    )
+    error_message = "Jobs wait, and nothing goes on anywhere: ${aws_cloudwatch_composite_alarm.no_progress[0].alarm_rule}"
+  }
+  assert {
+    condition = length(setintersection(
+      toset(flatten([for part in aws_cloudwatch_metric_alarm.no_progress_part : [
+        for query in part.metric_query : "${query.metric[0].metric_name} ${query.metric[0].dimensions.QueueName}" if length(query.metric) > 0
+      ]])),
+      toset([for pair in setproduct(
+        ["ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible", "NumberOfMessagesDeleted"],
+        concat([var.queue_name], values(var.more_queues)),
+      ) : "${pair[0]} ${pair[1]}"]),
+    )) == 30
+    error_message = "Each queue is looked at for what waits, runs and ended."
+  }
+  assert {
+    condition = (
+      aws_cloudwatch_composite_alarm.no_progress[0].alarm_actions == toset([var.topic_arn]) &&
+      alltrue([for part in aws_cloudwatch_metric_alarm.no_progress_part : length(coalesce(part.alarm_actions, [])) == 0])
+    )
+    error_message = "The whole tells the topic, and its parts tell nobody."
+  }
+  assert {
+    condition     = { for key, part in aws_cloudwatch_metric_alarm.no_progress_part : key => part.treat_missing_data } == { idle1 = "breaching", idle2 = "breaching", waiting = "notBreaching" }
+    error_message = "Queues that report nothing are idle, and have nothing that waits."
+  }
+  assert {
+    condition     = length(output.alarm_names) == 23 && contains(output.alarm_names, "jobs-no-progress-all")
+    error_message = "Those that somebody is told of: ${join(", ", output.alarm_names)}"
+  }
+}
+
+run "three_queues_fit_into_one_alarm" {
+  variables {
+    more_queues = { a = "jobs--a.fifo", b = "jobs--b.fifo" }
+  }
+  assert {
+    condition     = length(aws_cloudwatch_composite_alarm.no_progress) == 0 && length([for query in aws_cloudwatch_metric_alarm.no_progress[0].metric_query : query if length(query.metric) > 0]) == 9
+    error_message = "Three queues have one alarm of nine metrics."
+  }
+  assert {
+    condition     = contains(output.alarm_names, "jobs-no-progress")
+    error_message = "By a name that a composite alarm never has, as one may be made while the other is deleted: ${join(", ", output.alarm_names)}"
   }
 }
 

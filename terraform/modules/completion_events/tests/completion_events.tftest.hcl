@@ -2,6 +2,12 @@ mock_provider "aws" {
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
   }
@@ -17,6 +23,13 @@ variables {
 }
 
 run "to_eventbridge" {
+  assert {
+    condition = { for condition in data.aws_iam_policy_document.assume.statement[0].condition : condition.variable => one(condition.values) } == {
+      "aws:SourceAccount" = "123456789012"
+      "aws:SourceArn"     = "arn:aws:pipes:eu-central-1:123456789012:pipe/${aws_pipes_pipe.this.name}"
+    }
+    error_message = "Its role is for this pipe alone."
+  }
   assert {
     condition = [for filter in aws_pipes_pipe.this.source_parameters[0].filter_criteria[0].filter : jsondecode(filter.pattern)] == [
       { dynamodb = {

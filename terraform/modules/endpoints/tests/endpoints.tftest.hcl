@@ -129,3 +129,27 @@ run "an_account_that_is_none" {
   }
   expect_failures = [var.only_accounts]
 }
+
+run "a_region_in_which_fargate_speaks_to_ecs_through_the_vpc" {
+  command = plan
+  override_data {
+    target = data.aws_region.current
+    values = { region = "ca-west-1" }
+  }
+  expect_failures = [check.tasks_reach_ecs]
+}
+
+run "which_has_the_endpoints_for_it" {
+  command = plan
+  override_data {
+    target = data.aws_region.current
+    values = { region = "ca-west-1" }
+  }
+  variables {
+    endpoints = ["ecr_api", "ecr_dkr", "logs", "sqs", "ecs", "ecs_agent", "ecs_telemetry", "s3", "dynamodb"]
+  }
+  assert {
+    condition     = length(local.missing_of_ecs) == 0
+    error_message = "Nothing is missing there."
+  }
+}

@@ -23,7 +23,7 @@ run "reports_of_this_account" {
     error_message = "Groups of this prefix."
   }
   assert {
-    condition     = one(one(data.aws_iam_policy_document.events.statement[0].condition).values) == "123456789012"
+    condition     = { for condition in data.aws_iam_policy_document.events.statement[0].condition : condition.variable => one(condition.values) } == { "aws:SourceAccount" = "123456789012", "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/*" }
     error_message = "Not for a rule of another account."
   }
 }

@@ -53,12 +53,38 @@ run "a_service_that_is_there_already" {
     error_message = "It may change this service, and no other."
   }
   assert {
+    condition     = alltrue([for statement in data.aws_iam_policy_document.lambda.statement : length(statement.condition) == 0 if contains(statement.actions, "ecs:UpdateService")])
+    error_message = "Nobody has said which tasks it has."
+  }
+  assert {
     condition     = aws_lambda_function.autoscale.runtime == "provided.al2023" && aws_lambda_function.autoscale.architectures == tolist(["arm64"]) && aws_lambda_function.autoscale.timeout < 60
     error_message = "A Rust program on arm64 that ends within its minute."
   }
   assert {
     condition     = aws_cloudwatch_metric_alarm.lambda_silent[0].treat_missing_data == "breaching" && length(output.alarm_names) == 2
     error_message = "No data is what this alarm is about."
+  }
+}
+
+run "the_tasks_of_a_family" {
+  variables {
+    pairs = {
+      known = { cluster = "jobs", service = "known", queue = "jobs", task_family = "known" }
+      other = { cluster = "jobs", service = "other", queue = "jobs" }
+    }
+  }
+  assert {
+    condition = { for statement in data.aws_iam_policy_document.lambda.statement : statement.sid => [
+      for condition in statement.condition : [condition.test, condition.variable, one(condition.values)]
+      ] if contains(statement.actions, "ecs:UpdateService") } == {
+      Scale    = [["ArnLikeIfExists", "ecs:task-definition", "arn:aws:ecs:eu-central-1:123456789012:task-definition/known:*"]]
+      ScaleAny = []
+    }
+    error_message = "A service gets no other tasks than those of its family, where that is known."
+  }
+  assert {
+    condition     = !strcontains(aws_cloudwatch_event_target.lambda["lambda"].input, "task_family")
+    error_message = "The program need not know."
   }
 }
 
@@ -81,7 +107,7 @@ run "many_pipelines" {
   assert {
     condition = { for statement in data.aws_iam_policy_document.lambda.statement :
       statement.sid => length(statement.resources) if contains(statement.actions, "ecs:DescribeServices")
-    } == { Look = 1, Scale = 44 }
+    } == { Look = 1, ScaleAny = 44 }
     error_message = "The one that alarms scale is looked at, and not changed."
   }
   assert {

@@ -29,6 +29,13 @@ variables {
 
 run "ends_and_heartbeats" {
   assert {
+    condition = { for who, document in data.aws_iam_policy_document.assume : who => [for condition in document.statement[0].condition : one(condition.values) if condition.variable == "aws:SourceArn"] } == {
+      pipe   = ["arn:aws-us-gov:pipes:us-gov-west-1:123456789012:pipe/${aws_pipes_pipe.this.name}"]
+      states = ["arn:aws-us-gov:states:us-gov-west-1:123456789012:stateMachine:*"]
+    }
+    error_message = "Roles are for what is of this account."
+  }
+  assert {
     condition = [for filter in aws_pipes_pipe.this.source_parameters[0].filter_criteria[0].filter : jsondecode(filter.pattern)] == [
       { dynamodb = {
         NewImage = { queue = { S = [{ exists = true }] }, task_token = { S = [{ exists = true }] }, status = { S = ["success", "error", "cancelled"] } }

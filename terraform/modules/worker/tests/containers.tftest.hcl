@@ -165,6 +165,17 @@ run "a_process_for_each_gpu_by_the_command" {
   }
 }
 
+run "gpus_that_are_taken_back" {
+  variables {
+    concurrency = 4
+    environment = { HAULAGE_GPUS = "" }
+  }
+  assert {
+    condition     = contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.value if pair.name == "HAULAGE_CONCURRENCY"], "4")
+    error_message = "An empty variable is none to a worker."
+  }
+}
+
 run "slots_of_threads" {
   variables {
     concurrency = 4

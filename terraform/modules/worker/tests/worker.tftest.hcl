@@ -94,6 +94,16 @@ run "deployments" {
   }
 }
 
+run "results_for_readers_from_before" {
+  variables {
+    keep_successes = true
+  }
+  assert {
+    condition     = contains([for pair in jsondecode(aws_ecs_task_definition.worker.container_definitions)[0].environment : pair.value if pair.name == "HAULAGE_URL"], "sqs://jobs.fifo?table=jobs-records&region=eu-central-1&ecs_protection=require&keep_successes=true")
+    error_message = "The worker writes results that do not expire."
+  }
+}
+
 run "a_large_image" {
   variables {
     ephemeral_storage_gib = 100

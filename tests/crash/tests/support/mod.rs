@@ -22,7 +22,7 @@ use haulage::{
     backend::{Detail, Lookup, Severity},
     sqlite::SqliteBackend,
 };
-use haulage_servers::{Patience, Process};
+use haulage_servers::{Flaky, Patience, Process};
 use tempfile::TempDir;
 
 pub(crate) const PRODUCERS: u64 = 2;
@@ -55,8 +55,8 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 pub(crate) struct Place {
     folder: TempDir,
     pub(crate) backend: Arc<SqliteBackend>,
-    /// Where there is one, producers and consumers know of nothing else.
-    server: Option<SocketAddr>,
+    /// Where there is one, producers and consumers know of nothing else, and reach it by this way.
+    server: Option<(SocketAddr, Flaky)>,
 }
 
 impl Place {
@@ -78,7 +78,21 @@ impl Place {
                 break address;
             }
         };
-        Self { server: Some(address), ..Self::new() }
+        Self { server: Some((address, Flaky::start(address, seed().u64(..)))), ..Self::new() }
+    }
+
+    /// From now on, this part of what is sent to the server, or of its answers, is lost, cut short or late.
+    pub(crate) fn fail_at_random(&self, rate: f64) {
+        self.flaky().fail_at_random(rate);
+    }
+
+    /// How much has gone wrong on the way to the server.
+    pub(crate) fn faults(&self) -> u64 {
+        self.flaky().faults()
+    }
+
+    fn flaky(&self) -> &Flaky {
+        &self.server.as_ref().expect("a place with a server").1
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -87,8 +101,8 @@ impl Place {
 
     pub(crate) fn start(&self, args: &[&str]) -> Process {
         let log = File::options().create(true).append(true).open(self.folder().join("log")).expect("log");
-        let url = match self.server {
-            Some(address) if args[0] != "serve" => format!("http://{address}"),
+        let url = match &self.server {
+            Some((_, flaky)) if args[0] != "serve" => flaky.url(),
             _ => format!("sqlite://{}", self.backend.path().display()),
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_actor"));
@@ -108,7 +122,7 @@ impl Place {
 
     /// Keeps the server running.
     pub(crate) fn serve(&self) -> Kept<'_> {
-        let address = self.server.expect("a place with a server").to_string();
+        let address = self.server.as_ref().expect("a place with a server").0.to_string();
         self.keep(&["serve", &address])
     }
 
@@ -272,7 +286,7 @@ pub(crate) fn survives_kills(place: &Place, jobs: u64, at_least: Duration) {
     let mut producers: Vec<Kept<'_>> =
         (0..PRODUCERS).map(|name| place.keep(&["produce", &name.to_string(), &each.to_string()])).collect();
     let mut others: Vec<Kept<'_>> = (0..CONSUMERS).map(|_| place.keep(&["consume"])).collect();
-    others.extend(place.server.map(|_| place.serve()));
+    others.extend(place.server.is_some().then(|| place.serve()));
     let (mut kills, began) = (0, Instant::now());
     let mut patience = Patience::new(0);
     // Kills go on until all is submitted, and for a while into the rest.

@@ -150,6 +150,50 @@ async fn a_past_that_does_not_come_keeps_no_service_from_going_out() {
     }
 }
 
+/// Three jobs in flight and three tasks, which publish so many busy slots, and what was
+/// required before.
+fn in_flight(busy: Option<f64>, past: &'static [(u64, u64)]) -> Fake {
+    aws(0, 3, move |call| match call.operation.as_str() {
+        "GetQueueAttributes" => Some(Answer::Good(json!({ "Attributes": {
+            "ApproximateNumberOfMessages": "0",
+            "ApproximateNumberOfMessagesNotVisible": "3", "ApproximateNumberOfMessagesDelayed": "0",
+        } }))),
+        "GetMetricData" if asks_for_the_past(call) => Some(required(past)),
+        "GetMetricData" => busy.map(published),
+        _ => None,
+    })
+}
+
+/// The busy slots of a task, a minute ago.
+fn published(busy: f64) -> Answer {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
+    Answer::Good(json!({ "MetricDataResults": [{
+        "Id": "busy_0", "StatusCode": "Complete", "Timestamps": [{ "$seconds": now - 60 }], "Values": [busy],
+    }] }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_stay_hidden_hold_no_task_once_as_much_was_in_flight_for_the_window() {
+    // The look before the three minutes tells of their beginning.
+    const SAME: &[(u64, u64)] = &[(200, 3), (120, 3), (40, 3)];
+    for (busy, past, window, expected) in [
+        (Some(0.0), SAME, 120, vec![(0, 0)]),
+        // They run, as one of three tasks says.
+        (Some(0.4), SAME, 120, vec![]),
+        // No task says anything.
+        (None, SAME, 120, vec![]),
+        // One of them may have begun within the three minutes.
+        (Some(0.0), &[(200, 3), (120, 2), (40, 3)], 120, vec![]),
+        (Some(0.0), &[(120, 3), (40, 3)], 120, vec![]),
+        // The window is longer than what is known.
+        (Some(0.0), SAME, 600, vec![]),
+    ] {
+        let fake = in_flight(busy, past);
+        run(&fake, 1, &[direct("s", window)], PLENTY).await.expect("a good minute");
+        assert_eq!(set(&fake), expected, "{busy:?} {past:?} {window}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_ecs_replaces_tasks_none_goes_in() {
     let old = json!([{ "status": "PRIMARY" }, { "status": "ACTIVE" }]);

@@ -122,7 +122,7 @@ fn a_message_names_nothing_that_is_not_its_own() {
             |poison| {
                 let Poison { reason, envelope, .. } = *poison;
                 assert_eq!((envelope.token.as_str(), envelope.id, envelope.key), ("m-3", None, None));
-                assert_eq!(envelope.body.place, Place::Record);
+                assert_eq!(envelope.body.place, DocumentPlace::Record);
                 reason
             },
         )

@@ -15,7 +15,7 @@ use haulage_aws::{
 
 use self::{
     load::{Load, Submits},
-    report::{Report, Requests},
+    report::{AwsReport, Requests},
 };
 use super::{actor, ratio, report::median};
 use crate::{exit::Result, session::Session};
@@ -102,7 +102,7 @@ pub(super) async fn run(session: &Session, quick: bool) -> Result {
     if session.output.json { session.output.json(&report) } else { session.output.text(&report.table()) }
 }
 
-async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<Report> {
+async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<AwsReport> {
     let say = |what: &str| session.output.report(format_args!("bench: {what} …"));
     let jobs = effort.jobs;
     let (mut rates, mut floors) = (Vec::new(), Vec::new());
@@ -133,7 +133,7 @@ async fn measure(session: &Session, config: &Config, effort: Effort) -> Result<R
     let [fifo, standard] = usage;
     let per_job =
         |calls: &std::collections::BTreeMap<String, u64>| calls.values().sum::<u64>() as f64 / jobs as f64;
-    Ok(Report {
+    Ok(AwsReport {
         jobs_ratio: ratio(&rates, &floors),
         jobs_per_s: median(&mut rates),
         floor_jobs_per_s: median(&mut floors),

@@ -9,7 +9,7 @@ use super::costs::Costs;
 
 /// What was measured. Rates are medians of the runs.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct AwsReport {
     pub(super) jobs_per_s: f64,
     pub(super) floor_jobs_per_s: f64,
     pub(super) jobs_ratio: f64,
@@ -46,7 +46,7 @@ impl Requests {
     }
 }
 
-impl Report {
+impl AwsReport {
     pub(super) fn table(&self) -> String {
         let mut text = String::new();
         let mut row = |what: &str, value: String| {

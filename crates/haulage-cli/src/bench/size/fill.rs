@@ -18,7 +18,7 @@ pub(in crate::bench) struct Records {
     pub(in crate::bench) expired: i64,
     /// Waiting, the newest of all.
     pub(in crate::bench) waiting: i64,
-    /// Waiting for a moment in an hour, after all that are over.
+    /// Waiting for a moment in a week, which no measurement lives to see, after all that are over.
     pub(in crate::bench) delayed: i64,
     /// Whether they have bodies and results.
     pub(in crate::bench) with_bodies: bool,
@@ -42,7 +42,7 @@ fn write(path: &Path, records: Records) -> rusqlite::Result<()> {
     let kinds = [
         (records.expired, 2, None, Some(now - 1), None),
         (records.kept, 2, None, Some(now + WEEK), None),
-        (records.delayed, 0, Some(now + HOUR), None, Some(now + HOUR)),
+        (records.delayed, 0, Some(now + WEEK), None, Some(now + WEEK)),
         (records.waiting, 0, Some(now - HOUR), None, None),
     ];
     let rows = kinds.iter().flat_map(|kind| (0..kind.0).map(move |n| (n, kind)));

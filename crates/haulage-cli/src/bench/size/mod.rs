@@ -24,7 +24,7 @@ use haulage::{
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use self::report::{Beside, Looks, Report};
+use self::report::{Beside, Looks, SizeReport};
 pub(super) use self::{
     fill::{Records, fill},
     waits::document,
@@ -98,11 +98,11 @@ pub(super) async fn measure(
     effort: Effort,
     parts: &[Part],
     session: &Session,
-) -> Result<Report> {
+) -> Result<SizeReport> {
     let say = |what: &str| session.output.talk(format!("bench: {what} …"));
     let place = |name: &str| folder.path().join(name);
     let wanted = |part: Part| parts.is_empty() || parts.contains(&part);
-    let mut report = Report::new(effort);
+    let mut report = SizeReport::new(effort);
 
     if wanted(Part::Expired) {
         say("submits beside expired records");
@@ -155,7 +155,7 @@ pub(super) async fn measure(
     Ok(report)
 }
 
-async fn beside_expired(kept: &Path, expired: &Path, effort: Effort, report: &mut Report) -> Result {
+async fn beside_expired(kept: &Path, expired: &Path, effort: Effort, report: &mut SizeReport) -> Result {
     let records = Records { with_bodies: true, ..Records::default() };
     fill(kept, Records { kept: effort.expired, ..records }).await?;
     fill(expired, Records { expired: effort.expired, ..records }).await?;
@@ -177,7 +177,7 @@ async fn beside_expired(kept: &Path, expired: &Path, effort: Effort, report: &mu
     remove(expired)
 }
 
-async fn expiring_jobs(path: &Path, effort: Effort, report: &mut Report) -> Result {
+async fn expiring_jobs(path: &Path, effort: Effort, report: &mut SizeReport) -> Result {
     let (mut rounds, mut behind) = (Rounds::default(), Vec::new());
     for _ in 0..effort.runs {
         rounds.without.push(pipeline::jobs_per_s(path, 0, effort.jobs).await?);

@@ -29,7 +29,7 @@ pub(super) struct Looks {
 
 /// What was measured. Rates, ratios and times are medians of the runs.
 #[derive(Clone, Debug, Serialize)]
-pub(in crate::bench) struct Report {
+pub(in crate::bench) struct SizeReport {
     pub(super) one_task_beside_expired: Option<Beside>,
     pub(super) tasks_beside_expired: Option<Beside>,
     pub(super) sweep_1m_s: Option<f64>,
@@ -48,7 +48,7 @@ pub(in crate::bench) struct Report {
     settings: Machine,
 }
 
-impl Report {
+impl SizeReport {
     pub(super) fn new(effort: Effort) -> Self {
         Self {
             one_task_beside_expired: None,

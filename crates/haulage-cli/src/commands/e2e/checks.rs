@@ -6,8 +6,26 @@ use clap::ValueEnum as _;
 use haulage::{Json, Record, Status};
 use serde_json::Value;
 
-use super::report::Outcome;
 use crate::output::{span, summary_line};
+
+/// How a check ended, and what there is to say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Passed(String),
+    Failed(String),
+    LeftOut(String),
+}
+
+impl Outcome {
+    /// In words for people and for programs, with what there is to say.
+    pub(super) fn words(&self) -> (&'static str, &'static str, &str) {
+        match self {
+            Self::Passed(message) => ("passed", "passed", message),
+            Self::Failed(message) => ("failed", "failed", message),
+            Self::LeftOut(message) => ("left out", "left_out", message),
+        }
+    }
+}
 
 /// What is checked, each with a job of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -71,7 +89,7 @@ impl Check {
             }
             // It was not tried again, as its handler wanted.
             Self::DeadLetter if !record.dead => Outcome::LeftOut(
-                "the handler fails this body for good, and such a job is no dead letter; give a --failing-body \
+                "the handler fails this body for good, and such a job is not a dead letter; give a --failing-body \
                  with which it fails in a way that is retried"
                     .to_owned(),
             ),

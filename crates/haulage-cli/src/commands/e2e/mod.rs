@@ -8,7 +8,7 @@ mod run;
 
 use std::{fs::File, path::PathBuf, time::Duration};
 
-use haulage::{Json, QueueName};
+use haulage::QueueName;
 
 use self::{checks::Check, jobs::Jobs, report::Reports, run::Run};
 use super::stop::{Heard, Stop};
@@ -21,7 +21,7 @@ use crate::{
 
 /// Check a deployed pipeline from end to end, with real jobs that its workers run
 ///
-/// Submits a job for each check, watches them, and deletes them again, also when it is interrupted.
+/// Submits a job for each check, watches them, and deletes them again, even when it is interrupted.
 /// A check for which nothing is given is left out, and says so. Ends with exit code 1 where a check
 /// fails.
 ///
@@ -55,8 +55,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FIELD", help_heading = "Jobs")]
     fill: Option<String>,
 
-    /// A body for which it takes 20 s or longer: a running job is told of its cancel by its
-    /// worker's next heartbeat
+    /// A body for which it takes 20 s or longer, so that it is seen while it runs
     #[arg(long, value_name = "JSON", help_heading = "Jobs")]
     slow_body: Option<String>,
 
@@ -120,7 +119,10 @@ impl Args {
         ended?;
         output.talk(format_args!("{} in {}", reports.summary(), brief_or_millis(reports.took())));
         let failed = match reports.counts() {
-            (0, 0, _) => Err(Exit::new(Code::Failure, "no check was carried out, so nothing is known")),
+            (0, 0, _) => Err(Exit::new(
+                Code::Failure,
+                "no check was carried out, so nothing is known; skip fewer of them",
+            )),
             (_, 0, _) => Ok(()),
             (_, failed, _) => Err(Exit::new(Code::Failure, format!("{} failed", count(failed, "check")))),
         };
@@ -140,7 +142,7 @@ impl Args {
             (&self.failing_body, "--failing-body", &mut jobs.failing_body),
         ] {
             if let Some(text) = given {
-                *into = Some(document(text, name)?);
+                *into = Some(input::argument(text, name)?);
             }
         }
         if self.fill.is_some() {
@@ -150,8 +152,4 @@ impl Args {
         jobs.check()?;
         Ok(jobs)
     }
-}
-
-fn document(text: &str, name: &str) -> Result<Json> {
-    input::document(text.as_bytes(), name)
 }

@@ -10,33 +10,15 @@ use std::{
 use haulage::JobId;
 use serde_json::json;
 
-use super::checks::Check;
+use super::checks::{Check, Outcome};
 use crate::{
     exit::{Code, Exit, Result},
     output::{Output, sanitized_line},
 };
 
-/// How a check ended, and what there is to say of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Passed(String),
-    Failed(String),
-    LeftOut(String),
-}
-
-impl Outcome {
-    fn words(&self) -> (&'static str, &'static str, &str) {
-        match self {
-            Self::Passed(message) => ("passed", "passed", message),
-            Self::Failed(message) => ("failed", "failed", message),
-            Self::LeftOut(message) => ("left out", "left_out", message),
-        }
-    }
-}
-
 /// What a check came to.
 #[derive(Debug)]
-struct Report {
+struct CheckReport {
     check: Check,
     outcome: Outcome,
     took: Duration,
@@ -47,7 +29,7 @@ struct Report {
 pub(super) struct Reports {
     output: Output,
     began: Instant,
-    ended: Vec<Report>,
+    ended: Vec<CheckReport>,
 }
 
 impl Reports {
@@ -81,7 +63,7 @@ impl Reports {
                 check.name()
             ))
         };
-        self.ended.push(Report { check, outcome, took });
+        self.ended.push(CheckReport { check, outcome, took });
         told
     }
 
@@ -113,7 +95,7 @@ impl Reports {
             self.ended.len(),
             self.took().as_secs_f64()
         );
-        for Report { check, outcome, took } in &self.ended {
+        for CheckReport { check, outcome, took } in &self.ended {
             let (name, time) = (check.name(), took.as_secs_f64());
             let _ = write!(xml, "<testcase classname=\"haulage.e2e\" name=\"{name}\" time=\"{time:.3}\">");
             let _ = match outcome {
@@ -137,13 +119,13 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging::Format;
+    use crate::output::LogFormat;
 
     #[test]
     fn what_a_handler_said_does_not_break_the_report() {
-        let mut reports = Reports::new(Output::plain(Format::Text));
+        let mut reports = Reports::new(Output::plain(LogFormat::Text));
         let said = "<b> & \"c\" \u{1b}[31m\0\u{ffff}";
-        reports.ended.push(Report {
+        reports.ended.push(CheckReport {
             check: Check::Failing,
             outcome: Outcome::Failed(said.to_owned()),
             took: Duration::from_millis(1500),

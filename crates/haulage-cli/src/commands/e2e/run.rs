@@ -12,9 +12,9 @@ use haulage::{
 };
 
 use super::{
-    checks::Check,
+    checks::{Check, Outcome},
     jobs::{Jobs, LABEL},
-    report::{Outcome, Reports},
+    report::Reports,
 };
 use crate::{
     exit::{Code, Exit, Result},

@@ -148,6 +148,68 @@ fn a_trial_that_fails_as_others_do_is_over() {
     assert_eq!(failed(&mut health, 0, "OSError: no"), GoOn, "it is the second of three");
 }
 
+/// What becomes of a job that fails.
+fn fails(health: &mut Health, slot: usize, job: &str) -> (Verdict, Disposition) {
+    let judgement = health.judge(slot, &[JobEnd { job, sign: Sign::Failed, words: "OSError: no" }]);
+    (judgement.verdict, judgement.dispositions[0])
+}
+
+#[test]
+fn a_device_that_has_never_worked_costs_no_job_an_attempt() {
+    for have_worked in [true, false] {
+        let mut health = gpus(2, 1);
+        if have_worked {
+            succeeded(&mut health, 1);
+        }
+        assert_eq!(fails(&mut health, 0, "a"), (GoOn, Disposition::PutBack));
+        assert_eq!(fails(&mut health, 0, "a"), (GoOn, Disposition::PutBack), "it was not tried elsewhere");
+        assert_eq!(fails(&mut health, 0, "b"), (Quarantine, Disposition::PutBack));
+        assert_eq!(fails(&mut health, 1, "a"), (GoOn, Disposition::Keep), "no other device is in service");
+    }
+}
+
+#[test]
+fn one_failure_of_a_device_that_works_is_the_jobs_and_the_next_in_a_row_is_tried_elsewhere() {
+    let mut health = gpus(4, 1);
+    (0..4).for_each(|slot| succeeded(&mut health, slot));
+    assert_eq!(fails(&mut health, 0, "a"), (GoOn, Disposition::Keep));
+    assert_eq!(fails(&mut health, 0, "b"), (GoOn, Disposition::PutBack));
+    succeeded(&mut health, 0);
+    assert_eq!(fails(&mut health, 1, "c"), (GoOn, Disposition::Keep));
+    assert_eq!(fails(&mut health, 1, "b"), (GoOn, Disposition::Keep), "this is elsewhere");
+}
+
+#[test]
+fn a_failure_whose_handler_says_when_to_try_again_is_left_alone_unless_it_names_the_device() {
+    let mut health = gpus(2, 1);
+    let judged = |health: &mut Health, job, words| {
+        let judgement = health.judge(0, &[JobEnd { job, sign: Sign::Deferred, words }]);
+        (judgement.verdict, judgement.dispositions[0])
+    };
+    for job in ["a", "b", "c", "d"] {
+        assert_eq!(judged(&mut health, job, "rate limited"), (GoOn, Disposition::Keep));
+    }
+    assert_eq!(judged(&mut health, "e", "CUDA error: device lost"), (Replace, Disposition::PutBack));
+}
+
+#[test]
+fn a_device_is_the_same_in_each_of_its_slots() {
+    let mut health = gpus(2, 2);
+    succeeded(&mut health, 1);
+    let twice = [0, 2].map(|slot| fails(&mut health, slot, "a").1);
+    assert_eq!(twice, [Disposition::PutBack; 2]);
+    assert_eq!(fails(&mut health, 3, "a").1, Disposition::Keep);
+}
+
+#[test]
+fn what_fails_everywhere_counts_from_the_second_device_on() {
+    let mut health = gpus(2, 1);
+    assert_eq!(fails(&mut health, 0, "a").1, Disposition::PutBack);
+    for job in ["b", "c", "d", "e"] {
+        assert_eq!([1, 0].map(|slot| fails(&mut health, slot, job)), [(GoOn, Disposition::Keep); 2]);
+    }
+}
+
 #[test]
 fn what_fails_everywhere_is_no_slots_fault() {
     let mut health = gpus(4, 1);
@@ -180,7 +242,7 @@ fn jobs_that_fail_now_and_then_cost_few_slots_a_second() {
 }
 
 #[test]
-fn a_single_device_is_never_suspected() {
+fn a_single_device_is_never_in_doubt() {
     let mut health = gpus(1, 2);
     for _ in 0..9 {
         assert_eq!(failed(&mut health, 0, "OSError: no"), GoOn);

@@ -10,9 +10,9 @@ use hyper::{
 use super::protect;
 use crate::server::{
     Api,
-    jobs::{fingerprint, matches},
     reply::{self, Handled},
     request::Request,
+    tag::{fingerprint, matches},
 };
 
 pub(super) const STYLE: &str = "/assets/pages.css";

@@ -9,7 +9,7 @@ use haulage::{
 use maud::{Markup, html};
 
 use super::{
-    View, find, layout,
+    View, layout,
     same::{Same, part},
     see_other, session,
 };
@@ -17,6 +17,7 @@ use crate::{
     Problem,
     server::{
         Api,
+        jobs::find,
         keys::Identity,
         reply::Handled,
         request::{Query, Request, invalid},
@@ -33,12 +34,12 @@ const NAMED: usize = 5;
 
 /// What dead letters have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Group {
-    pub(super) kind: String,
+struct Group {
+    kind: String,
     /// Empty where the handler gave none.
-    pub(super) type_name: String,
+    type_name: String,
     /// The first line of the message, as far as it is shown.
-    pub(super) line: String,
+    line: String,
 }
 
 impl Group {
@@ -58,6 +59,17 @@ impl Group {
         // A browser makes one line end of another, and there is none in the middle of a line.
         let text = |name: &str| form.get(name).unwrap_or_default().to_owned();
         Self { kind: text("kind"), type_name: text("type"), line: text("line") }
+    }
+
+    /// What `jq` knows its jobs by.
+    fn condition(&self) -> String {
+        let json = |text: &str| serde_json::Value::from(text).to_string();
+        format!(
+            ".error.kind == {} and (.error.type // \"\") == {} and (.error.message | contains({}))",
+            json(&self.kind),
+            json(&self.type_name),
+            json(&self.line)
+        )
     }
 }
 
@@ -177,11 +189,11 @@ fn section(
         name: &name,
         id: format!("redrive-{n}"),
         says: format!(
-            "{count} {noun} will wait again, with all attempts: make sure that what they died of is mended."
+            "{count} {noun} will wait again, with all attempts: make sure that what they died of is fixed."
         ),
         path: "/dead/redrive".to_owned(),
         fields,
-        same: Same::redrive_group(api, group, queue.map(QueueName::as_str), read),
+        same: Same::redrive_dead(api, &group.condition(), queue.map(QueueName::as_str), read),
         is_final: true,
     };
     html! {

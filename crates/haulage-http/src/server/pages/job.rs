@@ -19,10 +19,11 @@ use crate::{
     server::{
         Api,
         backend::visible,
-        jobs::{fingerprint, mark, record},
+        jobs::record,
         keys::Identity,
         reply::Handled,
         request::Request,
+        tag::{fingerprint, mark_with_checkpoint},
         waiting::{Waiting, around, waiting},
     },
 };
@@ -37,16 +38,22 @@ pub(super) async fn page(api: Arc<Api>, request: Request) -> Handled {
     let around = around(&api, &request.who, &found).await?;
     let waiting = waiting(&found, &around, api.backend.clock().now());
     let why = waiting.as_ref().map(ToString::to_string);
-    // Known before the body is read, which may be large.
     let why_text = why.as_deref().unwrap_or_default();
-    let tag =
-        fingerprint(format!("{} {} {is_full} {why_text}", mark(&found), lease(&api, &found)).as_bytes());
+    // The tag is known before the body is read, which may be large, but for a job that runs: its checkpoint may be
+    // a new one.
+    let read = match is_full && found.status == Status::InProgress {
+        true => Some(whole(&api, &request.who, &found).await?),
+        false => None,
+    };
+    let mark = mark_with_checkpoint(read.as_ref().map_or(&found, |(whole, _)| whole));
+    let tag = fingerprint(format!("{mark} {} {is_full} {why_text}", lease(&api, &found)).as_bytes());
     if is_unchanged(&request, &tag) {
         return Ok(unchanged());
     }
-    let (whole, missing) = match is_full {
-        true => whole(&api, &request.who, &found).await?,
-        false => (found, None),
+    let (whole, missing) = match read {
+        Some(read) => read,
+        None if is_full => whole(&api, &request.who, &found).await?,
+        None => (found, None),
     };
     let content = html! {
         @if let Some(waiting) = &waiting { (because(&api, &request.who, waiting)) }

@@ -8,17 +8,17 @@ use haulage::{
 };
 use maud::{Markup, html};
 
-use super::{View, field, find, layout, price, same::part, see_other};
+use super::{View, field, layout, price, same::part, see_other};
 use crate::{
     Problem,
     server::{
         Api,
         backend::visible,
-        jobs::list_query,
+        jobs::{find, list_query},
         keys::Identity,
         reply::Handled,
         request::{Query, Request, invalid},
-        routes::Parameter,
+        route::Parameter,
     },
 };
 

@@ -6,9 +6,8 @@ use haulage::{JobError, JobId, Status, Timestamp};
 use maud::{DOCTYPE, Markup, html};
 
 use super::{
-    View, assets,
+    SIGN_OUT, View, assets,
     same::{Same, part},
-    session,
 };
 use crate::{
     Problem,
@@ -55,7 +54,7 @@ pub(super) fn page(api: &Api, who: &Identity, view: &View, said: Option<String>,
                 header {
                     (navigation(&view.title))
                     @if let (Some(_), Some(name)) = (&api.keys, &who.name) {
-                        form .who method="post" action=(session::SIGN_OUT) {
+                        form .who method="post" action=(SIGN_OUT) {
                             span { "Key: " (name) }
                             button { "Sign out" }
                         }
@@ -88,7 +87,7 @@ pub(super) fn problem(problem: &Problem, has_keys: bool) -> Markup {
                     p { (problem.detail) }
                     @if let Some(remedy) = &problem.remedy { p { "What to do: " (remedy) } }
                     @if has_keys && problem.status == 403 {
-                        form method="post" action=(session::SIGN_OUT) { button { "Sign in with another key" } }
+                        form method="post" action=(SIGN_OUT) { button { "Sign in with another key" } }
                     }
                 }
             }

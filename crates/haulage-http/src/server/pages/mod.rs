@@ -16,9 +16,6 @@ mod same;
 mod session;
 mod workers;
 
-use std::sync::Arc;
-
-use haulage::{Record, backend::ListQuery};
 use hyper::{
     HeaderMap, Method, Request as Asking, StatusCode,
     header::{ACCEPT, HeaderName, LOCATION},
@@ -28,15 +25,15 @@ use maud::{Markup, html};
 pub(super) use self::{
     history::{History, look},
     session::{check_same_origin, secret},
+    workers::FailingSlots,
 };
 use super::{
     Api,
-    backend::confine_list,
-    jobs::{fingerprint, matches},
-    keys::{Identity, Scope},
+    keys::Scope,
     reply::{self, Handled, Reply},
     request::Request,
-    routes::{Parameter, Route, query, to},
+    route::{Parameter, Route, query, to},
+    tag::{fingerprint, matches},
 };
 use crate::Problem;
 
@@ -44,6 +41,9 @@ const READ: &[Scope] = &[Scope::Read];
 const OPERATE: &[Scope] = &[Scope::Operate];
 /// Whoever asks, with a key or without.
 const ANYBODY: &[Scope] = &[];
+
+const SIGN_IN: &str = "/sign-in";
+const SIGN_OUT: &str = "/sign-out";
 
 /// Nothing but what this server itself gives, and nothing inline.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -72,8 +72,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route::post("/jobs/{id}/redrive", OPERATE, to!(actions::redrive)),
         Route::post("/jobs/{id}/delete", OPERATE, to!(actions::delete)),
         Route::post("/dead/redrive", OPERATE, to!(dead::redrive)),
-        Route::post(session::SIGN_IN, ANYBODY, to!(session::sign_in)),
-        Route::post(session::SIGN_OUT, ANYBODY, to!(session::sign_out)),
+        Route::post(SIGN_IN, ANYBODY, to!(session::sign_in)),
+        Route::post(SIGN_OUT, ANYBODY, to!(session::sign_out)),
         Route::get(assets::STYLE, ANYBODY, to!(assets::style)),
         Route::get(assets::SCRIPT, ANYBODY, to!(assets::script)),
         Route::get(assets::ICON, ANYBODY, to!(assets::icon)),
@@ -89,7 +89,7 @@ pub(super) fn is_page(path: &str) -> bool {
 pub(super) fn is_public(method: &Method, path: &str) -> bool {
     match *method {
         Method::GET | Method::HEAD => [assets::STYLE, assets::SCRIPT, assets::ICON].contains(&path),
-        _ => *method == Method::POST && [session::SIGN_IN, session::SIGN_OUT].contains(&path),
+        _ => *method == Method::POST && [SIGN_IN, SIGN_OUT].contains(&path),
     }
 }
 
@@ -108,8 +108,7 @@ impl Reader {
             return None;
         }
         let is_get = [Method::GET, Method::HEAD].contains(request.method());
-        let target =
-            request.uri().path_and_query().filter(|target| is_get && target.path() != session::SIGN_IN);
+        let target = request.uri().path_and_query().filter(|target| is_get && target.path() != SIGN_IN);
         let target = target.map_or("/", |target| target.as_str()).to_owned();
         Some(Self { target, is_from_elsewhere: is_get && text("sec-fetch-site") == "cross-site" })
     }
@@ -188,21 +187,6 @@ fn see_other(target: &str) -> Reply {
     let mut reply = html_reply(StatusCode::SEE_OTHER, html! {});
     reply::header(&mut reply, LOCATION, target);
     reply
-}
-
-/// Records, the newest first, of the queues that the key is for.
-pub(super) async fn find(api: &Arc<Api>, who: &Identity, query: ListQuery) -> Result<Vec<Record>, Problem> {
-    let (None, Some(own)) = (&query.queue, who.confined_to()) else {
-        confine_list(who, query.queue.as_ref())?;
-        return Ok(api.backend.list(query).await?);
-    };
-    let mut found = Vec::new();
-    for queue in own {
-        found.extend(api.backend.list(query.clone().queue(queue.clone())).await?);
-    }
-    found.sort_by(|a, b| (b.submitted_at, &b.id).cmp(&(a.submitted_at, &a.id)));
-    found.truncate(query.limit);
-    Ok(found)
 }
 
 /// What it takes to read everything, in words.

@@ -3,7 +3,6 @@
 use haulage::JobId;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::dead::Group;
 use crate::{protocol::MOST_LISTED, server::Api};
 
 /// What needs no escape in a part of a path.
@@ -54,12 +53,8 @@ impl Same {
         }
     }
 
-    /// All dead letters of a group, among so many that there are.
-    pub(super) fn redrive_group(api: &Api, group: &Group, queue: Option<&str>, all: usize) -> Self {
-        let json = |text: &str| serde_json::Value::from(text).to_string();
-        let mut meant = format!(".error.kind == {}", json(&group.kind));
-        meant.push_str(&format!(" and (.error.type // \"\") == {}", json(&group.type_name)));
-        meant.push_str(&format!(" and (.error.message | contains({}))", json(&group.line)));
+    /// The dead letters that are `meant` by a condition of `jq`, among so many that there are.
+    pub(super) fn redrive_dead(api: &Api, meant: &str, queue: Option<&str>, all: usize) -> Self {
         let of_queue = queue.map(|queue| format!(" --queue {}", word(queue))).unwrap_or_default();
         let each = curl(api, "POST", "/v1/jobs/{}/redrive");
         let in_queue = queue.map(|queue| format!("&queue={}", part(queue))).unwrap_or_default();

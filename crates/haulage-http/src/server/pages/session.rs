@@ -13,7 +13,7 @@ use hyper::{
 };
 use maud::{DOCTYPE, Markup, html};
 
-use super::{header, html_reply, layout, see_other};
+use super::{SIGN_IN, header, html_reply, layout, see_other};
 use crate::{
     Problem,
     server::{
@@ -22,9 +22,6 @@ use crate::{
         request::{Query, Request},
     },
 };
-
-pub(super) const SIGN_IN: &str = "/sign-in";
-pub(super) const SIGN_OUT: &str = "/sign-out";
 
 const NAME: &str = "haulage_key";
 /// The same over TLS: no browser takes it from anybody else, nor sends it in clear text.

@@ -10,7 +10,7 @@ use haulage::{
 use super::{Ahead, Around, start::start};
 use crate::{
     Problem,
-    server::{Api, keys::Identity, pages::find},
+    server::{Api, jobs::find, keys::Identity},
 };
 
 /// Of how many jobs that wait the order is looked at.
@@ -51,7 +51,11 @@ pub(in crate::server) async fn around(
     if of.in_progress == 0 {
         tokio::time::sleep(BETWEEN_LOOKS).await;
         let now = api.stats(who).await?;
-        around.is_served = Some(!now.unserved(&stats).any(|(name, _)| name == queue));
+        if now.unserved(&stats).any(|(name, _)| name == queue) {
+            around.is_served = Some(false);
+            around.unready = api.unready_workers(who).await?;
+            around.unready.retain(|_, unready| unready.queues.contains(queue));
+        }
     }
     around.ahead = ahead(api, who, record, &of).await?;
     if let Some(ahead) = around.ahead {

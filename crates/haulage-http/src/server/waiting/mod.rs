@@ -3,9 +3,12 @@
 mod around;
 mod start;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use haulage::{FailureKind, JobId, QueueName, Record, Status, Timestamp, backend::Detail};
+use haulage::{
+    FailureKind, JobId, QueueName, Record, Status, Timestamp,
+    backend::{Detail, Unready},
+};
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -24,6 +27,8 @@ pub(super) struct Around {
     pub(super) is_paused: bool,
     /// Whether somebody takes jobs from its queue.
     pub(super) is_served: Option<bool>,
+    /// Where nobody does: the workers of its queue that are not ready.
+    pub(super) unready: BTreeMap<String, Unready>,
     /// How many jobs of its queue are due before it.
     pub(super) ahead: Option<Ahead>,
     /// When it is likely to start.
@@ -52,12 +57,15 @@ pub(super) enum Waiting {
     Retry { counted: u32, max_attempts: u32, until: Timestamp },
     /// A worker gave it back, and it is not due again yet.
     GivenBack { reason: String, until: Timestamp },
-    /// Nobody takes jobs from its queue.
-    Unserved { queue: QueueName },
+    /// Nobody takes jobs from its queue, and so many workers of it are not ready, of which this one has not been
+    /// for longest.
+    NotReady { queue: QueueName, workers: usize, worker: String, reason: String, since: Timestamp },
+    /// Nobody takes jobs from its queue. Here and below: why the last worker that had it gave it back.
+    Unserved { queue: QueueName, given_back: Option<String> },
     /// Others are before it, or none is.
-    Turn { queue: QueueName, ahead: Ahead, start: Option<Start> },
+    Turn { queue: QueueName, ahead: Ahead, start: Option<Start>, given_back: Option<String> },
     /// It is due, and more is not known.
-    Due,
+    Due { given_back: Option<String> },
 }
 
 /// Why this job waits; `None` where it does not.
@@ -73,12 +81,12 @@ pub(super) fn waiting(record: &Record, around: &Around, now: Timestamp) -> Optio
     if let (None, Some(group)) = (record.due_at, &record.spec.group) {
         return Some(Waiting::Group { group: group.clone(), earlier: around.earlier.clone() });
     }
+    let released = record.error.as_ref().filter(|error| error.kind == FailureKind::Released);
+    let given_back = released.map(|error| error.message.clone());
     if let Some(until) = until {
-        return Some(match &record.error {
-            Some(error) if error.kind == FailureKind::Released => {
-                Waiting::GivenBack { reason: error.message.clone(), until }
-            }
-            Some(_) if record.counted() > 0 => {
+        return Some(match (given_back, &record.error) {
+            (Some(reason), _) => Waiting::GivenBack { reason, until },
+            (None, Some(_)) if record.counted() > 0 => {
                 let max_attempts = record.spec.max_attempts;
                 Waiting::Retry { counted: record.counted(), max_attempts, until }
             }
@@ -86,9 +94,19 @@ pub(super) fn waiting(record: &Record, around: &Around, now: Timestamp) -> Optio
         });
     }
     if around.is_served == Some(false) {
-        return Some(Waiting::Unserved { queue });
+        let workers = around.unready.len();
+        if let Some((worker, Unready { reason, since, .. })) =
+            around.unready.iter().min_by_key(|(_, unready)| unready.since)
+        {
+            let (worker, reason, since) = (worker.clone(), reason.clone(), *since);
+            return Some(Waiting::NotReady { queue, workers, worker, reason, since });
+        }
+        return Some(Waiting::Unserved { queue, given_back });
     }
-    Some(around.ahead.map_or(Waiting::Due, |ahead| Waiting::Turn { queue, ahead, start: around.start }))
+    Some(match around.ahead {
+        Some(ahead) => Waiting::Turn { queue, ahead, start: around.start, given_back },
+        None => Waiting::Due { given_back },
+    })
 }
 
 impl fmt::Display for Waiting {
@@ -113,10 +131,24 @@ impl fmt::Display for Waiting {
             Self::GivenBack { reason, until } => {
                 write!(f, "A worker gave it back, and it is due again at {}: {reason}", moment(*until))
             }
-            Self::Unserved { queue } => {
-                write!(f, "No worker seems to take jobs from the queue {queue}: none of its jobs is running.")
-            }
-            Self::Turn { queue, ahead, start } => {
+            Self::NotReady { queue, workers: 1, worker, reason, since } => write!(
+                f,
+                "No worker seems to take jobs from the queue {queue}: {worker}, which serves it, has not been ready \
+                 since {}: {reason}",
+                moment(*since)
+            ),
+            Self::NotReady { queue, workers, worker, reason, since } => write!(
+                f,
+                "No worker seems to take jobs from the queue {queue}: {workers} that serve it are not ready, \
+                 {worker} since {}: {reason}",
+                moment(*since)
+            ),
+            Self::Unserved { queue, .. } => write!(
+                f,
+                "No worker seems to take jobs from the queue {queue}: none of its jobs is running. Either there is no \
+                 worker for it, or none is ready: one that is not says why in its log, and at /ready."
+            ),
+            Self::Turn { queue, ahead, start, .. } => {
                 match ahead {
                     Ahead::Exactly(0) => {
                         write!(
@@ -132,15 +164,25 @@ impl fmt::Display for Waiting {
                         write!(f, "Up to {count} other jobs of the queue {queue} are due before it.")
                     }
                 }?;
-                let Some(Start { earliest, latest }) = start else { return Ok(()) };
-                write!(
-                    f,
-                    " At the pace of the last ones, it starts between {} and {}.",
-                    moment(*earliest),
-                    moment(*latest)
-                )
+                match start {
+                    None => Ok(()),
+                    Some(Start { earliest, latest }) => write!(
+                        f,
+                        " At the pace of the last ones, it starts between {} and {}.",
+                        moment(*earliest),
+                        moment(*latest)
+                    ),
+                }
             }
-            Self::Due => f.write_str("It is due, and no worker has taken it yet."),
+            Self::Due { .. } => f.write_str("It is due, and no worker has taken it yet."),
+        }?;
+        match self {
+            Self::Unserved { given_back: Some(reason), .. }
+            | Self::Turn { given_back: Some(reason), .. }
+            | Self::Due { given_back: Some(reason) } => {
+                write!(f, " The last worker that had it gave it back: {reason}")
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -154,9 +196,10 @@ impl Waiting {
             Self::Delayed { .. } => "delayed",
             Self::Retry { .. } => "retry",
             Self::GivenBack { .. } => "given_back",
+            Self::NotReady { .. } => "not_ready",
             Self::Unserved { .. } => "unserved",
             Self::Turn { .. } => "turn",
-            Self::Due => "due",
+            Self::Due { .. } => "due",
         }
     }
 }
@@ -281,15 +324,27 @@ mod tests {
         let expected =
             "A worker gave it back, and it is due again at 2027-01-15 08:00:01 UTC: the model is loading";
         assert_eq!(said(&record, &around), expected);
+        // Due now is due, and what the worker said is not forgotten.
         record.due_at = Some(NOW);
-        assert!(said(&record, &around).starts_with("No worker seems"), "due now is due");
+        for (is_served, ahead, begins) in [
+            (Some(false), None, "No worker seems"),
+            (Some(true), Some(Ahead::Exactly(7)), "7 other jobs"),
+            (None, None, "It is due, and no worker"),
+        ] {
+            let said = said(&record, &Around { is_served, ahead, ..Around::default() });
+            let gave_back = " The last worker that had it gave it back: the model is loading";
+            assert!(said.starts_with(begins) && said.ends_with(gave_back), "{said}");
+        }
+        record.error = Some(JobError::new(FailureKind::Timeout, "too slow"));
+        assert!(said(&record, &around).ends_with("and at /ready."), "a failure is on the page anyway");
     }
 
     #[test]
     fn what_is_due_waits_for_a_worker_or_its_turn() {
         let around = |is_served, ahead| Around { is_served, ahead, ..Around::default() };
         let said = |is_served, ahead| said(&record(), &around(is_served, ahead));
-        let unserved = "No worker seems to take jobs from the queue bulk: none of its jobs is running.";
+        let unserved = "No worker seems to take jobs from the queue bulk: none of its jobs is running. Either there is no \
+                        worker for it, or none is ready: one that is not says why in its log, and at /ready.";
         assert_eq!(said(Some(false), Some(Ahead::Exactly(7))), unserved);
         for (ahead, expected) in [
             (None, "It is due, and no worker has taken it yet."),
@@ -313,6 +368,33 @@ mod tests {
         let answer = serde_json::to_value(Answer::of(&record(), &around, NOW)).expect("JSON");
         assert_eq!(answer["reason"], "turn");
         assert_eq!((&answer["ahead"], &answer["ahead_is_exact"]), (&7.into(), &true.into()));
+    }
+
+    #[test]
+    fn where_nobody_takes_jobs_a_worker_that_is_not_ready_says_why() {
+        let unready = |reason, ago| {
+            Unready::new(["bulk".parse().expect("a name")], reason, NOW.before(Duration::from_secs(ago)))
+        };
+        let mut around =
+            Around { is_served: Some(false), ahead: Some(Ahead::Exactly(7)), ..Around::default() };
+        around.unready.insert("b:1".into(), unready("connection refused", 60));
+        let mut record = record();
+        // What it gave the job back for is the same, if not older.
+        record.error = Some(JobError::released("connection refused"));
+        let one = "No worker seems to take jobs from the queue bulk: b:1, which serves it, has not been ready since \
+                   2027-01-15 07:59:00 UTC: connection refused";
+        assert_eq!(said(&record, &around), one);
+        let answer = serde_json::to_value(Answer::of(&record, &around, NOW)).expect("JSON");
+        assert_eq!((&answer["reason"], &answer["text"]), (&"not_ready".into(), &one.into()));
+        around.unready.insert("a:1".into(), unready("no device", 1));
+        around.unready.insert("c:1".into(), unready("the model is loading", 61));
+        let three = "No worker seems to take jobs from the queue bulk: 3 that serve it are not ready, c:1 since \
+                     2027-01-15 07:58:59 UTC: the model is loading";
+        assert_eq!(said(&record, &around), three);
+        // Some are ready.
+        around.is_served = Some(true);
+        record.error = None;
+        assert_eq!(said(&record, &around), "7 other jobs of the queue bulk are due before it.");
     }
 
     #[test]

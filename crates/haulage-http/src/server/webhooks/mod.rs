@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::reach::Reach;
 pub use self::secret::WebhookSecret;
 use self::{retry::Answer, secret::SecretFile, sender::Sender};
-use super::{Api, Network, backend::changed, request::invalid};
+use super::{Api, Network, request::invalid, watch};
 use crate::Problem;
 
 /// How many deliveries are under way at once.
@@ -175,7 +175,7 @@ impl Teller {
             failed = looked.is_err();
             tokio::select! {
                 () = under_way.any() => {}
-                _ = changed(&mut signal) => {}
+                () = watch::signal(&mut signal) => {}
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => break,
             }

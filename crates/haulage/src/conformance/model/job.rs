@@ -7,7 +7,8 @@ use crate::{
     backend::{ClaimKey, ClaimRequest, Claimed, Detail, Update},
 };
 
-use super::reference::Group;
+/// A group of a queue.
+pub(crate) type Group = (QueueName, String);
 
 pub(crate) struct Job {
     /// With body and result.

@@ -10,10 +10,7 @@ use crate::{
     },
 };
 
-use super::job::Job;
-
-/// A group of a queue.
-pub(crate) type Group = (QueueName, String);
+use super::job::{Group, Job};
 
 pub(crate) struct Model {
     pub(crate) now: Timestamp,

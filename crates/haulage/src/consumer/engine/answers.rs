@@ -5,9 +5,8 @@ use crate::{
     Context, FailureKind, JobError,
     backend::Outcome,
     consumer::{
-        call::{End, Report},
-        function::Verdict,
         phase::Phase,
+        report::{CallEnd, CallReport, Verdict},
         table::{Alarm, Stage},
     },
 };
@@ -15,7 +14,7 @@ use crate::{
 impl Engine {
     pub(super) fn take_reports(&mut self) {
         let mut inbox = std::mem::take(&mut self.inbox);
-        for Report { call, verdicts, end } in inbox.drain(..) {
+        for CallReport { call, verdicts, end } in inbox.drain(..) {
             for (ticket, verdict) in verdicts {
                 self.judge(ticket, verdict);
             }
@@ -23,13 +22,13 @@ impl Engine {
             // Those that are still running got no answer, and never will.
             for ticket in self.table.end(call) {
                 match &end {
-                    End::Panicked(message) => {
+                    CallEnd::Panicked(message) => {
                         let message = format!("the handler panicked: {message}");
                         let error = JobError::new(FailureKind::Panic, message);
                         self.judge(ticket, Verdict::Retry(error, None));
                     }
                     // Nothing was done about it, and would be if it were tried again at once.
-                    End::Returned | End::Dropped => {
+                    CallEnd::Returned | CallEnd::Dropped => {
                         let reason = "the call was dropped before it had an answer".to_owned();
                         self.judge(ticket, Verdict::NotReady(reason));
                     }
@@ -84,7 +83,7 @@ impl Engine {
         self.conclude(ticket, if cancelled { Outcome::Cancelled } else { Outcome::interrupted() });
     }
 
-    pub(super) fn ring(&mut self, alarm: Alarm) {
+    pub(super) fn on_alarm(&mut self, alarm: Alarm) {
         match alarm {
             Alarm::Timeout(ticket) => {
                 let Some(held) = self.table.get_mut(ticket) else { return };

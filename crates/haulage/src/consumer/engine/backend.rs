@@ -38,7 +38,7 @@ impl Engine {
                     "a job that was lost with its worker: no other such job is taken beside it"
                 );
             }
-            self.tell(Event::Claimed { id, attempt }, &claimed.spec);
+            self.tell(Event::Claimed { id, attempt }, &claimed.spec, None);
             let ticket = self.table.admit(claimed);
             // It may have been asked for in better times.
             if matches!(self.phase, Phase::Running) && self.readiness.limit(1) > 0 {
@@ -100,18 +100,22 @@ impl Engine {
     pub(super) fn lose(&mut self, ticket: u64) {
         let Some(held) = self.table.remove(ticket) else { return };
         self.readiness.ended(ticket);
-        match held.stage {
-            Stage::Waiting(_) => self.collector.remove(ticket),
+        let slot = match held.stage {
+            Stage::Waiting(_) => {
+                self.collector.remove(ticket);
+                None
+            }
             Stage::Running { call, context } => {
                 context.cancel();
                 let grace_ends =
                     self.backend.clock().monotonic().saturating_add(self.settings.cancel_grace_period);
                 self.table.set_lost_grace(call, grace_ends);
+                context.slot()
             }
-            Stage::Settling { .. } => {}
-        }
+            Stage::Settling { slot, .. } => slot,
+        };
         let ClaimKey { id, attempt } = held.key;
-        self.tell(Event::Lost { id, attempt }, &held.spec);
+        self.tell(Event::Lost { id, attempt }, &held.spec, slot.as_deref());
     }
 
     fn is_sent(&mut self, ticket: u64) -> bool {
@@ -130,16 +134,16 @@ impl Engine {
                 }
             };
             let Some(held) = self.table.remove(ticket) else { continue };
-            let took = match held.stage {
-                Stage::Settling { ran, .. } => Some(ran),
-                Stage::Waiting(_) | Stage::Running { .. } => None,
+            let (took, slot) = match held.stage {
+                Stage::Settling { ran, slot, .. } => (Some(ran), slot),
+                Stage::Waiting(_) | Stage::Running { .. } => (None, None),
             };
             let limits = self.backend.capabilities();
             let event = Event::settled(held.key, outcome, status, took.unwrap_or_default(), limits);
             if let Some(took) = took {
                 self.recorder.observe(&held.spec.queue, &event, took);
             }
-            self.tell(event, &held.spec);
+            self.tell(event, &held.spec, slot.as_deref());
         }
     }
 }

@@ -66,7 +66,7 @@ impl Watched {
     }
 
     /// How many of five jobs may be taken in, and what is said.
-    fn seen(&self) -> (usize, Option<State>) {
+    fn seen(&self) -> (usize, Option<WorkerState>) {
         (self.readiness.limit(5), self.readiness.state())
     }
 
@@ -75,7 +75,7 @@ impl Watched {
         let mut watched = Self::new(None);
         assert!(watched.failed(1));
         watched.wait_out();
-        assert_eq!(watched.seen(), (1, Some(State::NotReady)));
+        assert_eq!(watched.seen(), (1, Some(WorkerState::NotReady)));
         watched
     }
 }
@@ -159,10 +159,10 @@ async fn only_the_job_on_trial_tells_whether_others_would_get_through() {
     watched.worked(1);
     assert!(!watched.failed(1));
     watched.readiness.ended(1);
-    assert_eq!(watched.seen(), (0, Some(State::NotReady)));
+    assert_eq!(watched.seen(), (0, Some(WorkerState::NotReady)));
     // Given back, or cancelled: it told nothing, and another may try.
     watched.readiness.ended(2);
-    assert_eq!(watched.seen(), (1, Some(State::NotReady)));
+    assert_eq!(watched.seen(), (1, Some(WorkerState::NotReady)));
     watched.admitted(3);
     watched.worked(3);
     assert_eq!(watched.seen(), (5, None));
@@ -176,7 +176,7 @@ async fn a_job_on_trial_that_runs_for_long_has_got_through() {
     watched.admitted(2);
     watched.pass(TRIAL_LIMIT - MOMENT);
     assert!(!watched.is_due());
-    assert_eq!(watched.seen(), (0, Some(State::NotReady)));
+    assert_eq!(watched.seen(), (0, Some(WorkerState::NotReady)));
     watched.clock.advance(MOMENT);
     assert!(watched.is_due());
     watched.pass(Duration::ZERO);
@@ -188,7 +188,7 @@ async fn where_there_is_no_job_to_try_it_is_ready_for_one_after_a_while() {
     let mut watched = Watched::on_trial();
     watched.pass(TRIAL_LIMIT - MOMENT);
     assert!(!watched.is_due());
-    assert_eq!(watched.seen(), (1, Some(State::NotReady)));
+    assert_eq!(watched.seen(), (1, Some(WorkerState::NotReady)));
     watched.clock.advance(MOMENT);
     assert!(watched.is_due());
     watched.pass(Duration::ZERO);
@@ -201,15 +201,15 @@ async fn where_there_is_no_job_to_try_it_is_ready_for_one_after_a_while() {
 #[tokio::test]
 async fn a_probe_without_an_answer_has_said_no_after_half_a_minute() {
     let mut watched = Watched::with_probe();
-    assert_eq!(watched.seen(), (0, Some(State::Starting)));
+    assert_eq!(watched.seen(), (0, Some(WorkerState::Starting)));
     watched.pass(Duration::ZERO);
     watched.pass(PROBE_LIMIT - MOMENT);
     assert!(!watched.is_due());
-    assert_eq!(watched.seen(), (0, Some(State::Starting)));
+    assert_eq!(watched.seen(), (0, Some(WorkerState::Starting)));
     watched.clock.advance(MOMENT);
     assert!(watched.is_due());
     watched.pass(Duration::ZERO);
-    assert_eq!(watched.seen(), (0, Some(State::NotReady)));
+    assert_eq!(watched.seen(), (0, Some(WorkerState::NotReady)));
     let reason = watched.readiness.reason().expect("a reason");
     assert!(reason.contains("longer than 30s"), "{reason}");
 }

@@ -55,11 +55,11 @@ fn processes<const N: usize>() -> (tempfile::TempDir, [Wake; N]) {
 }
 
 /// A place whose owner has looked, found nothing, and waits.
-fn waiting(wake: &Wake) -> (Arc<Shared>, tokio::task::JoinHandle<Place>) {
+fn waiting(wake: &Wake) -> (Arc<Shared>, tokio::task::JoinHandle<RosterPlace>) {
     waiting_for(wake, Mask::at(0))
 }
 
-fn waiting_for(wake: &Wake, queues: Mask) -> (Arc<Shared>, tokio::task::JoinHandle<Place>) {
+fn waiting_for(wake: &Wake, queues: Mask) -> (Arc<Shared>, tokio::task::JoinHandle<RosterPlace>) {
     let mut place = wake.place(queues, Arc::default());
     let shared = Arc::clone(&place.shared);
     place.begin_look();
@@ -91,7 +91,7 @@ async fn listening(shared: &Shared) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-async fn called(wait: tokio::task::JoinHandle<Place>) -> Place {
+async fn called(wait: tokio::task::JoinHandle<RosterPlace>) -> RosterPlace {
     timeout(LIMIT, wait).await.expect("nobody was called").expect("no panic")
 }
 

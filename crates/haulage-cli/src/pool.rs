@@ -21,11 +21,11 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span};
 
-use super::{
-    gpus,
-    health::{Disposition, Health, JobEnd, Judgement, Sign, Verdict, put_back},
-};
 use crate::{
+    devices::{
+        Slot, gpus,
+        health::{Disposition, Health, JobEnd, Judgement, Sign, Verdict, put_back},
+    },
     handlers::{Handler, HandlerEnd, die_with_worker},
     output::sanitized_line,
 };
@@ -101,6 +101,9 @@ impl Pool {
 
     /// Tells it of the consumer, to be done before that runs.
     pub(crate) fn serve(&self, service: Slots) {
+        if self.has_devices() {
+            service.set_names((0..self.slots()).map(|slot| self.name(slot)));
+        }
         let _ = self.0.service.set(service);
     }
 
@@ -318,13 +321,6 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("options", &self.options).finish_non_exhaustive()
     }
-}
-
-/// Where a job runs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slot<'a> {
-    pub(crate) number: usize,
-    pub(crate) device: Option<&'a str>,
 }
 
 /// A call in its slot, which is free again when this is dropped.

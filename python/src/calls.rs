@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use crate::{call::Call, convert, process};
 
 #[derive(Default)]
-struct State {
+struct CallQueueState {
     calls: VecDeque<CoreCall>,
     /// How many threads there are, and may be.
     threads: usize,
@@ -35,25 +35,25 @@ struct State {
     closed: bool,
 }
 
-impl State {
+impl CallQueueState {
     /// Sees to it that some thread comes, if one waits here.
-    fn wake(&mut self, bell: &Condvar) {
+    fn wake(&mut self, ready: &Condvar) {
         if self.coming == 0 && self.idle > 0 {
             self.idle -= 1;
             self.coming += 1;
             self.told += 1;
-            bell.notify_one();
+            ready.notify_one();
         }
     }
 }
 
 pub(crate) struct Inner {
-    state: Mutex<State>,
-    bell: Condvar,
+    state: Mutex<CallQueueState>,
+    ready: Condvar,
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CallQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -63,9 +63,9 @@ impl Inner {
         // Dropped where it is closed, and so given back.
         if !state.closed {
             state.calls.push_back(call);
-            state.wake(&self.bell);
+            state.wake(&self.ready);
             if state.polled {
-                self.bell.notify_one();
+                self.ready.notify_one();
             }
         }
     }
@@ -76,26 +76,26 @@ impl Inner {
         state.closed = true;
         let calls = std::mem::take(&mut state.calls);
         drop(state);
-        self.bell.notify_all();
+        self.ready.notify_all();
         drop(calls);
     }
 }
 
 /// A queue of calls.
 #[pyclass(frozen, module = "haulage._haulage")]
-pub(crate) struct Queue {
+pub(crate) struct CallQueue {
     pub(crate) inner: Arc<Inner>,
     start_thread: Py<PyAny>,
 }
 
 #[pymethods]
-impl Queue {
+impl CallQueue {
     /// For up to so many threads; the function starts one, which is to call
     /// `take(True)` first. One is started at once.
     #[new]
     fn new(max_threads: usize, start_thread: Py<PyAny>) -> Self {
-        let state = State { threads: 1, coming: 1, max_threads, ..State::default() };
-        let inner = Arc::new(Inner { state: Mutex::new(state), bell: Condvar::new() });
+        let state = CallQueueState { threads: 1, coming: 1, max_threads, ..CallQueueState::default() };
+        let inner = Arc::new(Inner { state: Mutex::new(state), ready: Condvar::new() });
         Self { inner, start_thread }
     }
 
@@ -119,7 +119,7 @@ impl Queue {
                     process::before_attaching();
                     return call.map(Call::new);
                 }
-                state = self.inner.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                state = self.inner.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
             }
         }))
     }
@@ -139,7 +139,7 @@ impl Queue {
             }
             if let Some(call) = state.calls.pop_front() {
                 if !state.calls.is_empty() {
-                    state.wake(&inner.bell);
+                    state.wake(&inner.ready);
                 }
                 let start = state.coming == 0 && state.idle == 0 && state.threads < state.max_threads;
                 if start {
@@ -163,7 +163,7 @@ impl Queue {
                 if state.calls.is_empty() && !state.closed {
                     state.idle += 1;
                     while state.told == 0 && !state.closed {
-                        state = inner.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+                        state = inner.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
                     }
                     if state.told > 0 {
                         state.told -= 1;
@@ -200,8 +200,8 @@ impl Queue {
     }
 }
 
-impl fmt::Debug for Queue {
+impl fmt::Debug for CallQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("waiting", &self.inner.lock().calls.len()).finish_non_exhaustive()
+        f.debug_struct("CallQueue").field("waiting", &self.inner.lock().calls.len()).finish_non_exhaustive()
     }
 }
