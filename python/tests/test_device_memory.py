@@ -29,7 +29,10 @@ held = 0
 def hold(size):
     global held
     held = max(held, size)
-    Path(f"holds-{os.getpid()}").write_text(f"{os.getpid()}, {held}\\n")
+    # The tool may read it at any time, and then sees all of it.
+    written = Path(f"next-{os.getpid()}")
+    written.write_text(f"{os.getpid()}, {held}\\n")
+    written.rename(f"holds-{os.getpid()}")
     return os.getpid()
 """
 

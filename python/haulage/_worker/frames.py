@@ -26,7 +26,7 @@ _PART = 1 << 20
 
 
 class Closed(Exception):
-    """The other side is gone."""
+    """The other side is gone; with a cause, it is this side that has closed its end."""
 
 
 class Garbled(Closed):
@@ -58,7 +58,7 @@ class Line:
             try:
                 self._socket.sendall(data)
             except OSError as error:
-                raise Closed from error
+                raise Closed from _ours(error)
 
     def receive(self, most_texts: int = _MOST_TEXTS) -> tuple[dict[str, Any], list[str]]:
         """Waits for the next message, with as many texts at most."""
@@ -86,7 +86,7 @@ class Line:
             try:
                 part = self._read.read(min(_PART, length - len(data)))
             except (OSError, ValueError) as error:
-                raise Closed from error
+                raise Closed from _ours(error)
             if not part:
                 raise Closed
             data += part
@@ -102,6 +102,12 @@ class Line:
         self.hang_up()
         self._read.close()
         self._socket.close()
+
+
+def _ours(error: OSError | ValueError) -> OSError | ValueError | None:
+    """The error where this side is its cause. A reset is not: the other one went before it had
+    read all that was sent to it."""
+    return None if isinstance(error, ConnectionError) else error
 
 
 def _framed(text: str) -> bytes:
