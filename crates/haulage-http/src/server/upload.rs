@@ -168,9 +168,14 @@ impl Upload {
         if text.is_empty() {
             return Ok(());
         }
+        let is_blank = text.trim_ascii().is_empty();
+        // Those before it may have failed since it began. So nothing waits in a batch after a failure.
+        if let Some(problem) = self.failure.take_if(|_| !is_blank) {
+            return Err(self.end(problem));
+        }
         self.room.iter_mut().for_each(Room::restart);
         self.lines += 1;
-        if text.iter().all(u8::is_ascii_whitespace) {
+        if is_blank {
             return Ok(());
         }
         let job = submission::job(&text);

@@ -249,6 +249,38 @@ async fn what_comes_after_a_line_that_has_no_room_is_not_read() {
     assert_eq!(site.backend.stats().await.expect("stats").visible, 1);
 }
 
+/// Where the lines before it are submitted because it needs room, and where they are after it has begun.
+#[tokio::test]
+async fn a_line_that_is_not_submitted_is_one_that_was_not_read() {
+    let site = Site::with(|builder, _| builder.max_waiting(1)).await;
+    let refused =
+        [100, 200, 1000, 5000].map(|long| format!("{{\"body\": \"{}\"}}\n", "x".repeat(long)).repeat(1000));
+    let client = site.client();
+    client.send(Method::POST, "/v1/jobs", &LINES, "{\"body\": 1}\n").await;
+    for lines in refused {
+        let answers = answers(&client.send(Method::POST, "/v1/jobs", &LINES, lines).await.body);
+        let (end, answers) = answers.split_last().expect("an end");
+        assert_eq!(answers[0]["error"]["type"], "haulage:too_many_waiting", "{end}");
+        let end = end["error"]["detail"].as_str().expect("a detail");
+        assert!(end.ends_with(&format!("no line after line {} was read", answers.len())), "{end}");
+    }
+
+    let mut stream = begin(&site).await;
+    chunk(&mut stream, "{\"body\": 5}\n{\"body\": 6}").await;
+    read_until(&mut stream, "too_many_waiting").await;
+    chunk(&mut stream, "\n").await;
+    let end = read_until(&mut stream, "was read").await;
+    assert!(end.contains("no line after line 1 was read"), "{end}");
+
+    let mut stream = begin(&site).await;
+    chunk(&mut stream, "{\"body\": 7}\n{\"body\": 8}").await;
+    read_until(&mut stream, "too_many_waiting").await;
+    stream.write_all(b"0\r\n\r\n").await.expect("send");
+    let end = read_until(&mut stream, "was read").await;
+    assert!(end.contains("no line after line 1 was read"), "{end}");
+    assert_eq!(site.backend.stats().await.expect("stats").visible, 1);
+}
+
 #[tokio::test]
 async fn of_more_jobs_than_may_wait_a_producer_elsewhere_hears_which_are_in() {
     let site = Site::with(|builder, _| builder.max_waiting(50)).await;
