@@ -201,7 +201,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// ended. That is for people who ask why jobs wait, and changes nothing else.
     ///
     /// It is forgotten [`Unready::KEPT`] after it was told last, so whoever is not ready tells it again and
-    /// again. A backend that does not declare [`Capabilities::keeps_unready`] takes note of nothing.
+    /// again. Of more than [`Unready::MOST`] workers, some are not known. A backend that does not declare
+    /// [`Capabilities::keeps_unready`] takes note of nothing.
     async fn set_unready(&self, worker: String, unready: Option<Unready>) -> Result<()> {
         self.capabilities().check_unready(&worker, unready.as_ref())
     }

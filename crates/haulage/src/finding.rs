@@ -61,12 +61,14 @@ impl Finding {
             Self::bad(
                 Severity::Warning,
                 "workers",
+                // What others say must not look like another finding.
                 format!(
                     "worker {worker} of {} {} has not been ready for {}: {reason}",
                     if queues.len() == 1 { "the queue" } else { "the queues" },
                     queues.join(", "),
                     humantime::format_duration(time)
-                ),
+                )
+                .replace(char::is_control, " "),
                 "fix what it says is wrong; it tries again by itself, and takes jobs as soon as it is ready",
             )
         };

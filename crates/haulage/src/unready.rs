@@ -23,6 +23,8 @@ impl Unready {
     /// How long a backend knows of it after it was told last: a minute. A worker tells it again well
     /// before; one that was killed does not.
     pub const KEPT: Duration = Duration::from_secs(60);
+    /// How many workers a backend knows at most: 256. Of further ones it takes note when there are fewer again.
+    pub const MOST: usize = 256;
     /// The longest reason, in bytes: 4 KiB.
     pub const MAX_REASON_BYTES: usize = 4096;
 

@@ -38,9 +38,15 @@ pub(super) async fn show(session: &Session, ids: Vec<String>, detail: Detail) ->
     for (id, mut lookup) in ids.iter().zip(found) {
         if matches!(lookup, Lookup::Incomplete { .. }) && detail == Detail::Full {
             // What there is says what has become of the job; what is missing is told after it.
-            let rest = backend.get(vec![id.clone()], Detail::Status).await?.pop();
-            let whole = std::mem::replace(&mut lookup, rest.unwrap_or(Lookup::Missing));
-            missing.extend(whole.into_record(id).err().map(Exit::from));
+            let rest = backend.get(vec![id.clone()], Detail::Status).await;
+            missing.extend(lookup.into_record(id).err().map(Exit::from));
+            lookup = match rest {
+                Ok(mut rest) => rest.pop().unwrap_or(Lookup::Missing),
+                Err(error) => {
+                    missing.push(Exit::from(error));
+                    continue;
+                }
+            };
         }
         if matches!(lookup, Lookup::Unrecorded { .. }) {
             missing.push(Exit::new(Code::NotFound, serving::unrecorded(session, id)));

@@ -118,15 +118,16 @@ async fn announce(output: Output, producer: &Producer, id: &JobId) {
     }
     let backend = producer.backend();
     let look = backend.get(vec![id.clone()], Detail::Status);
-    let found = tokio::time::timeout(PROMPT, look).await.map(|found| found.unwrap_or_default().pop());
+    let found = tokio::time::timeout(PROMPT, look).await.map(|found| found.map(|mut found| found.pop()));
     let hold = match found {
-        Ok(Some(Lookup::Found(record))) if record.status.is_terminal() => return,
-        Ok(Some(Lookup::Found(record))) if record.status == Status::Submitted => {
+        Ok(Ok(Some(Lookup::Found(record)))) if record.status.is_terminal() => return,
+        Ok(Ok(Some(Lookup::Found(record)))) if record.status == Status::Submitted => {
             view::hold(&record, backend.clock().now())
         }
-        Ok(Some(Lookup::Found(_) | Lookup::Unrecorded { .. })) | Err(_) => String::new(),
-        // Whoever waits says that there is no such job, or that the backend cannot be reached.
-        Ok(_) => return,
+        // Whoever waits says that there is no such job.
+        Ok(Ok(None | Some(Lookup::Missing | Lookup::Expired))) => return,
+        // The wait goes on where the look fails, and the id may have been told nowhere else.
+        _ => String::new(),
     };
     let hold = if hold.is_empty() { hold } else { format!(" ({hold})") };
     output.talk(format_args!("waiting for {}{hold}", sanitized_line(id.as_str())));

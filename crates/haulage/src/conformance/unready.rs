@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::{
     Case,
     trial::{Trial, job},
@@ -19,6 +21,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("unready: one that tells no more is forgotten", &[1], |t| Box::pin(forgotten(t)))
         .needs(keeps)
         .lasts(Unready::KEPT),
+    Case::new("unready: many workers are known, and not any number", &[1], |t| Box::pin(many(t)))
+        .needs(keeps),
     Case::new("unready: what makes no sense is refused", &[1], |t| Box::pin(invalid(t))),
 ];
 
@@ -78,6 +82,27 @@ async fn forgotten(t: &Trial<'_>) {
     // Nor does another one's word bring it back.
     set(t, "lives", None).await;
     assert_eq!(said(t).await, []);
+}
+
+async fn many(t: &Trial<'_>) {
+    let unready = Unready::new(names(&["default"]), "refused\nok: all is well", t.now());
+    let told = (0..=Unready::MOST)
+        .map(async |n| t.backend.set_unready(format!("w{n}"), Some(unready.clone())).await);
+    for told in join_all(told).await {
+        told.expect("it takes note of those that it can");
+    }
+    let said = said(t).await;
+    assert_eq!(said.len(), Unready::MOST);
+    let known = &said[0].0;
+    // One that is known is heard, and one that is ready makes room for another.
+    let again = Unready::new(names(&["default"]), "still refused", t.now());
+    set(t, known, Some(&again)).await;
+    assert_eq!(t.backend.unready_workers().await.expect("workers")[known], again);
+    set(t, known, None).await;
+    set(t, "one more", Some(&again)).await;
+    assert!(t.backend.unready_workers().await.expect("workers").contains_key("one more"));
+    let findings = t.backend.check().await.expect("findings");
+    assert!(!findings.iter().any(|finding| finding.message.contains('\n')), "{findings:?}");
 }
 
 async fn invalid(t: &Trial<'_>) {

@@ -11,10 +11,10 @@ pub(super) struct UnreadyWorkers(BTreeMap<String, (Timestamp, Unready)>);
 impl UnreadyWorkers {
     pub(super) fn set(&mut self, worker: String, unready: Option<Unready>, now: Timestamp) {
         self.0.retain(|_, (told_at, _)| Unready::is_kept(*told_at, now));
-        match unready {
-            Some(unready) => self.0.insert(worker, (now, unready)),
-            None => self.0.remove(&worker),
-        };
+        self.0.remove(&worker);
+        if let Some(unready) = unready.filter(|_| self.0.len() < Unready::MOST) {
+            self.0.insert(worker, (now, unready));
+        }
     }
 
     pub(super) fn known(&self, now: Timestamp) -> BTreeMap<String, Unready> {

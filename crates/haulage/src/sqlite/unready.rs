@@ -21,8 +21,9 @@ pub(super) fn set(tx: &mut Tx<'_>, worker: &str, unready: Option<&Unready>) -> R
     if let Some(Unready { queues, reason, since }) = unready {
         let queues = serde_json::to_string(queues).map_err(Error::from)?;
         tx.execute(
-            "INSERT INTO unready (worker, queues, reason, since, told_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![worker, queues, reason, since.as_micros(), now],
+            "INSERT INTO unready (worker, queues, reason, since, told_at) SELECT ?1, ?2, ?3, ?4, ?5
+             WHERE (SELECT count(*) FROM unready) < ?6",
+            params![worker, queues, reason, since.as_micros(), now, Unready::MOST as i64],
         )?;
     }
     Ok(())
